@@ -1,0 +1,184 @@
+//! Identifiers of users, sessions and tokens.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+/// Identifies a user: the `sub` of every token (RFC 7519 §4.1.2).
+///
+/// Countersign's own accounts use a UUID; an application with its own user table may use any text of 1 to 255
+/// bytes without control characters, such as a number.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct UserId(Arc<str>);
+
+/// A text that cannot be a user id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a user id is 1 to 255 bytes of text without control characters")]
+pub struct InvalidUserId;
+
+impl UserId {
+    /// The most bytes a user id may have.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Checks and takes a text as a user id.
+    ///
+    /// # Errors
+    /// [`InvalidUserId`] if it is empty, longer than 255 bytes, or holds a control character.
+    pub fn new(text: &str) -> Result<Self, InvalidUserId> {
+        if text.is_empty() || text.len() > Self::MAX_BYTES || text.chars().any(char::is_control) {
+            return Err(InvalidUserId);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Uuid> for UserId {
+    fn from(id: Uuid) -> Self {
+        Self(id.hyphenated().to_string().into())
+    }
+}
+
+impl FromStr for UserId {
+    type Err = InvalidUserId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUserId> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Takes a UUID as this kind of id.
+            #[must_use]
+            pub const fn new(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            /// The id as a UUID.
+            #[must_use]
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                Uuid::try_parse(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// Identifies a session: the `sid` of its tokens.
+    SessionId
+}
+
+uuid_id! {
+    /// Identifies one token: its `jti` (RFC 7519 §4.1.7).
+    TokenId
+}
+
+/// How many times a session has been refreshed: the `gen` of its tokens. The session's row holds the current one.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Generation(u32);
+
+impl Generation {
+    /// The generation that a login issues.
+    pub const FIRST: Self = Self(0);
+
+    /// The generation with this number.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn as_u32(self) -> u32 {
+        self.0
+    }
+
+    /// The generation after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// How many times all of a user's sessions have been ended at once: the `epoch` of the tokens issued since.
+///
+/// A counter, not a time: a login in the same instant as "log out everywhere" falls clearly on one side (SEC-089).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch of a user whose sessions were never ended at once.
+    pub const FIRST: Self = Self(0);
+
+    /// The epoch with this number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// The epoch after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_ids_are_short_printable_text() {
+        for (text, accepted) in [
+            ("1", true),
+            ("ada", true),
+            ("6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a11", true),
+            ("", false),
+            ("a\0b", false),
+            ("a\nb", false),
+            (&"x".repeat(255), true),
+            (&"x".repeat(256), false),
+        ] {
+            assert_eq!(UserId::new(text).is_ok(), accepted, "{text:?}");
+        }
+    }
+}
