@@ -1,6 +1,7 @@
 //! What Countersign knows about tokens, sessions, revocation and accounts: no HTTP, no database, no
 //! environment, no wall clock.
 
+pub mod account;
 pub mod id;
 pub mod random;
 pub mod time;
