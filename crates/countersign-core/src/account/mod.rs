@@ -1,6 +1,10 @@
+//! What an account is made of: its unique names, its password, and the brake on guessing it.
 //!
+//! Nothing here reads a store or a clock. Names and passwords are parsed at the edge, so the code behind it
 //! never meets a text that was not checked.
 
 mod name;
+mod password;
 
 pub use name::{EmailAddress, NameError, Username};
+pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
