@@ -5,6 +5,8 @@
 
 mod name;
 mod password;
+mod throttle;
 
 pub use name::{EmailAddress, NameError, Username};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
+pub use throttle::{Attempts, Outcome, Refused, ThrottlePolicy};
