@@ -76,7 +76,6 @@ impl Password {
     }
 
     /// The bytes that are hashed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "used by the hasher, which follows"))]
     pub(crate) fn expose_bytes(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()
     }
