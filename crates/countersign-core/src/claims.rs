@@ -1,0 +1,353 @@
+//! What a token says (RFC 7519 §4).
+//!
+//! Three types for three states of knowledge: [`NewClaims`] are about to be signed, [`Claims`] come out of a
+//! verification and nowhere else, [`UnverifiedClaims`] are anybody's words.
+
+mod read;
+mod unverified;
+mod write;
+
+pub use unverified::{UnverifiedClaims, decode_unverified};
+
+pub(crate) use read::read;
+pub(crate) use write::write;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
+use crate::time::Timestamp;
+
+/// Which kind of token: each verifier takes one, so that none passes as another.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum TokenType {
+    /// Proves who makes a request.
+    Access,
+    /// Gets a new pair of tokens, nothing else.
+    Refresh,
+}
+
+impl TokenType {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Access, Self::Refresh];
+
+    /// The `type` claim.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Refresh => "refresh",
+        }
+    }
+
+    /// The `typ` header (RFC 9068 §2.1 for access tokens).
+    #[must_use]
+    pub const fn header_typ(self) -> &'static str {
+        match self {
+            Self::Access => "at+jwt",
+            Self::Refresh => "rt+jwt",
+        }
+    }
+}
+
+impl fmt::Display for TokenType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether the user proved who they are just now, as `fresh` says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Freshness {
+    /// From a refresh, not from a login.
+    #[default]
+    Stale,
+    /// From a login.
+    Fresh,
+    /// From a login, and fresh until then.
+    Until(Timestamp),
+}
+
+impl Freshness {
+    /// Whether a token with this freshness is fresh at `now`.
+    #[must_use]
+    pub fn is_fresh(self, now: Timestamp) -> bool {
+        match self {
+            Self::Stale => false,
+            Self::Fresh => true,
+            Self::Until(end) => now < end,
+        }
+    }
+}
+
+/// The session that a token presents: `sid`, `gen` and `epoch`, all or none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SessionRef {
+    /// Which session.
+    pub id: SessionId,
+    /// How many refreshes it had when this token was issued.
+    pub generation: Generation,
+    /// The user's epoch when the session began.
+    pub epoch: Epoch,
+}
+
+/// What both new and verified claims hold.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Fields {
+    pub(crate) issuer: Option<String>,
+    pub(crate) subject: UserId,
+    pub(crate) audience: Vec<String>,
+    pub(crate) issued_at: Option<Timestamp>,
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) token_id: TokenId,
+    pub(crate) token_type: TokenType,
+    pub(crate) freshness: Freshness,
+    pub(crate) session: Option<SessionRef>,
+    pub(crate) csrf: Option<String>,
+    pub(crate) others: Map<String, Value>,
+}
+
+/// Claims of a token whose signature holds and that is valid here and now.
+///
+/// Only a [`Verifier`](crate::token::Verifier) makes them, so who has some, has a proof.
+#[derive(Clone, PartialEq)]
+pub struct Claims(Fields);
+
+/// Claims to be issued in a new token.
+#[derive(Clone, PartialEq)]
+pub struct NewClaims(Fields);
+
+/// A claim that cannot be put into a token, or not be read as the type that was asked for.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// The name belongs to a claim with a meaning of its own, which may not be set this way (SEC-024).
+    #[error("claim {0} is registered and cannot be set by name")]
+    Registered(String),
+    /// The value has no JSON form.
+    #[error("claim {0} has no JSON form")]
+    NotJson(String),
+    /// The claim is there, but not of the type asked for.
+    #[error("claim {0} has another type")]
+    OtherType(String),
+}
+
+/// The names that have a meaning of their own here.
+pub const REGISTERED: [&str; 13] =
+    ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "type", "fresh", "sid", "gen", "epoch", "csrf"];
+
+impl Claims {
+    pub(crate) fn verified(fields: Fields) -> Self {
+        Self(fields)
+    }
+
+    /// `iss`: who issued the token.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.0.issuer.as_deref()
+    }
+
+    /// `sub`: the user that the token speaks for.
+    #[must_use]
+    pub fn subject(&self) -> &UserId {
+        &self.0.subject
+    }
+
+    /// `aud`: whom the token is meant for; empty if it does not say.
+    #[must_use]
+    pub fn audience(&self) -> &[String] {
+        &self.0.audience
+    }
+
+    /// `iat`: when it was issued.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.0.issued_at
+    }
+
+    /// `nbf`: from when on it is valid.
+    #[must_use]
+    pub fn not_before(&self) -> Option<Timestamp> {
+        self.0.not_before
+    }
+
+    /// `exp`: from when on it is not valid any more.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.expires_at
+    }
+
+    /// `jti`: this very token.
+    #[must_use]
+    pub fn token_id(&self) -> TokenId {
+        self.0.token_id
+    }
+
+    /// `type`: which kind of token.
+    #[must_use]
+    pub fn token_type(&self) -> TokenType {
+        self.0.token_type
+    }
+
+    /// `fresh`: whether the user proved who they are just now.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        self.0.freshness
+    }
+
+    /// `sid`, `gen` and `epoch`: the session that the token presents.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionRef> {
+        self.0.session
+    }
+
+    /// `csrf`: what a request with this token in a cookie must also send (SEC-066 and after).
+    #[must_use]
+    pub fn csrf(&self) -> Option<&str> {
+        self.0.csrf.as_deref()
+    }
+
+    /// The application's own claim `name`; `None` if the token has none.
+    ///
+    /// # Errors
+    /// [`ClaimError::OtherType`] if it cannot be read as a `T`.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ClaimError> {
+        get(&self.0.others, name)
+    }
+
+    /// The application's own claims, all but the registered ones.
+    #[must_use]
+    pub fn others(&self) -> &Map<String, Value> {
+        &self.0.others
+    }
+}
+
+impl NewClaims {
+    /// The claims that every token has.
+    #[must_use]
+    pub fn new(
+        token_type: TokenType,
+        subject: UserId,
+        token_id: TokenId,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
+        Self(Fields {
+            issuer: None,
+            subject,
+            audience: Vec::new(),
+            issued_at: Some(issued_at),
+            not_before: None,
+            expires_at: Some(expires_at),
+            token_id,
+            token_type,
+            freshness: Freshness::Stale,
+            session: None,
+            csrf: None,
+            others: Map::new(),
+        })
+    }
+
+    /// Sets `nbf`.
+    #[must_use]
+    pub fn with_not_before(mut self, not_before: Timestamp) -> Self {
+        self.0.not_before = Some(not_before);
+        self
+    }
+
+    /// Sets `fresh`. Without this a token is stale.
+    #[must_use]
+    pub fn with_freshness(mut self, freshness: Freshness) -> Self {
+        self.0.freshness = freshness;
+        self
+    }
+
+    /// Sets `sid`, `gen` and `epoch`.
+    #[must_use]
+    pub fn with_session(mut self, session: SessionRef) -> Self {
+        self.0.session = Some(session);
+        self
+    }
+
+    /// Sets `csrf`.
+    #[must_use]
+    pub fn with_csrf(mut self, csrf: impl Into<String>) -> Self {
+        self.0.csrf = Some(csrf.into());
+        self
+    }
+
+    /// Sets a claim of the application's own, replacing an earlier one of that name.
+    ///
+    /// # Errors
+    /// [`ClaimError::Registered`] for one of the [`REGISTERED`] names, [`ClaimError::NotJson`] if the value cannot
+    /// be written as JSON.
+    pub fn with_claim(mut self, name: &str, value: impl serde::Serialize) -> Result<Self, ClaimError> {
+        if REGISTERED.contains(&name) {
+            return Err(ClaimError::Registered(name.to_owned()));
+        }
+        let value = serde_json::to_value(value).map_err(|_| ClaimError::NotJson(name.to_owned()))?;
+        self.0.others.insert(name.to_owned(), value);
+        Ok(self)
+    }
+
+    /// Which kind of token these are for.
+    #[must_use]
+    pub fn token_type(&self) -> TokenType {
+        self.0.token_type
+    }
+
+    /// `exp`.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.expires_at
+    }
+
+    /// `jti`.
+    #[must_use]
+    pub fn token_id(&self) -> TokenId {
+        self.0.token_id
+    }
+
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.0
+    }
+}
+
+fn get<T: DeserializeOwned>(claims: &Map<String, Value>, name: &str) -> Result<Option<T>, ClaimError> {
+    let value = claims.get(name).map(T::deserialize).transpose();
+    value.map_err(|_| ClaimError::OtherType(name.to_owned()))
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fields")
+            .field("token_type", &self.token_type)
+            .field("subject", &self.subject)
+            .field("token_id", &self.token_id)
+            .field("session", &self.session)
+            .field("freshness", &self.freshness)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .field("issued_at", &self.issued_at)
+            .field("not_before", &self.not_before)
+            .field("expires_at", &self.expires_at)
+            .field("csrf", &self.csrf.as_ref().map(|_| "[redacted]"))
+            .field("others", &self.others.keys())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Claims").field(&self.0).finish()
+    }
+}
+
+impl fmt::Debug for NewClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NewClaims").field(&self.0).finish()
+    }
+}

@@ -1,0 +1,63 @@
+//! Looking into a token without believing it.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{ClaimError, get};
+use crate::json;
+use crate::jws::{Limits, Parts, decode};
+use crate::verify::VerifyError;
+
+/// What somebody wrote into a token: for tools and logs, never for a decision.
+///
+/// There is no way from here to [`Claims`](super::Claims).
+#[derive(Clone, PartialEq)]
+pub struct UnverifiedClaims {
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+}
+
+/// Reads a token **without checking its signature**: everything in it may be forged.
+///
+/// # Errors
+/// [`VerifyError`], of the malformed group.
+pub fn decode_unverified(token: &str) -> Result<UnverifiedClaims, VerifyError> {
+    let parts = Parts::split(token, Limits::default())?;
+    Ok(UnverifiedClaims {
+        header: json::object(&decode(parts.header)?).map_err(VerifyError::Header)?,
+        claims: json::object(&decode(parts.payload)?).map_err(VerifyError::Claims)?,
+    })
+}
+
+impl UnverifiedClaims {
+    /// The alleged claim `name`, registered or not; `None` if the token has none.
+    ///
+    /// # Errors
+    /// [`ClaimError::OtherType`] if it cannot be read as a `T`.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ClaimError> {
+        get(&self.claims, name)
+    }
+
+    /// The alleged claims.
+    #[must_use]
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// The alleged header.
+    #[must_use]
+    pub fn header(&self) -> &Map<String, Value> {
+        &self.header
+    }
+}
+
+impl fmt::Debug for UnverifiedClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnverifiedClaims")
+            .field("header", &self.header.keys())
+            .field("claims", &self.claims.keys())
+            .finish()
+    }
+}

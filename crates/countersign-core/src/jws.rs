@@ -1,0 +1,182 @@
+//! Compact JWS (RFC 7515): bytes that carry a proof of who signed them.
+//!
+//! Small and strict on purpose. Only the compact form; only headers that we fully understand; a header never brings
+//! its own key and never chooses the algorithm. What a signature covers is exactly what is read (SEC-006).
+//!
+//! Most programs want [`Issuer`](crate::token::Issuer) and [`Verifier`](crate::token::Verifier), which also
+//! check the claims.
+
+mod header;
+
+pub use header::Header;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::key::{KeyRing, SigningKey, VerifyingKey};
+use crate::verify::VerifyError;
+use header::{ParsedHeader, Typ};
+
+/// How long a token may be. Checked before anything is decoded (SEC-002).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// The most bytes of a whole token. Default 8192: what servers and browsers accept in a header or cookie.
+    pub token_bytes: usize,
+    /// The most bytes of its encoded header. Default 2048.
+    pub header_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { token_bytes: 8 * 1024, header_bytes: 2 * 1024 }
+    }
+}
+
+/// A token whose signature holds.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Its protected header.
+    pub header: Header,
+    /// The bytes that were signed.
+    pub payload: Vec<u8>,
+}
+
+/// Why nothing was signed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The token would be longer than verifiers accept.
+    #[error("token would be longer than {} bytes", Limits::default().token_bytes)]
+    TooLong,
+    /// Together, the claims are more or deeper than verifiers accept.
+    #[error("claims are too many or too deep")]
+    TooManyClaims,
+    /// The cryptographic library refused.
+    #[error("signing failed")]
+    Failed,
+}
+
+/// Signs `payload` into a compact token whose header holds `alg`, `kid` and `typ`.
+///
+/// # Errors
+/// [`SignError::TooLong`] if the token would have more than 8 KiB.
+pub fn sign(key: &SigningKey, typ: &str, payload: &[u8]) -> Result<String, SignError> {
+    let header = key.header_segment(typ);
+    let signature_chars = 4 * key.algorithm().signature_bytes().div_ceil(3);
+    let length = header.len() + payload.len().div_ceil(3).saturating_mul(4) + 1 + signature_chars;
+    let limits = Limits::default();
+    if length > limits.token_bytes || header.len() > limits.header_bytes {
+        return Err(SignError::TooLong);
+    }
+    let mut token = String::with_capacity(length);
+    token.push_str(&header);
+    URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+    key.sign(&mut token).map_err(|_| SignError::Failed)?;
+    Ok(token)
+}
+
+/// Verifies a compact token with the key that its `kid` names in `ring`.
+///
+/// A token without `kid` is accepted only if exactly one key of the ring has its algorithm (SEC-039). Nothing about
+/// the payload is checked but that it was signed.
+///
+/// # Errors
+/// [`VerifyError`], of the groups malformed, key and signature.
+pub fn verify(token: &str, ring: &KeyRing) -> Result<Verified, VerifyError> {
+    let signed = Signed::verify(token, ring, Limits::default())?;
+    let header = Header::new(signed.key, signed.names_key, signed.typ.as_str());
+    Ok(Verified { header, payload: signed.payload()? })
+}
+
+/// A token whose signature holds, still encoded.
+pub(crate) struct Signed<'a> {
+    pub(crate) key: &'a VerifyingKey,
+    pub(crate) typ: Typ<'a>,
+    names_key: bool,
+    payload: &'a str,
+}
+
+impl<'a> Signed<'a> {
+    /// Checks form, header and signature, in this order.
+    pub(crate) fn verify(token: &'a str, ring: &'a KeyRing, limits: Limits) -> Result<Self, VerifyError> {
+        let parts = Parts::split(token, limits)?;
+        // What we issued ourselves begins with a header that we know byte for byte.
+        let known = ring.iter().find_map(|key| {
+            let known = key.known_headers().iter().find(|known| token.starts_with(&known.segment))?;
+            Some((key, Typ::Known(known.typ), true))
+        });
+        let (key, typ, names_key) = match known {
+            Some(known) => known,
+            None => {
+                let header = ParsedHeader::decode(parts.header)?;
+                let key = header.choose_key(ring)?;
+                let names_key = header.key_id.is_some();
+                (key, Typ::Read(header.typ), names_key)
+            }
+        };
+        parts.check_signature(key)?;
+        Ok(Self { key, typ, names_key, payload: parts.payload })
+    }
+
+    /// The signed bytes.
+    pub(crate) fn payload(&self) -> Result<Vec<u8>, VerifyError> {
+        decode(self.payload)
+    }
+}
+
+/// The three segments of a compact token.
+pub(crate) struct Parts<'a> {
+    pub(crate) header: &'a str,
+    pub(crate) payload: &'a str,
+    signature: &'a str,
+    /// The first two segments with the dot between them.
+    signed: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// Splits a token after checking its length and every byte of it (SEC-001, SEC-002).
+    pub(crate) fn split(token: &'a str, limits: Limits) -> Result<Self, VerifyError> {
+        if token.len() > limits.token_bytes {
+            return Err(VerifyError::TooLong);
+        }
+        // No early end, so that the compiler can look at many bytes at once.
+        let clean = token.bytes().fold(true, |clean, byte| {
+            clean & (byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'_') | (byte == b'.'))
+        });
+        if !clean {
+            return Err(VerifyError::NotCompact);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(VerifyError::NotCompact)?;
+        let (header, payload) = signed.split_once('.').ok_or(VerifyError::NotCompact)?;
+        if payload.contains('.') {
+            return Err(VerifyError::NotCompact);
+        }
+        if header.len() > limits.header_bytes {
+            return Err(VerifyError::TooLong);
+        }
+        Ok(Self { header, payload, signature, signed })
+    }
+
+    fn check_signature(&self, key: &VerifyingKey) -> Result<(), VerifyError> {
+        // One byte more than any signature has, and the slack that the decoder asks for.
+        let mut buffer = [0; 72];
+        let length = key.algorithm().signature_bytes();
+        // Length first: a shortened MAC is no MAC, a DER signature is no JWS signature (SEC-017, SEC-020).
+        if self.signature.len() != (length * 8).div_ceil(6) {
+            return Err(VerifyError::Signature);
+        }
+        let decoded =
+            URL_SAFE_NO_PAD.decode_slice(self.signature, &mut buffer).map_err(|_| VerifyError::Encoding)?;
+        let signature = buffer.get(..decoded).ok_or(VerifyError::Signature)?;
+        if !key.accepts(self.signed.as_bytes(), signature) {
+            return Err(VerifyError::Signature);
+        }
+        Ok(())
+    }
+}
+
+/// Decodes a segment: no padding, no other alphabet, no stray bits at the end (SEC-003).
+pub(crate) fn decode(segment: &str) -> Result<Vec<u8>, VerifyError> {
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| VerifyError::Encoding)
+}

@@ -1,0 +1,178 @@
+//! The protected header of a token.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+
+use crate::json::{AnyValue, Problem, Reading, Text};
+use crate::jws;
+use crate::key::{Algorithm, KeyId, KeyRing, VerifyingKey};
+use crate::verify::VerifyError;
+
+/// What a verified token's protected header says (RFC 7515 §4).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Header {
+    algorithm: Algorithm,
+    key_id: Option<KeyId>,
+    typ: Option<String>,
+}
+
+impl Header {
+    pub(super) fn new(key: &VerifyingKey, names_key: bool, typ: Option<&str>) -> Self {
+        Self {
+            algorithm: key.algorithm(),
+            key_id: names_key.then(|| key.key_id().clone()),
+            typ: typ.map(str::to_owned),
+        }
+    }
+
+    /// `alg`: the algorithm of the key that verified the token.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// `kid`: the key that the token names, if it names one.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.key_id.as_ref()
+    }
+
+    /// `typ`: what kind of token it says it is, if it says so.
+    #[must_use]
+    pub fn typ(&self) -> Option<&str> {
+        self.typ.as_deref()
+    }
+}
+
+/// `typ` of a token whose signature holds.
+pub(crate) enum Typ<'a> {
+    /// From a header that we know byte for byte.
+    Known(&'a str),
+    Read(Option<String>),
+}
+
+impl Typ<'_> {
+    /// Whether this is the media type `subtype`, in any case, with or without `application/` (SEC-014).
+    pub(crate) fn is(&self, subtype: &str) -> bool {
+        match self {
+            Self::Known(typ) => *typ == subtype,
+            Self::Read(typ) => {
+                typ.as_deref().is_some_and(|typ| media_subtype(typ).eq_ignore_ascii_case(subtype))
+            }
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Known(typ) => Some(typ),
+            Self::Read(typ) => typ.as_deref(),
+        }
+    }
+}
+
+/// A header as the token states it, before anything is proven.
+#[derive(Debug)]
+pub(super) struct ParsedHeader {
+    algorithm: String,
+    pub(super) key_id: Option<String>,
+    pub(super) typ: Option<String>,
+}
+
+impl ParsedHeader {
+    pub(super) fn decode(segment: &str) -> Result<Self, VerifyError> {
+        let text = jws::decode(segment)?;
+        let reading = Reading::default();
+        reading.parse(&text, HeaderSeed(&reading)).map_err(|problem| match problem {
+            Problem::Json(error) => VerifyError::Header(error),
+            Problem::Missing(name) | Problem::Invalid(name) => VerifyError::InvalidHeader(name),
+            Problem::Refused(name) => VerifyError::RefusedHeader(name),
+        })
+    }
+
+    /// The one key that may verify this token. No trying of several.
+    pub(super) fn choose_key<'k>(&self, ring: &'k KeyRing) -> Result<&'k VerifyingKey, VerifyError> {
+        let algorithm = self.algorithm.parse().map_err(|_| VerifyError::Algorithm)?;
+        let key = match &self.key_id {
+            Some(id) if id.len() > KeyId::MAX_BYTES => return Err(VerifyError::InvalidHeader("kid")),
+            Some(id) => ring.get(id).ok_or(VerifyError::UnknownKey)?,
+            None => ring.only(algorithm).ok_or(VerifyError::NoKeyNamed)?,
+        };
+        if key.algorithm() != algorithm {
+            return Err(VerifyError::Algorithm);
+        }
+        Ok(key)
+    }
+}
+
+/// Members whose presence is an error: keys that the token brings itself (SEC-011), extensions, none of which we
+/// implement, so none can be understood (SEC-012, SEC-013), and encryption (SEC-015).
+const REFUSED: [&str; 8] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "enc", "zip"];
+
+struct HeaderSeed<'a>(&'a Reading);
+
+impl<'de> DeserializeSeed<'de> for HeaderSeed<'_> {
+    type Value = ParsedHeader;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ParsedHeader, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for HeaderSeed<'_> {
+    type Value = ParsedHeader;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a header")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ParsedHeader, A::Error> {
+        let reading = self.0;
+        let (mut algorithm, mut key_id, mut typ, mut content) = (None, None, None, None);
+        let mut others = HashSet::new();
+        while let Some(name) = map.next_key::<Text<'de>>()? {
+            reading.count_member()?;
+            let (slot, name) = match name.0.as_ref() {
+                "alg" => (&mut algorithm, "alg"),
+                "kid" => (&mut key_id, "kid"),
+                "typ" => (&mut typ, "typ"),
+                "cty" => (&mut content, "cty"),
+                other => {
+                    if let Some(refused) = REFUSED.into_iter().find(|refused| *refused == other) {
+                        return Err(reading.fail(Problem::Refused(refused)));
+                    }
+                    if !others.insert(name.0.into_owned()) {
+                        return Err(reading.duplicate());
+                    }
+                    map.next_value_seed(AnyValue { reading, depth: 1 })?;
+                    continue;
+                }
+            };
+            if slot.is_some() {
+                return Err(reading.duplicate());
+            }
+            reading.entering(name);
+            *slot = Some(map.next_value::<String>()?);
+        }
+        if content.is_some_and(|content| is_jwt(&content)) {
+            return Err(reading.fail(Problem::Refused("cty")));
+        }
+        let algorithm = algorithm.ok_or_else(|| reading.fail(Problem::Missing("alg")))?;
+        Ok(ParsedHeader { algorithm, key_id, typ })
+    }
+}
+
+/// Whether a content type says that the payload is a token again.
+fn is_jwt(content: &str) -> bool {
+    media_subtype(content).eq_ignore_ascii_case("jwt")
+}
+
+/// A media type without the `application/` that may be left away (RFC 7515 §4.1.9).
+fn media_subtype(media_type: &str) -> &str {
+    const PREFIX: &str = "application/";
+    match media_type.split_at_checked(PREFIX.len()) {
+        Some((prefix, subtype)) if prefix.eq_ignore_ascii_case(PREFIX) => subtype,
+        _ => media_type,
+    }
+}

@@ -1,0 +1,174 @@
+//! Keys that sign tokens, keys that verify them, and the ring that verifiers look them up in.
+//!
+//! A key carries its one algorithm, so a token's header never chooses how it is checked (RFC 8725 §3.1). Signing and
+//! verifying keys are different types, and nothing turns public bytes into a key for MACs.
+
+mod material;
+mod ring;
+mod signing;
+mod verifying;
+
+pub use ring::KeyRing;
+pub use signing::SigningKey;
+pub use verifying::VerifyingKey;
+
+pub(crate) use material::{SecretProblem, check_secret};
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::random::RandomError;
+
+/// How a key signs (RFC 7518 §3.1, RFC 8037 §3.1).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// HMAC with SHA-256. Whoever verifies can also sign, so only for tokens that come back to their issuer.
+    Hs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// `EdDSA` with Ed25519.
+    EdDsa,
+}
+
+impl Algorithm {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// Whether signer and verifier share one secret.
+    #[must_use]
+    pub const fn is_symmetric(self) -> bool {
+        match self {
+            Self::Hs256 => true,
+            Self::Es256 | Self::EdDsa => false,
+        }
+    }
+
+    /// How long every signature is.
+    pub(crate) const fn signature_bytes(self) -> usize {
+        match self {
+            Self::Hs256 => 32,
+            Self::Es256 | Self::EdDsa => 64,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no algorithm of ours. Names are compared byte for byte.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("unknown signature algorithm")]
+pub struct UnknownAlgorithm;
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
+        [Self::Hs256, Self::Es256, Self::EdDsa]
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+            .ok_or(UnknownAlgorithm)
+    }
+}
+
+/// Names a key: the `kid` of the tokens it signs (RFC 7515 §4.1.4).
+///
+/// 1 to 128 bytes without control characters, so that it can stand in a log line.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyId(Arc<str>);
+
+/// A text that cannot be a key id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a key id is 1 to 128 bytes of text without control characters")]
+pub struct InvalidKeyId;
+
+impl KeyId {
+    /// The most bytes a key id may have.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Checks and takes a text as a key id.
+    ///
+    /// # Errors
+    /// [`InvalidKeyId`] if it is empty, longer than 128 bytes, or holds a control character or a line break.
+    pub fn new(text: &str) -> Result<Self, InvalidKeyId> {
+        // U+2028 and U+2029 are no control characters, yet some log viewers start a line after them.
+        let breaks_lines = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        if text.is_empty() || text.len() > Self::MAX_BYTES || text.chars().any(breaks_lines) {
+            return Err(InvalidKeyId);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = InvalidKeyId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a key was not accepted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A secret shorter than the algorithm's hash (RFC 7518 §3.2).
+    #[error("secret is {actual} bytes long, {minimum} are needed")]
+    SecretTooShort {
+        /// How many bytes it has.
+        actual: usize,
+        /// How many it needs.
+        minimum: usize,
+    },
+    /// A secret that is an example from documentation, or has almost no variety.
+    #[error("secret is guessable")]
+    SecretGuessable,
+    /// What was given as a shared secret is a key of a key pair, which others may know (SEC-010).
+    #[error("a public or private key (PEM, DER or JWK) was given as a shared secret")]
+    NotASecret,
+    /// The bytes are not a key of this algorithm.
+    #[error("not a valid {algorithm} key")]
+    Malformed {
+        /// The algorithm that the key was read for.
+        algorithm: Algorithm,
+    },
+    /// This kind of key cannot be read this way, such as a shared secret from PKCS#8.
+    #[error("{algorithm} keys cannot be read from this form")]
+    WrongForm {
+        /// The algorithm that the key was read for.
+        algorithm: Algorithm,
+    },
+    /// An Ed25519 public key of low order, or not in its one canonical form.
+    #[error("weak Ed25519 public key")]
+    WeakPublicKey,
+    /// The ring already holds a key with this id.
+    #[error("a key with id {0} is already in the ring")]
+    DuplicateKeyId(KeyId),
+    /// No randomness to make a key from.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}

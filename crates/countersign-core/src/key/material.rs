@@ -1,0 +1,179 @@
+//! Checks on key material before anything is built from it.
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
+use super::KeyError;
+use crate::json;
+
+/// Why bytes cannot be a shared secret.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SecretProblem {
+    TooShort { actual: usize, minimum: usize },
+    Guessable,
+    NotASecret,
+}
+
+impl From<SecretProblem> for KeyError {
+    fn from(problem: SecretProblem) -> Self {
+        match problem {
+            SecretProblem::TooShort { actual, minimum } => Self::SecretTooShort { actual, minimum },
+            SecretProblem::Guessable => Self::SecretGuessable,
+            SecretProblem::NotASecret => Self::NotASecret,
+        }
+    }
+}
+
+/// Checks that `secret` has at least `minimum` bytes, is no well-known text, and is not a key of a key pair.
+///
+/// A library that takes "a key" as bytes can be tricked into using a public key, which the attacker has, as the
+/// secret of a MAC (RFC 8725 §2.1). Types prevent that inside; this catches it where bytes come in.
+pub(crate) fn check_secret(secret: &[u8], minimum: usize) -> Result<(), SecretProblem> {
+    if is_key_pair_part(secret) {
+        return Err(SecretProblem::NotASecret);
+    }
+    if secret.len() < minimum {
+        return Err(SecretProblem::TooShort { actual: secret.len(), minimum });
+    }
+    if is_guessable(secret) {
+        return Err(SecretProblem::Guessable);
+    }
+    Ok(())
+}
+
+/// The generator of an Ed25519 key pair never yields these: a signature that verifies under every message exists.
+pub(super) fn is_weak_ed25519(public: &[u8; 32]) -> bool {
+    let mut y = *public;
+    // The top bit is the sign of x. What is left is y, little-endian.
+    y[31] &= 0x7f;
+    let [lowest, middle @ .., highest] = &y;
+    // y >= 2^255 - 19 is a second spelling of a smaller y (RFC 8032 §5.1.3).
+    let canonical = *highest != 0x7f || middle.iter().any(|byte| *byte != 0xff) || *lowest < 0xed;
+    !canonical || LOW_ORDER_Y.contains(&y)
+}
+
+/// Fewest different bytes in a secret that may be random: 32 random hexadecimal digits almost surely have more.
+const MIN_VARIETY: usize = 8;
+
+/// Parts of secrets that stand in documentation and templates, in lower case.
+const WELL_KNOWN: &[&[u8]] = &[
+    b"-at-least-256-bits",
+    b"256-bit-secret",
+    b"change me",
+    b"change this",
+    b"change-me",
+    b"change-this",
+    b"change_me",
+    b"change_this",
+    b"changeme",
+    b"changethis",
+    b"my-secret",
+    b"my_secret",
+    b"mysecret",
+    b"super secret",
+    b"super-secret",
+    b"super_secret",
+    b"supersecret",
+    b"your-secret",
+    b"your_secret",
+];
+
+fn is_guessable(secret: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    for byte in secret {
+        if let Some(seen) = seen.get_mut(usize::from(*byte)) {
+            *seen = true;
+        }
+    }
+    let variety = seen.iter().filter(|seen| **seen).count();
+    let lower = secret.to_ascii_lowercase();
+    variety < MIN_VARIETY || WELL_KNOWN.iter().any(|part| contains(&lower, part))
+}
+
+fn is_key_pair_part(secret: &[u8]) -> bool {
+    let text = secret.trim_ascii();
+    contains(text, b"-----BEGIN ")
+        || text.starts_with(b"ssh-")
+        || is_der_key(secret)
+        || is_der_key(text)
+        || is_encoded_der_key(text)
+        || is_jwk(text)
+        || is_p256_point(secret)
+}
+
+/// A JWK or a JWK set, of any kind.
+fn is_jwk(text: &[u8]) -> bool {
+    text.starts_with(b"{")
+        && json::object(text).is_ok_and(|key| key.contains_key("kty") || key.contains_key("keys"))
+}
+
+/// What stands between the lines of a PEM file.
+fn is_encoded_der_key(text: &[u8]) -> bool {
+    let digits: Vec<u8> =
+        text.iter().copied().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=').collect();
+    [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD]
+        .into_iter()
+        .any(|engine| engine.decode(&digits).is_ok_and(|der| is_der_key(&der)))
+}
+
+/// `SubjectPublicKeyInfo`, PKCS#1, PKCS#8 or RFC 5915: one SEQUENCE that begins with a SEQUENCE or an INTEGER,
+/// whose parts fill it exactly. No shorter such key exists than Ed25519's 44 bytes, and longer random bytes have
+/// this form once in ten million.
+fn is_der_key(der: &[u8]) -> bool {
+    let Some((SEQUENCE, mut content, [])) = der_element(der) else { return false };
+    if der.len() < 44 || !matches!(content.first(), Some(&(SEQUENCE | INTEGER))) {
+        return false;
+    }
+    while !content.is_empty() {
+        let Some((_, _, rest)) = der_element(content) else { return false };
+        content = rest;
+    }
+    true
+}
+
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+
+/// Tag and content of the first DER element, and what follows it.
+fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        if digits.len() > 4 {
+            return None;
+        }
+        (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+fn is_p256_point(bytes: &[u8]) -> bool {
+    bytes.len() == 65 && ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).is_ok()
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// The y of the points whose order divides 8 (RFC 7748 §6 and RFC 8032 name the cofactor).
+const LOW_ORDER_Y: [[u8; 32]; 5] = [
+    [0; 32],
+    [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5,
+        0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a,
+        0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+    [
+        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
+    ],
+];

@@ -1,0 +1,76 @@
+//! The keys that tokens may be signed with.
+
+use std::fmt;
+
+use super::{Algorithm, KeyError, KeyId, VerifyingKey};
+
+/// The keys that a verifier accepts, looked up by key id.
+///
+/// Held in memory as a whole: no key id from a token ever reaches a file, a query or a URL (SEC-038).
+#[derive(Clone, Default)]
+pub struct KeyRing {
+    // A ring holds the keys of a few rotations, so a scan beats hashing.
+    keys: Vec<VerifyingKey>,
+}
+
+impl KeyRing {
+    /// An empty ring, which accepts nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// [`KeyError::DuplicateKeyId`] if the ring has a key with that id; the ring stays as it was.
+    pub fn insert(&mut self, key: VerifyingKey) -> Result<(), KeyError> {
+        if self.get(key.key_id().as_str()).is_some() {
+            return Err(KeyError::DuplicateKeyId(key.key_id().clone()));
+        }
+        self.keys.push(key);
+        Ok(())
+    }
+
+    /// Takes a key out. Its tokens are refused from here on.
+    pub fn remove(&mut self, id: &KeyId) -> Option<VerifyingKey> {
+        let position = self.keys.iter().position(|key| key.key_id() == id)?;
+        Some(self.keys.remove(position))
+    }
+
+    /// The key with exactly this id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&VerifyingKey> {
+        self.keys.iter().find(|key| key.key_id().as_str() == id)
+    }
+
+    /// The keys, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &VerifyingKey> {
+        self.keys.iter()
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The key for a token that names none: the only one of its algorithm (SEC-039).
+    pub(crate) fn only(&self, algorithm: Algorithm) -> Option<&VerifyingKey> {
+        let mut fitting = self.keys.iter().filter(|key| key.algorithm() == algorithm);
+        let only = fitting.next()?;
+        fitting.next().is_none().then_some(only)
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.keys).finish()
+    }
+}
