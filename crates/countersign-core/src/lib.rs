@@ -1,14 +1,22 @@
 //! What Countersign knows about tokens, sessions, revocation and accounts: no HTTP, no database, no
-//! environment, no wall clock.
+//! environment, no wall clock. Time and randomness are arguments, stores are traits.
+//!
+//! Most programs use it through the crate `countersign`, which adds HTTP, axum and SQLite.
 
 pub mod account;
+pub mod background;
 pub mod claims;
+pub mod event;
 pub mod id;
 mod json;
 pub mod jws;
 pub mod key;
+pub mod keychain;
 pub mod random;
+pub mod revocation;
 pub mod seal;
+pub mod session;
+pub mod store;
 pub mod time;
 pub mod token;
 mod verify;

@@ -1,14 +1,17 @@
-//! What an account is made of: its unique names, its password, and the brake on guessing it.
+//! Accounts with passwords: unique names, hashes, the brake on guessing, and the flows over them.
 //!
-//! Nothing here reads a store or a clock. Names and passwords are parsed at the edge, so the code behind it
-//! never meets a text that was not checked.
+//! Names and passwords are parsed at the edge, so the code behind it never meets a text that was not checked.
 
+mod flow;
 mod hasher;
 mod name;
 mod password;
 mod throttle;
+mod user;
 
+pub use flow::{Accounts, AccountsConfig, LoginError, LoginName, RegisterError, Registration, SignedIn};
 pub use hasher::{Argon2Params, HashError, HashPool, Hasher, PasswordHash, UnsafeArgon2Params};
 pub use name::{EmailAddress, NameError, Username};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
 pub use throttle::{Attempts, Outcome, Refused, ThrottlePolicy};
+pub use user::User;

@@ -1,0 +1,354 @@
+//! What one does with accounts: register, log in, refresh, disable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use super::hasher::{HashError, HashPool};
+use super::name::{EmailAddress, Username};
+use super::password::Password;
+use super::throttle::{Outcome, Refused, ThrottlePolicy};
+use super::user::User;
+use crate::claims::Claims;
+use crate::id::UserId;
+use crate::random::{Random, RandomError, uuid};
+use crate::session::{
+    BeginError, Device, EndError, EndReason, Pair, Presentation, RefreshError, Refreshed, Sessions, detached,
+};
+use crate::store::{NameKey, StoreError, ThrottleStore, UserInserted, UserStore};
+use crate::time::Clock;
+
+/// What [`Accounts`] works with.
+#[derive(Debug)]
+pub struct AccountsConfig {
+    /// Accounts at rest.
+    pub users: Arc<dyn UserStore>,
+    /// Counters of login attempts.
+    pub throttles: Arc<dyn ThrottleStore>,
+    /// Hashes passwords.
+    pub hasher: HashPool,
+    /// Sessions.
+    pub sessions: Sessions,
+    /// How many attempts are allowed.
+    pub throttle: ThrottlePolicy,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Where work runs that a client must not be able to interrupt.
+    pub runtime: Handle,
+}
+
+/// Accounts with passwords: register, log in, refresh, disable. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Accounts {
+    shared: Arc<AccountsConfig>,
+}
+
+/// A new account, all of it checked.
+#[derive(Debug)]
+pub struct Registration {
+    /// The e-mail address.
+    pub email: EmailAddress,
+    /// The username, if wanted.
+    pub username: Option<Username>,
+    /// The password, exactly as sent.
+    pub password: Password,
+}
+
+/// The name somebody logs in with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LoginName {
+    /// An e-mail address.
+    Email(EmailAddress),
+    /// A username.
+    Username(Username),
+    /// Text that no account can have as its name. It takes the same path as an unknown one.
+    Impossible(String),
+}
+
+impl LoginName {
+    /// An e-mail address if there is an `@`, else a username.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        if text.contains('@') { Self::email(text) } else { Self::username(text) }
+    }
+
+    /// An e-mail address.
+    #[must_use]
+    pub fn email(text: &str) -> Self {
+        EmailAddress::parse(text).map_or_else(|_| Self::Impossible(text.to_owned()), Self::Email)
+    }
+
+    /// A username.
+    #[must_use]
+    pub fn username(text: &str) -> Self {
+        Username::parse(text).map_or_else(|_| Self::Impossible(text.to_owned()), Self::Username)
+    }
+
+    fn key(&self) -> Option<NameKey<'_>> {
+        match self {
+            Self::Email(email) => Some(NameKey::Email(email.key())),
+            Self::Username(username) => Some(NameKey::Username(username.key())),
+            Self::Impossible(_) => None,
+        }
+    }
+
+    /// The throttle's key for a name without an account: a digest, so that the counters hold no names.
+    fn throttle_key(&self) -> String {
+        let (kind, text) = match self {
+            Self::Email(email) => ("email", email.key()),
+            Self::Username(username) => ("username", username.key()),
+            Self::Impossible(text) => ("impossible", text.as_str()),
+        };
+        let digest = digest::digest(&digest::SHA256, format!("{kind}:{text}").as_bytes());
+        format!("name:{}", URL_SAFE_NO_PAD.encode(digest.as_ref()))
+    }
+}
+
+/// A user and the pair of a session that just began.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// The user.
+    pub user: User,
+    /// The first pair, fresh.
+    pub pair: Pair,
+}
+
+/// Why nobody was registered, or registered but not logged in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Another account has the e-mail address.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    /// Another account has the username.
+    #[error("the username is taken")]
+    UsernameTaken,
+    /// The password could not be hashed, now.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The account is there, but no session began. Logging in will do.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+}
+
+/// Why a login failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoginError {
+    /// Unknown, disabled, without password, wrong password, or all sessions were ended meanwhile. Nobody is told
+    /// which.
+    #[error("the credentials are wrong")]
+    InvalidCredentials,
+    /// Too many attempts failed.
+    #[error("too many attempts")]
+    TooManyAttempts {
+        /// When the next one is worth making.
+        retry_after: Duration,
+    },
+    /// The password could not be checked, now.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No session could begin.
+    #[error(transparent)]
+    Begin(BeginError),
+}
+
+impl Accounts {
+    /// Accounts over these stores.
+    #[must_use]
+    pub fn new(config: AccountsConfig) -> Self {
+        Self { shared: Arc::new(config) }
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    /// The pool that hashes passwords.
+    #[must_use]
+    pub fn hasher(&self) -> &HashPool {
+        &self.shared.hasher
+    }
+
+    /// Registers an account and logs it in. Runs to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`RegisterError`]. Only after [`RegisterError::Begin`] the account exists.
+    pub async fn register(
+        &self,
+        registration: Registration,
+        presentation: Presentation,
+        device: Device,
+    ) -> Result<SignedIn, RegisterError> {
+        let this = self.clone();
+        detached(
+            &self.shared.runtime,
+            async move { this.register_now(registration, presentation, device).await },
+        )
+        .await
+    }
+
+    async fn register_now(
+        &self,
+        registration: Registration,
+        presentation: Presentation,
+        device: Device,
+    ) -> Result<SignedIn, RegisterError> {
+        let AccountsConfig { users, hasher, sessions, clock, random, .. } = &*self.shared;
+        let Registration { email, username, password } = registration;
+        // Saves a hash where the answer is known; the insert below decides.
+        if users.user_by_name(NameKey::Email(email.key())).await?.is_some() {
+            return Err(RegisterError::EmailTaken);
+        }
+        if let Some(username) = &username
+            && users.user_by_name(NameKey::Username(username.key())).await?.is_some()
+        {
+            return Err(RegisterError::UsernameTaken);
+        }
+        let id = UserId::from(uuid(&**random)?);
+        let epoch = sessions.epoch(&id).await?;
+        let user = User {
+            id: id.clone(),
+            email,
+            username,
+            password_hash: Some(hasher.hash(password).await?),
+            created_at: clock.now(),
+            disabled_at: None,
+        };
+        match users.insert_user(&user).await? {
+            UserInserted::Yes => {}
+            UserInserted::EmailTaken => return Err(RegisterError::EmailTaken),
+            UserInserted::UsernameTaken => return Err(RegisterError::UsernameTaken),
+        }
+        let pair = sessions.begin(id, epoch, presentation, device).await?;
+        Ok(SignedIn { user, pair })
+    }
+
+    /// Logs a user in with a password. Runs to its end even if the caller goes away, so that every attempt that was
+    /// counted as running is counted as finished.
+    ///
+    /// Unknown, disabled, password-less and mistaken users take the same path: one hash of the default cost, the
+    /// same store calls, the same error (SEC-130).
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn login(
+        &self,
+        name: LoginName,
+        password: Password,
+        presentation: Presentation,
+        device: Device,
+    ) -> Result<SignedIn, LoginError> {
+        let this = self.clone();
+        detached(
+            &self.shared.runtime,
+            async move { this.login_now(&name, password, presentation, device).await },
+        )
+        .await
+    }
+
+    async fn login_now(
+        &self,
+        name: &LoginName,
+        password: Password,
+        presentation: Presentation,
+        device: Device,
+    ) -> Result<SignedIn, LoginError> {
+        let AccountsConfig { users, throttles, sessions, throttle, clock, .. } = &*self.shared;
+        // A name that no account can have is looked up like the others; an empty key is nobody's.
+        let user = users.user_by_name(name.key().unwrap_or(NameKey::Email(""))).await?;
+        let key = user.as_ref().map_or_else(|| name.throttle_key(), |user| format!("user:{}", user.id));
+        // Counted before hashing (SEC-126): parallel guesses cannot all slip through.
+        if let Err(Refused { retry_after, .. }) = throttles.begin_attempt(&key, clock.now(), throttle).await?
+        {
+            return Err(LoginError::TooManyAttempts { retry_after });
+        }
+        let checked = self.check(user, password).await;
+        let outcome = match &checked {
+            Ok(Some(_)) => Outcome::Succeeded,
+            Ok(None) => Outcome::Failed,
+            Err(_) => Outcome::Abandoned,
+        };
+        throttles.finish_attempt(&key, outcome, clock.now(), throttle).await?;
+        let Some((user, epoch)) = checked? else { return Err(LoginError::InvalidCredentials) };
+        match sessions.begin(user.id.clone(), epoch, presentation, device).await {
+            Ok(pair) => Ok(SignedIn { user, pair }),
+            Err(BeginError::EpochRaised) => Err(LoginError::InvalidCredentials),
+            Err(error) => Err(LoginError::Begin(error)),
+        }
+    }
+
+    /// Checks the password, with the epoch read before: what ends all sessions from then on ends this login too.
+    async fn check(
+        &self,
+        user: Option<User>,
+        password: Password,
+    ) -> Result<Option<(User, crate::id::Epoch)>, LoginError> {
+        let AccountsConfig { hasher, sessions, .. } = &*self.shared;
+        let id = user.as_ref().map_or_else(|| UserId::from(Uuid::nil()), |user| user.id.clone());
+        let epoch = sessions.epoch(&id).await?;
+        let hash = user.as_ref().and_then(|user| user.password_hash.clone());
+        let matches = hasher.verify(password, hash).await?;
+        Ok(user.filter(|user| matches && user.is_enabled()).map(|user| (user, epoch)))
+    }
+
+    /// The user, if there is one and it is enabled.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn enabled_user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        Ok(self.shared.users.user(id).await?.filter(User::is_enabled))
+    }
+
+    /// Exchanges a refresh token for a pair, if its user exists and is enabled.
+    ///
+    /// # Errors
+    /// As [`Sessions::refresh`].
+    pub async fn refresh(&self, token: &Claims, device: Device) -> Result<(Refreshed, User), RefreshError> {
+        let user = self.enabled_user(token.subject()).await?;
+        let refreshed = self.shared.sessions.refresh(token, user.is_some(), device).await?;
+        match user {
+            Some(user) => Ok((refreshed, user)),
+            None => Err(crate::session::Refusal::User.into()),
+        }
+    }
+
+    /// Disables an account: nobody logs in or refreshes as this user any more, and all its sessions end.
+    ///
+    /// # Errors
+    /// [`EndError`] when the store cannot answer; doing it again is safe.
+    pub async fn disable(&self, id: &UserId) -> Result<bool, EndError> {
+        let AccountsConfig { users, sessions, clock, .. } = &*self.shared;
+        let known = users.set_disabled(id, Some(clock.now())).await?;
+        if known {
+            sessions.end_all(id.clone(), None, EndReason::Disabled).await?;
+        }
+        Ok(known)
+    }
+
+    /// Enables an account again. Its old sessions stay ended.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn enable(&self, id: &UserId) -> Result<bool, StoreError> {
+        self.shared.users.set_disabled(id, None).await
+    }
+}

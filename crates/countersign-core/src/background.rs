@@ -1,0 +1,99 @@
+//! What a node does beside answering requests: tail the revocation log, write acknowledgements, purge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::session::Sessions;
+use crate::store::{KEEP_ENTRIES_FOR, StoreError, Stores};
+use crate::time::{Clock, Timestamp};
+
+/// The running background tasks; they stop when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Background {
+    _tasks: Arc<Tasks>,
+}
+
+#[derive(Debug)]
+struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// How often acknowledgements are written.
+pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
+/// How often what has expired is purged.
+pub const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// How many rows one purging statement deletes at most, so that it never holds anybody up for long.
+pub const PURGE_BATCH: usize = 500;
+
+impl Background {
+    /// Starts the tasks on this runtime. The log is read five times within the revocation bound.
+    #[must_use]
+    pub fn start(runtime: &Handle, sessions: &Sessions, stores: &Stores) -> Self {
+        let poll_every = (sessions.policy().revocation_bound / 5).max(Duration::from_millis(200));
+        let tail = {
+            let view = sessions.view().clone();
+            spawn_every(runtime, poll_every, "read the revocation log", move || {
+                let view = view.clone();
+                async move { view.poll().await }
+            })
+        };
+        let flush = {
+            let sessions = sessions.clone();
+            spawn_every(runtime, FLUSH_EVERY, "write acknowledgements", move || {
+                let sessions = sessions.clone();
+                async move { sessions.flush_acknowledgements().await }
+            })
+        };
+        let purge = {
+            let (sessions, stores) = (sessions.clone(), stores.clone());
+            spawn_every(runtime, PURGE_EVERY, "purge what has expired", move || {
+                let (sessions, stores) = (sessions.clone(), stores.clone());
+                async move { purge(&stores, &**sessions.clock(), sessions.policy().leeway).await }
+            })
+        };
+        Self { _tasks: Arc::new(Tasks(vec![tail, flush, purge])) }
+    }
+}
+
+/// Deletes, batch by batch, what nobody needs any more: sessions after their absolute expiry and leeway, log
+/// entries and idle login counters an hour after they stopped mattering.
+///
+/// # Errors
+/// [`StoreError`] when the store does not answer; the next round goes on.
+pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Result<(), StoreError> {
+    let now: Timestamp = clock.now();
+    let batch = PURGE_BATCH;
+    while stores.sessions.purge_sessions(now - leeway, batch).await? >= batch as u64 {}
+    while stores.revocations.purge_entries(now - KEEP_ENTRIES_FOR, batch).await? >= batch as u64 {}
+    while stores.throttles.purge_attempts(now - KEEP_ENTRIES_FOR, batch).await? >= batch as u64 {}
+    Ok(())
+}
+
+fn spawn_every<F, Work>(runtime: &Handle, period: Duration, what: &'static str, work: F) -> AbortHandle
+where
+    F: Fn() -> Work + Send + 'static,
+    Work: Future<Output = Result<(), StoreError>> + Send,
+{
+    runtime
+        .spawn(async move {
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if let Err(error) = work().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "could not {what}");
+                }
+            }
+        })
+        .abort_handle()
+}

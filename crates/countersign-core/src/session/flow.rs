@@ -1,0 +1,670 @@
+//! What one does with sessions: begin, authenticate, refresh, end, list, revoke.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::acknowledge::Acknowledgements;
+use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide};
+use super::derive::{csrf_value, token_id};
+use super::policy::{PolicyError, SessionPolicy};
+use super::row::{Device, EndReason, Session, SessionKey, SessionSeed};
+use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
+use crate::event::{Event, Events};
+use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
+use crate::jws::SignError;
+use crate::keychain::Keychain;
+use crate::random::{self, Random, RandomError};
+use crate::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
+use crate::store::{
+    End, EpochRaise, RevocationStore, SessionEnded, SessionInserted, SessionStore, StoreError,
+    TokenRevocation, TokensRevoked,
+};
+use crate::time::{Clock, Timestamp};
+use crate::token::{Issuer, Verifier};
+use crate::verify::VerifyError;
+
+/// What [`Sessions`] works with.
+#[derive(Debug)]
+pub struct SessionsConfig {
+    /// Sessions at rest.
+    pub sessions: Arc<dyn SessionStore>,
+    /// The revocation log.
+    pub revocations: Arc<dyn RevocationStore>,
+    /// Keys.
+    pub keychain: Keychain,
+    /// The `iss` of the tokens. `None`: `urn:uuid:` and the store's id.
+    pub issuer: Option<String>,
+    /// The `aud` of the tokens. Default none.
+    pub audience: Option<String>,
+    /// Lifetimes and rules.
+    pub policy: SessionPolicy,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Where events go.
+    pub events: Arc<dyn Events>,
+    /// Where work runs that a client must not be able to interrupt.
+    pub runtime: Handle,
+}
+
+/// Sessions and their tokens: begin, authenticate, refresh, end. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn SessionStore>,
+    log: Arc<dyn RevocationStore>,
+    view: RevocationView,
+    access_issuer: Issuer,
+    refresh_issuer: Issuer,
+    access_verifier: Verifier,
+    refresh_verifier: Verifier,
+    policy: SessionPolicy,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    events: Arc<dyn Events>,
+    acknowledgements: Acknowledgements,
+    runtime: Handle,
+}
+
+/// An access token and a refresh token of one generation of a session.
+#[derive(Clone)]
+pub struct Pair {
+    /// The access token.
+    pub access_token: String,
+    /// When it expires.
+    pub access_expires_at: Timestamp,
+    /// The refresh token.
+    pub refresh_token: String,
+    /// When it expires.
+    pub refresh_expires_at: Timestamp,
+    /// The CSRF value that both are bound to, if they travel in cookies.
+    pub csrf: Option<String>,
+    /// The user.
+    pub user_id: UserId,
+    /// The session.
+    pub session: SessionRef,
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+impl Pair {
+    /// For how many whole seconds more the access token is valid; may be 0.
+    #[must_use]
+    pub fn expires_in(&self, now: Timestamp) -> u64 {
+        remaining_secs(self.access_expires_at, now)
+    }
+
+    /// For how many whole seconds more the refresh token is valid; may be 0.
+    #[must_use]
+    pub fn refresh_expires_in(&self, now: Timestamp) -> u64 {
+        remaining_secs(self.refresh_expires_at, now)
+    }
+}
+
+/// As the tokens themselves count, in whole seconds.
+fn remaining_secs(expires_at: Timestamp, now: Timestamp) -> u64 {
+    u64::try_from(expires_at.as_secs().saturating_sub(now.as_secs())).unwrap_or(0)
+}
+
+/// How a session's tokens will be presented.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presentation {
+    /// By the client's own code, in a header or a body.
+    Explicit,
+    /// By a browser, in cookies: the tokens carry a CSRF value.
+    Cookie,
+}
+
+/// What came of a refresh.
+#[derive(Clone, Debug)]
+pub struct Refreshed {
+    /// The pair to answer with.
+    pub pair: Pair,
+    /// The session stepped on to a new generation; else the current generation was served again or healed.
+    pub advanced: bool,
+}
+
+/// Why no session began.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginError {
+    /// All the user's sessions were ended after the login began.
+    #[error("all sessions of the user were ended while the login was under way")]
+    EpochRaised,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The tokens could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+/// Why an access token was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// It does not verify.
+    #[error(transparent)]
+    Invalid(#[from] VerifyError),
+    /// It was revoked.
+    #[error(transparent)]
+    Revoked(#[from] RevokedBy),
+    /// Nobody can say whether it was revoked.
+    #[error(transparent)]
+    ViewTooOld(#[from] ViewTooOld),
+}
+
+/// Why a refresh token was not exchanged. None of these yields tokens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// It does not verify.
+    #[error(transparent)]
+    Invalid(#[from] VerifyError),
+    /// Its session no longer refreshes.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It is an old one: somebody holds a copy. The session was ended.
+    #[error("an old refresh token was presented; the session was ended")]
+    Replayed,
+    /// The session changed under every one of four tries.
+    #[error("the session changed under four tries to refresh it")]
+    Contended,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tokens could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+/// Why a session could not be ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndError {
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why tokens could not be revoked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevokeTokensError {
+    /// The user has too many live entries in the log.
+    #[error("the user has too many revoked tokens that have not expired yet")]
+    TooMany {
+        /// When the first of them expires.
+        free_at: Timestamp,
+    },
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Sessions {
+    /// At most this many token entries in the log may be live for one user.
+    pub const MAX_REVOKED_TOKENS: usize = 1_000;
+    /// How often a conditional step is tried before the refresh is answered with 503.
+    const TRIES: u32 = 4;
+
+    /// Sessions over these stores and keys.
+    ///
+    /// # Errors
+    /// [`PolicyError`] if the policy contradicts itself or is out of range.
+    pub fn new(config: SessionsConfig) -> Result<Self, PolicyError> {
+        let SessionsConfig {
+            sessions, revocations, keychain, policy, clock, random, events, runtime, ..
+        } = config;
+        policy.check()?;
+        let issuer = config.issuer.unwrap_or_else(|| format!("urn:uuid:{}", keychain.store_id.hyphenated()));
+        let audience = config.audience;
+        let issuing = |key| {
+            let issuing = Issuer::new(key).with_issuer(&issuer);
+            match &audience {
+                Some(audience) => issuing.with_audience(audience),
+                None => issuing,
+            }
+        };
+        let verifying = |token_type, ring| {
+            let verifying = Verifier::new(token_type, ring).with_issuer(&issuer);
+            let verifying = verifying.with_leeway(policy.leeway).map_err(|_| PolicyError {
+                setting: "leeway",
+                value_secs: policy.leeway.as_secs(),
+                rule: "it must be at most 300 s",
+            })?;
+            Ok(match &audience {
+                Some(audience) => verifying.with_audience(audience),
+                None => verifying,
+            })
+        };
+        let view =
+            RevocationView::new(revocations.clone(), clock.clone(), runtime.clone(), policy.revocation_bound);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                access_issuer: issuing(keychain.access.signing),
+                refresh_issuer: issuing(keychain.refresh.signing),
+                access_verifier: verifying(TokenType::Access, keychain.access.ring)?,
+                refresh_verifier: verifying(TokenType::Refresh, keychain.refresh.ring)?,
+                store: sessions,
+                log: revocations,
+                view,
+                policy,
+                clock,
+                random,
+                events,
+                acknowledgements: Acknowledgements::default(),
+                runtime,
+            }),
+        })
+    }
+
+    /// This node's view of the revocation log.
+    #[must_use]
+    pub fn view(&self) -> &RevocationView {
+        &self.shared.view
+    }
+
+    /// Lifetimes and rules.
+    #[must_use]
+    pub fn policy(&self) -> &SessionPolicy {
+        &self.shared.policy
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The user's epoch. A login reads it before it checks the password, and [`Sessions::begin`] insists on it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
+        self.shared.log.epoch(user_id).await
+    }
+
+    /// Begins a session for a user whose identity was proven since `epoch` was read. Its first pair is fresh.
+    ///
+    /// # Errors
+    /// [`BeginError::EpochRaised`] if all the user's sessions were ended since; [`BeginError::Store`] when the
+    /// store cannot answer. Neither leaves a session behind whose tokens anybody has.
+    pub async fn begin(
+        &self,
+        user_id: UserId,
+        epoch: Epoch,
+        presentation: Presentation,
+        device: Device,
+    ) -> Result<Pair, BeginError> {
+        let this = self.clone();
+        self.detached(async move { this.begin_now(user_id, epoch, presentation, device).await }).await
+    }
+
+    async fn begin_now(
+        &self,
+        user_id: UserId,
+        epoch: Epoch,
+        presentation: Presentation,
+        device: Device,
+    ) -> Result<Pair, BeginError> {
+        let Shared { policy, clock, random, store, .. } = &*self.shared;
+        let now = clock.now();
+        let absolute_until = now + policy.absolute;
+        let session = Session {
+            user_id,
+            id: SessionId::new(random::uuid(&**random)?),
+            epoch,
+            generation: Generation::FIRST,
+            issued_at: now,
+            acknowledged_at: None,
+            heals: 0,
+            healed_run: 0,
+            seed: SessionSeed::new(random::bytes(&**random)?),
+            created_at: now,
+            last_seen_at: now,
+            idle_until: (now + policy.idle).min(absolute_until),
+            absolute_until,
+            device,
+            ended: None,
+        };
+        let pair = self.pair(&session, presentation)?;
+        match store.insert_session(&session).await? {
+            SessionInserted::Yes => Ok(pair),
+            SessionInserted::EpochRaised => Err(BeginError::EpochRaised),
+        }
+    }
+
+    /// Verifies an access token and asks the index whether it was revoked: no store call.
+    ///
+    /// # Errors
+    /// [`AccessError::ViewTooOld`] when the revocation log could not be read for longer than the bound (503); the
+    /// others mean that the token is not accepted (401).
+    pub async fn authenticate(&self, token: &str) -> Result<Claims, AccessError> {
+        let claims = self.shared.access_verifier.verify(token, self.shared.clock.now())?;
+        self.shared.view.ensure_fresh().await?;
+        self.check_revoked(&claims)?;
+        self.acknowledge(&claims);
+        Ok(claims)
+    }
+
+    /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and the index. No store call.
+    ///
+    /// # Errors
+    /// As [`Sessions::authenticate`].
+    pub async fn authenticate_refresh(&self, token: &str) -> Result<Claims, AccessError> {
+        let claims = self.verify_refresh(token)?;
+        self.shared.view.ensure_fresh().await?;
+        self.check_revoked(&claims)?;
+        Ok(claims)
+    }
+
+    /// Verifies a refresh token's MAC, kind and expiry. Garbage costs no store call (SEC-097).
+    ///
+    /// # Errors
+    /// [`VerifyError`] says which check failed.
+    pub fn verify_refresh(&self, token: &str) -> Result<Claims, VerifyError> {
+        let claims = self.shared.refresh_verifier.verify(token, self.shared.clock.now())?;
+        if claims.session().is_none() { Err(VerifyError::MissingClaim("sid")) } else { Ok(claims) }
+    }
+
+    /// Verifies a token of either kind for ending its session: signature, kind and issuer hold; its times and the
+    /// state of its session don't matter.
+    ///
+    /// # Errors
+    /// [`VerifyError`] says which check failed.
+    pub fn verify_for_end(&self, token: &str) -> Result<Claims, VerifyError> {
+        let claims = self.shared.refresh_verifier.verify_expired_ok(token);
+        let claims = claims.or_else(|_| self.shared.access_verifier.verify_expired_ok(token))?;
+        if claims.session().is_none() { Err(VerifyError::MissingClaim("sid")) } else { Ok(claims) }
+    }
+
+    fn check_revoked(&self, claims: &Claims) -> Result<(), RevokedBy> {
+        let session = claims.session().map(|session| (session.id, session.epoch));
+        self.shared.view.index().check(claims.subject(), claims.token_id(), session)
+    }
+
+    fn acknowledge(&self, claims: &Claims) {
+        if let Some(session) = claims.session() {
+            self.shared.acknowledgements.note(claims.subject(), session.id, session.generation);
+        }
+    }
+
+    /// Exchanges a refresh token, verified by [`Sessions::verify_refresh`], for a pair (RFC 6749 §6).
+    ///
+    /// The presented token is good for a short grace more. Presenting an older one ends the session, because
+    /// somebody else holds a copy (RFC 9700 §4.14.2). Runs to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`RefreshError::Replayed`] after such a replay, [`RefreshError::Refused`] for a session that no longer
+    /// lives; [`RefreshError::Store`] and [`RefreshError::Contended`] are worth repeating with the same token.
+    pub async fn refresh(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: Device,
+    ) -> Result<Refreshed, RefreshError> {
+        let this = self.clone();
+        let token = token.clone();
+        self.detached(async move { this.refresh_now(&token, user_enabled, device).await }).await
+    }
+
+    async fn refresh_now(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: Device,
+    ) -> Result<Refreshed, RefreshError> {
+        let Shared { policy, clock, store, events, .. } = &*self.shared;
+        let Some(presented) = token.session() else { return Err(Refusal::Unknown.into()) };
+        let presentation = if token.csrf().is_some() { Presentation::Cookie } else { Presentation::Explicit };
+        let key = SessionKey { user_id: token.subject().clone(), id: presented.id };
+        let presented = Presented { generation: presented.generation, device };
+        for _ in 0..Self::TRIES {
+            let Some(found) = store.session(&key).await? else { return Err(Refusal::Unknown.into()) };
+            let mut session = found.session;
+            let circumstances = self.circumstances(&session, found.log, user_enabled);
+            match decide(&session, &circumstances, &presented, clock.now(), policy) {
+                Decision::Refuse(refusal) => return Err(refusal.into()),
+                Decision::Advance(step) => {
+                    if store.advance(&key, &step).await? {
+                        step.apply(&mut session);
+                        return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: true });
+                    }
+                }
+                Decision::Heal(step) => {
+                    if store.heal(&key, &step).await? {
+                        step.apply(&mut session);
+                        return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: false });
+                    }
+                }
+                Decision::Reserve => {
+                    if presented.generation == session.generation {
+                        // Its holder shows the current refresh token, so it has arrived.
+                        self.acknowledge(token);
+                    }
+                    if presented.device.user_agent != session.device.user_agent {
+                        events.emit(&Event::RefreshShared {
+                            user_id: key.user_id.clone(),
+                            session_id: key.id,
+                            generation: session.generation,
+                            device: presented.device,
+                        });
+                    }
+                    return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: false });
+                }
+                Decision::Replay => {
+                    self.end_now(&key, EndReason::Replayed).await?;
+                    events.emit(&Event::RefreshReused {
+                        user_id: key.user_id.clone(),
+                        session_id: key.id,
+                        presented: presented.generation,
+                        current: session.generation,
+                        device: presented.device,
+                    });
+                    return Err(RefreshError::Replayed);
+                }
+            }
+        }
+        Err(RefreshError::Contended)
+    }
+
+    fn circumstances(&self, session: &Session, log: LogStanding, user_enabled: bool) -> Circumstances {
+        let access = token_id(session, TokenType::Access);
+        Circumstances {
+            ended_in_log: log.ended,
+            epoch_in_log: log.epoch,
+            user_enabled,
+            access_revoked: self.shared.view.index().is_token_revoked(&session.user_id, access),
+        }
+    }
+
+    /// Ends a session. When this has returned, this node refuses its tokens at once, every other node within the
+    /// bound. Runs to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`EndError::Store`] when the store cannot answer; the session may then have ended or not, and ending it
+    /// again is safe.
+    pub async fn end(&self, key: SessionKey, reason: EndReason) -> Result<SessionEnded, EndError> {
+        let this = self.clone();
+        self.detached(async move { Ok(this.end_now(&key, reason).await?) }).await
+    }
+
+    async fn end_now(&self, key: &SessionKey, reason: EndReason) -> Result<SessionEnded, StoreError> {
+        let Shared { policy, clock, store, .. } = &*self.shared;
+        let at = clock.now();
+        let until = at + policy.revocation_horizon();
+        let ended = store.end_session(key, &End { reason, at, until }).await?;
+        if ended == SessionEnded::Now {
+            let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
+            self.learn(Entry { target, until, at }).await?;
+        } else if ended == SessionEnded::Before {
+            // Another node may have ended it, and this one has not read that yet.
+            let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
+            self.shared.view.learn(&Entry { target, until, at });
+        }
+        Ok(ended)
+    }
+
+    /// Ends all of the user's sessions, but for `except`, and every login that is under way.
+    ///
+    /// # Errors
+    /// As [`Sessions::end`].
+    pub async fn end_all(
+        &self,
+        user_id: UserId,
+        except: Option<SessionId>,
+        reason: EndReason,
+    ) -> Result<(), EndError> {
+        let this = self.clone();
+        self.detached(async move {
+            let at = this.shared.clock.now();
+            let until = at + this.shared.policy.revocation_horizon();
+            let raise = EpochRaise { except, reason, at, until };
+            let entry = this.shared.log.raise_epoch(&user_id, &raise).await?;
+            this.learn(entry).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes an entry into the own index, after making sure that no reader's window has passed it: one whose
+    /// insert took long gets a later `at`.
+    async fn learn(&self, mut entry: Entry) -> Result<(), StoreError> {
+        self.shared.view.learn(&entry);
+        let now = self.shared.clock.now();
+        if now.since(entry.at) > RevocationView::OVERLAP / 2 {
+            entry.at = now;
+            self.shared.log.insert_entry(&entry).await?;
+        }
+        Ok(())
+    }
+
+    /// The user's live sessions, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn list(&self, user_id: &UserId) -> Result<Vec<Session>, StoreError> {
+        self.shared.store.live_sessions(user_id, self.shared.clock.now()).await
+    }
+
+    /// Revokes tokens of one user by their `jti`. An id of somebody else's token has no effect. The id of a live
+    /// session's current refresh token ends that session; an older one's has no effect.
+    ///
+    /// # Errors
+    /// [`RevokeTokensError::TooMany`] when more than [`Sessions::MAX_REVOKED_TOKENS`] of the user's entries would be
+    /// live; nothing was revoked then.
+    pub async fn revoke_tokens(&self, user_id: UserId, ids: Vec<TokenId>) -> Result<(), RevokeTokensError> {
+        let this = self.clone();
+        self.detached(async move { this.revoke_tokens_now(&user_id, ids).await }).await
+    }
+
+    async fn revoke_tokens_now(
+        &self,
+        user_id: &UserId,
+        mut ids: Vec<TokenId>,
+    ) -> Result<(), RevokeTokensError> {
+        let Shared { policy, clock, store, log, .. } = &*self.shared;
+        ids.sort_unstable();
+        ids.dedup();
+        let at = clock.now();
+        let until = at + policy.revocation_horizon();
+        let tokens = TokenRevocation { ids, at, until, limit: Self::MAX_REVOKED_TOKENS };
+        if let TokensRevoked::TooMany { free_at } = log.revoke_tokens(user_id, &tokens).await? {
+            return Err(RevokeTokensError::TooMany { free_at });
+        }
+        for id in &tokens.ids {
+            let target = Target::Token { user_id: user_id.clone(), id: *id };
+            self.learn(Entry { target, until, at }).await?;
+        }
+        for session in store.live_sessions(user_id, clock.now()).await? {
+            if tokens.ids.binary_search(&token_id(&session, TokenType::Refresh)).is_ok() {
+                self.end_now(&session.key(), EndReason::EndedByUser).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down which generations were seen in use. A background task calls it every few seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer; nothing that the rules promise is lost then.
+    pub async fn flush_acknowledgements(&self) -> Result<(), StoreError> {
+        let seen = self.shared.acknowledgements.take();
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let flushed = self.shared.store.acknowledge(&seen, self.shared.clock.now()).await;
+        if flushed.is_err() {
+            self.shared.acknowledgements.forget();
+        }
+        flushed
+    }
+
+    /// The tokens of the session's current generation: the same claims on every call and every node.
+    fn pair(&self, session: &Session, presentation: Presentation) -> Result<Pair, SignError> {
+        let Shared { policy, access_issuer, refresh_issuer, .. } = &*self.shared;
+        let csrf = match presentation {
+            Presentation::Explicit => None,
+            Presentation::Cookie => Some(csrf_value(session)),
+        };
+        let reference = SessionRef { id: session.id, generation: session.generation, epoch: session.epoch };
+        let claims = |token_type, expires_at| {
+            let id = token_id(session, token_type);
+            let claims =
+                NewClaims::new(token_type, session.user_id.clone(), id, session.issued_at, expires_at)
+                    .with_session(reference);
+            match &csrf {
+                Some(csrf) => claims.with_csrf(csrf.as_str()),
+                None => claims,
+            }
+        };
+        let fresh = if session.generation == Generation::FIRST { Freshness::Fresh } else { Freshness::Stale };
+        let access_expires_at = (session.issued_at + policy.access_lifetime).min(session.absolute_until);
+        let refresh_expires_at = session.expires_at();
+        let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh);
+        let refresh = claims(TokenType::Refresh, refresh_expires_at);
+        Ok(Pair {
+            access_token: access_issuer.issue(&access)?,
+            access_expires_at,
+            refresh_token: refresh_issuer.issue(&refresh)?,
+            refresh_expires_at,
+            csrf,
+            user_id: session.user_id.clone(),
+            session: reference,
+        })
+    }
+
+    /// Runs work that a caller who goes away must not interrupt half way.
+    async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        detached(&self.shared.runtime, work).await
+    }
+}
+
+/// Runs work to its end on the runtime, whether or not the caller stays to hear of it.
+pub(crate) async fn detached<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    match runtime.spawn(work).await {
+        Ok(done) => done,
+        // A panic goes on in the caller, as if the work had run there.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down, and with it the caller.
+        Err(_) => std::future::pending().await,
+    }
+}

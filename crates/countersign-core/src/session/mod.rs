@@ -1,0 +1,21 @@
+//! Sessions: one server-side record for each login, and the rules by which its refresh tokens rotate.
+
+mod acknowledge;
+mod decide;
+mod derive;
+mod flow;
+mod policy;
+mod row;
+
+pub use acknowledge::Acknowledgements;
+pub use decide::{
+    Acknowledgement, Advance, Circumstances, Decision, Guard, Heal, LogStanding, Presented, Refusal, decide,
+};
+pub use derive::{csrf_value, token_id};
+pub(crate) use flow::detached;
+pub use flow::{
+    AccessError, BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, RevokeTokensError,
+    Sessions, SessionsConfig,
+};
+pub use policy::{PolicyError, SessionPolicy};
+pub use row::{Device, EndReason, Ended, Session, SessionKey, SessionSeed};

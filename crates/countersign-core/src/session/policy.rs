@@ -1,0 +1,151 @@
+//! How long sessions and tokens live, and how forgiving refresh is.
+
+use std::time::Duration;
+
+/// Lifetimes and the rules of refresh.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SessionPolicy {
+    /// Lifetime of an access token. Default 15 minutes (SEC-104).
+    pub access_lifetime: Duration,
+    /// A session ends when it was not refreshed for this long. Default 14 days.
+    pub idle: Duration,
+    /// A session ends this long after its login, refreshed or not. Default 30 days.
+    pub absolute: Duration,
+    /// For this long after a rotation the predecessor is answered with the successor again, so that tabs and
+    /// retries don't look like theft. Default 30 s, 0–300 s, at most half the access lifetime; 0 is strict single use.
+    pub grace: Duration,
+    /// Whether a predecessor is served after the grace if its successor never arrived. Default on. Switch it
+    /// off where access tokens are verified elsewhere, because then nobody learns that a successor is in use.
+    pub healing: bool,
+    /// How far clocks may disagree. Default 10 s, 0–300 s, for every kind of token.
+    pub leeway: Duration,
+    /// How old a node's view of the revocation log may be. Default 5 s.
+    pub revocation_bound: Duration,
+}
+
+impl Default for SessionPolicy {
+    fn default() -> Self {
+        Self {
+            access_lifetime: Duration::from_secs(15 * 60),
+            idle: Duration::from_secs(14 * 24 * 3600),
+            absolute: Duration::from_secs(30 * 24 * 3600),
+            grace: Duration::from_secs(30),
+            healing: true,
+            leeway: Duration::from_secs(10),
+            revocation_bound: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A policy that contradicts itself or is out of range.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{setting} is {value_secs} s, but {rule}")]
+pub struct PolicyError {
+    /// Which field.
+    pub setting: &'static str,
+    /// Its value in seconds.
+    pub value_secs: u64,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+impl SessionPolicy {
+    /// A predecessor is healed at most this many times in one generation.
+    pub const MAX_HEALS: u8 = 3;
+    /// At most this many generations in a row are healed.
+    pub const MAX_HEALED_RUN: u8 = 5;
+
+    /// Checks every field against its range and the others.
+    ///
+    /// # Errors
+    /// [`PolicyError`] names the first field that is wrong and the rule it breaks.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        const SECOND: Duration = Duration::from_secs(1);
+        const LIMIT: Duration = Duration::from_secs(300);
+        const YEAR: Duration = Duration::from_secs(400 * 24 * 3600);
+        let rules = [
+            (
+                "access_lifetime",
+                self.access_lifetime,
+                self.access_lifetime >= SECOND && self.access_lifetime <= self.absolute,
+                "it must be at least 1 s and at most the session's absolute lifetime",
+            ),
+            ("idle", self.idle, self.idle >= SECOND, "it must be at least 1 s"),
+            (
+                "absolute",
+                self.absolute,
+                self.absolute >= SECOND && self.absolute <= YEAR,
+                "it must be between 1 s and 400 days",
+            ),
+            ("grace", self.grace, self.grace <= LIMIT, "it must be at most 300 s"),
+            (
+                "grace",
+                self.grace,
+                self.grace.saturating_mul(2) <= self.access_lifetime,
+                "it must be at most half the access lifetime",
+            ),
+            ("leeway", self.leeway, self.leeway <= LIMIT, "it must be at most 300 s"),
+            (
+                "revocation_bound",
+                self.revocation_bound,
+                self.revocation_bound >= SECOND && self.revocation_bound <= LIMIT,
+                "it must be between 1 s and 300 s",
+            ),
+        ];
+        match rules.into_iter().find(|(_, _, holds, _)| !holds) {
+            Some((setting, value, _, rule)) => {
+                Err(PolicyError { setting, value_secs: value.as_secs(), rule })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// For how long an entry in the revocation log matters: until the last token it can concern has expired.
+    #[must_use]
+    pub fn revocation_horizon(&self) -> Duration {
+        self.access_lifetime.saturating_add(self.leeway)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_104_the_default_access_lifetime_is_at_most_15_minutes() {
+        assert!(SessionPolicy::default().access_lifetime <= Duration::from_secs(900));
+        assert_eq!(SessionPolicy::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn sec_080_the_default_lifetimes_are_14_days_idle_and_30_days_absolute() {
+        let policy = SessionPolicy::default();
+        assert_eq!(policy.idle, Duration::from_secs(14 * 86_400));
+        assert_eq!(policy.absolute, Duration::from_secs(30 * 86_400));
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        let secs = Duration::from_secs;
+        let good = SessionPolicy::default();
+        for (case, policy, setting) in [
+            ("grace over 300 s", SessionPolicy { grace: secs(301), ..good.clone() }, "grace"),
+            (
+                "grace over half the access lifetime",
+                SessionPolicy { access_lifetime: secs(59), ..good.clone() },
+                "grace",
+            ),
+            ("leeway over 300 s", SessionPolicy { leeway: secs(301), ..good.clone() }, "leeway"),
+            (
+                "no access lifetime",
+                SessionPolicy { access_lifetime: secs(0), grace: secs(0), ..good.clone() },
+                "access_lifetime",
+            ),
+            ("no idle time", SessionPolicy { idle: secs(0), ..good.clone() }, "idle"),
+            ("for ever", SessionPolicy { absolute: secs(401 * 86_400), ..good.clone() }, "absolute"),
+        ] {
+            assert_eq!(policy.check().unwrap_err().setting, setting, "{case}");
+        }
+        assert_eq!(SessionPolicy { access_lifetime: secs(60), ..good }.check(), Ok(()));
+    }
+}

@@ -1,0 +1,430 @@
+//! The reference store: everything in memory, one lock, gone with the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    End, EpochRaise, FoundSession, KeyPurpose, KeyStore, NameKey, RevocationStore, SessionEnded,
+    SessionInserted, SessionStore, StoreError, StoredKey, ThrottleStore, TokenRevocation, TokensRevoked,
+    UserInserted, UserStore,
+};
+use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
+use crate::id::{Epoch, SessionId, UserId};
+use crate::revocation::{Entry, EntryKey, Target};
+use crate::session::{Acknowledgement, Advance, EndReason, Ended, Heal, LogStanding, Session, SessionKey};
+use crate::time::Timestamp;
+
+/// Keeps everything in memory: for tests, examples and trying things out. Nothing survives the process.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: BTreeMap<SessionKey, Session>,
+    log: BTreeMap<EntryKey, Entry>,
+    users: HashMap<UserId, User>,
+    emails: HashMap<String, UserId>,
+    usernames: HashMap<String, UserId>,
+    attempts: HashMap<String, (Attempts, Timestamp)>,
+    keys: BTreeMap<(KeyPurpose, u32), StoredKey>,
+    store_id: Option<Uuid>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No method panics between two writes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The user's entries in the log.
+    fn user_log(&self, user_id: &UserId) -> impl Iterator<Item = &Entry> {
+        let first =
+            EntryKey { user_id: user_id.as_str().to_owned(), kind: "", reference: String::new(), number: 0 };
+        let user_id = user_id.clone();
+        self.log
+            .range(first..)
+            .take_while(move |(key, _)| key.user_id == user_id.as_str())
+            .map(|(_, entry)| entry)
+    }
+
+    fn epoch(&self, user_id: &UserId) -> Epoch {
+        self.user_log(user_id).filter_map(|entry| epoch_for(entry, None)).max().unwrap_or_default()
+    }
+
+    fn standing(&self, key: &SessionKey) -> LogStanding {
+        let mut standing = LogStanding::default();
+        for entry in self.user_log(&key.user_id) {
+            match &entry.target {
+                Target::Session { id, .. } if *id == key.id => standing.ended = true,
+                _ => standing.epoch = standing.epoch.max(epoch_for(entry, Some(key.id)).unwrap_or_default()),
+            }
+        }
+        standing
+    }
+
+    fn merge(&mut self, entry: &Entry) {
+        let known = self.log.entry(entry.key()).or_insert_with(|| entry.clone());
+        known.at = known.at.max(entry.at);
+        known.until = known.until.max(entry.until);
+    }
+}
+
+/// The epoch that a `user` entry sets for a session, or for any session.
+fn epoch_for(entry: &Entry, session: Option<SessionId>) -> Option<Epoch> {
+    match &entry.target {
+        Target::User { epoch, except, .. } if session.is_none() || *except != session => Some(*epoch),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemoryStore {
+    async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
+        let mut state = self.state();
+        if state.epoch(&session.user_id) != session.epoch {
+            return Ok(SessionInserted::EpochRaised);
+        }
+        state.sessions.insert(session.key(), session.clone());
+        Ok(SessionInserted::Yes)
+    }
+
+    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+        let state = self.state();
+        Ok(state
+            .sessions
+            .get(key)
+            .map(|session| FoundSession { session: session.clone(), log: state.standing(key) }))
+    }
+
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let log = state.standing(key);
+        match state.sessions.get_mut(key) {
+            Some(session) if step.applies(session, log) => {
+                step.apply(session);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let log = state.standing(key);
+        match state.sessions.get_mut(key) {
+            Some(session) if step.applies(session, log) => {
+                step.apply(session);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
+        let mut state = self.state();
+        for seen in seen {
+            let key = SessionKey { user_id: seen.user_id.clone(), id: seen.session_id };
+            if let Some(session) = state.sessions.get_mut(&key).filter(|session| seen.applies(session)) {
+                seen.apply(session, at);
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+        let mut state = self.state();
+        let ended_in_log = state.standing(key).ended;
+        let Some(session) = state.sessions.get_mut(key) else { return Ok(SessionEnded::Unknown) };
+        if session.ended.is_some() {
+            return Ok(SessionEnded::Before);
+        }
+        session.ended = Some(Ended { at: end.at, reason: end.reason });
+        if ended_in_log {
+            return Ok(SessionEnded::Before);
+        }
+        let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
+        state.merge(&Entry { target, until: end.until, at: end.at });
+        Ok(SessionEnded::Now)
+    }
+
+    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        let state = self.state();
+        let mut live: Vec<_> = state
+            .sessions
+            .values()
+            .filter(|session| session.user_id == *user_id && session.is_live(now))
+            .filter(|session| {
+                let log = state.standing(&session.key());
+                !log.ended && log.epoch <= session.epoch
+            })
+            .cloned()
+            .collect();
+        live.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
+        Ok(live)
+    }
+
+    async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let gone: Vec<_> = state
+            .sessions
+            .values()
+            .filter(|session| session.absolute_until < before)
+            .map(Session::key)
+            .take(limit)
+            .collect();
+        for key in &gone {
+            state.sessions.remove(key);
+        }
+        Ok(gone.len() as u64)
+    }
+}
+
+#[async_trait]
+impl RevocationStore for MemoryStore {
+    async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
+        Ok(self.state().epoch(user_id))
+    }
+
+    async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
+        let mut state = self.state();
+        let epoch = state.epoch(user_id).next();
+        let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
+        let entry = Entry { target, until: raise.until, at: raise.at };
+        state.merge(&entry);
+        for session in state.sessions.values_mut() {
+            if session.user_id == *user_id
+                && Some(session.id) != raise.except
+                && session.epoch < epoch
+                && session.ended.is_none()
+            {
+                session.ended = Some(Ended { at: raise.at, reason: raise.reason });
+            }
+        }
+        Ok(entry)
+    }
+
+    async fn revoke_tokens(
+        &self,
+        user_id: &UserId,
+        tokens: &TokenRevocation,
+    ) -> Result<TokensRevoked, StoreError> {
+        let mut state = self.state();
+        let entries: Vec<_> = tokens
+            .ids
+            .iter()
+            .map(|id| Entry {
+                target: Target::Token { user_id: user_id.clone(), id: *id },
+                until: tokens.until,
+                at: tokens.at,
+            })
+            .collect();
+        let live: Vec<_> = state
+            .user_log(user_id)
+            .filter(|entry| matches!(entry.target, Target::Token { .. }) && entry.until > tokens.at)
+            .collect();
+        let new = entries.iter().filter(|entry| !live.iter().any(|known| known.target == entry.target));
+        if live.len() + new.count() > tokens.limit {
+            let free_at = live.iter().map(|entry| entry.until).min().unwrap_or(tokens.until);
+            return Ok(TokensRevoked::TooMany { free_at });
+        }
+        for entry in &entries {
+            state.merge(entry);
+        }
+        Ok(TokensRevoked::Yes)
+    }
+
+    async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        self.state().merge(entry);
+        Ok(())
+    }
+
+    async fn entries(
+        &self,
+        since: Timestamp,
+        after: Option<&EntryKey>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let state = self.state();
+        Ok(state
+            .log
+            .iter()
+            .filter(|(key, entry)| entry.at >= since && after.is_none_or(|after| *key > after))
+            .map(|(_, entry)| entry.clone())
+            .take(limit)
+            .collect())
+    }
+
+    async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let gone: Vec<_> = state
+            .log
+            .iter()
+            .filter(|(_, entry)| entry.until < before)
+            .filter(|(_, entry)| match &entry.target {
+                Target::Session { user_id, id } => state
+                    .sessions
+                    .get(&SessionKey { user_id: user_id.clone(), id: *id })
+                    .is_none_or(|session| session.ended.is_some()),
+                Target::User { user_id, epoch, .. } => *epoch < state.epoch(user_id),
+                Target::Token { .. } | Target::Key { .. } => true,
+            })
+            .map(|(key, _)| key.clone())
+            .take(limit)
+            .collect();
+        for key in &gone {
+            state.log.remove(key);
+        }
+        Ok(gone.len() as u64)
+    }
+}
+
+#[async_trait]
+impl UserStore for MemoryStore {
+    async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError> {
+        let mut state = self.state();
+        if state.emails.contains_key(user.email.key()) {
+            return Ok(UserInserted::EmailTaken);
+        }
+        if let Some(username) = &user.username {
+            if state.usernames.contains_key(username.key()) {
+                return Ok(UserInserted::UsernameTaken);
+            }
+            state.usernames.insert(username.key().to_owned(), user.id.clone());
+        }
+        state.emails.insert(user.email.key().to_owned(), user.id.clone());
+        state.users.insert(user.id.clone(), user.clone());
+        Ok(UserInserted::Yes)
+    }
+
+    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        Ok(self.state().users.get(id).cloned())
+    }
+
+    async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError> {
+        let state = self.state();
+        let id = match name {
+            NameKey::Email(key) => state.emails.get(key),
+            NameKey::Username(key) => state.usernames.get(key),
+        };
+        Ok(id.and_then(|id| state.users.get(id)).cloned())
+    }
+
+    async fn replace_password_hash(
+        &self,
+        id: &UserId,
+        old: Option<&PasswordHash>,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let expose = |hash: Option<&PasswordHash>| hash.map(|hash| hash.expose().to_owned());
+        match state.users.get_mut(id).filter(|user| expose(user.password_hash.as_ref()) == expose(old)) {
+            Some(user) => {
+                user.password_hash = Some(new.clone());
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        match state.users.get_mut(id) {
+            Some(user) => {
+                user.disabled_at = disabled;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+}
+
+#[async_trait]
+impl ThrottleStore for MemoryStore {
+    async fn begin_attempt(
+        &self,
+        key: &str,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        let mut state = self.state();
+        let (attempts, touched) = state.attempts.entry(key.to_owned()).or_default();
+        *touched = now;
+        Ok(attempts.begin(now, policy))
+    }
+
+    async fn finish_attempt(
+        &self,
+        key: &str,
+        outcome: Outcome,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let (attempts, touched) = state.attempts.entry(key.to_owned()).or_default();
+        *touched = now;
+        attempts.finish(outcome, now, policy);
+        Ok(())
+    }
+
+    async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
+        Ok(self.state().attempts.get(key).map(|(attempts, _)| *attempts))
+    }
+
+    async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let gone: Vec<_> = state
+            .attempts
+            .iter()
+            .filter(|(_, (_, touched))| *touched < before)
+            .map(|(key, _)| key.clone())
+            .take(limit)
+            .collect();
+        for key in &gone {
+            state.attempts.remove(key);
+        }
+        Ok(gone.len() as u64)
+    }
+}
+
+#[async_trait]
+impl KeyStore for MemoryStore {
+    async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError> {
+        Ok(*self.state().store_id.get_or_insert(candidate))
+    }
+
+    async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let taken = state.keys.contains_key(&(key.purpose, key.number))
+            || state.keys.values().any(|known| known.key_id == key.key_id);
+        if !taken {
+            state.keys.insert((key.purpose, key.number), key.clone());
+        }
+        Ok(!taken)
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        Ok(self.state().keys.values().cloned().collect())
+    }
+}
+
+impl MemoryStore {
+    /// Undoes an end's mark on the row, as a crash between the log's entry and the mark would leave it. For tests
+    /// of the rule that the log alone decides.
+    #[doc(hidden)]
+    pub fn forget_end_mark(&self, key: &SessionKey) -> Option<EndReason> {
+        self.state().sessions.get_mut(key)?.ended.take().map(|ended| ended.reason)
+    }
+}

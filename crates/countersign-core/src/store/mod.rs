@@ -1,0 +1,367 @@
+//! Where everything is kept. The traits are small, one for each kind of record, and their verbs are the domain's
+//! atomic steps: a race between two requests is settled inside the store, by a condition.
+//!
+//! The doc comments are the promises. `countersign-testkit` has a suite that checks them on any implementation;
+//! [`MemoryStore`] is the reference.
+
+mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
+use crate::id::{Epoch, SessionId, TokenId, UserId};
+use crate::key::{Algorithm, KeyId};
+use crate::revocation::{Entry, EntryKey};
+use crate::session::{Acknowledgement, Advance, EndReason, Heal, LogStanding, Session, SessionKey};
+use crate::time::Timestamp;
+
+pub use memory::MemoryStore;
+
+/// The cause of a [`StoreError`].
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A store could not answer. "Not found" is not an error: lookups return `Option`.
+#[derive(Debug, thiserror::Error)]
+#[error("the {store} store could not {action}")]
+pub struct StoreError {
+    store: &'static str,
+    action: &'static str,
+    #[source]
+    source: BoxError,
+}
+
+impl StoreError {
+    /// `store` names the engine ("sqlite"), `action` completes "could not …".
+    pub fn new(store: &'static str, action: &'static str, source: impl Into<BoxError>) -> Self {
+        Self { store, action, source: source.into() }
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn store(&self) -> &'static str {
+        self.store
+    }
+}
+
+/// A session as found, with what the log says about it, both read in one consistent step.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FoundSession {
+    /// The row.
+    pub session: Session,
+    /// The log's entries that concern it.
+    pub log: LogStanding,
+}
+
+/// What came of inserting a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionInserted {
+    /// It is there.
+    Yes,
+    /// The user's epoch is no longer the session's: all sessions were ended while the login was under way.
+    /// Nothing was inserted.
+    EpochRaised,
+}
+
+/// What came of ending a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionEnded {
+    /// It lived until now.
+    Now,
+    /// It had been ended before; nothing changed.
+    Before,
+    /// There is no such session.
+    Unknown,
+}
+
+/// The times and the reason with which a session is ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// When.
+    pub at: Timestamp,
+    /// Until when the log's entry matters.
+    pub until: Timestamp,
+}
+
+/// Sessions at rest.
+///
+/// Ending writes the log first ([`RevocationStore`]) and marks the row second, or both in one transaction.
+#[async_trait]
+pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
+    /// Inserts a session while the user's epoch in the log is exactly the session's.
+    async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError>;
+
+    /// The session and what the log says about it, ended and expired ones included.
+    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError>;
+
+    /// Moves a live session to another generation as one atomic step, if [`Advance::applies`] to the row and the
+    /// log as they are then. Of concurrent calls with the same `from` at most one gets `true`; the others change
+    /// nothing.
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<bool, StoreError>;
+
+    /// Issues a live session's generation again as one atomic step, if [`Heal::applies`]; else changes nothing.
+    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError>;
+
+    /// Notes that these generations are in use, each if [`Acknowledgement::applies`]. Unknown ones are skipped.
+    async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError>;
+
+    /// Ends a session: a `session` entry in the log, then the row's mark. Ending an ended session changes
+    /// neither row nor log. When this has returned, no later [`SessionStore::advance`] or heal of it succeeds.
+    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError>;
+
+    /// The user's sessions that are neither ended (by row or log) nor expired at `now`, newest first.
+    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError>;
+
+    /// Deletes at most `limit` sessions whose absolute expiry was before `before`; returns how many.
+    async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+}
+
+/// All of a user's sessions to be ended at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EpochRaise {
+    /// A session that lives on.
+    pub except: Option<SessionId>,
+    /// Why the others end.
+    pub reason: EndReason,
+    /// When.
+    pub at: Timestamp,
+    /// Until when the log's entry matters.
+    pub until: Timestamp,
+}
+
+/// Tokens of one user to be revoked one by one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TokenRevocation {
+    /// Their `jti`s.
+    pub ids: Vec<TokenId>,
+    /// When.
+    pub at: Timestamp,
+    /// Until when the entries matter.
+    pub until: Timestamp,
+    /// How many live token entries the user may have afterwards.
+    pub limit: usize,
+}
+
+/// What came of revoking tokens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokensRevoked {
+    /// All are in the log.
+    Yes,
+    /// The user would have too many live entries; nothing was written.
+    TooMany {
+        /// When the first of the user's entries stops mattering.
+        free_at: Timestamp,
+    },
+}
+
+/// The revocation log: inserted into, merged, purged; never changed otherwise.
+///
+/// An insert whose key is taken makes `at` and `until` the later ones of both.
+#[async_trait]
+pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
+    /// The user's epoch: the highest of the log's `user` entries.
+    async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError>;
+
+    /// Raises the user's epoch by one and marks the rows of the sessions that this ends. Concurrent calls raise it
+    /// by one each. Returns the entry as written.
+    async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError>;
+
+    /// Inserts an entry for each token, all or none.
+    async fn revoke_tokens(
+        &self,
+        user_id: &UserId,
+        tokens: &TokenRevocation,
+    ) -> Result<TokensRevoked, StoreError>;
+
+    /// Inserts the entry, whatever it revokes; if its key is taken, `at` and `until` become the later ones. A writer
+    /// whose insert took long calls it again with a later `at`, so that no reader's window has passed it.
+    async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError>;
+
+    /// The entries with `at` ≥ `since` and a key after `after`, in the order of their keys, at most `limit`.
+    async fn entries(
+        &self,
+        since: Timestamp,
+        after: Option<&EntryKey>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
+
+    /// Deletes at most `limit` entries with `until` before `before`; returns how many. A `session` entry stays
+    /// until its row is marked or gone, a user's highest `user` entry for ever.
+    async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+}
+
+/// Which name a user is looked up by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NameKey<'a> {
+    /// An e-mail address's key.
+    Email(&'a str),
+    /// A username's key.
+    Username(&'a str),
+}
+
+/// What came of inserting a user.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UserInserted {
+    /// The account is there.
+    Yes,
+    /// Another account has the e-mail address; nothing was inserted.
+    EmailTaken,
+    /// Another account has the username; nothing was inserted.
+    UsernameTaken,
+}
+
+/// Accounts at rest. Names are claimed in records of their own, so that they stay unique where users are sharded.
+#[async_trait]
+pub trait UserStore: fmt::Debug + Send + Sync + 'static {
+    /// Inserts a user and claims its names, all or nothing. Of concurrent claims of one name one wins.
+    async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError>;
+
+    /// The user with this id.
+    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError>;
+
+    /// The user with this name.
+    async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError>;
+
+    /// Replaces the password hash if it is still `old`; returns whether it was.
+    async fn replace_password_hash(
+        &self,
+        id: &UserId,
+        old: Option<&PasswordHash>,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError>;
+
+    /// Disables (`Some(since)`) or enables (`None`) an account; returns whether it exists.
+    async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError>;
+}
+
+/// Counters of login attempts, by account. Each call is one atomic step of [`Attempts`].
+#[async_trait]
+pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
+    /// [`Attempts::begin`] on the counter of this key.
+    async fn begin_attempt(
+        &self,
+        key: &str,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<Result<(), Refused>, StoreError>;
+
+    /// [`Attempts::finish`] on the counter of this key.
+    async fn finish_attempt(
+        &self,
+        key: &str,
+        outcome: Outcome,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<(), StoreError>;
+
+    /// The counter of this key, as it is; for tests and operators.
+    async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError>;
+
+    /// Deletes at most `limit` counters that were last touched before `before`; returns how many.
+    async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+}
+
+/// What a stored key is for. Every purpose has keys of its own (SEC-045).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum KeyPurpose {
+    /// Signs access tokens.
+    Access,
+    /// Authenticates refresh tokens.
+    Refresh,
+}
+
+impl KeyPurpose {
+    /// The name under which stores keep it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Refresh => "refresh",
+        }
+    }
+
+    /// The purpose with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Access, Self::Refresh].into_iter().find(|purpose| purpose.name() == name)
+    }
+}
+
+/// A key as the store holds it: sealed with the server's secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredKey {
+    /// What it is for.
+    pub purpose: KeyPurpose,
+    /// Its number among the keys of its purpose, from 1; together they are unique.
+    pub number: u32,
+    /// The key's id, unique too.
+    pub key_id: KeyId,
+    /// Its one algorithm.
+    pub algorithm: Algorithm,
+    /// The sealed secret.
+    pub sealed: Vec<u8>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Keys and the store's own identity.
+#[async_trait]
+pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
+    /// The store's id: `candidate` if it had none. Of concurrent first calls one wins and all learn the winner's.
+    async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError>;
+
+    /// Inserts a key unless its purpose and number, or its id, are taken; returns whether it did.
+    async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError>;
+
+    /// All keys, by purpose and number.
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
+}
+
+/// The stores that Countersign works with; usually one engine for all.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// Sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// The revocation log.
+    pub revocations: Arc<dyn RevocationStore>,
+    /// Accounts.
+    pub users: Arc<dyn UserStore>,
+    /// Login attempts.
+    pub throttles: Arc<dyn ThrottleStore>,
+    /// Keys.
+    pub keys: Arc<dyn KeyStore>,
+}
+
+impl<S> From<Arc<S>> for Stores
+where
+    S: SessionStore + RevocationStore + UserStore + ThrottleStore + KeyStore,
+{
+    fn from(store: Arc<S>) -> Self {
+        Self {
+            sessions: store.clone(),
+            revocations: store.clone(),
+            users: store.clone(),
+            throttles: store.clone(),
+            keys: store,
+        }
+    }
+}
+
+impl<S> From<S> for Stores
+where
+    S: SessionStore + RevocationStore + UserStore + ThrottleStore + KeyStore,
+{
+    fn from(store: S) -> Self {
+        Arc::new(store).into()
+    }
+}
+
+/// For how long entries are kept after they stopped mattering.
+pub const KEEP_ENTRIES_FOR: Duration = Duration::from_secs(3600);
