@@ -4,13 +4,30 @@
 //! setting and expiring cookies, and turning refusals into answers are the same work under axum, actix or tonic,
 //! and easy to get subtly wrong. This crate does it once. What a token means is `countersign-core`'s business: here
 //! a token is text.
+//!
+//! ```
+//! use countersign_http::{CookieConfig, Location, Locator};
+//! use http::{HeaderMap, HeaderValue, header};
+//!
+//! let cookies = CookieConfig::for_public_url(None)?;
+//! let mut headers = HeaderMap::new();
+//! headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer a.b.c"));
+//!
+//! let located = Locator::access(&cookies).locate(&headers, None)?.expect("a credential was sent");
+//! assert_eq!((located.token, located.location), ("a.b.c", Location::Header));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod cookie;
 mod cookie_config;
+mod csrf;
+mod locate;
 mod system;
 mod wire;
 
 pub use cookie::{CookieLookup, find_cookie};
 pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};
+pub use csrf::{CSRF_HEADER, CsrfError, check_csrf, csrf_matches, is_unsafe};
+pub use locate::{LocateError, Located, Location, Locator};
 pub use system::{OsRandom, SystemClock};
 pub use wire::rfc3339;
