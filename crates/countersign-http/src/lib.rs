@@ -22,6 +22,7 @@ mod cookie;
 mod cookie_config;
 mod csrf;
 mod locate;
+mod origin;
 mod system;
 mod wire;
 
@@ -29,5 +30,6 @@ pub use cookie::{CookieLookup, find_cookie};
 pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};
 pub use csrf::{CSRF_HEADER, CsrfError, check_csrf, csrf_matches, is_unsafe};
 pub use locate::{LocateError, Located, Location, Locator};
+pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck, Origin, OriginError};
 pub use system::{OsRandom, SystemClock};
 pub use wire::rfc3339;
