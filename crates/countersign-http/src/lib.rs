@@ -18,6 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod answer;
 mod cookie;
 mod cookie_config;
 mod csrf;
@@ -26,6 +27,7 @@ mod origin;
 mod system;
 mod wire;
 
+pub use answer::{Answer, ErrorCode, no_store, vary_personal};
 pub use cookie::{CookieLookup, find_cookie};
 pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};
 pub use csrf::{CSRF_HEADER, CsrfError, check_csrf, csrf_matches, is_unsafe};
