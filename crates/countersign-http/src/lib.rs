@@ -1,1 +1,37 @@
-//! Placeholder.
+//! Where tokens travel in HTTP, for any framework that speaks the [`http`] crate.
+//!
+//! Finding a credential in a request, deciding whether a browser sent the request on another site's behalf,
+//! setting and expiring cookies, and turning refusals into answers are the same work under axum, actix or tonic,
+//! and easy to get subtly wrong. This crate does it once. What a token means is `countersign-core`'s business: here
+//! a token is text.
+//!
+//! ```
+//! use countersign_http::{CookieConfig, Location, Locator};
+//! use http::{HeaderMap, HeaderValue, header};
+//!
+//! let cookies = CookieConfig::for_public_url(None)?;
+//! let mut headers = HeaderMap::new();
+//! headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer a.b.c"));
+//!
+//! let located = Locator::access(&cookies).locate(&headers, None)?.expect("a credential was sent");
+//! assert_eq!((located.token, located.location), ("a.b.c", Location::Header));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod answer;
+mod cookie;
+mod cookie_config;
+mod csrf;
+mod locate;
+mod origin;
+mod system;
+mod wire;
+
+pub use answer::{Answer, ErrorCode, no_store, vary_personal};
+pub use cookie::{CookieLookup, find_cookie};
+pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};
+pub use csrf::{CSRF_HEADER, CsrfError, check_csrf, csrf_matches, is_unsafe};
+pub use locate::{LocateError, Located, Location, Locator};
+pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck, Origin, OriginError};
+pub use system::{OsRandom, SystemClock};
+pub use wire::rfc3339;

@@ -1,0 +1,516 @@
+//! The native profile's answers: status, headers and body of every refusal (RFC 6750 §3).
+//!
+//! Clients learn a standard code and a fixed sentence; logs learn the cause. Descriptions are `&'static str`, so
+//! that nothing from a request, a token or a database can end up in one.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::cookie_config::CookieConfig;
+use crate::csrf::CsrfError;
+use crate::locate::LocateError;
+
+/// What a client is told about a refusal.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// 400: malformed JSON, a malformed header, two `Authorization` fields.
+    InvalidRequest,
+    /// 401: no credential.
+    MissingToken,
+    /// 401: anything wrong with a presented token.
+    InvalidToken,
+    /// 401: a login with an unknown or disabled account, or a wrong password.
+    InvalidCredentials,
+    /// 401: signed in, but not freshly.
+    FreshTokenRequired,
+    /// 403: a request that a cookie authenticates, without its CSRF value.
+    CsrfFailed,
+    /// 403: a request with cookies from another site.
+    CrossSite,
+    /// 403: a role, scope or claim is missing.
+    InsufficientScope,
+    /// 404: no such path or object.
+    NotFound,
+    /// 405: no such method on this path.
+    MethodNotAllowed,
+    /// 409: the e-mail address belongs to another account.
+    EmailTaken,
+    /// 409: the user name belongs to another account.
+    UsernameTaken,
+    /// 413: the body is larger than 64 KiB.
+    TooLarge,
+    /// 415: the body is not JSON.
+    UnsupportedMediaType,
+    /// 422: well-formed JSON with wrong members.
+    InvalidFields,
+    /// 429: a throttle refuses.
+    TooManyAttempts,
+    /// 500: a defect of ours.
+    InternalError,
+    /// 503: the store cannot answer in time, or the revocation view is too old.
+    Unavailable,
+    /// 503: too many password hashes are waiting.
+    Overloaded,
+}
+
+/// An answer to a request, for any framework: [`Response::from`] makes it an `http` response.
+#[derive(Clone)]
+pub struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl ErrorCode {
+    /// Every code, in the order of its status.
+    pub const ALL: [Self; 19] = [
+        Self::InvalidRequest,
+        Self::MissingToken,
+        Self::InvalidToken,
+        Self::InvalidCredentials,
+        Self::FreshTokenRequired,
+        Self::CsrfFailed,
+        Self::CrossSite,
+        Self::InsufficientScope,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::EmailTaken,
+        Self::UsernameTaken,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::InvalidFields,
+        Self::TooManyAttempts,
+        Self::InternalError,
+        Self::Unavailable,
+        Self::Overloaded,
+    ];
+
+    /// The status of an answer with this code.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        self.row().0
+    }
+
+    /// The code as clients see it, the `error` member.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The default `error_description`.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        self.row().2
+    }
+
+    const fn row(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::InvalidRequest => (S::BAD_REQUEST, "invalid_request", "The request is malformed."),
+            Self::MissingToken => {
+                (S::UNAUTHORIZED, "missing_token", "The request needs a token and has none.")
+            }
+            Self::InvalidToken => (S::UNAUTHORIZED, "invalid_token", "The token is not valid, or no longer."),
+            Self::InvalidCredentials => {
+                (S::UNAUTHORIZED, "invalid_credentials", "The user name or the password is wrong.")
+            }
+            Self::FreshTokenRequired => {
+                (S::UNAUTHORIZED, "fresh_token_required", "The request needs a recent login.")
+            }
+            Self::CsrfFailed => {
+                (S::FORBIDDEN, "csrf_failed", "The request lacks the CSRF value of this session.")
+            }
+            Self::CrossSite => (S::FORBIDDEN, "cross_site", "The request comes from another site."),
+            Self::InsufficientScope => {
+                (S::FORBIDDEN, "insufficient_scope", "The token does not permit this request.")
+            }
+            Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing here."),
+            Self::MethodNotAllowed => {
+                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not take this method.")
+            }
+            Self::EmailTaken => (S::CONFLICT, "email_taken", "Another account has this e-mail address."),
+            Self::UsernameTaken => (S::CONFLICT, "username_taken", "Another account has this user name."),
+            Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 64 KiB."),
+            Self::UnsupportedMediaType => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json.")
+            }
+            Self::InvalidFields => {
+                (S::UNPROCESSABLE_ENTITY, "invalid_fields", "Some members of the body are not valid.")
+            }
+            Self::TooManyAttempts => {
+                (S::TOO_MANY_REQUESTS, "too_many_attempts", "There were too many attempts; try again later.")
+            }
+            Self::InternalError => {
+                (S::INTERNAL_SERVER_ERROR, "internal_error", "The server made a mistake and has logged it.")
+            }
+            Self::Unavailable => {
+                (S::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now; try again soon.")
+            }
+            Self::Overloaded => {
+                (S::SERVICE_UNAVAILABLE, "overloaded", "The service is busy; try again soon.")
+            }
+        }
+    }
+
+    /// The `WWW-Authenticate` of an answer: on every 401, bare where no token was presented, and on the 403 of a
+    /// token that does not permit enough (RFC 6750 §3).
+    fn challenge(self, description: &'static str) -> Option<HeaderValue> {
+        match self {
+            Self::MissingToken | Self::InvalidCredentials => Some(HeaderValue::from_static("Bearer")),
+            // RFC 9470 §3 has the name for a token that is good but from too old a login. `invalid_token` would make
+            // clients refresh, which never yields a fresh token, and try again.
+            Self::FreshTokenRequired => Some(challenge("insufficient_user_authentication", description)),
+            Self::InvalidToken | Self::InsufficientScope => Some(challenge(self.as_str(), description)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<LocateError> for ErrorCode {
+    fn from(error: LocateError) -> Self {
+        match error {
+            LocateError::MalformedAuthorization | LocateError::SeveralTokens => Self::InvalidRequest,
+            LocateError::NotAToken(_) | LocateError::RepeatedCookie => Self::InvalidToken,
+        }
+    }
+}
+
+impl From<CsrfError> for ErrorCode {
+    fn from(_: CsrfError) -> Self {
+        Self::CsrfFailed
+    }
+}
+
+impl Answer {
+    /// A refusal with the code's own description. A 429 or 503 says `Retry-After: 1` until told
+    /// [otherwise](Self::retry_after).
+    #[must_use]
+    pub fn error(code: ErrorCode) -> Self {
+        Self::error_with(code, code.description())
+    }
+
+    /// A refusal with a more helpful description, one that does not depend on the request's secrets.
+    #[must_use]
+    pub fn error_with(code: ErrorCode, description: &'static str) -> Self {
+        Self::refusal(code, description, None)
+    }
+
+    /// A 422 `invalid_fields` that says what is wrong with which member. Messages describe the rule, never repeat
+    /// the value.
+    #[must_use]
+    pub fn invalid_fields(fields: &BTreeMap<&'static str, Cow<'static, str>>) -> Self {
+        Self::refusal(ErrorCode::InvalidFields, ErrorCode::InvalidFields.description(), Some(fields))
+    }
+
+    /// The refusal of a request whose credential could not be located. After a repeated cookie it also expires the
+    /// token cookies (SEC-062).
+    #[must_use]
+    pub fn refused_credential(error: LocateError, cookies: &CookieConfig) -> Self {
+        let code = ErrorCode::from(error);
+        let mut answer = Self::error(code);
+        if code == ErrorCode::InvalidRequest {
+            let field = challenge(code.as_str(), code.description());
+            answer.headers.insert(header::WWW_AUTHENTICATE, field);
+        }
+        if error == LocateError::RepeatedCookie {
+            for field in cookies.expire_repeated() {
+                answer.headers.append(header::SET_COOKIE, field);
+            }
+        }
+        answer
+    }
+
+    /// An answer with a JSON body.
+    ///
+    /// # Errors
+    /// When the body cannot be written as JSON, such as a map whose keys are not text.
+    pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, serde_json::Error> {
+        let mut answer = Self::empty(status);
+        answer.body = serde_json::to_vec(body)?.into();
+        answer.headers.insert(header::CONTENT_TYPE, JSON);
+        Ok(answer)
+    }
+
+    /// An answer without a body.
+    #[must_use]
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// Says when to try again, in whole seconds rounded up, at least 1.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        let started_second = u64::from(after.subsec_nanos() > 0);
+        let seconds = after.as_secs().saturating_add(started_second).max(1);
+        self.headers.insert(header::RETRY_AFTER, seconds.into());
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The header fields.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The header fields, to add some.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    fn refusal(
+        code: ErrorCode,
+        description: &'static str,
+        fields: Option<&BTreeMap<&'static str, Cow<'static, str>>>,
+    ) -> Self {
+        let body = ErrorBody { error: code.as_str(), error_description: description, fields };
+        let mut answer = Self::json(code.status(), &body).expect("a struct of texts can be written as JSON");
+        no_store(&mut answer.headers);
+        if let Some(field) = code.challenge(description) {
+            answer.headers.insert(header::WWW_AUTHENTICATE, field);
+        }
+        match code.status() {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                answer.retry_after(Duration::from_secs(1))
+            }
+            _ => answer,
+        }
+    }
+}
+
+/// Without the body, which may hold tokens.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, headers, body: _ } = self;
+        f.debug_struct("Answer").field("status", status).field("headers", headers).finish_non_exhaustive()
+    }
+}
+
+impl From<Answer> for Response<Bytes> {
+    fn from(answer: Answer) -> Self {
+        let mut response = Self::new(answer.body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response
+    }
+}
+
+/// Keeps an answer out of every cache: those with a token, a CSRF value or our cookies (SEC-054).
+pub fn no_store(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// Tells caches that an answer depends on who asks: adds `Cookie` and `Authorization` to `Vary`, beside what it
+/// already names (SEC-054).
+pub fn vary_personal(headers: &mut HeaderMap) {
+    let named = |name: &str| {
+        let mut members = headers.get_all(header::VARY).iter().filter_map(|field| field.to_str().ok());
+        members.any(|field| field.split(',').any(|member| member.trim().eq_ignore_ascii_case(name)))
+    };
+    let field = match (named("*"), named("cookie"), named("authorization")) {
+        (true, _, _) | (false, true, true) => return,
+        (false, false, false) => HeaderValue::from_static("Cookie, Authorization"),
+        (false, false, true) => HeaderValue::from_static("Cookie"),
+        (false, true, false) => HeaderValue::from_static("Authorization"),
+    };
+    headers.append(header::VARY, field);
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'static str,
+    error_description: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<&'a BTreeMap<&'static str, Cow<'static, str>>>,
+}
+
+/// A challenge that names an error. What the description may not hold there (RFC 6750 §3: quotes, backslashes,
+/// anything but printable ASCII) becomes an apostrophe.
+fn challenge(error: &str, description: &str) -> HeaderValue {
+    let quotable = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
+    let description: String = description.chars().map(quotable).collect();
+    HeaderValue::try_from(format!("Bearer error=\"{error}\", error_description=\"{description}\""))
+        .expect("codes and quotable characters are printable ASCII")
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::locate::Location;
+
+    fn header(answer: &Answer, name: http::HeaderName) -> Option<&str> {
+        answer.headers().get(name).map(|value| value.to_str().unwrap())
+    }
+
+    fn body(answer: &Answer) -> &str {
+        std::str::from_utf8(answer.body()).unwrap()
+    }
+
+    #[test]
+    fn sec_053_every_code_has_its_status_and_challenge() {
+        let fresh = "Bearer error=\"insufficient_user_authentication\", \
+                     error_description=\"The request needs a recent login.\"";
+        let invalid =
+            "Bearer error=\"invalid_token\", error_description=\"The token is not valid, or no longer.\"";
+        let scope = "Bearer error=\"insufficient_scope\", error_description=\"The token does not permit this request.\"";
+        let table = [
+            (400, "invalid_request", None),
+            (401, "missing_token", Some("Bearer")),
+            (401, "invalid_token", Some(invalid)),
+            (401, "invalid_credentials", Some("Bearer")),
+            (401, "fresh_token_required", Some(fresh)),
+            (403, "csrf_failed", None),
+            (403, "cross_site", None),
+            (403, "insufficient_scope", Some(scope)),
+            (404, "not_found", None),
+            (405, "method_not_allowed", None),
+            (409, "email_taken", None),
+            (409, "username_taken", None),
+            (413, "too_large", None),
+            (415, "unsupported_media_type", None),
+            (422, "invalid_fields", None),
+            (429, "too_many_attempts", None),
+            (500, "internal_error", None),
+            (503, "unavailable", None),
+            (503, "overloaded", None),
+        ];
+        assert_eq!(ErrorCode::ALL.len(), table.len());
+        for (code, (status, text, challenge)) in ErrorCode::ALL.into_iter().zip(table) {
+            let answer = Answer::error(code);
+            assert_eq!((answer.status().as_u16(), code.as_str()), (status, text));
+            assert_eq!(header(&answer, header::WWW_AUTHENTICATE), challenge, "{code}");
+            assert_eq!(header(&answer, header::CONTENT_TYPE), Some("application/json"));
+            assert_eq!(header(&answer, header::CACHE_CONTROL), Some("no-store"));
+            let retry = [429, 503].contains(&status).then_some("1");
+            assert_eq!(header(&answer, header::RETRY_AFTER), retry, "{code}");
+            let json: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+            assert_eq!(json, serde_json::json!({ "error": text, "error_description": code.description() }));
+        }
+    }
+
+    #[test]
+    fn sec_048_sec_053_a_malformed_credential_is_an_invalid_request() {
+        let cookies = CookieConfig::for_public_url(None).unwrap();
+        for (error, status, challenge, expired) in [
+            (LocateError::MalformedAuthorization, 400, "Bearer error=\"invalid_request\"", 0),
+            (LocateError::SeveralTokens, 400, "Bearer error=\"invalid_request\"", 0),
+            (LocateError::NotAToken(Location::Header), 401, "Bearer error=\"invalid_token\"", 0),
+            (LocateError::RepeatedCookie, 401, "Bearer error=\"invalid_token\"", 2),
+        ] {
+            let answer = Answer::refused_credential(error, &cookies);
+            assert_eq!(answer.status().as_u16(), status, "{error}");
+            assert!(header(&answer, header::WWW_AUTHENTICATE).unwrap().starts_with(challenge), "{error}");
+            assert_eq!(answer.headers().get_all(header::SET_COOKIE).iter().count(), expired, "{error}");
+        }
+    }
+
+    #[test]
+    fn sec_062_a_repeated_cookie_expires_both_token_cookies() {
+        let cookies = CookieConfig::for_public_url(None).unwrap();
+        let answer = Answer::refused_credential(LocateError::RepeatedCookie, &cookies);
+        let fields: Vec<_> = answer.headers().get_all(header::SET_COOKIE).iter().collect();
+        assert_eq!(fields, cookies.expire_repeated().iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn invalid_fields_are_named_with_their_rule() {
+        let fields = BTreeMap::from([
+            ("password", Cow::Borrowed("at least 8 characters")),
+            ("email", Cow::Owned("exactly one @".to_owned())),
+        ]);
+        let expected = "{\"error\":\"invalid_fields\",\
+            \"error_description\":\"Some members of the body are not valid.\",\
+            \"fields\":{\"email\":\"exactly one @\",\"password\":\"at least 8 characters\"}}";
+        assert_eq!(body(&Answer::invalid_fields(&fields)), expected);
+    }
+
+    #[test]
+    fn a_description_cannot_break_out_of_the_challenge() {
+        let answer = Answer::error_with(ErrorCode::InvalidToken, "a \"b\\\r\nc\" é");
+        let expected = "Bearer error=\"invalid_token\", error_description=\"a 'b'''c' '\"";
+        assert_eq!(header(&answer, header::WWW_AUTHENTICATE), Some(expected));
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up_to_whole_seconds() {
+        for (after, expected) in [
+            (Duration::ZERO, "1"),
+            (Duration::from_millis(1), "1"),
+            (Duration::from_millis(1001), "2"),
+            (Duration::from_secs(900), "900"),
+            (Duration::MAX, "18446744073709551615"),
+        ] {
+            let answer = Answer::error(ErrorCode::TooManyAttempts).retry_after(after);
+            assert_eq!(header(&answer, header::RETRY_AFTER), Some(expected), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn sec_054_vary_is_added_to_and_never_repeated() {
+        for (before, expected) in [
+            (&[][..], &["Cookie, Authorization"][..]),
+            (&["Origin"], &["Origin", "Cookie, Authorization"]),
+            (&["Accept, cookie"], &["Accept, cookie", "Authorization"]),
+            (&["Authorization"], &["Authorization", "Cookie"]),
+            (&["Cookie", "authorization"], &["Cookie", "authorization"]),
+            (&["*"], &["*"]),
+        ] {
+            let fields = before.iter().map(|field| (header::VARY, HeaderValue::from_static(field)));
+            let mut headers: HeaderMap = fields.collect();
+            vary_personal(&mut headers);
+            vary_personal(&mut headers);
+            assert_eq!(headers.get_all(header::VARY).iter().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn sec_054_no_store_replaces_other_directives() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
+        no_store(&mut headers);
+        assert_eq!(headers.get_all(header::CACHE_CONTROL).iter().collect::<Vec<_>>(), ["no-store"]);
+    }
+
+    #[test]
+    fn tokens_do_not_show_in_debug_output() {
+        let answer = Answer::json(StatusCode::OK, &serde_json::json!({ "access_token": "canary" })).unwrap();
+        assert!(!format!("{answer:?}").contains("canary"));
+    }
+
+    #[test]
+    fn answers_become_http_responses() {
+        let mut answer = Answer::json(StatusCode::CREATED, &serde_json::json!({ "a": 1 })).unwrap();
+        vary_personal(answer.headers_mut());
+        let response = Response::from(answer);
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(response.headers().len(), 2);
+        assert_eq!(response.body().as_ref(), b"{\"a\":1}");
+        assert!(Answer::empty(StatusCode::NO_CONTENT).body().is_empty());
+    }
+}

@@ -1,0 +1,430 @@
+//! The cookies that Countersign sets: their names, attributes and `Set-Cookie` fields.
+
+use std::time::Duration;
+
+use cookie::{Cookie, SameSite};
+use http::HeaderValue;
+use url::{Host, Url};
+
+/// One of the cookies of a session.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum CookieKind {
+    /// Carries the access token. `HttpOnly`, `SameSite=Lax`, so that a link from elsewhere finds the user signed in.
+    Access,
+    /// Carries the refresh token. `HttpOnly`, `SameSite=Strict`.
+    Refresh,
+    /// Carries the CSRF value, for the page's own scripts to read.
+    ///
+    /// `SameSite=Lax`: it comes with every request that the access cookie comes with. `Strict` would protect nothing,
+    /// because this cookie is never compared with anything (SEC-067), and would make pages reached by a link from
+    /// elsewhere see a session without its value.
+    Csrf,
+}
+
+/// The names and attributes of our cookies.
+///
+/// All are `Path=/` and, outside of development, `Secure`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CookieConfig {
+    scope: Scope,
+    access: String,
+    refresh: String,
+    csrf: String,
+}
+
+/// Who receives the cookies, which decides their prefix, `Secure` and `Domain`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Scope {
+    /// This host alone, over https: `__Host-`.
+    Host,
+    /// This domain and everything under it, over https: `__Secure-`.
+    Domain(String),
+    /// This loopback address, over http: no prefix.
+    Loopback,
+}
+
+/// A public URL or domain that cookies cannot be set for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CookieConfigError {
+    /// The public URL would send the cookies over the open network unencrypted (SEC-064).
+    #[error(
+        "the public URL is http on a host that is not loopback, where cookies could be read by anyone on the way; \
+         use an https URL (or 127.0.0.1, [::1] or localhost for development)"
+    )]
+    Insecure,
+    /// The public URL is neither https nor http.
+    #[error("the public URL must begin with https:// (or http:// on a loopback address) and name a host")]
+    Scheme,
+    /// The cookies were to be shared with sub-domains of something that is not the public URL's own domain.
+    #[error(
+        "cookies can be shared only from an https public URL, with its own host name or a parent of it \
+         that has at least two labels, such as example.com for https://app.example.com"
+    )]
+    Domain,
+}
+
+/// A value that cannot be set as a cookie.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CookieError {
+    /// Browsers drop larger cookies without a word, so the login would succeed and the next request not (SEC-060).
+    #[error("cookie name and value are {bytes} bytes together, more than the {MAX_BYTES} that browsers keep")]
+    TooLarge {
+        /// The bytes of name and value.
+        bytes: usize,
+    },
+    /// The value has a byte outside of RFC 6265's `cookie-octet`.
+    #[error("cookie value has a character that cookies cannot carry")]
+    Character,
+}
+
+impl CookieConfig {
+    /// The cookies for a public URL.
+    ///
+    /// For https, and for an unknown URL: `__Host-countersign_access`, `__Host-countersign_refresh` and
+    /// `__Host-countersign_csrf`, which browsers accept only over https and from this very host (SEC-056). For http
+    /// on a loopback address (127.0.0.0/8, ::1, localhost) the same without prefix and `Secure`.
+    ///
+    /// # Errors
+    /// [`CookieConfigError::Insecure`] for http on any other host, [`CookieConfigError::Scheme`] for other schemes.
+    pub fn for_public_url(public_url: Option<&Url>) -> Result<Self, CookieConfigError> {
+        let Some(url) = public_url else { return Ok(Self::with_scope(Scope::Host)) };
+        match (url.scheme(), url.host()) {
+            ("https", Some(_)) => Ok(Self::with_scope(Scope::Host)),
+            ("http", Some(host)) if is_loopback(&host) => Ok(Self::with_scope(Scope::Loopback)),
+            ("http", Some(_)) => Err(CookieConfigError::Insecure),
+            _ => Err(CookieConfigError::Scheme),
+        }
+    }
+
+    /// The cookies for an application that is spread over the sub-domains of `domain`.
+    ///
+    /// Weaker than [`for_public_url`](Self::for_public_url): every host under the domain receives the tokens and may
+    /// put cookies of its own in their place. The names begin with `__Secure-`, because `__Host-` forbids `Domain`.
+    ///
+    /// # Errors
+    /// [`CookieConfigError::Domain`] unless the URL is https and `domain` is its host or a parent of it.
+    pub fn shared_with_subdomains(public_url: &Url, domain: &str) -> Result<Self, CookieConfigError> {
+        let (Some(Host::Domain(host)), "https") = (public_url.host(), public_url.scheme()) else {
+            return Err(CookieConfigError::Domain);
+        };
+        let domain = domain.to_ascii_lowercase();
+        let covers_host = host == domain || host.strip_suffix(&domain).is_some_and(|sub| sub.ends_with('.'));
+        let has_two_labels = domain.contains('.') && domain.split('.').all(is_label);
+        if !covers_host || !has_two_labels {
+            return Err(CookieConfigError::Domain);
+        }
+        Ok(Self::with_scope(Scope::Domain(domain)))
+    }
+
+    /// The name of a cookie.
+    #[must_use]
+    pub fn name(&self, kind: CookieKind) -> &str {
+        match kind {
+            CookieKind::Access => &self.access,
+            CookieKind::Refresh => &self.refresh,
+            CookieKind::Csrf => &self.csrf,
+        }
+    }
+
+    /// Whether the cookies travel over https alone.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.scope != Scope::Loopback
+    }
+
+    /// A `Set-Cookie` field that sets a cookie for `max_age`, in whole seconds and at most 400 days: browsers cut
+    /// longer lives off themselves (RFC 6265bis §5.5).
+    ///
+    /// # Errors
+    /// [`CookieError::TooLarge`] when name and value exceed 4096 bytes, [`CookieError::Character`] when the value
+    /// is not made of cookie characters.
+    pub fn set(&self, kind: CookieKind, value: &str, max_age: Duration) -> Result<HeaderValue, CookieError> {
+        let bytes = self.name(kind).len().saturating_add(value.len());
+        if bytes > MAX_BYTES {
+            return Err(CookieError::TooLarge { bytes });
+        }
+        if !value.bytes().all(is_cookie_octet) {
+            return Err(CookieError::Character);
+        }
+        self.field(kind, value, max_age.min(MAX_AGE), self.domain()).ok_or(CookieError::Character)
+    }
+
+    /// A `Set-Cookie` field that removes a cookie: the name, path, domain and `Secure` it was set with, and
+    /// `Max-Age=0` (RFC 6265bis §5.7; SEC-063).
+    #[must_use]
+    pub fn expire(&self, kind: CookieKind) -> HeaderValue {
+        self.removal(kind, self.domain())
+    }
+
+    /// The fields that remove all our cookies, as a logout does.
+    #[must_use]
+    pub fn expire_all(&self) -> [HeaderValue; 3] {
+        [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf].map(|kind| self.expire(kind))
+    }
+
+    /// The fields that remove both token cookies after one of their names came twice (SEC-062): the copies we set,
+    /// and where cookies are shared with sub-domains also copies set for this host alone.
+    #[must_use]
+    pub fn expire_repeated(&self) -> Vec<HeaderValue> {
+        let kinds = [CookieKind::Access, CookieKind::Refresh];
+        let mut fields: Vec<_> = kinds.iter().map(|&kind| self.expire(kind)).collect();
+        if self.domain().is_some() {
+            fields.extend(kinds.iter().map(|&kind| self.removal(kind, None)));
+        }
+        fields
+    }
+
+    fn with_scope(scope: Scope) -> Self {
+        let prefix = match scope {
+            Scope::Host => "__Host-",
+            Scope::Domain(_) => "__Secure-",
+            Scope::Loopback => "",
+        };
+        Self {
+            access: format!("{prefix}countersign_access"),
+            refresh: format!("{prefix}countersign_refresh"),
+            csrf: format!("{prefix}countersign_csrf"),
+            scope,
+        }
+    }
+
+    fn domain(&self) -> Option<&str> {
+        match &self.scope {
+            Scope::Domain(domain) => Some(domain),
+            Scope::Host | Scope::Loopback => None,
+        }
+    }
+
+    fn removal(&self, kind: CookieKind, domain: Option<&str>) -> HeaderValue {
+        self.field(kind, "", Duration::ZERO, domain).expect("names and domains are checked when configured")
+    }
+
+    fn field(
+        &self,
+        kind: CookieKind,
+        value: &str,
+        max_age: Duration,
+        domain: Option<&str>,
+    ) -> Option<HeaderValue> {
+        let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
+        let mut cookie = Cookie::build((self.name(kind), value))
+            .path("/")
+            .max_age(cookie::time::Duration::seconds(seconds))
+            .secure(self.is_secure())
+            .http_only(kind != CookieKind::Csrf)
+            .same_site(if kind == CookieKind::Refresh { SameSite::Strict } else { SameSite::Lax });
+        if let Some(domain) = domain {
+            cookie = cookie.domain(domain);
+        }
+        let mut field = HeaderValue::try_from(cookie.build().to_string()).ok()?;
+        field.set_sensitive(true); // keeps tokens out of `Debug` output and HPACK tables
+        Some(field)
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+/// RFC 6265 §4.1.1: printable ASCII without space, `"`, `,`, `;` and `\`.
+fn is_cookie_octet(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')
+}
+
+/// The most bytes that name and value may have together (RFC 6265bis §5.5).
+const MAX_BYTES: usize = 4096;
+
+/// The longest life that browsers grant a cookie (RFC 6265bis §5.5).
+const MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [CookieKind; 3] = [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf];
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    fn config(public_url: &str) -> CookieConfig {
+        CookieConfig::for_public_url(Some(&url(public_url))).unwrap()
+    }
+
+    fn set(config: &CookieConfig, kind: CookieKind) -> String {
+        config.set(kind, "v", Duration::from_secs(900)).unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn sec_056_default_cookies_are_bound_to_the_host() {
+        for config in [CookieConfig::for_public_url(None).unwrap(), config("https://app.example.com")] {
+            for kind in KINDS {
+                let field = set(&config, kind);
+                assert!(field.starts_with("__Host-countersign_"), "{field}");
+                assert!(field.contains("; Secure") && field.contains("; Path=/;"), "{field}");
+                assert!(!field.contains("Domain"), "{field}");
+            }
+        }
+        assert_eq!(
+            set(&config("https://app.example.com"), CookieKind::Access),
+            "__Host-countersign_access=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=900"
+        );
+    }
+
+    #[test]
+    fn sec_056_sharing_with_subdomains_is_opt_in_and_gives_up_the_host_prefix() {
+        let shared =
+            CookieConfig::shared_with_subdomains(&url("https://app.example.com"), "Example.com").unwrap();
+        assert_eq!(
+            set(&shared, CookieKind::Refresh),
+            "__Secure-countersign_refresh=v; HttpOnly; SameSite=Strict; Secure; Path=/; Domain=example.com; Max-Age=900"
+        );
+        for (public_url, domain) in [
+            ("http://localhost", "localhost"),
+            ("http://app.example.com", "example.com"),
+            ("https://app.example.com", "com"),
+            ("https://app.example.com", ""),
+            ("https://app.example.com", ".example.com"),
+            ("https://app.example.com", "ple.com"),
+            ("https://app.example.com", "other.com"),
+            ("https://app.example.com", "x.app.example.com"),
+            ("https://app.example.com", "example.com; Path=/x"),
+            ("https://a;b.example.com", "a;b.example.com"),
+            ("https://192.0.2.1", "192.0.2.1"),
+        ] {
+            let refused = CookieConfig::shared_with_subdomains(&url(public_url), domain);
+            assert_eq!(refused, Err(CookieConfigError::Domain), "{public_url} {domain}");
+        }
+    }
+
+    #[test]
+    fn sec_057_only_the_csrf_cookie_is_readable_by_scripts() {
+        for config in [config("https://app.example.com"), config("http://localhost:8080")] {
+            for kind in KINDS {
+                assert_eq!(set(&config, kind).contains("; HttpOnly"), kind != CookieKind::Csrf, "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sec_059_no_cookie_is_sent_with_cross_site_posts() {
+        let config = config("https://app.example.com");
+        for (kind, same_site) in
+            [(CookieKind::Access, "Lax"), (CookieKind::Refresh, "Strict"), (CookieKind::Csrf, "Lax")]
+        {
+            assert!(set(&config, kind).contains(&format!("; SameSite={same_site};")), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn sec_060_a_cookie_that_browsers_would_drop_is_an_error() {
+        let config = config("https://app.example.com");
+        let room = 4096 - config.name(CookieKind::Access).len();
+        for (bytes, expected) in
+            [(room, Ok(())), (room + 1, Err(CookieError::TooLarge { bytes: 4097 })), (0, Ok(()))]
+        {
+            let set = config.set(CookieKind::Access, &"x".repeat(bytes), Duration::from_secs(1));
+            assert_eq!(set.map(drop), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn sec_060_a_cookie_lives_at_most_400_days() {
+        let config = config("https://app.example.com");
+        for (max_age, text) in [
+            (Duration::from_millis(900_999), "Max-Age=900"),
+            (Duration::from_secs(34_560_000), "Max-Age=34560000"),
+            (Duration::from_secs(34_560_001), "Max-Age=34560000"),
+            (Duration::MAX, "Max-Age=34560000"),
+        ] {
+            let field = config.set(CookieKind::Refresh, "v", max_age).unwrap();
+            assert!(field.to_str().unwrap().ends_with(text), "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_add_attributes_or_fields() {
+        let config = config("https://app.example.com");
+        for value in
+            ["a; Domain=evil", "a b", "a,b", "a\"b", "a\\b", "a\r\nSet-Cookie: b=c", "é", "\0", "\u{7f}"]
+        {
+            let set = config.set(CookieKind::Access, value, Duration::from_secs(1));
+            assert_eq!(set, Err(CookieError::Character), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_do_not_show_in_debug_output() {
+        let field =
+            config("https://app.example.com").set(CookieKind::Access, "canary", Duration::from_secs(1));
+        assert!(!format!("{field:?}").contains("canary"));
+    }
+
+    #[test]
+    fn sec_063_expiring_repeats_what_the_cookie_was_set_with() {
+        let shared =
+            CookieConfig::shared_with_subdomains(&url("https://app.example.com"), "example.com").unwrap();
+        for config in [config("https://app.example.com"), config("http://[::1]:8080"), shared] {
+            for kind in KINDS {
+                let was_set = set(&config, kind).replacen("=v;", "=;", 1).replace("Max-Age=900", "Max-Age=0");
+                assert_eq!(config.expire(kind).to_str().unwrap(), was_set);
+            }
+            assert_eq!(config.expire_all(), KINDS.map(|kind| config.expire(kind)));
+        }
+    }
+
+    #[test]
+    fn sec_062_repeated_cookies_are_expired_for_the_host_and_for_the_domain() {
+        let fields = config("https://app.example.com").expire_repeated();
+        assert_eq!(fields.len(), 2);
+        let shared =
+            CookieConfig::shared_with_subdomains(&url("https://app.example.com"), "example.com").unwrap();
+        let with_domain = |field: &&HeaderValue| field.to_str().unwrap().contains("; Domain=example.com");
+        assert_eq!(shared.expire_repeated().len(), 4);
+        assert_eq!(shared.expire_repeated().iter().filter(with_domain).count(), 2);
+    }
+
+    #[test]
+    fn sec_064_insecure_cookies_exist_only_on_loopback_and_have_other_names() {
+        for (public_url, expected) in [
+            ("https://app.example.com", Ok("__Host-countersign_access")),
+            ("https://localhost", Ok("__Host-countersign_access")),
+            ("https://127.0.0.1:8443", Ok("__Host-countersign_access")),
+            ("http://localhost:8080", Ok("countersign_access")),
+            ("http://LOCALHOST", Ok("countersign_access")),
+            ("http://127.0.0.1:8080", Ok("countersign_access")),
+            ("http://127.9.9.9", Ok("countersign_access")),
+            ("http://[::1]:8080", Ok("countersign_access")),
+            ("http://app.example.com", Err(CookieConfigError::Insecure)),
+            ("http://0.0.0.0:8080", Err(CookieConfigError::Insecure)),
+            ("http://192.168.0.1", Err(CookieConfigError::Insecure)),
+            ("http://localhost.example.com", Err(CookieConfigError::Insecure)),
+            ("http://127.0.0.1.example.com", Err(CookieConfigError::Insecure)),
+            ("http://[::ffff:127.0.0.1]", Err(CookieConfigError::Insecure)),
+            ("ftp://localhost", Err(CookieConfigError::Scheme)),
+            ("data:text/plain,x", Err(CookieConfigError::Scheme)),
+        ] {
+            let config = CookieConfig::for_public_url(Some(&url(public_url)));
+            match (&config, expected) {
+                (Ok(config), Ok(name)) => {
+                    assert_eq!(config.name(CookieKind::Access), name, "{public_url}");
+                    assert_eq!(set(config, CookieKind::Access).contains("; Secure"), config.is_secure());
+                    assert_eq!(config.is_secure(), public_url.starts_with("https"), "{public_url}");
+                }
+                (config, expected) => {
+                    assert_eq!(config.clone().map(drop), expected.map(drop), "{public_url}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The CSRF value beside a cookie: a page of ours can read it and send it along, another site's page cannot.
+//!
+//! What the request sends is compared with the value that the verified token is bound to, never with a cookie:
+//! whoever can set one cookie can set two (SEC-067).
+
+use http::{HeaderMap, HeaderName, Method};
+use subtle::ConstantTimeEq;
+
+/// The request header that carries the CSRF value.
+pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
+
+/// Why a request that a cookie authenticates was not accepted. The client learns `csrf_failed` in all cases.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CsrfError {
+    /// The request has no CSRF value.
+    #[error("the X-CSRF-Token header is missing")]
+    Missing,
+    /// The request has several, so somebody on the way added one.
+    #[error("the X-CSRF-Token header is repeated")]
+    Repeated,
+    /// The request has the value of another session, or a made-up one.
+    #[error("the X-CSRF-Token header does not belong to this session")]
+    Mismatch,
+}
+
+/// Whether a method may change state, so that a cookie alone does not authorise it: every method except those that
+/// RFC 9110 §9.2.1 calls safe (GET, HEAD, OPTIONS, TRACE).
+#[must_use]
+pub fn is_unsafe(method: &Method) -> bool {
+    !method.is_safe()
+}
+
+/// Checks the `X-CSRF-Token` header against the value that the deciding token is bound to.
+///
+/// # Errors
+/// [`CsrfError`] unless there is exactly one such header and it has that value.
+pub fn check_csrf(headers: &HeaderMap, expected: &str) -> Result<(), CsrfError> {
+    let mut fields = headers.get_all(CSRF_HEADER).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => Err(CsrfError::Missing),
+        (Some(_), Some(_)) => Err(CsrfError::Repeated),
+        (Some(field), None) if csrf_matches(field.as_bytes(), expected) => Ok(()),
+        (Some(_), None) => Err(CsrfError::Mismatch),
+    }
+}
+
+/// Compares a presented CSRF value, such as one from a form field, with the expected one. The time taken tells
+/// nothing but the length, which is no secret.
+///
+/// An empty expected value matches nothing: a token without a CSRF value cannot be satisfied by an empty header.
+#[must_use]
+pub fn csrf_matches(presented: &[u8], expected: &str) -> bool {
+    !expected.is_empty() && bool::from(presented.ct_eq(expected.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const EXPECTED: &str = "kNq2vZ8s";
+
+    #[test]
+    fn sec_067_only_the_value_bound_to_the_token_is_accepted() {
+        for (case, fields, expected) in [
+            ("the value", &[&b"kNq2vZ8s"[..]][..], Ok(())),
+            ("missing", &[], Err(CsrfError::Missing)),
+            ("empty", &[b""], Err(CsrfError::Mismatch)),
+            ("another session's", &[b"AAAAAAAA"], Err(CsrfError::Mismatch)),
+            ("a beginning of it", &[b"kNq2vZ8"], Err(CsrfError::Mismatch)),
+            ("with more behind it", &[b"kNq2vZ8s, x"], Err(CsrfError::Mismatch)),
+            ("other case", &[b"KNQ2VZ8S"], Err(CsrfError::Mismatch)),
+            ("not text", &[b"\xff\xfe"], Err(CsrfError::Mismatch)),
+            ("repeated", &[b"kNq2vZ8s", b"kNq2vZ8s"], Err(CsrfError::Repeated)),
+        ] {
+            let values = fields.iter().map(|field| HeaderValue::from_bytes(field).unwrap());
+            let headers: HeaderMap = values.map(|value| (CSRF_HEADER, value)).collect();
+            assert_eq!(check_csrf(&headers, EXPECTED), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn sec_067_a_token_without_a_csrf_value_is_not_satisfied_by_an_empty_header() {
+        let headers = HeaderMap::from_iter([(CSRF_HEADER, HeaderValue::from_static(""))]);
+        assert_eq!(check_csrf(&headers, ""), Err(CsrfError::Mismatch));
+        assert!(!csrf_matches(b"", ""));
+    }
+
+    #[test]
+    fn sec_066_every_method_that_is_not_known_to_be_safe_is_unsafe() {
+        for (method, expected) in [
+            (Method::GET, false),
+            (Method::HEAD, false),
+            (Method::OPTIONS, false),
+            (Method::TRACE, false),
+            (Method::POST, true),
+            (Method::PUT, true),
+            (Method::PATCH, true),
+            (Method::DELETE, true),
+            (Method::CONNECT, true),
+            (Method::from_bytes(b"get").unwrap(), true),
+            (Method::from_bytes(b"PURGE").unwrap(), true),
+        ] {
+            assert_eq!(is_unsafe(&method), expected, "{method}");
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Finding the credential that a request presents.
+//!
+//! A request may carry a token in several places. The first place, in a configured order, that holds one decides,
+//! even if the token turns out to be bad: falling back to the next would let junk in one place choose which rules
+//! the other is judged by (SEC-049, SEC-050).
+
+use std::fmt;
+
+use http::{HeaderMap, Method, header};
+
+use crate::cookie::{CookieLookup, find_cookie};
+use crate::cookie_config::{CookieConfig, CookieKind};
+use crate::csrf::is_unsafe;
+
+/// Where in a request a token was found.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Location {
+    /// `Authorization: Bearer …` (RFC 6750 §2.1).
+    Header,
+    /// One of our cookies. Browsers send it by themselves, so unsafe requests need more.
+    Cookie,
+    /// A member of the JSON body, which the route has read.
+    Body,
+}
+
+/// A token that a request presents, and where. Nothing about it has been checked.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Located<'r> {
+    /// The token as sent, not empty.
+    pub token: &'r str,
+    /// Where it was.
+    pub location: Location,
+}
+
+/// Why a request's credentials are refused before anyone looks at the token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocateError {
+    /// Two `Authorization` fields, or one with a list: which of them a proxy in front of us has looked at is
+    /// unknown (SEC-048). The answer is 400 `invalid_request`.
+    #[error("the Authorization header is repeated or a list")]
+    MalformedAuthorization,
+    /// Different tokens in different places, where [only one is accepted](Locator::refuse_several). The answer is
+    /// 400 `invalid_request`.
+    #[error("the request presents several tokens")]
+    SeveralTokens,
+    /// The place that decides holds something that cannot be a token. The answer is 401 `invalid_token`.
+    #[error("the {0:?} credential is not a token")]
+    NotAToken(Location),
+    /// The cookie came twice (SEC-062). The answer is 401 `invalid_token` and expires
+    /// [both token cookies](CookieConfig::expire_repeated).
+    #[error("the token cookie is repeated")]
+    RepeatedCookie,
+}
+
+/// Looks for one kind of token, in a fixed order of places.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Locator {
+    order: Vec<Location>,
+    cookie: String,
+    refuse_several: bool,
+}
+
+impl Locator {
+    /// For access tokens: the header, then the cookie.
+    #[must_use]
+    pub fn access(cookies: &CookieConfig) -> Self {
+        Self::new(cookies.name(CookieKind::Access), vec![Location::Header, Location::Cookie])
+    }
+
+    /// For refresh tokens: the body, then the header, then the cookie.
+    #[must_use]
+    pub fn refresh(cookies: &CookieConfig) -> Self {
+        Self::new(cookies.name(CookieKind::Refresh), vec![Location::Body, Location::Header, Location::Cookie])
+    }
+
+    /// The same in another order. Places that are left out are not looked at.
+    #[must_use]
+    pub fn in_order(self, order: Vec<Location>) -> Self {
+        Self { order, ..self }
+    }
+
+    /// Refuses requests that present different tokens in different places, instead of letting the first decide
+    /// (RFC 6750 §2 forbids clients to send them). Default: off, because a page's cookies come along with the
+    /// requests that it makes with a bearer token.
+    #[must_use]
+    pub fn refuse_several(self) -> Self {
+        Self { refuse_several: true, ..self }
+    }
+
+    /// The token that decides about this request; `None` if it presents none. `body` is the token that the route
+    /// found in the body, if any.
+    ///
+    /// An empty cookie or body member holds no token.
+    ///
+    /// # Errors
+    /// [`LocateError`] when the request is malformed, or when the place that decides holds no usable token.
+    pub fn locate<'r>(
+        &self,
+        headers: &'r HeaderMap,
+        body: Option<&'r str>,
+    ) -> Result<Option<Located<'r>>, LocateError> {
+        // A malformed header spoils the request even where another place would decide.
+        if self.order.contains(&Location::Header)
+            && bearer(headers) == Err(LocateError::MalformedAuthorization)
+        {
+            return Err(LocateError::MalformedAuthorization);
+        }
+        let mut places = self.each(headers, body);
+        let Some(deciding) = places.next().transpose()? else { return Ok(None) };
+        if self.refuse_several && places.flatten().any(|other| other.token != deciding.token) {
+            return Err(LocateError::SeveralTokens);
+        }
+        Ok(Some(deciding))
+    }
+
+    /// What every place holds, in order; places without a token are skipped. For logout, which tries all.
+    pub fn each<'r>(
+        &self,
+        headers: &'r HeaderMap,
+        body: Option<&'r str>,
+    ) -> impl Iterator<Item = Result<Located<'r>, LocateError>> {
+        self.order.iter().filter_map(move |&location| {
+            let token = match location {
+                Location::Header => bearer(headers),
+                Location::Cookie => self.cookie(headers),
+                Location::Body => Ok(body),
+            };
+            let held = token.map(|token| token.filter(|token| !token.is_empty())).transpose()?;
+            Some(held.map(|token| Located { token, location }))
+        })
+    }
+
+    fn new(cookie: &str, order: Vec<Location>) -> Self {
+        Self { order, cookie: cookie.to_owned(), refuse_several: false }
+    }
+
+    fn cookie<'r>(&self, headers: &'r HeaderMap) -> Result<Option<&'r str>, LocateError> {
+        match find_cookie(headers, &self.cookie) {
+            CookieLookup::Absent => Ok(None),
+            CookieLookup::One(value) => Ok(Some(value)),
+            CookieLookup::Unreadable => Err(LocateError::NotAToken(Location::Cookie)),
+            CookieLookup::Repeated => Err(LocateError::RepeatedCookie),
+        }
+    }
+}
+
+impl Located<'_> {
+    /// Whether a request with this method and this deciding token needs the CSRF value: unsafe methods, when the
+    /// browser may have sent the token by itself.
+    #[must_use]
+    pub fn needs_csrf(&self, method: &Method) -> bool {
+        self.location == Location::Cookie && is_unsafe(method)
+    }
+}
+
+impl fmt::Debug for Located<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Located").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// The bearer token of the `Authorization` header.
+///
+/// Credentials of another scheme (`Basic dXNlcjpwYXNz`) count as no bearer token: a proxy in front may need them,
+/// and browsers then send them with every request, beside our cookies. Whatever is not a scheme followed by
+/// credentials is refused, a token without its scheme included.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, LocateError> {
+    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => Ok(None),
+        (Some(field), None) => bearer_token(field.as_bytes()),
+        (Some(_), Some(_)) => Err(LocateError::MalformedAuthorization),
+    }
+}
+
+fn bearer_token(field: &[u8]) -> Result<Option<&str>, LocateError> {
+    let (scheme, credentials) = split_scheme(field);
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
+    let is_other_scheme = !is_bearer && !scheme.is_empty() && !credentials.is_empty();
+
+    // Other schemes have lists of parameters, so for them a comma alone does not make a list of credentials.
+    let mut later_elements = field.split(|&byte| byte == b',').skip(1);
+    let is_list = if is_other_scheme {
+        later_elements.any(begins_with_bearer)
+    } else {
+        later_elements.next().is_some()
+    };
+    if is_list {
+        return Err(LocateError::MalformedAuthorization);
+    }
+    if is_other_scheme {
+        return Ok(None);
+    }
+    match std::str::from_utf8(credentials) {
+        Ok(token) if is_bearer && is_token68(credentials) => Ok(Some(token)),
+        _ => Err(LocateError::NotAToken(Location::Header)),
+    }
+}
+
+/// Splits at the spaces behind the scheme (RFC 9110 §11.4). Without a space there are no credentials; without a
+/// well-formed scheme both are empty.
+fn split_scheme(field: &[u8]) -> (&[u8], &[u8]) {
+    let mut halves = field.splitn(2, |&byte| byte == b' ');
+    let scheme = halves.next().unwrap_or_default();
+    let credentials = halves.next().unwrap_or_default();
+    let first = credentials.iter().position(|&byte| byte != b' ').unwrap_or(credentials.len());
+    let credentials = credentials.get(first..).unwrap_or_default();
+    if scheme.iter().copied().all(is_token_char) { (scheme, credentials) } else { (&[], &[]) }
+}
+
+fn begins_with_bearer(element: &[u8]) -> bool {
+    let first = element.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(element.len());
+    split_scheme(element.get(first..).unwrap_or_default()).0.eq_ignore_ascii_case(b"bearer")
+}
+
+/// RFC 9110 §11.2: letters, digits and `-._~+/`, then any number of `=`.
+fn is_token68(text: &[u8]) -> bool {
+    let is_body = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    let body = text.iter().take_while(|byte| is_body(byte)).count();
+    body > 0 && text.iter().skip(body).all(|&byte| byte == b'=')
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MALFORMED: LocateError = LocateError::MalformedAuthorization;
+    const NOT_A_TOKEN: LocateError = LocateError::NotAToken(Location::Header);
+
+    fn access() -> Locator {
+        Locator::access(&CookieConfig::for_public_url(None).unwrap())
+    }
+
+    fn refresh() -> Locator {
+        Locator::refresh(&CookieConfig::for_public_url(None).unwrap())
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    fn at(location: Location, token: &str) -> Result<Option<Located<'_>>, LocateError> {
+        Ok(Some(Located { token, location }))
+    }
+
+    #[test]
+    fn sec_047_a_bearer_header_is_a_scheme_spaces_and_a_token68() {
+        for (field, expected) in [
+            ("Bearer a.b.c", Ok(Some("a.b.c"))),
+            ("bearer a.b.c", Ok(Some("a.b.c"))),
+            ("BEARER a.b.c", Ok(Some("a.b.c"))),
+            ("Bearer    a.b.c", Ok(Some("a.b.c"))),
+            ("Bearer aZ09-._~+/==", Ok(Some("aZ09-._~+/=="))),
+            ("Bearer", Err(NOT_A_TOKEN)),
+            ("Bearer ", Err(NOT_A_TOKEN)),
+            ("Bearer =", Err(NOT_A_TOKEN)),
+            ("Bearer a=b", Err(NOT_A_TOKEN)),
+            ("Bearer a b", Err(NOT_A_TOKEN)),
+            ("Bearer a ", Err(NOT_A_TOKEN)),
+            ("Bearer\ta", Err(NOT_A_TOKEN)),
+            ("Bearer \ta", Err(NOT_A_TOKEN)),
+            ("Bearer \"a\"", Err(NOT_A_TOKEN)),
+            ("Bearer é", Err(NOT_A_TOKEN)),
+            (" Bearer a", Err(NOT_A_TOKEN)),
+            ("", Err(NOT_A_TOKEN)),
+            ("a.b.c", Err(NOT_A_TOKEN)),
+            ("Bearer:a.b.c", Err(NOT_A_TOKEN)),
+            ("é a", Err(NOT_A_TOKEN)),
+            ("Basic dXNlcjpwYXNz", Ok(None)),
+            ("Digest username=\"ada\", realm=\"x\"", Ok(None)),
+            ("Bearers a", Ok(None)),
+        ] {
+            let headers = headers(&[("authorization", field)]);
+            let expected =
+                expected.map(|token| token.map(|token| Located { token, location: Location::Header }));
+            assert_eq!(access().locate(&headers, None), expected, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn sec_048_repeated_or_listed_authorization_is_malformed() {
+        for fields in [
+            &["Bearer a", "Bearer b"][..],
+            &["Bearer a", "Bearer a"],
+            &["Bearer a", "Basic b"],
+            &["Bearer a, Bearer b"],
+            &["Bearer a,b"],
+            &["Bearer a,"],
+            &[",Bearer a"],
+            &["Basic a, Bearer b"],
+            &["Basic a,bearer b"],
+            &["Digest x=\"y\", Bearer b"],
+            &["a,b"],
+        ] {
+            let mut fields: Vec<_> = fields.iter().map(|field| ("authorization", *field)).collect();
+            fields.push(("cookie", "__Host-countersign_access=c; __Host-countersign_refresh=r"));
+            let headers = headers(&fields);
+            assert_eq!(access().locate(&headers, None), Err(MALFORMED), "{fields:?}");
+            assert_eq!(refresh().locate(&headers, Some("b")), Err(MALFORMED), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn sec_049_the_first_place_that_holds_a_token_decides() {
+        let bearer = ("authorization", "Bearer h");
+        let junk = ("authorization", "Bearer \"junk\"");
+        let basic = ("authorization", "Basic h");
+        let cookies = ("cookie", "__Host-countersign_access=a; __Host-countersign_refresh=r");
+        let empty = ("cookie", "__Host-countersign_access=; __Host-countersign_refresh=");
+        for (fields, body, for_access, for_refresh) in [
+            (&[][..], None, Ok(None), Ok(None)),
+            (&[bearer], None, at(Location::Header, "h"), at(Location::Header, "h")),
+            (&[cookies], None, at(Location::Cookie, "a"), at(Location::Cookie, "r")),
+            (&[bearer, cookies], None, at(Location::Header, "h"), at(Location::Header, "h")),
+            (&[bearer, cookies], Some("b"), at(Location::Header, "h"), at(Location::Body, "b")),
+            (&[cookies], Some(""), at(Location::Cookie, "a"), at(Location::Cookie, "r")),
+            (&[basic, cookies], None, at(Location::Cookie, "a"), at(Location::Cookie, "r")),
+            (&[junk, cookies], None, Err(NOT_A_TOKEN), Err(NOT_A_TOKEN)),
+            (&[junk, cookies], Some("b"), Err(NOT_A_TOKEN), at(Location::Body, "b")),
+            (&[empty], None, Ok(None), Ok(None)),
+        ] {
+            let headers = headers(fields);
+            // Access tokens are never looked for in a body, so what a route passes there is not used.
+            assert_eq!(access().locate(&headers, body), for_access, "access {fields:?} {body:?}");
+            assert_eq!(refresh().locate(&headers, body), for_refresh, "refresh {fields:?} {body:?}");
+        }
+    }
+
+    #[test]
+    fn sec_049_the_order_is_configurable() {
+        let headers = headers(&[("authorization", "Bearer h"), ("cookie", "__Host-countersign_access=a")]);
+        for (order, expected) in [
+            (vec![Location::Cookie, Location::Header], at(Location::Cookie, "a")),
+            (vec![Location::Cookie], at(Location::Cookie, "a")),
+            (vec![Location::Body], Ok(None)),
+            (vec![], Ok(None)),
+        ] {
+            assert_eq!(access().in_order(order.clone()).locate(&headers, None), expected, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn sec_049_strict_mode_refuses_two_different_tokens() {
+        for (cookie, expected) in [
+            ("__Host-countersign_access=h", at(Location::Header, "h")),
+            ("__Host-countersign_access=a", Err(LocateError::SeveralTokens)),
+            ("__Host-countersign_refresh=r", at(Location::Header, "h")),
+        ] {
+            let headers = headers(&[("authorization", "Bearer h"), ("cookie", cookie)]);
+            assert_eq!(access().refuse_several().locate(&headers, None), expected, "{cookie}");
+        }
+    }
+
+    #[test]
+    fn sec_050_sec_189_junk_in_the_header_does_not_switch_off_the_csrf_check() {
+        for field in ["Bearer x", "Bearer", "Bearer \"", "Basic x", "x", ""] {
+            let headers = headers(&[("authorization", field), ("cookie", "__Host-countersign_access=a")]);
+            if let Ok(Some(located)) = access().locate(&headers, None) {
+                assert_eq!(located.needs_csrf(&Method::POST), located.token == "a", "{field:?}");
+                assert!(!located.needs_csrf(&Method::GET));
+            }
+        }
+    }
+
+    #[test]
+    fn sec_062_a_repeated_cookie_is_refused() {
+        let repeated = "__Host-countersign_access=a; __Host-countersign_access=a";
+        assert_eq!(
+            access().locate(&headers(&[("cookie", repeated)]), None),
+            Err(LocateError::RepeatedCookie)
+        );
+        assert_eq!(refresh().locate(&headers(&[("cookie", repeated)]), None), Ok(None));
+    }
+
+    #[test]
+    fn a_cookie_that_is_not_text_is_refused() {
+        let mut headers = HeaderMap::new();
+        let field = HeaderValue::from_bytes(b"__Host-countersign_access=\xff").unwrap();
+        headers.insert(header::COOKIE, field);
+        assert_eq!(access().locate(&headers, None), Err(LocateError::NotAToken(Location::Cookie)));
+    }
+
+    #[test]
+    fn logout_sees_every_place() {
+        let headers = headers(&[
+            ("authorization", "Bearer \"junk\""),
+            ("cookie", "__Host-countersign_access=a; __Host-countersign_refresh=r"),
+        ]);
+        let found: Vec<_> = refresh().each(&headers, Some("b")).collect();
+        let expected = [
+            Ok(Located { token: "b", location: Location::Body }),
+            Err(NOT_A_TOKEN),
+            Ok(Located { token: "r", location: Location::Cookie }),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn tokens_do_not_show_in_debug_output() {
+        let located = Located { token: "canary", location: Location::Header };
+        assert!(!format!("{located:?}").contains("canary"));
+    }
+
+    proptest! {
+        #[test]
+        fn sec_047_arbitrary_header_bytes_never_panic(
+            authorization in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..48), 0..3),
+            cookie in prop::collection::vec(any::<u8>(), 0..48),
+        ) {
+            let mut headers = HeaderMap::new();
+            for field in &authorization {
+                if let Ok(value) = HeaderValue::from_bytes(field) {
+                    headers.append(header::AUTHORIZATION, value);
+                }
+            }
+            if let Ok(value) = HeaderValue::from_bytes(&cookie) {
+                headers.append(header::COOKIE, value);
+            }
+            for locator in [access(), refresh(), access().refuse_several()] {
+                if let Ok(Some(located)) = locator.locate(&headers, None) {
+                    prop_assert!(!located.token.is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn sec_047_nothing_but_token68_gets_through(junk in "(?i:bearer) {1,2}[ -~é]{0,8}") {
+            if let Ok(Some(token)) = bearer_token(junk.as_bytes()) {
+                prop_assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b)));
+            }
+        }
+    }
+}

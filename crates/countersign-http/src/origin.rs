@@ -1,0 +1,471 @@
+//! Whether a browser sent an unsafe request on behalf of another site.
+//!
+//! Browsers say where a request comes from, in headers that a page's scripts cannot set. That stops forged requests
+//! also where no session, and so no CSRF value, exists yet, such as at login (SEC-068, SEC-069).
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::{HeaderMap, HeaderName, Method, Uri, header};
+use url::Url;
+
+use crate::csrf::is_unsafe;
+
+/// What the headers say about where a request comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CrossSite {
+    /// Nothing speaks against it: a safe method, our own origin, an allowed one, or the user's own doing.
+    Passes,
+    /// From another site: 403 `cross_site`.
+    Foreign,
+    /// The headers say nothing, so the CSRF value decides. Programs that are no browsers send such requests.
+    Unknown,
+}
+
+/// Decides where a request comes from. Applies to requests that carry our cookies or ask for them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CrossSiteCheck {
+    own: Option<Origin>,
+    allowed: AllowedOrigins,
+}
+
+/// A web origin: scheme (https or http), host and port, compared as such (RFC 6454 §5).
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Origin(url::Origin);
+
+/// A text that is not an origin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "{reason}; an origin is scheme, host and port, such as https://app.example.com or http://localhost:3000"
+)]
+pub struct OriginError {
+    reason: &'static str,
+}
+
+/// The other origins whose pages may use our cookies.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AllowedOrigins(Vec<Origin>);
+
+/// An entry in a list of origins that is not an origin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("allowed origin number {position} cannot be used")]
+pub struct AllowedOriginsError {
+    position: usize,
+    source: OriginError,
+}
+
+impl CrossSiteCheck {
+    /// Takes our own origin and the others that are allowed.
+    ///
+    /// Without an own origin, what has the host and port that the request is addressed to counts as own, whatever
+    /// the scheme: behind a proxy nobody here knows it.
+    #[must_use]
+    pub fn new(own: Option<Origin>, allowed: AllowedOrigins) -> Self {
+        Self { own, allowed }
+    }
+
+    /// Decides about one request. `Sec-Fetch-Site` is asked first, without it `Origin`, without that `Referer`; a
+    /// field that is there but repeated or unknown is foreign, never skipped.
+    #[must_use]
+    pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> CrossSite {
+        if !is_unsafe(method) {
+            return CrossSite::Passes;
+        }
+        let origin = Field::read(headers, header::ORIGIN).map(str::parse);
+        let passes = match Field::read(headers, SEC_FETCH_SITE) {
+            Field::One("same-origin" | "none") => true,
+            // A sub-domain is another party, unless it was named.
+            Field::One("same-site") => {
+                matches!(origin, Field::One(Ok(origin)) if self.allowed.contains(&origin))
+            }
+            Field::One(_) | Field::Unusable => false,
+            Field::Absent => match origin {
+                Field::One(Ok(origin)) => self.accepts(&origin, uri, headers),
+                Field::One(Err(_)) | Field::Unusable => false,
+                Field::Absent => match Field::read(headers, header::REFERER).map(Origin::of_page) {
+                    Field::One(Ok(origin)) => self.accepts(&origin, uri, headers),
+                    Field::One(Err(_)) | Field::Unusable => false,
+                    Field::Absent => return CrossSite::Unknown,
+                },
+            },
+        };
+        if passes { CrossSite::Passes } else { CrossSite::Foreign }
+    }
+
+    /// The other origins that are allowed.
+    #[must_use]
+    pub fn allowed(&self) -> &AllowedOrigins {
+        &self.allowed
+    }
+
+    fn accepts(&self, origin: &Origin, uri: &Uri, headers: &HeaderMap) -> bool {
+        let is_own = match &self.own {
+            Some(own) => origin == own,
+            None => addressed_host(uri, headers).is_some_and(|host| origin.is_at(host)),
+        };
+        is_own || self.allowed.contains(origin)
+    }
+}
+
+impl Origin {
+    /// The origin of a public URL, whatever its path.
+    ///
+    /// # Errors
+    /// [`OriginError`] if it is not an https or http URL.
+    pub fn of(url: &Url) -> Result<Self, OriginError> {
+        match url.origin() {
+            origin @ url::Origin::Tuple(..) if matches!(url.scheme(), "https" | "http") => Ok(Self(origin)),
+            _ => Err(OriginError { reason: "the scheme is neither https nor http" }),
+        }
+    }
+
+    /// The origin of a page that a `Referer` names.
+    fn of_page(referer: &str) -> Result<Self, OriginError> {
+        let url = Url::parse(referer).map_err(|_| OriginError { reason: "not a URL" })?;
+        Self::of(&url)
+    }
+
+    /// Whether this is the origin with its own scheme and this `host[:port]`.
+    fn is_at(&self, host: &str) -> bool {
+        let url::Origin::Tuple(scheme, ..) = &self.0 else { return false };
+        format!("{scheme}://{host}").parse().is_ok_and(|other: Self| *self == other)
+    }
+}
+
+/// Reads an origin strictly: URL parsers repair backslashes, missing slashes and stray white space, and drop
+/// passwords, where here only what is exactly an origin may pass.
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        let error = |reason| Err(OriginError { reason });
+        let Some((scheme, authority)) = text.split_once("://") else { return error("there is no scheme") };
+        if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+            return error("the scheme is neither https nor http");
+        }
+        if authority.contains('*') {
+            return error("`*` does not stand for anything here");
+        }
+        if authority.contains('@') {
+            return error("there is a user name");
+        }
+        if authority.contains(['/', '?', '#', '\\']) {
+            return error("there is a path behind the host");
+        }
+        if authority.contains(|c: char| c.is_whitespace() || c.is_control() || "%,;<>^|\"'`{}".contains(c)) {
+            return error("the host has a character that hosts do not have");
+        }
+        match Url::parse(text) {
+            Ok(url) => Self::of(&url),
+            Err(_) => error("the host or port is malformed"),
+        }
+    }
+}
+
+/// As browsers write it: without the default port.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.ascii_serialization())
+    }
+}
+
+impl AllowedOrigins {
+    /// Whether exactly this origin is allowed.
+    #[must_use]
+    pub fn contains(&self, origin: &Origin) -> bool {
+        self.0.contains(origin)
+    }
+
+    /// The origins, in the order of configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Origin> {
+        self.0.iter()
+    }
+
+    /// Whether none is allowed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Origin> for AllowedOrigins {
+    fn from_iter<T: IntoIterator<Item = Origin>>(origins: T) -> Self {
+        Self(origins.into_iter().collect())
+    }
+}
+
+/// Reads a comma separated list, such as `https://app.example.com, http://localhost:3000`. Neither `*` nor `null`
+/// is an origin (SEC-071).
+impl FromStr for AllowedOrigins {
+    type Err = AllowedOriginsError;
+
+    fn from_str(text: &str) -> Result<Self, AllowedOriginsError> {
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        (1..)
+            .zip(entries)
+            .map(|(position, entry)| entry.parse().map_err(|source| AllowedOriginsError { position, source }))
+            .collect()
+    }
+}
+
+/// A header field that may come once.
+enum Field<T> {
+    Absent,
+    One(T),
+    /// Repeated, or not text.
+    Unusable,
+}
+
+impl<'a> Field<&'a str> {
+    fn read(headers: &'a HeaderMap, name: HeaderName) -> Self {
+        let mut fields = headers.get_all(name).iter();
+        match (fields.next(), fields.next()) {
+            (None, _) => Self::Absent,
+            (Some(field), None) => field.to_str().map_or(Self::Unusable, Self::One),
+            (Some(_), Some(_)) => Self::Unusable,
+        }
+    }
+
+    fn map<T>(self, read: impl FnOnce(&'a str) -> T) -> Field<T> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::One(text) => Field::One(read(text)),
+            Self::Unusable => Field::Unusable,
+        }
+    }
+}
+
+/// The `host[:port]` that a request is addressed to: the URI's own (HTTP/2's `:authority`), else the `Host` field.
+fn addressed_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    if let Some(authority) = uri.authority() {
+        return Some(authority.as_str());
+    }
+    match Field::read(headers, header::HOST) {
+        Field::One(host) => Some(host),
+        Field::Absent | Field::Unusable => None,
+    }
+}
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OWN: &str = "https://app.example.com";
+    const ALLOWED: &str = "https://admin.example.com";
+    const SUBDOMAIN: &str = "https://blog.example.com";
+    const EVIL: &str = "https://evil.tld";
+
+    use CrossSite::{Foreign, Passes, Unknown};
+
+    fn check() -> CrossSiteCheck {
+        CrossSiteCheck::new(Some(OWN.parse().unwrap()), ALLOWED.parse().unwrap())
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    fn post(check: &CrossSiteCheck, fields: &[(&'static str, &str)]) -> CrossSite {
+        check.check(&Method::POST, &Uri::from_static("/v1/auth/login"), &headers(fields))
+    }
+
+    #[test]
+    fn sec_068_matrix_of_site_and_origin() {
+        let origins = [None, Some(OWN), Some(ALLOWED), Some(SUBDOMAIN), Some(EVIL), Some("null")];
+        for (site, expected) in [
+            (None, [Unknown, Passes, Passes, Foreign, Foreign, Foreign]),
+            (Some("same-origin"), [Passes; 6]),
+            (Some("none"), [Passes; 6]),
+            (Some("same-site"), [Foreign, Foreign, Passes, Foreign, Foreign, Foreign]),
+            (Some("cross-site"), [Foreign; 6]),
+            (Some("SAME-ORIGIN"), [Foreign; 6]),
+            (Some("same-origin, none"), [Foreign; 6]),
+            (Some(""), [Foreign; 6]),
+            (Some("é"), [Foreign; 6]),
+        ] {
+            for (origin, expected) in origins.into_iter().zip(expected) {
+                let site = site.map(|value| ("sec-fetch-site", value));
+                let fields: Vec<_> = site.into_iter().chain(origin.map(|value| ("origin", value))).collect();
+                for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+                    let found = check().check(&method, &Uri::from_static("/"), &headers(&fields));
+                    assert_eq!(found, expected, "{method} {fields:?}");
+                }
+                for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+                    let found = check().check(&method, &Uri::from_static("/"), &headers(&fields));
+                    assert_eq!(found, Passes, "{method} {fields:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sec_068_the_referer_is_asked_only_without_an_origin() {
+        for (fields, expected) in [
+            (&[("referer", "https://app.example.com/login?next=/a#b")][..], Passes),
+            (&[("referer", "https://admin.example.com/")], Passes),
+            (&[("referer", "https://evil.tld/https://app.example.com/")], Foreign),
+            (&[("referer", "https://app.example.com@evil.tld/")], Foreign),
+            (&[("referer", "https://app.example.com.evil.tld/")], Foreign),
+            (&[("referer", "http://app.example.com/")], Foreign),
+            (&[("referer", "about:blank")], Foreign),
+            (&[("referer", "/login")], Foreign),
+            (&[("referer", "")], Foreign),
+            (&[("referer", "https://app.example.com/"), ("referer", "https://app.example.com/")], Foreign),
+            (&[("origin", "null"), ("referer", "https://app.example.com/")], Foreign),
+            (&[("origin", EVIL), ("referer", "https://app.example.com/")], Foreign),
+            (&[("origin", OWN), ("referer", "https://evil.tld/")], Passes),
+        ] {
+            assert_eq!(post(&check(), fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn sec_068_repeated_fields_are_foreign() {
+        for fields in [
+            &[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "same-origin")][..],
+            &[("origin", OWN), ("origin", OWN)],
+            &[("sec-fetch-site", "same-site"), ("origin", ALLOWED), ("origin", ALLOWED)],
+        ] {
+            assert_eq!(post(&check(), fields), Foreign, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn sec_068_without_an_own_origin_the_addressed_host_is_own() {
+        let check = CrossSiteCheck::new(None, AllowedOrigins::default());
+        for (uri, host, origin, expected) in [
+            ("/", "127.0.0.1:8080", "http://127.0.0.1:8080", Passes),
+            ("/", "app.example.com", "https://app.example.com", Passes),
+            ("/", "APP.example.com:443", "https://app.example.com", Passes),
+            ("/", "app.example.com:8443", "https://app.example.com", Foreign),
+            ("/", "app.example.com", "https://evil.tld", Foreign),
+            ("/", "app.example.com", "https://app.example.com.evil.tld", Foreign),
+            ("/", "user@app.example.com", "https://app.example.com", Foreign),
+            ("/", "app.example.com/x", "https://app.example.com", Foreign),
+            ("/", "", "https://app.example.com", Foreign),
+            ("https://app.example.com/", "evil.tld", "https://app.example.com", Passes),
+            ("https://app.example.com/", "evil.tld", "https://evil.tld", Foreign),
+        ] {
+            let uri = Uri::from_static(uri);
+            let found = check.check(&Method::POST, &uri, &headers(&[("host", host), ("origin", origin)]));
+            assert_eq!(found, expected, "{uri} {host} {origin}");
+        }
+        let two_hosts = [("host", "a.tld"), ("host", "a.tld"), ("origin", "https://a.tld")];
+        assert_eq!(post(&check, &two_hosts), Foreign);
+        assert_eq!(post(&check, &[("origin", "https://a.tld")]), Foreign, "no host at all");
+    }
+
+    #[test]
+    fn sec_071_only_exact_origins_are_allowed() {
+        let check = CrossSiteCheck::new(
+            Some(OWN.parse().unwrap()),
+            "https://good.example, http://[::1]:3000".parse().unwrap(),
+        );
+        for (origin, expected) in [
+            ("https://good.example", Passes),
+            ("https://good.example:443", Passes),
+            ("https://GOOD.example", Passes),
+            ("http://[::1]:3000", Passes),
+            ("https://good.example.evil.tld", Foreign),
+            ("https://evilgood.example", Foreign),
+            ("https://sub.good.example", Foreign),
+            ("http://good.example", Foreign),
+            ("https://good.example:8443", Foreign),
+            ("https://good.example/", Foreign),
+            ("https://good.example@evil.tld", Foreign),
+            ("https://evil.tld#good.example", Foreign),
+            ("https://evil.tld\\.good.example", Foreign),
+            ("https:good.example", Foreign),
+            ("https:\\\\good.example", Foreign),
+            ("https://good.example ", Foreign),
+            ("https://good.ex\tample", Foreign),
+            ("https://good.example, https://evil.tld", Foreign),
+            ("https://good.example:99999", Foreign),
+            ("https://", Foreign),
+            ("null", Foreign),
+            ("*", Foreign),
+            ("", Foreign),
+        ] {
+            assert_eq!(post(&check, &[("origin", origin)]), expected, "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn sec_071_patterns_and_urls_cannot_be_allowed() {
+        for text in [
+            "*",
+            "null",
+            "https://*.example.com",
+            "https://*",
+            "https://app.example.com/",
+            "https://app.example.com/path",
+            "https://app.example.com?q",
+            "https://user:pw@app.example.com",
+            "app.example.com",
+            "//app.example.com",
+            "ftp://app.example.com",
+            "chrome-extension://abc",
+            "https://app example.com",
+            "https://good.example, *",
+        ] {
+            assert!(text.parse::<AllowedOrigins>().is_err(), "{text}");
+        }
+        let error = "https://good.example, https://user:pw@x.example".parse::<AllowedOrigins>().unwrap_err();
+        assert_eq!(error.to_string(), "allowed origin number 2 cannot be used");
+        assert!(!format!("{error:?}").contains("pw"));
+    }
+
+    #[test]
+    fn origins_are_read_and_written_as_browsers_write_them() {
+        let allowed: AllowedOrigins =
+            " https://App.example.com:443 ,, http://localhost:3000,".parse().unwrap();
+        let written: Vec<_> = allowed.iter().map(ToString::to_string).collect();
+        assert_eq!(written, ["https://app.example.com", "http://localhost:3000"]);
+        assert!("".parse::<AllowedOrigins>().unwrap().is_empty());
+
+        let public_url = Url::parse("https://app.example.com:443/base/?x").unwrap();
+        assert_eq!(Origin::of(&public_url).unwrap().to_string(), "https://app.example.com");
+        assert!(Origin::of(&Url::parse("data:text/plain,x").unwrap()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn sec_068_arbitrary_header_bytes_never_panic(
+            origin in prop::collection::vec(any::<u8>(), 0..48),
+            referer in prop::collection::vec(any::<u8>(), 0..48),
+            host in "[ -~]{0,24}",
+            site in "(same-site|[ -~]{0,8})?",
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, bytes) in [
+                (header::ORIGIN, origin.as_slice()),
+                (header::REFERER, &referer),
+                (header::HOST, host.as_bytes()),
+                (SEC_FETCH_SITE, site.as_bytes()),
+            ] {
+                if let Ok(value) = HeaderValue::from_bytes(bytes) && !bytes.is_empty() {
+                    headers.insert(name, value);
+                }
+            }
+            for check in [check(), CrossSiteCheck::default()] {
+                let _ = check.check(&Method::POST, &Uri::from_static("/"), &headers);
+            }
+        }
+
+        #[test]
+        fn sec_068_texts_that_look_like_urls_never_panic(text in "https?://[ -~é]{0,24}") {
+            if let Ok(origin) = text.parse::<Origin>() {
+                prop_assert_eq!(origin.to_string().parse::<Origin>(), Ok(origin));
+            }
+        }
+    }
+}
