@@ -30,6 +30,7 @@ struct SecretMaterial {
     bytes: Zeroizing<Vec<u8>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "always behind an `Arc`")]
 enum Signer {
     Hmac(hmac::Key),
     Ecdsa(EcdsaKeyPair),

@@ -25,6 +25,7 @@ struct Inner {
 }
 
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "always behind an `Arc`")]
 pub(super) enum Material {
     Mac(hmac::Key),
     Public(ParsedPublicKey),
