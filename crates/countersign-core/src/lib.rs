@@ -1,6 +1,7 @@
 //! What Countersign knows about tokens, sessions, revocation and accounts: no HTTP, no database, no
 //! environment, no wall clock.
 
+mod base64url;
 pub mod claims;
 pub mod id;
 mod json;

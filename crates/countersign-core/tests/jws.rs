@@ -1,5 +1,5 @@
 //! The compact form, its header, and who may sign.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Keys: what becomes one, what it is called, what it never shows.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 

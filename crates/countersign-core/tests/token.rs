@@ -1,5 +1,5 @@
 //! Claims: what must hold before a token is valid here and now.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Whatever arrives, nothing panics; whatever is issued, comes back (SEC-025).
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! What the token tests share: seeded randomness, keys, and tokens with any header and payload.
 #![allow(dead_code, missing_docs, reason = "each test binary uses a part of this")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Mutex;
 
@@ -12,15 +13,15 @@ use countersign_core::{
 };
 use serde_json::{Value, json};
 
-pub const NOW: i64 = 1_800_000_000;
-pub const ALL: [Algorithm; 3] = [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa];
+pub(crate) const NOW: i64 = 1_800_000_000;
+pub(crate) const ALL: [Algorithm; 3] = [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa];
 
 /// A chain of hashes: unpredictable enough for tests, the same in every run.
 #[derive(Debug)]
-pub struct Seeded(Mutex<[u8; 32]>);
+pub(crate) struct Seeded(Mutex<[u8; 32]>);
 
 impl Seeded {
-    pub fn new(seed: u8) -> Self {
+    pub(crate) fn new(seed: u8) -> Self {
         Self(Mutex::new([seed; 32]))
     }
 }
@@ -40,7 +41,7 @@ impl Random for Seeded {
 
 /// A source that has failed.
 #[derive(Debug)]
-pub struct Broken;
+pub(crate) struct Broken;
 
 impl Random for Broken {
     fn fill(&self, _: &mut [u8]) -> Result<(), RandomError> {
@@ -48,16 +49,16 @@ impl Random for Broken {
     }
 }
 
-pub fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_secs(NOW + seconds)
 }
 
-pub fn key(algorithm: Algorithm) -> SigningKey {
+pub(crate) fn key(algorithm: Algorithm) -> SigningKey {
     let key = SigningKey::generate(algorithm, &Seeded::new(7)).unwrap();
     key.with_key_id(KeyId::new(&format!("test-{algorithm}")).unwrap())
 }
 
-pub fn ring(keys: &[&SigningKey]) -> KeyRing {
+pub(crate) fn ring(keys: &[&SigningKey]) -> KeyRing {
     let mut ring = KeyRing::new();
     for key in keys {
         ring.insert(key.verifying_key()).unwrap();
@@ -65,7 +66,7 @@ pub fn ring(keys: &[&SigningKey]) -> KeyRing {
     ring
 }
 
-pub fn new_claims(kind: TokenType) -> NewClaims {
+pub(crate) fn new_claims(kind: TokenType) -> NewClaims {
     let random = Seeded::new(9);
     NewClaims::new(
         kind,
@@ -82,30 +83,30 @@ pub fn new_claims(kind: TokenType) -> NewClaims {
     })
 }
 
-pub fn verifier(key: &SigningKey, kind: TokenType) -> Verifier {
+pub(crate) fn verifier(key: &SigningKey, kind: TokenType) -> Verifier {
     Verifier::with_fixed_keys(kind, ring(&[key])).with_leeway(std::time::Duration::ZERO).unwrap()
 }
 
-pub fn issued(key: &SigningKey, kind: TokenType) -> String {
+pub(crate) fn issued(key: &SigningKey, kind: TokenType) -> String {
     Issuer::new(key.clone()).issue(&new_claims(kind)).unwrap()
 }
 
-pub fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub fn decode(text: &str) -> Vec<u8> {
+pub(crate) fn decode(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).unwrap()
 }
 
 /// Signs whatever header and payload, with primitives that know nothing about tokens.
-pub fn signed(key: &SigningKey, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+pub(crate) fn signed(key: &SigningKey, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     let input = format!("{}.{}", encode(header), encode(payload));
     let signature = signature(key, input.as_bytes());
     format!("{input}.{}", encode(signature))
 }
 
-pub fn signature(key: &SigningKey, input: &[u8]) -> Vec<u8> {
+pub(crate) fn signature(key: &SigningKey, input: &[u8]) -> Vec<u8> {
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 
@@ -124,12 +125,12 @@ pub fn signature(key: &SigningKey, input: &[u8]) -> Vec<u8> {
 }
 
 /// A header that is right for `key` and access tokens.
-pub fn header(key: &SigningKey) -> Value {
+pub(crate) fn header(key: &SigningKey) -> Value {
     json!({"alg": key.algorithm().name(), "kid": key.key_id().as_str(), "typ": "at+jwt"})
 }
 
 /// Claims that are right for an access token.
-pub fn payload() -> Value {
+pub(crate) fn payload() -> Value {
     json!({
         "sub": "ada", "iat": NOW, "exp": NOW + 900, "type": "access", "fresh": false,
         "jti": "0b8f0a3e-6f0e-4f0e-9a52-0d3a7c1f2b4d",
@@ -137,7 +138,7 @@ pub fn payload() -> Value {
 }
 
 /// `base` with some members changed; `null` takes one away.
-pub fn with(mut base: Value, changes: Value) -> String {
+pub(crate) fn with(mut base: Value, changes: Value) -> String {
     let map = base.as_object_mut().unwrap();
     for (name, value) in changes.as_object().unwrap() {
         if value.is_null() {
