@@ -15,8 +15,8 @@ use countersign_http::AllowedOrigins;
 use url::Url;
 
 pub(crate) use sources::{Flags, Sources};
-pub(crate) use value::SettingError;
 use value::Setting;
+pub(crate) use value::SettingError;
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -111,28 +111,40 @@ impl Settings {
             revocation_bound: duration("revocation_bound", default.revocation_bound)?,
         };
         policy.check().map_err(|error| policy_error(sources, &error))?;
-        let log_format = sources.get("log_format").map_or(Ok(LogFormat::Text), |setting| match setting.text() {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(setting.wrong("must be text or json")),
-        })?;
-        let log = sources.get("log").map_or(Ok("info".to_owned()), |setting| {
-            match setting.text().parse::<tracing_subscriber::EnvFilter>() {
+        let log_format =
+            sources.get("log_format").map_or(Ok(LogFormat::Text), |setting| match setting.text() {
+                "text" => Ok(LogFormat::Text),
+                "json" => Ok(LogFormat::Json),
+                _ => Err(setting.wrong("must be text or json")),
+            })?;
+        let log =
+            sources.get("log").map_or(Ok("info".to_owned()), |setting| match setting
+                .text()
+                .parse::<tracing_subscriber::EnvFilter>(
+            ) {
                 Ok(_) => Ok(setting.text().to_owned()),
-                Err(_) => Err(setting.wrong("must be a level such as info or debug, or directives such as info,countersign=debug")),
-            }
-        })?;
+                Err(_) => Err(setting.wrong(
+                    "must be a level such as info or debug, or directives such as info,countersign=debug",
+                )),
+            })?;
         Ok(Self {
-            listen: sources.get("listen").map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
+            listen: sources
+                .get("listen")
+                .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
             database_url: sources
                 .get("database_url")
                 .map_or_else(|| "sqlite://countersign.db".to_owned(), |setting| setting.text().to_owned()),
             public_url: sources.get("public_url").map(|setting| public_url(&setting)).transpose()?,
-            allowed_origins: sources.get("allowed_origins").map_or(Ok(AllowedOrigins::default()), |setting| {
-                setting.text().parse().map_err(|error: countersign_http::AllowedOriginsError| {
-                    setting.wrong(format!("must be origins such as https://app.example.com, comma separated: {error}"))
-                })
-            })?,
+            allowed_origins: sources.get("allowed_origins").map_or(
+                Ok(AllowedOrigins::default()),
+                |setting| {
+                    setting.text().parse().map_err(|error: countersign_http::AllowedOriginsError| {
+                        setting.wrong(format!(
+                            "must be origins such as https://app.example.com, comma separated: {error}"
+                        ))
+                    })
+                },
+            )?,
             secret: secret(sources)?,
             policy,
             hash_permits: sources
@@ -157,7 +169,8 @@ fn listen(setting: &Setting) -> Result<String, SettingError> {
 }
 
 fn public_url(setting: &Setting) -> Result<Url, SettingError> {
-    let wrong = || setting.wrong("must be a URL such as https://auth.example.com, without query and fragment");
+    let wrong =
+        || setting.wrong("must be a URL such as https://auth.example.com, without query and fragment");
     let url = Url::parse(setting.text()).map_err(|_| wrong())?;
     let plain = url.query().is_none()
         && url.fragment().is_none()
@@ -171,7 +184,9 @@ fn secret(sources: &Sources) -> Result<SecretSource, SettingError> {
         (None, None) => Ok(SecretSource::Beside),
         (Some(secret), None) => Ok(SecretSource::Given(secret.text().to_owned())),
         (None, Some(file)) => Ok(SecretSource::File(file.text().into())),
-        (Some(secret), Some(_)) => Err(secret.wrong("is set together with COUNTERSIGN_SECRET_FILE; set only one")),
+        (Some(secret), Some(_)) => {
+            Err(secret.wrong("is set together with COUNTERSIGN_SECRET_FILE; set only one"))
+        }
     }
 }
 
@@ -221,7 +236,10 @@ mod tests {
                 continue;
             }
             let error = read(&[("COUNTERSIGN_ACCESS_LIFETIME", text)]).unwrap_err().to_string();
-            assert!(error.contains("COUNTERSIGN_ACCESS_LIFETIME") && error.contains("15m"), "{text}: {error}");
+            assert!(
+                error.contains("COUNTERSIGN_ACCESS_LIFETIME") && error.contains("15m"),
+                "{text}: {error}"
+            );
         }
     }
 
@@ -252,7 +270,10 @@ mod tests {
     #[test]
     fn a_default_that_no_longer_fits_is_named_too() {
         let error = read(&[("COUNTERSIGN_ACCESS_LIFETIME", "30s")]).unwrap_err().to_string();
-        assert!(error.contains("COUNTERSIGN_REFRESH_GRACE") && error.contains("half the access lifetime"), "{error}");
+        assert!(
+            error.contains("COUNTERSIGN_REFRESH_GRACE") && error.contains("half the access lifetime"),
+            "{error}"
+        );
     }
 
     #[test]

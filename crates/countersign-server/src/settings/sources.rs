@@ -126,8 +126,9 @@ fn read_dotenv(path: &Path) -> Result<Option<BTreeMap<String, String>>, SettingE
 
 fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| SettingError::new(&shown, "configuration file", format!("cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        SettingError::new(&shown, "configuration file", format!("cannot be read: {error}"))
+    })?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         // The error's own text shows the line, and a line may hold a secret.
         let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
@@ -144,7 +145,13 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
                 toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => {
                     list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(",")
                 }
-                _ => return Err(SettingError::new(&name, "file", "must be text, a number, true, false or a list of texts")),
+                _ => {
+                    return Err(SettingError::new(
+                        &name,
+                        "file",
+                        "must be text, a number, true, false or a list of texts",
+                    ));
+                }
             };
             Ok((name, text))
         })
