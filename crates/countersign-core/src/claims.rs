@@ -205,7 +205,7 @@ impl Claims {
         self.0.session
     }
 
-    /// `csrf`: what a request with this token in a cookie must also send (SEC-066 and after).
+    /// `csrf`: what a request with this token in a cookie must also send.
     #[must_use]
     pub fn csrf(&self) -> Option<&str> {
         self.0.csrf.as_deref()

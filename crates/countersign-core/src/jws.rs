@@ -157,8 +157,7 @@ impl<'a> Parts<'a> {
     }
 
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), VerifyError> {
-        // One byte more than any signature has, and the slack that the decoder asks for.
-        let mut buffer = [0; 72];
+        let mut buffer = [0; 64];
         let length = key.algorithm().signature_bytes();
         // Length first: a shortened MAC is no MAC, a DER signature is no JWS signature (SEC-017, SEC-020).
         if self.signature.len() != (length * 8).div_ceil(6) {
