@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Countersign's stores on SQL databases.
+//!
+//! Feature `sqlite` (default): [`sqlite::SqliteStore`] keeps everything in one file and needs no server.
+//! [`SecretFile`] keeps the secret that seals the keys in such a store, in a file beside it.
+
+mod secret_file;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+pub use secret_file::{InvalidSecretText, SecretFile, SecretFileError, parse_secrets};

@@ -1,0 +1,74 @@
+//! Sealed keys and the store's own identity.
+
+use async_trait::async_trait;
+use countersign_core::key::{Algorithm, KeyId};
+use countersign_core::store::{KeyPurpose, KeyStore, StoreError, StoredKey};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::row::{malformed, number, parsed, time};
+use super::{STORE, SqliteStore, Undo};
+
+const INSERT_ID: &str = "INSERT INTO store (only_row, id) VALUES (1, ?1) ON CONFLICT (only_row) DO NOTHING";
+
+const FIND_ID: &str = "SELECT id FROM store";
+
+const INSERT: &str = "
+    INSERT INTO sealed_key (purpose, number, key_id, algorithm, sealed, created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT DO NOTHING";
+
+const FIND_ALL: &str = "SELECT * FROM sealed_key";
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError> {
+        self.write("read the store's id", Undo::Savepoint, move |connection| {
+            Box::pin(async move {
+                let candidate = candidate.hyphenated().to_string();
+                sqlx::query(INSERT_ID).bind(candidate).execute(&mut *connection).await?;
+                let id: String = sqlx::query_scalar(FIND_ID).fetch_one(&mut *connection).await?;
+                Uuid::try_parse(&id).map_err(|error| malformed("id", error))
+            })
+        })
+        .await
+    }
+
+    async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError> {
+        let key = key.clone();
+        self.write("insert the key", Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(INSERT)
+                    .bind(key.purpose.name())
+                    .bind(i64::from(key.number))
+                    .bind(key.key_id.as_str())
+                    .bind(key.algorithm.name())
+                    .bind(key.sealed)
+                    .bind(key.created_at.as_millis());
+                Ok(query.execute(connection).await?.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        let action = "read the keys";
+        let rows = self.read(action, sqlx::query(FIND_ALL).fetch_all(&self.readers)).await?;
+        let keys: Result<Vec<_>, _> = rows.iter().map(stored_key).collect();
+        let mut keys = keys.map_err(|error| StoreError::new(STORE, action, error))?;
+        keys.sort_by_key(|key| (key.purpose, key.number));
+        Ok(keys)
+    }
+}
+
+fn stored_key(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
+    Ok(StoredKey {
+        purpose: parsed(row, "purpose", |name| KeyPurpose::from_name(name).ok_or("an unknown purpose"))?,
+        number: number(row, "number")?,
+        key_id: parsed(row, "key_id", KeyId::new)?,
+        algorithm: parsed(row, "algorithm", str::parse::<Algorithm>)?,
+        sealed: row.try_get("sealed")?,
+        created_at: time(row, "created_at")?,
+    })
+}

@@ -1,0 +1,47 @@
+//! The tables and their changes over time.
+
+use sqlx::migrate::{AppliedMigration, Migrate, Migration, MigrationType, Migrator};
+use sqlx::{Connection, SqlSafeStr, SqliteConnection};
+
+use super::options::OpenError;
+
+/// Every change, oldest first. One that was released is never edited: its checksum is kept in the database.
+fn migrator() -> Migrator {
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "initial".into(),
+        MigrationType::Simple,
+        include_str!("../../migrations/sqlite/0001_initial.sql").into_sql_str(),
+        false,
+    )])
+}
+
+/// Whether every change known here was made, and no other.
+pub(super) async fn is_current(connection: &mut SqliteConnection) -> Result<bool, OpenError> {
+    let migrator = migrator();
+    let table: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE name = ?1")
+        .bind(migrator.table_name.as_ref())
+        .fetch_optional(&mut *connection)
+        .await?;
+    if table.is_none() {
+        return Ok(false);
+    }
+    let applied = connection.list_applied_migrations(&migrator.table_name).await?;
+    let same = |(applied, known): (&AppliedMigration, &Migration)| {
+        applied.version == known.version && applied.checksum == known.checksum
+    };
+    Ok(applied.len() == migrator.iter().len() && applied.iter().zip(migrator.iter()).all(same))
+}
+
+/// Makes the changes that are missing, all or none.
+pub(super) async fn run(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    // Most starts find nothing to do and need no write lock.
+    if is_current(connection).await? {
+        return Ok(());
+    }
+    // Of processes that start at once, one gets the lock; the others find its work done when they get it.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    migrator().run_direct(None, &mut *transaction, false).await?;
+    transaction.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Which file, and how it is opened.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::MigrateError;
+
+/// How a [`SqliteStore`](super::SqliteStore) is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    pub(super) path: PathBuf,
+    pub(super) create: bool,
+    pub(super) run_migrations: bool,
+    pub(super) deadline: Duration,
+    pub(super) max_batch: usize,
+    pub(super) readers: u32,
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It would vanish with its connection.
+    #[error("an in-memory SQLite database is gone with its connection; name a file, or use `MemoryStore`")]
+    InMemory,
+    /// The URL is not `sqlite://` and a file.
+    #[error("not a SQLite URL: write sqlite:// and the file's path, without parameters")]
+    Url,
+    /// The path cannot be used.
+    #[error("the path {} cannot be used", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no such file, and none is to be made.
+    #[error("there is no database {}", path.display())]
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file could not be made.
+    #[error("could not create the database {}", path.display())]
+    Create {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SQLite did not open it.
+    #[error("could not open the database")]
+    Sqlite(#[from] sqlx::Error),
+    /// SQLite did not take a setting that the store's promises rest on.
+    #[error("{pragma} is {found}, but must be {expected}")]
+    Setting {
+        /// The setting.
+        pragma: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// The tables could not be brought up to date, or are those of a newer version.
+    #[error("could not bring the database's tables up to date")]
+    Migrate(#[from] MigrateError),
+    /// The tables are not up to date, and that is not to be changed.
+    #[error("the database's tables are not up to date; run the migrations first")]
+    NotMigrated,
+    /// Others kept the database locked.
+    #[error("the database was locked by others until the deadline")]
+    Deadline,
+}
+
+impl SqliteOptions {
+    /// The default deadline: 3 s.
+    pub const DEADLINE: Duration = Duration::from_secs(3);
+    /// The default for how many writes share a commit: 128.
+    pub const MAX_BATCH: usize = 128;
+    /// The default number of connections that read: 4.
+    pub const READERS: u32 = 4;
+
+    /// A database file, made when missing (mode 0600), its tables brought up to date when it is opened.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            create: true,
+            run_migrations: true,
+            deadline: Self::DEADLINE,
+            max_batch: Self::MAX_BATCH,
+            readers: Self::READERS,
+        }
+    }
+
+    /// As [`SqliteOptions::new`], from `sqlite://countersign.db`, `sqlite:///var/lib/app/countersign.db` or
+    /// `sqlite:countersign.db`. The path is taken as it stands, without percent-decoding.
+    ///
+    /// # Errors
+    /// [`OpenError::Url`] for other URLs and those with parameters, [`OpenError::InMemory`] for `sqlite::memory:`.
+    pub fn from_url(url: &str) -> Result<Self, OpenError> {
+        let path = url.strip_prefix("sqlite:").ok_or(OpenError::Url)?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path == ":memory:" {
+            return Err(OpenError::InMemory);
+        }
+        if path.is_empty() || path.contains(['?', '#']) {
+            return Err(OpenError::Url);
+        }
+        Ok(Self::new(path))
+    }
+
+    /// Whether a missing file is made. Default: yes.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
+    #[must_use]
+    pub fn run_migrations(mut self, run: bool) -> Self {
+        self.run_migrations = run;
+        self
+    }
+
+    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
+    /// gets its 503 while the client still waits; at least 10 ms, at most a minute.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        self
+    }
+
+    /// How many writes share a commit at most. Default 128: far more than arrive during one, and still short.
+    #[must_use]
+    pub fn max_batch(mut self, writes: usize) -> Self {
+        self.max_batch = writes.clamp(1, 10_000);
+        self
+    }
+
+    /// How many connections read. Default 4; the tail of the revocation log has another one to itself.
+    #[must_use]
+    pub fn readers(mut self, connections: u32) -> Self {
+        self.readers = connections.clamp(1, 64);
+        self
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_a_file() {
+        for (url, path) in [
+            ("sqlite://countersign.db", Some("countersign.db")),
+            ("sqlite:countersign.db", Some("countersign.db")),
+            ("sqlite:///var/lib/a b/c.db", Some("/var/lib/a b/c.db")),
+            ("sqlite://C:/data/c.db", Some("C:/data/c.db")),
+            ("sqlite::memory:", None),
+            ("sqlite://:memory:", None),
+            ("sqlite://", None),
+            ("sqlite://a.db?mode=ro", None),
+            ("sqlite://a.db#x", None),
+            ("postgres://localhost/a", None),
+            ("countersign.db", None),
+        ] {
+            let options = SqliteOptions::from_url(url).ok();
+            assert_eq!(options.as_ref().map(SqliteOptions::path), path.map(Path::new), "{url}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The revocation log.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use countersign_core::key::KeyId;
+use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::store::{EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked};
+use countersign_core::{Epoch, SessionId, Timestamp, TokenId, UserId};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use super::row::{integer, limit, malformed, number, optional_parsed, parsed, time};
+use super::{STORE, SqliteStore, Undo};
+
+const EPOCH: &str =
+    "SELECT coalesce(max(n), 0) AS n FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''";
+
+const MERGE: &str = "
+    INSERT INTO revocation (user_id, kind, ref, n, except_session, until, at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (user_id, kind, ref, n) DO UPDATE SET
+        until = max(until, excluded.until), at = max(at, excluded.at)";
+
+const MARK_ENDED: &str = "
+    UPDATE session SET ended_at = ?4, end_reason = ?5
+    WHERE user_id = ?1 AND epoch < ?2 AND id IS NOT ?3 AND ended_at IS NULL";
+
+const LIVE_TOKENS: &str =
+    "SELECT ref, until FROM revocation WHERE user_id = ?1 AND kind = 'token' AND until > ?2";
+
+/// The whole log, by its primary key.
+const ALL: &str = "
+    SELECT * FROM revocation WHERE (user_id, kind, ref, n) > (?1, ?2, ?3, ?4)
+    ORDER BY user_id, kind, ref, n LIMIT ?5";
+
+/// Its tail. Few entries are that young, so finding them by `at` and sorting beats reading the log in order.
+const TAIL: &str = "
+    SELECT * FROM revocation INDEXED BY revocation_at
+    WHERE at >= ?6 AND (user_id, kind, ref, n) > (?1, ?2, ?3, ?4)
+    ORDER BY user_id, kind, ref, n LIMIT ?5";
+
+/// Unlike those that stay (below), entries that may go are found first in the index.
+const PURGE: &str = "
+    DELETE FROM revocation WHERE (user_id, kind, ref, n) IN
+        (SELECT user_id, kind, ref, n FROM revocation AS old
+            WHERE kind <> 'user' AND until < ?1
+                AND (kind <> 'session' OR NOT EXISTS (SELECT 1 FROM session
+                    WHERE session.user_id = old.user_id AND session.id = old.ref AND ended_at IS NULL))
+            ORDER BY until LIMIT ?2)";
+
+/// A user's highest entry stays, so this looks at many that do not go: it is run where it holds up no write.
+const OUTDONE: &str = "
+    SELECT user_id, n FROM revocation AS old
+    WHERE kind = 'user' AND until < ?1 AND EXISTS (SELECT 1 FROM revocation AS higher
+        WHERE higher.user_id = old.user_id AND higher.kind = 'user' AND higher.ref = '' AND higher.n > old.n)
+    ORDER BY until LIMIT ?2";
+
+/// The highest stays the highest, so only the time is looked at again: it may have been raised meanwhile.
+const PURGE_OUTDONE: &str = "
+    DELETE FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = '' AND n = ?2 AND until < ?3";
+
+#[async_trait]
+impl RevocationStore for SqliteStore {
+    async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
+        let action = "read the user's epoch";
+        let query = sqlx::query(EPOCH).bind(user_id.as_str());
+        let row = self.read(action, query.fetch_one(&self.readers)).await?;
+        let epoch = number(&row, "n").map_err(|error| StoreError::new(STORE, action, error))?;
+        Ok(Epoch::new(epoch))
+    }
+
+    async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
+        let (user_id, raise) = (user_id.clone(), *raise);
+        self.write("raise the user's epoch", Undo::Savepoint, move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(EPOCH).bind(user_id.as_str());
+                let row = query.fetch_one(&mut *connection).await?;
+                let epoch = Epoch::new(number(&row, "n")?).next();
+                sqlx::query(MARK_ENDED)
+                    .bind(user_id.as_str())
+                    .bind(integer(epoch.as_u64())?)
+                    .bind(raise.except.map(|id| id.to_string()))
+                    .bind(raise.at.as_millis())
+                    .bind(raise.reason.name())
+                    .execute(&mut *connection)
+                    .await?;
+                let target = Target::User { user_id, epoch, except: raise.except };
+                let entry = Entry { target, until: raise.until, at: raise.at };
+                merge(connection, &entry).await?;
+                Ok(entry)
+            })
+        })
+        .await
+    }
+
+    async fn revoke_tokens(
+        &self,
+        user_id: &UserId,
+        tokens: &TokenRevocation,
+    ) -> Result<TokensRevoked, StoreError> {
+        let (user_id, tokens) = (user_id.clone(), tokens.clone());
+        self.write("revoke tokens", Undo::Savepoint, move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(LIVE_TOKENS).bind(user_id.as_str()).bind(tokens.at.as_millis());
+                let live = query.fetch_all(&mut *connection).await?;
+                let mut live_ids = HashSet::with_capacity(live.len());
+                let mut free_at: Option<Timestamp> = None;
+                for row in &live {
+                    live_ids.insert(parsed(row, "ref", str::parse::<TokenId>)?);
+                    let until = time(row, "until")?;
+                    free_at = Some(free_at.map_or(until, |earliest| earliest.min(until)));
+                }
+                live_ids.extend(&tokens.ids);
+                if live_ids.len() > tokens.limit {
+                    return Ok(TokensRevoked::TooMany { free_at: free_at.unwrap_or(tokens.until) });
+                }
+                for id in tokens.ids {
+                    let target = Target::Token { user_id: user_id.clone(), id };
+                    let entry = Entry { target, until: tokens.until, at: tokens.at };
+                    merge(connection, &entry).await?;
+                }
+                Ok(TokensRevoked::Yes)
+            })
+        })
+        .await
+    }
+
+    async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        let entry = entry.clone();
+        self.write("insert into the revocation log", Undo::Statement, move |connection| {
+            Box::pin(async move { merge(connection, &entry).await })
+        })
+        .await
+    }
+
+    async fn entries(
+        &self,
+        since: Timestamp,
+        after: Option<&EntryKey>,
+        at_most: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let action = "read the revocation log";
+        let fail = |error: sqlx::Error| StoreError::new(STORE, action, error);
+        // Every key is after ('', '', '', 0): none has an empty kind.
+        let (user_id, kind, reference, n) = match after {
+            Some(after) => {
+                let n = integer(after.number).map_err(fail)?;
+                (after.user_id.as_str(), after.kind, after.reference.as_str(), n)
+            }
+            None => ("", "", "", 0),
+        };
+        let query = sqlx::query(if since == Timestamp::MIN { ALL } else { TAIL })
+            .bind(user_id)
+            .bind(kind)
+            .bind(reference)
+            .bind(n)
+            .bind(limit(at_most))
+            .bind(since.as_millis());
+        let rows = self.read(action, query.fetch_all(&self.tail)).await?;
+        rows.iter().map(entry).collect::<Result<_, _>>().map_err(fail)
+    }
+
+    async fn purge_entries(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
+        let action = "purge the revocation log";
+        let purged = self
+            .purge(at_most, |step| {
+                self.write(action, Undo::Statement, move |connection| {
+                    Box::pin(async move {
+                        let query = sqlx::query(PURGE).bind(before.as_millis()).bind(limit(step));
+                        Ok(query.execute(connection).await?.rows_affected())
+                    })
+                })
+            })
+            .await?;
+        let left = at_most.saturating_sub(usize::try_from(purged).unwrap_or(usize::MAX));
+        let outdone = self.purge(left, |step| self.purge_outdone(before, step)).await?;
+        Ok(purged.saturating_add(outdone))
+    }
+}
+
+impl SqliteStore {
+    async fn purge_outdone(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
+        let action = "purge the revocation log";
+        let query = sqlx::query_as(OUTDONE).bind(before.as_millis()).bind(limit(at_most));
+        let outdone: Vec<(String, i64)> = self.read(action, query.fetch_all(&self.readers)).await?;
+        if outdone.is_empty() {
+            return Ok(0);
+        }
+        // Each stands for itself, so what was deleted before a failure may stay so.
+        self.write(action, Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let mut purged = 0_u64;
+                for (user_id, n) in outdone {
+                    let query = sqlx::query(PURGE_OUTDONE).bind(user_id).bind(n).bind(before.as_millis());
+                    purged = purged.saturating_add(query.execute(&mut *connection).await?.rows_affected());
+                }
+                Ok(purged)
+            })
+        })
+        .await
+    }
+}
+
+async fn merge(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Error> {
+    let key = entry.key();
+    let except = match &entry.target {
+        Target::User { except, .. } => except.map(|id| id.to_string()),
+        _ => None,
+    };
+    sqlx::query(MERGE)
+        .bind(key.user_id)
+        .bind(key.kind)
+        .bind(key.reference)
+        .bind(integer(key.number)?)
+        .bind(except)
+        .bind(entry.until.as_millis())
+        .bind(entry.at.as_millis())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn entry(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
+    let user_id = || parsed(row, "user_id", UserId::new);
+    let target = match row.try_get("kind")? {
+        "session" => {
+            Target::Session { user_id: user_id()?, id: parsed(row, "ref", str::parse::<SessionId>)? }
+        }
+        "user" => Target::User {
+            user_id: user_id()?,
+            epoch: Epoch::new(number(row, "n")?),
+            except: optional_parsed(row, "except_session", str::parse::<SessionId>)?,
+        },
+        "token" => Target::Token { user_id: user_id()?, id: parsed(row, "ref", str::parse::<TokenId>)? },
+        "key" => Target::Key { id: parsed(row, "ref", KeyId::new)? },
+        _ => return Err(malformed("kind", "an unknown kind")),
+    };
+    Ok(Entry { target, until: time(row, "until")?, at: time(row, "at")? })
+}

@@ -1,0 +1,314 @@
+//! Sessions. The conditions in SQL are those of [`Advance::applies`], [`Heal::applies`] and
+//! [`Acknowledgement::applies`], word for word.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use countersign_core::session::{
+    Acknowledgement, Advance, Device, EndReason, Ended, Guard, Heal, LogStanding, Session, SessionKey,
+    SessionSeed,
+};
+use countersign_core::store::{End, FoundSession, SessionEnded, SessionInserted, SessionStore, StoreError};
+use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::row::{integer, limit, malformed, number, optional_parsed, optional_time, parsed, time};
+use super::{SqliteStore, Undo};
+
+/// Inserts while the user's epoch is still the session's.
+const INSERT: &str = "
+    INSERT INTO session (user_id, id, epoch, generation, issued_at, acknowledged_at, heals, healed_run, seed,
+        created_at, last_seen_at, idle_until, absolute_until, user_agent, ip, ended_at, end_reason)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
+    WHERE ?3 = (SELECT coalesce(max(n), 0) FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = '')";
+
+/// The row and what the log says about it, from one snapshot because it is one statement.
+const FIND: &str = "
+    SELECT session.*,
+        EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'session' AND ref = ?2) AS log_ended,
+        (SELECT coalesce(max(n), 0) FROM revocation
+            WHERE user_id = ?1 AND kind = 'user' AND ref = '' AND except_session IS NOT ?2) AS log_epoch
+    FROM session WHERE user_id = ?1 AND id = ?2";
+
+/// Of the guard's parameters, those of the other kinds of guard are null.
+const ADVANCE: &str = "
+    UPDATE session SET
+        generation = ?4,
+        issued_at = ?5,
+        acknowledged_at = NULL,
+        healed_run = CASE heals WHEN 0 THEN 0 ELSE healed_run END,
+        heals = 0,
+        last_seen_at = ?5,
+        idle_until = ?6,
+        user_agent = ?7,
+        ip = ?8
+    WHERE user_id = ?1 AND id = ?2 AND generation = ?3
+        AND ended_at IS NULL AND ?5 < idle_until AND ?5 < absolute_until
+        AND (?9 IS NULL OR issued_at = ?9)
+        AND (?10 IS NULL
+            OR NOT (generation > 0 AND issued_at - ?10 <= ?5 AND ?5 < min(issued_at + ?11, ?12)))
+        AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'session' AND ref = ?2)
+        AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''
+            AND n > session.epoch AND except_session IS NOT ?2)";
+
+const HEAL: &str = "
+    UPDATE session SET
+        issued_at = ?6,
+        healed_run = CASE heals WHEN 0 THEN min(healed_run + 1, 255) ELSE healed_run END,
+        heals = min(heals + 1, 255),
+        last_seen_at = ?6,
+        idle_until = ?7
+    WHERE user_id = ?1 AND id = ?2 AND generation = ?3 AND issued_at = ?4 AND heals = ?5
+        AND acknowledged_at IS NULL
+        AND ended_at IS NULL AND ?6 < idle_until AND ?6 < absolute_until
+        AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'session' AND ref = ?2)
+        AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''
+            AND n > session.epoch AND except_session IS NOT ?2)";
+
+const ACKNOWLEDGE: &str = "
+    UPDATE session SET acknowledged_at = ?4, last_seen_at = max(last_seen_at, ?4)
+    WHERE user_id = ?1 AND id = ?2 AND generation = ?3 AND acknowledged_at IS NULL";
+
+const FIND_ENDED: &str = "
+    SELECT ended_at IS NOT NULL AS row_ended,
+        EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'session' AND ref = ?2) AS log_ended
+    FROM session WHERE user_id = ?1 AND id = ?2";
+
+const LOG_END: &str = "
+    INSERT INTO revocation (user_id, kind, ref, n, until, at) VALUES (?1, 'session', ?2, 0, ?3, ?4)";
+
+const MARK_ENDED: &str = "
+    UPDATE session SET ended_at = ?3, end_reason = ?4 WHERE user_id = ?1 AND id = ?2";
+
+const LIVE: &str = "
+    SELECT * FROM session
+    WHERE user_id = ?1 AND ended_at IS NULL AND ?2 < idle_until AND ?2 < absolute_until
+        AND NOT EXISTS (SELECT 1 FROM revocation
+            WHERE user_id = ?1 AND kind = 'session' AND ref = session.id)
+        AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''
+            AND n > session.epoch AND except_session IS NOT session.id)
+    ORDER BY created_at DESC, id DESC";
+
+const PURGE: &str = "
+    DELETE FROM session WHERE (user_id, id) IN
+        (SELECT user_id, id FROM session WHERE absolute_until < ?1 ORDER BY absolute_until LIMIT ?2)";
+
+/// How many acknowledgements one write carries, so that it does not hold up the others.
+const ACKNOWLEDGE_STEP: usize = 100;
+
+#[async_trait]
+impl SessionStore for SqliteStore {
+    async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
+        let session = session.clone();
+        self.write("insert the session", Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let inserted = sqlx::query(INSERT)
+                    .bind(session.user_id.as_str())
+                    .bind(session.id.to_string())
+                    .bind(integer(session.epoch.as_u64())?)
+                    .bind(i64::from(session.generation.as_u32()))
+                    .bind(session.issued_at.as_millis())
+                    .bind(session.acknowledged_at.map(Timestamp::as_millis))
+                    .bind(i64::from(session.heals))
+                    .bind(i64::from(session.healed_run))
+                    .bind(session.seed.as_bytes().as_slice())
+                    .bind(session.created_at.as_millis())
+                    .bind(session.last_seen_at.as_millis())
+                    .bind(session.idle_until.as_millis())
+                    .bind(session.absolute_until.as_millis())
+                    .bind(session.device.user_agent.as_deref())
+                    .bind(session.device.ip.map(|ip| ip.to_string()))
+                    .bind(session.ended.map(|ended| ended.at.as_millis()))
+                    .bind(session.ended.map(|ended| ended.reason.name()))
+                    .execute(connection)
+                    .await?
+                    .rows_affected();
+                Ok(if inserted == 0 { SessionInserted::EpochRaised } else { SessionInserted::Yes })
+            })
+        })
+        .await
+    }
+
+    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+        let action = "read the session";
+        let query = sqlx::query(FIND).bind(key.user_id.as_str()).bind(key.id.to_string());
+        let row = self.read(action, query.fetch_optional(&self.readers)).await?;
+        row.map(|row| {
+            let log = LogStanding {
+                ended: number::<i64>(&row, "log_ended")? != 0,
+                epoch: Epoch::new(number(&row, "log_epoch")?),
+            };
+            Ok(FoundSession { session: session(&row)?, log })
+        })
+        .transpose()
+        .map_err(|error: sqlx::Error| StoreError::new(super::STORE, action, error))
+    }
+
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<bool, StoreError> {
+        let (key, step) = (key.clone(), step.clone());
+        self.write("advance the session", Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let (issued_at, leeway, grace) = match step.guard {
+                    Guard::Generation => (None, None, None),
+                    Guard::IssuedAt(issued_at) => (Some(issued_at.as_millis()), None, None),
+                    Guard::OutsideReserve { leeway, grace } => {
+                        // Capped as the sum would be, so that SQLite adds without overflow.
+                        let millis = |duration| (Timestamp::MIN + duration).as_millis();
+                        (None, Some(millis(leeway)), Some(millis(grace)))
+                    }
+                };
+                let advanced = sqlx::query(ADVANCE)
+                    .bind(key.user_id.as_str())
+                    .bind(key.id.to_string())
+                    .bind(i64::from(step.from.as_u32()))
+                    .bind(i64::from(step.to.as_u32()))
+                    .bind(step.now.as_millis())
+                    .bind(step.idle_until.as_millis())
+                    .bind(step.device.user_agent)
+                    .bind(step.device.ip.map(|ip| ip.to_string()))
+                    .bind(issued_at)
+                    .bind(leeway)
+                    .bind(grace)
+                    .bind(Timestamp::MAX.as_millis())
+                    .execute(connection)
+                    .await?;
+                Ok(advanced.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+
+    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+        let (key, step) = (key.clone(), *step);
+        self.write("heal the session", Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let healed = sqlx::query(HEAL)
+                    .bind(key.user_id.as_str())
+                    .bind(key.id.to_string())
+                    .bind(i64::from(step.generation.as_u32()))
+                    .bind(step.issued_at.as_millis())
+                    .bind(i64::from(step.heals))
+                    .bind(step.now.as_millis())
+                    .bind(step.idle_until.as_millis())
+                    .execute(connection)
+                    .await?;
+                Ok(healed.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+
+    async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
+        for seen in seen.chunks(ACKNOWLEDGE_STEP) {
+            let seen = seen.to_vec();
+            // Each stands for itself, so what was noted before a failure may stay.
+            self.write("acknowledge generations", Undo::Statement, move |connection| {
+                Box::pin(async move {
+                    for seen in seen {
+                        sqlx::query(ACKNOWLEDGE)
+                            .bind(seen.user_id.as_str())
+                            .bind(seen.session_id.to_string())
+                            .bind(i64::from(seen.generation.as_u32()))
+                            .bind(at.as_millis())
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+        let (key, end) = (key.clone(), *end);
+        self.write("end the session", Undo::Savepoint, move |connection| {
+            Box::pin(async move {
+                let (user_id, id) = (key.user_id.as_str(), key.id.to_string());
+                let found = sqlx::query(FIND_ENDED).bind(user_id).bind(&id);
+                let Some(found) = found.fetch_optional(&mut *connection).await? else {
+                    return Ok(SessionEnded::Unknown);
+                };
+                let ended_in_row = number::<i64>(&found, "row_ended")? != 0;
+                let ended_in_log = number::<i64>(&found, "log_ended")? != 0;
+                if ended_in_row {
+                    return Ok(SessionEnded::Before);
+                }
+                if !ended_in_log {
+                    sqlx::query(LOG_END)
+                        .bind(user_id)
+                        .bind(&id)
+                        .bind(end.until.as_millis())
+                        .bind(end.at.as_millis())
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                sqlx::query(MARK_ENDED)
+                    .bind(user_id)
+                    .bind(&id)
+                    .bind(end.at.as_millis())
+                    .bind(end.reason.name())
+                    .execute(&mut *connection)
+                    .await?;
+                Ok(if ended_in_log { SessionEnded::Before } else { SessionEnded::Now })
+            })
+        })
+        .await
+    }
+
+    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        let action = "list the user's sessions";
+        let query = sqlx::query(LIVE).bind(user_id.as_str()).bind(now.as_millis());
+        let rows = self.read(action, query.fetch_all(&self.readers)).await?;
+        rows.iter()
+            .map(session)
+            .collect::<Result<_, _>>()
+            .map_err(|error| StoreError::new(super::STORE, action, error))
+    }
+
+    async fn purge_sessions(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
+        self.purge(at_most, |step| {
+            self.write("purge sessions", Undo::Statement, move |connection| {
+                Box::pin(async move {
+                    let query = sqlx::query(PURGE).bind(before.as_millis()).bind(limit(step));
+                    Ok(query.execute(connection).await?.rows_affected())
+                })
+            })
+        })
+        .await
+    }
+}
+
+fn session(row: &SqliteRow) -> Result<Session, sqlx::Error> {
+    let seed: &[u8] = row.try_get("seed")?;
+    let seed = seed.try_into().map_err(|error: std::array::TryFromSliceError| malformed("seed", error))?;
+    let reason =
+        optional_parsed(row, "end_reason", |name| EndReason::from_name(name).ok_or("an unknown reason"))?;
+    let ended = match (optional_time(row, "ended_at")?, reason) {
+        (Some(at), Some(reason)) => Some(Ended { at, reason }),
+        (None, None) => None,
+        _ => return Err(malformed("end_reason", "a reason without a time, or the reverse")),
+    };
+    Ok(Session {
+        user_id: parsed(row, "user_id", UserId::new)?,
+        id: parsed(row, "id", str::parse::<SessionId>)?,
+        epoch: Epoch::new(number(row, "epoch")?),
+        generation: Generation::new(number(row, "generation")?),
+        issued_at: time(row, "issued_at")?,
+        acknowledged_at: optional_time(row, "acknowledged_at")?,
+        heals: number(row, "heals")?,
+        healed_run: number(row, "healed_run")?,
+        seed: SessionSeed::new(seed),
+        created_at: time(row, "created_at")?,
+        last_seen_at: time(row, "last_seen_at")?,
+        idle_until: time(row, "idle_until")?,
+        absolute_until: time(row, "absolute_until")?,
+        device: Device {
+            user_agent: row.try_get("user_agent")?,
+            ip: optional_parsed(row, "ip", str::parse::<IpAddr>)?,
+        },
+        ended,
+    })
+}

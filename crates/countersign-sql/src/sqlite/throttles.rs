@@ -1,0 +1,117 @@
+//! Counters of login attempts.
+
+use async_trait::async_trait;
+use countersign_core::Timestamp;
+use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
+use countersign_core::store::{StoreError, ThrottleStore};
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::row::{limit, number, optional_time, time};
+use super::{STORE, SqliteStore, Undo};
+
+const FIND: &str = "SELECT * FROM throttle WHERE key = ?1";
+
+const PUT: &str = "
+    INSERT INTO throttle (key, failures, last_failure, running, running_until, touched_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (key) DO UPDATE SET failures = excluded.failures, last_failure = excluded.last_failure,
+        running = excluded.running, running_until = excluded.running_until, touched_at = excluded.touched_at";
+
+const PURGE: &str = "
+    DELETE FROM throttle WHERE key IN
+        (SELECT key FROM throttle WHERE touched_at < ?1 ORDER BY touched_at LIMIT ?2)";
+
+#[async_trait]
+impl ThrottleStore for SqliteStore {
+    async fn begin_attempt(
+        &self,
+        key: &str,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        let policy = *policy;
+        self.step("count the attempt", key, now, move |attempts| attempts.begin(now, &policy)).await
+    }
+
+    async fn finish_attempt(
+        &self,
+        key: &str,
+        outcome: Outcome,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<(), StoreError> {
+        let policy = *policy;
+        let finish = move |attempts: &mut Attempts| attempts.finish(outcome, now, &policy);
+        self.step("settle the attempt", key, now, finish).await
+    }
+
+    async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
+        let action = "read the attempts";
+        let query = sqlx::query(FIND).bind(key);
+        let row = self.read(action, query.fetch_optional(&self.readers)).await?;
+        row.as_ref().map(attempts).transpose().map_err(|error| StoreError::new(STORE, action, error))
+    }
+
+    async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
+        self.purge(at_most, |step| {
+            self.write("purge attempts", Undo::Statement, move |connection| {
+                Box::pin(async move {
+                    let query = sqlx::query(PURGE).bind(before.as_millis()).bind(limit(step));
+                    Ok(query.execute(connection).await?.rows_affected())
+                })
+            })
+        })
+        .await
+    }
+}
+
+impl SqliteStore {
+    /// Reads a counter, moves it on and writes it back, while the transaction holds the write lock.
+    async fn step<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        key: &str,
+        now: Timestamp,
+        step: impl FnOnce(&mut Attempts) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let key = key.to_owned();
+        self.write(action, Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let found = sqlx::query(FIND).bind(&key).fetch_optional(&mut *connection).await?;
+                let mut counter = found.as_ref().map(attempts).transpose()?.unwrap_or_default();
+                let answer = step(&mut counter);
+                put(connection, &key, &counter, now).await?;
+                Ok(answer)
+            })
+        })
+        .await
+    }
+}
+
+async fn put(
+    connection: &mut SqliteConnection,
+    key: &str,
+    attempts: &Attempts,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(PUT)
+        .bind(key)
+        .bind(i64::from(attempts.failures))
+        .bind(attempts.last_failure.map(Timestamp::as_millis))
+        .bind(i64::from(attempts.running))
+        .bind(attempts.running_until.as_millis())
+        .bind(now.as_millis())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn attempts(row: &SqliteRow) -> Result<Attempts, sqlx::Error> {
+    Ok(Attempts {
+        failures: number(row, "failures")?,
+        last_failure: optional_time(row, "last_failure")?,
+        running: number(row, "running")?,
+        running_until: time(row, "running_until")?,
+    })
+}

@@ -1,0 +1,223 @@
+//! The one connection that writes, and how many writes share a commit.
+//!
+//! A commit waits for the disk, and SQLite has one writer at a time. So all writes go to one task, which takes
+//! what has come in while the last commit was under way, and commits it together. Each write is still atomic on
+//! its own, sees those before it, and is answered only when the commit is on disk.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use countersign_core::store::{BoxError, StoreError};
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::STORE;
+use super::connection::{Connector, Role};
+
+/// Where writes are handed in.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    deadline: Duration,
+}
+
+/// What undoes a write that fails half-way, while the other writes of its transaction stay.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Undo {
+    /// SQLite itself: the body changes something in one statement only, its last, and a statement that fails
+    /// changes nothing. Spares two statements.
+    Statement,
+    /// A savepoint around the body.
+    Savepoint,
+}
+
+/// What a write does on the connection, inside the transaction.
+pub(super) type Body<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
+
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("the database was busy until the deadline; nothing was written")]
+    NotBegun,
+    #[error("the commit was not confirmed before the deadline")]
+    NotConfirmed,
+    #[error("the store was closed")]
+    Closed,
+}
+
+impl Writer {
+    /// Starts the task. It ends, with its connection closed, when the writer is dropped and the writes are done.
+    pub(super) fn start(
+        connection: SqliteConnection,
+        connector: Connector,
+        max_batch: usize,
+    ) -> (Self, JoinHandle<()>) {
+        let (jobs, incoming) = mpsc::channel(max_batch.saturating_mul(4));
+        let deadline = connector.deadline();
+        let task = tokio::spawn(run(incoming, connection, connector, max_batch));
+        (Self { jobs, deadline }, task)
+    }
+
+    /// Hands in a write and waits for its commit, at most until the deadline.
+    ///
+    /// A write that has not begun by then never begins. A caller that goes away undoes nothing.
+    pub(super) async fn write<T, F>(&self, action: &'static str, undo: Undo, body: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Body<'c, T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let claimed = Arc::new(AtomicBool::new(false));
+        let job = Write { body: Some(body), undo, result: None, reply, claimed: claimed.clone() };
+        let exchange = async {
+            let closed = || BoxError::from(Unanswered::Closed);
+            self.jobs.send(Box::new(job)).await.map_err(|_| closed())?;
+            answer.await.map_err(|_| closed())?
+        };
+        let outcome = match tokio::time::timeout(self.deadline, exchange).await {
+            Ok(outcome) => outcome,
+            // Whoever claims it first decides: this caller that it is not done, or the writer that it is.
+            Err(_) if claimed.swap(true, Ordering::AcqRel) => Err(Unanswered::NotConfirmed.into()),
+            Err(_) => Err(Unanswered::NotBegun.into()),
+        };
+        outcome.map_err(|source| StoreError::new(STORE, action, source))
+    }
+}
+
+/// One write, whatever its answer is.
+#[async_trait]
+trait Job: Send {
+    /// Whether it is still wanted; its caller can no longer call it off afterwards.
+    fn claim(&self) -> bool;
+
+    /// Does it. An error is not the write's own: the whole transaction is lost.
+    async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error>;
+
+    /// Answers, once the transaction's fate is known.
+    fn answer(self: Box<Self>, lost: Option<Arc<sqlx::Error>>);
+}
+
+struct Write<T, F> {
+    body: Option<F>,
+    undo: Undo,
+    result: Option<Result<T, sqlx::Error>>,
+    reply: oneshot::Sender<Result<T, BoxError>>,
+    claimed: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl<T, F> Job for Write<T, F>
+where
+    T: Send,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Body<'c, T> + Send,
+{
+    fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
+
+    async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let Some(body) = self.body.take() else { return Ok(()) };
+        let result = match self.undo {
+            Undo::Statement => body(connection).await,
+            Undo::Savepoint => {
+                let mut savepoint = connection.begin().await?;
+                match body(&mut savepoint).await {
+                    Ok(value) => {
+                        savepoint.commit().await?;
+                        Ok(value)
+                    }
+                    Err(error) => {
+                        savepoint.rollback().await?;
+                        Err(error)
+                    }
+                }
+            }
+        };
+        match result {
+            Err(error) if !leaves_the_transaction(&error) => Err(error),
+            result => {
+                self.result = Some(result);
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, lost: Option<Arc<sqlx::Error>>) {
+        let answer = match (lost, self.result) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(result)) => result.map_err(Into::into),
+            (None, None) => Err(Unanswered::NotBegun.into()),
+        };
+        // The caller may be gone; what is committed is committed.
+        let _gone = self.reply.send(answer);
+    }
+}
+
+/// Whether the transaction is as good as before the statement that failed so. After others (disk full, I/O error)
+/// SQLite may have rolled all of it back.
+fn leaves_the_transaction(error: &sqlx::Error) -> bool {
+    const TOO_BIG: i32 = 18;
+    const CONSTRAINT: i32 = 19;
+    const MISMATCH: i32 = 20;
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().and_then(|code| code.parse::<i32>().ok());
+            // The low byte is the primary code, the rest says more.
+            code.is_some_and(|code| matches!(code & 0xff, TOO_BIG | CONSTRAINT | MISMATCH))
+        }
+        sqlx::Error::Encode(_)
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::RowNotFound => true,
+        _ => false,
+    }
+}
+
+async fn run(
+    mut incoming: mpsc::Receiver<Box<dyn Job>>,
+    connection: SqliteConnection,
+    connector: Connector,
+    max_batch: usize,
+) {
+    let mut open = Some(connection);
+    let mut jobs = Vec::with_capacity(max_batch);
+    while incoming.recv_many(&mut jobs, max_batch).await > 0 {
+        let outcome = commit(&mut open, &connector, &mut jobs).await;
+        let lost = outcome.err().map(Arc::new);
+        if let Some(error) = &lost {
+            tracing::warn!(error = %error, writes = jobs.len(), "sqlite could not commit; connecting again");
+            // Its transaction, if it still has one, ends with it.
+            open = None;
+        }
+        for job in jobs.drain(..) {
+            job.answer(lost.clone());
+        }
+    }
+    if let Some(connection) = open {
+        let _closing_anyway = connection.close().await;
+    }
+}
+
+/// Commits the jobs in one transaction, on the open connection or a new one.
+async fn commit(
+    open: &mut Option<SqliteConnection>,
+    connector: &Connector,
+    jobs: &mut Vec<Box<dyn Job>>,
+) -> Result<(), sqlx::Error> {
+    let connection = match open {
+        Some(connection) => connection,
+        None => open.insert(connector.connect(Role::Writer).await.map_err(sqlx::Error::config)?),
+    };
+    // Takes the write lock now: a transaction that starts as a reader and then writes can fail at any statement.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    jobs.retain(|job| job.claim());
+    for job in jobs.iter_mut() {
+        job.run(&mut transaction).await?;
+    }
+    transaction.commit().await
+}
