@@ -22,9 +22,13 @@
 //! # });
 //! ```
 
+mod bed;
 mod clock;
 pub mod contract;
+mod instrumented;
 mod random;
 
+pub use bed::{BedConfig, RecordedEvents, TestBed};
 pub use clock::FixedClock;
+pub use instrumented::{Gate, Instrumented, Point};
 pub use random::{FailingRandom, SeededRandom};
