@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_core::background::purge;
+use countersign_core::background::{Background, PURGE_EVERY, purge};
 use countersign_core::keychain::Keychain;
 use countersign_core::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
 use countersign_core::session::{
@@ -305,6 +305,39 @@ async fn sec_087_a_poll_that_hangs_holds_every_request_for_one_second_and_is_not
     hanging.open();
     assert!(requests.join_all().await.into_iter().all(|accepted| accepted));
     assert_eq!(watched.calls("entries"), 1);
+}
+
+#[tokio::test]
+async fn a_poll_that_panics_is_followed_by_another() {
+    let (watched, bed, pair) = signed_in().await;
+    bed.clock.advance(BOUND + MILLISECOND);
+    watched.panic_in("entries");
+    let answer = bed.authenticate(&pair.access_token).await;
+    assert!(matches!(answer, Err(AccessError::ViewTooOld(_))), "{answer:?}");
+    assert!(accepted(&bed, &pair).await, "the next request polls again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_tasks_outlive_a_store_that_fails_or_panics() {
+    let (watched, bed, pair) = signed_in().await;
+    let _running = Background::start(&Handle::current(), &bed.sessions, &bed.stores);
+    let round = async || tokio::time::sleep(PURGE_EVERY).await;
+    round().await;
+    for method in ["entries", "acknowledge", "purge_sessions"] {
+        watched.panic_in(method);
+    }
+    accepted(&bed, &pair).await;
+    round().await;
+    watched.fail(true);
+    round().await;
+    watched.fail(false);
+    watched.reset_calls();
+    let next = bed.refresh(&pair.refresh_token, device()).await.unwrap().pair;
+    accepted(&bed, &next).await;
+    round().await;
+    for method in ["entries", "acknowledge", "purge_sessions", "purge_entries", "purge_attempts"] {
+        assert!(watched.calls(method) > 0, "{method} is called again");
+    }
 }
 
 #[tokio::test]
