@@ -387,6 +387,36 @@ async fn sec_088_purging_forgets_no_end_while_a_token_could_still_be_used() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_outlives_every_token_that_it_concerns() {
+    // The end takes long to commit, and just before it does the session is refreshed.
+    for slow in [secs(3), secs(7), secs(30)] {
+        let (watched, bed, pair) = signed_in().await;
+        let mut committing = watched.hold(Point::Before("end_session"));
+        let end = tokio::spawn({
+            let (bed, pair) = (bed.clone(), pair.clone());
+            async move { log_out(&bed, &pair).await }
+        });
+        committing.arrived().await;
+        bed.clock.advance(slow);
+        let late = bed.refresh(&pair.refresh_token, device()).await.unwrap().pair;
+        committing.open();
+        assert_eq!(end.await.unwrap(), SessionEnded::Now);
+        // Its last moment, on a node that started since and on the one that was there.
+        let policy = bed.sessions.policy();
+        bed.clock.set(late.access_expires_at + policy.leeway - secs(1));
+        bed.clock.advance(MILLISECOND);
+        let fresh = bed.another_node().await;
+        bed.clock.advance(RevocationView::FULL_READ_EVERY);
+        bed.clock.set(late.access_expires_at + policy.leeway - secs(1));
+        bed.sessions.view().poll().await.unwrap();
+        for bed in [&bed, &fresh] {
+            let answer = bed.authenticate(&late.access_token).await;
+            assert!(matches!(answer, Err(AccessError::Revoked(_))), "{slow:?}: {answer:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn sec_089_logout_everywhere_and_a_login_within_one_millisecond_fall_on_one_side_each() {
     let (_, bed, before) = signed_in().await;
