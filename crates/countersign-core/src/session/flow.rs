@@ -552,12 +552,14 @@ impl Sessions {
     }
 
     /// Takes an entry into the own index, after making sure that no reader's window has passed it: one whose
-    /// insert took long gets a later `at`.
+    /// insert took long gets a later `at`, and a later `until` for the tokens that were issued meanwhile.
     async fn learn(&self, mut entry: Entry) -> Result<(), StoreError> {
         self.shared.view.learn(&entry);
         let now = self.shared.clock.now();
         if now.since(entry.at) > RevocationView::OVERLAP / 2 {
             entry.at = now;
+            entry.until = now + self.shared.policy.revocation_horizon();
+            self.shared.view.learn(&entry);
             self.shared.log.insert_entry(&entry).await?;
         }
         Ok(())
