@@ -1,1 +1,29 @@
-//! Placeholder.
+//! Countersign for [axum]: a layer, extractors whose presence in a handler's signature is its policy, and
+//! ready-made routes for registering, logging in, refreshing and logging out.
+//!
+//! ```no_run
+//! # async fn example(auth: countersign_axum::Auth) {
+//! use axum::{Router, routing::get};
+//! use countersign_axum::{AccessToken, AuthLayer, routes};
+//!
+//! async fn hello(token: AccessToken) -> String {
+//!     format!("hello {}", token.subject())
+//! }
+//!
+//! let app: Router =
+//!     Router::new().route("/hello", get(hello)).merge(routes()).layer(AuthLayer::new(auth));
+//! # }
+//! ```
+
+mod body;
+mod extract;
+mod layer;
+mod reply;
+mod routes;
+mod wire;
+
+pub use countersign_http::{Auth, AuthBuilder};
+pub use extract::{AccessToken, CurrentUser, Fresh, RefreshToken};
+pub use layer::AuthLayer;
+pub use reply::{AuthRejection, Reply};
+pub use routes::{method_not_allowed, not_found, routes};

@@ -13,6 +13,7 @@ pub(crate) use read::read;
 pub(crate) use write::write;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -112,9 +113,9 @@ pub(crate) struct Fields {
 
 /// Claims of a token whose signature holds and that is valid here and now.
 ///
-/// Only a [`Verifier`](crate::token::Verifier) makes them, so who has some, has a proof.
+/// Only a [`Verifier`](crate::token::Verifier) makes them, so who has some, has a proof. Cheap to clone.
 #[derive(Clone, PartialEq)]
-pub struct Claims(Fields);
+pub struct Claims(Arc<Fields>);
 
 /// Claims to be issued in a new token.
 #[derive(Clone, PartialEq)]
@@ -141,7 +142,7 @@ pub const REGISTERED: [&str; 13] =
 
 impl Claims {
     pub(crate) fn verified(fields: Fields) -> Self {
-        Self(fields)
+        Self(Arc::new(fields))
     }
 
     /// `iss`: who issued the token.
@@ -204,7 +205,7 @@ impl Claims {
         self.0.session
     }
 
-    /// `csrf`: what a request with this token in a cookie must also send (SEC-066 and after).
+    /// `csrf`: what a request with this token in a cookie must also send.
     #[must_use]
     pub fn csrf(&self) -> Option<&str> {
         self.0.csrf.as_deref()

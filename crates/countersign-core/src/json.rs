@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn limits_for_issuing_agree_with_limits_for_reading() {
-        for (depth, members) in [(32, 256), (33, 10), (5, 257), (32, 256)] {
+        for (depth, members) in [(32, 256), (33, 40), (5, 257), (5, 256), (32, 257)] {
             let mut value = Value::Number(1.into());
             for _ in 1..depth {
                 value = Value::Object(Map::from_iter([("n".to_owned(), value)]));

@@ -10,9 +10,7 @@ mod header;
 
 pub use header::Header;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
+use crate::base64url;
 use crate::key::{KeyRing, SigningKey, VerifyingKey};
 use crate::verify::VerifyError;
 use header::{ParsedHeader, Typ};
@@ -71,7 +69,7 @@ pub fn sign(key: &SigningKey, typ: &str, payload: &[u8]) -> Result<String, SignE
     }
     let mut token = String::with_capacity(length);
     token.push_str(&header);
-    URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+    base64url::append(payload, &mut token);
     key.sign(&mut token).map_err(|_| SignError::Failed)?;
     Ok(token)
 }
@@ -159,15 +157,14 @@ impl<'a> Parts<'a> {
     }
 
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), VerifyError> {
-        // One byte more than any signature has, and the slack that the decoder asks for.
-        let mut buffer = [0; 72];
+        let mut buffer = [0; 64];
         let length = key.algorithm().signature_bytes();
         // Length first: a shortened MAC is no MAC, a DER signature is no JWS signature (SEC-017, SEC-020).
         if self.signature.len() != (length * 8).div_ceil(6) {
             return Err(VerifyError::Signature);
         }
         let decoded =
-            URL_SAFE_NO_PAD.decode_slice(self.signature, &mut buffer).map_err(|_| VerifyError::Encoding)?;
+            base64url::decode_into(self.signature, &mut buffer).map_err(|_| VerifyError::Encoding)?;
         let signature = buffer.get(..decoded).ok_or(VerifyError::Signature)?;
         if !key.accepts(self.signed.as_bytes(), signature) {
             return Err(VerifyError::Signature);
@@ -178,5 +175,5 @@ impl<'a> Parts<'a> {
 
 /// Decodes a segment: no padding, no other alphabet, no stray bits at the end (SEC-003).
 pub(crate) fn decode(segment: &str) -> Result<Vec<u8>, VerifyError> {
-    URL_SAFE_NO_PAD.decode(segment).map_err(|_| VerifyError::Encoding)
+    base64url::decode(segment).map_err(|_| VerifyError::Encoding)
 }

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod background;
+mod base64url;
 pub mod claims;
 pub mod event;
 pub mod id;

@@ -19,7 +19,7 @@ pub enum VerifyError {
     #[error("token has a segment that is not strict base64url")]
     Encoding,
     /// The header is not strict JSON.
-    #[error("token header is {0}")]
+    #[error("token header: {0}")]
     Header(JsonError),
     /// A header member is missing or has the wrong type.
     #[error("header member {0} is missing or invalid")]
@@ -28,7 +28,7 @@ pub enum VerifyError {
     #[error("header member {0} is not accepted")]
     RefusedHeader(&'static str),
     /// The claims are signed but not strict JSON.
-    #[error("claims are {0}")]
+    #[error("token claims: {0}")]
     Claims(JsonError),
     /// No key in the ring has the token's `kid`.
     #[error("token names an unknown key")]

@@ -19,6 +19,8 @@
 //! ```
 
 mod answer;
+mod auth;
+mod builder;
 mod cookie;
 mod cookie_config;
 mod csrf;
@@ -28,6 +30,8 @@ mod system;
 mod wire;
 
 pub use answer::{Answer, ErrorCode, no_store, vary_personal};
+pub use auth::{Auth, AuthError, Authenticated, Requirement};
+pub use builder::{AuthBuilder, BuildError};
 pub use cookie::{CookieLookup, find_cookie};
 pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};
 pub use csrf::{CSRF_HEADER, CsrfError, check_csrf, csrf_matches, is_unsafe};

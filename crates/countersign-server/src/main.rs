@@ -1,2 +1,30 @@
-//! Placeholder.
-fn main() {}
+//! The Countersign server: registration, login, tokens and sessions for applications in any language, over HTTP.
+
+mod app;
+mod command;
+mod home;
+mod serve;
+mod settings;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use command::{Command, CommandLine};
+
+fn main() -> ExitCode {
+    let CommandLine { command, flags } = CommandLine::parse();
+    let done = match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(flags.into()),
+        Command::Migrate => command::migrate(flags.into()),
+        Command::Key(key) => command::key(&key),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            telemetry::complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! What tests of Countersign need: time that stands still, randomness that repeats itself, stores that can be made
+//! to fail or wait, and the contract that every store keeps.
+//!
+//! A store of your own is checked by one call:
+//!
+//! ```
+//! use countersign_core::store::{MemoryStore, Stores};
+//! use countersign_testkit::contract::{self, Backend};
+//!
+//! #[derive(Debug)]
+//! struct Memory;
+//!
+//! #[async_trait::async_trait]
+//! impl Backend for Memory {
+//!     async fn fresh(&self) -> Stores {
+//!         MemoryStore::new().into()
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(async {
+//! contract::run(&Memory, 5).await;
+//! # });
+//! ```
+
+mod bed;
+mod clock;
+pub mod contract;
+mod instrumented;
+mod random;
+
+pub use bed::{BedConfig, RecordedEvents, TestBed};
+pub use clock::FixedClock;
+pub use instrumented::{Gate, Instrumented, Point};
+pub use random::{FailingRandom, SeededRandom};

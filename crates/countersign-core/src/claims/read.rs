@@ -16,36 +16,42 @@ use crate::verify::VerifyError;
 /// Reads the payload of a token whose signature holds.
 pub(crate) fn read(payload: &[u8]) -> Result<Fields, VerifyError> {
     let reading = Reading::default();
-    reading.parse(payload, FieldsSeed(&reading)).map_err(|problem| match problem {
+    let mut slots = Slots::default();
+    let parsed = reading.parse(payload, FillSlots { reading: &reading, slots: &mut slots });
+    parsed.and_then(|()| slots.finish()).map_err(|problem| match problem {
         Problem::Json(error) => VerifyError::Claims(error),
         Problem::Missing(name) => VerifyError::MissingClaim(name),
         Problem::Invalid(name) | Problem::Refused(name) => VerifyError::InvalidClaim(name),
     })
 }
 
-struct FieldsSeed<'a>(&'a Reading);
+/// Fills slots in place, because moving finished claims out through the parser's layers costs more than reading
+/// some of them.
+struct FillSlots<'a> {
+    reading: &'a Reading,
+    slots: &'a mut Slots,
+}
 
-impl<'de> DeserializeSeed<'de> for FieldsSeed<'_> {
-    type Value = Fields;
+impl<'de> DeserializeSeed<'de> for FillSlots<'_> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for FieldsSeed<'_> {
-    type Value = Fields;
+impl<'de> Visitor<'de> for FillSlots<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("claims")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-        let mut slots = Slots::default();
-        let mut others = Map::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { reading, slots } = self;
         while let Some(Text(name)) = map.next_key()? {
-            self.0.count_member()?;
-            let mut member = Member { reading: self.0, map: &mut map };
+            reading.count_member()?;
+            let mut member = Member { reading, map: &mut map };
             match name.as_ref() {
                 "iss" => member.fill("iss", &mut slots.issuer, |Text(text)| Some(text.into_owned()))?,
                 "sub" => member.fill("sub", &mut slots.subject, |Text(text)| UserId::new(&text).ok())?,
@@ -61,19 +67,19 @@ impl<'de> Visitor<'de> for FieldsSeed<'_> {
                 "epoch" => member.fill("epoch", &mut slots.epoch, |number| Some(Epoch::new(number)))?,
                 "csrf" => member.fill("csrf", &mut slots.csrf, |Text(text)| Some(text.into_owned()))?,
                 other => {
-                    if others.contains_key(other) {
-                        return Err(self.0.duplicate());
+                    if slots.others.contains_key(other) {
+                        return Err(reading.duplicate());
                     }
-                    let value = map.next_value_seed(AnyValue { reading: self.0, depth: 1 })?;
-                    others.insert(name.into_owned(), value);
+                    let value = map.next_value_seed(AnyValue { reading, depth: 1 })?;
+                    slots.others.insert(name.into_owned(), value);
                 }
             }
         }
-        slots.finish(others).map_err(|problem| self.0.fail(problem))
+        Ok(())
     }
 }
 
-/// The registered claims seen so far.
+/// The claims seen so far.
 #[derive(Default)]
 struct Slots {
     issuer: Option<String>,
@@ -89,10 +95,11 @@ struct Slots {
     generation: Option<Generation>,
     epoch: Option<Epoch>,
     csrf: Option<String>,
+    others: Map<String, Value>,
 }
 
 impl Slots {
-    fn finish(self, others: Map<String, Value>) -> Result<Fields, Problem> {
+    fn finish(self) -> Result<Fields, Problem> {
         let session = match (self.session, self.generation, self.epoch) {
             (None, None, None) => None,
             (Some(id), Some(generation), Some(epoch)) => Some(SessionRef { id, generation, epoch }),
@@ -112,7 +119,7 @@ impl Slots {
             freshness: self.freshness.unwrap_or_default(),
             session,
             csrf: self.csrf,
-            others,
+            others: self.others,
         })
     }
 }

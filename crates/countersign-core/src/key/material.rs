@@ -42,7 +42,8 @@ pub(crate) fn check_secret(secret: &[u8], minimum: usize) -> Result<(), SecretPr
     Ok(())
 }
 
-/// The generator of an Ed25519 key pair never yields these: a signature that verifies under every message exists.
+/// Whether a public key is of low order, so that one signature can be valid for any message, or is written in a
+/// second spelling. No key pair has such a public key (SEC-021).
 pub(super) fn is_weak_ed25519(public: &[u8; 32]) -> bool {
     let mut y = *public;
     // The top bit is the sign of x. What is left is y, little-endian.
@@ -160,7 +161,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// The y of the points whose order divides 8 (RFC 7748 §6 and RFC 8032 name the cofactor).
+/// The y of the points whose order divides 8 (8 is the cofactor, RFC 8032 §5.1).
 const LOW_ORDER_Y: [[u8; 32]; 5] = [
     [0; 32],
     [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],

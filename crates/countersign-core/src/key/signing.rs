@@ -8,12 +8,11 @@ use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::verifying::{Material, encoded_header, thumbprint};
 use super::{Algorithm, KeyError, KeyId, VerifyingKey, check_secret};
+use crate::base64url;
 use crate::random::{self, Random};
 use crate::seal;
 
@@ -30,6 +29,7 @@ struct SecretMaterial {
     bytes: Zeroizing<Vec<u8>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "always behind an `Arc`")]
 enum Signer {
     Hmac(hmac::Key),
     Ecdsa(EcdsaKeyPair),
@@ -52,7 +52,7 @@ impl SigningKey {
         match algorithm {
             Algorithm::Hs256 => {
                 let secret = Zeroizing::new(random::bytes::<32>(random)?);
-                let id = KeyId(URL_SAFE_NO_PAD.encode(random::bytes::<16>(random)?).into());
+                let id = KeyId(base64url::encode(random::bytes::<16>(random)?).into());
                 Ok(Self::hmac(algorithm, secret.as_slice())?.with_key_id(id))
             }
             Algorithm::Es256 => {
@@ -94,7 +94,7 @@ impl SigningKey {
         check_secret(secret, algorithm.signature_bytes())?;
         let derived = seal::hkdf(secret, "countersign/kid/v1", "");
         let (id, _) = derived.split_at(16);
-        let id = KeyId(URL_SAFE_NO_PAD.encode(id).into());
+        let id = KeyId(base64url::encode(id).into());
         let key = hmac::Key::new(hash, secret);
         let verifying = VerifyingKey::new(algorithm, id, Material::Mac(key.clone()));
         let secret = SecretMaterial { signer: Signer::Hmac(key), bytes: Zeroizing::new(secret.to_vec()) };
@@ -242,7 +242,7 @@ impl fmt::Debug for SigningKey {
 
 fn append(message: &mut String, signature: &[u8]) {
     message.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, message);
+    base64url::append(signature, message);
 }
 
 /// An `ECPrivateKey` (RFC 5915 §3) on P-256 around its 32-byte scalar.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::material::is_weak_ed25519;
 use super::{Algorithm, KeyError, KeyId};
+use crate::base64url;
 use crate::claims::TokenType;
 
 /// A key that verifies signatures of its one algorithm. Cheap to clone.
@@ -25,6 +24,7 @@ struct Inner {
 }
 
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "always behind an `Arc`")]
 pub(super) enum Material {
     Mac(hmac::Key),
     Public(ParsedPublicKey),
@@ -125,7 +125,7 @@ pub(crate) fn encoded_header(algorithm: Algorithm, id: &KeyId, typ: &str) -> Str
     // Serialising two strings cannot fail; `Value`'s own display is their JSON form.
     let id = serde_json::Value::from(id.as_str());
     let typ = serde_json::Value::from(typ);
-    let mut segment = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}","kid":{id},"typ":{typ}}}"#));
+    let mut segment = base64url::encode(format!(r#"{{"alg":"{algorithm}","kid":{id},"typ":{typ}}}"#));
     segment.push('.');
     segment
 }
@@ -153,7 +153,7 @@ fn parse_public(algorithm: Algorithm, bytes: &[u8]) -> Result<ParsedPublicKey, K
 
 /// RFC 7638 §3: the required members of the public JWK in lexical order, without white space, hashed.
 pub(super) fn thumbprint(algorithm: Algorithm, public: &[u8]) -> Option<String> {
-    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let encode = |bytes: &[u8]| base64url::encode(bytes);
     let jwk = match algorithm {
         Algorithm::Hs256 => return None,
         Algorithm::Es256 => {

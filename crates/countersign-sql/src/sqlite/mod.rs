@@ -25,6 +25,7 @@ mod row;
 mod sessions;
 mod throttles;
 mod users;
+mod with_secret;
 mod writer;
 
 use std::fs;
@@ -43,6 +44,7 @@ use connection::{Connector, Role};
 use writer::{Body, Undo, Writer};
 
 pub use options::{OpenError, SqliteOptions};
+pub use with_secret::{OpenWithSecretError, open_with_secret};
 
 /// The name of this engine in errors.
 const STORE: &str = "sqlite";

@@ -1,0 +1,134 @@
+//! Request bodies: JSON objects, bounded, read member by member.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use countersign_http::{Answer, ErrorCode};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use serde_json::{Map, Value};
+
+use crate::reply::Reply;
+
+/// The most bytes a body may have.
+pub(crate) const MAX_BODY: usize = 64 * 1024;
+/// An oversized body is read and dropped up to this many bytes, because a client that is still sending when the
+/// connection closes never sees the answer.
+pub(crate) const MAX_DROPPED: usize = 2 * 1024 * 1024;
+
+/// Reads a body as a JSON object. An empty body is an object without members.
+pub(crate) async fn read_members(headers: &HeaderMap, body: Body) -> Result<Members, Reply> {
+    let bytes = read_bounded(body).await?;
+    if bytes.is_empty() {
+        return Ok(Members::default());
+    }
+    if !is_json(headers) {
+        return Err(Reply::error(ErrorCode::UnsupportedMediaType));
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(members)) => Ok(Members { members, wrong: BTreeMap::new() }),
+        Ok(_) => Err(Reply(Answer::error_with(ErrorCode::InvalidFields, "The body must be a JSON object."))),
+        Err(_) => Err(Reply(Answer::error_with(ErrorCode::InvalidRequest, "The body is not valid JSON."))),
+    }
+}
+
+async fn read_bounded(mut body: Body) -> Result<Bytes, Reply> {
+    let mut kept = BytesMut::new();
+    let mut seen = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|_| Reply(Answer::error_with(ErrorCode::InvalidRequest, "The body ended early.")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen = seen.saturating_add(data.len());
+        if seen <= MAX_BODY {
+            kept.extend_from_slice(&data);
+        } else if seen > MAX_DROPPED {
+            break;
+        } else {
+            kept = BytesMut::new();
+        }
+    }
+    if seen > MAX_BODY { Err(Reply::error(ErrorCode::TooLarge)) } else { Ok(kept.freeze()) }
+}
+
+/// One `Content-Type`, `application/json`, with whatever parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else { return false };
+    let essence = only.to_str().ok().and_then(|text| text.split(';').next()).unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// The members of a JSON object, and what was found wrong with them. Unknown members are ignored.
+#[derive(Default)]
+pub(crate) struct Members {
+    members: Map<String, Value>,
+    wrong: BTreeMap<&'static str, Cow<'static, str>>,
+}
+
+impl Members {
+    /// A member of text; `null` is as good as absent.
+    pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
+        match self.members.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => {
+                self.wrong(name, "must be text");
+                None
+            }
+        }
+    }
+
+    /// A member of text that must be there.
+    pub(crate) fn required_text(&mut self, name: &'static str) -> Option<String> {
+        let text = self.text(name);
+        if text.is_none() && !self.wrong.contains_key(name) {
+            self.wrong(name, "is required");
+        }
+        text
+    }
+
+    /// A member that is `true` or `false`, by default `false`.
+    pub(crate) fn flag(&mut self, name: &'static str) -> bool {
+        match self.members.remove(name) {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(flag)) => flag,
+            Some(_) => {
+                self.wrong(name, "must be true or false");
+                false
+            }
+        }
+    }
+
+    /// A member that is a list and must be there.
+    pub(crate) fn required_list(&mut self, name: &'static str) -> Option<Vec<Value>> {
+        match self.members.remove(name) {
+            Some(Value::Array(list)) => Some(list),
+            None | Some(Value::Null) => {
+                self.wrong(name, "is required");
+                None
+            }
+            Some(_) => {
+                self.wrong(name, "must be a list");
+                None
+            }
+        }
+    }
+
+    /// Whether the member is there and not `null`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// Notes what is wrong with a member.
+    pub(crate) fn wrong(&mut self, name: &'static str, message: impl Into<Cow<'static, str>>) {
+        self.wrong.entry(name).or_insert_with(|| message.into());
+    }
+
+    /// All that was found wrong, as one 422.
+    pub(crate) fn check(&self) -> Result<(), Reply> {
+        if self.wrong.is_empty() { Ok(()) } else { Err(Answer::invalid_fields(&self.wrong).into()) }
+    }
+}

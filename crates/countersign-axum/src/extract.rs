@@ -1,0 +1,132 @@
+//! Extractors: what a handler takes, its requests have proven.
+
+use std::ops::Deref;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use countersign_core::Claims;
+use countersign_http::{Auth, Requirement};
+use http::request::Parts;
+
+use crate::reply::AuthRejection;
+
+/// A verified access token; without one the request is refused with 401.
+///
+/// `Option<AccessToken>` lets requests without any token through, and still refuses a token that is not accepted.
+/// An unsafe request that a cookie authenticates must carry its CSRF value, else 403.
+#[derive(Clone, Debug)]
+pub struct AccessToken(pub Claims);
+
+/// A verified access token from a login, not from a refresh: `Fresh<AccessToken>`.
+#[derive(Clone, Debug)]
+pub struct Fresh<T>(pub T);
+
+/// A verified refresh token, from the header or a cookie. It is not exchanged by this.
+#[derive(Clone, Debug)]
+pub struct RefreshToken(pub Claims);
+
+/// The user of a verified access token, loaded as `AuthBuilder::user_loader` says. Countersign's own
+/// `User` needs no loader.
+#[derive(Clone, Debug)]
+pub struct CurrentUser<U>(pub U);
+
+/// The [`Auth`] that the layer installed.
+#[derive(Clone, Debug)]
+pub(crate) struct Installed(pub(crate) Auth);
+
+fn installed(parts: &Parts) -> Result<Auth, AuthRejection> {
+    parts.extensions.get::<Auth>().cloned().ok_or_else(AuthRejection::not_installed)
+}
+
+async fn authenticate(parts: &Parts, requirement: Requirement) -> Result<Claims, AuthRejection> {
+    let auth = installed(parts)?;
+    match auth.authenticate(parts, requirement).await {
+        Ok(authenticated) => Ok(authenticated.claims),
+        Err(error) => Err(AuthRejection::new(&auth, error)),
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Installed {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
+        installed(parts).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AccessToken {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
+        authenticate(parts, Requirement::ACCESS).await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for AccessToken {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
+        let auth = installed(parts)?;
+        match auth.authenticate_optional(parts, Requirement::ACCESS).await {
+            Ok(authenticated) => Ok(authenticated.map(|authenticated| Self(authenticated.claims))),
+            Err(error) => Err(AuthRejection::new(&auth, error)),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Fresh<AccessToken> {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
+        authenticate(parts, Requirement::FRESH).await.map(|claims| Self(AccessToken(claims)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RefreshToken {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
+        authenticate(parts, Requirement::REFRESH).await.map(Self)
+    }
+}
+
+impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for CurrentUser<U> {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
+        let auth = installed(parts)?;
+        let claims = authenticate(parts, Requirement::ACCESS).await?;
+        auth.load_user(&claims).await.map(Self).map_err(|error| AuthRejection::new(&auth, error))
+    }
+}
+
+impl Deref for AccessToken {
+    type Target = Claims;
+
+    fn deref(&self) -> &Claims {
+        &self.0
+    }
+}
+
+impl Deref for RefreshToken {
+    type Target = Claims;
+
+    fn deref(&self) -> &Claims {
+        &self.0
+    }
+}
+
+impl<T> Deref for Fresh<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<U> Deref for CurrentUser<U> {
+    type Target = U;
+
+    fn deref(&self) -> &U {
+        &self.0
+    }
+}

@@ -1,0 +1,67 @@
+//! Answers as axum responses.
+
+use axum::response::{IntoResponse, Response};
+use countersign_http::{Answer, Auth, AuthError, ErrorCode};
+
+/// An [`Answer`] that axum can send.
+#[derive(Clone, Debug)]
+pub struct Reply(pub Answer);
+
+impl Reply {
+    /// The refusal with this code.
+    pub(crate) fn error(code: ErrorCode) -> Self {
+        Self(Answer::error(code))
+    }
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self(answer)
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        http::Response::<bytes::Bytes>::from(self.0).map(axum::body::Body::from)
+    }
+}
+
+/// Why an extractor refused a request; as a response, what the client learns of it.
+#[derive(Debug)]
+pub struct AuthRejection {
+    reply: Reply,
+    error: Option<AuthError>,
+}
+
+impl AuthRejection {
+    pub(crate) fn new(auth: &Auth, error: AuthError) -> Self {
+        Self { reply: Reply(auth.answer(&error)), error: Some(error) }
+    }
+
+    /// The layer is missing: a defect of the program, which its log then names.
+    pub(crate) fn not_installed() -> Self {
+        tracing::error!(
+            "a handler takes a countersign extractor, but AuthLayer is not installed; add \
+             `.layer(AuthLayer::new(auth))` to the router, after its routes"
+        );
+        Self { reply: Reply::error(ErrorCode::InternalError), error: None }
+    }
+
+    /// The cause; `None` if the layer is missing.
+    #[must_use]
+    pub fn error(&self) -> Option<&AuthError> {
+        self.error.as_ref()
+    }
+
+    /// The code that the client learns.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        self.error.as_ref().map_or(ErrorCode::InternalError, AuthError::code)
+    }
+}
+
+impl IntoResponse for AuthRejection {
+    fn into_response(self) -> Response {
+        self.reply.into_response()
+    }
+}

@@ -1,0 +1,113 @@
+//! What a signed-in user sees and ends of their own.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::extract::{Path, Request};
+use countersign_core::account::User;
+use countersign_core::session::{EndReason, RevokeTokensError, SessionKey};
+use countersign_core::{SessionId, TokenId};
+use countersign_http::{Answer, Auth, AuthError, Authenticated, ErrorCode, Location, Requirement};
+use http::StatusCode;
+use http::request::Parts;
+use serde_json::Value;
+
+use super::{clear_cookies, personal, personal_empty, unavailable};
+use crate::body::read_members;
+use crate::extract::{CurrentUser, Installed};
+use crate::reply::Reply;
+use crate::wire::{RevokedBody, SessionBody, SessionsBody, UserBody};
+
+/// `GET /v1/auth/me`
+pub(super) async fn me(CurrentUser(user): CurrentUser<User>) -> Result<Reply, Reply> {
+    personal(StatusCode::OK, &UserBody::from(&user))
+}
+
+/// `GET /v1/auth/sessions`
+pub(super) async fn sessions(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    let (parts, _) = request.into_parts();
+    let caller = authenticate(&auth, &parts).await?;
+    let sessions = auth.sessions().list(caller.claims.subject()).await?;
+    let current = current_session(&caller);
+    let sessions = sessions.iter().map(|session| SessionBody::new(session, current)).collect();
+    personal(StatusCode::OK, &SessionsBody { sessions })
+}
+
+/// `DELETE /v1/auth/sessions/{id}`
+pub(super) async fn end_one(
+    Installed(auth): Installed,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Reply, Reply> {
+    let (parts, _) = request.into_parts();
+    let caller = authenticate(&auth, &parts).await?;
+    let user_id = caller.claims.subject().clone();
+    let Ok(id) = id.parse::<SessionId>() else { return Err(Reply::error(ErrorCode::NotFound)) };
+    // Unknown, ended and another's look the same.
+    if !auth.sessions().list(&user_id).await?.iter().any(|session| session.id == id) {
+        return Err(Reply::error(ErrorCode::NotFound));
+    }
+    let is_current = current_session(&caller) == Some(id);
+    let reason = if is_current { EndReason::LoggedOut } else { EndReason::EndedByUser };
+    auth.sessions().end(SessionKey { user_id, id }, reason).await?;
+    let mut reply = personal_empty(StatusCode::NO_CONTENT);
+    if is_current && caller.location == Location::Cookie {
+        clear_cookies(&auth, &mut reply);
+    }
+    Ok(reply)
+}
+
+/// `DELETE /v1/auth/sessions`
+pub(super) async fn end_others(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    let (parts, _) = request.into_parts();
+    let caller = authenticate(&auth, &parts).await?;
+    let user_id = caller.claims.subject().clone();
+    auth.sessions().end_all(user_id, current_session(&caller), EndReason::AllEnded).await?;
+    Ok(personal_empty(StatusCode::NO_CONTENT))
+}
+
+/// `DELETE /v1/auth/revoke-tokens`
+pub(super) async fn revoke_tokens(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    const MOST: usize = 100;
+    let (parts, body) = request.into_parts();
+    let caller = authenticate(&auth, &parts).await?;
+    let mut members = read_members(&parts.headers, body).await?;
+    let tokens = members.required_list("tokens").unwrap_or_default();
+    if tokens.is_empty() || tokens.len() > MOST {
+        members.wrong("tokens", "must be a list of 1 to 100 token ids");
+    } else if !tokens.iter().all(Value::is_string) {
+        members.wrong("tokens", "must be a list of texts");
+    }
+    members.check()?;
+
+    let ids: BTreeSet<TokenId> =
+        tokens.iter().filter_map(Value::as_str).filter_map(|text| text.parse().ok()).collect();
+    let revoked = ids.len();
+    if revoked > 0 {
+        let user_id = caller.claims.subject().clone();
+        auth.sessions()
+            .revoke_tokens(user_id, ids.into_iter().collect())
+            .await
+            .map_err(|error| revocation_refused(&auth, error))?;
+    }
+    personal(StatusCode::OK, &RevokedBody { revoked })
+}
+
+async fn authenticate(auth: &Auth, parts: &Parts) -> Result<Authenticated, Reply> {
+    let refused = |error: AuthError| Reply(auth.answer(&error));
+    auth.authenticate(parts, Requirement::ACCESS).await.map_err(refused)
+}
+
+fn current_session(caller: &Authenticated) -> Option<SessionId> {
+    caller.claims.session().map(|session| session.id)
+}
+
+fn revocation_refused(auth: &Auth, error: RevokeTokensError) -> Reply {
+    match error {
+        RevokeTokensError::TooMany { free_at } => {
+            let wait = free_at.since(auth.clock().now()).max(Duration::from_secs(1));
+            Reply(Answer::error(ErrorCode::TooManyAttempts).retry_after(wait))
+        }
+        error => unavailable(&error),
+    }
+}

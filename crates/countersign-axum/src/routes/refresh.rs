@@ -1,0 +1,49 @@
+//! Exchanging a refresh token.
+
+use axum::extract::Request;
+use countersign_core::session::{AccessError, RefreshError};
+use countersign_http::{Auth, AuthError, ErrorCode, Location};
+use http::StatusCode;
+
+use super::{device, pair_reply, unavailable};
+use crate::body::read_members;
+use crate::extract::Installed;
+use crate::reply::Reply;
+
+/// `POST /v1/auth/refresh`
+pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    let (parts, body) = request.into_parts();
+    let refused = |error: AuthError| Reply(auth.answer(&error));
+    auth.check_cross_site(&parts).map_err(refused)?;
+    let mut members = read_members(&parts.headers, body).await?;
+    let in_body = members.text("refresh_token");
+    members.check()?;
+
+    let located = auth.refresh_locator().locate(&parts.headers, in_body.as_deref());
+    let located =
+        located.map_err(|error| refused(error.into()))?.ok_or_else(|| refused(AuthError::Missing))?;
+    let token = auth
+        .sessions()
+        .verify_refresh(located.token)
+        .map_err(|error| refused(AuthError::Token(AccessError::Invalid(error))))?;
+    if located.needs_csrf(&parts.method) {
+        Auth::check_csrf(&parts.headers, &token).map_err(refused)?;
+    }
+
+    let (refreshed, user) = auth.accounts().refresh(&token, device(&parts)).await?;
+    let by_cookie = located.location == Location::Cookie;
+    pair_reply(&auth, StatusCode::OK, &refreshed.pair, &user, by_cookie)
+}
+
+impl From<RefreshError> for Reply {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Invalid(_) | RefreshError::Refused(_) | RefreshError::Replayed => {
+                tracing::info!(error = &error as &dyn std::error::Error, "a refresh was refused");
+                Self::error(ErrorCode::InvalidToken)
+            }
+            RefreshError::Sign(error) => error.into(),
+            error => unavailable(&error),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Registering and logging in.
+
+use axum::extract::Request;
+use countersign_core::Claims;
+use countersign_core::account::{
+    EmailAddress, HashError, LoginError, LoginName, Password, Registration, SignedIn, Username,
+};
+use countersign_core::session::{EndReason, Presentation, SessionKey};
+use countersign_http::{Answer, Auth, CookieKind, CookieLookup, CrossSite, ErrorCode, find_cookie};
+use http::StatusCode;
+use http::request::Parts;
+
+use super::{device, pair_reply, unavailable};
+use crate::body::{Members, read_members};
+use crate::extract::Installed;
+use crate::reply::Reply;
+
+/// `POST /v1/auth/register`
+pub(super) async fn register(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    let (parts, body) = request.into_parts();
+    let browser = Browser::check(&auth, &parts)?;
+    let mut members = read_members(&parts.headers, body).await?;
+
+    let by_cookie = members.flag("cookies");
+    let email = members.required_text("email");
+    let email = parsed(&mut members, "email", email, EmailAddress::parse);
+    let username = members.text("username");
+    let username = parsed(&mut members, "username", username, Username::parse);
+    let password = members.required_text("password");
+    let password = password.and_then(|text| match Password::new_for_registration(text) {
+        Ok(password) => Some(password),
+        Err(error) => {
+            members.wrong("password", error.to_string());
+            None
+        }
+    });
+    members.check()?;
+    let (Some(email), Some(password)) = (email, password) else {
+        return Err(Reply::error(ErrorCode::InvalidFields));
+    };
+    browser.may_ask_for_cookies(by_cookie)?;
+
+    let registration = Registration { email, username, password };
+    let signed_in = auth.accounts().register(registration, presentation(by_cookie), device(&parts)).await?;
+    browser.replace_session(&auth, by_cookie).await?;
+    reply(&auth, StatusCode::CREATED, &signed_in, by_cookie)
+}
+
+/// `POST /v1/auth/login`
+pub(super) async fn login(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    let (parts, body) = request.into_parts();
+    let browser = Browser::check(&auth, &parts)?;
+    let mut members = read_members(&parts.headers, body).await?;
+
+    let by_cookie = members.flag("cookies");
+    let name = login_name(&mut members);
+    let password = members.required_text("password");
+    let password = password.and_then(|text| match Password::new_for_login(text) {
+        Ok(password) => Some(password),
+        Err(error) => {
+            members.wrong("password", error.to_string());
+            None
+        }
+    });
+    members.check()?;
+    let (Some(name), Some(password)) = (name, password) else {
+        return Err(Reply::error(ErrorCode::InvalidFields));
+    };
+    browser.may_ask_for_cookies(by_cookie)?;
+
+    let signed_in = auth.accounts().login(name, password, presentation(by_cookie), device(&parts)).await?;
+    browser.replace_session(&auth, by_cookie).await?;
+    reply(&auth, StatusCode::OK, &signed_in, by_cookie)
+}
+
+fn presentation(by_cookie: bool) -> Presentation {
+    if by_cookie { Presentation::Cookie } else { Presentation::Explicit }
+}
+
+fn reply(auth: &Auth, status: StatusCode, signed_in: &SignedIn, by_cookie: bool) -> Result<Reply, Reply> {
+    pair_reply(auth, status, &signed_in.pair, &signed_in.user, by_cookie)
+}
+
+/// The parsed member, or a note of what is wrong with it.
+fn parsed<T, E: ToString>(
+    members: &mut Members,
+    name: &'static str,
+    text: Option<String>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Option<T> {
+    match parse(&text?) {
+        Ok(parsed) => Some(parsed),
+        Err(error) => {
+            members.wrong(name, error.to_string());
+            None
+        }
+    }
+}
+
+/// The one name that a login is tried with.
+fn login_name(members: &mut Members) -> Option<LoginName> {
+    type Parse = fn(&str) -> LoginName;
+    const NAMES: [(&str, Parse); 3] = [
+        ("email_or_username", LoginName::parse),
+        ("email", LoginName::email),
+        ("username", LoginName::username),
+    ];
+    let mut given = NAMES.into_iter().filter(|(name, _)| members.has(name)).collect::<Vec<_>>().into_iter();
+    let Some((name, parse)) = given.next() else {
+        members.wrong("email_or_username", "is required");
+        return None;
+    };
+    if let Some((second, _)) = given.next() {
+        members.wrong(second, "only one of email_or_username, email and username may be given");
+        return None;
+    }
+    let text = members.text(name)?;
+    // No name of an account is longer or holds these, so saying so tells nothing about who is registered.
+    if text.is_empty() || text.len() > EmailAddress::MAX_BYTES.max(4 * Username::MAX_CODE_POINTS) {
+        members.wrong(name, "must be 1 to 256 bytes long");
+        return None;
+    }
+    if text.chars().any(char::is_control) {
+        members.wrong(name, "must not contain control characters");
+        return None;
+    }
+    Some(parse(&text))
+}
+
+/// What a browser's cookies and headers say about a request that wants to sign somebody in.
+struct Browser {
+    /// Cross-site, as far as the headers tell.
+    cross_site: CrossSite,
+    /// The sessions whose cookies the request carries and, where the headers tell nothing, has the CSRF value of.
+    carried: Vec<Claims>,
+}
+
+impl Browser {
+    /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where it comes
+    /// from, the CSRF value of the session that it carries decides.
+    fn check(auth: &Auth, parts: &Parts) -> Result<Self, Reply> {
+        auth.check_cross_site(parts).map_err(|error| auth.answer(&error))?;
+        let cross_site = auth.cross_site(parts);
+        let mut carried = Vec::new();
+        for kind in [CookieKind::Access, CookieKind::Refresh] {
+            if let CookieLookup::One(token) = find_cookie(&parts.headers, auth.cookies().name(kind))
+                && let Ok(claims) = auth.sessions().verify_for_end(token)
+            {
+                carried.push(claims);
+            }
+        }
+        if cross_site == CrossSite::Unknown {
+            for claims in &carried {
+                Auth::check_csrf(&parts.headers, claims).map_err(|error| auth.answer(&error))?;
+            }
+        }
+        Ok(Self { cross_site, carried })
+    }
+
+    /// A request from another site may not get cookies set either, with or without cookies of its own.
+    fn may_ask_for_cookies(&self, by_cookie: bool) -> Result<(), Reply> {
+        if by_cookie && self.cross_site == CrossSite::Foreign {
+            return Err(Reply::error(ErrorCode::CrossSite));
+        }
+        Ok(())
+    }
+
+    /// A login by cookie takes the place of the session whose cookies it carries (SEC-079).
+    async fn replace_session(&self, auth: &Auth, by_cookie: bool) -> Result<(), Reply> {
+        if !by_cookie {
+            return Ok(());
+        }
+        for claims in &self.carried {
+            if let Some(session) = claims.session() {
+                let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
+                auth.sessions().end(key, EndReason::Replaced).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<LoginError> for Reply {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::InvalidCredentials => Self::error(ErrorCode::InvalidCredentials),
+            LoginError::TooManyAttempts { retry_after } => {
+                Self(Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after))
+            }
+            LoginError::Hash(error) => error.into(),
+            LoginError::Begin(error) => error.into(),
+            error => unavailable(&error),
+        }
+    }
+}
+
+impl From<HashError> for Reply {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Overloaded => Self::error(ErrorCode::Overloaded),
+            error => unavailable(&error),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! JSON answers of the ready-made routes.
+
+use countersign_core::SessionId;
+use countersign_core::account::User;
+use countersign_core::session::{Pair, Session};
+use countersign_http::rfc3339;
+use serde::Serialize;
+
+#[derive(Serialize)]
+pub(crate) struct UserBody {
+    id: String,
+    email: String,
+    username: Option<String>,
+    created_at: String,
+}
+
+impl From<&User> for UserBody {
+    fn from(user: &User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            email: user.email.as_str().to_owned(),
+            username: user.username.as_ref().map(|username| username.as_str().to_owned()),
+            created_at: rfc3339(user.created_at),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct PairBody<'a> {
+    pub(crate) access_token: Option<&'a str>,
+    pub(crate) refresh_token: Option<&'a str>,
+    pub(crate) token_type: &'static str,
+    pub(crate) expires_in: u64,
+    pub(crate) user: UserBody,
+}
+
+impl<'a> PairBody<'a> {
+    /// `by_cookie`: the tokens go into cookies and not into the body (SEC-055).
+    pub(crate) fn new(pair: &'a Pair, user: &User, expires_in: u64, by_cookie: bool) -> Self {
+        Self {
+            access_token: (!by_cookie).then_some(&*pair.access_token),
+            refresh_token: (!by_cookie).then_some(&*pair.refresh_token),
+            token_type: "Bearer",
+            expires_in,
+            user: user.into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct SessionBody {
+    id: String,
+    created_at: String,
+    last_seen_at: String,
+    expires_at: String,
+    user_agent: Option<String>,
+    ip: Option<String>,
+    current: bool,
+}
+
+impl SessionBody {
+    pub(crate) fn new(session: &Session, current: Option<SessionId>) -> Self {
+        Self {
+            id: session.id.to_string(),
+            created_at: rfc3339(session.created_at),
+            last_seen_at: rfc3339(session.last_seen_at),
+            expires_at: rfc3339(session.expires_at()),
+            user_agent: session.device.user_agent.clone(),
+            ip: session.device.ip.map(|ip| ip.to_string()),
+            current: current == Some(session.id),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct SessionsBody {
+    pub(crate) sessions: Vec<SessionBody>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct RevokedBody {
+    pub(crate) revoked: usize,
+}

@@ -1,0 +1,270 @@
+//! Everything an [`Auth`] is made of, checked once, at start.
+
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool, ThrottlePolicy};
+use countersign_core::background::Background;
+use countersign_core::event::{Events, LogEvents};
+use countersign_core::keychain::{Keychain, KeychainError};
+use countersign_core::session::{PolicyError, SessionPolicy, Sessions, SessionsConfig};
+use countersign_core::store::{BoxError, StoreError, Stores};
+use countersign_core::{Clock, Random, RandomError, Secrets, UserId};
+use url::Url;
+
+use crate::auth::{Auth, Shared, UserLoaders};
+use crate::cookie_config::{CookieConfig, CookieConfigError};
+use crate::locate::Locator;
+use crate::origin::{AllowedOrigins, CrossSiteCheck, Origin, OriginError};
+use crate::system::{OsRandom, SystemClock};
+
+/// Settings of an [`Auth`]; every one has a safe default.
+#[derive(Debug)]
+pub struct AuthBuilder {
+    stores: Stores,
+    secrets: Secrets,
+    public_url: Option<Url>,
+    served_at: Option<Url>,
+    audience: Option<String>,
+    allowed_origins: AllowedOrigins,
+    policy: SessionPolicy,
+    throttle: ThrottlePolicy,
+    argon2: Argon2Params,
+    hash_permits: Option<NonZeroUsize>,
+    hash_queue: usize,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    events: Arc<dyn Events>,
+    loaders: UserLoaders,
+    background: bool,
+}
+
+/// Why no [`Auth`] could be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A lifetime or rule is out of range.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Cookies cannot be set safely at this URL.
+    #[error(transparent)]
+    Cookies(#[from] CookieConfigError),
+    /// The URL has no origin.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// The keys could not be had.
+    #[error(transparent)]
+    Keys(#[from] KeychainError),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Built outside of a tokio runtime.
+    #[error("no tokio runtime is running; build inside #[tokio::main] or Runtime::block_on")]
+    NoRuntime,
+}
+
+impl Auth {
+    /// Authentication over these stores, whose keys are sealed with these secrets.
+    #[must_use]
+    pub fn builder(stores: impl Into<Stores>, secrets: Secrets) -> AuthBuilder {
+        AuthBuilder {
+            stores: stores.into(),
+            secrets,
+            public_url: None,
+            served_at: None,
+            audience: None,
+            allowed_origins: AllowedOrigins::default(),
+            policy: SessionPolicy::default(),
+            throttle: ThrottlePolicy::default(),
+            argon2: Argon2Params::default(),
+            hash_permits: None,
+            hash_queue: HashPool::DEFAULT_QUEUE,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(OsRandom),
+            events: Arc::new(LogEvents),
+            loaders: UserLoaders::default(),
+            background: true,
+        }
+    }
+}
+
+impl AuthBuilder {
+    /// Under which URL users reach the program: the issuer of its tokens, its own origin, and whether cookies are
+    /// Secure. Default: the issuer is the store's id, cookies are Secure, the own origin is what a request
+    /// addresses.
+    #[must_use]
+    pub fn public_url(mut self, url: Url) -> Self {
+        self.public_url = Some(url);
+        self
+    }
+
+    /// Under which URL the program is reached where no public URL is set: decides about cookies and the own origin,
+    /// but is not the issuer.
+    #[must_use]
+    pub fn served_at(mut self, url: Url) -> Self {
+        self.served_at = Some(url);
+        self
+    }
+
+    /// The `aud` of tokens, which then must name it. Default none.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience = Some(audience.into());
+        self
+    }
+
+    /// Which other origins may send requests with cookies. Default none.
+    #[must_use]
+    pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
+        self.allowed_origins = origins;
+        self
+    }
+
+    /// Lifetimes and the rules of refresh.
+    #[must_use]
+    pub fn policy(mut self, policy: SessionPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How many login attempts are allowed.
+    #[must_use]
+    pub fn throttle(mut self, throttle: ThrottlePolicy) -> Self {
+        self.throttle = throttle;
+        self
+    }
+
+    /// The cost of a password hash. Default m = 19,456 KiB, t = 2, p = 1.
+    #[must_use]
+    pub fn argon2(mut self, params: Argon2Params) -> Self {
+        self.argon2 = params;
+        self
+    }
+
+    /// How many passwords are hashed at the same time. Default: one less than there are cores, at least one.
+    #[must_use]
+    pub fn hash_permits(mut self, permits: NonZeroUsize) -> Self {
+        self.hash_permits = Some(permits);
+        self
+    }
+
+    /// The time. Default the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Randomness. Default the operating system's.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Where events go. Default the log.
+    #[must_use]
+    pub fn events(mut self, events: Arc<dyn Events>) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// How the application's own type of user is loaded by its id, for `CurrentUser<U>`. `None` means that there is
+    /// no such user any more, or that it is disabled: 401. An error means that nobody can say: 503.
+    #[must_use]
+    pub fn user_loader<U, E, F, Loading>(mut self, load: F) -> Self
+    where
+        U: Send + 'static,
+        E: Into<BoxError>,
+        F: Fn(UserId) -> Loading + Send + Sync + 'static,
+        Loading: Future<Output = Result<Option<U>, E>> + Send + 'static,
+    {
+        self.loaders.insert::<U>(Arc::new(move |id| {
+            let loading = load(id);
+            Box::pin(async move { loading.await.map_err(Into::into) })
+        }));
+        self
+    }
+
+    /// Leaves the background tasks out: the program calls `RevocationView::poll`, `flush_acknowledgements` and
+    /// `purge` itself. For tests.
+    #[must_use]
+    pub fn without_background(mut self) -> Self {
+        self.background = false;
+        self
+    }
+
+    /// Checks everything, reads the keys (or makes the first ones) and the revocation log, starts the background
+    /// tasks.
+    ///
+    /// # Errors
+    /// [`BuildError`] names what is wrong and how to mend it.
+    pub async fn build(self) -> Result<Auth, BuildError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        self.policy.check()?;
+        let reached_at = self.public_url.as_ref().or(self.served_at.as_ref());
+        let cookies = CookieConfig::for_public_url(reached_at)?;
+        let own_origin = reached_at.map(Origin::of).transpose()?;
+        let keychain = Keychain::open(&*self.stores.keys, &self.secrets, &*self.clock, &*self.random).await?;
+        let sessions = Sessions::new(SessionsConfig {
+            sessions: self.stores.sessions.clone(),
+            revocations: self.stores.revocations.clone(),
+            keychain,
+            issuer: self.public_url.as_ref().map(issuer),
+            audience: self.audience,
+            policy: self.policy,
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            events: self.events,
+            runtime: runtime.clone(),
+        })?;
+        sessions.view().poll().await?;
+        let permits = self.hash_permits.unwrap_or_else(default_hash_permits);
+        let hasher =
+            HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;
+        let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
+        let accounts = Accounts::new(AccountsConfig {
+            users: self.stores.users,
+            throttles: self.stores.throttles,
+            hasher,
+            sessions,
+            throttle: self.throttle,
+            clock: self.clock.clone(),
+            random: self.random,
+            runtime,
+        });
+        Ok(Auth {
+            shared: Arc::new(Shared {
+                access: Locator::access(&cookies),
+                refresh: Locator::refresh(&cookies),
+                cross_site: CrossSiteCheck::new(own_origin, self.allowed_origins),
+                cookies,
+                clock: self.clock,
+                loaders: self.loaders.with_accounts(&accounts),
+                accounts,
+                _background: background,
+            }),
+        })
+    }
+}
+
+/// A URL as an `iss`: without the slash that the URL standard adds to an empty path, because issuers are compared
+/// byte by byte (SEC-030).
+fn issuer(url: &Url) -> String {
+    let text = url.as_str();
+    if url.path() == "/" && url.query().is_none() {
+        text.trim_end_matches('/').to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// One less than there are cores, at least one.
+fn default_hash_permits() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores.saturating_sub(1)).unwrap_or(NonZeroUsize::MIN)
+}

@@ -1,0 +1,114 @@
+//! `GET /`: what this is, for people and for programs; and the contract itself.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_axum::Reply;
+use countersign_http::{Answer, ErrorCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+const STYLE: &str = include_str!("home.css");
+const CONTRACT: &str = include_str!("../../../docs/api.md");
+/// Where the contract is served.
+pub(crate) const CONTRACT_PATH: &str = "/docs/api.md";
+
+/// No script, no form, no frame, and only the one style that is in the page.
+static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
+    let style = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+    HeaderValue::try_from(format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ))
+    .ok()
+});
+
+#[derive(serde::Serialize)]
+struct Home {
+    name: &'static str,
+    version: &'static str,
+    documentation: &'static str,
+}
+
+/// Under which URL the server is reached, as the page shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct ShownOrigin(pub(crate) String);
+
+/// A page for browsers, JSON for everybody else.
+pub(crate) async fn home(State(ShownOrigin(origin)): State<ShownOrigin>, request: Request) -> Response {
+    let mut response = if wants_html(request.headers()) { page(&origin) } else { json() };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// The HTTP contract of this very version.
+pub(crate) async fn contract() -> Response {
+    let plain = HeaderValue::from_static("text/markdown; charset=utf-8");
+    let mut response = CONTRACT.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    secure(&mut response);
+    response
+}
+
+/// Whether the client names HTML and does not rank JSON before it.
+fn wants_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let position = |wanted: &str| accept.split(',').position(|range| range.trim().starts_with(wanted));
+    match (position("text/html"), position("application/json")) {
+        (Some(html), Some(json)) => html < json,
+        (html, _) => html.is_some(),
+    }
+}
+
+fn page(origin: &str) -> Response {
+    // An origin is made of a scheme, a host and a port: nothing in it needs escaping.
+    let page = include_str!("home.html")
+        .replace("$ORIGIN", origin)
+        .replace("<style></style>", &format!("<style>{STYLE}</style>"));
+    let mut response = page.into_response();
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
+    secure(&mut response);
+    response
+}
+
+fn secure(response: &mut Response) {
+    let headers = response.headers_mut();
+    if let Some(policy) = POLICY.clone() {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let opener = HeaderName::from_static("cross-origin-opener-policy");
+    headers.insert(opener, HeaderValue::from_static("same-origin"));
+}
+
+fn json() -> Response {
+    let home = Home { name: "countersign", version: env!("CARGO_PKG_VERSION"), documentation: CONTRACT_PATH };
+    match Answer::json(StatusCode::OK, &home) {
+        Ok(answer) => Reply(answer).into_response(),
+        Err(_) => Reply(Answer::error(ErrorCode::InternalError)).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_get_the_page_and_programs_get_json() {
+        for (accept, html) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("*/*", false),
+            ("", false),
+            ("application/json", false),
+            ("application/json, text/html", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(wants_html(&headers), html, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `countersign serve`: open the store, listen, serve, stop when asked.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use countersign_core::Secrets;
+use countersign_http::{Auth, OsRandom};
+use countersign_sql::sqlite::{SqliteOptions, SqliteStore, open_with_secret};
+use countersign_sql::{SecretFile, parse_secrets};
+use tokio::net::TcpListener;
+use url::Url;
+
+use crate::app::app;
+use crate::home::ShownOrigin;
+use crate::settings::{Flags, SecretSource, Settings, Sources};
+use crate::telemetry::{self, say};
+
+/// For how long running requests may go on after the server was asked to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// Runs the server until SIGTERM or Ctrl-C.
+pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
+    let settings = Settings::read(&Sources::read(flags)?)?;
+    telemetry::start(&settings.log, settings.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(&settings));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let (store, secrets) = open(settings).await?;
+    let listener = TcpListener::bind(&settings.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
+    let address = listener.local_addr()?;
+
+    let mut builder = Auth::builder(store, secrets)
+        .policy(settings.policy.clone())
+        .allowed_origins(settings.allowed_origins.clone());
+    if let Some(permits) = settings.hash_permits {
+        builder = builder.hash_permits(permits);
+    }
+    if let Some(url) = &settings.public_url {
+        builder = builder.public_url(url.clone());
+    } else if address.ip().is_loopback() {
+        builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
+    } else {
+        tracing::warn!(
+            "no public URL is set: cookies are Secure and need https in front; set COUNTERSIGN_PUBLIC_URL"
+        );
+    }
+    let auth = builder.build().await?;
+
+    let origin = settings
+        .public_url
+        .as_ref()
+        .map_or_else(|| format!("http://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
+    let service = app(auth.clone(), ShownOrigin(origin), &settings.allowed_origins)
+        .into_make_service_with_connect_info::<SocketAddr>();
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the server is ready");
+    say(&format!("listening on http://{address}"));
+
+    let (stopping, stop) = tokio::sync::oneshot::channel();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+        asked_to_stop().await;
+        tracing::info!("stopping: running requests are finished first");
+        let _ = stopping.send(());
+    });
+    tokio::select! {
+        served = async { serving.await } => served?,
+        () = async { let _ = stop.await; tokio::time::sleep(STOP_WITHIN).await } => {
+            tracing::warn!("some requests did not finish in time");
+        }
+    }
+    if let Err(error) = auth.sessions().flush_acknowledgements().await {
+        tracing::warn!(error = &error as &dyn Error, "acknowledgements could not be written");
+    }
+    Ok(())
+}
+
+/// The store and the secret that opens its keys.
+async fn open(settings: &Settings) -> Result<(SqliteStore, Secrets), Box<dyn Error>> {
+    let options = SqliteOptions::from_url(&settings.database_url)?;
+    match &settings.secret {
+        SecretSource::Beside => Ok(open_with_secret(&options, &OsRandom).await?),
+        SecretSource::Given(text) => {
+            let secrets = parse_secrets(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?;
+            Ok((SqliteStore::open(&options).await?, secrets))
+        }
+        SecretSource::File(path) => {
+            let secrets = SecretFile::at(Path::new(path)).load()?;
+            Ok((SqliteStore::open(&options).await?, secrets))
+        }
+    }
+}
+
+/// Returns on SIGTERM or Ctrl-C.
+async fn asked_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = tokio::signal::ctrl_c() => {}
+                }
+                return;
+            }
+            Err(error) => tracing::warn!(error = &error as &dyn Error, "SIGTERM is not handled"),
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

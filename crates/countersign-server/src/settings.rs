@@ -1,0 +1,286 @@
+//! The server's settings: flag, environment, `.env`, file, default, in this order.
+//!
+//! Every setting has one name, written `COUNTERSIGN_LISTEN` in the environment and `.env`, `listen` in the file. All
+//! are read and checked once, at start; an unknown name is an error that names the nearest known one.
+
+mod sources;
+mod value;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use countersign_core::session::{PolicyError, SessionPolicy};
+use countersign_http::AllowedOrigins;
+use url::Url;
+
+pub(crate) use sources::{Flags, Sources};
+use value::Setting;
+pub(crate) use value::SettingError;
+
+/// All settings, checked.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// `listen`: address and port. Default `127.0.0.1:8080`; port 0 takes a free one.
+    pub(crate) listen: String,
+    /// `database_url`. Default `sqlite://countersign.db`; created when missing.
+    pub(crate) database_url: String,
+    /// `public_url`: issuer, cookie prefix and Secure, own origin. Default unset.
+    pub(crate) public_url: Option<Url>,
+    /// `allowed_origins`: which other origins may use cookies; switches CORS on. Default none.
+    pub(crate) allowed_origins: AllowedOrigins,
+    /// `secret` or `secret_file`: what seals the keys in the store. Default for SQLite: the file beside it.
+    pub(crate) secret: SecretSource,
+    /// Lifetimes and the rules of refresh.
+    pub(crate) policy: SessionPolicy,
+    /// `hash_permits`: parallel password hashes. Default one less than there are cores, at least one.
+    pub(crate) hash_permits: Option<NonZeroUsize>,
+    /// `log`: what is logged. Default `info`.
+    pub(crate) log: String,
+    /// `log_format`: `text` (default) or `json`.
+    pub(crate) log_format: LogFormat,
+}
+
+/// Where the secret comes from.
+pub(crate) enum SecretSource {
+    /// Beside the database.
+    Beside,
+    /// `COUNTERSIGN_SECRET`: base64, a list separated by commas.
+    Given(String),
+    /// `COUNTERSIGN_SECRET_FILE`.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Beside => f.write_str("Beside"),
+            Self::Given(_) => f.write_str("Given(…)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+/// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
+pub(crate) const NAMES: [&str; 17] = [
+    "config",
+    "listen",
+    "database_url",
+    "public_url",
+    "allowed_origins",
+    "secret",
+    "secret_file",
+    "access_lifetime",
+    "session_idle",
+    "session_lifetime",
+    "refresh_grace",
+    "refresh_heal",
+    "leeway",
+    "revocation_bound",
+    "hash_permits",
+    "log",
+    "log_format",
+];
+
+impl Settings {
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// [`SettingError`] names the first setting that is wrong, where it comes from, and what it must look like.
+    pub(crate) fn read(sources: &Sources) -> Result<Self, SettingError> {
+        let default = SessionPolicy::default();
+        let duration = |name, default: Duration| -> Result<Duration, SettingError> {
+            sources.get(name).map_or(Ok(default), |setting| setting.duration())
+        };
+        let policy = SessionPolicy {
+            access_lifetime: duration("access_lifetime", default.access_lifetime)?,
+            idle: duration("session_idle", default.idle)?,
+            absolute: duration("session_lifetime", default.absolute)?,
+            grace: duration("refresh_grace", default.grace)?,
+            healing: sources.get("refresh_heal").map_or(Ok(default.healing), |setting| setting.switch())?,
+            leeway: duration("leeway", default.leeway)?,
+            revocation_bound: duration("revocation_bound", default.revocation_bound)?,
+        };
+        policy.check().map_err(|error| policy_error(sources, &error))?;
+        let log_format =
+            sources.get("log_format").map_or(Ok(LogFormat::Text), |setting| match setting.text() {
+                "text" => Ok(LogFormat::Text),
+                "json" => Ok(LogFormat::Json),
+                _ => Err(setting.wrong("must be text or json")),
+            })?;
+        let log =
+            sources.get("log").map_or(Ok("info".to_owned()), |setting| match setting
+                .text()
+                .parse::<tracing_subscriber::EnvFilter>(
+            ) {
+                Ok(_) => Ok(setting.text().to_owned()),
+                Err(_) => Err(setting.wrong(
+                    "must be a level such as info or debug, or directives such as info,countersign=debug",
+                )),
+            })?;
+        Ok(Self {
+            listen: sources
+                .get("listen")
+                .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
+            database_url: sources
+                .get("database_url")
+                .map_or_else(|| "sqlite://countersign.db".to_owned(), |setting| setting.text().to_owned()),
+            public_url: sources.get("public_url").map(|setting| public_url(&setting)).transpose()?,
+            allowed_origins: sources.get("allowed_origins").map_or(
+                Ok(AllowedOrigins::default()),
+                |setting| {
+                    setting.text().parse().map_err(|error: countersign_http::AllowedOriginsError| {
+                        setting.wrong(format!(
+                            "must be origins such as https://app.example.com, comma separated: {error}"
+                        ))
+                    })
+                },
+            )?,
+            secret: secret(sources)?,
+            policy,
+            hash_permits: sources
+                .get("hash_permits")
+                .map(|setting| {
+                    setting.text().parse().map_err(|_| setting.wrong("must be a whole number, at least 1"))
+                })
+                .transpose()?,
+            log,
+            log_format,
+        })
+    }
+}
+
+fn listen(setting: &Setting) -> Result<String, SettingError> {
+    let text = setting.text();
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    match port.map(str::parse::<u16>) {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => Err(setting.wrong("must be an address and a port, such as 127.0.0.1:8080 or [::1]:8080")),
+    }
+}
+
+fn public_url(setting: &Setting) -> Result<Url, SettingError> {
+    let wrong =
+        || setting.wrong("must be a URL such as https://auth.example.com, without query and fragment");
+    let url = Url::parse(setting.text()).map_err(|_| wrong())?;
+    let plain = url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    if plain && url.has_host() && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(wrong()) }
+}
+
+fn secret(sources: &Sources) -> Result<SecretSource, SettingError> {
+    match (sources.get("secret"), sources.get("secret_file")) {
+        (None, None) => Ok(SecretSource::Beside),
+        (Some(secret), None) => Ok(SecretSource::Given(secret.text().to_owned())),
+        (None, Some(file)) => Ok(SecretSource::File(file.text().into())),
+        (Some(secret), Some(_)) => {
+            Err(secret.wrong("is set together with COUNTERSIGN_SECRET_FILE; set only one"))
+        }
+    }
+}
+
+/// A rule of the policy, told in terms of the setting that breaks it.
+fn policy_error(sources: &Sources, error: &PolicyError) -> SettingError {
+    let name = match error.setting {
+        "idle" => "session_idle",
+        "absolute" => "session_lifetime",
+        "grace" => "refresh_grace",
+        name => name,
+    };
+    let rule = error.rule.trim_start_matches("it ");
+    match sources.get(name) {
+        Some(setting) => setting.wrong(rule),
+        // The default of this one does not fit another one that was set.
+        None => SettingError::new(&format!("COUNTERSIGN_{}", name.to_uppercase()), "default", rule),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(environment: &[(&str, &str)]) -> Result<Settings, SettingError> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::read(&Sources::collect(Flags::default(), environment, None, None)?)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let settings = read(&[]).unwrap();
+        assert_eq!(settings.listen, "127.0.0.1:8080");
+        assert_eq!(settings.database_url, "sqlite://countersign.db");
+        assert_eq!(settings.policy, SessionPolicy::default());
+        assert_eq!(settings.log_format, LogFormat::Text);
+        assert!(settings.public_url.is_none() && settings.allowed_origins.is_empty());
+    }
+
+    #[test]
+    fn durations_take_units_or_plain_seconds() {
+        for (text, secs) in [("90s", 90), ("15m", 900), ("12h", 43_200), ("2d", 172_800), ("600", 600)] {
+            let settings = read(&[("COUNTERSIGN_ACCESS_LIFETIME", text)]).unwrap();
+            assert_eq!(settings.policy.access_lifetime.as_secs(), secs, "{text}");
+        }
+        for text in ["", "m", "15 m", "1.5h", "-1s", "15min", "99999999999999999999d"] {
+            if text.is_empty() {
+                continue;
+            }
+            let error = read(&[("COUNTERSIGN_ACCESS_LIFETIME", text)]).unwrap_err().to_string();
+            assert!(
+                error.contains("COUNTERSIGN_ACCESS_LIFETIME") && error.contains("15m"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_names_the_nearest_one() {
+        let error = read(&[("COUNTERSIGN_LISTN", "x")]).unwrap_err().to_string();
+        assert!(error.contains("COUNTERSIGN_LISTN") && error.contains("COUNTERSIGN_LISTEN"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_that_names_the_setting_and_the_fix() {
+        for (name, value, fix) in [
+            ("COUNTERSIGN_LISTEN", "8080", "127.0.0.1:8080"),
+            ("COUNTERSIGN_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
+            ("COUNTERSIGN_ALLOWED_ORIGINS", "*", "https://app.example.com"),
+            ("COUNTERSIGN_REFRESH_HEAL", "maybe", "on or off"),
+            ("COUNTERSIGN_LOG_FORMAT", "xml", "text or json"),
+            ("COUNTERSIGN_HASH_PERMITS", "0", "at least 1"),
+            ("COUNTERSIGN_REFRESH_GRACE", "301s", "at most 300 s"),
+            ("COUNTERSIGN_LEEWAY", "301", "at most 300 s"),
+            ("COUNTERSIGN_LOG", "a=b=c", "info"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(fix), "{name}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_default_that_no_longer_fits_is_named_too() {
+        let error = read(&[("COUNTERSIGN_ACCESS_LIFETIME", "30s")]).unwrap_err().to_string();
+        assert!(
+            error.contains("COUNTERSIGN_REFRESH_GRACE") && error.contains("half the access lifetime"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn sec_046_a_secret_is_in_no_debug_output() {
+        let settings = read(&[("COUNTERSIGN_SECRET", "canary-secret")]).unwrap();
+        assert!(!format!("{settings:?}").contains("canary"));
+        let both = [("COUNTERSIGN_SECRET", "canary-secret"), ("COUNTERSIGN_SECRET_FILE", "x")];
+        assert!(!read(&both).unwrap_err().to_string().contains("canary"));
+    }
+}

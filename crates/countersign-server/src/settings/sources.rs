@@ -1,0 +1,219 @@
+//! Where settings come from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::NAMES;
+use super::value::{Setting, SettingError};
+
+const PREFIX: &str = "COUNTERSIGN_";
+
+/// What the command line sets.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) listen: Option<String>,
+    pub(crate) database: Option<String>,
+}
+
+/// Every setting that was set anywhere, each from the first source that has it.
+pub(crate) struct Sources {
+    settings: BTreeMap<&'static str, Setting>,
+}
+
+impl Sources {
+    /// Reads flags, the environment, `.env` in the working folder, and the file that these name.
+    ///
+    /// # Errors
+    /// [`SettingError`] for an unknown name or a file that cannot be read.
+    pub(crate) fn read(flags: Flags) -> Result<Self, SettingError> {
+        // A name that is not Unicode is none of ours; a value that is not is an error of its own.
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
+            Some((name, value.to_string_lossy().into_owned()))
+        });
+        let dotenv = read_dotenv(Path::new(".env"))?;
+        let from_environment: BTreeMap<String, String> = environment.collect();
+        let config = format!("{PREFIX}CONFIG");
+        let file = flags.config.clone().or_else(|| {
+            let named = from_environment.get(&config).or_else(|| dotenv.as_ref()?.get(&config));
+            named.filter(|path| !path.is_empty()).map(PathBuf::from)
+        });
+        let file = file.map(|path| read_file(&path)).transpose()?;
+        Self::collect(flags, from_environment, dotenv, file)
+    }
+
+    /// Puts the sources together. Empty values count as unset.
+    pub(crate) fn collect(
+        flags: Flags,
+        environment: impl IntoIterator<Item = (String, String)>,
+        dotenv: Option<BTreeMap<String, String>>,
+        file: Option<BTreeMap<String, String>>,
+    ) -> Result<Self, SettingError> {
+        let mut settings = BTreeMap::new();
+        let mut add = |name: &'static str, shown: &str, source: &str, text: String| {
+            if !text.is_empty() {
+                settings.entry(name).or_insert(Setting {
+                    name: shown.to_owned(),
+                    source: source.to_owned(),
+                    text,
+                });
+            }
+        };
+        for (name, flag, value) in
+            [("listen", "--listen", flags.listen), ("database_url", "--database", flags.database)]
+        {
+            if let Some(text) = value {
+                add(name, flag, "command line", text);
+            }
+        }
+        let dotenv = dotenv.unwrap_or_default();
+        for (source, variables) in
+            [("environment", environment.into_iter().collect()), (".env", dotenv)] as [(_, BTreeMap<_, _>); 2]
+        {
+            for (shown, text) in variables {
+                if let Some(rest) = shown.strip_prefix(PREFIX) {
+                    let name = known(&rest.to_lowercase())
+                        .filter(|name| shown == variable(name))
+                        .ok_or_else(|| unknown(&shown, source, variable))?;
+                    add(name, &shown, source, text);
+                }
+            }
+        }
+        for (shown, text) in file.unwrap_or_default() {
+            let name = known(&shown)
+                .filter(|name| *name != "config")
+                .ok_or_else(|| unknown(&shown, "file", ToOwned::to_owned))?;
+            add(name, &shown, "file", text);
+        }
+        Ok(Self { settings })
+    }
+
+    /// The setting, if it was set.
+    pub(crate) fn get(&self, name: &'static str) -> Option<Setting> {
+        debug_assert!(NAMES.contains(&name), "{name} is a setting");
+        self.settings.get(name).cloned()
+    }
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    NAMES.into_iter().find(|known| *known == name)
+}
+
+/// A setting's name in the environment.
+fn variable(name: &str) -> String {
+    format!("{PREFIX}{}", name.to_uppercase())
+}
+
+fn unknown(shown: &str, source: &str, spelled: impl Fn(&str) -> String) -> SettingError {
+    let lower = shown.to_lowercase();
+    let nearest = NAMES.into_iter().map(spelled).max_by(|a, b| {
+        let near = |known: &String| strsim::jaro_winkler(&known.to_lowercase(), &lower);
+        near(a).total_cmp(&near(b))
+    });
+    let nearest = nearest.unwrap_or_default();
+    SettingError::new(shown, source, format!("is not a setting; did you mean {nearest}?"))
+}
+
+fn read_dotenv(path: &Path) -> Result<Option<BTreeMap<String, String>>, SettingError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let wrong = |_| SettingError::new(".env", "working folder", "cannot be read; lines are NAME=value");
+    let variables: Result<BTreeMap<_, _>, _> = dotenvy::from_path_iter(path).map_err(wrong)?.collect();
+    Ok(Some(variables.map_err(wrong)?))
+}
+
+fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        SettingError::new(&shown, "configuration file", format!("cannot be read: {error}"))
+    })?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        // The error's own text shows the line, and a line may hold a secret.
+        let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+        let place = line.map(|line| format!(" near line {line}")).unwrap_or_default();
+        SettingError::new(&shown, "configuration file", format!("is not TOML{place}: {}", error.message()))
+    })?;
+    table
+        .into_iter()
+        .map(|(name, value)| {
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(switch) => (if switch { "on" } else { "off" }).to_owned(),
+                toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => {
+                    list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(",")
+                }
+                _ => {
+                    return Err(SettingError::new(
+                        &name,
+                        "file",
+                        "must be text, a number, true, false or a list of texts",
+                    ));
+                }
+            };
+            Ok((name, text))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_beats_dotenv_beats_the_file() {
+        let flag = || Flags { listen: Some("flag:1".to_owned()), ..Flags::default() };
+        let environment = map(&[("COUNTERSIGN_LISTEN", "environment:1")]);
+        let dotenv = map(&[("COUNTERSIGN_LISTEN", "dotenv:1"), ("OTHER_APP", "x")]);
+        let file = map(&[("listen", "file:1")]);
+        let got = |flags, environment, dotenv, file| {
+            let sources = Sources::collect(flags, environment, Some(dotenv), Some(file)).unwrap();
+            sources.get("listen").unwrap().text
+        };
+        let none = BTreeMap::new;
+        assert_eq!(got(flag(), environment.clone(), dotenv.clone(), file.clone()), "flag:1");
+        assert_eq!(got(Flags::default(), environment, dotenv.clone(), file.clone()), "environment:1");
+        assert_eq!(got(Flags::default(), none(), dotenv, file.clone()), "dotenv:1");
+        assert_eq!(got(Flags::default(), none(), none(), file), "file:1");
+    }
+
+    #[test]
+    fn unknown_names_are_refused_in_every_source() {
+        for (dotenv, file, expected) in [
+            (map(&[("COUNTERSIGN_LISTENS", "x")]), BTreeMap::new(), "COUNTERSIGN_LISTEN?"),
+            (BTreeMap::new(), map(&[("databse_url", "x")]), "database_url?"),
+            (map(&[("COUNTERSIGN_listen", "x")]), BTreeMap::new(), "COUNTERSIGN_LISTEN?"),
+        ] {
+            let error = Sources::collect(Flags::default(), BTreeMap::new(), Some(dotenv), Some(file));
+            let error = error.map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_file_takes_numbers_switches_and_lists() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("countersign.toml");
+        let text = "access_lifetime = 600\nrefresh_heal = false\nallowed_origins = [\"https://a.example\", \"https://b.example\"]\n";
+        std::fs::write(&path, text).unwrap();
+        let file = read_file(&path).unwrap();
+        assert_eq!(file["access_lifetime"], "600");
+        assert_eq!(file["refresh_heal"], "off");
+        assert_eq!(file["allowed_origins"], "https://a.example,https://b.example");
+    }
+
+    #[test]
+    fn a_broken_file_is_named_without_repeating_its_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("countersign.toml");
+        std::fs::write(&path, "listen = \"127.0.0.1:1\"\nsecret = canary-secret\n").unwrap();
+        let error = read_file(&path).unwrap_err().to_string();
+        assert!(error.contains("countersign.toml") && !error.contains("canary"), "{error}");
+    }
+}

@@ -1,0 +1,53 @@
+//! Log lines on standard error, and the few lines on standard output that people and scripts wait for.
+
+use std::error::Error;
+use std::io::Write as _;
+
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, filter, fmt};
+
+use crate::settings::LogFormat;
+
+/// Libraries whose own debugging output shows requests as they came, secrets included (SEC-147). They say at most
+/// this, whatever is asked for.
+const QUIET: [&str; 5] = ["h2", "hyper", "hyper_util", "sqlx", "tower"];
+
+/// Starts logging to standard error.
+pub(crate) fn start(directives: &str, format: LogFormat) {
+    let wanted = EnvFilter::new(directives);
+    let safe = filter::filter_fn(|metadata| {
+        let library = metadata.target().split("::").next().unwrap_or_default();
+        *metadata.level() <= tracing::Level::WARN || !QUIET.contains(&library)
+    });
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(safe)).with(wanted).init();
+}
+
+/// A line on standard output, at once, even into a pipe.
+pub(crate) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody listens any more: not a reason to stop.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Why the program gives up, with all causes, on standard error.
+pub(crate) fn complain(error: &dyn Error) {
+    let mut text = format!("error: {error}");
+    let mut shown = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        // Errors that only wrap another one say the same.
+        if !shown.contains(&message) {
+            text.push_str(&format!("\n  because: {message}"));
+        }
+        shown = message;
+        cause = error.source();
+    }
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

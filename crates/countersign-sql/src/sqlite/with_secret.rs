@@ -1,0 +1,37 @@
+//! A database together with the secret beside it: what a program on one machine starts from.
+
+use countersign_core::store::StoreError;
+use countersign_core::{Random, Secrets};
+
+use super::{OpenError, SqliteOptions, SqliteStore};
+use crate::secret_file::{SecretFile, SecretFileError};
+
+/// Why a database and its secret could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenWithSecretError {
+    /// The database.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The secret.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    /// The database is open, but does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Opens a database and the secret in the file beside it (`app.db`, `app.db.secret`); makes both where there is
+/// neither. The secret seals the keys in the database: back up both, apart from each other.
+///
+/// # Errors
+/// [`OpenWithSecretError`]; a secret that is missing beside a filled database is never replaced by a new one.
+pub async fn open_with_secret(
+    options: &SqliteOptions,
+    random: &dyn Random,
+) -> Result<(SqliteStore, Secrets), OpenWithSecretError> {
+    let store = SqliteStore::open(options).await?;
+    let is_empty = !store.has_keys().await?;
+    let secrets = SecretFile::beside(options.path()).load_or_create(random, is_empty)?;
+    Ok((store, secrets))
+}

@@ -1,0 +1,235 @@
+//! Sessions and accounts over any stores, with time and randomness in the test's hands.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use countersign_core::account::{
+    Accounts, AccountsConfig, Argon2Params, EmailAddress, HashPool, LoginError, LoginName, Password,
+    RegisterError, Registration, SignedIn, ThrottlePolicy, Username,
+};
+use countersign_core::event::{Event, Events};
+use countersign_core::keychain::Keychain;
+use countersign_core::random::bytes;
+use countersign_core::session::{
+    AccessError, Device, Pair, Presentation, RefreshError, Refreshed, SessionKey, SessionPolicy, Sessions,
+    SessionsConfig,
+};
+use countersign_core::store::{FoundSession, Stores};
+use countersign_core::{Claims, Random, Secret, Secrets, UserId};
+use tokio::runtime::Handle;
+
+use crate::{FixedClock, SeededRandom};
+
+/// One node: sessions and accounts, ready to be used. Made by [`TestBed::over`]; more nodes over the same stores by
+/// [`TestBed::another_node`].
+///
+/// Its methods panic where a test would: they are for what must work before the test gets to its point.
+#[derive(Clone, Debug)]
+pub struct TestBed {
+    /// The stores.
+    pub stores: Stores,
+    /// The time; all nodes share it.
+    pub clock: Arc<FixedClock>,
+    /// The events of this node.
+    pub events: Arc<RecordedEvents>,
+    /// Sessions.
+    pub sessions: Sessions,
+    /// Accounts.
+    pub accounts: Accounts,
+    config: BedConfig,
+}
+
+/// What a [`TestBed`] is made of, where it matters.
+#[derive(Clone, Debug)]
+pub struct BedConfig {
+    /// Lifetimes and rules. Default as in production.
+    pub policy: SessionPolicy,
+    /// Where random bytes come from. Default a [`SeededRandom`].
+    pub random: Arc<dyn Random>,
+    /// How many hashes run at once. Default 4.
+    pub hash_permits: NonZeroUsize,
+    /// How many wait. Default 64.
+    pub hash_queue: usize,
+}
+
+impl Default for BedConfig {
+    fn default() -> Self {
+        Self {
+            policy: SessionPolicy::default(),
+            random: Arc::new(SeededRandom::default()),
+            hash_permits: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
+            hash_queue: HashPool::DEFAULT_QUEUE,
+        }
+    }
+}
+
+impl TestBed {
+    /// The password of every account that [`TestBed::register`] makes.
+    pub const PASSWORD: &'static str = "correct horse battery staple";
+
+    /// A node over these stores whose view of the revocation log is fresh.
+    ///
+    /// # Panics
+    /// If the stores don't answer, or outside a tokio runtime.
+    pub async fn over(stores: impl Into<Stores>) -> Self {
+        Self::with(stores, BedConfig::default()).await
+    }
+
+    /// The same with a configuration of its own.
+    ///
+    /// # Panics
+    /// As [`TestBed::over`], and if the policy contradicts itself.
+    pub async fn with(stores: impl Into<Stores>, config: BedConfig) -> Self {
+        Self::node(stores.into(), Arc::new(FixedClock::default()), config).await
+    }
+
+    /// Another node over the same stores, with a view and a hash pool of its own.
+    ///
+    /// # Panics
+    /// As [`TestBed::over`].
+    pub async fn another_node(&self) -> Self {
+        Self::node(self.stores.clone(), self.clock.clone(), self.config.clone()).await
+    }
+
+    async fn node(stores: Stores, clock: Arc<FixedClock>, config: BedConfig) -> Self {
+        let runtime = Handle::current();
+        let events = Arc::new(RecordedEvents::default());
+        let random = config.random.clone();
+        let keychain = Keychain::open(&*stores.keys, &Self::secrets(), &*clock, &*random).await;
+        let sessions = Sessions::new(SessionsConfig {
+            sessions: stores.sessions.clone(),
+            revocations: stores.revocations.clone(),
+            keychain: keychain.expect("the keys open"),
+            issuer: None,
+            audience: None,
+            policy: config.policy.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            events: events.clone(),
+            runtime: runtime.clone(),
+        })
+        .expect("a policy without contradictions");
+        sessions.view().poll().await.expect("the log can be read");
+        let hasher = HashPool::new(
+            runtime.clone(),
+            config.hash_permits,
+            config.hash_queue,
+            Argon2Params::default(),
+            random.clone(),
+        );
+        let accounts = Accounts::new(AccountsConfig {
+            users: stores.users.clone(),
+            throttles: stores.throttles.clone(),
+            hasher: hasher.expect("randomness for the decoy"),
+            sessions: sessions.clone(),
+            throttle: ThrottlePolicy::default(),
+            clock: clock.clone(),
+            random,
+            runtime,
+        });
+        Self { stores, clock, events, sessions, accounts, config }
+    }
+
+    /// The secret that seals the keys of every test bed.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn secrets() -> Secrets {
+        let secret = bytes::<32>(&SeededRandom::new(0x5ec7e7)).expect("a seeded generator never fails");
+        let secret = Secret::new(secret.to_vec()).expect("32 bytes of variety");
+        Secrets::new(vec![secret]).expect("one secret")
+    }
+
+    /// What went into it.
+    #[must_use]
+    pub fn config(&self) -> &BedConfig {
+        &self.config
+    }
+
+    /// Begins a session of any user, without an account or a password.
+    ///
+    /// # Panics
+    /// If none begins.
+    pub async fn begin(&self, user_id: &UserId, device: Device) -> Pair {
+        let epoch = self.sessions.epoch(user_id).await.expect("the store answers");
+        let pair = self.sessions.begin(user_id.clone(), epoch, Presentation::Explicit, device).await;
+        pair.expect("a session begins")
+    }
+
+    /// Exchanges a refresh token of an enabled user, from the text that the client sent.
+    ///
+    /// # Errors
+    /// As [`Sessions::verify_refresh`] and [`Sessions::refresh`].
+    pub async fn refresh(&self, refresh_token: &str, device: Device) -> Result<Refreshed, RefreshError> {
+        let claims = self.sessions.verify_refresh(refresh_token)?;
+        self.sessions.refresh(&claims, true, device).await
+    }
+
+    /// Asks for a protected route.
+    ///
+    /// # Errors
+    /// As [`Sessions::authenticate`].
+    pub async fn authenticate(&self, access_token: &str) -> Result<Claims, AccessError> {
+        self.sessions.authenticate(access_token).await
+    }
+
+    /// The row of a pair's session.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn row(&self, pair: &Pair) -> FoundSession {
+        let key = SessionKey { user_id: pair.user_id.clone(), id: pair.session.id };
+        let found = self.stores.sessions.session(&key).await.expect("the store answers");
+        found.expect("the session is there")
+    }
+
+    /// Registers `name` with the address `name@example.org` and [`TestBed::PASSWORD`].
+    ///
+    /// # Errors
+    /// As [`Accounts::register`].
+    ///
+    /// # Panics
+    /// If that is no username.
+    pub async fn register(&self, name: &str) -> Result<SignedIn, RegisterError> {
+        let registration = Registration {
+            email: EmailAddress::parse(&format!("{name}@example.org")).expect("an e-mail address"),
+            username: Some(Username::parse(name).expect("a username")),
+            password: Password::new_for_registration(Self::PASSWORD.to_owned()).expect("a good password"),
+        };
+        self.accounts.register(registration, Presentation::Explicit, Device::default()).await
+    }
+
+    /// Logs in.
+    ///
+    /// # Errors
+    /// As [`Accounts::login`].
+    ///
+    /// # Panics
+    /// If the password is too long to be one.
+    pub async fn login(&self, name: &str, password: &str) -> Result<SignedIn, LoginError> {
+        let password = Password::new_for_login(password.to_owned()).expect("not too long");
+        let device = Device::default();
+        self.accounts.login(LoginName::parse(name), password, Presentation::Explicit, device).await
+    }
+}
+
+/// Remembers events.
+#[derive(Debug, Default)]
+pub struct RecordedEvents {
+    events: Mutex<Vec<Event>>,
+}
+
+impl RecordedEvents {
+    /// The events so far, which are then forgotten.
+    #[must_use]
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Events for RecordedEvents {
+    fn emit(&self, event: &Event) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
+    }
+}

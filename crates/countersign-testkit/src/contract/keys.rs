@@ -1,0 +1,71 @@
+//! The promises of [`KeyStore`](countersign_core::store::KeyStore).
+
+use countersign_core::store::{KeyPurpose, StoredKey, Stores};
+use countersign_core::{Algorithm, KeyId};
+
+use super::fixture::{Fixture, NOW, at_once};
+
+fn key(purpose: KeyPurpose, number: u32, id: &str) -> StoredKey {
+    StoredKey {
+        purpose,
+        number,
+        key_id: KeyId::new(id).expect("a key id"),
+        algorithm: Algorithm::EdDsa,
+        sealed: (0..=255).chain(id.bytes()).collect(),
+        created_at: NOW,
+    }
+}
+
+async fn insert(stores: &Stores, key: &StoredKey) -> bool {
+    stores.keys.insert_key(key).await.expect("the store answers")
+}
+
+/// Keys are unique by purpose and number and by id; losers of a race read the winner's. Wants an empty database.
+pub async fn run(stores: &Stores) {
+    let all = || async { stores.keys.keys().await.expect("the store answers") };
+    assert_eq!(all().await, [], "no keys at first");
+
+    let candidates: Vec<_> =
+        (0..32).map(|node| key(KeyPurpose::Access, 1, &format!("node {node}"))).collect();
+    let answers = at_once(candidates.iter().cloned().map(|key| {
+        let stores = stores.clone();
+        async move { (insert(&stores, &key).await, stores.keys.keys().await.expect("the store answers")) }
+    }))
+    .await;
+    let winners: Vec<_> = candidates.iter().zip(&answers).filter(|(_, (won, _))| *won).collect();
+    let [(winner, _)] = winners.as_slice() else {
+        panic!("of 32 first keys one wins, not {}", winners.len())
+    };
+    for (_, seen) in &answers {
+        assert_eq!(seen.as_slice(), std::slice::from_ref(*winner), "every node then reads the winner's");
+    }
+
+    let (first, second) = (key(KeyPurpose::Access, 2, "second"), key(KeyPurpose::Access, 10, "tenth"));
+    let refresh = StoredKey { algorithm: Algorithm::Hs256, ..key(KeyPurpose::Refresh, 1, "refresh") };
+    for new in [&second, &refresh, &first] {
+        assert!(insert(stores, new).await, "another number, or another purpose");
+        assert!(!insert(stores, new).await, "once");
+    }
+    let same_id = StoredKey { number: 3, ..first.clone() };
+    assert!(!insert(stores, &same_id).await, "an id is taken for every number");
+    let same_id = StoredKey { purpose: KeyPurpose::Refresh, number: 2, ..first.clone() };
+    assert!(!insert(stores, &same_id).await, "and for every purpose");
+    let expected = [(*winner).clone(), first, second, refresh];
+    assert_eq!(all().await, expected, "as inserted, by purpose and number");
+}
+
+/// Of nodes that name an empty store at once one wins, and the name stays. Wants an empty database.
+pub async fn one_store_id_wins(stores: &Stores) {
+    let fixture = Fixture::new("one_store_id_wins");
+    let candidates: Vec<_> = (0..32).map(|_| fixture.uuid()).collect();
+    let answers = at_once(candidates.iter().copied().map(|candidate| {
+        let keys = stores.keys.clone();
+        async move { keys.store_id(candidate).await.expect("the store answers") }
+    }))
+    .await;
+    let winner = answers.first().copied().expect("32 answers");
+    assert!(candidates.contains(&winner), "one of the candidates");
+    assert!(answers.iter().all(|answer| *answer == winner), "all learn the winner's: {answers:?}");
+    let again = stores.keys.store_id(fixture.uuid()).await.expect("the store answers");
+    assert_eq!(again, winner, "a store keeps its id");
+}

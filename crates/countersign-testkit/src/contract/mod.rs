@@ -1,0 +1,62 @@
+//! What every store promises, as checks that any implementation can run: one function for each promise of the traits
+//! in [`countersign_core::store`], and [`run`] for all of them.
+//!
+//! A check panics with the promise that was broken. The checks need tokio's multi-threaded runtime, because the races
+//! they make have to be real; they take no time from a clock and never sleep.
+
+#![expect(clippy::panic, reason = "a check fails by panicking with the promise that was broken")]
+
+mod fixture;
+pub mod hostile;
+pub mod keys;
+pub mod restart;
+pub mod revocations;
+pub mod sessions;
+pub mod steps;
+pub mod throttles;
+pub mod users;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use countersign_core::store::Stores;
+
+/// A kind of store under test.
+#[async_trait]
+pub trait Backend: fmt::Debug + Sync {
+    /// Stores that share a new, empty database with nobody else.
+    async fn fresh(&self) -> Stores;
+
+    /// The database of these stores, all of whose handles are gone then, opened again as after a restart. `None`, the
+    /// default, where nothing survives.
+    async fn reopen(&self, stores: Stores) -> Option<Stores> {
+        drop(stores);
+        None
+    }
+}
+
+/// How many rounds of each race a store should stand before it is trusted (SEC-092).
+pub const ROUNDS: usize = 200;
+
+/// Runs every check. `rounds` says how often each race is run, and how many random steps are tried.
+///
+/// # Panics
+/// With the promise that the store broke.
+pub async fn run(backend: &dyn Backend, rounds: usize) {
+    let stores = backend.fresh().await;
+    sessions::run(&stores, rounds).await;
+    steps::conditional_steps_agree(&stores, rounds).await;
+    revocations::run(&stores, rounds).await;
+    users::run(&stores, rounds).await;
+    throttles::run(&stores, rounds).await;
+    hostile::run(&stores).await;
+
+    // These look at everything that is there, so each wants a database of its own.
+    sessions::purging_takes_what_has_expired(&backend.fresh().await).await;
+    revocations::entries_are_read_in_pages(&backend.fresh().await).await;
+    revocations::purging_keeps_what_still_decides(&backend.fresh().await).await;
+    throttles::purging_takes_what_is_idle(&backend.fresh().await).await;
+    keys::run(&backend.fresh().await).await;
+    keys::one_store_id_wins(&backend.fresh().await).await;
+    restart::everything_survives(backend).await;
+}

@@ -1,0 +1,296 @@
+//! The promises of [`RevocationStore`](countersign_core::store::RevocationStore).
+
+use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::session::{EndReason, Session};
+use countersign_core::store::{Stores, TokenRevocation, TokensRevoked};
+use countersign_core::{Epoch, KeyId, Timestamp, TokenId, UserId};
+
+use super::fixture::{Fixture, NOW, at_once, end, insert, raise, secs};
+
+/// Every check of the log that can share a database.
+pub async fn run(stores: &Stores, rounds: usize) {
+    epochs_rise_one_by_one(stores).await;
+    parallel_raises_give_consecutive_epochs(stores, rounds).await;
+    a_taken_key_keeps_the_later_times(stores).await;
+    tokens_are_revoked_all_or_none(stores).await;
+    the_limit_counts_live_entries_of_the_user(stores).await;
+    parallel_revocations_keep_the_limit(stores, rounds).await;
+}
+
+/// The user's entries, read page by page.
+pub(super) async fn entries_of(stores: &Stores, user_id: &UserId) -> Vec<Entry> {
+    let mut entries = all_entries(stores, Timestamp::MIN, 100).await;
+    entries.retain(|entry| entry.user_id() == Some(user_id));
+    entries
+}
+
+async fn all_entries(stores: &Stores, since: Timestamp, page: usize) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let after: Option<EntryKey> = entries.last().map(Entry::key);
+        let next = stores.revocations.entries(since, after.as_ref(), page).await.expect("the store answers");
+        assert!(next.len() <= page, "a page holds at most {page} entries");
+        let last = next.len() < page;
+        entries.extend(next);
+        if last {
+            return entries;
+        }
+    }
+}
+
+async fn epoch(stores: &Stores, user_id: &UserId) -> u64 {
+    stores.revocations.epoch(user_id).await.expect("the store answers").as_u64()
+}
+
+async fn insert_entry(stores: &Stores, target: Target, at: Timestamp, until: Timestamp) -> Entry {
+    let entry = Entry { target, until, at };
+    stores.revocations.insert_entry(&entry).await.expect("the store answers");
+    entry
+}
+
+/// Epochs start at 0, rise by one each time, and are each user's own. The entry comes back as it was written.
+pub async fn epochs_rise_one_by_one(stores: &Stores) {
+    let fixture = Fixture::new("epochs_rise_one_by_one");
+    let (ada, bob) = (fixture.user(), fixture.user());
+    assert_eq!(epoch(stores, &ada).await, 0, "a user's first epoch");
+    let mut written = Vec::new();
+    for number in 1..=12 {
+        let except = (number % 2 == 0).then(|| fixture.session_id());
+        let raising = raise(except, NOW + secs(number));
+        let entry = stores.revocations.raise_epoch(&ada, &raising).await.expect("the store answers");
+        let target = Target::User { user_id: ada.clone(), epoch: Epoch::new(number), except };
+        assert_eq!(entry, Entry { target, until: raising.until, at: raising.at }, "the entry as written");
+        assert_eq!(epoch(stores, &ada).await, number);
+        written.push(entry);
+    }
+    assert_eq!(epoch(stores, &bob).await, 0, "one user's epoch is not another's");
+    assert_eq!(entries_of(stores, &ada).await, written, "the log holds them, by number and not by digits");
+    let target = Target::User { user_id: bob.clone(), epoch: Epoch::new(40), except: None };
+    insert_entry(stores, target, NOW, NOW).await;
+    assert_eq!(epoch(stores, &bob).await, 40, "the highest entry counts, however it came there");
+    let next = stores.revocations.raise_epoch(&bob, &raise(None, NOW)).await.expect("the store answers");
+    assert_eq!(next.key().number, 41);
+}
+
+/// Callers that raise one user's epoch at once raise it by one each.
+pub async fn parallel_raises_give_consecutive_epochs(stores: &Stores, rounds: usize) {
+    const CALLERS: u64 = 16;
+    let fixture = Fixture::new("parallel_raises_give_consecutive_epochs");
+    for round in 0..rounds.div_ceil(8) {
+        let user = fixture.user();
+        let mut numbers = at_once((0..CALLERS).map(|_| {
+            let (log, user) = (stores.revocations.clone(), user.clone());
+            async move {
+                let entry = log.raise_epoch(&user, &raise(None, NOW)).await.expect("the store answers");
+                entry.key().number
+            }
+        }))
+        .await;
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=CALLERS).collect::<Vec<_>>(), "round {round}: distinct and consecutive");
+        assert_eq!(epoch(stores, &user).await, CALLERS, "round {round}");
+    }
+}
+
+/// An entry inserted again keeps the later `at` and the later `until`, whichever came first.
+pub async fn a_taken_key_keeps_the_later_times(stores: &Stores) {
+    let fixture = Fixture::new("a_taken_key_keeps_the_later_times");
+    let user = fixture.user();
+    let target = Target::Session { user_id: user.clone(), id: fixture.session_id() };
+    for (at, until, at_after, until_after) in
+        [(10, 100, 10, 100), (5, 200, 10, 200), (20, 50, 20, 200), (20, 200, 20, 200), (1, 1, 20, 200)]
+    {
+        insert_entry(stores, target.clone(), NOW + secs(at), NOW + secs(until)).await;
+        let expected =
+            Entry { target: target.clone(), until: NOW + secs(until_after), at: NOW + secs(at_after) };
+        assert_eq!(entries_of(stores, &user).await, [expected], "after at {at} and until {until}");
+    }
+    // From many writers at once, too.
+    at_once((0..32_u64).map(|number| {
+        let (stores, target) = (stores.clone(), target.clone());
+        async move {
+            insert_entry(&stores, target, NOW + secs(1_000 + number), NOW + secs(2_000 - number)).await;
+        }
+    }))
+    .await;
+    let expected = Entry { target, until: NOW + secs(2_000), at: NOW + secs(1_031) };
+    assert_eq!(entries_of(stores, &user).await, [expected], "the latest of all writers");
+}
+
+fn tokens(ids: &[TokenId], at: Timestamp, limit: usize) -> TokenRevocation {
+    TokenRevocation { ids: ids.to_vec(), at, until: at + secs(910), limit }
+}
+
+async fn revoke(stores: &Stores, user_id: &UserId, tokens: &TokenRevocation) -> TokensRevoked {
+    stores.revocations.revoke_tokens(user_id, tokens).await.expect("the store answers")
+}
+
+/// Beyond the limit nothing is written. Repeats are no new entries.
+pub async fn tokens_are_revoked_all_or_none(stores: &Stores) {
+    let fixture = Fixture::new("tokens_are_revoked_all_or_none");
+    let user = fixture.user();
+    let ids: Vec<_> = (0..6).map(|_| fixture.token_id()).collect();
+    let (first, rest) = ids.split_at(3);
+    assert_eq!(revoke(stores, &user, &tokens(&[], NOW, 5)).await, TokensRevoked::Yes, "none at all");
+    assert_eq!(revoke(stores, &user, &tokens(first, NOW, 5)).await, TokensRevoked::Yes);
+    let before = entries_of(stores, &user).await;
+    assert_eq!(before.len(), 3, "an entry for each token");
+    for id in first {
+        let target = Target::Token { user_id: user.clone(), id: *id };
+        let entry = Entry { target, until: NOW + secs(910), at: NOW };
+        assert!(before.contains(&entry), "{entry:?} is in the log");
+    }
+
+    let refused = revoke(stores, &user, &tokens(rest, NOW + secs(1), 5)).await;
+    assert_eq!(refused, TokensRevoked::TooMany { free_at: NOW + secs(910) }, "3 and 3 are more than 5");
+    assert_eq!(entries_of(stores, &user).await, before, "nothing was written");
+
+    let later = NOW + secs(2);
+    assert_eq!(
+        revoke(stores, &user, &tokens(first, later, 3)).await,
+        TokensRevoked::Yes,
+        "repeats are not new"
+    );
+    let after = entries_of(stores, &user).await;
+    assert_eq!(after.len(), 3);
+    assert!(
+        after.iter().all(|entry| entry.at == later && entry.until == later + secs(910)),
+        "the later times"
+    );
+
+    let Some((repeated, new)) = first.first().zip(rest.first()) else { panic!("there are three of each") };
+    let mixed = tokens(&[*repeated, *new], later, 4);
+    assert_eq!(
+        revoke(stores, &user, &mixed).await,
+        TokensRevoked::Yes,
+        "one repeat and the one that still fits"
+    );
+    assert_eq!(entries_of(stores, &user).await.len(), 4);
+}
+
+/// Entries that no longer matter, other users' and other kinds don't count. A hundred tokens go in one call.
+pub async fn the_limit_counts_live_entries_of_the_user(stores: &Stores) {
+    let fixture = Fixture::new("the_limit_counts_live_entries_of_the_user");
+    let (ada, bob) = (fixture.user(), fixture.user());
+    let hundred = || (0..100).map(|_| fixture.token_id()).collect::<Vec<_>>();
+    assert_eq!(revoke(stores, &bob, &tokens(&hundred(), NOW, 100)).await, TokensRevoked::Yes);
+    let session = fixture.session(&ada);
+    insert(stores, &session).await;
+    let ending = end(EndReason::LoggedOut, NOW);
+    stores.sessions.end_session(&session.key(), &ending).await.expect("the store answers");
+    stores.revocations.raise_epoch(&ada, &raise(None, NOW)).await.expect("the store answers");
+
+    let early = hundred();
+    let (some, others) = early.split_at(50);
+    assert_eq!(revoke(stores, &ada, &tokens(some, NOW, 100)).await, TokensRevoked::Yes);
+    assert_eq!(revoke(stores, &ada, &tokens(others, NOW + secs(10), 100)).await, TokensRevoked::Yes);
+    let one = [fixture.token_id()];
+    let free_at = NOW + secs(910);
+    let just_before = free_at - std::time::Duration::from_millis(1);
+    let refused = revoke(stores, &ada, &tokens(&one, just_before, 100)).await;
+    assert_eq!(refused, TokensRevoked::TooMany { free_at }, "until the first of them stops mattering");
+    assert_eq!(
+        revoke(stores, &ada, &tokens(&one, free_at, 100)).await,
+        TokensRevoked::Yes,
+        "from then on there is room"
+    );
+}
+
+/// Callers at once write no more than the limit together, and each writes all of its tokens or none.
+pub async fn parallel_revocations_keep_the_limit(stores: &Stores, rounds: usize) {
+    let fixture = Fixture::new("parallel_revocations_keep_the_limit");
+    for round in 0..rounds.div_ceil(8) {
+        let user = fixture.user();
+        let calls: Vec<_> = (0..10)
+            .map(|_| tokens(&(0..4).map(|_| fixture.token_id()).collect::<Vec<_>>(), NOW, 10))
+            .collect();
+        let answers = at_once(calls.into_iter().map(|call| {
+            let (stores, user) = (stores.clone(), user.clone());
+            async move { revoke(&stores, &user, &call).await }
+        }))
+        .await;
+        let written = answers.iter().filter(|answer| **answer == TokensRevoked::Yes).count();
+        assert_eq!(written, 2, "round {round}: two times four are within ten, three times are not");
+        assert_eq!(entries_of(stores, &user).await.len(), 8, "round {round}: all or none of each call");
+    }
+}
+
+/// Pages of any size give every entry once, in the order of the keys: byte by byte, not by anybody's alphabet. `since`
+/// leaves out what is older, and nothing else. Wants an empty database.
+pub async fn entries_are_read_in_pages(stores: &Stores) {
+    let fixture = Fixture::new("entries_are_read_in_pages");
+    let users = ["a", "B", "b", "ab", "a b", "ä", "z", "Z", "_", "10", "9"];
+    let mut written = Vec::new();
+    for (number, name) in (0..).zip(users) {
+        let user = || UserId::new(name).expect("a user id");
+        for (later, target) in (0..).zip([
+            Target::Session { user_id: user(), id: fixture.session_id() },
+            Target::Token { user_id: user(), id: fixture.token_id() },
+            Target::Token { user_id: user(), id: fixture.token_id() },
+            Target::User { user_id: user(), epoch: Epoch::new(2), except: None },
+            Target::User { user_id: user(), epoch: Epoch::new(10), except: Some(fixture.session_id()) },
+        ]) {
+            let at = NOW + secs(number * 10 + later);
+            written.push(insert_entry(stores, target, at, NOW + secs(5_000)).await);
+        }
+    }
+    for (name, at) in [("kid-2", 30), ("kid-10", 0), ("Kid", 70)] {
+        let id = KeyId::new(name).expect("a key id");
+        written.push(insert_entry(stores, Target::Key { id }, NOW + secs(at), NOW + secs(5_000)).await);
+    }
+    written.sort_by_key(Entry::key);
+    for page in [1, 2, 7, written.len(), 1_000] {
+        assert_eq!(all_entries(stores, Timestamp::MIN, page).await, written, "pages of {page}");
+    }
+    for since in [NOW, NOW + secs(35), NOW + secs(70), NOW + secs(1_000)] {
+        let expected: Vec<_> = written.iter().filter(|entry| entry.at >= since).cloned().collect();
+        assert_eq!(all_entries(stores, since, 3).await, expected, "since {since:?}");
+    }
+    let none = stores.revocations.entries(Timestamp::MIN, None, 0).await.expect("the store answers");
+    assert_eq!(none, [], "a page of none");
+}
+
+/// Purging takes entries that stopped mattering, a batch at a time; but a `session` entry only when its row is marked
+/// or gone, and a user's highest `user` entry never. Wants an empty database.
+pub async fn purging_keeps_what_still_decides(stores: &Stores) {
+    let fixture = Fixture::new("purging_keeps_what_still_decides");
+    let user = fixture.user();
+    let old = NOW - secs(1);
+    let row = fixture.begin(stores, &user).await;
+    let unmarked = Target::Session { user_id: user.clone(), id: row.id };
+    let unmarked = insert_entry(stores, unmarked, old, old).await;
+    let marked = Session {
+        ended: Some(countersign_core::session::Ended { at: old, reason: EndReason::LoggedOut }),
+        ..fixture.session(&user)
+    };
+    insert(stores, &marked).await;
+    insert_entry(stores, Target::Session { user_id: user.clone(), id: marked.id }, old, old).await;
+    insert_entry(stores, Target::Session { user_id: user.clone(), id: fixture.session_id() }, old, old).await;
+    insert_entry(stores, Target::Token { user_id: user.clone(), id: fixture.token_id() }, old, old).await;
+    let key = KeyId::new("removed").expect("a key id");
+    insert_entry(stores, Target::Key { id: key }, old, old).await;
+    let epoch_entry =
+        |number| Target::User { user_id: user.clone(), epoch: Epoch::new(number), except: None };
+    insert_entry(stores, epoch_entry(1), old, old).await;
+    insert_entry(stores, epoch_entry(9), old, old).await;
+    let highest = insert_entry(stores, epoch_entry(10), old, old).await;
+    let barely = Target::Token { user_id: user.clone(), id: fixture.token_id() };
+    let barely = insert_entry(stores, barely, old, NOW).await;
+
+    let mut purged = Vec::new();
+    for _ in 0..4 {
+        purged.push(stores.revocations.purge_entries(NOW, 3).await.expect("the store answers"));
+    }
+    assert_eq!(purged, [3, 3, 0, 0], "at most three at a time, and it says how many");
+    let mut expected = vec![unmarked.clone(), highest.clone(), barely.clone()];
+    expected.sort_by_key(Entry::key);
+    assert_eq!(all_entries(stores, Timestamp::MIN, 100).await, expected, "what is left");
+    assert_eq!(epoch(stores, &user).await, 10, "the epoch is never forgotten");
+
+    let ending = end(EndReason::LoggedOut, old);
+    stores.sessions.end_session(&row.key(), &ending).await.expect("the store answers");
+    let later = NOW + secs(10_000);
+    let purged = stores.revocations.purge_entries(later, 100).await.expect("the store answers");
+    assert_eq!(purged, 2, "the session's entry goes once its row is marked");
+    assert_eq!(all_entries(stores, Timestamp::MIN, 100).await, [highest]);
+}

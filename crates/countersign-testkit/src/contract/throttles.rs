@@ -1,0 +1,111 @@
+//! The promises of [`ThrottleStore`](countersign_core::store::ThrottleStore).
+
+use countersign_core::account::{Attempts, Outcome, ThrottlePolicy};
+use countersign_core::store::Stores;
+
+use super::fixture::{Fixture, NOW, at_once, secs};
+
+/// Every check of the counters that can share a database.
+pub async fn run(stores: &Stores, rounds: usize) {
+    sec_126_of_parallel_attempts_the_limit_begins(stores, rounds).await;
+    counters_do_what_attempts_does(stores, rounds).await;
+    parallel_outcomes_are_all_counted(stores).await;
+}
+
+async fn attempts(stores: &Stores, key: &str) -> Option<Attempts> {
+    stores.throttles.attempts(key).await.expect("the store answers")
+}
+
+/// SEC-126: of 200 attempts at once exactly the limit begins.
+pub async fn sec_126_of_parallel_attempts_the_limit_begins(stores: &Stores, rounds: usize) {
+    let fixture = Fixture::new("sec_126_of_parallel_attempts_the_limit_begins");
+    let policy = ThrottlePolicy::default();
+    for round in 0..rounds.div_ceil(40) {
+        let key = format!("user:{}", fixture.user());
+        let answers = at_once((0..200).map(|_| {
+            let (throttles, key) = (stores.throttles.clone(), key.clone());
+            async move { throttles.begin_attempt(&key, NOW, &policy).await.expect("the store answers") }
+        }))
+        .await;
+        let begun = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(begun, 5, "round {round}: of 200 attempts at once five begin");
+        assert_eq!(attempts(stores, &key).await.map(|attempts| attempts.running), Some(5));
+    }
+}
+
+/// Any series of attempts leaves the counter exactly as [`Attempts`] by itself would be; refusals included.
+pub async fn counters_do_what_attempts_does(stores: &Stores, rounds: usize) {
+    let fixture = Fixture::new("counters_do_what_attempts_does");
+    let random = &fixture.random;
+    let policy = ThrottlePolicy::default();
+    let keys = [fixture.user(), fixture.user()].map(|user| format!("user:{user}"));
+    for key in &keys {
+        assert_eq!(attempts(stores, key).await.unwrap_or_default(), Attempts::default(), "nothing at first");
+    }
+    let mut expected = [Attempts::default(), Attempts::default()];
+    let mut now = NOW;
+    for round in 0..rounds {
+        for (key, expected) in keys.iter().zip(&mut expected) {
+            if random.chance(60) {
+                let answer =
+                    stores.throttles.begin_attempt(key, now, &policy).await.expect("the store answers");
+                assert_eq!(answer, expected.begin(now, &policy), "round {round}");
+            } else {
+                let outcome =
+                    random.pick(&[Outcome::Failed, Outcome::Failed, Outcome::Abandoned, Outcome::Succeeded]);
+                let finished = stores.throttles.finish_attempt(key, outcome, now, &policy).await;
+                finished.expect("the store answers");
+                expected.finish(outcome, now, &policy);
+            }
+            assert_eq!(attempts(stores, key).await.unwrap_or_default(), *expected, "round {round}");
+        }
+        // Mostly forward, at times back: clocks are set.
+        let pause = secs(random.pick(&[0, 0, 1, 2, 30, 70, 1_000, 4_000]));
+        now = if random.chance(10) { now - pause } else { now + pause };
+    }
+}
+
+/// Outcomes that arrive at once are all counted.
+pub async fn parallel_outcomes_are_all_counted(stores: &Stores) {
+    let fixture = Fixture::new("parallel_outcomes_are_all_counted");
+    let key = format!("user:{}", fixture.user());
+    let policy = ThrottlePolicy { limit: 64, ..ThrottlePolicy::default() };
+    at_once((0..64).map(|_| {
+        let (throttles, key) = (stores.throttles.clone(), key.clone());
+        async move {
+            let begun = throttles.begin_attempt(&key, NOW, &policy).await.expect("the store answers");
+            assert_eq!(begun, Ok(()));
+            throttles.finish_attempt(&key, Outcome::Failed, NOW, &policy).await.expect("the store answers");
+        }
+    }))
+    .await;
+    let after = attempts(stores, &key).await.expect("the counter is there");
+    assert_eq!((after.failures, after.running), (64, 0), "no failure is lost");
+}
+
+/// Purging takes counters that nobody touched since, a batch at a time. Wants an empty database.
+pub async fn purging_takes_what_is_idle(stores: &Stores) {
+    let policy = ThrottlePolicy::default();
+    let touch = |key: &'static str, at| async move {
+        let answer = stores.throttles.begin_attempt(key, at, &policy).await;
+        answer.expect("the store answers").is_ok()
+    };
+    for key in ["idle 1", "idle 2", "idle 3", "touched", "refused"] {
+        touch(key, NOW).await;
+    }
+    for _ in 0..4 {
+        assert!(touch("refused", NOW).await);
+    }
+    assert!(!touch("refused", NOW + secs(10)).await, "a refusal touches the counter too");
+    let finished = stores.throttles.finish_attempt("touched", Outcome::Failed, NOW + secs(10), &policy).await;
+    finished.expect("the store answers");
+    let purge = async |before| stores.throttles.purge_attempts(before, 2).await.expect("the store answers");
+    assert_eq!(purge(NOW).await, 0, "touched at that time is not before it");
+    let mut purged = Vec::new();
+    for _ in 0..3 {
+        purged.push(purge(NOW + secs(10)).await);
+    }
+    assert_eq!(purged, [2, 1, 0], "at most two at a time, and it says how many");
+    assert_eq!(attempts(stores, "idle 1").await, None);
+    assert!(attempts(stores, "touched").await.is_some() && attempts(stores, "refused").await.is_some());
+}

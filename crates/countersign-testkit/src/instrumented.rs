@@ -1,0 +1,402 @@
+//! Stores that count their calls, fail and wait when told to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use countersign_core::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
+use countersign_core::revocation::{Entry, EntryKey};
+use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
+use countersign_core::store::{
+    End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded, SessionInserted,
+    SessionStore, StoreError, StoredKey, Stores, ThrottleStore, TokenRevocation, TokensRevoked, UserInserted,
+    UserStore,
+};
+use countersign_core::{Epoch, Timestamp, UserId};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// Any stores, watched: calls are counted by the name of the trait's method, and can be made to fail or to wait.
+///
+/// Cheap to clone; all clones watch together. [`Instrumented::stores`] is what the code under test gets.
+#[derive(Clone, Debug)]
+pub struct Instrumented {
+    inner: Stores,
+    orders: Arc<Mutex<Orders>>,
+}
+
+/// A point in time of a call, for [`Instrumented::hold`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Point {
+    /// Before this method does anything.
+    Before(&'static str),
+    /// After it has done everything, before the caller hears of it.
+    After(&'static str),
+}
+
+/// Where one call waits. Opens when dropped.
+#[derive(Debug)]
+pub struct Gate {
+    arrived: oneshot::Receiver<()>,
+    _open: oneshot::Sender<()>,
+}
+
+#[derive(Default)]
+struct Orders {
+    calls: BTreeMap<&'static str, u64>,
+    failing: bool,
+    fail_once_after: Option<u64>,
+    lost_replies: Vec<&'static str>,
+    lost_steps: u64,
+    gates: VecDeque<(Point, oneshot::Sender<()>, oneshot::Receiver<()>)>,
+}
+
+impl fmt::Debug for Orders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Orders").field("calls", &self.calls).finish_non_exhaustive()
+    }
+}
+
+impl Instrumented {
+    /// Watches these stores.
+    #[must_use]
+    pub fn new(inner: impl Into<Stores>) -> Self {
+        Self { inner: inner.into(), orders: Arc::default() }
+    }
+
+    /// The watched stores.
+    #[must_use]
+    pub fn stores(&self) -> Stores {
+        self.clone().into()
+    }
+
+    /// The stores behind, which nobody watches.
+    #[must_use]
+    pub fn inner(&self) -> &Stores {
+        &self.inner
+    }
+
+    /// How often this method was called, successful or not.
+    #[must_use]
+    pub fn calls(&self, method: &str) -> u64 {
+        self.orders().calls.get(method).copied().unwrap_or(0)
+    }
+
+    /// How many calls there were of any method.
+    #[must_use]
+    pub fn total_calls(&self) -> u64 {
+        self.orders().calls.values().sum()
+    }
+
+    /// Counts from zero again.
+    pub fn reset_calls(&self) {
+        self.orders().calls.clear();
+    }
+
+    /// From now on every call fails without doing anything, or none does.
+    pub fn fail(&self, failing: bool) {
+        self.orders().failing = failing;
+    }
+
+    /// After `calls` more calls one fails without doing anything; those after it don't.
+    pub fn fail_once_after(&self, calls: u64) {
+        self.orders().fail_once_after = Some(calls);
+    }
+
+    /// The next call of this method is carried out, but its caller gets an error: the reply was lost.
+    pub fn lose_reply_of(&self, method: &'static str) {
+        self.orders().lost_replies.push(method);
+    }
+
+    /// The next `calls` conditional steps (`advance` and `heal`) do nothing and answer that somebody else was first.
+    pub fn lose_steps(&self, calls: u64) {
+        self.orders().lost_steps = calls;
+    }
+
+    /// The next call of a method waits at this point until the gate opens; later calls pass.
+    #[must_use]
+    pub fn hold(&self, point: Point) -> Gate {
+        let (arrive, arrived) = oneshot::channel();
+        let (open, opened) = oneshot::channel();
+        self.orders().gates.push_back((point, arrive, opened));
+        Gate { arrived, _open: open }
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pass(&self, point: Point) {
+        let gate = {
+            let mut orders = self.orders();
+            let position = orders.gates.iter().position(|(held, ..)| *held == point);
+            position.and_then(|position| orders.gates.remove(position))
+        };
+        if let Some((_, arrive, opened)) = gate {
+            // Both ends may be gone: nobody watches, or the gate was opened.
+            let _ = arrive.send(());
+            let _ = opened.await;
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        *self.orders().calls.entry(method).or_default() += 1;
+        self.pass(Point::Before(method)).await;
+        self.orders().admit()?;
+        let answer = call.await;
+        self.pass(Point::After(method)).await;
+        if self.orders().loses_reply_of(method) {
+            return Err(StoreError::new("instrumented", "answer", "the reply was lost"));
+        }
+        answer
+    }
+
+    async fn step(
+        &self,
+        method: &'static str,
+        step: impl Future<Output = Result<bool, StoreError>> + Send,
+    ) -> Result<bool, StoreError> {
+        let lost = {
+            let mut orders = self.orders();
+            let lost = orders.lost_steps > 0;
+            orders.lost_steps = orders.lost_steps.saturating_sub(1);
+            lost
+        };
+        if lost { self.call(method, async { Ok(false) }).await } else { self.call(method, step).await }
+    }
+}
+
+impl Orders {
+    fn admit(&mut self) -> Result<(), StoreError> {
+        let error = || StoreError::new("instrumented", "answer", "it was told to fail");
+        if self.failing {
+            return Err(error());
+        }
+        match self.fail_once_after.take() {
+            Some(0) => Err(error()),
+            Some(left) => {
+                self.fail_once_after = Some(left - 1);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn loses_reply_of(&mut self, method: &str) -> bool {
+        let position = self.lost_replies.iter().position(|lost| *lost == method);
+        position.map(|position| self.lost_replies.remove(position)).is_some()
+    }
+}
+
+impl Gate {
+    /// Waits until the call is there.
+    pub async fn arrived(&mut self) {
+        // An error means that the store is gone, and with it the call; the test then fails by what it checks.
+        let _ = (&mut self.arrived).await;
+    }
+
+    /// Lets the call go on.
+    pub fn open(self) {
+        drop(self);
+    }
+}
+
+#[async_trait]
+impl SessionStore for Instrumented {
+    async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
+        self.call("insert_session", self.inner.sessions.insert_session(session)).await
+    }
+
+    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+        self.call("session", self.inner.sessions.session(key)).await
+    }
+
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<bool, StoreError> {
+        self.step("advance", self.inner.sessions.advance(key, step)).await
+    }
+
+    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+        self.step("heal", self.inner.sessions.heal(key, step)).await
+    }
+
+    async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
+        self.call("acknowledge", self.inner.sessions.acknowledge(seen, at)).await
+    }
+
+    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+        self.call("end_session", self.inner.sessions.end_session(key, end)).await
+    }
+
+    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        self.call("live_sessions", self.inner.sessions.live_sessions(user_id, now)).await
+    }
+
+    async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.call("purge_sessions", self.inner.sessions.purge_sessions(before, limit)).await
+    }
+}
+
+#[async_trait]
+impl RevocationStore for Instrumented {
+    async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
+        self.call("epoch", self.inner.revocations.epoch(user_id)).await
+    }
+
+    async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
+        self.call("raise_epoch", self.inner.revocations.raise_epoch(user_id, raise)).await
+    }
+
+    async fn revoke_tokens(
+        &self,
+        user_id: &UserId,
+        tokens: &TokenRevocation,
+    ) -> Result<TokensRevoked, StoreError> {
+        self.call("revoke_tokens", self.inner.revocations.revoke_tokens(user_id, tokens)).await
+    }
+
+    async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        self.call("insert_entry", self.inner.revocations.insert_entry(entry)).await
+    }
+
+    async fn entries(
+        &self,
+        since: Timestamp,
+        after: Option<&EntryKey>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.call("entries", self.inner.revocations.entries(since, after, limit)).await
+    }
+
+    async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.call("purge_entries", self.inner.revocations.purge_entries(before, limit)).await
+    }
+}
+
+#[async_trait]
+impl UserStore for Instrumented {
+    async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError> {
+        self.call("insert_user", self.inner.users.insert_user(user)).await
+    }
+
+    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        self.call("user", self.inner.users.user(id)).await
+    }
+
+    async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError> {
+        self.call("user_by_name", self.inner.users.user_by_name(name)).await
+    }
+
+    async fn replace_password_hash(
+        &self,
+        id: &UserId,
+        old: Option<&PasswordHash>,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        self.call("replace_password_hash", self.inner.users.replace_password_hash(id, old, new)).await
+    }
+
+    async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError> {
+        self.call("set_disabled", self.inner.users.set_disabled(id, disabled)).await
+    }
+}
+
+#[async_trait]
+impl ThrottleStore for Instrumented {
+    async fn begin_attempt(
+        &self,
+        key: &str,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        self.call("begin_attempt", self.inner.throttles.begin_attempt(key, now, policy)).await
+    }
+
+    async fn finish_attempt(
+        &self,
+        key: &str,
+        outcome: Outcome,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<(), StoreError> {
+        self.call("finish_attempt", self.inner.throttles.finish_attempt(key, outcome, now, policy)).await
+    }
+
+    async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
+        self.call("attempts", self.inner.throttles.attempts(key)).await
+    }
+
+    async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.call("purge_attempts", self.inner.throttles.purge_attempts(before, limit)).await
+    }
+}
+
+#[async_trait]
+impl KeyStore for Instrumented {
+    async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError> {
+        self.call("store_id", self.inner.keys.store_id(candidate)).await
+    }
+
+    async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError> {
+        self.call("insert_key", self.inner.keys.insert_key(key)).await
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        self.call("keys", self.inner.keys.keys()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::store::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_are_counted_and_fail_when_told_to() {
+        let watched = Instrumented::new(MemoryStore::new());
+        let stores = watched.stores();
+        let id = Uuid::from_u128(1);
+        watched.fail_once_after(1);
+        let answers = [
+            stores.keys.store_id(id).await.is_ok(),
+            stores.keys.keys().await.is_ok(),
+            stores.keys.keys().await.is_ok(),
+        ];
+        assert_eq!(answers, [true, false, true]);
+        assert_eq!((watched.calls("keys"), watched.calls("store_id"), watched.total_calls()), (2, 1, 3));
+        watched.fail(true);
+        assert!(stores.keys.keys().await.is_err());
+        watched.fail(false);
+        assert!(stores.keys.keys().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_lost_reply_is_of_a_call_that_was_carried_out() {
+        let watched = Instrumented::new(MemoryStore::new());
+        watched.lose_reply_of("store_id");
+        let stores = watched.stores();
+        assert!(stores.keys.store_id(Uuid::from_u128(1)).await.is_err());
+        assert_eq!(stores.keys.store_id(Uuid::from_u128(2)).await.unwrap(), Uuid::from_u128(1));
+    }
+
+    #[tokio::test]
+    async fn a_gate_holds_one_call_until_it_opens() {
+        let watched = Instrumented::new(MemoryStore::new());
+        let mut gate = watched.hold(Point::Before("keys"));
+        let stores = watched.stores();
+        let held = tokio::spawn({
+            let stores = stores.clone();
+            async move { stores.keys.keys().await.is_ok() }
+        });
+        gate.arrived().await;
+        assert!(stores.keys.keys().await.is_ok(), "others pass");
+        assert!(!held.is_finished());
+        gate.open();
+        assert!(held.await.unwrap());
+    }
+}
