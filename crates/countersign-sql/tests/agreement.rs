@@ -1,5 +1,6 @@
 //! SQL and core agree: the same random steps on the SQLite store and on the reference give the same answers and
 //! leave the same rows, and what `decide` asks for, the store does.
+#![cfg(feature = "sqlite")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

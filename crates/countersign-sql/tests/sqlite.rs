@@ -1,4 +1,5 @@
 //! What is particular to SQLite: shared commits, locks, several programs on one file, restarts.
+#![cfg(feature = "sqlite")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "clippy takes only functions with #[test] for tests")]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
 use countersign_core::session::{Device, Session, SessionKey, SessionSeed};
-use countersign_core::{Epoch, Generation, Random, RandomError, SessionId, Timestamp, UserId};
+use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -18,6 +17,7 @@ use uuid::Uuid;
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// A folder with a database in it, gone with this value.
+#[derive(Debug)]
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -34,13 +34,17 @@ impl Folder {
     }
 
     pub(crate) async fn open(&self) -> SqliteStore {
-        SqliteStore::open(&self.options()).await.unwrap()
+        open(&self.options()).await
     }
 
     /// Another program that uses the file.
     pub(crate) async fn other_program(&self) -> SqliteConnection {
         connect(&self.database()).await
     }
+}
+
+pub(crate) async fn open(options: &SqliteOptions) -> SqliteStore {
+    SqliteStore::open(options).await.unwrap()
 }
 
 pub(crate) async fn connect(path: &Path) -> SqliteConnection {
@@ -110,19 +114,4 @@ pub(crate) fn parts(
         user.created_at,
         user.disabled_at,
     )
-}
-
-/// Bytes that nobody repeats, for files that several threads make.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Random for Counter {
-    fn fill(&self, dest: &mut [u8]) -> Result<(), RandomError> {
-        let mut state = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        for byte in dest {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            *byte = state.to_be_bytes()[0];
-        }
-        Ok(())
-    }
 }
