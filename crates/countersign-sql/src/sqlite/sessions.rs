@@ -312,3 +312,19 @@ fn session(row: &SqliteRow) -> Result<Session, sqlx::Error> {
         ended,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_reads_more_than_it_needs() {
+        for statement in
+            [INSERT, FIND, ADVANCE, HEAL, ACKNOWLEDGE, FIND_ENDED, LOG_END, MARK_ENDED, LIVE, PURGE]
+        {
+            let plan = plan(statement).await;
+            assert!(!plan.contains("SCAN"), "{statement}: {plan}");
+        }
+    }
+}
