@@ -82,16 +82,24 @@ pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Resu
 fn spawn_every<F, Work>(runtime: &Handle, period: Duration, what: &'static str, work: F) -> AbortHandle
 where
     F: Fn() -> Work + Send + 'static,
-    Work: Future<Output = Result<(), StoreError>> + Send,
+    Work: Future<Output = Result<(), StoreError>> + Send + 'static,
 {
+    let inner = runtime.clone();
     runtime
         .spawn(async move {
             let mut ticks = tokio::time::interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                if let Err(error) = work().await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "could not {what}");
+                // In a task of its own: a driver that panics once must not stop the rounds that follow.
+                match inner.spawn(work()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "could not {what}");
+                    }
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "could not {what}");
+                    }
                 }
             }
         })

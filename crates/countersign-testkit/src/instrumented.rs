@@ -49,6 +49,7 @@ struct Orders {
     fail_once_after: Option<u64>,
     lost_replies: Vec<&'static str>,
     lost_steps: u64,
+    panics: Vec<&'static str>,
     gates: VecDeque<(Point, oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
 
@@ -109,6 +110,11 @@ impl Instrumented {
         self.orders().lost_replies.push(method);
     }
 
+    /// The next call of this method panics, as a driver with a bug might.
+    pub fn panic_in(&self, method: &'static str) {
+        self.orders().panics.push(method);
+    }
+
     /// The next `calls` conditional steps (`advance` and `heal`) do nothing and answer that somebody else was first.
     pub fn lose_steps(&self, calls: u64) {
         self.orders().lost_steps = calls;
@@ -147,10 +153,10 @@ impl Instrumented {
     ) -> Result<T, StoreError> {
         *self.orders().calls.entry(method).or_default() += 1;
         self.pass(Point::Before(method)).await;
-        self.orders().admit()?;
+        self.orders().admit(method)?;
         let answer = call.await;
         self.pass(Point::After(method)).await;
-        if self.orders().loses_reply_of(method) {
+        if take(&mut self.orders().lost_replies, method) {
             return Err(StoreError::new("instrumented", "answer", "the reply was lost"));
         }
         answer
@@ -172,7 +178,9 @@ impl Instrumented {
 }
 
 impl Orders {
-    fn admit(&mut self) -> Result<(), StoreError> {
+    fn admit(&mut self, method: &str) -> Result<(), StoreError> {
+        let panics = take(&mut self.panics, method);
+        assert!(!panics, "{method} was told to panic");
         let error = || StoreError::new("instrumented", "answer", "it was told to fail");
         if self.failing {
             return Err(error());
@@ -186,11 +194,12 @@ impl Orders {
             None => Ok(()),
         }
     }
+}
 
-    fn loses_reply_of(&mut self, method: &str) -> bool {
-        let position = self.lost_replies.iter().position(|lost| *lost == method);
-        position.map(|position| self.lost_replies.remove(position)).is_some()
-    }
+/// Whether the method is among them, which it then is no longer.
+fn take(methods: &mut Vec<&'static str>, method: &str) -> bool {
+    let position = methods.iter().position(|ordered| *ordered == method);
+    position.map(|position| methods.remove(position)).is_some()
 }
 
 impl Gate {

@@ -176,7 +176,11 @@ impl RevocationView {
     /// The poll that is running for waiting requests, or a new one.
     fn join(&self) -> watch::Receiver<PollState> {
         let mut joined = self.shared.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = joined.as_ref().filter(|state| *state.borrow() == PollState::Running) {
+        // A poll that panicked never says that it is done, but its sender is gone.
+        let runs = |state: &&watch::Receiver<PollState>| {
+            *state.borrow() == PollState::Running && state.has_changed().is_ok()
+        };
+        if let Some(running) = joined.as_ref().filter(runs) {
             return running.clone();
         }
         let (done, state) = watch::channel(PollState::Running);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::revocation::RevocationView;
+
 /// Lifetimes and the rules of refresh.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SessionPolicy {
@@ -101,9 +103,12 @@ impl SessionPolicy {
     }
 
     /// For how long an entry in the revocation log matters: until the last token it can concern has expired.
+    ///
+    /// That token may be issued between the moment from which this counts and the commit of the entry, and by a node
+    /// whose clock is ahead, so it is a little longer than the token's lifetime and leeway.
     #[must_use]
     pub fn revocation_horizon(&self) -> Duration {
-        self.access_lifetime.saturating_add(self.leeway)
+        self.access_lifetime.saturating_add(self.leeway).saturating_add(RevocationView::OVERLAP)
     }
 }
 
