@@ -77,9 +77,9 @@ impl FailingRandom {
         Self { good: AtomicU64::new(good), source: SeededRandom::default() }
     }
 
-    /// Fails from now on.
-    pub fn fail(&self) {
-        self.good.store(0, Ordering::Relaxed);
+    /// Answers `good` more calls from now on.
+    pub fn allow(&self, good: u64) {
+        self.good.store(good, Ordering::Relaxed);
     }
 }
 

@@ -281,7 +281,7 @@ impl Accounts {
         {
             return Err(LoginError::TooManyAttempts { retry_after });
         }
-        let checked = self.check(user, password).await;
+        let checked = self.check(user.map(|user| user.id), password).await;
         let outcome = match &checked {
             Ok(Some(_)) => Outcome::Succeeded,
             Ok(None) => Outcome::Failed,
@@ -297,14 +297,18 @@ impl Accounts {
     }
 
     /// Checks the password, with the epoch read before: what ends all sessions from then on ends this login too.
+    ///
+    /// The user is read again after the epoch. A row from before it may be of a user who was disabled, or of a
+    /// password that was changed, by a call that raised the epoch to the one that this login then begins in.
     async fn check(
         &self,
-        user: Option<User>,
+        id: Option<UserId>,
         password: Password,
     ) -> Result<Option<(User, crate::id::Epoch)>, LoginError> {
-        let AccountsConfig { hasher, sessions, .. } = &*self.shared;
-        let id = user.as_ref().map_or_else(|| UserId::from(Uuid::nil()), |user| user.id.clone());
+        let AccountsConfig { users, hasher, sessions, .. } = &*self.shared;
+        let id = id.unwrap_or_else(|| UserId::from(Uuid::nil()));
         let epoch = sessions.epoch(&id).await?;
+        let user = users.user(&id).await?;
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         let matches = hasher.verify(password, hash).await?;
         Ok(user.filter(|user| matches && user.is_enabled()).map(|user| (user, epoch)))
