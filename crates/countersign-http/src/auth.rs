@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use countersign_core::account::{Accounts, User};
 use countersign_core::background::Background;
-use countersign_core::session::{AccessError, Sessions};
+use countersign_core::session::{AccessError, RefreshError, Sessions};
 use countersign_core::store::BoxError;
 use countersign_core::{Claims, Clock, TokenType, UserId};
 use http::request::Parts;
@@ -80,6 +80,9 @@ pub enum AuthError {
     /// The token is not accepted, or nobody can say.
     #[error(transparent)]
     Token(#[from] AccessError),
+    /// The refresh token is not accepted, or nobody can say.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
     /// The token comes from a refresh, not from a login.
     #[error("the token is not fresh")]
     NotFresh,
@@ -108,7 +111,9 @@ impl AuthError {
             Self::Missing => ErrorCode::MissingToken,
             Self::Locate(error) => (*error).into(),
             Self::Token(AccessError::ViewTooOld(_)) | Self::LoadUser(_) => ErrorCode::Unavailable,
-            Self::Token(_) | Self::UserGone => ErrorCode::InvalidToken,
+            Self::Refresh(RefreshError::Store(_) | RefreshError::Contended) => ErrorCode::Unavailable,
+            Self::Refresh(RefreshError::Sign(_)) => ErrorCode::InternalError,
+            Self::Token(_) | Self::Refresh(_) | Self::UserGone => ErrorCode::InvalidToken,
             Self::NotFresh => ErrorCode::FreshTokenRequired,
             Self::CrossSite => ErrorCode::CrossSite,
             Self::Csrf(error) => (*error).into(),

@@ -236,3 +236,204 @@ fn sync_folder(file: &Path) -> io::Result<()> {
 
 /// No list of secrets is longer.
 const MAX_BYTES: u64 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Different bytes each time, but not random.
+    #[derive(Debug, Default)]
+    struct Counter(AtomicU64);
+
+    impl Random for Counter {
+        fn fill(&self, dest: &mut [u8]) -> Result<(), RandomError> {
+            let mut state = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+            for byte in dest {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *byte = state.to_be_bytes()[0];
+            }
+            Ok(())
+        }
+    }
+
+    #[derive(Debug)]
+    struct NoRandom;
+
+    impl Random for NoRandom {
+        fn fill(&self, _: &mut [u8]) -> Result<(), RandomError> {
+            Err(RandomError)
+        }
+    }
+
+    /// Stands for the secret in comparisons.
+    fn derived(secrets: &Secrets) -> Vec<u8> {
+        secrets.derive("test").to_vec()
+    }
+
+    fn names(folder: &TempDir) -> Vec<String> {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn put(path: &Path, content: &[u8], mode: u32) {
+        fs::write(path, content).unwrap();
+        #[cfg(unix)]
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let _unused_elsewhere = mode;
+    }
+
+    #[test]
+    fn the_first_start_makes_it_and_later_ones_read_it() {
+        let folder = TempDir::new().unwrap();
+        let file = SecretFile::beside(folder.path().join("a.db"));
+        assert_eq!(file.path(), folder.path().join("a.db.secret"));
+        let made = file.load_or_create(&Counter::default(), true).unwrap();
+        for store_is_empty in [true, false] {
+            let read = file.load_or_create(&NoRandom, store_is_empty).unwrap();
+            assert_eq!(derived(&read), derived(&made));
+        }
+        let text = fs::read_to_string(file.path()).unwrap();
+        assert_eq!(text.len(), 45, "base64 of 32 bytes and a line break");
+        assert_eq!(names(&folder), ["a.db.secret"]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+
+            assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn of_16_first_starts_at_once_one_wins_and_all_have_its_secret() {
+        for _ in 0..20 {
+            let folder = TempDir::new().unwrap();
+            let file = SecretFile::beside(folder.path().join("a.db"));
+            let (random, barrier) = (Counter::default(), Barrier::new(16));
+            let secrets: Vec<_> = thread::scope(|scope| {
+                let starts: Vec<_> = (0..16)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            barrier.wait();
+                            derived(&file.load_or_create(&random, true).unwrap())
+                        })
+                    })
+                    .collect();
+                starts.into_iter().map(|start| start.join().unwrap()).collect()
+            });
+            assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+            assert_eq!(names(&folder), ["a.db.secret"]);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_beside_a_filled_store_never_leads_to_a_new_one() {
+        let folder = TempDir::new().unwrap();
+        let file = SecretFile::beside(folder.path().join("a.db"));
+        let missing = file.load_or_create(&Counter::default(), false).unwrap_err();
+        assert!(matches!(missing, SecretFileError::Missing { .. }), "{missing}");
+        assert!(names(&folder).is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn sec_046_a_file_that_others_can_open_is_refused() {
+        let folder = TempDir::new().unwrap();
+        let file = SecretFile::at(folder.path().join("secret"));
+        file.load_or_create(&Counter::default(), true).unwrap();
+        let content = fs::read(file.path()).unwrap();
+        for (mode, accepted) in
+            [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false), (0o620, false)]
+        {
+            put(file.path(), &content, 0o600);
+            put(file.path(), &content, mode);
+            match file.load_or_create(&NoRandom, true) {
+                Ok(_) => assert!(accepted, "{mode:o}"),
+                Err(error) => {
+                    assert!(!accepted, "{mode:o}: {error}");
+                    let command = format!("chmod 600 {}", file.path().display());
+                    assert!(error.to_string().ends_with(&command), "{error}");
+                }
+            }
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn wrong_content_is_an_error_that_does_not_repeat_it() {
+        let folder = TempDir::new().unwrap();
+        let file = SecretFile::at(folder.path().join("secret"));
+        let long = format!("{}\n", "A".repeat(43)).repeat(10_000);
+        for (case, content) in [
+            ("empty", b"".as_slice()),
+            ("a line break", b"\n"),
+            ("31 bytes", b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg=="),
+            ("one byte 32 times", b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+            ("not base64", b"swordfish swordfish swordfish!"),
+            ("not UTF-8", b"\xff\xfe"),
+            ("too long", long.as_bytes()),
+        ] {
+            put(file.path(), content, 0o600);
+            let error = file.load_or_create(&Counter::default(), true).unwrap_err();
+            assert!(matches!(error, SecretFileError::Content { .. }), "{case}: {error}");
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("swordfish") && !told.contains("AAEC"), "{case}: {told}");
+            assert_eq!(fs::read(file.path()).unwrap(), content, "{case}: it was replaced");
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error() {
+        let folder = TempDir::new().unwrap();
+        let error = SecretFile::at(folder.path()).load().unwrap_err();
+        assert!(!matches!(error, SecretFileError::Missing { .. }), "{error}");
+        let nowhere = SecretFile::at(folder.path().join("none/secret"));
+        let error = nowhere.load_or_create(&Counter::default(), true).unwrap_err();
+        assert!(matches!(error, SecretFileError::Create { .. }), "{error}");
+    }
+
+    #[test]
+    fn without_randomness_there_is_no_secret() {
+        let folder = TempDir::new().unwrap();
+        let file = SecretFile::at(folder.path().join("secret"));
+        let error = file.load_or_create(&NoRandom, true).unwrap_err();
+        assert!(matches!(error, SecretFileError::Random(_)), "{error}");
+        assert!(names(&folder).is_empty());
+    }
+
+    #[test]
+    fn secrets_are_read_in_both_alphabets_padded_or_not() {
+        let bytes: Vec<u8> = (0..32).map(|i: u8| 255 - i * 3).collect();
+        let expected = derived(&Secrets::new(vec![Secret::new(bytes.clone()).unwrap()]).unwrap());
+        let standard = STANDARD.encode(&bytes);
+        let url_safe = standard.replace('+', "-").replace('/', "_");
+        assert_ne!(standard, url_safe);
+        for text in [
+            standard.clone(),
+            format!(" {standard}\r\n"),
+            standard.trim_end_matches('=').to_owned(),
+            url_safe.clone(),
+            url_safe.trim_end_matches('=').to_owned(),
+            format!("{standard},AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+            format!("{standard}\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"),
+        ] {
+            assert_eq!(derived(&parse_secrets(&text).unwrap()), expected, "{text:?}");
+        }
+        assert_eq!(parse_secrets(&format!("{standard}, {url_safe}")).unwrap().iter().count(), 2);
+        for (text, error) in [
+            (String::new(), InvalidSecretText::Secret(InvalidSecret::Absent)),
+            (" , ".to_owned(), InvalidSecretText::Secret(InvalidSecret::Absent)),
+            (format!("{standard}{standard}"), InvalidSecretText::NotBase64),
+            (format!("{standard},x"), InvalidSecretText::NotBase64),
+            (standard[..40].to_owned(), InvalidSecretText::Secret(InvalidSecret::TooShort { actual: 30 })),
+        ] {
+            assert_eq!(parse_secrets(&text).unwrap_err(), error, "{text:?}");
+        }
+    }
+}

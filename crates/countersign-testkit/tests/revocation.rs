@@ -6,7 +6,8 @@ use countersign_core::background::{Background, PURGE_EVERY, purge};
 use countersign_core::keychain::Keychain;
 use countersign_core::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
 use countersign_core::session::{
-    AccessError, BeginError, Device, EndReason, Pair, Presentation, RevokeTokensError, SessionKey, Sessions,
+    AccessError, BeginError, Device, EndReason, Pair, Presentation, RefreshError, Refusal, RevokeTokensError,
+    SessionKey, Sessions,
 };
 use countersign_core::store::{MemoryStore, SessionEnded};
 use countersign_core::{
@@ -233,6 +234,18 @@ async fn a_user_has_at_most_a_thousand_live_revoked_tokens() {
 }
 
 #[tokio::test]
+async fn a_refresh_token_of_an_ended_session_is_refused_after_its_log_entry_left_the_index() {
+    let (_, bed, pair) = signed_in().await;
+    assert!(bed.sessions.authenticate_refresh(&pair.refresh_token).await.is_ok());
+    bed.sessions.end(key(&pair), EndReason::LoggedOut).await.unwrap();
+    bed.clock.advance(bed.sessions.policy().revocation_horizon() + secs(3_700));
+    bed.sessions.view().poll().await.unwrap();
+    assert!(bed.sessions.view().index().is_empty());
+    let answer = bed.sessions.authenticate_refresh(&pair.refresh_token).await;
+    assert!(matches!(answer, Err(RefreshError::Refused(Refusal::Ended))), "{answer:?}");
+}
+
+#[tokio::test]
 async fn sec_087_while_the_log_cannot_be_read_nothing_is_accepted_beyond_the_bound() {
     let (watched, one, pair) = signed_in().await;
     let other = one.another_node().await;
@@ -244,7 +257,7 @@ async fn sec_087_while_the_log_cannot_be_read_nothing_is_accepted_beyond_the_bou
         let answer = other.authenticate(&pair.access_token).await;
         assert!(matches!(answer, Err(AccessError::ViewTooOld(ViewTooOld))), "{answer:?}");
         let answer = other.sessions.authenticate_refresh(&pair.refresh_token).await;
-        assert!(matches!(answer, Err(AccessError::ViewTooOld(ViewTooOld))), "{answer:?}");
+        assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
     }
     assert!(other.sessions.end(key(&pair), EndReason::LoggedOut).await.is_err(), "nor is success pretended");
     assert!(other.sessions.end_all(ada(), None, EndReason::AllEnded).await.is_err());

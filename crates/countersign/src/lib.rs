@@ -1,1 +1,43 @@
-//! Placeholder.
+#![doc = include_str!("../../../README.md")]
+
+#[doc(inline)]
+pub use countersign_core::account::User;
+#[doc(inline)]
+pub use countersign_core::session::SessionPolicy;
+#[doc(inline)]
+pub use countersign_core::{Claims, Secret, Secrets, UserId};
+#[doc(inline)]
+pub use countersign_http::{Auth, AuthBuilder, AuthError, BuildError, Requirement};
+
+/// The engine: tokens, sessions, revocation, accounts, store traits.
+pub use countersign_core as core;
+/// Tokens in HTTP, for any framework.
+pub use countersign_http as http;
+
+/// The layer, extractors and ready-made routes for axum.
+#[cfg(feature = "axum")]
+pub mod axum {
+    #[doc(inline)]
+    pub use countersign_axum::{
+        AccessToken, AuthLayer, AuthRejection, CurrentUser, Fresh, RefreshToken, Reply, routes,
+    };
+}
+
+/// Everything in one SQLite file, its keys sealed with a secret in a file beside it.
+#[cfg(feature = "sqlite")]
+pub mod sqlite {
+    use std::path::Path;
+
+    use countersign_core::Secrets;
+    use countersign_http::OsRandom;
+    #[doc(inline)]
+    pub use countersign_sql::sqlite::{OpenWithSecretError, SqliteOptions, SqliteStore};
+
+    /// Opens a database and its secret (`app.db`, `app.db.secret`); makes both where there is neither.
+    ///
+    /// # Errors
+    /// [`OpenWithSecretError`]; a secret that is missing beside a filled database is never replaced by a new one.
+    pub async fn open(path: impl AsRef<Path>) -> Result<(SqliteStore, Secrets), OpenWithSecretError> {
+        countersign_sql::sqlite::open_with_secret(&SqliteOptions::new(path), &OsRandom).await
+    }
+}

@@ -1,11 +1,10 @@
 //! Exchanging a refresh token.
 
 use axum::extract::Request;
-use countersign_core::session::{AccessError, RefreshError};
-use countersign_http::{Auth, AuthError, ErrorCode, Location};
+use countersign_http::{Auth, AuthError, Location};
 use http::StatusCode;
 
-use super::{device, pair_reply, unavailable};
+use super::{device, pair_reply};
 use crate::body::read_members;
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -25,25 +24,13 @@ pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Res
     let token = auth
         .sessions()
         .verify_refresh(located.token)
-        .map_err(|error| refused(AuthError::Token(AccessError::Invalid(error))))?;
+        .map_err(|error| refused(AuthError::Refresh(error.into())))?;
     if located.needs_csrf(&parts.method) {
         Auth::check_csrf(&parts.headers, &token).map_err(refused)?;
     }
 
-    let (refreshed, user) = auth.accounts().refresh(&token, device(&parts)).await?;
+    let refreshed = auth.accounts().refresh(&token, device(&parts)).await;
+    let (refreshed, user) = refreshed.map_err(|error| refused(error.into()))?;
     let by_cookie = located.location == Location::Cookie;
     pair_reply(&auth, StatusCode::OK, &refreshed.pair, &user, by_cookie)
-}
-
-impl From<RefreshError> for Reply {
-    fn from(error: RefreshError) -> Self {
-        match error {
-            RefreshError::Invalid(_) | RefreshError::Refused(_) | RefreshError::Replayed => {
-                tracing::info!(error = &error as &dyn std::error::Error, "a refresh was refused");
-                Self::error(ErrorCode::InvalidToken)
-            }
-            RefreshError::Sign(error) => error.into(),
-            error => unavailable(&error),
-        }
-    }
 }

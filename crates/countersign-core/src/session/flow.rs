@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::acknowledge::Acknowledgements;
-use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide};
+use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide, refusal};
 use super::derive::{csrf_value, token_id};
 use super::policy::{PolicyError, SessionPolicy};
 use super::row::{Device, EndReason, Session, SessionKey, SessionSeed};
@@ -362,15 +362,24 @@ impl Sessions {
         Ok(claims)
     }
 
-    /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and the index. No store call.
+    /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and that its session lives.
+    ///
+    /// That takes a store call: the log's entries leave the index when the last access token they concern has
+    /// expired, and refresh tokens live longer than that.
     ///
     /// # Errors
-    /// As [`Sessions::authenticate`].
-    pub async fn authenticate_refresh(&self, token: &str) -> Result<Claims, AccessError> {
+    /// [`RefreshError::Invalid`] and [`RefreshError::Refused`] for a token that is not accepted,
+    /// [`RefreshError::Store`] when the store cannot answer.
+    pub async fn authenticate_refresh(&self, token: &str) -> Result<Claims, RefreshError> {
         let claims = self.verify_refresh(token)?;
-        self.shared.view.ensure_fresh().await?;
-        self.check_revoked(&claims)?;
-        Ok(claims)
+        let Some(session) = claims.session() else { return Err(Refusal::Unknown.into()) };
+        let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
+        let found = self.shared.store.session(&key).await?.ok_or(Refusal::Unknown)?;
+        let circumstances = self.circumstances(&found.session, found.log, true);
+        match refusal(&found.session, &circumstances, self.shared.clock.now()) {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(claims),
+        }
     }
 
     /// Verifies a refresh token's MAC, kind and expiry. Garbage costs no store call (SEC-097).

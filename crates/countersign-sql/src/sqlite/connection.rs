@@ -92,3 +92,64 @@ impl Connector {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn connector(folder: &TempDir) -> Connector {
+        let path = folder.path().join("test.db");
+        std::fs::File::create(&path).unwrap();
+        Connector::new(&path, Duration::from_secs(3))
+    }
+
+    #[tokio::test]
+    async fn every_connection_has_the_settings_that_the_promises_rest_on() {
+        let folder = TempDir::new().unwrap();
+        let connector = connector(&folder);
+        for role in [Role::Writer, Role::Reader] {
+            let mut connection = connector.connect(role).await.unwrap();
+            for (sql, expected) in [
+                ("SELECT journal_mode FROM pragma_journal_mode", "wal"),
+                ("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous", "2"),
+                ("SELECT CAST(timeout AS TEXT) FROM pragma_busy_timeout", "2500"),
+            ] {
+                let found: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+                assert_eq!(found, expected, "{role:?}: {sql}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_setting_that_was_not_taken_is_an_error() {
+        let folder = TempDir::new().unwrap();
+        let connector = connector(&folder);
+        for (undo, pragma) in [
+            ("PRAGMA synchronous = NORMAL", "PRAGMA synchronous"),
+            ("PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys"),
+            ("PRAGMA trusted_schema = ON", "PRAGMA trusted_schema"),
+            ("PRAGMA cell_size_check = OFF", "PRAGMA cell_size_check"),
+            ("PRAGMA query_only = ON", "PRAGMA query_only"),
+            ("PRAGMA busy_timeout = 0", "PRAGMA busy_timeout"),
+            // Last: it changes the file.
+            ("PRAGMA journal_mode = DELETE", "PRAGMA journal_mode"),
+        ] {
+            let mut connection = connector.connect(Role::Writer).await.unwrap();
+            sqlx::raw_sql(undo).execute(&mut connection).await.unwrap();
+            match connector.check(&mut connection, Role::Writer).await {
+                Err(OpenError::Setting { pragma: found, .. }) => assert_eq!(found, pragma),
+                other => panic!("{undo}: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_cannot_write() {
+        let folder = TempDir::new().unwrap();
+        let connector = connector(&folder);
+        let mut reader = connector.connect(Role::Reader).await.unwrap();
+        assert!(sqlx::raw_sql("CREATE TABLE t (x)").execute(&mut reader).await.is_err());
+    }
+}

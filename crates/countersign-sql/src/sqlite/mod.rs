@@ -262,3 +262,50 @@ fn is_busy(error: &OpenError) -> bool {
 /// How many rows one write deletes at most: some milliseconds of work.
 const PURGE_STEP: usize = 1_000;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// How SQLite would run a statement.
+#[cfg(test)]
+async fn plan(statement: &'static str) -> String {
+    use sqlx::{AssertSqlSafe, Row};
+
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = SqliteStore::open(&SqliteOptions::new(folder.path().join("test.db"))).await.unwrap();
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let steps = sqlx::query(explain).fetch_all(&store.readers).await.unwrap();
+    let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+    // A SELECT without a table reads nothing; whether an index holds all columns does not matter.
+    steps.join("\n").replace("SCAN CONSTANT ROW", "").replace("COVERING INDEX", "INDEX")
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_pooled_connection_is_checked() {
+        let folder = TempDir::new().unwrap();
+        let options = SqliteOptions::new(folder.path().join("test.db")).readers(3);
+        let store = SqliteStore::open(&options).await.unwrap();
+        let mut held = vec![store.tail.acquire().await.unwrap()];
+        for _ in 0..3 {
+            held.push(store.readers.acquire().await.unwrap());
+        }
+        for connection in &mut held {
+            store.connector.check(connection, Role::Reader).await.unwrap();
+        }
+        // What the pools do with a connection that fails the check: they do not hand it out.
+        let spoilt = Connector::new(&store.path, Duration::from_secs(6));
+        let pool = SqlitePoolOptions::new().acquire_timeout(Duration::from_millis(100)).after_connect(
+            move |connection, _| {
+                let spoilt = spoilt.clone();
+                Box::pin(
+                    async move { spoilt.check(connection, Role::Reader).await.map_err(sqlx::Error::config) },
+                )
+            },
+        );
+        let options = store.connector.options(Role::Reader);
+        assert!(pool.connect_with(options).await.is_err());
+    }
+}

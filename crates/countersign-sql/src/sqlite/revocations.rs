@@ -238,3 +238,29 @@ fn entry(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
     };
     Ok(Entry { target, until: time(row, "until")?, at: time(row, "at")? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_reads_more_than_it_needs() {
+        for (statement, searched) in [
+            (EPOCH, "USING PRIMARY KEY (user_id=? AND kind=? AND ref=?)"),
+            (MERGE, ""),
+            (MARK_ENDED, "USING PRIMARY KEY (user_id=?)"),
+            (LIVE_TOKENS, "USING PRIMARY KEY (user_id=? AND kind=?)"),
+            (ALL, "USING PRIMARY KEY"),
+            (TAIL, "USING INDEX revocation_at (at>?)"),
+            (PURGE, "USING INDEX revocation_until (until<?)"),
+            (OUTDONE, "USING INDEX revocation_user_until (until<?)"),
+            (PURGE_OUTDONE, "USING PRIMARY KEY (user_id=? AND kind=? AND ref=? AND n=?)"),
+        ] {
+            let plan = plan(statement).await;
+            assert!(!plan.contains("SCAN") && plan.contains(searched), "{statement}: {plan}");
+            // Only the tail is sorted.
+            assert_eq!(plan.contains("ORDER BY"), statement == TAIL, "{statement}: {plan}");
+        }
+    }
+}

@@ -47,7 +47,7 @@ const ADVANCE: &str = "
         AND ended_at IS NULL AND ?5 < idle_until AND ?5 < absolute_until
         AND (?9 IS NULL OR issued_at = ?9)
         AND (?10 IS NULL
-            OR NOT (generation > 0 AND issued_at - ?10 <= ?5 AND ?5 < min(issued_at + ?11, ?12)))
+            OR NOT (generation > 0 AND issued_at - ?10 <= ?5 AND ?5 < issued_at + ?11))
         AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'session' AND ref = ?2)
         AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''
             AND n > session.epoch AND except_session IS NOT ?2)";
@@ -153,7 +153,8 @@ impl SessionStore for SqliteStore {
                     Guard::Generation => (None, None, None),
                     Guard::IssuedAt(issued_at) => (Some(issued_at.as_millis()), None, None),
                     Guard::OutsideReserve { leeway, grace } => {
-                        // Capped as the sum would be, so that SQLite adds without overflow.
+                        // Capped at the latest time, so that SQLite adds without overflow. The sum needs no cap:
+                        // a session that has not expired has a `now` before the latest time.
                         let millis = |duration| (Timestamp::MIN + duration).as_millis();
                         (None, Some(millis(leeway)), Some(millis(grace)))
                     }
@@ -170,7 +171,6 @@ impl SessionStore for SqliteStore {
                     .bind(issued_at)
                     .bind(leeway)
                     .bind(grace)
-                    .bind(Timestamp::MAX.as_millis())
                     .execute(connection)
                     .await?;
                 Ok(advanced.rows_affected() > 0)
@@ -311,4 +311,20 @@ fn session(row: &SqliteRow) -> Result<Session, sqlx::Error> {
         },
         ended,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_reads_more_than_it_needs() {
+        for statement in
+            [INSERT, FIND, ADVANCE, HEAL, ACKNOWLEDGE, FIND_ENDED, LOG_END, MARK_ENDED, LIVE, PURGE]
+        {
+            let plan = plan(statement).await;
+            assert!(!plan.contains("SCAN"), "{statement}: {plan}");
+        }
+    }
 }

@@ -221,3 +221,128 @@ async fn commit(
     }
     transaction.commit().await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A writer on a database with one table, `t (x PRIMARY KEY, parent REFERENCES t)`.
+    async fn writer(folder: &TempDir) -> (Writer, SqliteConnection) {
+        let path = folder.path().join("test.db");
+        std::fs::File::create(&path).unwrap();
+        let connector = Connector::new(Path::new(&path), Duration::from_secs(3));
+        let mut other = connector.connect(Role::Writer).await.unwrap();
+        let table =
+            "CREATE TABLE t (x INTEGER PRIMARY KEY, parent INTEGER REFERENCES t (x), filling BLOB) STRICT";
+        sqlx::raw_sql(table).execute(&mut other).await.unwrap();
+        let connection = connector.connect(Role::Writer).await.unwrap();
+        (Writer::start(connection, connector, 128).0, other)
+    }
+
+    /// Runs the statements in turn as one write.
+    async fn write(
+        writer: &Writer,
+        undo: Undo,
+        statements: &'static [&'static str],
+    ) -> Result<(), StoreError> {
+        writer
+            .write("test", undo, move |connection| {
+                Box::pin(async move {
+                    for statement in statements {
+                        sqlx::query(*statement).execute(&mut *connection).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    async fn rows(other: &mut SqliteConnection) -> Vec<i64> {
+        sqlx::query_scalar("SELECT x FROM t ORDER BY x").fetch_all(other).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_write_that_fails_half_way_is_undone_and_its_neighbours_stay() {
+        let folder = TempDir::new().unwrap();
+        let (writer, mut other) = writer(&folder).await;
+        // While the lock is held, all three get into one transaction.
+        let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let (first, failing, statement, last, ()) = tokio::join!(
+            write(&writer, Undo::Savepoint, &["INSERT INTO t (x) VALUES (1)"]),
+            write(
+                &writer,
+                Undo::Savepoint,
+                &["INSERT INTO t (x) VALUES (2)", "INSERT INTO t (x) VALUES (1)"]
+            ),
+            write(&writer, Undo::Statement, &["INSERT INTO t (x) VALUES (3), (1)"]),
+            write(&writer, Undo::Statement, &["INSERT INTO t (x) VALUES (4)"]),
+            async { lock.rollback().await.unwrap() },
+        );
+        assert!(first.is_ok() && last.is_ok());
+        assert!(failing.is_err() && statement.is_err());
+        assert_eq!(rows(&mut other).await, [1, 4]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_fails_fails_all_its_writes_and_the_next_one_succeeds() {
+        let folder = TempDir::new().unwrap();
+        let (writer, mut other) = writer(&folder).await;
+        let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let warm_up = write(&writer, Undo::Statement, &["INSERT INTO t (x) VALUES (1)"]);
+        let (warm_up, neighbour, failing, ()) = tokio::join!(
+            warm_up,
+            write(&writer, Undo::Statement, &["INSERT INTO t (x) VALUES (2)"]),
+            // Checked only at the commit.
+            write(
+                &writer,
+                Undo::Savepoint,
+                &["PRAGMA defer_foreign_keys = ON", "INSERT INTO t (x, parent) VALUES (3, 99)"]
+            ),
+            async { lock.rollback().await.unwrap() },
+        );
+        assert!(failing.is_err());
+        // The neighbour's answer is the truth about it, whichever commit it was part of.
+        let expected: Vec<i64> =
+            [(1, &warm_up), (2, &neighbour)].iter().filter(|(_, r)| r.is_ok()).map(|(x, _)| *x).collect();
+        assert_eq!(rows(&mut other).await, expected);
+        write(&writer, Undo::Statement, &["INSERT INTO t (x) VALUES (4)"]).await.unwrap();
+        assert!(rows(&mut other).await.contains(&4));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_disk_fails_the_write_and_the_next_one_succeeds() {
+        let folder = TempDir::new().unwrap();
+        let (writer, mut other) = writer(&folder).await;
+        let full = write(
+            &writer,
+            Undo::Savepoint,
+            &[
+                "INSERT INTO t (x) VALUES (1)",
+                "PRAGMA max_page_count = 3",
+                "INSERT INTO t (x, filling) VALUES (2, zeroblob(1000000))",
+            ],
+        );
+        assert!(full.await.is_err());
+        assert_eq!(rows(&mut other).await, [0_i64; 0]);
+        // On a new connection.
+        let big = &["INSERT INTO t (x, filling) VALUES (3, zeroblob(1000000))"];
+        write(&writer, Undo::Statement, big).await.unwrap();
+        assert_eq!(rows(&mut other).await, [3]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_task_ends_when_the_writer_is_dropped() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("test.db");
+        std::fs::File::create(&path).unwrap();
+        let connector = Connector::new(&path, Duration::from_secs(3));
+        let connection = connector.connect(Role::Writer).await.unwrap();
+        let (writer, task) = Writer::start(connection, connector, 1);
+        drop(writer);
+        task.await.unwrap();
+    }
+}
