@@ -60,12 +60,14 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         .map_or_else(|| format!("http://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
     let service = app(auth.clone(), ShownOrigin(origin), &settings.allowed_origins)
         .into_make_service_with_connect_info::<SocketAddr>();
+    // Before anybody is told that the server is there, and may want to stop it.
+    let asked_to_stop = asked_to_stop()?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the server is ready");
     say(&format!("listening on http://{address}"));
 
     let (stopping, stop) = tokio::sync::oneshot::channel();
     let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
-        asked_to_stop().await;
+        asked_to_stop.await;
         tracing::info!("stopping: running requests are finished first");
         let _ = stopping.send(());
     });
@@ -97,21 +99,26 @@ async fn open(settings: &Settings) -> Result<(SqliteStore, Secrets), Box<dyn Err
     }
 }
 
-/// Returns on SIGTERM or Ctrl-C.
-async fn asked_to_stop() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = tokio::signal::ctrl_c() => {}
-                }
-                return;
-            }
-            Err(error) => tracing::warn!(error = &error as &dyn Error, "SIGTERM is not handled"),
+/// Listens for SIGTERM and Ctrl-C from now on; the future ends when one of them has come.
+#[cfg(unix)]
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+/// Listens for Ctrl-C from now on; the future ends when it has come.
+#[cfg(windows)]
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        let _ = interrupt.recv().await;
+    })
 }

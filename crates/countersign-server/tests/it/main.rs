@@ -1,0 +1,13 @@
+//! Drives the real binary over real HTTP, each test in a folder of its own.
+
+mod answers;
+mod client;
+mod kill_nine;
+mod logs;
+mod main_path;
+mod server;
+mod slow;
+mod starting;
+mod store_down;
+mod two_servers;
+mod wire;

@@ -1,0 +1,151 @@
+//! Floods and statistics; `./test --slow` runs them.
+
+use std::time::Duration;
+
+use countersign_core::Clock as _;
+use countersign_http::SystemClock;
+use countersign_testkit::SeededRandom;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, PASSWORD};
+use crate::server::{Folder, Server};
+
+/// The memory a server has in use, in KiB.
+fn resident_kib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn quantile<T: Copy + Ord>(samples: &mut [T], percent: usize) -> T {
+    samples.sort_unstable();
+    samples[(samples.len() - 1) * percent / 100]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: 500 logins at once"]
+async fn slow_sec_121_a_login_storm_is_shed_and_health_answers() {
+    const LOGINS: usize = 500;
+    let folder = Folder::new();
+    let server = folder.serve_with(&[("COUNTERSIGN_LOG", "warn")]).await;
+    let client = Client::new(&server);
+    client.get("/healthz").await.expect(200);
+    let idle = resident_kib(&server);
+    client.register("ada@example.org").await;
+    let after_one = resident_kib(&server);
+
+    let mut storm = JoinSet::new();
+    for number in 0..LOGINS {
+        let client = client.clone();
+        // As many accounts as logins, so that only the hashing limits them.
+        storm.spawn(async move { client.try_login(&format!("user{number}@example.org"), PASSWORD).await });
+    }
+    let clock = SystemClock::new();
+    let health = Client::new(&server);
+    let (mut checked, mut shed, mut most) = (0, 0, 0);
+    let mut waits = Vec::new();
+    while !storm.is_empty() {
+        let asked = clock.monotonic();
+        health.get("/healthz").await.expect(200);
+        waits.push(clock.monotonic() - asked);
+        most = most.max(resident_kib(&server));
+        while let Some(answer) = storm.try_join_next() {
+            let answer = answer.unwrap();
+            if answer.status == 503 {
+                answer.expect_error(503, "overloaded");
+                shed += 1;
+            } else {
+                answer.expect_error(401, "invalid_credentials");
+                checked += 1;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    println!(
+        "{LOGINS} logins at once: {checked} checked, {shed} shed; meanwhile health p50 {:?}, p99 {:?} of {}",
+        quantile(&mut waits, 50),
+        quantile(&mut waits, 99),
+        waits.len(),
+    );
+    println!("memory: idle {idle} KiB, after one hash {after_one} KiB, in the storm at most {most} KiB");
+    assert!(checked > 0 && shed > 0, "{checked} checked, {shed} shed");
+    assert_eq!(checked + shed, LOGINS);
+    client.login("ada@example.org").await;
+    server.stop().await;
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Unknown,
+    Wrong,
+    Disabled,
+}
+
+#[tokio::test]
+#[ignore = "slow: a thousand logins, one after the other"]
+async fn slow_sec_130_unknown_wrong_and_disabled_take_the_same_time() {
+    const ACCOUNTS: usize = 70;
+    // Five failures in an hour are free.
+    const EACH: usize = 5;
+    const KINDS: [Kind; 3] = [Kind::Unknown, Kind::Wrong, Kind::Disabled];
+    let folder = Folder::new();
+    let server = folder.serve_with(&[("COUNTERSIGN_LOG", "warn")]).await;
+    let client = Client::new(&server);
+    let name = |kind: Kind, number: usize| format!("{kind:?}{number}@example.org").to_lowercase();
+    for number in 0..ACCOUNTS {
+        client.register(&name(Kind::Wrong, number)).await;
+        client.register(&name(Kind::Disabled, number)).await;
+    }
+    let mut database = folder.database().await;
+    let disable = sqlx::query("UPDATE account SET disabled_at = created_at WHERE email LIKE 'disabled%'");
+    let disabled = disable.execute(&mut database).await.unwrap().rows_affected();
+    assert_eq!(disabled, ACCOUNTS as u64);
+
+    let mut order: Vec<(Kind, usize)> = Vec::new();
+    for number in 0..ACCOUNTS * EACH {
+        order.extend(KINDS.map(|kind| (kind, number % ACCOUNTS)));
+    }
+    let random = SeededRandom::new(130);
+    for at in (1..order.len()).rev() {
+        order.swap(at, usize::try_from(random.below(at as u64 + 1)).unwrap());
+    }
+    let clock = SystemClock::new();
+    let mut samples: [Vec<Duration>; 3] = Default::default();
+    let mut bodies = std::collections::BTreeSet::new();
+    for (kind, number) in order {
+        // A disabled account's password is the right one.
+        let password = if matches!(kind, Kind::Disabled) { PASSWORD } else { "another passphrase here" };
+        let email = name(kind, number);
+        let asked = clock.monotonic();
+        let answer = client.try_login(&email, password).await;
+        samples[kind as usize].push(clock.monotonic() - asked);
+        bodies.insert(answer.expect_error(401, "invalid_credentials").text);
+    }
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    for kind in KINDS {
+        let samples = &mut samples[kind as usize];
+        println!("{kind:?}: {} samples, median {:?}", samples.len(), quantile(samples, 50));
+    }
+    for (one, other) in [(Kind::Unknown, Kind::Wrong), (Kind::Wrong, Kind::Disabled), (Kind::Unknown, Kind::Disabled)]
+    {
+        let auc = auc(&samples[one as usize], &samples[other as usize]);
+        println!("{one:?} against {other:?}: AUC {auc:.3}; telling nothing would be 0.500");
+        assert!((0.40..=0.60).contains(&auc), "{one:?} and {other:?} can be told apart: {auc}");
+    }
+    server.stop().await;
+}
+
+/// How often a sample of the one is larger than a sample of the other (the rank test's statistic, as a share).
+fn auc(one: &[Duration], other: &[Duration]) -> f64 {
+    let mut wins = 0.0;
+    for a in one {
+        for b in other {
+            wins += match a.cmp(b) {
+                std::cmp::Ordering::Greater => 1.0,
+                std::cmp::Ordering::Equal => 0.5,
+                std::cmp::Ordering::Less => 0.0,
+            };
+        }
+    }
+    wins / (one.len() as f64 * other.len() as f64)
+}
