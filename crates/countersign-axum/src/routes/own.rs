@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use countersign_core::account::User;
 use countersign_core::session::{EndReason, RevokeTokensError, SessionKey};
@@ -36,14 +37,15 @@ pub(super) async fn sessions(Installed(auth): Installed, request: Request) -> Re
 /// `DELETE /v1/auth/sessions/{id}`
 pub(super) async fn end_one(
     Installed(auth): Installed,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Reply, Reply> {
     let (parts, _) = request.into_parts();
     let caller = authenticate(&auth, &parts).await?;
     let user_id = caller.claims.subject().clone();
-    let Ok(id) = id.parse::<SessionId>() else { return Err(Reply::error(ErrorCode::NotFound)) };
-    // Unknown, ended and another's look the same.
+    // Unknown, ended, another's, and text that is no id or not even text: all look the same.
+    let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
+    let Some(id) = id else { return Err(Reply::error(ErrorCode::NotFound)) };
     if !auth.sessions().list(&user_id).await?.iter().any(|session| session.id == id) {
         return Err(Reply::error(ErrorCode::NotFound));
     }

@@ -134,4 +134,17 @@ proptest! {
         let (status, route) = worst(&headers, body.to_string().as_bytes(), signed_in);
         prop_assert!(status < 500, "{} {}", status, route);
     }
+
+    #[test]
+    fn arbitrary_paths_are_never_a_server_error(path in "/v1/auth/(sessions/)?[!-~&&[^#?]]{0,40}") {
+        let (runtime, app, account) = &*SHARED;
+        if path.parse::<http::Uri>().is_ok() {
+            for method in [Method::GET, Method::POST, Method::DELETE] {
+                let mut client = app.client().bearer(&account.access_token);
+                let reply = runtime.block_on(client.send(method, &path, Body::empty()));
+                prop_assert!(reply.status() < 500);
+                prop_assert!(reply.status() < 400 || !reply.code().is_empty(), "an error without a code");
+            }
+        }
+    }
 }

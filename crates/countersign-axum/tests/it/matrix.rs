@@ -189,6 +189,50 @@ async fn sec_066_no_safe_method_changes_state() {
 }
 
 #[tokio::test]
+async fn checks_come_in_the_order_of_the_contract() {
+    let app = TestApp::new().await;
+    let browser = app.signed_in_browser("ada").await;
+    let bad_cookie = browser.clone().set_cookie(ACCESS, "x");
+    let foreign = bad_cookie.clone().without("sec-fetch-site").with("sec-fetch-site", "cross-site");
+    let proven = browser.clone().csrf();
+    let (text, json_type) = (Some("text/plain"), Some("application/json"));
+    let oversized = vec![b'['; 65 * 1024];
+    let malformed = b"[".to_vec();
+    let wrong = b"{\"tokens\":1}".to_vec();
+    let good = json!({ "tokens": ["x"] }).to_string().into_bytes();
+    let (unknown, revoke) = ("/v1/auth/unknown", "/v1/auth/revoke-tokens");
+    // Each request has one mistake less than the one before.
+    for (client, method, path, content_type, body, expected) in [
+        (&foreign, Method::PUT, unknown, text, &oversized, (404, "not_found")),
+        (&foreign, Method::PUT, revoke, text, &oversized, (405, "method_not_allowed")),
+        (&foreign, Method::DELETE, revoke, text, &oversized, (403, "cross_site")),
+        (&bad_cookie, Method::DELETE, revoke, text, &oversized, (401, "invalid_token")),
+        (&browser, Method::DELETE, revoke, text, &oversized, (403, "csrf_failed")),
+        (&proven, Method::DELETE, revoke, text, &oversized, (413, "too_large")),
+        (&proven, Method::DELETE, revoke, text, &malformed, (415, "unsupported_media_type")),
+        (&proven, Method::DELETE, revoke, json_type, &malformed, (400, "invalid_request")),
+        (&proven, Method::DELETE, revoke, json_type, &wrong, (422, "invalid_fields")),
+        (&proven, Method::DELETE, revoke, json_type, &good, (200, "")),
+    ] {
+        let reply = client.clone().send_bytes(method, path, content_type, body.clone()).await;
+        assert_eq!(reply.outcome(), (expected.0, expected.1.to_owned()), "{reply:?}");
+    }
+
+    for id in ["00000000-0000-4000-8000-000000000000", "x", "%FF", "%00", "%2F", "%"] {
+        let path = format!("/v1/auth/sessions/{id}");
+        for (client, expected) in [
+            (&foreign, (403, "cross_site")),
+            (&bad_cookie, (401, "invalid_token")),
+            (&browser, (403, "csrf_failed")),
+            (&proven, (404, "not_found")),
+        ] {
+            let reply = client.clone().delete(&path).await;
+            assert_eq!(reply.outcome(), (expected.0, expected.1.to_owned()), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn answers_look_as_the_contract_says() {
     let app = TestApp::new().await;
     let mut client = app.client().with("user-agent", "tests/1");

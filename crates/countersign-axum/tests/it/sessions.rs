@@ -196,6 +196,40 @@ async fn sec_082_last_seen_moves_at_refresh_and_acknowledgement() {
 }
 
 #[tokio::test]
+async fn sec_082_ids_that_are_not_ones_own_live_sessions_are_not_found() {
+    let app = TestApp::new().await;
+    let ada = app.register("ada").await;
+    let bob = app.register("bob").await;
+    let ended = app.login("ada").await;
+    let logout = json!({ "access_token": ended.access_token });
+    assert_eq!(app.client().post("/v1/auth/logout", &logout).await.status(), 204);
+    let mut replies = Vec::new();
+    for (case, id) in [
+        ("another user's", sid(&bob)),
+        ("ended", sid(&ended)),
+        ("unknown", "00000000-0000-4000-8000-000000000000".to_owned()),
+        ("malformed", "x".to_owned()),
+        ("a token id", payload(&ada.access_token)["jti"].as_str().unwrap().to_owned()),
+        ("several", format!("{},{}", sid(&ada), sid(&bob))),
+        ("wildcard", "*".to_owned()),
+        ("not text", "%FF%FE".to_owned()),
+        ("NUL", format!("{}%00", sid(&ada))),
+        ("a path", "..%2F..%2Fme".to_owned()),
+    ] {
+        let reply = app.client().bearer(&ada.access_token).delete(&format!("/v1/auth/sessions/{id}")).await;
+        assert_eq!(reply.outcome(), (404, "not_found".to_owned()), "{case}");
+        replies.push((reply.headers.clone(), reply.body.clone()));
+    }
+    assert!(replies.iter().all(|reply| *reply == replies[0]), "nobody learns which");
+    assert_eq!(app.hello(&bob.access_token).await, 200);
+    assert_eq!(app.hello(&ada.access_token).await, 200);
+    app.wait(14 * 86_400);
+    let fresh = app.login("ada").await;
+    let mut client = app.client().bearer(&fresh.access_token);
+    assert_eq!(client.delete(&format!("/v1/auth/sessions/{}", sid(&ada))).await.status(), 404, "expired");
+}
+
+#[tokio::test]
 async fn sec_082_ending_the_current_session_by_cookie_clears_the_cookies() {
     let app = TestApp::new().await;
     let mut browser = app.signed_in_browser("ada").await.csrf();
