@@ -233,6 +233,35 @@ async fn checks_come_in_the_order_of_the_contract() {
 }
 
 #[tokio::test]
+async fn cross_site_comes_before_everything_that_is_wrong_with_the_body() {
+    let app = TestApp::new().await;
+    let carries = app.signed_in_browser("ada").await;
+    for path in ["/v1/auth/register", "/v1/auth/login", "/v1/auth/refresh", "/v1/auth/logout"] {
+        for (content_type, body) in [
+            ("text/plain", vec![b'x'; 65 * 1024]),
+            ("text/plain", b"x".to_vec()),
+            ("application/json", b"{".to_vec()),
+            ("application/json", b"{\"email\":1,\"refresh_token\":1}".to_vec()),
+        ] {
+            let mut foreign = carries.clone().without("sec-fetch-site").with("sec-fetch-site", "cross-site");
+            let reply = foreign.send_bytes(Method::POST, path, Some(content_type), body).await;
+            assert_eq!(reply.outcome(), (403, "cross_site".to_owned()), "{path} {content_type}");
+        }
+    }
+    // Whether a request asks for cookies is in its body.
+    for path in ["/v1/auth/register", "/v1/auth/login"] {
+        for (body, expected) in [
+            (json!({ "cookies": true, "email": 1 }), (403, "cross_site")),
+            (json!({ "cookies": false, "email": 1 }), (422, "invalid_fields")),
+            (json!({ "cookies": 1, "email": 1 }), (422, "invalid_fields")),
+        ] {
+            let reply = app.client().with("sec-fetch-site", "cross-site").post(path, &body).await;
+            assert_eq!(reply.outcome(), (expected.0, expected.1.to_owned()), "{path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn answers_look_as_the_contract_says() {
     let app = TestApp::new().await;
     let mut client = app.client().with("user-agent", "tests/1");
