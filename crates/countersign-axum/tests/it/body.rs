@@ -159,6 +159,32 @@ async fn a_body_that_ends_early_is_an_invalid_request() {
 }
 
 #[tokio::test]
+async fn json_is_malformed_or_its_members_are_wrong() {
+    let app = TestApp::new().await;
+    let deep = "[".repeat(60_000);
+    for (body, expected) in [
+        ("{", (400, "invalid_request")),
+        ("{\"email\":\"a@b.c\"} x", (400, "invalid_request")),
+        ("\u{feff}{}", (400, "invalid_request")),
+        ("{\"email\":\"\\ud800\"}", (400, "invalid_request")),
+        ("{'email':'x'}", (400, "invalid_request")),
+        (" ", (400, "invalid_request")),
+        (&deep, (400, "invalid_request")),
+        ("[]", (422, "invalid_fields")),
+        ("null", (422, "invalid_fields")),
+        ("\"email\"", (422, "invalid_fields")),
+        ("{}", (422, "invalid_fields")),
+    ] {
+        let reply = app.client().send_bytes(Method::POST, "/v1/auth/login", JSON, body.into()).await;
+        assert_eq!(reply.outcome(), (expected.0, expected.1.to_owned()), "{body:.40}");
+        assert_eq!(reply.json()["fields"].is_object(), expected.0 == 422, "{body:.40}");
+    }
+    let not_utf8 = b"{\"email\":\"\xff\"}".to_vec();
+    let reply = app.client().send_bytes(Method::POST, "/v1/auth/login", JSON, not_utf8).await;
+    assert_eq!(reply.status(), 400);
+}
+
+#[tokio::test]
 async fn sec_135_unknown_members_are_ignored_and_set_nothing() {
     let app = TestApp::new().await;
     let mut body = credentials("ada");
