@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use countersign_core::account::{Accounts, User};
 use countersign_core::background::Background;
-use countersign_core::session::{AccessError, Sessions};
-use countersign_core::store::BoxError;
+use countersign_core::revocation::RevokedBy;
+use countersign_core::session::{AccessError, Circumstances, Decision, Device, Presented, Sessions, decide};
+use countersign_core::store::{BoxError, StoreError};
 use countersign_core::{Claims, Clock, TokenType, UserId};
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -54,7 +55,7 @@ impl Requirement {
     pub const ACCESS: Self = Self { token_type: TokenType::Access, fresh: false };
     /// A valid access token from a login, not from a refresh.
     pub const FRESH: Self = Self { token_type: TokenType::Access, fresh: true };
-    /// A valid refresh token, in a header or cookie. It is not exchanged.
+    /// A refresh token that would be exchanged now, in a header or cookie. It is not exchanged.
     pub const REFRESH: Self = Self { token_type: TokenType::Refresh, fresh: false };
 }
 
@@ -80,6 +81,12 @@ pub enum AuthError {
     /// The token is not accepted, or nobody can say.
     #[error(transparent)]
     Token(#[from] AccessError),
+    /// The refresh token is an old one: its successor is in use.
+    #[error("the refresh token has been superseded")]
+    Superseded,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The token comes from a refresh, not from a login.
     #[error("the token is not fresh")]
     NotFresh,
@@ -107,8 +114,10 @@ impl AuthError {
         match self {
             Self::Missing => ErrorCode::MissingToken,
             Self::Locate(error) => (*error).into(),
-            Self::Token(AccessError::ViewTooOld(_)) | Self::LoadUser(_) => ErrorCode::Unavailable,
-            Self::Token(_) | Self::UserGone => ErrorCode::InvalidToken,
+            Self::Token(AccessError::ViewTooOld(_)) | Self::Store(_) | Self::LoadUser(_) => {
+                ErrorCode::Unavailable
+            }
+            Self::Token(_) | Self::Superseded | Self::UserGone => ErrorCode::InvalidToken,
             Self::NotFresh => ErrorCode::FreshTokenRequired,
             Self::CrossSite => ErrorCode::CrossSite,
             Self::Csrf(error) => (*error).into(),
@@ -155,7 +164,7 @@ impl Auth {
     }
 
     /// Lets a request through if it proves what is required: cross-site check, token, freshness, CSRF, in this
-    /// order. No store call, unless this node's view of the revocation log has grown too old.
+    /// order. For access tokens no store call, unless this node's view of the revocation log has grown too old.
     ///
     /// # Errors
     /// [`AuthError`]; [`Auth::answer`] turns it into an answer.
@@ -185,7 +194,7 @@ impl Auth {
         let Some(located) = locator.locate(&parts.headers, None)? else { return Ok(None) };
         let claims = match requirement.token_type {
             TokenType::Access => self.sessions().authenticate(located.token).await?,
-            TokenType::Refresh => self.sessions().authenticate_refresh(located.token).await?,
+            TokenType::Refresh => self.authenticate_refresh(located.token).await?,
         };
         if requirement.fresh && !claims.freshness().is_fresh(self.clock().now()) {
             return Err(AuthError::NotFresh);
@@ -194,6 +203,23 @@ impl Auth {
             Self::check_csrf(&parts.headers, &claims)?;
         }
         Ok(Some(Authenticated { claims, location: located.location }))
+    }
+
+    /// Accepts a refresh token that a refresh would accept. It outlives the log's entry for its session by weeks, and
+    /// a successor ends its use before it expires, so the session's row is asked.
+    async fn authenticate_refresh(&self, token: &str) -> Result<Claims, AuthError> {
+        let claims = self.sessions().authenticate_refresh(token).await?;
+        let ended = AuthError::Token(AccessError::Revoked(RevokedBy::Session));
+        let Some(presented) = claims.session() else { return Err(ended) };
+        let live = self.sessions().list(claims.subject()).await?;
+        let Some(session) = live.iter().find(|session| session.id == presented.id) else { return Err(ended) };
+        let presented = Presented { generation: presented.generation, device: Device::default() };
+        let (now, policy) = (self.clock().now(), self.sessions().policy());
+        match decide(session, &Circumstances::CLEAR, &presented, now, policy) {
+            Decision::Advance(_) | Decision::Reserve | Decision::Heal(_) => Ok(claims),
+            Decision::Refuse(_) => Err(ended),
+            Decision::Replay => Err(AuthError::Superseded),
+        }
     }
 
     /// Refuses an unsafe request that carries our cookies and was sent on another site's behalf (SEC-068).

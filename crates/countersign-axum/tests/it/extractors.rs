@@ -84,6 +84,24 @@ async fn a_refresh_token_can_be_asked_for_without_exchanging_it() {
     );
 }
 
+#[tokio::test]
+async fn a_refresh_token_that_would_not_be_exchanged_any_more_is_refused() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    let mut current = account.clone();
+    for _ in 0..2 {
+        app.wait(60);
+        current = Account::of(&app.refresh(&current.refresh_token).await);
+    }
+    app.wait(60);
+    let mut old = app.client().bearer(&account.refresh_token);
+    assert_eq!(old.get("/refresh-token").await.outcome(), (401, "invalid_token".to_owned()), "two steps old");
+    assert_eq!(app.client().bearer(&current.refresh_token).get("/refresh-token").await.status(), 200);
+    app.store.fail(true);
+    let reply = app.client().bearer(&current.refresh_token).get("/refresh-token").await;
+    assert_eq!(reply.outcome(), (503, "unavailable".to_owned()));
+}
+
 /// A user as an application keeps it.
 struct AppUser {
     nickname: String,

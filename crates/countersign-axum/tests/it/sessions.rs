@@ -92,6 +92,26 @@ async fn sec_081_logout_works_with_expired_tokens_until_the_session_is_gone() {
 }
 
 #[tokio::test]
+async fn sec_081_an_ended_sessions_tokens_stay_refused_when_the_log_has_forgotten_them() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    let logout = json!({ "access_token": account.access_token });
+    assert_eq!(app.client().post("/v1/auth/logout", &logout).await.status(), 204);
+    for _ in 0..4 {
+        app.wait(3600);
+        app.auth.sessions().view().poll().await.unwrap();
+        let stores = app.store.stores();
+        countersign_core::background::purge(&stores, &*app.clock, std::time::Duration::from_secs(10))
+            .await
+            .unwrap();
+        assert_eq!(app.refresh(&account.refresh_token).await.status(), 401);
+        assert_eq!(app.hello(&account.access_token).await, 401);
+        let mut client = app.client().bearer(&account.refresh_token);
+        assert_eq!(client.get("/refresh-token").await.status(), 401, "also as `RefreshToken`");
+    }
+}
+
+#[tokio::test]
 async fn sec_081_logout_tries_every_place_and_ends_every_session_it_finds() {
     let app = TestApp::new().await;
     let browser = app.signed_in_browser("ada").await.csrf();
