@@ -159,6 +159,21 @@ async fn sec_062_a_repeated_token_cookie_is_refused_and_both_are_expired() {
 }
 
 #[tokio::test]
+async fn sec_062_a_repeated_refresh_cookie_is_expired_by_logout_as_well() {
+    let app = TestApp::new().await;
+    let browser = app.signed_in_browser("ada").await.with("cookie", &format!("{REFRESH}=x"));
+    for (case, mut client) in [
+        ("alone", browser.clone().drop_cookie(ACCESS).csrf()),
+        ("beside a cookie without its CSRF value", browser.clone()),
+        ("beside garbage", browser.set_cookie(ACCESS, "x").csrf()),
+    ] {
+        let reply = client.post_nothing("/v1/auth/logout").await;
+        assert_eq!(reply.outcome(), (401, "invalid_token".to_owned()), "{case}");
+        assert_eq!(reply.set_cookies().len(), 2, "{case}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_of_the_wrong_kind_is_refused_everywhere() {
     let app = TestApp::new().await;
     let browser = app.signed_in_browser("ada").await.csrf();

@@ -134,6 +134,28 @@ async fn a_client_that_hangs_up_cannot_half_do_a_refresh() {
 }
 
 #[tokio::test]
+async fn a_client_that_hangs_up_cannot_half_do_a_logout() {
+    let app = TestApp::new().await;
+    for point in [Point::Before("end_session"), Point::After("end_session")] {
+        let name = format!("ada-{}", matches!(point, Point::After(_)));
+        let [first, second] = [app.register(&name).await, app.login(&name).await];
+        let sender = app.clone();
+        let (token, body) = (first.access_token.clone(), json!({ "refresh_token": second.refresh_token }));
+        hang_up_at(&app, point, async move {
+            sender.client().bearer(&token).post("/v1/auth/logout", &body).await;
+        })
+        .await;
+        assert!(
+            app.live_sessions(&first.user_id).await.is_empty(),
+            "{point:?}: both sessions, not one of them"
+        );
+        for account in [&first, &second] {
+            assert_eq!(app.hello(&account.access_token).await, 401, "{point:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_cannot_half_do_a_revocation() {
     let app = TestApp::new().await;
     let caller = app.register("ada").await;
