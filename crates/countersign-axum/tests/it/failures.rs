@@ -91,6 +91,34 @@ async fn sec_103_a_logout_whose_reply_was_lost_is_good_on_retry() {
     assert!(browser.jar().is_empty());
 }
 
+#[tokio::test]
+async fn sec_121_a_full_hash_pool_is_overloaded_and_counts_no_failure() {
+    let app = TestApp::with(|builder| builder.hash_permits(NonZeroUsize::MIN).hash_queue(0)).await;
+    app.register("ada").await;
+    // Many different accounts at once: only one hash fits.
+    let attempts: Vec<_> = (0..8)
+        .map(|i| {
+            let app = app.clone();
+            let body = json!({ "username": if i == 7 { "ada".to_owned() } else { format!("n{i}") }, "password": PASSWORD });
+            tokio::spawn(async move { app.client().post("/v1/auth/login", &body).await })
+        })
+        .collect();
+    let mut overloaded = 0;
+    for attempt in attempts {
+        let reply = attempt.await.unwrap();
+        if reply.status() == 503 {
+            overloaded += 1;
+            assert_eq!(reply.code(), "overloaded");
+            assert_eq!(reply.header("retry-after"), Some("1"));
+        }
+    }
+    assert_eq!(overloaded, 7);
+    for _ in 0..10 {
+        let login = json!({ "username": "ada", "password": PASSWORD });
+        assert_eq!(app.client().post("/v1/auth/login", &login).await.status(), 200);
+    }
+}
+
 /// Sends a request, hangs up once the store call has reached the point, and lets the call go on.
 async fn hang_up_at(app: &TestApp, point: Point, request: impl Future<Output = ()> + Send + 'static) {
     let mut gate = app.store.hold(point);
