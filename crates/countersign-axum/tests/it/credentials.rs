@@ -197,3 +197,20 @@ async fn a_token_of_the_wrong_kind_is_refused_everywhere() {
         assert_eq!(app.client().bearer(token).get(path).await.status(), 401, "{path}");
     }
 }
+
+#[tokio::test]
+async fn sec_051_a_token_in_the_query_or_in_another_routes_body_is_no_credential() {
+    let app = TestApp::new().await;
+    let token = app.register("ada").await.access_token;
+    for path in ["/hello", "/v1/auth/me", "/v1/auth/sessions"] {
+        for name in ["access_token", "token", "jwt"] {
+            let reply = app.client().get(&format!("{path}?{name}={token}")).await;
+            assert_eq!(reply.outcome(), (401, "missing_token".to_owned()), "{path} {name}");
+        }
+    }
+    let body = json!({ "access_token": token, "refresh_token": token });
+    for (method, path) in [(Method::POST, "/hello"), (Method::DELETE, "/v1/auth/sessions")] {
+        let reply = app.client().send_json(method, path, &body).await;
+        assert_eq!(reply.outcome(), (401, "missing_token".to_owned()), "{path}");
+    }
+}

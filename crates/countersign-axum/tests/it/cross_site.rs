@@ -174,6 +174,18 @@ async fn requests_without_our_cookies_pass_from_anywhere() {
     }
 }
 
+#[tokio::test]
+async fn sec_068_a_bearer_token_beside_our_cookies_does_not_make_another_site_ours() {
+    let app = TestApp::new().await;
+    let account = app.register("bob").await;
+    let browser = app.signed_in_browser("ada").await.without("sec-fetch-site").csrf();
+    let mut foreign = browser.with("origin", "https://evil.tld").bearer(&account.access_token);
+    for path in ["/hello", "/maybe", "/v1/auth/refresh", "/v1/auth/logout"] {
+        assert_eq!(foreign.post_nothing(path).await.outcome(), (403, "cross_site".to_owned()), "{path}");
+    }
+    assert_eq!(foreign.get("/hello").await.status(), 200);
+}
+
 /// How another site's page gets a browser to send a request.
 fn foreign(client: &Client) -> Vec<Client> {
     let client = client.clone().without("sec-fetch-site");

@@ -241,3 +241,69 @@ async fn a_client_that_hangs_up_leaves_no_attempt_running() {
     let login = json!({ "username": "ada", "password": PASSWORD });
     assert_eq!(app.client().post("/v1/auth/login", &login).await.status(), 200);
 }
+
+#[tokio::test]
+async fn a_refresh_that_races_a_logout_yields_nothing_that_lives() {
+    let app = TestApp::new().await;
+    let points = [
+        Point::Before("session"),
+        Point::After("session"),
+        Point::Before("advance"),
+        Point::After("advance"),
+    ];
+    for (i, point) in points.into_iter().enumerate() {
+        let account = app.register(&format!("ada-{i}")).await;
+        let mut gate = app.store.hold(point);
+        let refreshing = tokio::spawn({
+            let (app, token) = (app.clone(), account.refresh_token.clone());
+            async move { app.refresh(&token).await }
+        });
+        gate.arrived().await;
+        let logout = json!({ "access_token": account.access_token });
+        assert_eq!(app.client().post("/v1/auth/logout", &logout).await.status(), 204, "{point:?}");
+        gate.open();
+        let reply = refreshing.await.unwrap();
+        assert_eq!(reply.status(), if point == Point::After("advance") { 200 } else { 401 }, "{point:?}");
+        if reply.status() == 200 {
+            let dead = Account::of(&reply);
+            assert_eq!(app.hello(&dead.access_token).await, 401, "{point:?}");
+            assert_eq!(app.refresh(&dead.refresh_token).await.status(), 401, "{point:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_races_the_end_of_all_sessions_never_happened() {
+    let app = TestApp::new().await;
+    for point in [Point::After("epoch"), Point::Before("insert_session")] {
+        let name = format!("ada-{}", matches!(point, Point::After(_)));
+        let caller = app.register(&name).await;
+        let mut gate = app.store.hold(point);
+        let logging_in = tokio::spawn({
+            let (app, body) = (app.clone(), json!({ "username": name, "password": PASSWORD }));
+            async move { app.client().post("/v1/auth/login", &body).await }
+        });
+        gate.arrived().await;
+        let ended = app.client().bearer(&caller.access_token).delete("/v1/auth/sessions").await;
+        assert_eq!(ended.status(), 204, "{point:?}");
+        gate.open();
+        let reply = logging_in.await.unwrap();
+        assert_eq!(reply.outcome(), (401, "invalid_credentials".to_owned()), "{point:?}");
+        assert_eq!(app.live_sessions(&caller.user_id).await.len(), 1, "{point:?}");
+    }
+}
+
+#[tokio::test]
+async fn sec_099_a_refresh_that_races_a_disabling_yields_nothing() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    let mut gate = app.store.hold(Point::Before("session"));
+    let refreshing = tokio::spawn({
+        let (app, token) = (app.clone(), account.refresh_token.clone());
+        async move { app.refresh(&token).await.outcome() }
+    });
+    gate.arrived().await;
+    assert!(app.auth.accounts().disable(&account.user_id).await.unwrap());
+    gate.open();
+    assert_eq!(refreshing.await.unwrap(), (401, "invalid_token".to_owned()));
+}

@@ -262,6 +262,29 @@ async fn cross_site_comes_before_everything_that_is_wrong_with_the_body() {
 }
 
 #[tokio::test]
+async fn a_credential_in_the_body_is_read_before_it_is_missed() {
+    let app = TestApp::new().await;
+    let browser = app.signed_in_browser("ada").await;
+    let (text, json_type) = (Some("text/plain"), Some("application/json"));
+    for path in ["/v1/auth/refresh", "/v1/auth/logout"] {
+        for (content_type, body, expected) in [
+            (text, vec![b'{'; 65 * 1024], (413, "too_large")),
+            (text, b"{".to_vec(), (415, "unsupported_media_type")),
+            (json_type, b"{".to_vec(), (400, "invalid_request")),
+            (json_type, b"{\"refresh_token\":1}".to_vec(), (422, "invalid_fields")),
+        ] {
+            for client in [app.client(), browser.clone()] {
+                let reply = client.clone().send_bytes(Method::POST, path, content_type, body.clone()).await;
+                assert_eq!(reply.outcome(), (expected.0, expected.1.to_owned()), "{path}");
+            }
+        }
+        assert_eq!(app.client().post(path, &json!({})).await.code(), "missing_token", "{path}");
+        assert_eq!(app.client().post(path, &json!({ "refresh_token": "x" })).await.code(), "invalid_token");
+        assert_eq!(browser.clone().post(path, &json!({})).await.code(), "csrf_failed", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn answers_look_as_the_contract_says() {
     let app = TestApp::new().await;
     let mut client = app.client().with("user-agent", "tests/1");

@@ -1,5 +1,10 @@
 //! A user's own sessions: seen, ended one by one, ended together, logged out of.
 
+use std::net::SocketAddr;
+
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use countersign_axum::{AuthLayer, routes};
 use countersign_core::Clock as _;
 use serde_json::{Value, json};
 
@@ -305,4 +310,27 @@ async fn sec_090_me_is_read_from_the_store_at_every_request() {
     assert_eq!(client.get("/v1/auth/me").await.outcome(), (401, "invalid_token".to_owned()));
     assert_eq!(client.get("/profile").await.outcome(), (401, "invalid_token".to_owned()));
     assert_eq!(app.refresh(&account.refresh_token).await.status(), 401);
+}
+
+#[tokio::test]
+async fn a_session_shows_the_agent_and_the_address_it_was_used_from() {
+    let app = TestApp::new().await;
+    for (address, shown) in [
+        ("192.0.2.7:4711", "192.0.2.7"),
+        ("[::ffff:192.0.2.7]:1", "192.0.2.7"),
+        ("[2001:db8::1]:2", "2001:db8::1"),
+    ] {
+        let address: SocketAddr = address.parse().unwrap();
+        let router = Router::new().merge(routes()).layer(AuthLayer::new(app.auth.clone()));
+        let mut client = Client::new(router.layer(Extension(ConnectInfo(address)))).with("user-agent", "a/1");
+        let body = json!({ "email": format!("n{}@example.org", address.port()), "password": PASSWORD });
+        let account = Account::of(&client.post("/v1/auth/register", &body).await);
+        let sessions = list(&app, &account.access_token).await;
+        assert_eq!((&sessions[0]["ip"], &sessions[0]["user_agent"]), (&json!(shown), &json!("a/1")));
+        let mut moved = app.client().with("user-agent", &"b".repeat(1000));
+        let refresh = json!({ "refresh_token": account.refresh_token });
+        let next = Account::of(&moved.post("/v1/auth/refresh", &refresh).await);
+        let sessions = list(&app, &next.access_token).await;
+        assert_eq!((&sessions[0]["ip"], &sessions[0]["user_agent"]), (&Value::Null, &json!("b".repeat(256))));
+    }
 }
