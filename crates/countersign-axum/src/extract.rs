@@ -20,7 +20,7 @@ pub struct AccessToken(pub Claims);
 #[derive(Clone, Debug)]
 pub struct Fresh<T>(pub T);
 
-/// A verified refresh token, from the header or a cookie. It is not exchanged by this.
+/// A refresh token that would be exchanged now, from the header or a cookie. It is not exchanged by this.
 #[derive(Clone, Debug)]
 pub struct RefreshToken(pub Claims);
 

@@ -287,6 +287,9 @@ impl Answer {
         description: &'static str,
         fields: Option<&BTreeMap<&'static str, Cow<'static, str>>>,
     ) -> Self {
+        let nothing = BTreeMap::new();
+        // Clients may rely on `fields` wherever the code is `invalid_fields`.
+        let fields = fields.or((code == ErrorCode::InvalidFields).then_some(&nothing));
         let body = ErrorBody { error: code.as_str(), error_description: description, fields };
         let mut answer = Self::json(code.status(), &body).expect("a struct of texts can be written as JSON");
         no_store(&mut answer.headers);
@@ -410,7 +413,11 @@ mod tests {
             let retry = [429, 503].contains(&status).then_some("1");
             assert_eq!(header(&answer, header::RETRY_AFTER), retry, "{code}");
             let json: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
-            assert_eq!(json, serde_json::json!({ "error": text, "error_description": code.description() }));
+            let mut expected = serde_json::json!({ "error": text, "error_description": code.description() });
+            if code == ErrorCode::InvalidFields {
+                expected["fields"] = serde_json::json!({});
+            }
+            assert_eq!(json, expected);
         }
     }
 

@@ -54,7 +54,7 @@ impl Requirement {
     pub const ACCESS: Self = Self { token_type: TokenType::Access, fresh: false };
     /// A valid access token from a login, not from a refresh.
     pub const FRESH: Self = Self { token_type: TokenType::Access, fresh: true };
-    /// A valid refresh token, in a header or cookie. It is not exchanged.
+    /// A refresh token that would be exchanged now, in a header or cookie. It is not exchanged.
     pub const REFRESH: Self = Self { token_type: TokenType::Refresh, fresh: false };
 }
 
@@ -160,7 +160,7 @@ impl Auth {
     }
 
     /// Lets a request through if it proves what is required: cross-site check, token, freshness, CSRF, in this
-    /// order. No store call, unless this node's view of the revocation log has grown too old.
+    /// order. For access tokens no store call, unless this node's view of the revocation log has grown too old.
     ///
     /// # Errors
     /// [`AuthError`]; [`Auth::answer`] turns it into an answer.

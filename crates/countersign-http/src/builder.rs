@@ -152,6 +152,13 @@ impl AuthBuilder {
         self
     }
 
+    /// How many passwords wait to be hashed before more are answered with 503 `overloaded`. Default 64.
+    #[must_use]
+    pub fn hash_queue(mut self, queue: usize) -> Self {
+        self.hash_queue = queue;
+        self
+    }
+
     /// The time. Default the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {

@@ -43,7 +43,7 @@ pub(super) async fn end_one(
     let (parts, _) = request.into_parts();
     let caller = authenticate(&auth, &parts).await?;
     let user_id = caller.claims.subject().clone();
-    // Malformed, unknown, ended and another's look the same.
+    // Unknown, ended, another's, and text that is no id or not even text: all look the same.
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
     let Some(id) = id else { return Err(Reply::error(ErrorCode::NotFound)) };
     if !auth.sessions().list(&user_id).await?.iter().any(|session| session.id == id) {

@@ -22,6 +22,7 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = members.flag("cookies");
+    browser.may_ask_for_cookies(by_cookie)?;
     let email = members.required_text("email");
     let email = parsed(&mut members, "email", email, EmailAddress::parse);
     let username = members.text("username");
@@ -38,7 +39,6 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let (Some(email), Some(password)) = (email, password) else {
         return Err(Reply::error(ErrorCode::InvalidFields));
     };
-    browser.may_ask_for_cookies(by_cookie)?;
 
     let registration = Registration { email, username, password };
     let signed_in = auth.accounts().register(registration, presentation(by_cookie), device(&parts)).await?;
@@ -53,6 +53,7 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = members.flag("cookies");
+    browser.may_ask_for_cookies(by_cookie)?;
     let name = login_name(&mut members);
     let password = members.required_text("password");
     let password = password.and_then(|text| match Password::new_for_login(text) {
@@ -66,7 +67,6 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
     let (Some(name), Some(password)) = (name, password) else {
         return Err(Reply::error(ErrorCode::InvalidFields));
     };
-    browser.may_ask_for_cookies(by_cookie)?;
 
     let signed_in = auth.accounts().login(name, password, presentation(by_cookie), device(&parts)).await?;
     browser.replace_session(&auth, by_cookie).await?;

@@ -7,7 +7,7 @@ use countersign_http::{Auth, AuthError, ErrorCode, LocateError, Located, Locatio
 use http::StatusCode;
 use http::request::Parts;
 
-use super::{clear_cookies, personal_empty};
+use super::{clear_cookies, internal, personal_empty};
 use crate::body::read_members;
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -28,11 +28,7 @@ pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Resu
     if shown.sessions.is_empty() {
         return Err(refused(shown.refusal.unwrap_or(AuthError::Missing)));
     }
-    let mut any_known = false;
-    for key in shown.sessions {
-        any_known |= auth.sessions().end(key, EndReason::LoggedOut).await? != SessionEnded::Unknown;
-    }
-    if !any_known {
+    if !end_all(&auth, shown.sessions).await? {
         // Signed by us, but its session is past its absolute expiry and gone.
         return Err(Reply::error(ErrorCode::InvalidToken));
     }
@@ -43,6 +39,19 @@ pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Resu
     Ok(reply)
 }
 
+/// Ends the sessions, all of them even if the client hangs up after the first; returns whether any is known.
+async fn end_all(auth: &Auth, sessions: Vec<SessionKey>) -> Result<bool, Reply> {
+    let auth = auth.clone();
+    let ending = tokio::spawn(async move {
+        let mut any_known = false;
+        for key in sessions {
+            any_known |= auth.sessions().end(key, EndReason::LoggedOut).await? != SessionEnded::Unknown;
+        }
+        Ok(any_known)
+    });
+    ending.await.unwrap_or_else(|panicked| Err(internal(&panicked)))
+}
+
 struct BodyTokens {
     refresh: Option<String>,
     access: Option<String>,
@@ -51,7 +60,7 @@ struct BodyTokens {
 /// The sessions that a request's credentials name.
 struct Shown {
     sessions: Vec<SessionKey>,
-    /// Why the last credential that names none does not.
+    /// Why a credential names none: the last one, but a repeated cookie before all, because its answer expires it.
     refusal: Option<AuthError>,
     /// No good cookie came without its CSRF value, so the cookies may be cleared.
     cookies_proven: bool,
@@ -73,7 +82,7 @@ impl Shown {
                 Err(error @ (LocateError::MalformedAuthorization | LocateError::SeveralTokens)) => {
                     return Err(error.into());
                 }
-                Err(error) => shown.refusal = Some(error.into()),
+                Err(error) => shown.refuse(error.into()),
             }
         }
         Ok(shown)
@@ -83,7 +92,7 @@ impl Shown {
         let claims = match auth.sessions().verify_for_end(located.token) {
             Ok(claims) => claims,
             Err(error) => {
-                self.refusal = Some(AuthError::Token(AccessError::Invalid(error)));
+                self.refuse(AuthError::Token(AccessError::Invalid(error)));
                 return;
             }
         };
@@ -91,7 +100,7 @@ impl Shown {
             && let Err(error) = Auth::check_csrf(&parts.headers, &claims)
         {
             self.cookies_proven = false;
-            self.refusal = Some(error);
+            self.refuse(error);
             return;
         }
         if let Some(session) = claims.session() {
@@ -99,6 +108,11 @@ impl Shown {
             if !self.sessions.contains(&key) {
                 self.sessions.push(key);
             }
+        }
+    }
+    fn refuse(&mut self, refusal: AuthError) {
+        if !matches!(self.refusal, Some(AuthError::Locate(LocateError::RepeatedCookie))) {
+            self.refusal = Some(refusal);
         }
     }
 }

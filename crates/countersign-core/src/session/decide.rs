@@ -45,6 +45,10 @@ pub enum Refusal {
     /// The user is disabled or no longer exists.
     #[error("the user is disabled or gone")]
     User,
+    /// The token is an old one: its successor is in use. Only said of a token that is not being exchanged; else
+    /// it is a replay.
+    #[error("the refresh token has been superseded")]
+    Superseded,
 }
 
 /// What is known about the session beside its row.
@@ -190,7 +194,7 @@ pub fn decide(
 }
 
 /// What speaks against refreshing the session at all.
-pub(super) fn refusal(session: &Session, circumstances: &Circumstances, now: Timestamp) -> Option<Refusal> {
+fn refusal(session: &Session, circumstances: &Circumstances, now: Timestamp) -> Option<Refusal> {
     if session.ended.is_some() || circumstances.ended_in_log {
         Some(Refusal::Ended)
     } else if circumstances.epoch_in_log > session.epoch {

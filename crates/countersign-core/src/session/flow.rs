@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::acknowledge::Acknowledgements;
-use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide, refusal};
+use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide};
 use super::derive::{csrf_value, token_id};
 use super::policy::{PolicyError, SessionPolicy};
 use super::row::{Device, EndReason, Session, SessionKey, SessionSeed};
@@ -362,23 +362,26 @@ impl Sessions {
         Ok(claims)
     }
 
-    /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and that its session lives.
+    /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and that a refresh would take it.
     ///
     /// That takes a store call: the log's entries leave the index when the last access token they concern has
-    /// expired, and refresh tokens live longer than that.
+    /// expired, refresh tokens live longer than that, and a successor ends their use before they expire.
     ///
     /// # Errors
     /// [`RefreshError::Invalid`] and [`RefreshError::Refused`] for a token that is not accepted,
     /// [`RefreshError::Store`] when the store cannot answer.
     pub async fn authenticate_refresh(&self, token: &str) -> Result<Claims, RefreshError> {
+        let Shared { policy, clock, store, .. } = &*self.shared;
         let claims = self.verify_refresh(token)?;
         let Some(session) = claims.session() else { return Err(Refusal::Unknown.into()) };
         let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
-        let found = self.shared.store.session(&key).await?.ok_or(Refusal::Unknown)?;
+        let presented = Presented { generation: session.generation, device: Device::default() };
+        let found = store.session(&key).await?.ok_or(Refusal::Unknown)?;
         let circumstances = self.circumstances(&found.session, found.log, true);
-        match refusal(&found.session, &circumstances, self.shared.clock.now()) {
-            Some(refusal) => Err(refusal.into()),
-            None => Ok(claims),
+        match decide(&found.session, &circumstances, &presented, clock.now(), policy) {
+            Decision::Advance(_) | Decision::Reserve | Decision::Heal(_) => Ok(claims),
+            Decision::Refuse(refusal) => Err(refusal.into()),
+            Decision::Replay => Err(Refusal::Superseded.into()),
         }
     }
 

@@ -1,0 +1,186 @@
+//! A pretend application around the real routes: [`TestApp`].
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use countersign_axum::{
+    AccessToken, Auth, AuthBuilder, AuthLayer, CurrentUser, Fresh, RefreshToken, method_not_allowed,
+    not_found, routes,
+};
+use countersign_core::store::MemoryStore;
+use countersign_core::{SessionId, UserId};
+use countersign_testkit::{FixedClock, Instrumented, RecordedEvents, SeededRandom, TestBed};
+use serde_json::json;
+use url::Url;
+
+use crate::client::{Client, Response};
+use crate::log;
+
+/// Where the application says it is.
+pub(crate) const OWN: &str = "https://app.example.com";
+/// An origin that it allows beside its own.
+pub(crate) const ALLOWED: &str = "https://admin.example.com";
+
+/// A password; whoever writes it to the log fails the test ([`log`]).
+pub(crate) const PASSWORD: &str = "canary-secret: battery staple";
+
+/// An application with the ready-made routes and a few of its own, and everything around it in the test's hands.
+#[derive(Clone, Debug)]
+pub(crate) struct TestApp {
+    pub(crate) auth: Auth,
+    pub(crate) store: Instrumented,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) events: Arc<RecordedEvents>,
+    router: Router,
+}
+
+impl TestApp {
+    pub(crate) async fn new() -> Self {
+        Self::with(|builder| builder).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn with(configure: impl FnOnce(AuthBuilder) -> AuthBuilder) -> Self {
+        let store = Instrumented::new(MemoryStore::new());
+        Self::node(store, Arc::new(FixedClock::default()), configure).await
+    }
+
+    async fn node(
+        store: Instrumented,
+        clock: Arc<FixedClock>,
+        configure: impl FnOnce(AuthBuilder) -> AuthBuilder,
+    ) -> Self {
+        log::install();
+        let events = Arc::new(RecordedEvents::default());
+        let builder = Auth::builder(store.stores(), TestBed::secrets())
+            .public_url(Url::parse(OWN).unwrap())
+            .allowed_origins(ALLOWED.parse().unwrap())
+            .hash_permits(NonZeroUsize::new(2).unwrap())
+            .clock(clock.clone())
+            .random(Arc::new(SeededRandom::default()))
+            .events(events.clone())
+            .without_background();
+        let auth = configure(builder).build().await.unwrap();
+        let router = Router::new()
+            .route("/hello", get(hello).post(hello).put(hello).patch(hello).delete(hello))
+            .route("/maybe", get(maybe).post(maybe))
+            .route("/fresh", post(fresh))
+            .route("/refresh-token", get(refresh_token).post(refresh_token))
+            .route("/profile", get(profile))
+            .merge(routes())
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(AuthLayer::new(auth.clone()));
+        store.reset_calls();
+        Self { auth, store, clock, events, router }
+    }
+
+    /// A client that keeps cookies, as a browser does, but says nothing about where its requests come from.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.router.clone())
+    }
+
+    /// A browser on a page of ours: same-origin, with cookies.
+    pub(crate) fn browser(&self) -> Client {
+        self.client().with("sec-fetch-site", "same-origin")
+    }
+
+    /// Registers `name` with the address `name@example.org` and [`PASSWORD`], and answers with the pair's body.
+    pub(crate) async fn register(&self, name: &str) -> Account {
+        let reply = self.client().post("/v1/auth/register", &credentials(name)).await;
+        assert_eq!(reply.status(), 201, "{reply:?}");
+        Account::of(&reply)
+    }
+
+    /// Logs in once more, from a client of its own.
+    pub(crate) async fn login(&self, name: &str) -> Account {
+        let body = json!({ "username": name, "password": PASSWORD });
+        let reply = self.client().post("/v1/auth/login", &body).await;
+        assert_eq!(reply.status(), 200, "{reply:?}");
+        Account::of(&reply)
+    }
+
+    /// A browser in which a new `name` is signed in by cookies.
+    pub(crate) async fn signed_in_browser(&self, name: &str) -> Client {
+        let mut browser = self.browser();
+        let mut body = credentials(name);
+        body["cookies"] = json!(true);
+        let reply = browser.post("/v1/auth/register", &body).await;
+        assert_eq!(reply.status(), 201, "{reply:?}");
+        browser
+    }
+
+    /// Exchanges a refresh token.
+    pub(crate) async fn refresh(&self, refresh_token: &str) -> Response {
+        self.client().post("/v1/auth/refresh", &json!({ "refresh_token": refresh_token })).await
+    }
+
+    /// The status of a protected route with this access token.
+    pub(crate) async fn hello(&self, access_token: &str) -> u16 {
+        self.client().bearer(access_token).get("/hello").await.status()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn wait(&self, secs: u64) {
+        self.clock.advance(Duration::from_secs(secs));
+    }
+
+    /// How many passwords were hashed or checked so far.
+    pub(crate) fn hashes(&self) -> u64 {
+        self.auth.accounts().hasher().hashes_started()
+    }
+
+    /// The ids of the user's live sessions, newest first.
+    pub(crate) async fn live_sessions(&self, user_id: &UserId) -> Vec<SessionId> {
+        let sessions = self.auth.sessions().list(user_id).await.unwrap();
+        sessions.iter().map(|session| session.id).collect()
+    }
+}
+
+/// What a register or login answers, by body.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) user_id: UserId,
+    pub(crate) access_token: String,
+    pub(crate) refresh_token: String,
+}
+
+impl Account {
+    pub(crate) fn of(reply: &Response) -> Self {
+        let body = reply.json();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        Self {
+            user_id: text(&body["user"]["id"]).parse().unwrap(),
+            access_token: text(&body["access_token"]),
+            refresh_token: text(&body["refresh_token"]),
+        }
+    }
+}
+
+/// The body that registers `name`.
+pub(crate) fn credentials(name: &str) -> serde_json::Value {
+    json!({ "email": format!("{name}@example.org"), "username": name, "password": PASSWORD })
+}
+
+async fn hello(token: AccessToken) -> String {
+    format!("hello {}", token.subject())
+}
+
+async fn maybe(token: Option<AccessToken>) -> String {
+    token.map_or_else(|| "nobody".to_owned(), |token| token.subject().to_string())
+}
+
+async fn fresh(token: Fresh<AccessToken>) -> String {
+    format!("freshly {}", token.subject())
+}
+
+async fn refresh_token(token: RefreshToken) -> String {
+    token.subject().to_string()
+}
+
+async fn profile(CurrentUser(user): CurrentUser<countersign_core::account::User>) -> String {
+    user.email.as_str().to_owned()
+}

@@ -1,0 +1,24 @@
+//! The contract of `docs/api.md`, driven through the real router: one program, one binary.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail the test, as tests do"
+)]
+
+mod accounts;
+mod app;
+mod body;
+mod client;
+mod credentials;
+mod cross_site;
+mod extractors;
+mod failures;
+mod fuzz;
+mod log;
+mod matrix;
+mod refresh;
+mod revoke_tokens;
+mod sessions;
+mod sign_in;
+mod six_lines;
