@@ -87,7 +87,8 @@ impl Measured {
     fn print(&self, what: &str) {
         let mut each = self.each.clone();
         each.sort_unstable();
-        let quantile = |percent: usize| each.get((each.len() - 1) * percent / 100).copied().unwrap_or_default();
+        let quantile =
+            |percent: usize| each.get((each.len() - 1) * percent / 100).copied().unwrap_or_default();
         println!(
             "{what}: {:.0}/s; p50 {:.2?}, p99 {:.2?}, worst {:.2?}; {} in {:.2?}",
             self.per_second(),

@@ -208,7 +208,8 @@ impl Worker {
             return Ok(());
         }
         let body = json!({ "tokens": [claims(&access)["jti"]] });
-        let request = client.request(Method::DELETE, "/v1/auth/revoke-tokens").bearer_auth(&access).json(&body);
+        let request =
+            client.request(Method::DELETE, "/v1/auth/revoke-tokens").bearer_auth(&access).json(&body);
         let answer = send(request).await.map_err(|_| Lost)?;
         fuse.answered();
         // The round before may have ended between this revocation and its answer.

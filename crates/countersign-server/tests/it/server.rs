@@ -204,6 +204,10 @@ impl Server {
         self.ask_to_stop().await;
         let log = self.log.clone();
         let (status, rest) = self.wait().await;
-        assert!(status.success() && rest.is_empty(), "{status}: {rest}\n{}", std::fs::read_to_string(log).unwrap());
+        assert!(
+            status.success() && rest.is_empty(),
+            "{status}: {rest}\n{}",
+            std::fs::read_to_string(log).unwrap()
+        );
     }
 }

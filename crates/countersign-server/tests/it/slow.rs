@@ -126,7 +126,8 @@ async fn slow_sec_130_unknown_wrong_and_disabled_take_the_same_time() {
         let samples = &mut samples[kind as usize];
         println!("{kind:?}: {} samples, median {:?}", samples.len(), quantile(samples, 50));
     }
-    for (one, other) in [(Kind::Unknown, Kind::Wrong), (Kind::Wrong, Kind::Disabled), (Kind::Unknown, Kind::Disabled)]
+    for (one, other) in
+        [(Kind::Unknown, Kind::Wrong), (Kind::Wrong, Kind::Disabled), (Kind::Unknown, Kind::Disabled)]
     {
         let auc = auc(&samples[one as usize], &samples[other as usize]);
         println!("{one:?} against {other:?}: AUC {auc:.3}; telling nothing would be 0.500");

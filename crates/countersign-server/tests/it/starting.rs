@@ -161,8 +161,7 @@ async fn key_secret_prints_32_random_bytes() {
 #[tokio::test]
 async fn servers_and_migrate_start_at_once_on_one_file() {
     let folder = Folder::new();
-    let (one, two, migrated) =
-        tokio::join!(folder.serve(), folder.serve(), folder.run(&["migrate"], &[]));
+    let (one, two, migrated) = tokio::join!(folder.serve(), folder.serve(), folder.run(&["migrate"], &[]));
     assert!(migrated.status.success(), "{migrated:?}");
     let pair = Client::new(&one).register("ada@example.org").await;
     Client::new(&two).me(&pair.access).await.expect(200);

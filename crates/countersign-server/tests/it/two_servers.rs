@@ -20,10 +20,8 @@ async fn a_logout_at_one_server_reaches_the_other_within_the_bound() {
     here.me(&pair.access).await.expect_error(401, "invalid_token");
     // Refreshing asks the store, so there is nothing to wait for.
     there.refresh(&pair.refresh).await.expect_error(401, "invalid_token");
-    eventually("the other server refuses the token", async || {
-        there.me(&pair.access).await.status == 401
-    })
-    .await;
+    eventually("the other server refuses the token", async || there.me(&pair.access).await.status == 401)
+        .await;
     let took = clock.monotonic().saturating_sub(ended);
     println!("the other server refused the access token {took:?} after the logout; the bound is 5 s");
     there.me(&pair.access).await.expect_error(401, "invalid_token");

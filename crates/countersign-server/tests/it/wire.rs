@@ -43,15 +43,18 @@ async fn two_authorization_fields_are_a_bad_request() {
 }
 
 #[tokio::test]
-async fn sec_151_a_header_that_is_too_long_is_refused_and_the_server_goes_on() {
+async fn a_header_that_is_too_long_is_refused_and_the_server_goes_on() {
     let folder = Folder::new();
     let server = folder.serve().await;
-    let long = exchange(&server, &get("/healthz", &format!("x-long: {}\r\n", "x".repeat(20 * 1024)))).await;
-    assert!(long.starts_with("HTTP/1.1 431 "), "{}", &long[..long.len().min(200)]);
-    let many = exchange(&server, &get("/healthz", &"x-many: x\r\n".repeat(1_000))).await;
-    assert!(many.starts_with("HTTP/1.1 431 "), "{}", &many[..many.len().min(200)]);
-    // A header as large as honest ones get is none of these.
-    let large = exchange(&server, &get("/healthz", &format!("cookie: x={}\r\n", "x".repeat(12 * 1024)))).await;
+    let long = format!("x-long: {}\r\n", "x".repeat(1024 * 1024));
+    for fields in [long, "x-many: x\r\n".repeat(1_000)] {
+        let answer = exchange(&server, &get("/healthz", &fields)).await;
+        // Who is still sending when the connection closes may not see the answer.
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    // What browsers send at most is no reason to refuse.
+    let large =
+        exchange(&server, &get("/healthz", &format!("cookie: x={}\r\n", "x".repeat(12 * 1024)))).await;
     assert!(large.starts_with("HTTP/1.1 200 "), "{large}");
     server.stop().await;
 }
@@ -94,7 +97,10 @@ async fn http_2_works_without_an_upgrade() {
     assert_eq!(login.headers.get_all("set-cookie").iter().count(), 3);
 
     let two = client.request(Method::GET, "/v1/auth/me").bearer_auth(&pair.access).bearer_auth("other");
-    assert_eq!(two.try_clone().unwrap().build().unwrap().headers().get_all("authorization").iter().count(), 2);
+    assert_eq!(
+        two.try_clone().unwrap().build().unwrap().headers().get_all("authorization").iter().count(),
+        2
+    );
     send(two).await.unwrap().expect_error(400, "invalid_request");
     let response = client.request(Method::GET, "/healthz").send().await.unwrap();
     assert_eq!(response.version(), Version::HTTP_2);
