@@ -23,12 +23,18 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The whole server as one router.
 pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &AllowedOrigins) -> Router {
-    let app = Router::new()
+    let routes = Router::new()
         .route("/", get(home).with_state(shown_origin))
         .route(CONTRACT_PATH, get(contract))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(auth.clone()))
-        .merge(routes())
+        .merge(routes());
+    around(routes, auth, allowed_origins)
+}
+
+/// What all routes have in common.
+fn around(routes: Router, auth: Auth, allowed_origins: &AllowedOrigins) -> Router {
+    let app = routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(AuthLayer::new(auth))
@@ -119,5 +125,88 @@ fn status_ok() -> Response {
     match Answer::json(StatusCode::OK, &Status { status: "ok" }) {
         Ok(answer) => Reply(answer).into_response(),
         Err(_) => Reply(Answer::error(ErrorCode::InternalError)).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use countersign_core::store::MemoryStore;
+    use countersign_testkit::{FixedClock, Instrumented, TestBed};
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    struct Node {
+        router: Router,
+        stores: Instrumented,
+        clock: Arc<FixedClock>,
+    }
+
+    impl Node {
+        async fn new() -> Self {
+            let stores = Instrumented::new(MemoryStore::new());
+            let clock = Arc::new(FixedClock::default());
+            let auth = Auth::builder(stores.stores(), TestBed::secrets()).clock(clock.clone());
+            let auth = auth.without_background().build().await.unwrap();
+            let shown = ShownOrigin("http://127.0.0.1:1".to_owned());
+            let panicking = Router::new().route("/panic", get(panic_now));
+            let router = app(auth.clone(), shown, &AllowedOrigins::default()).fallback_service(around(
+                panicking,
+                auth,
+                &AllowedOrigins::default(),
+            ));
+            Self { router, stores, clock }
+        }
+
+        async fn get(&self, path: &str) -> (StatusCode, http::HeaderMap, Value) {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            (parts.status, parts.headers, serde_json::from_slice(&body).unwrap())
+        }
+    }
+
+    async fn panic_now() {
+        panic!("canary")
+    }
+
+    #[tokio::test]
+    async fn sec_149_a_panic_is_a_500_for_one_request_and_the_server_goes_on() {
+        let node = Node::new().await;
+        for _ in 0..3 {
+            let (status, headers, body) = node.get("/panic").await;
+            assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(body["error"], "internal_error");
+            assert!(headers.contains_key(REQUEST_ID) && !body.to_string().contains("canary"), "{body}");
+            assert_eq!(node.get("/healthz").await.0, StatusCode::OK);
+        }
+    }
+
+    #[tokio::test]
+    async fn readyz_follows_the_store_and_healthz_does_not() {
+        let node = Node::new().await;
+        assert_eq!(node.get("/readyz").await.0, StatusCode::OK);
+        node.stores.fail(true);
+        let (status, headers, body) = node.get("/readyz").await;
+        assert_eq!((status, &body["error"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable")));
+        assert!(headers.contains_key(header::RETRY_AFTER));
+        assert_eq!(node.get("/healthz").await.0, StatusCode::OK);
+        node.stores.fail(false);
+        assert_eq!(node.get("/readyz").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn readyz_says_503_while_the_view_of_the_log_is_too_old() {
+        let node = Node::new().await;
+        node.clock.advance(Duration::from_secs(6));
+        // The first call is the epoch's, the next one reads the log.
+        node.stores.fail_once_after(1);
+        assert_eq!(node.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(node.get("/readyz").await.0, StatusCode::OK, "it read the log again");
     }
 }

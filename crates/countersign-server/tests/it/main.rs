@@ -1,4 +1,11 @@
 //! Drives the real binary over real HTTP, each test in a folder of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "the helpers of tests are tests too"
+)]
 
 mod answers;
 mod client;
