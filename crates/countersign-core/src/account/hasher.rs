@@ -7,12 +7,11 @@
 use std::error::Error;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use argon2::{Algorithm, Argon2, Version};
+use argon2::{Algorithm, Argon2, Block, Version};
 use password_hash::phc::{self, Output, ParamsString, Salt};
-use password_hash::{PasswordHasher, PasswordVerifier};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -66,6 +65,7 @@ pub struct Hasher {
     random: Arc<dyn Random>,
     decoy: Decoy,
     started: AtomicU64,
+    memory: Memory,
 }
 
 /// Makes and checks hashes on blocking threads, a bounded number at a time.
@@ -164,7 +164,8 @@ impl Hasher {
     pub fn new(params: Argon2Params, random: Arc<dyn Random>) -> Result<Self, RandomError> {
         let decoy = Decoy::new(&params, random.as_ref())?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.0);
-        Ok(Self { argon2, random, decoy, started: AtomicU64::new(0) })
+        let memory = Memory { blocks: argon2.params().block_count(), idle: Mutex::default() };
+        Ok(Self { argon2, random, decoy, started: AtomicU64::new(0), memory })
     }
 
     /// Hashes a new password with a fresh salt.
@@ -174,8 +175,15 @@ impl Hasher {
     pub fn hash(&self, password: &Password) -> Result<PasswordHash, HashError> {
         let salt: [u8; Self::SALT_BYTES] = random::bytes(self.random.as_ref())?;
         self.started.fetch_add(1, Ordering::Relaxed);
-        let hash =
-            self.argon2.hash_password_with_salt(password.expose_bytes(), &salt).map_err(HashError::failed)?;
+        let mut tag = [0; Self::TAG_BYTES];
+        self.memory.tag(&self.argon2, password, &salt, &mut tag).map_err(HashError::failed)?;
+        let hash = phc::PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(self.argon2.params()).map_err(HashError::failed)?,
+            salt: Some(Salt::new(&salt).map_err(HashError::failed)?),
+            hash: Some(Output::new(&tag).map_err(HashError::failed)?),
+        };
         Ok(PasswordHash::from_stored(hash.to_string()))
     }
 
@@ -195,16 +203,22 @@ impl Hasher {
                 None
             }
         });
-        let (hash, can_match) = match &stored {
-            Some(checked) => (&checked.hash, true),
-            None => (&self.decoy.0, false),
+        let (hash, argon2) = match &stored {
+            Some(Checked { hash, algorithm, params }) => {
+                let version = hash.version.map_or(Ok(Version::default()), Version::try_from);
+                let version = version.map_err(HashError::failed)?;
+                (hash, Argon2::new(*algorithm, version, params.clone()))
+            }
+            None => (&self.decoy.0, self.argon2.clone()),
         };
+        let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else { return Ok(false) };
         self.started.fetch_add(1, Ordering::Relaxed);
-        match self.argon2.verify_password(password.expose_bytes(), hash) {
-            Ok(()) => Ok(can_match),
-            Err(password_hash::Error::PasswordInvalid) => Ok(false),
-            Err(error) => Err(HashError::failed(error)),
-        }
+        let mut buffer = [0; Output::MAX_LENGTH];
+        let tag = buffer.get_mut(..expected.len()).unwrap_or_default();
+        self.memory.tag(&argon2, password, salt, tag).map_err(HashError::failed)?;
+        // Compares in constant time.
+        let matches = Output::new(tag).map_err(HashError::failed)? == *expected;
+        Ok(matches && stored.is_some())
     }
 
     /// Whether `stored` differs in form or cost from the hashes made now.
@@ -304,6 +318,36 @@ impl fmt::Debug for PasswordHash {
 impl HashError {
     fn failed(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Failed(Box::new(error))
+    }
+}
+
+/// The memory of hashes of the current cost, kept from one to the next. Allocated and freed each time, with small
+/// allocations of other threads in between, it leaves holes in glibc's heap that the next one no longer fits into,
+/// and the process grows with every hash.
+#[derive(Debug)]
+struct Memory {
+    blocks: usize,
+    /// Never more than ever ran at once.
+    idle: Mutex<Vec<Box<[Block]>>>,
+}
+
+impl Memory {
+    fn tag(
+        &self,
+        argon2: &Argon2<'_>,
+        password: &Password,
+        salt: &[u8],
+        tag: &mut [u8],
+    ) -> Result<(), argon2::Error> {
+        let blocks = argon2.params().block_count();
+        if blocks != self.blocks {
+            return argon2.hash_password_into(password.expose_bytes(), salt, tag);
+        }
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut memory = idle.unwrap_or_else(|| vec![Block::default(); blocks].into());
+        let hashed = argon2.hash_password_into_with_memory(password.expose_bytes(), salt, tag, &mut memory);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        hashed
     }
 }
 
