@@ -34,6 +34,14 @@ pub enum SecretFileError {
         /// The file.
         path: PathBuf,
     },
+    /// The file that was named is not there.
+    #[error(
+        "there is no secret file {0}; make one with: (umask 077; countersign key secret > {0})", path.display()
+    )]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+    },
     /// Others than the owner may read or change it (SEC-046).
     #[error("the secret file {0} is open to other users (mode {mode:03o}); run: chmod 600 {0}", path.display())]
     Open {
@@ -126,7 +134,7 @@ impl SecretFile {
     /// # Errors
     /// [`SecretFileError`] if it is missing, open to others, or holds no secret.
     pub fn load(&self) -> Result<Secrets, SecretFileError> {
-        self.try_load()?.ok_or_else(|| SecretFileError::Missing { path: self.path.clone() })
+        self.try_load()?.ok_or_else(|| SecretFileError::NotFound { path: self.path.clone() })
     }
 
     /// Reads it; where it is missing beside an empty store, makes one of 32 random bytes. Of several first starts
@@ -337,6 +345,7 @@ mod tests {
         let file = SecretFile::beside(folder.path().join("a.db"));
         let missing = file.load_or_create(&Counter::default(), false).unwrap_err();
         assert!(matches!(missing, SecretFileError::Missing { .. }), "{missing}");
+        assert!(matches!(file.load(), Err(SecretFileError::NotFound { .. })));
         assert!(names(&folder).is_empty());
     }
 

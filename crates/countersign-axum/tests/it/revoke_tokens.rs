@@ -127,7 +127,11 @@ async fn at_most_1000_live_entries_then_come_later() {
     }
     let full = revoke(&app, &ada, json!([jti(&ada.refresh_token)])).await;
     assert_eq!(full.outcome(), (429, "too_many_attempts".to_owned()));
-    assert_eq!(full.header("retry-after"), Some("925"), "access lifetime, leeway and the overlap of the tail");
+    assert_eq!(
+        full.header("retry-after"),
+        Some("925"),
+        "access lifetime, leeway and the overlap of the tail"
+    );
     assert_eq!(app.hello(&ada.access_token).await, 200, "nothing was revoked");
     assert_eq!(revoke(&app, &ada, json!(strange(100, 0))).await.status(), 200, "known ones cost nothing");
     assert_eq!(revoke(&app, &bob, json!(strange(1, 0))).await.status(), 200, "another user has their own");
