@@ -6,6 +6,7 @@
 mod algorithm;
 mod curve;
 mod encoded;
+mod jwk;
 mod mac;
 mod material;
 mod ring;
@@ -17,6 +18,7 @@ mod verifying;
 mod wycheproof;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use jwk::{Jwk, JwkError, JwkSet};
 pub use ring::KeyRing;
 pub use rules::ImportRules;
 pub use signing::{RsaBits, SigningKey};
