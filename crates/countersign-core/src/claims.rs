@@ -134,6 +134,9 @@ pub enum ClaimError {
     /// The claim is there, but not of the type asked for.
     #[error("claim {0} has another type")]
     OtherType(String),
+    /// The application's own claims are not what was asked for.
+    #[error("claims of the application's own cannot be read as this type")]
+    NotExtra,
 }
 
 /// The names that have a meaning of their own here.
@@ -217,6 +220,14 @@ impl Claims {
     /// [`ClaimError::OtherType`] if it cannot be read as a `T`.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ClaimError> {
         get(&self.0.others, name)
+    }
+
+    /// The application's own claims, all but the registered ones, as a struct or map.
+    ///
+    /// # Errors
+    /// [`ClaimError::NotExtra`] if they cannot be read as a `T`: one that it needs is absent or of another type.
+    pub fn extra<T: DeserializeOwned>(&self) -> Result<T, ClaimError> {
+        T::deserialize(&self.0.others).map_err(|_| ClaimError::NotExtra)
     }
 
     /// The application's own claims, all but the registered ones.

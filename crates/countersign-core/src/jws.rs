@@ -61,7 +61,7 @@ pub enum SignError {
 /// [`SignError::TooLong`] if the token would have more than 8 KiB.
 pub fn sign(key: &SigningKey, typ: &str, payload: &[u8]) -> Result<String, SignError> {
     let header = key.header_segment(typ);
-    let signature_chars = 4 * key.algorithm().signature_bytes().div_ceil(3);
+    let signature_chars = 4 * key.signature_bytes().div_ceil(3);
     let length = header.len() + payload.len().div_ceil(3).saturating_mul(4) + 1 + signature_chars;
     let limits = Limits::default();
     if length > limits.token_bytes || header.len() > limits.header_bytes {
@@ -157,14 +157,19 @@ impl<'a> Parts<'a> {
     }
 
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), VerifyError> {
-        let mut buffer = [0; 64];
-        let length = key.algorithm().signature_bytes();
         // Length first: a shortened MAC is no MAC, a DER signature is no JWS signature (SEC-017, SEC-020).
-        if self.signature.len() != (length * 8).div_ceil(6) {
+        if self.signature.len() != (key.signature_bytes() * 8).div_ceil(6) {
             return Err(VerifyError::Signature);
         }
-        let decoded =
-            base64url::decode_into(self.signature, &mut buffer).map_err(|_| VerifyError::Encoding)?;
+        if key.signature_bytes() <= SHORT_SIGNATURE {
+            self.check_signature_in(&mut [0; SHORT_SIGNATURE], key)
+        } else {
+            self.check_signature_in(&mut [0; LONGEST_SIGNATURE], key)
+        }
+    }
+
+    fn check_signature_in(&self, buffer: &mut [u8], key: &VerifyingKey) -> Result<(), VerifyError> {
+        let decoded = base64url::decode_into(self.signature, buffer).map_err(|_| VerifyError::Encoding)?;
         let signature = buffer.get(..decoded).ok_or(VerifyError::Signature)?;
         if !key.accepts(self.signed.as_bytes(), signature) {
             return Err(VerifyError::Signature);
@@ -172,6 +177,11 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 }
+
+/// ES512's; only RSA's are longer.
+const SHORT_SIGNATURE: usize = 132;
+/// Of an RSA key with 8192 bits.
+const LONGEST_SIGNATURE: usize = 1024;
 
 /// Decodes a segment: no padding, no other alphabet, no stray bits at the end (SEC-003).
 pub(crate) fn decode(segment: &str) -> Result<Vec<u8>, VerifyError> {

@@ -3,13 +3,25 @@
 //! A key carries its one algorithm, so a token's header never chooses how it is checked (RFC 8725 §3.1). Signing and
 //! verifying keys are different types, and nothing turns public bytes into a key for MACs.
 
+mod algorithm;
+mod curve;
+mod encoded;
+mod jwk;
+mod mac;
 mod material;
 mod ring;
+mod rsa;
+mod rules;
 mod signing;
 mod verifying;
+#[cfg(test)]
+mod wycheproof;
 
+pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use jwk::{Jwk, JwkError, JwkSet};
 pub use ring::KeyRing;
-pub use signing::SigningKey;
+pub use rules::ImportRules;
+pub use signing::{RsaBits, SigningKey};
 pub use verifying::VerifyingKey;
 
 pub(crate) use material::{SecretProblem, check_secret};
@@ -19,69 +31,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::random::RandomError;
-
-/// How a key signs (RFC 7518 §3.1, RFC 8037 §3.1).
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum Algorithm {
-    /// HMAC with SHA-256. Whoever verifies can also sign, so only for tokens that come back to their issuer.
-    Hs256,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// `EdDSA` with Ed25519.
-    EdDsa,
-}
-
-impl Algorithm {
-    /// The name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::Es256 => "ES256",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    /// Whether signer and verifier share one secret.
-    #[must_use]
-    pub const fn is_symmetric(self) -> bool {
-        match self {
-            Self::Hs256 => true,
-            Self::Es256 | Self::EdDsa => false,
-        }
-    }
-
-    /// How long every signature is.
-    pub(crate) const fn signature_bytes(self) -> usize {
-        match self {
-            Self::Hs256 => 32,
-            Self::Es256 | Self::EdDsa => 64,
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A name that is no algorithm of ours. Names are compared byte for byte.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("unknown signature algorithm")]
-pub struct UnknownAlgorithm;
-
-impl FromStr for Algorithm {
-    type Err = UnknownAlgorithm;
-
-    fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
-        [Self::Hs256, Self::Es256, Self::EdDsa]
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
-            .ok_or(UnknownAlgorithm)
-    }
-}
 
 /// Names a key: the `kid` of the tokens it signs (RFC 7515 §4.1.4).
 ///
@@ -162,9 +111,22 @@ pub enum KeyError {
         /// The algorithm that the key was read for.
         algorithm: Algorithm,
     },
-    /// An Ed25519 public key of low order, or not in its one canonical form.
-    #[error("weak Ed25519 public key")]
+    /// The text is not the PEM form of such a key (RFC 7468), or the key in it is encrypted.
+    #[error("not a PEM text with an unencrypted key")]
+    Pem,
+    /// An Ed25519 public key of low order, or not in its one canonical form; an RSA key that can be factored
+    /// (CVE-2017-15361).
+    #[error("weak public key")]
     WeakPublicKey,
+    /// An RSA key that is too small to protect, or so large that verifying would be an attack.
+    #[error("RSA key has {bits} bits, 2048 to 8192 are accepted")]
+    RsaSize {
+        /// How many bits its modulus has.
+        bits: usize,
+    },
+    /// An RSA public exponent that is even or below 65537.
+    #[error("RSA public exponent is even or below 65537")]
+    RsaExponent,
     /// The ring already holds a key with this id.
     #[error("a key with id {0} is already in the ring")]
     DuplicateKeyId(KeyId),

@@ -26,7 +26,7 @@ fn verdict_on_raw_header(header: &[u8]) -> Result<(), VerifyError> {
 
 #[test]
 fn what_is_signed_is_what_is_verified() {
-    for algorithm in ALL {
+    for algorithm in Algorithm::ALL {
         let key = key(algorithm);
         for payload in [&b""[..], b"{}", b"\0\xff not JSON", &[7; 5_000]] {
             let token = jws::sign(&key, "receipt+jws", payload).unwrap();
@@ -126,12 +126,16 @@ fn sec_003_base64url_is_strict_in_all_segments() {
         assert!(jws::verify(&good, &ring).is_ok());
 
         let (input, tail) = good.rsplit_once('.').unwrap();
-        for (case, token) in [
+        let mut cases = vec![
             ("header", signed_segments(&key, &format!("{}.{body}", mutate(&head)))),
             ("payload", signed_segments(&key, &format!("{head}.{}", mutate(&body)))),
-            ("signature", format!("{input}.{}", mutate(tail))),
             ("impossible payload length", signed_segments(&key, &format!("{head}.AAAAA"))),
-        ] {
+        ];
+        // Signatures of 48 and 66 bytes fill their digits.
+        if tail.len() % 4 != 0 {
+            cases.push(("signature", format!("{input}.{}", mutate(tail))));
+        }
+        for (case, token) in cases {
             assert_eq!(jws::verify(&token, &ring).unwrap_err(), VerifyError::Encoding, "{algorithm} {case}");
         }
         for token in [format!("{head}=.{body}.{tail}"), format!("{good}="), format!("{input}==.{tail}")] {
@@ -198,11 +202,10 @@ fn sec_007_duplicate_header_members_are_refused() {
 
 #[test]
 fn sec_008_algorithm_is_exactly_the_one_of_the_key() {
-    for algorithm in ALL {
+    for algorithm in Algorithm::ALL {
         let key = key(algorithm);
-        for name in
-            ["HS256", "hs256", "ES256", "EdDSA", "EDDSA", "Ed25519", "RS256", "HS384", "HS512", " HS256", ""]
-        {
+        let others = ["hs256", "EDDSA", "Ed25519", "Rs256", " HS256", "HS256 ", "ES521", "RSA-OAEP", ""];
+        for name in Algorithm::ALL.map(Algorithm::name).into_iter().chain(others) {
             let token = signed(&key, with(header(&key), json!({"alg": name})), "{}");
             let expected = if name == algorithm.name() { Ok(()) } else { Err(VerifyError::Algorithm) };
             assert_eq!(jws::verify(&token, &ring(&[&key])).map(drop), expected, "{algorithm} {name}");

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use countersign_core::{
     Algorithm, Freshness, Issuer, JsonError, KeyRing, NewClaims, Timestamp, TokenType, Verifier, VerifyError,
     VerifyErrorKind,
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 use support::{ALL, NOW, at, decode, header, issued, key, new_claims, payload, ring, signed, verifier, with};
 
@@ -59,6 +61,30 @@ fn what_is_issued_comes_back() {
             assert_eq!(read.get::<String>("roles"), Err(ClaimError::OtherType("roles".to_owned())));
         }
     }
+}
+
+#[test]
+fn own_claims_are_read_as_one_struct() {
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Own {
+        plan: String,
+        seats: u32,
+        #[serde(default)]
+        beta: bool,
+    }
+
+    let key = key(Algorithm::EdDsa);
+    let read = |claims: NewClaims| {
+        let token = Issuer::new(key.clone()).issue(&claims).unwrap();
+        verifier(&key, TokenType::Access).verify(&token, at(0)).unwrap()
+    };
+    let claims = new_claims(TokenType::Access).with_claim("plan", "team").unwrap();
+    let both = read(claims.clone().with_claim("seats", 12).unwrap());
+    assert_eq!(both.extra(), Ok(Own { plan: "team".to_owned(), seats: 12, beta: false }));
+    assert_eq!(both.extra::<HashMap<String, Value>>().unwrap().len(), 2, "no registered claim among them");
+    assert_eq!(both.extra::<HashMap<String, u32>>(), Err(ClaimError::NotExtra));
+    assert_eq!(read(claims).extra::<Own>(), Err(ClaimError::NotExtra), "seats are missing");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod jws;
+
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Migrate,
     /// Work with keys.
     Key(KeyCommand),
+    /// Look at signed tokens.
+    Jws(jws::JwsCommand),
 }
 
 #[derive(Args, Debug)]

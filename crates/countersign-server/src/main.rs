@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Serve => serve::run(flags.into()),
         Command::Migrate => command::migrate(flags.into()),
         Command::Key(key) => command::key(&key),
+        Command::Jws(jws) => command::jws::run(&jws),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,12 @@
 //! Checks on key material before anything is built from it.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
+use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-use super::KeyError;
-use crate::json;
+use super::curve::Curve;
+use super::{KeyError, KeyId};
+use crate::{base64url, json, seal};
 
 /// Why bytes cannot be a shared secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,6 +41,13 @@ pub(crate) fn check_secret(secret: &[u8], minimum: usize) -> Result<(), SecretPr
         return Err(SecretProblem::Guessable);
     }
     Ok(())
+}
+
+/// The default name of a shared secret's key: the same on every node, and it tells nothing about the secret.
+pub(super) fn secret_name(secret: &[u8]) -> KeyId {
+    let derived = seal::hkdf(secret, "countersign/kid/v1", "");
+    let (id, _) = derived.split_at(16);
+    KeyId(base64url::encode(id).into())
 }
 
 /// Whether a public key is of low order, so that one signature can be valid for any message, or is written in a
@@ -100,7 +108,7 @@ fn is_key_pair_part(secret: &[u8]) -> bool {
         || is_der_key(text)
         || is_encoded_der_key(text)
         || is_jwk(text)
-        || is_p256_point(secret)
+        || is_point(secret)
 }
 
 /// A JWK or a JWK set, of any kind.
@@ -153,8 +161,11 @@ fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-fn is_p256_point(bytes: &[u8]) -> bool {
-    bytes.len() == 65 && ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).is_ok()
+/// An uncompressed point on one of the curves.
+fn is_point(bytes: &[u8]) -> bool {
+    Curve::ALL.into_iter().any(|curve| {
+        bytes.len() == curve.point_bytes() && ParsedPublicKey::new(curve.verification(), bytes).is_ok()
+    })
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

@@ -4,17 +4,23 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::encoding::{AsBigEndian, Curve25519SeedBin};
-use aws_lc_rs::hmac;
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use sec1::der::Encode;
+use sec1::{EcParameters, EcPrivateKey};
 use zeroize::Zeroizing;
 
-use super::verifying::{Material, encoded_header, thumbprint};
-use super::{Algorithm, KeyError, KeyId, VerifyingKey, check_secret};
+use super::algorithm::{Hash, Padding, Scheme};
+use super::curve::Curve;
+use super::encoded::{self, Label, PrivateKeyDer};
+use super::mac::MacKey;
+use super::material::secret_name;
+use super::verifying::encoded_header;
+use super::{Algorithm, ImportRules, KeyError, KeyId, VerifyingKey, check_secret, rsa};
 use crate::base64url;
 use crate::random::{self, Random};
-use crate::seal;
 
 /// A key that signs tokens. Cheap to clone; its `Debug` shows no secret, and nothing serialises it by accident.
 #[derive(Clone)]
@@ -31,9 +37,22 @@ struct SecretMaterial {
 
 #[expect(clippy::large_enum_variant, reason = "always behind an `Arc`")]
 enum Signer {
-    Hmac(hmac::Key),
+    Hmac(MacKey),
+    Rsa(RsaKeyPair, Padding, Hash),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+}
+
+/// The size of a new RSA key. Smaller ones protect nothing, larger ones mostly cost time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RsaBits {
+    /// 2048 bits: about 112 bits of security, and what every verifier accepts.
+    #[default]
+    Bits2048,
+    /// 3072 bits: about 128 bits of security.
+    Bits3072,
+    /// 4096 bits.
+    Bits4096,
 }
 
 /// The key could not sign.
@@ -42,39 +61,47 @@ enum Signer {
 pub(crate) struct SigningFailed;
 
 impl SigningKey {
-    /// A fresh key from `random`.
+    /// A fresh key from `random`; for RSA one of 2048 bits, see [`SigningKey::generate_rsa`].
     ///
     /// The key id is the thumbprint of the public key (RFC 7638), for a shared secret 128 random bits.
     ///
     /// # Errors
     /// [`KeyError::Random`] when the source of randomness fails.
     pub fn generate(algorithm: Algorithm, random: &dyn Random) -> Result<Self, KeyError> {
-        match algorithm {
-            Algorithm::Hs256 => {
-                let secret = Zeroizing::new(random::bytes::<32>(random)?);
+        match algorithm.scheme() {
+            Scheme::Hmac(hash) => {
+                let mut secret = Zeroizing::new(vec![0; hash.bytes()]);
+                random.fill(&mut secret)?;
                 let id = KeyId(base64url::encode(random::bytes::<16>(random)?).into());
-                Ok(Self::hmac(algorithm, secret.as_slice())?.with_key_id(id))
+                Ok(Self::hmac(algorithm, &secret)?.with_key_id(id))
             }
-            Algorithm::Es256 => {
-                // Nearly every 256-bit number is below the order of the curve, so the second try is theory. A
-                // source that repeats itself must not make this endless.
-                let mut result = Err(KeyError::Malformed { algorithm });
-                for _ in 0..8 {
-                    let scalar = Zeroizing::new(random::bytes::<32>(random)?);
-                    let der = Zeroizing::new([P256_PREFIX, scalar.as_slice(), P256_SUFFIX].concat());
-                    result = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, &der)
-                        .map_err(|_| KeyError::Malformed { algorithm });
-                    if result.is_ok() {
-                        break;
-                    }
-                }
-                Self::from_ecdsa(algorithm, result?)
-            }
-            Algorithm::EdDsa => {
+            Scheme::Rsa(..) => Self::generate_rsa(algorithm, RsaBits::default()),
+            Scheme::Ecdsa(curve) => Self::from_ecdsa(algorithm, generate_ecdsa(algorithm, curve, random)?),
+            Scheme::Ed25519 => {
                 let seed = Zeroizing::new(random::bytes::<32>(random)?);
                 Self::from_ed25519_seed(algorithm, seed.as_slice())
             }
         }
+    }
+
+    /// A fresh RSA key, named by its thumbprint.
+    ///
+    /// The primes come from the cryptographic library's own generator, seeded by the operating system: searching
+    /// for primes is not ours to write, and the library takes no other source.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongForm`] for other algorithms.
+    pub fn generate_rsa(algorithm: Algorithm, bits: RsaBits) -> Result<Self, KeyError> {
+        if !matches!(algorithm.scheme(), Scheme::Rsa(..)) {
+            return Err(KeyError::WrongForm { algorithm });
+        }
+        let size = match bits {
+            RsaBits::Bits2048 => KeySize::Rsa2048,
+            RsaBits::Bits3072 => KeySize::Rsa3072,
+            RsaBits::Bits4096 => KeySize::Rsa4096,
+        };
+        let pair = RsaKeyPair::generate(size).map_err(|_| KeyError::Malformed { algorithm })?;
+        Self::from_rsa(algorithm, pair)
     }
 
     /// A key from a shared secret.
@@ -83,63 +110,93 @@ impl SigningKey {
     /// name.
     ///
     /// # Errors
-    /// [`KeyError::SecretTooShort`] below 32 bytes for [`Algorithm::Hs256`] (RFC 7518 §3.2);
+    /// [`KeyError::SecretTooShort`] below the size of the hash, 32, 48 or 64 bytes (RFC 7518 §3.2);
     /// [`KeyError::SecretGuessable`] for an example from documentation; [`KeyError::NotASecret`] for a public or
     /// private key in PEM, DER or JWK form; [`KeyError::WrongForm`] if the algorithm takes key pairs.
     pub fn hmac(algorithm: Algorithm, secret: &[u8]) -> Result<Self, KeyError> {
-        let hash = match algorithm {
-            Algorithm::Hs256 => hmac::HMAC_SHA256,
-            Algorithm::Es256 | Algorithm::EdDsa => return Err(KeyError::WrongForm { algorithm }),
-        };
-        check_secret(secret, algorithm.signature_bytes())?;
-        let derived = seal::hkdf(secret, "countersign/kid/v1", "");
-        let (id, _) = derived.split_at(16);
-        let id = KeyId(base64url::encode(id).into());
-        let key = hmac::Key::new(hash, secret);
-        let verifying = VerifyingKey::new(algorithm, id, Material::Mac(key.clone()));
+        let Scheme::Hmac(hash) = algorithm.scheme() else { return Err(KeyError::WrongForm { algorithm }) };
+        check_secret(secret, hash.bytes())?;
+        let key = MacKey::new(hash, secret);
+        let verifying = VerifyingKey::from_mac(algorithm, secret_name(secret), key.clone(), hash.bytes());
         let secret = SecretMaterial { signer: Signer::Hmac(key), bytes: Zeroizing::new(secret.to_vec()) };
         Ok(Self { secret: Arc::new(secret), verifying })
     }
 
-    /// A key from an unencrypted PKCS#8 private key in DER (RFC 5958), named by its thumbprint.
+    /// A key from an unencrypted private key in DER, named by its thumbprint: PKCS#8 (RFC 5958) for every key pair,
+    /// also PKCS#1 (RFC 8017 §A.1.2) for RSA and SEC 1 (RFC 5915) for ECDSA.
     ///
     /// # Errors
-    /// [`KeyError::Malformed`] if the bytes are no private key of this algorithm, [`KeyError::WrongForm`] if the
-    /// algorithm takes a shared secret.
-    pub fn from_pkcs8_der(algorithm: Algorithm, der: &[u8]) -> Result<Self, KeyError> {
+    /// [`KeyError::Malformed`] if the bytes are no private key of this algorithm, or its parts contradict each
+    /// other; [`KeyError::WrongForm`] if the algorithm takes a shared secret; for RSA also [`KeyError::RsaSize`],
+    /// [`KeyError::RsaExponent`] and [`KeyError::WeakPublicKey`].
+    pub fn from_private_key_der(algorithm: Algorithm, der: &[u8]) -> Result<Self, KeyError> {
         let malformed = |_| KeyError::Malformed { algorithm };
-        match algorithm {
-            Algorithm::Hs256 => Err(KeyError::WrongForm { algorithm }),
-            Algorithm::Es256 => {
-                let pair =
-                    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(malformed)?;
+        match (algorithm.scheme(), encoded::private_key(algorithm, der)?) {
+            (Scheme::Rsa(..), PrivateKeyDer::Pkcs8(der)) => {
+                Self::from_rsa(algorithm, RsaKeyPair::from_pkcs8(der).map_err(malformed)?)
+            }
+            (Scheme::Rsa(..), PrivateKeyDer::Pkcs1(der)) => {
+                Self::from_rsa(algorithm, RsaKeyPair::from_der(der).map_err(malformed)?)
+            }
+            (Scheme::Ecdsa(curve), PrivateKeyDer::Pkcs8(der)) => {
+                let pair = EcdsaKeyPair::from_pkcs8(curve.signing(), der).map_err(malformed)?;
                 Self::from_ecdsa(algorithm, pair)
             }
-            Algorithm::EdDsa => {
-                let pair = Ed25519KeyPair::from_pkcs8(der).map_err(malformed)?;
-                Self::from_ed25519(algorithm, pair)
+            (Scheme::Ecdsa(curve), PrivateKeyDer::Sec1(der)) => {
+                let pair = EcdsaKeyPair::from_private_key_der(curve.signing(), der).map_err(malformed)?;
+                Self::from_ecdsa(algorithm, pair)
             }
+            (Scheme::Ed25519, PrivateKeyDer::Pkcs8(der)) => {
+                Self::from_ed25519(algorithm, Ed25519KeyPair::from_pkcs8(der).map_err(malformed)?)
+            }
+            _ => Err(KeyError::Malformed { algorithm }),
         }
+    }
+
+    /// A key from an unencrypted private key in PEM, `PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`, named by
+    /// its thumbprint.
+    ///
+    /// # Errors
+    /// [`KeyError::Pem`] if the text is no such PEM, else as for [`SigningKey::from_private_key_der`].
+    pub fn from_private_key_pem(algorithm: Algorithm, pem: &str) -> Result<Self, KeyError> {
+        let der = encoded::from_pem(pem, &[Label::Private, Label::RsaPrivate, Label::EcPrivate])?;
+        Self::from_private_key_der(algorithm, &der)
     }
 
     /// The key that [`SigningKey::to_secret_bytes`] gave the bytes of.
     ///
     /// # Errors
-    /// As for [`SigningKey::hmac`] and [`SigningKey::from_pkcs8_der`].
+    /// As for [`SigningKey::hmac`] and [`SigningKey::from_private_key_der`].
     pub fn from_secret_bytes(algorithm: Algorithm, id: KeyId, bytes: &[u8]) -> Result<Self, KeyError> {
-        let key = match algorithm {
-            Algorithm::Hs256 => Self::hmac(algorithm, bytes)?,
-            Algorithm::Es256 => Self::from_pkcs8_der(algorithm, bytes)?,
-            Algorithm::EdDsa => Self::from_ed25519_seed(algorithm, bytes)?,
+        let key = match algorithm.scheme() {
+            Scheme::Hmac(_) => Self::hmac(algorithm, bytes)?,
+            Scheme::Rsa(..) | Scheme::Ecdsa(_) => Self::from_private_key_der(algorithm, bytes)?,
+            Scheme::Ed25519 => Self::from_ed25519_seed(algorithm, bytes)?,
         };
         Ok(key.with_key_id(id))
     }
 
-    /// The secret itself, to be sealed and stored: the shared secret, the PKCS#8 form of an ECDSA key, the seed of
-    /// an Ed25519 key.
+    /// The secret itself, to be sealed and stored: the shared secret, the PKCS#8 form of an RSA or ECDSA key, the
+    /// seed of an Ed25519 key.
     #[must_use]
     pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
         self.secret.bytes.clone()
+    }
+
+    /// The private key in PEM, as PKCS#8 and **not encrypted**; `None` for a shared secret. To move a key to another
+    /// program.
+    #[must_use]
+    pub fn dangerous_private_key_pem(&self) -> Option<Zeroizing<String>> {
+        let ed25519;
+        let der: &[u8] = match &self.secret.signer {
+            Signer::Hmac(_) => return None,
+            Signer::Rsa(..) | Signer::Ecdsa(_) => &self.secret.bytes,
+            Signer::Ed25519(pair) => {
+                ed25519 = pair.to_pkcs8v1().ok()?;
+                ed25519.as_ref()
+            }
+        };
+        encoded::to_pem(Label::Private, der).map(Zeroizing::new)
     }
 
     /// The same key under another name.
@@ -166,23 +223,31 @@ impl SigningKey {
         self.verifying.clone()
     }
 
+    /// How long each of its signatures is.
+    pub(crate) fn signature_bytes(&self) -> usize {
+        self.verifying.signature_bytes()
+    }
+
     /// Appends the signature of `message` in base64url.
     pub(crate) fn sign(&self, message: &mut String) -> Result<(), SigningFailed> {
         let bytes = message.as_bytes();
-        match &self.secret.signer {
-            Signer::Hmac(key) => {
-                let tag = hmac::sign(key, bytes);
-                append(message, tag.as_ref());
+        let signature = match &self.secret.signer {
+            Signer::Hmac(key) => key.sign(bytes, |tag| base64url::encode(tag)),
+            Signer::Rsa(pair, padding, hash) => {
+                let mut signature = vec![0; self.signature_bytes()];
+                let encoding = rsa::signing(*padding, *hash);
+                pair.sign(encoding, &SystemRandom::new(), bytes, &mut signature)
+                    .map_err(|_| SigningFailed)?;
+                base64url::encode(signature)
             }
             Signer::Ecdsa(pair) => {
                 let signature = pair.sign(&SystemRandom::new(), bytes).map_err(|_| SigningFailed)?;
-                append(message, signature.as_ref());
+                base64url::encode(signature)
             }
-            Signer::Ed25519(pair) => {
-                let signature = pair.try_sign(bytes).map_err(|_| SigningFailed)?;
-                append(message, signature.as_ref());
-            }
-        }
+            Signer::Ed25519(pair) => base64url::encode(pair.try_sign(bytes).map_err(|_| SigningFailed)?),
+        };
+        message.push('.');
+        message.push_str(&signature);
         Ok(())
     }
 
@@ -194,7 +259,16 @@ impl SigningKey {
         }
     }
 
-    fn from_ecdsa(algorithm: Algorithm, pair: EcdsaKeyPair) -> Result<Self, KeyError> {
+    pub(super) fn from_rsa(algorithm: Algorithm, pair: RsaKeyPair) -> Result<Self, KeyError> {
+        let Scheme::Rsa(padding, hash) = algorithm.scheme() else {
+            return Err(KeyError::WrongForm { algorithm });
+        };
+        let der = pair.as_der().map_err(|_| KeyError::Malformed { algorithm })?;
+        let public = pair.public_key().as_ref().to_vec();
+        Self::from_pair(algorithm, &public, Signer::Rsa(pair, padding, hash), der.as_ref())
+    }
+
+    pub(super) fn from_ecdsa(algorithm: Algorithm, pair: EcdsaKeyPair) -> Result<Self, KeyError> {
         let der = pair.to_pkcs8v1().map_err(|_| KeyError::Malformed { algorithm })?;
         let public = pair.public_key().as_ref().to_vec();
         Self::from_pair(algorithm, &public, Signer::Ecdsa(pair), der.as_ref())
@@ -209,7 +283,7 @@ impl SigningKey {
         Self::from_ed25519(algorithm, pair)
     }
 
-    fn from_ed25519(algorithm: Algorithm, pair: Ed25519KeyPair) -> Result<Self, KeyError> {
+    pub(super) fn from_ed25519(algorithm: Algorithm, pair: Ed25519KeyPair) -> Result<Self, KeyError> {
         let malformed = |_| KeyError::Malformed { algorithm };
         let seed: Curve25519SeedBin<'_> =
             pair.seed().and_then(|seed| seed.as_be_bytes()).map_err(malformed)?;
@@ -223,8 +297,7 @@ impl SigningKey {
         signer: Signer,
         bytes: &[u8],
     ) -> Result<Self, KeyError> {
-        let id = thumbprint(algorithm, public).ok_or(KeyError::Malformed { algorithm })?;
-        let verifying = VerifyingKey::from_public_key(algorithm, KeyId(id.into()), public)?;
+        let verifying = VerifyingKey::named_by_thumbprint(ImportRules::strict(), algorithm, public)?;
         let secret = SecretMaterial { signer, bytes: Zeroizing::new(bytes.to_vec()) };
         Ok(Self { secret: Arc::new(secret), verifying })
     }
@@ -240,11 +313,26 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-fn append(message: &mut String, signature: &[u8]) {
-    message.push('.');
-    base64url::append(signature, message);
+/// A private key is a random number below the curve's order.
+fn generate_ecdsa(algorithm: Algorithm, curve: Curve, random: &dyn Random) -> Result<EcdsaKeyPair, KeyError> {
+    let malformed = KeyError::Malformed { algorithm };
+    let mut scalar = Zeroizing::new(vec![0; curve.bytes()]);
+    // Nearly every number of that many bits is below the order, so the second try is theory. A source that repeats
+    // itself must not make this endless.
+    for _ in 0..8 {
+        random.fill(&mut scalar)?;
+        if let Some(first) = scalar.first_mut() {
+            *first &= curve.first_byte_mask();
+        }
+        let key = EcPrivateKey {
+            private_key: &scalar,
+            parameters: Some(EcParameters::NamedCurve(curve.oid())),
+            public_key: None,
+        };
+        let der = Zeroizing::new(key.to_der().map_err(|_| malformed.clone())?);
+        if let Ok(pair) = EcdsaKeyPair::from_private_key_der(curve.signing(), &der) {
+            return Ok(pair);
+        }
+    }
+    Err(malformed)
 }
-
-/// An `ECPrivateKey` (RFC 5915 §3) on P-256 around its 32-byte scalar.
-const P256_PREFIX: &[u8] = &[0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20];
-const P256_SUFFIX: &[u8] = &[0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];

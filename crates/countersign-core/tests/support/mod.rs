@@ -14,7 +14,30 @@ use countersign_core::{
 use serde_json::{Value, json};
 
 pub(crate) const NOW: i64 = 1_800_000_000;
-pub(crate) const ALL: [Algorithm; 3] = [Algorithm::Hs256, Algorithm::Es256, Algorithm::EdDsa];
+/// Every algorithm of which a key can be made in no time: all but RSA.
+pub(crate) const ALL: [Algorithm; 8] = [
+    Algorithm::Hs256,
+    Algorithm::Hs384,
+    Algorithm::Hs512,
+    Algorithm::Es256,
+    Algorithm::Es256k,
+    Algorithm::Es384,
+    Algorithm::Es512,
+    Algorithm::EdDsa,
+];
+/// The algorithms with RSA keys.
+pub(crate) const RSA: [Algorithm; 6] = [
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+    Algorithm::Ps256,
+    Algorithm::Ps384,
+    Algorithm::Ps512,
+];
+/// The algorithms with key pairs.
+pub(crate) fn asymmetric() -> impl Iterator<Item = Algorithm> {
+    Algorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_symmetric())
+}
 
 /// A chain of hashes: unpredictable enough for tests, the same in every run.
 #[derive(Debug)]
@@ -54,7 +77,13 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 }
 
 pub(crate) fn key(algorithm: Algorithm) -> SigningKey {
-    let key = SigningKey::generate(algorithm, &Seeded::new(7)).unwrap();
+    let key = match algorithm {
+        // Made once and kept, because searching for primes takes seconds.
+        _ if RSA.contains(&algorithm) => {
+            SigningKey::from_private_key_pem(algorithm, include_str!("../data/rsa.pem")).unwrap()
+        }
+        _ => SigningKey::generate(algorithm, &Seeded::new(7)).unwrap(),
+    };
     key.with_key_id(KeyId::new(&format!("test-{algorithm}")).unwrap())
 }
 
@@ -108,19 +137,39 @@ pub(crate) fn signed(key: &SigningKey, header: impl AsRef<[u8]>, payload: impl A
 
 pub(crate) fn signature(key: &SigningKey, input: &[u8]) -> Vec<u8> {
     use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
+    use aws_lc_rs::{hmac, rsa, signature as primitive};
 
     let secret = key.to_secret_bytes();
+    let mac = |hash| hmac::sign(&hmac::Key::new(hash, &secret), input).as_ref().to_vec();
+    let ecdsa = |curve| {
+        let pair = primitive::EcdsaKeyPair::from_pkcs8(curve, &secret).unwrap();
+        pair.sign(&SystemRandom::new(), input).unwrap().as_ref().to_vec()
+    };
+    let rsa = |padding| {
+        let pair = rsa::KeyPair::from_pkcs8(&secret).unwrap();
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(padding, &SystemRandom::new(), input, &mut signature).unwrap();
+        signature
+    };
     match key.algorithm() {
-        Algorithm::Hs256 => {
-            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &secret);
-            aws_lc_rs::hmac::sign(&key, input).as_ref().to_vec()
+        Algorithm::Hs256 => mac(hmac::HMAC_SHA256),
+        Algorithm::Hs384 => mac(hmac::HMAC_SHA384),
+        Algorithm::Hs512 => mac(hmac::HMAC_SHA512),
+        Algorithm::Rs256 => rsa(&primitive::RSA_PKCS1_SHA256),
+        Algorithm::Rs384 => rsa(&primitive::RSA_PKCS1_SHA384),
+        Algorithm::Rs512 => rsa(&primitive::RSA_PKCS1_SHA512),
+        Algorithm::Ps256 => rsa(&primitive::RSA_PSS_SHA256),
+        Algorithm::Ps384 => rsa(&primitive::RSA_PSS_SHA384),
+        Algorithm::Ps512 => rsa(&primitive::RSA_PSS_SHA512),
+        Algorithm::Es256 => ecdsa(&primitive::ECDSA_P256_SHA256_FIXED_SIGNING),
+        Algorithm::Es256k => ecdsa(&primitive::ECDSA_P256K1_SHA256_FIXED_SIGNING),
+        Algorithm::Es384 => ecdsa(&primitive::ECDSA_P384_SHA384_FIXED_SIGNING),
+        Algorithm::Es512 => ecdsa(&primitive::ECDSA_P521_SHA512_FIXED_SIGNING),
+        Algorithm::EdDsa => {
+            let pair = primitive::Ed25519KeyPair::from_seed_unchecked(&secret).unwrap();
+            pair.sign(input).as_ref().to_vec()
         }
-        Algorithm::Es256 => {
-            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &secret).unwrap();
-            pair.sign(&SystemRandom::new(), input).unwrap().as_ref().to_vec()
-        }
-        _ => Ed25519KeyPair::from_seed_unchecked(&secret).unwrap().sign(input).as_ref().to_vec(),
+        other => unreachable!("{other}"),
     }
 }
 

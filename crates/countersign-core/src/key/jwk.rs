@@ -1,0 +1,430 @@
+//! Keys as JSON (RFC 7517, 7518 §6, 8037 §2).
+//!
+//! Reading is strict where a laxer reader could be led to another key: repeated members, members that contradict each
+//! other, key ids that two keys of a set share. What a key says about itself beyond that is ignored. Writing knows two
+//! ways: the public members, or everything, and the second one is named after its danger.
+
+mod members;
+mod set;
+
+pub use set::JwkSet;
+
+use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeyPairComponents, PublicKeyComponents};
+use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair};
+use pkcs1::{RsaPrivateKeyRef, RsaPublicKeyRef, UintRef};
+use pkcs8::PrivateKeyInfoRef;
+use sec1::der::Encode;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::algorithm::Scheme;
+use super::curve::Curve;
+use super::{Algorithm, ImportRules, KeyError, KeyId, SigningKey, VerifyingKey};
+use crate::base64url;
+use crate::json::{self, JsonError};
+use members::Members;
+
+/// Why a JWK or a JWK set was not accepted.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JwkError {
+    /// Longer than 64 KiB.
+    #[error("JWK or JWK set is longer than 64 KiB")]
+    TooLong,
+    /// Not strict JSON.
+    #[error("JWK: {0}")]
+    Json(JsonError),
+    /// A member that this kind of key needs is absent.
+    #[error("JWK member {0} is missing")]
+    Missing(&'static str),
+    /// A member has the wrong type, is not strict base64url, or has the wrong length.
+    #[error("JWK member {0} is invalid")]
+    Invalid(&'static str),
+    /// `kty`, or `crv` for this `kty`, is none that signs here.
+    #[error("unknown type of key")]
+    UnknownKeyType,
+    /// `alg` is not a signature algorithm of ours.
+    #[error("JWK names an unknown algorithm")]
+    UnknownAlgorithm,
+    /// `alg`, given by the key or by the caller, is not for this `kty` and `crv`.
+    #[error("algorithm does not fit the type of the key")]
+    OtherAlgorithm,
+    /// The key does not say its algorithm, its type fits several, and the caller named none.
+    #[error("JWK names no algorithm, and several would fit")]
+    NoAlgorithm,
+    /// `use` or `key_ops` do not allow what was asked for (RFC 7517 §4.2, §4.3).
+    #[error("JWK is not for this use")]
+    OtherUse,
+    /// A public key was asked to sign.
+    #[error("JWK has no private part")]
+    NotPrivate,
+    /// Two keys of a set have the same `kid`.
+    #[error("two keys of the set have the same id")]
+    DuplicateKeyId,
+    /// A set has both shared secrets and public keys: who may see the one may not see the other.
+    #[error("set mixes shared secrets with public keys")]
+    Mixed,
+    /// The key itself is no good.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// A JSON Web Key: a key pair, a public key or a shared secret. What is secret in it is wiped when dropped, and its
+/// `Debug` shows none of it.
+#[derive(Clone)]
+pub struct Jwk {
+    algorithm: Option<Algorithm>,
+    key_id: Option<KeyId>,
+    may_sign: bool,
+    may_verify: bool,
+    material: Material,
+}
+
+#[derive(Clone)]
+enum Material {
+    Secret(Zeroizing<Vec<u8>>),
+    Rsa { public: Vec<u8>, private: Option<Box<RsaPrivate>> },
+    Ecdsa { curve: Curve, point: Vec<u8>, private: Option<Zeroizing<Vec<u8>>> },
+    Ed25519 { public: Vec<u8>, private: Option<Zeroizing<Vec<u8>>> },
+}
+
+/// RFC 7518 §6.3.2, in the order of [`RSA_PRIVATE_MEMBERS`].
+#[derive(Clone)]
+struct RsaPrivate {
+    n: Vec<u8>,
+    e: Vec<u8>,
+    d: Zeroizing<Vec<u8>>,
+    p: Zeroizing<Vec<u8>>,
+    q: Zeroizing<Vec<u8>>,
+    dp: Zeroizing<Vec<u8>>,
+    dq: Zeroizing<Vec<u8>>,
+    qi: Zeroizing<Vec<u8>>,
+}
+
+impl Jwk {
+    /// The most bytes that a JWK or a JWK set may have.
+    pub const MAX_BYTES: usize = 64 * 1024;
+
+    /// Reads one key.
+    ///
+    /// # Errors
+    /// [`JwkError`]: the first thing that is wrong with it. Whether the key itself is good shows when it is used.
+    pub fn parse(text: &[u8]) -> Result<Self, JwkError> {
+        if text.len() > Self::MAX_BYTES {
+            return Err(JwkError::TooLong);
+        }
+        Self::read(&Members::new(json::object(text).map_err(JwkError::Json)?))
+    }
+
+    /// `kid`: the key's name, if it has one.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.key_id.as_ref()
+    }
+
+    /// The algorithm, where `alg` or the curve says it.
+    #[must_use]
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.algorithm
+    }
+
+    /// Whether it is a shared secret.
+    #[must_use]
+    pub fn is_symmetric(&self) -> bool {
+        matches!(self.material, Material::Secret(_))
+    }
+
+    /// Says the algorithm of a key that does not say it itself, such as RSA keys without `alg`.
+    ///
+    /// # Errors
+    /// [`JwkError::OtherAlgorithm`] if the key says or is another one.
+    pub fn with_algorithm(mut self, algorithm: Algorithm) -> Result<Self, JwkError> {
+        if self.algorithm.is_some_and(|own| own != algorithm) || !self.material.fits(algorithm) {
+            return Err(JwkError::OtherAlgorithm);
+        }
+        self.algorithm = Some(algorithm);
+        Ok(self)
+    }
+
+    /// The key that verifies. Without `kid` it is named as other keys are: by its thumbprint, a secret by what HKDF
+    /// makes of it.
+    ///
+    /// # Errors
+    /// [`JwkError::NoAlgorithm`] if that is not known, [`JwkError::OtherUse`] if the key is not for verifying,
+    /// [`JwkError::Key`] if it does not protect.
+    pub fn verifying_key(&self) -> Result<VerifyingKey, JwkError> {
+        self.verifying_key_with(ImportRules::strict())
+    }
+
+    /// As [`Jwk::verifying_key`], under other rules.
+    ///
+    /// # Errors
+    /// The same, but for what the rules accept.
+    pub fn verifying_key_with(&self, rules: ImportRules) -> Result<VerifyingKey, JwkError> {
+        if !self.may_verify {
+            return Err(JwkError::OtherUse);
+        }
+        let algorithm = self.algorithm.ok_or(JwkError::NoAlgorithm)?;
+        let key = match &self.material {
+            Material::Secret(secret) => VerifyingKey::hmac_with(rules, algorithm, secret)?,
+            Material::Rsa { public, .. }
+            | Material::Ecdsa { point: public, .. }
+            | Material::Ed25519 { public, .. } => {
+                // A private part that contradicts the public one is an error, asked for or not.
+                self.pair(algorithm)?;
+                VerifyingKey::named_by_thumbprint(rules, algorithm, public)?
+            }
+        };
+        Ok(match &self.key_id {
+            Some(id) => key.with_key_id(id.clone()),
+            None => key,
+        })
+    }
+
+    /// The key that signs, named as by [`Jwk::verifying_key`].
+    ///
+    /// # Errors
+    /// [`JwkError::NotPrivate`] for a public key, else as for [`Jwk::verifying_key`].
+    pub fn signing_key(&self) -> Result<SigningKey, JwkError> {
+        if !self.may_sign {
+            return Err(JwkError::OtherUse);
+        }
+        let algorithm = self.algorithm.ok_or(JwkError::NoAlgorithm)?;
+        let key = match &self.material {
+            Material::Secret(secret) => SigningKey::hmac(algorithm, secret)?,
+            Material::Rsa { .. } | Material::Ecdsa { .. } | Material::Ed25519 { .. } => {
+                self.pair(algorithm)?.ok_or(JwkError::NotPrivate)?
+            }
+        };
+        Ok(match &self.key_id {
+            Some(id) => key.with_key_id(id.clone()),
+            None => key,
+        })
+    }
+
+    /// The key pair, where there is a private part.
+    fn pair(&self, algorithm: Algorithm) -> Result<Option<SigningKey>, JwkError> {
+        let malformed = |_| KeyError::Malformed { algorithm };
+        Ok(match &self.material {
+            Material::Rsa { private: Some(private), .. } => {
+                let pair = RsaKeyPair::from_components(&private.components()).map_err(malformed)?;
+                Some(SigningKey::from_rsa(algorithm, pair)?)
+            }
+            Material::Ecdsa { curve, point, private: Some(private) } => {
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve.signing(), private, point)
+                    .map_err(malformed)?;
+                Some(SigningKey::from_ecdsa(algorithm, pair)?)
+            }
+            Material::Ed25519 { public, private: Some(seed) } => {
+                let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public).map_err(malformed)?;
+                Some(SigningKey::from_ed25519(algorithm, pair)?)
+            }
+            Material::Secret(_)
+            | Material::Rsa { .. }
+            | Material::Ecdsa { .. }
+            | Material::Ed25519 { .. } => None,
+        })
+    }
+
+    fn read(members: &Members) -> Result<Self, JwkError> {
+        let kind = members.text("kty")?.ok_or(JwkError::Missing("kty"))?;
+        let material = match kind {
+            "oct" => Material::Secret(members.required_bytes("k")?),
+            "RSA" => Material::rsa(members)?,
+            "EC" => Material::ecdsa(members)?,
+            "OKP" => Material::ed25519(members)?,
+            _ => return Err(JwkError::UnknownKeyType),
+        };
+        let (may_sign, may_verify) = permissions(members)?;
+        if !may_sign && !may_verify {
+            return Err(JwkError::OtherUse);
+        }
+        let algorithm = match members.text("alg")? {
+            Some(name) => Some(name.parse().map_err(|_| JwkError::UnknownAlgorithm)?),
+            None => material.only_algorithm(),
+        };
+        if algorithm.is_some_and(|algorithm| !material.fits(algorithm)) {
+            return Err(JwkError::OtherAlgorithm);
+        }
+        let key_id = members.text("kid")?.map(KeyId::new).transpose();
+        let key_id = key_id.map_err(|_| JwkError::Invalid("kid"))?;
+        Ok(Self { algorithm, key_id, may_sign, may_verify, material })
+    }
+}
+
+impl std::fmt::Debug for Jwk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jwk")
+            .field("algorithm", &self.algorithm)
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Material {
+    fn rsa(members: &Members) -> Result<Self, JwkError> {
+        let (n, e) = (members.number("n")?, members.number("e")?);
+        let public = UintRef::new(&n)
+            .and_then(|modulus| Ok(RsaPublicKeyRef { modulus, public_exponent: UintRef::new(&e)? }))
+            .and_then(|key| key.to_der())
+            .map_err(|_| JwkError::Invalid("n"))?;
+        let [d, p, q, dp, dq, qi] = RSA_PRIVATE_MEMBERS.map(|name| (name, members.bytes(name)));
+        let private = match d.1? {
+            None => None,
+            Some(d) => {
+                // Keys of more than two primes, and those that leave out the primes, are nowhere in use.
+                if members.has("oth") {
+                    return Err(JwkError::Invalid("oth"));
+                }
+                let need = |(name, bytes): (_, Result<Option<_>, _>)| bytes?.ok_or(JwkError::Missing(name));
+                let (p, q, dp, dq, qi) = (need(p)?, need(q)?, need(dp)?, need(dq)?, need(qi)?);
+                Some(Box::new(RsaPrivate { n: n.to_vec(), e: e.to_vec(), d, p, q, dp, dq, qi }))
+            }
+        };
+        Ok(Self::Rsa { public, private })
+    }
+
+    fn ecdsa(members: &Members) -> Result<Self, JwkError> {
+        let name = members.text("crv")?.ok_or(JwkError::Missing("crv"))?;
+        let curve =
+            Curve::ALL.into_iter().find(|curve| curve.name() == name).ok_or(JwkError::UnknownKeyType)?;
+        // Coordinates have their full size, leading zeros included (RFC 7518 §6.2.1.2).
+        let (x, y) = (members.sized("x", curve.bytes())?, members.sized("y", curve.bytes())?);
+        let private = members.optional_sized("d", curve.bytes())?;
+        Ok(Self::Ecdsa { curve, point: [&[UNCOMPRESSED], x.as_slice(), &y].concat(), private })
+    }
+
+    fn ed25519(members: &Members) -> Result<Self, JwkError> {
+        match members.text("crv")? {
+            Some("Ed25519") => {}
+            Some(_) => return Err(JwkError::UnknownKeyType),
+            None => return Err(JwkError::Missing("crv")),
+        }
+        let public = members.sized("x", 32)?.to_vec();
+        Ok(Self::Ed25519 { public, private: members.optional_sized("d", 32)? })
+    }
+
+    fn fits(&self, algorithm: Algorithm) -> bool {
+        match (self, algorithm.scheme()) {
+            (Self::Ecdsa { curve, .. }, Scheme::Ecdsa(needed)) => *curve == needed,
+            (Self::Secret(_), Scheme::Hmac(_))
+            | (Self::Rsa { .. }, Scheme::Rsa(..))
+            | (Self::Ed25519 { .. }, Scheme::Ed25519) => true,
+            _ => false,
+        }
+    }
+
+    /// The algorithm, where the type of key has just one.
+    fn only_algorithm(&self) -> Option<Algorithm> {
+        let mut fitting = Algorithm::ALL.into_iter().filter(|algorithm| self.fits(*algorithm));
+        let only = fitting.next()?;
+        fitting.next().is_none().then_some(only)
+    }
+}
+
+impl RsaPrivate {
+    fn components(&self) -> KeyPairComponents<&[u8], &[u8]> {
+        KeyPairComponents {
+            public_key: PublicKeyComponents { n: &self.n, e: &self.e },
+            d: &self.d,
+            p: &self.p,
+            q: &self.q,
+            dP: &self.dp,
+            dQ: &self.dq,
+            qInv: &self.qi,
+        }
+    }
+}
+
+impl VerifyingKey {
+    /// The public key as a JWK with `alg`, `kid` and `use`; `None` if the key is a secret.
+    #[must_use]
+    pub fn to_jwk(&self) -> Option<String> {
+        self.public_members().map(|members| Value::Object(members).to_string())
+    }
+
+    /// The members that a public JWK has; `None` if the key is a secret.
+    fn public_members(&self) -> Option<Map<String, Value>> {
+        let public = self.public_key()?;
+        let key = match self.algorithm().scheme() {
+            Scheme::Hmac(_) => return None,
+            Scheme::Rsa(..) => {
+                let key = RsaPublicKeyRef::try_from(public).ok()?;
+                let (n, e) = (key.modulus.as_bytes(), key.public_exponent.as_bytes());
+                json!({"kty": "RSA", "n": base64url::encode(n), "e": base64url::encode(e)})
+            }
+            Scheme::Ecdsa(curve) => {
+                let (x, y) = public.get(1..)?.split_at_checked(curve.bytes())?;
+                json!({
+                    "kty": "EC", "crv": curve.name(), "x": base64url::encode(x), "y": base64url::encode(y),
+                })
+            }
+            Scheme::Ed25519 => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url::encode(public)}),
+        };
+        let Value::Object(mut members) = key else { return None };
+        members.insert("alg".to_owned(), self.algorithm().name().into());
+        members.insert("kid".to_owned(), self.key_id().as_str().into());
+        members.insert("use".to_owned(), "sig".into());
+        Some(members)
+    }
+}
+
+impl SigningKey {
+    /// The **secret** key as a JWK: who reads it can sign. To move a key to another program.
+    #[must_use]
+    pub fn dangerous_private_jwk(&self) -> Option<Zeroizing<String>> {
+        let secret = self.to_secret_bytes();
+        let mut members = Members::new(match self.verifying_key().public_members() {
+            Some(public) => public,
+            None => Map::from_iter([
+                ("kty".to_owned(), "oct".into()),
+                ("alg".to_owned(), self.algorithm().name().into()),
+                ("kid".to_owned(), self.key_id().as_str().into()),
+                ("use".to_owned(), "sig".into()),
+            ]),
+        });
+        match self.algorithm().scheme() {
+            Scheme::Hmac(_) => members.insert("k", &secret),
+            Scheme::Ed25519 => members.insert("d", &secret),
+            Scheme::Ecdsa(curve) => {
+                let pair = EcdsaKeyPair::from_pkcs8(curve.signing(), &secret).ok()?;
+                let scalar: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().ok()?;
+                members.insert("d", scalar.as_ref());
+            }
+            Scheme::Rsa(..) => {
+                let info = PrivateKeyInfoRef::try_from(secret.as_slice()).ok()?;
+                let key = RsaPrivateKeyRef::try_from(info.private_key.as_bytes()).ok()?;
+                let parts = [
+                    key.private_exponent,
+                    key.prime1,
+                    key.prime2,
+                    key.exponent1,
+                    key.exponent2,
+                    key.coefficient,
+                ];
+                for (name, number) in RSA_PRIVATE_MEMBERS.into_iter().zip(parts) {
+                    members.insert(name, number.as_bytes());
+                }
+            }
+        }
+        members.to_json()
+    }
+}
+
+/// Whether `use` and `key_ops` allow signing and verifying. Where both stand, both must (RFC 7517 §4.3).
+fn permissions(members: &Members) -> Result<(bool, bool), JwkError> {
+    if members.text("use")?.is_some_and(|purpose| purpose != "sig") {
+        return Ok((false, false));
+    }
+    Ok(match members.texts("key_ops")? {
+        None => (true, true),
+        Some(operations) => (operations.contains(&"sign"), operations.contains(&"verify")),
+    })
+}
+
+/// What an uncompressed point begins with (SEC 1 §2.3.3).
+const UNCOMPRESSED: u8 = 4;
+
+/// RFC 7518 §6.3.2.
+const RSA_PRIVATE_MEMBERS: [&str; 6] = ["d", "p", "q", "dp", "dq", "qi"];

@@ -1,0 +1,368 @@
+//! Keys as JSON: what is read, what is refused, what is published.
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use countersign_core::key::{ImportRules, Jwk, JwkError, JwkSet, KeyError};
+use countersign_core::{Algorithm, JsonError, KeyId, SigningKey, VerifyError, jws};
+use serde_json::{Value, json};
+use support::{RSA, asymmetric, decode, encode, key, ring};
+
+fn read(key: &Value) -> Result<Jwk, JwkError> {
+    Jwk::parse(key.to_string().as_bytes())
+}
+
+fn read_set(keys: &[Value]) -> Result<JwkSet, JwkError> {
+    JwkSet::parse(json!({ "keys": keys }).to_string().as_bytes())
+}
+
+/// The public JWK of a test key.
+fn public(algorithm: Algorithm) -> Value {
+    serde_json::from_str(&key(algorithm).verifying_key().to_jwk().unwrap()).unwrap()
+}
+
+/// The whole JWK of a test key.
+fn private(algorithm: Algorithm) -> Value {
+    serde_json::from_str(&key(algorithm).dangerous_private_jwk().unwrap()).unwrap()
+}
+
+/// `key` with some members changed; `null` takes one away.
+fn with(key: &Value, changes: Value) -> Value {
+    serde_json::from_str(&support::with(key.clone(), changes)).unwrap()
+}
+
+#[test]
+fn keys_come_back_from_their_jwk() {
+    for algorithm in Algorithm::ALL {
+        let key = key(algorithm);
+        let jwk = Jwk::parse(key.dangerous_private_jwk().unwrap().as_bytes()).unwrap();
+        assert_eq!((jwk.algorithm(), jwk.key_id()), (Some(algorithm), Some(key.key_id())));
+        assert_eq!(jwk.is_symmetric(), algorithm.is_symmetric());
+        let again = jwk.signing_key().unwrap();
+        assert_eq!(again.dangerous_private_jwk(), key.dangerous_private_jwk(), "{algorithm}");
+        assert_eq!(again.key_id(), key.key_id());
+
+        let token = jws::sign(&again, "at+jwt", b"{}").unwrap();
+        assert!(jws::verify(&token, &JwkSet::from_iter([jwk]).to_ring().unwrap()).is_ok());
+        let Some(public) = key.verifying_key().to_jwk() else {
+            assert!(algorithm.is_symmetric());
+            continue;
+        };
+        let jwk = Jwk::parse(public.as_bytes()).unwrap();
+        assert_eq!(jwk.verifying_key().unwrap().public_key(), key.verifying_key().public_key());
+        assert_eq!(jwk.signing_key().unwrap_err(), JwkError::NotPrivate);
+        assert!(jws::verify(&token, &JwkSet::from_iter([jwk]).to_ring().unwrap()).is_ok());
+    }
+}
+
+#[test]
+fn sec_042_what_is_published_has_no_secret() {
+    let keys: Vec<_> = Algorithm::ALL.map(key).into_iter().collect();
+    let published = ring(&keys.iter().collect::<Vec<_>>()).to_jwk_set();
+    let set: Value = serde_json::from_str(&published).unwrap();
+    let published: Vec<_> =
+        set["keys"].as_array().unwrap().iter().map(|key| key.as_object().unwrap()).collect();
+    assert_eq!(published.len(), asymmetric().count(), "no shared secret");
+    for (key, algorithm) in published.into_iter().zip(asymmetric()) {
+        let mut names: Vec<_> = key.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        let expected: &[&str] = match key["kty"].as_str().unwrap() {
+            "RSA" => &["alg", "e", "kid", "kty", "n", "use"],
+            "EC" => &["alg", "crv", "kid", "kty", "use", "x", "y"],
+            _ => &["alg", "crv", "kid", "kty", "use", "x"],
+        };
+        assert_eq!(names, expected);
+        assert_eq!((&key["alg"], &key["use"]), (&json!(algorithm.name()), &json!("sig")));
+    }
+}
+
+#[test]
+fn sec_038_thumbprints_of_the_standards() {
+    let rfc_7638_3_1 = json!({
+        "kty": "RSA",
+        "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCi\
+              FV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9\
+              c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1j\
+              F44-csFCur-kEgU8awapJzKnqDKgw",
+        "e": "AQAB", "alg": "RS256", "kid": "2011-04-29",
+    });
+    let verifying = read(&rfc_7638_3_1).unwrap().verifying_key().unwrap();
+    assert_eq!(verifying.key_id().as_str(), "2011-04-29");
+    assert_eq!(verifying.thumbprint().as_deref(), Some("NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"));
+    let unnamed = read(&with(&rfc_7638_3_1, json!({"kid": null}))).unwrap().verifying_key().unwrap();
+    assert_eq!(unnamed.key_id().as_str(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+
+    let rfc_8037_a_2 =
+        json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let named = read(&rfc_8037_a_2).unwrap().verifying_key().unwrap();
+    assert_eq!(named.key_id().as_str(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "RFC 8037 A.3");
+}
+
+#[test]
+fn sec_043_type_curve_algorithm_and_use_agree() {
+    let ec = public(Algorithm::Es256);
+    let rsa = public(Algorithm::Rs256);
+    let okp = public(Algorithm::EdDsa);
+    let oct = private(Algorithm::Hs256);
+    for (case, jwk, expected) in [
+        ("as it is", ec.clone(), Ok(())),
+        ("algorithm of the same curve left out", with(&ec, json!({"alg": null})), Ok(())),
+        ("algorithm of another curve", with(&ec, json!({"alg": "ES384"})), Err(JwkError::OtherAlgorithm)),
+        ("another curve of that size", with(&ec, json!({"alg": "ES256K"})), Err(JwkError::OtherAlgorithm)),
+        ("algorithm of another type", with(&ec, json!({"alg": "RS256"})), Err(JwkError::OtherAlgorithm)),
+        ("MAC with a public key", with(&rsa, json!({"alg": "HS256"})), Err(JwkError::OtherAlgorithm)),
+        ("signature with a secret", with(&oct, json!({"alg": "EdDSA"})), Err(JwkError::OtherAlgorithm)),
+        ("unknown algorithm", with(&ec, json!({"alg": "ES521"})), Err(JwkError::UnknownAlgorithm)),
+        ("none", with(&oct, json!({"alg": "none"})), Err(JwkError::UnknownAlgorithm)),
+        ("encryption", with(&oct, json!({"alg": "A256GCM"})), Err(JwkError::UnknownAlgorithm)),
+        ("lower case", with(&ec, json!({"alg": "es256"})), Err(JwkError::UnknownAlgorithm)),
+        ("algorithm is a list", with(&ec, json!({"alg": ["ES256"]})), Err(JwkError::Invalid("alg"))),
+        ("curve of another size", with(&ec, json!({"crv": "P-384"})), Err(JwkError::Invalid("x"))),
+        ("curve of that size", with(&ec, json!({"crv": "secp256k1"})), Err(JwkError::OtherAlgorithm)),
+        ("unknown curve", with(&okp, json!({"crv": "Ed448"})), Err(JwkError::UnknownKeyType)),
+        ("key exchange", with(&okp, json!({"crv": "X25519"})), Err(JwkError::UnknownKeyType)),
+        ("no curve", with(&okp, json!({"crv": null})), Err(JwkError::Missing("crv"))),
+        ("another type", with(&ec, json!({"kty": "RSA"})), Err(JwkError::Missing("n"))),
+        ("unknown type", with(&ec, json!({"kty": "ec"})), Err(JwkError::UnknownKeyType)),
+        ("no type", with(&ec, json!({"kty": null})), Err(JwkError::Missing("kty"))),
+        ("no use", with(&ec, json!({"use": null})), Ok(())),
+        ("for encryption", with(&ec, json!({"use": "enc"})), Err(JwkError::OtherUse)),
+        ("use is a list", with(&ec, json!({"use": ["sig"]})), Err(JwkError::Invalid("use"))),
+        ("verify", with(&ec, json!({"use": null, "key_ops": ["verify"]})), Ok(())),
+        ("verify and more", with(&ec, json!({"key_ops": ["wrapKey", "verify"]})), Ok(())),
+        ("encrypt", with(&ec, json!({"use": null, "key_ops": ["encrypt"]})), Err(JwkError::OtherUse)),
+        ("no operation", with(&ec, json!({"key_ops": []})), Err(JwkError::OtherUse)),
+        ("twice", with(&ec, json!({"key_ops": ["verify", "verify"]})), Err(JwkError::Invalid("key_ops"))),
+        ("contradiction", with(&ec, json!({"use": "enc", "key_ops": ["verify"]})), Err(JwkError::OtherUse)),
+        ("operations in a text", with(&ec, json!({"key_ops": "verify"})), Err(JwkError::Invalid("key_ops"))),
+        ("id is a number", with(&ec, json!({"kid": 1})), Err(JwkError::Invalid("kid"))),
+        ("empty id", with(&ec, json!({"kid": ""})), Err(JwkError::Invalid("kid"))),
+        ("long id", with(&ec, json!({"kid": "k".repeat(129)})), Err(JwkError::Invalid("kid"))),
+        ("id with a line break", with(&ec, json!({"kid": "a\nb"})), Err(JwkError::Invalid("kid"))),
+        ("unknown members", with(&ec, json!({"x5c": ["MIIB"], "iat": 1, "y2": {"a": []}})), Ok(())),
+    ] {
+        let verdict = read(&jwk).and_then(|jwk| jwk.verifying_key()).map(drop);
+        assert_eq!(verdict, expected, "{case}");
+    }
+}
+
+#[test]
+fn sec_043_key_operations_say_which_way_a_key_works() {
+    let sign = read(&with(&private(Algorithm::Es256), json!({"key_ops": ["sign"]}))).unwrap();
+    assert!(sign.signing_key().is_ok());
+    assert_eq!(sign.verifying_key().unwrap_err(), JwkError::OtherUse);
+    let verify = read(&with(&private(Algorithm::Es256), json!({"key_ops": ["verify"]}))).unwrap();
+    assert!(verify.verifying_key().is_ok());
+    assert_eq!(verify.signing_key().unwrap_err(), JwkError::OtherUse);
+    assert_eq!(JwkSet::from_iter([sign, verify]).to_ring().unwrap().len(), 1);
+}
+
+#[test]
+fn sec_043_a_set_has_one_key_per_id_and_skips_what_it_does_not_know() {
+    let (ec, okp, rsa) = (public(Algorithm::Es256), public(Algorithm::EdDsa), public(Algorithm::Ps512));
+    let set = read_set(&[
+        ec.clone(),
+        json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "future"}),
+        json!({"kty": "OKP", "crv": "X25519", "x": "AAAA", "kid": "exchange"}),
+        with(&rsa, json!({"use": "enc", "alg": "RSA-OAEP", "kid": "encryption"})),
+        okp.clone(),
+    ])
+    .unwrap();
+    let ring = set.to_ring().unwrap();
+    let names: Vec<_> = ring.iter().map(|key| key.key_id().as_str()).collect();
+    assert_eq!(names, ["test-ES256", "test-EdDSA"]);
+
+    let same = with(&okp, json!({"kid": "test-ES256"}));
+    assert_eq!(read_set(&[ec.clone(), same]).unwrap_err(), JwkError::DuplicateKeyId);
+    let unnamed = with(&ec, json!({"kid": null}));
+    let twice = read_set(&[unnamed.clone(), unnamed]).unwrap();
+    assert_eq!(twice.to_ring().unwrap_err(), JwkError::DuplicateKeyId);
+    let secret = private(Algorithm::Hs256);
+    assert_eq!(read_set(&[secret.clone(), ec.clone()]).unwrap_err(), JwkError::Mixed);
+    assert_eq!(read_set(&[secret, private(Algorithm::Hs384)]).unwrap().keys().len(), 2);
+    let wrong = with(&okp, json!({"alg": "HS256"}));
+    assert_eq!(read_set(&[ec, wrong]).unwrap_err(), JwkError::OtherAlgorithm, "all or nothing");
+
+    assert!(read_set(&[]).unwrap().keys().is_empty());
+    for (text, expected) in [
+        ("{}", JwkError::Missing("keys")),
+        (r#"{"keys":{}}"#, JwkError::Invalid("keys")),
+        (r#"{"keys":[1]}"#, JwkError::Invalid("keys")),
+        ("[]", JwkError::Json(JsonError::Syntax)),
+    ] {
+        assert_eq!(JwkSet::parse(text.as_bytes()).unwrap_err(), expected, "{text}");
+    }
+}
+
+#[test]
+fn sec_007_duplicate_members_of_a_key_are_refused() {
+    let x = encode([1; 32]);
+    for text in [
+        format!(r#"{{"kty":"OKP","kty":"OKP","crv":"Ed25519","x":"{x}"}}"#),
+        format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}","\u0078":"{x}"}}"#),
+        format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}","e":{{"a":1,"a":2}}}}"#),
+    ] {
+        let expected = JwkError::Json(JsonError::DuplicateMember);
+        assert_eq!(Jwk::parse(text.as_bytes()).unwrap_err(), expected);
+        assert_eq!(JwkSet::parse(format!(r#"{{"keys":[{text}]}}"#).as_bytes()).unwrap_err(), expected);
+    }
+    let long = format!(r#"{{"kty":"OKP","x":"{}"}}"#, "A".repeat(Jwk::MAX_BYTES));
+    assert_eq!(Jwk::parse(long.as_bytes()).unwrap_err(), JwkError::TooLong);
+    assert_eq!(JwkSet::parse(long.as_bytes()).unwrap_err(), JwkError::TooLong);
+}
+
+#[test]
+fn sec_003_numbers_of_a_key_are_strict_base64url_of_the_right_length() {
+    let ec = public(Algorithm::Es512);
+    let x = ec["x"].as_str().unwrap().to_owned();
+    let shorter = encode(&decode(&x)[1..]);
+    let longer = encode([&[0][..], &decode(&x)].concat());
+    for x in [format!("{x}="), format!(" {x}"), x.replace(&x[..1], "+"), shorter, longer, String::new()] {
+        assert_eq!(read(&with(&ec, json!({"x": x}))).unwrap_err(), JwkError::Invalid("x"), "{x}");
+    }
+    let rsa = public(Algorithm::Rs256);
+    for (name, value) in [("n", encode([0; 256])), ("n", String::new()), ("e", encode([0, 1, 0, 1]))] {
+        assert_eq!(read(&with(&rsa, json!({name: value}))).unwrap_err(), JwkError::Invalid(name));
+    }
+    let key = Jwk::parse(public(Algorithm::EdDsa).to_string().replace("OKP", "O\\u004bP").as_bytes());
+    assert!(key.is_ok(), "escapes are JSON");
+}
+
+#[test]
+fn sec_018_secrets_in_jwks_are_as_long_as_the_hash() {
+    let oct = private(Algorithm::Hs256);
+    let secret = decode(private(Algorithm::Hs512)["k"].as_str().unwrap());
+    for (algorithm, minimum) in [(Algorithm::Hs256, 32), (Algorithm::Hs384, 48), (Algorithm::Hs512, 64)] {
+        for (length, good) in [(0, false), (minimum - 1, false), (minimum, true), (64, true)] {
+            let changes = json!({"alg": algorithm.name(), "k": encode(&secret[..length])});
+            let jwk = read(&with(&oct, changes)).unwrap();
+            let expected = JwkError::Key(KeyError::SecretTooShort { actual: length, minimum });
+            for rules in [ImportRules::strict(), ImportRules::strict().dangerous_accept_guessable_secrets()] {
+                let verdict = jwk.verifying_key_with(rules).map(drop);
+                assert_eq!(verdict, if good { Ok(()) } else { Err(expected.clone()) });
+            }
+            assert_eq!(jwk.signing_key().is_ok(), good);
+        }
+    }
+    let zeros = read(&with(&oct, json!({"k": encode([0; 32])}))).unwrap();
+    assert_eq!(zeros.verifying_key().unwrap_err(), JwkError::Key(KeyError::SecretGuessable));
+    assert!(zeros.verifying_key_with(ImportRules::strict().dangerous_accept_guessable_secrets()).is_ok());
+    assert_eq!(zeros.signing_key().unwrap_err(), JwkError::Key(KeyError::SecretGuessable));
+}
+
+#[test]
+fn sec_019_weak_rsa_keys_in_jwks_are_refused() {
+    let rsa = public(Algorithm::Rs256);
+    let small = encode([0xc1; 128]);
+    let even = encode([&[0xc1][..], &[0; 255]].concat());
+    for (changes, expected) in [
+        (json!({"n": small}), KeyError::RsaSize { bits: 1024 }),
+        (json!({"n": encode([0xc1; 1025])}), KeyError::RsaSize { bits: 8200 }),
+        (json!({"n": even}), KeyError::WeakPublicKey),
+        (json!({"e": "AQ"}), KeyError::RsaExponent),
+        (json!({"e": "Aw"}), KeyError::RsaExponent),
+        (json!({"e": "AQAA"}), KeyError::RsaExponent),
+    ] {
+        let jwk = read(&with(&rsa, changes)).unwrap();
+        assert_eq!(jwk.verifying_key().unwrap_err(), JwkError::Key(expected));
+    }
+    let three = read(&with(&rsa, json!({"e": "Aw"}))).unwrap();
+    assert!(three.verifying_key_with(ImportRules::strict().dangerous_accept_rsa_exponent_3()).is_ok());
+}
+
+#[test]
+fn sec_021_weak_and_wrong_points_in_jwks_are_refused() {
+    let weak = with(&public(Algorithm::EdDsa), json!({"x": encode([0; 32])}));
+    assert_eq!(read(&weak).unwrap().verifying_key().unwrap_err(), JwkError::Key(KeyError::WeakPublicKey));
+    let ec = public(Algorithm::Es256);
+    let mut y = decode(ec["y"].as_str().unwrap());
+    y[31] ^= 1;
+    let off = read(&with(&ec, json!({"y": encode(y)}))).unwrap();
+    let expected = JwkError::Key(KeyError::Malformed { algorithm: Algorithm::Es256 });
+    assert_eq!(off.verifying_key().unwrap_err(), expected);
+}
+
+#[test]
+fn private_parts_fit_the_public_ones() {
+    for algorithm in [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Es512, Algorithm::Rs256] {
+        let whole = private(algorithm);
+        let other = match algorithm {
+            Algorithm::EdDsa => encode([7; 32]),
+            _ => encode(
+                [&[0][..], &decode(whole["d"].as_str().unwrap())[1..]]
+                    .concat()
+                    .iter()
+                    .rev()
+                    .copied()
+                    .collect::<Vec<_>>(),
+            ),
+        };
+        let mixed = read(&with(&whole, json!({"d": other}))).unwrap();
+        assert!(mixed.signing_key().is_err(), "{algorithm}");
+        assert!(mixed.verifying_key().is_err(), "{algorithm}");
+    }
+    let rsa = private(Algorithm::Rs256);
+    for name in ["p", "q", "dp", "dq", "qi"] {
+        assert_eq!(read(&with(&rsa, json!({name: null}))).unwrap_err(), JwkError::Missing(name));
+        let swapped = with(&rsa, json!({name: rsa["d"].clone()}));
+        assert!(read(&swapped).unwrap().signing_key().is_err(), "{name}");
+    }
+    assert_eq!(read(&with(&rsa, json!({"oth": []}))).unwrap_err(), JwkError::Invalid("oth"));
+}
+
+#[test]
+fn rsa_keys_and_secrets_need_their_algorithm_said() {
+    let unsaid = read(&with(&public(Algorithm::Rs256), json!({"alg": null}))).unwrap();
+    assert_eq!(unsaid.algorithm(), None);
+    assert_eq!(unsaid.verifying_key().unwrap_err(), JwkError::NoAlgorithm);
+    for algorithm in Algorithm::ALL {
+        let said = unsaid.clone().with_algorithm(algorithm).and_then(|jwk| jwk.verifying_key());
+        assert_eq!(said.is_ok(), RSA.contains(&algorithm), "{algorithm}");
+    }
+    let said = read(&public(Algorithm::Rs256)).unwrap();
+    assert_eq!(said.with_algorithm(Algorithm::Ps256).unwrap_err(), JwkError::OtherAlgorithm);
+    let secret = read(&with(&private(Algorithm::Hs512), json!({"alg": null}))).unwrap();
+    assert_eq!(secret.signing_key().unwrap_err(), JwkError::NoAlgorithm);
+}
+
+#[test]
+fn sec_046_debug_of_a_private_jwk_shows_no_secret() {
+    for algorithm in Algorithm::ALL {
+        let shown = format!("{:?}", Jwk::parse(private(algorithm).to_string().as_bytes()).unwrap());
+        assert!(shown.len() < 120 && shown.contains(&format!("test-{algorithm}")), "{shown}");
+    }
+}
+
+/// The key of RFC 7515 appendix A.2, which signs its example.
+#[test]
+fn rfc_7515_a_2_rs256_verifies_and_signs_the_same() {
+    let jwk = json!({
+        "kty": "RSA", "alg": "RS256",
+        "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-p\
+              CgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg\
+              665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FR\
+              WyuXpoQ",
+        "e": "AQAB",
+    });
+    let ring = JwkSet::from_iter([read(&jwk).unwrap()]).to_ring().unwrap();
+    let token = "eyJhbGciOiJSUzI1NiJ9\
+        .eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ\
+        .cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1\
+        dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwu\
+        sC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+    assert!(jws::verify(token, &ring).is_ok());
+    assert_eq!(jws::verify(&token.replace(".cC4", ".cC5"), &ring).unwrap_err(), VerifyError::Signature);
+}
+
+#[test]
+fn sec_010_a_jwk_of_a_key_pair_is_no_secret() {
+    for algorithm in asymmetric() {
+        for text in [public(algorithm), private(algorithm)] {
+            let verdict = SigningKey::hmac(Algorithm::Hs256, text.to_string().as_bytes());
+            assert_eq!(verdict.unwrap_err(), KeyError::NotASecret, "{algorithm}");
+        }
+        let claimed = with(&public(algorithm), json!({"kty": "oct", "alg": "HS256"}));
+        assert_eq!(read(&claimed).unwrap_err(), JwkError::Missing("k"));
+    }
+    assert!(KeyId::new("k").is_ok());
+}
