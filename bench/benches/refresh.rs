@@ -111,6 +111,8 @@ async fn accounts(stores: Stores) -> Accounts {
         sessions: stores.sessions.clone(),
         revocations: stores.revocations.clone(),
         keychain,
+        keys: stores.keys.clone(),
+        secrets: TestBed::secrets(),
         issuer: None,
         audience: None,
         policy,

@@ -41,10 +41,10 @@ impl Background {
     pub fn start(runtime: &Handle, sessions: &Sessions, stores: &Stores) -> Self {
         let poll_every = (sessions.policy().revocation_bound / 5).max(Duration::from_millis(200));
         let tail = {
-            let view = sessions.view().clone();
+            let sessions = sessions.clone();
             spawn_every(runtime, poll_every, "read the revocation log", move || {
-                let view = view.clone();
-                async move { view.poll().await }
+                let sessions = sessions.clone();
+                async move { sessions.poll().await }
             })
         };
         let flush = {

@@ -1,6 +1,8 @@
 //! A deployment's keys: kept in the store, sealed with the server's secret.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use uuid::Uuid;
@@ -9,7 +11,7 @@ use crate::key::{Algorithm, KeyError, KeyRing, SigningKey};
 use crate::random::{Random, RandomError, uuid};
 use crate::seal::{SealError, Secrets};
 use crate::store::{KeyPurpose, KeyStore, StoreError, StoredKey};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// Why the keys could not be had. None of these makes new keys: that would end every session.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +72,6 @@ impl Keychain {
     /// Reads the keys from the store and opens them with the secret; makes the first ones where there are none.
     /// Of several nodes that start on an empty store, one makes them and all use them.
     ///
-    /// Access tokens are signed with Ed25519 by default: verifiers elsewhere then need no secret (SEC-023).
-    ///
     /// # Errors
     /// [`KeychainError`]; a secret that does not open the keys never leads to new ones.
     pub async fn open(
@@ -83,26 +83,23 @@ impl Keychain {
         let store_id = store.store_id(uuid(random)?).await?;
         let mut stored = store.keys().await?;
         let mut made = false;
-        for (purpose, algorithm) in
-            [(KeyPurpose::Access, Algorithm::EdDsa), (KeyPurpose::Refresh, Algorithm::Hs256)]
-        {
-            if !stored.iter().any(|key| key.purpose == purpose) {
+        for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
+            if !stored.iter().any(|key| key.purpose == purpose && key.removed_at.is_none()) {
                 // A secret that fits nothing must not get to add a key of its own.
-                for key in &stored {
+                for key in stored.iter().filter(|key| key.removed_at.is_none()) {
                     open_key(key, secrets)?;
                 }
-                let key = SigningKey::generate(algorithm, random).map_err(KeychainError::Make)?;
-                let sealed = seal_key(purpose, &key, secrets, random)?;
-                let row = StoredKey {
+                let numbers = stored.iter().filter(|key| key.purpose == purpose).map(|key| key.number);
+                let now = clock.now();
+                let first = NewKey {
                     purpose,
-                    number: 1,
-                    key_id: key.key_id().clone(),
-                    algorithm,
-                    sealed,
-                    created_at: clock.now(),
+                    number: numbers.max().unwrap_or(0).saturating_add(1),
+                    algorithm: purpose.first_algorithm(),
+                    created_at: now,
+                    active_at: now,
                 };
                 // Taken: another node was first, and its key is read below.
-                store.insert_key(&row).await?;
+                store.insert_key(&first.make(secrets, random)?).await?;
                 made = true;
             }
         }
@@ -111,8 +108,8 @@ impl Keychain {
         }
         Ok(Self {
             store_id,
-            access: key_set(&stored, KeyPurpose::Access, secrets)?,
-            refresh: key_set(&stored, KeyPurpose::Refresh, secrets)?,
+            access: key_set(&stored, KeyPurpose::Access, secrets, clock.now())?,
+            refresh: key_set(&stored, KeyPurpose::Refresh, secrets, clock.now())?,
         })
     }
 }
@@ -127,7 +124,8 @@ pub async fn reseal(
     secrets: &Secrets,
     random: &dyn Random,
 ) -> Result<(usize, usize), KeychainError> {
-    let stored = store.keys().await?;
+    let mut stored = store.keys().await?;
+    stored.retain(|key| key.removed_at.is_none());
     let mut resealed = Vec::with_capacity(stored.len());
     for row in &stored {
         let key = open_key(row, secrets)?;
@@ -151,27 +149,121 @@ fn seal_key(
         .map_err(KeychainError::Seal)
 }
 
-/// All keys of a purpose in the ring; the one with the highest number signs.
-fn key_set(stored: &[StoredKey], purpose: KeyPurpose, secrets: &Secrets) -> Result<KeySet, KeychainError> {
+/// All keys of a purpose that were not removed in the ring; the active one signs.
+fn key_set(
+    stored: &[StoredKey],
+    purpose: KeyPurpose,
+    secrets: &Secrets,
+    now: Timestamp,
+) -> Result<KeySet, KeychainError> {
     let mut ring = KeyRing::new();
-    let mut signing: Option<(u32, SigningKey)> = None;
-    for row in stored.iter().filter(|key| key.purpose == purpose) {
+    let active = active(stored, purpose, now).map(|row| &row.key_id);
+    let mut signing = None;
+    for row in stored.iter().filter(|key| key.purpose == purpose && key.removed_at.is_none()) {
         let key = open_key(row, secrets)?;
         ring.insert(key.verifying_key())
             .map_err(|source| KeychainError::Damaged { key_id: row.key_id.to_string(), source })?;
-        if signing.as_ref().is_none_or(|(number, _)| *number < row.number) {
-            signing = Some((row.number, key));
+        if active == Some(&row.key_id) {
+            signing = Some(key);
         }
     }
     match signing {
-        Some((_, signing)) => Ok(KeySet { ring: Arc::new(ArcSwap::from_pointee(ring)), signing }),
+        Some(signing) => Ok(KeySet { ring: Arc::new(ArcSwap::from_pointee(ring)), signing }),
         None => {
             Err(KeychainError::Store(StoreError::new("key", "return the key just inserted", "no such key")))
         }
     }
 }
 
-fn open_key(row: &StoredKey, secrets: &Secrets) -> Result<SigningKey, KeychainError> {
+/// Where a key is in its life. Two times that the store keeps say it, so that all nodes agree without telling each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyState {
+    /// Published, so that everybody knows it before it signs.
+    Next,
+    /// Signs.
+    Active,
+    /// Another one signs; what it has signed is accepted until it expires.
+    Retiring,
+    /// Accepted no more.
+    Gone,
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Next => "next",
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+            Self::Gone => "gone",
+        })
+    }
+}
+
+/// The state of one of the store's keys at `now`. `overlap` is for how long keys of its purpose verify after they were
+/// replaced.
+#[must_use]
+pub fn state(key: &StoredKey, stored: &[StoredKey], now: Timestamp, overlap: Duration) -> KeyState {
+    if key.removed_at.is_some() {
+        return KeyState::Gone;
+    }
+    if active(stored, key.purpose, now).is_some_and(|active| active.key_id == key.key_id) {
+        return KeyState::Active;
+    }
+    if key.active_at > now {
+        return KeyState::Next;
+    }
+    // Also by one that was removed since, if it ever signed.
+    let replaced_at = stored
+        .iter()
+        .filter(|other| other.purpose == key.purpose && turn(other) > turn(key) && other.active_at <= now)
+        .filter(|other| other.removed_at.is_none_or(|removed| removed > other.active_at))
+        .map(|other| other.active_at)
+        .min();
+    match replaced_at {
+        Some(replaced_at) if now >= replaced_at + overlap => KeyState::Gone,
+        _ => KeyState::Retiring,
+    }
+}
+
+/// The key that signs: of those whose time has come the last one. Where there is none the first of the others, because
+/// without a key nothing works.
+fn active(stored: &[StoredKey], purpose: KeyPurpose, now: Timestamp) -> Option<&StoredKey> {
+    let usable = || stored.iter().filter(|key| key.purpose == purpose && key.removed_at.is_none());
+    let come = usable().filter(|key| key.active_at <= now).max_by_key(|key| turn(key));
+    come.or_else(|| usable().min_by_key(|key| turn(key)))
+}
+
+/// The order in which keys sign.
+fn turn(key: &StoredKey) -> (Timestamp, u32) {
+    (key.active_at, key.number)
+}
+
+/// A key that is about to be made.
+pub(crate) struct NewKey {
+    pub(crate) purpose: KeyPurpose,
+    pub(crate) number: u32,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) created_at: Timestamp,
+    pub(crate) active_at: Timestamp,
+}
+
+impl NewKey {
+    pub(crate) fn make(&self, secrets: &Secrets, random: &dyn Random) -> Result<StoredKey, KeychainError> {
+        let key = SigningKey::generate(self.algorithm, random).map_err(KeychainError::Make)?;
+        Ok(StoredKey {
+            purpose: self.purpose,
+            number: self.number,
+            key_id: key.key_id().clone(),
+            algorithm: self.algorithm,
+            sealed: seal_key(self.purpose, &key, secrets, random)?,
+            created_at: self.created_at,
+            active_at: self.active_at,
+            removed_at: None,
+        })
+    }
+}
+
+pub(crate) fn open_key(row: &StoredKey, secrets: &Secrets) -> Result<SigningKey, KeychainError> {
     let secret = secrets
         .open(&context(row.purpose, row.key_id.as_str()), &row.sealed)
         .map_err(|_| KeychainError::WrongSecret { key_id: row.key_id.to_string() })?;

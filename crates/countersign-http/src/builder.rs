@@ -221,6 +221,8 @@ impl AuthBuilder {
             sessions: self.stores.sessions.clone(),
             revocations: self.stores.revocations.clone(),
             keychain,
+            keys: self.stores.keys.clone(),
+            secrets: self.secrets,
             issuer: self.public_url.as_ref().map(issuer),
             audience: self.audience,
             policy: self.policy,
@@ -229,7 +231,7 @@ impl AuthBuilder {
             events: self.events,
             runtime: runtime.clone(),
         })?;
-        sessions.view().poll().await?;
+        sessions.poll().await?;
         let permits = self.hash_permits.unwrap_or_else(default_hash_permits);
         let hasher =
             HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;

@@ -100,6 +100,8 @@ impl TestBed {
             sessions: stores.sessions.clone(),
             revocations: stores.revocations.clone(),
             keychain: keychain.expect("the keys open"),
+            keys: stores.keys.clone(),
+            secrets: Self::secrets(),
             issuer: None,
             audience: None,
             policy: config.policy.clone(),

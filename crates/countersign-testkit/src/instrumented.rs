@@ -359,6 +359,10 @@ impl KeyStore for Instrumented {
         self.call("reseal_key", self.inner.keys.reseal_key(id, old, new)).await
     }
 
+    async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
+        self.call("remove_key", self.inner.keys.remove_key(id, at)).await
+    }
+
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.call("keys", self.inner.keys.keys()).await
     }

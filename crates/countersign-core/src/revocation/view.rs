@@ -1,14 +1,17 @@
 //! A node's view of the revocation log: the index, the tail that keeps it up to date, and its honest age.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::entry::{Entry, EntryKey};
+use super::entry::{Entry, EntryKey, Target};
 use super::index::Index;
+use crate::key::KeyRing;
+use crate::session::remove_from_ring;
 use crate::store::{RevocationStore, StoreError};
 use crate::time::{Clock, Timestamp};
 
@@ -34,6 +37,8 @@ struct Shared {
     runtime: Handle,
     bound: Duration,
     index: Index,
+    /// Where removed keys are taken out.
+    rings: OnceLock<[Arc<ArcSwap<KeyRing>>; 2]>,
     /// The monotonic time, in milliseconds plus one, from before the last good poll began; 0 before the first.
     as_of: AtomicU64,
     tail: tokio::sync::Mutex<Tail>,
@@ -82,6 +87,7 @@ impl RevocationView {
                 runtime,
                 bound,
                 index: Index::new(),
+                rings: OnceLock::new(),
                 as_of: AtomicU64::new(0),
                 tail: tokio::sync::Mutex::new(tail),
                 joined: Mutex::new(None),
@@ -98,6 +104,17 @@ impl RevocationView {
     /// Takes in an entry that this node wrote itself and the store has acknowledged.
     pub fn learn(&self, entry: &Entry) {
         self.shared.index.insert(entry);
+        if let Target::Key { id } = &entry.target {
+            for ring in self.shared.rings.get().into_iter().flatten() {
+                remove_from_ring(ring, id);
+            }
+        }
+    }
+
+    /// From now on a key that the log removes leaves these rings in the same moment.
+    pub(crate) fn remove_keys_from(&self, rings: [Arc<ArcSwap<KeyRing>>; 2]) {
+        // Set once, by the one who made the view.
+        let _set_before = self.shared.rings.set(rings);
     }
 
     /// How old the view is; `None` before the first good poll.
@@ -140,7 +157,7 @@ impl RevocationView {
         loop {
             let page = shared.store.entries(since, after.as_ref(), Self::PAGE).await?;
             for entry in page.iter().filter(|entry| entry.until > began_at) {
-                shared.index.insert(entry);
+                self.learn(entry);
             }
             match page.last() {
                 Some(last) if page.len() >= Self::PAGE => after = Some(last.key()),

@@ -1,5 +1,7 @@
 //! What one does with sessions: begin, authenticate, refresh, end, list, revoke.
 
+mod keys;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,13 +21,18 @@ use crate::key::KeyRing;
 use crate::keychain::Keychain;
 use crate::random::{self, Random, RandomError};
 use crate::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
+use crate::seal::Secrets;
 use crate::store::{
-    End, EpochRaise, RevocationStore, SessionEnded, SessionInserted, SessionStore, StoreError,
+    End, EpochRaise, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionStore, StoreError,
     TokenRevocation, TokensRevoked,
 };
 use crate::time::{Clock, Timestamp};
 use crate::token::{Issuer, Verifier};
 use crate::verify::VerifyError;
+
+pub use keys::KeyLifeError;
+pub(crate) use keys::remove as remove_from_ring;
+use keys::{LastReload, Parties};
 
 /// What [`Sessions`] works with.
 #[derive(Debug)]
@@ -34,8 +41,12 @@ pub struct SessionsConfig {
     pub sessions: Arc<dyn SessionStore>,
     /// The revocation log.
     pub revocations: Arc<dyn RevocationStore>,
-    /// Keys.
+    /// Keys, as they are at first.
     pub keychain: Keychain,
+    /// Where they are read again.
+    pub keys: Arc<dyn KeyStore>,
+    /// What opens them.
+    pub secrets: Secrets,
     /// The `iss` of the tokens. `None`: `urn:uuid:` and the store's id.
     pub issuer: Option<String>,
     /// The `aud` of the tokens. Default none.
@@ -63,11 +74,16 @@ struct Shared {
     store: Arc<dyn SessionStore>,
     log: Arc<dyn RevocationStore>,
     view: RevocationView,
-    access_issuer: Issuer,
-    refresh_issuer: Issuer,
+    keys: Arc<dyn KeyStore>,
+    secrets: Secrets,
+    parties: Parties,
+    last_reload: LastReload,
+    access_issuer: ArcSwap<Issuer>,
+    refresh_issuer: ArcSwap<Issuer>,
     access_verifier: Verifier,
     refresh_verifier: Verifier,
     access_keys: Arc<ArcSwap<KeyRing>>,
+    refresh_keys: Arc<ArcSwap<KeyRing>>,
     policy: SessionPolicy,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -231,39 +247,48 @@ impl Sessions {
     /// [`PolicyError`] if the policy contradicts itself or is out of range.
     pub fn new(config: SessionsConfig) -> Result<Self, PolicyError> {
         let SessionsConfig {
-            sessions, revocations, keychain, policy, clock, random, events, runtime, ..
+            sessions,
+            revocations,
+            keychain,
+            keys,
+            secrets,
+            policy,
+            clock,
+            random,
+            events,
+            runtime,
+            ..
         } = config;
         policy.check()?;
         let issuer = config.issuer.unwrap_or_else(|| format!("urn:uuid:{}", keychain.store_id.hyphenated()));
-        let audience = config.audience;
-        let issuing = |key| {
-            let issuing = Issuer::new(key).with_issuer(&issuer);
-            match &audience {
-                Some(audience) => issuing.with_audience(audience),
-                None => issuing,
-            }
-        };
+        let parties = Parties { issuer, audience: config.audience };
         let verifying = |token_type, ring| {
-            let verifying = Verifier::new(token_type, ring).with_issuer(&issuer);
+            let verifying = Verifier::new(token_type, ring).with_issuer(&parties.issuer);
             let verifying = verifying.with_leeway(policy.leeway).map_err(|_| PolicyError {
                 setting: "leeway",
                 value_secs: policy.leeway.as_secs(),
                 rule: "it must be at most 300 s",
             })?;
-            Ok(match &audience {
+            Ok(match &parties.audience {
                 Some(audience) => verifying.with_audience(audience),
                 None => verifying,
             })
         };
         let view =
             RevocationView::new(revocations.clone(), clock.clone(), runtime.clone(), policy.revocation_bound);
+        view.remove_keys_from([keychain.access.ring.clone(), keychain.refresh.ring.clone()]);
         Ok(Self {
             shared: Arc::new(Shared {
-                access_issuer: issuing(keychain.access.signing),
-                refresh_issuer: issuing(keychain.refresh.signing),
+                keys,
+                secrets,
+                access_issuer: ArcSwap::from_pointee(parties.issuer(keychain.access.signing)),
+                refresh_issuer: ArcSwap::from_pointee(parties.issuer(keychain.refresh.signing)),
+                last_reload: LastReload::default(),
+                refresh_keys: keychain.refresh.ring.clone(),
                 access_keys: keychain.access.ring.clone(),
                 access_verifier: verifying(TokenType::Access, keychain.access.ring)?,
                 refresh_verifier: verifying(TokenType::Refresh, keychain.refresh.ring)?,
+                parties,
                 store: sessions,
                 log: revocations,
                 view,
@@ -360,14 +385,27 @@ impl Sessions {
         }
     }
 
-    /// Verifies an access token and asks the index whether it was revoked: no store call.
+    /// Verifies an access token and asks the index whether it was revoked: no store call, but for a token that names
+    /// an unknown key, for which the keys are read again at most once a second.
     ///
     /// # Errors
     /// [`AccessError::ViewTooOld`] when the revocation log could not be read for longer than the bound (503); the
     /// others mean that the token is not accepted (401).
     pub async fn authenticate(&self, token: &str) -> Result<Claims, AccessError> {
-        let claims = self.shared.access_verifier.verify(token, self.shared.clock.now())?;
-        self.shared.view.ensure_fresh().await?;
+        let Shared { access_verifier, clock, view, .. } = &*self.shared;
+        // Asked before the ring is read, because the ring is part of what must not be too old.
+        let is_fresh = view.is_fresh();
+        let mut verified = access_verifier.verify(token, clock.now());
+        if verified == Err(VerifyError::UnknownKey) {
+            self.reload_for_unknown_key().await;
+            verified = access_verifier.verify(token, clock.now());
+        }
+        let mut claims = verified?;
+        if !is_fresh {
+            view.ensure_fresh().await?;
+            // Its key may have been removed meanwhile.
+            claims = access_verifier.verify(token, clock.now())?;
+        }
         self.check_revoked(&claims)?;
         self.acknowledge(&claims);
         Ok(claims)
@@ -664,9 +702,9 @@ impl Sessions {
         let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh);
         let refresh = claims(TokenType::Refresh, refresh_expires_at);
         Ok(Pair {
-            access_token: access_issuer.issue(&access)?,
+            access_token: access_issuer.load().issue(&access)?,
             access_expires_at,
-            refresh_token: refresh_issuer.issue(&refresh)?,
+            refresh_token: refresh_issuer.load().issue(&refresh)?,
             refresh_expires_at,
             csrf,
             user_id: session.user_id.clone(),

@@ -12,10 +12,10 @@ pub use decide::{
     Acknowledgement, Advance, Circumstances, Decision, Guard, Heal, LogStanding, Presented, Refusal, decide,
 };
 pub use derive::{csrf_value, token_id};
-pub(crate) use flow::detached;
 pub use flow::{
-    AccessError, BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, RevokeTokensError,
-    Sessions, SessionsConfig,
+    AccessError, BeginError, EndError, KeyLifeError, Pair, Presentation, RefreshError, Refreshed,
+    RevokeTokensError, Sessions, SessionsConfig,
 };
+pub(crate) use flow::{detached, remove_from_ring};
 pub use policy::{PolicyError, SessionPolicy};
 pub use row::{Device, EndReason, Ended, Session, SessionKey, SessionSeed};

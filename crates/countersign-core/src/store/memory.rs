@@ -427,6 +427,18 @@ impl KeyStore for MemoryStore {
         }
     }
 
+    async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        match state.keys.values_mut().find(|key| key.key_id == *id && key.removed_at.is_none()) {
+            Some(key) => {
+                key.removed_at = Some(at);
+                key.sealed.clear();
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         Ok(self.state().keys.values().cloned().collect())
     }

@@ -287,6 +287,16 @@ impl KeyPurpose {
         }
     }
 
+    /// What the first key of this purpose signs with. Ed25519 for access tokens: verifiers elsewhere then need no
+    /// secret (SEC-023).
+    #[must_use]
+    pub const fn first_algorithm(self) -> Algorithm {
+        match self {
+            Self::Access => Algorithm::EdDsa,
+            Self::Refresh => Algorithm::Hs256,
+        }
+    }
+
     /// The purpose with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -309,6 +319,10 @@ pub struct StoredKey {
     pub sealed: Vec<u8>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// From when on it signs, until another one does.
+    pub active_at: Timestamp,
+    /// When it was removed. Its sealed secret is empty then.
+    pub removed_at: Option<Timestamp>,
 }
 
 /// Keys and the store's own identity.
@@ -323,7 +337,11 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Puts `new` in the place of a key's sealed secret, if that is still `old`; returns whether it was.
     async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError>;
 
-    /// All keys, by purpose and number.
+    /// Marks a key as removed and wipes its sealed secret; returns whether it was there and not removed before. Its
+    /// number and its id stay taken.
+    async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// All keys, removed ones too, by purpose and number.
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
 }
 

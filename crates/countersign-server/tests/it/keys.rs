@@ -7,7 +7,7 @@ use countersign_core::key::JwkSet;
 use serde_json::{Value, json};
 
 use crate::client::{Client, claims, send};
-use crate::server::Folder;
+use crate::server::{Folder, eventually};
 
 /// A member of a token's header, unverified.
 fn header(token: &str, name: &str) -> Value {
@@ -167,5 +167,69 @@ async fn token_verify_and_inspect_say_what_the_server_would() {
     let mut command = folder.command(&["token", "verify"], &[]);
     command.stdin(std::fs::File::open(folder.path("header")).unwrap());
     assert_eq!(command.output().await.unwrap().stdout, b"ok\n");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn sec_041_keys_are_rotated_and_removed_while_the_server_runs() {
+    let folder = Folder::new();
+    let server = folder.serve_with(&[("COUNTERSIGN_REVOCATION_BOUND", "1s")]).await;
+    let client = Client::new(&server);
+    let run = async |arguments: &[&str]| {
+        let ran = folder.run(arguments, &[("COUNTERSIGN_REVOCATION_BOUND", "1s")]).await;
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+        ran.stdout
+    };
+    let published = async || client.get("/.well-known/jwks.json").await.expect(200).text;
+    let old = client.register("ada@example.org").await;
+    let old_id = header(&old.access, "kid").as_str().unwrap().to_owned();
+
+    folder
+        .run(&["key", "rotate", "--purpose", "refresh", "--algorithm", "ES256"], &[])
+        .await
+        .assert_refused(&["ES256 is not for refresh tokens"]);
+    let rotated = run(&["key", "rotate", "--algorithm", "ES256"]).await;
+    let new_id = rotated.split_whitespace().nth(2).unwrap().to_owned();
+    assert!(rotated.contains("(access, ES256) signs from"), "{rotated}");
+    eventually("the server signs with the new key", async || {
+        header(&client.login("ada@example.org").await.access, "kid") == new_id.as_str()
+    })
+    .await;
+    let new = client.login("ada@example.org").await;
+    assert_eq!(header(&new.access, "alg"), "ES256");
+    let set = published().await;
+    assert!(set.contains(&old_id) && set.contains(&new_id), "{set}");
+    client.me(&old.access).await.expect(200);
+    let listed = run(&["key", "list"]).await;
+    let state = |id: &str| {
+        let line = listed.lines().find(|line| line.starts_with(id)).unwrap();
+        line.split_whitespace().nth(3).unwrap().to_owned()
+    };
+    assert_eq!((state(&old_id), state(&new_id)), ("retiring".to_owned(), "active".to_owned()));
+
+    let retired = run(&["key", "retire", &old_id]).await;
+    assert_eq!(retired, format!("the key {old_id} is removed; its tokens are refused\n"));
+    eventually("the old key's tokens are refused", async || client.me(&old.access).await.status == 401).await;
+    client.me(&old.access).await.expect_error(401, "invalid_token");
+    client.me(&new.access).await.expect(200);
+    assert!(!published().await.contains(&old_id));
+    folder.run(&["key", "retire", &old_id], &[]).await.assert_refused(&["no key with this id"]);
+
+    // The one that signs: another takes its place, and the session goes on.
+    let retired = run(&["key", "retire", &new_id]).await;
+    assert_eq!(retired.lines().count(), 2, "{retired}");
+    eventually("the key is gone", async || client.me(&new.access).await.status == 401).await;
+    let mut refreshed = client.refresh(&new.refresh).await.expect(200).pair();
+    eventually("the new key is in use", async || {
+        refreshed = client.refresh(&refreshed.refresh).await.expect(200).pair();
+        client.me(&refreshed.access).await.status == 200
+    })
+    .await;
+    let run_reseal = run(&["key", "reseal"]).await;
+    assert!(run_reseal.starts_with("2 keys"), "removed ones have no secret: {run_reseal}");
+    server.stop().await;
+    let server = folder.serve().await;
+    Client::new(&server).me(&refreshed.access).await.expect(200);
+    Client::new(&server).me(&new.access).await.expect(401);
     server.stop().await;
 }

@@ -1,13 +1,14 @@
 //! Sealed keys and the store's own identity.
 
 use async_trait::async_trait;
+use countersign_core::Timestamp;
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::store::{KeyPurpose, KeyStore, StoreError, StoredKey};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::row::{malformed, number, parsed, time};
+use super::row::{malformed, number, optional_time, parsed, time};
 use super::{STORE, SqliteStore, Undo};
 
 const INSERT_ID: &str = "INSERT INTO store (only_row, id) VALUES (1, ?1) ON CONFLICT (only_row) DO NOTHING";
@@ -15,11 +16,14 @@ const INSERT_ID: &str = "INSERT INTO store (only_row, id) VALUES (1, ?1) ON CONF
 const FIND_ID: &str = "SELECT id FROM store";
 
 const INSERT: &str = "
-    INSERT INTO sealed_key (purpose, number, key_id, algorithm, sealed, created_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    INSERT INTO sealed_key (purpose, number, key_id, algorithm, sealed, created_at, active_at, removed_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
     ON CONFLICT DO NOTHING";
 
 const RESEAL: &str = "UPDATE sealed_key SET sealed = ?1 WHERE key_id = ?2 AND sealed = ?3";
+
+const REMOVE: &str =
+    "UPDATE sealed_key SET removed_at = ?1, sealed = x'' WHERE key_id = ?2 AND removed_at IS NULL";
 
 const FIND_ALL: &str = "SELECT * FROM sealed_key";
 
@@ -47,7 +51,9 @@ impl KeyStore for SqliteStore {
                     .bind(key.key_id.as_str())
                     .bind(key.algorithm.name())
                     .bind(key.sealed)
-                    .bind(key.created_at.as_millis());
+                    .bind(key.created_at.as_millis())
+                    .bind(key.active_at.as_millis())
+                    .bind(key.removed_at.map(Timestamp::as_millis));
                 Ok(query.execute(connection).await?.rows_affected() > 0)
             })
         })
@@ -59,6 +65,17 @@ impl KeyStore for SqliteStore {
         self.write("reseal the key", Undo::Statement, move |connection| {
             Box::pin(async move {
                 let query = sqlx::query(RESEAL).bind(new).bind(id.as_str()).bind(old);
+                Ok(query.execute(connection).await?.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+
+    async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.write("remove the key", Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(REMOVE).bind(at.as_millis()).bind(id.as_str());
                 Ok(query.execute(connection).await?.rows_affected() > 0)
             })
         })
@@ -83,5 +100,7 @@ fn stored_key(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
         algorithm: parsed(row, "algorithm", str::parse::<Algorithm>)?,
         sealed: row.try_get("sealed")?,
         created_at: time(row, "created_at")?,
+        active_at: time(row, "active_at")?,
+        removed_at: optional_time(row, "removed_at")?,
     })
 }

@@ -7,13 +7,13 @@ use super::options::OpenError;
 
 /// Every change, oldest first. One that was released is never edited: its checksum is kept in the database.
 fn migrator() -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "initial".into(),
-        MigrationType::Simple,
-        include_str!("../../migrations/sqlite/0001_initial.sql").into_sql_str(),
-        false,
-    )])
+    let change = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        change(1, "initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
+        change(2, "key life", include_str!("../../migrations/sqlite/0002_key_life.sql")),
+    ])
 }
 
 /// Whether every change known here was made, and no other.

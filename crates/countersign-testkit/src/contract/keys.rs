@@ -1,5 +1,7 @@
 //! The promises of [`KeyStore`](countersign_core::store::KeyStore).
 
+use std::time::Duration;
+
 use countersign_core::store::{KeyPurpose, StoredKey, Stores};
 use countersign_core::{Algorithm, KeyId};
 
@@ -13,6 +15,8 @@ fn key(purpose: KeyPurpose, number: u32, id: &str) -> StoredKey {
         algorithm: Algorithm::EdDsa,
         sealed: (0..=255).chain(id.bytes()).collect(),
         created_at: NOW,
+        active_at: NOW + Duration::from_secs(5),
+        removed_at: None,
     }
 }
 
@@ -54,6 +58,7 @@ pub async fn run(stores: &Stores) {
     assert_eq!(all().await, expected, "as inserted, by purpose and number");
 
     resealing(stores, expected).await;
+    removing(stores).await;
 }
 
 /// Of those who reseal one key at once, one does, and no other key changes.
@@ -79,6 +84,28 @@ async fn resealing(stores: &Stores, mut keys: [StoredKey; 4]) {
         keys,
         "its seal is there, and no other changed"
     );
+}
+
+/// Of those who remove one key at once, one does. The row stays, without its secret, and its number and id stay taken.
+async fn removing(stores: &Stores) {
+    let mut expected = stores.keys.keys().await.expect("the store answers");
+    let [key, ..] = expected.as_mut_slice() else { panic!("there are keys") };
+    let unknown = KeyId::new("unknown").expect("a key id");
+    assert!(!stores.keys.remove_key(&unknown, NOW).await.expect("the store answers"), "an unknown key");
+    let answers = at_once((0..16).map(|_| {
+        let (stores, id) = (stores.clone(), key.key_id.clone());
+        async move { stores.keys.remove_key(&id, NOW).await.expect("the store answers") }
+    }))
+    .await;
+    assert_eq!(answers.iter().filter(|removed| **removed).count(), 1, "one removes it");
+    let before = key.clone();
+    let later = NOW + Duration::from_secs(9);
+    assert!(!stores.keys.remove_key(&key.key_id, later).await.expect("the store answers"), "once");
+    let resealed = stores.keys.reseal_key(&key.key_id, &before.sealed, b"back").await;
+    assert!(!resealed.expect("the store answers"), "what was read before brings no secret back");
+    assert!(!insert(stores, &before).await, "nor does inserting it again");
+    (key.removed_at, key.sealed) = (Some(NOW), Vec::new());
+    assert_eq!(stores.keys.keys().await.expect("the store answers"), expected, "the others are as they were");
 }
 
 /// Of nodes that name an empty store at once one wins, and the name stays. Wants an empty database.

@@ -1,5 +1,7 @@
 //! That what a store has acknowledged is there after a restart.
 
+use std::time::Duration;
+
 use countersign_core::account::{Attempts, Outcome, ThrottlePolicy};
 use countersign_core::revocation::Entry;
 use countersign_core::session::{Acknowledgement, EndReason, SessionKey};
@@ -53,6 +55,8 @@ pub async fn everything_survives(backend: &dyn Backend) {
         algorithm: Algorithm::Hs256,
         sealed: vec![0, 1, 254, 255],
         created_at: NOW,
+        active_at: NOW + Duration::from_secs(5),
+        removed_at: None,
     };
     assert!(stores.keys.insert_key(&key).await.expect(answered));
     let store_id = stores.keys.store_id(fixture.uuid()).await.expect(answered);

@@ -1,0 +1,332 @@
+//! The life of the keys: made, taken into use, replaced, removed; and how a node learns of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::{Sessions, Shared};
+use crate::key::{Algorithm, KeyError, KeyId, KeyRing, SigningKey};
+use crate::keychain::{self, KeyState, KeychainError, NewKey};
+use crate::revocation::{Entry, RevocationView, Target};
+use crate::session::SessionPolicy;
+use crate::store::{KeyPurpose, StoreError, StoredKey};
+use crate::token::Issuer;
+
+/// For how long caches elsewhere may keep the published keys, at most (SEC-042).
+const PUBLISHED_FOR: Duration = Duration::from_secs(600);
+/// How much time passes between two reloads for the sake of unknown keys.
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// How often a key's number may be taken by others before we give up.
+const TRIES: u32 = 4;
+
+/// Why a key was not replaced or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyLifeError {
+    /// There is no such key, or it was removed before.
+    #[error("there is no key with this id in the ring")]
+    Unknown,
+    /// Another new key is waiting already.
+    #[error("the key {0} is waiting already to become active")]
+    UnderWay(KeyId),
+    /// Refresh tokens are made with MACs, access tokens with anything.
+    #[error("{0} is not for refresh tokens; they take HS256, HS384 or HS512")]
+    Algorithm(Algorithm),
+    /// Others changed keys at the same time, again and again.
+    #[error("others changed keys at the same time; try again")]
+    Contended,
+    /// The keys could not be read, made or written.
+    #[error(transparent)]
+    Keys(#[from] KeychainError),
+}
+
+impl From<StoreError> for KeyLifeError {
+    fn from(error: StoreError) -> Self {
+        Self::Keys(error.into())
+    }
+}
+
+/// When a node last read the keys, by the monotonic clock.
+#[derive(Debug, Default)]
+pub(super) struct LastReload(tokio::sync::Mutex<Option<Duration>>);
+
+impl SessionPolicy {
+    /// For how long a replaced key still verifies: its longest token's life, and what nodes and caches may be behind
+    /// (SEC-040).
+    #[must_use]
+    pub fn key_overlap(&self, purpose: KeyPurpose) -> Duration {
+        let life = match purpose {
+            KeyPurpose::Access => self.access_lifetime,
+            KeyPurpose::Refresh => self.absolute,
+        };
+        life.saturating_add(self.leeway)
+            .saturating_add(self.revocation_bound)
+            .saturating_add(RevocationView::OVERLAP)
+            .saturating_add(PUBLISHED_FOR)
+    }
+}
+
+impl Sessions {
+    /// Learns what other nodes have done: reads what is new in the revocation log, then the keys. A background task
+    /// calls it several times within the bound.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the log cannot be read. Keys that cannot be had are reported to the log, and the known
+    /// ones stay, but for those that were removed.
+    pub async fn poll(&self) -> Result<(), StoreError> {
+        // Keys first: with a removed one its successor is read, so that nothing is signed with the removed one.
+        self.reload_or_warn().await;
+        self.shared.view.poll().await?;
+        if !self.signs_with_known_keys() {
+            self.reload_or_warn().await;
+        }
+        Ok(())
+    }
+
+    async fn reload_or_warn(&self) {
+        if let Err(error) = self.reload_keys().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the keys could not be reloaded");
+        }
+    }
+
+    fn signs_with_known_keys(&self) -> bool {
+        let Shared { access_keys, access_issuer, refresh_keys, refresh_issuer, .. } = &*self.shared;
+        [(access_keys, access_issuer), (refresh_keys, refresh_issuer)]
+            .into_iter()
+            .all(|(ring, issuer)| ring.load().get(issuer.load().key().key_id().as_str()).is_some())
+    }
+
+    /// Reads the keys and exchanges the rings for what the store and the time say.
+    ///
+    /// # Errors
+    /// [`KeychainError`]; what could be had is in use all the same.
+    pub async fn reload_keys(&self) -> Result<(), KeychainError> {
+        let mut last = self.shared.last_reload.0.lock().await;
+        let began = self.shared.clock.monotonic();
+        let reloaded = self.reload_now().await;
+        *last = Some(began);
+        reloaded
+    }
+
+    /// A token names a key that this node does not know: it may be a new one. Of all who come at once one reads the
+    /// store, and at most once a second (SEC-038): garbage must not become load.
+    pub(super) async fn reload_for_unknown_key(&self) {
+        let mut last = self.shared.last_reload.0.lock().await;
+        let began = self.shared.clock.monotonic();
+        if last.is_some_and(|last| began.saturating_sub(last) < RELOAD_EVERY) {
+            return;
+        }
+        *last = Some(began);
+        if let Err(error) = self.reload_now().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the keys could not be reloaded");
+        }
+    }
+
+    async fn reload_now(&self) -> Result<(), KeychainError> {
+        let stored = self.shared.keys.keys().await?;
+        let access =
+            self.exchange(&stored, KeyPurpose::Access, &self.shared.access_keys, &self.shared.access_issuer);
+        let refresh = self.exchange(
+            &stored,
+            KeyPurpose::Refresh,
+            &self.shared.refresh_keys,
+            &self.shared.refresh_issuer,
+        );
+        access.and(refresh)
+    }
+
+    /// Exchanges the ring and the signing key of one purpose.
+    fn exchange(
+        &self,
+        stored: &[StoredKey],
+        purpose: KeyPurpose,
+        ring: &ArcSwap<KeyRing>,
+        issuer: &ArcSwap<Issuer>,
+    ) -> Result<(), KeychainError> {
+        let Shared { clock, policy, secrets, view, .. } = &*self.shared;
+        let (now, overlap) = (clock.now(), policy.key_overlap(purpose));
+        let known = ring.load();
+        let mut next = KeyRing::new();
+        let mut outcome = Ok(());
+        for row in stored.iter().filter(|row| row.purpose == purpose) {
+            let state = keychain::state(row, stored, now, overlap);
+            if state == KeyState::Gone || view.index().is_key_revoked(&row.key_id) {
+                continue;
+            }
+            // The same object as before: what was verified with it stays verified.
+            let mut verifying = known.get(row.key_id.as_str()).cloned();
+            let signs = state == KeyState::Active && issuer.load().key().key_id() != &row.key_id;
+            if verifying.is_none() || signs {
+                match keychain::open_key(row, secrets) {
+                    Ok(key) => {
+                        verifying.get_or_insert_with(|| key.verifying_key());
+                        if signs {
+                            let issuing = self.shared.parties.issuer(key);
+                            issuer.store(Arc::new(issuing));
+                        }
+                    }
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            if let Some(key) = verifying {
+                let damaged =
+                    |source: KeyError| KeychainError::Damaged { key_id: row.key_id.to_string(), source };
+                outcome = outcome.and(next.insert(key).map_err(damaged));
+            }
+        }
+        let ids: HashSet<_> = next.iter().map(|key| key.key_id().clone()).collect();
+        ring.store(Arc::new(next));
+        // A removal that was read while the ring was being built must not be undone.
+        for id in ids.iter().filter(|id| view.index().is_key_revoked(id)) {
+            remove(ring, id);
+        }
+        outcome
+    }
+
+    /// Makes a new key. It is published at once, signs when every node has read it, which is after the revocation
+    /// bound, and replaces the active one then. `at_once` lets it sign immediately: right where there is one node.
+    ///
+    /// Without an algorithm the new key has that of the active one.
+    ///
+    /// # Errors
+    /// [`KeyLifeError::UnderWay`] if another new key is waiting.
+    pub async fn rotate_key(
+        &self,
+        purpose: KeyPurpose,
+        algorithm: Option<Algorithm>,
+        at_once: bool,
+    ) -> Result<StoredKey, KeyLifeError> {
+        if let Some(algorithm) = algorithm.filter(|algorithm| !algorithm.is_symmetric())
+            && purpose == KeyPurpose::Refresh
+        {
+            return Err(KeyLifeError::Algorithm(algorithm));
+        }
+        let start = if at_once { Start::NextAtOnce } else { Start::AfterTheBound };
+        let key = self.add_key(purpose, algorithm, start).await?;
+        self.reload_keys().await?;
+        Ok(key)
+    }
+
+    async fn add_key(
+        &self,
+        purpose: KeyPurpose,
+        algorithm: Option<Algorithm>,
+        start: Start,
+    ) -> Result<StoredKey, KeyLifeError> {
+        let Shared { clock, keys, policy, random, secrets, .. } = &*self.shared;
+        for _ in 0..TRIES {
+            let stored = keys.keys().await?;
+            let now = clock.now();
+            let with_state = |wanted| {
+                stored.iter().find(|key| {
+                    key.purpose == purpose
+                        && keychain::state(key, &stored, now, policy.key_overlap(purpose)) == wanted
+                })
+            };
+            if let Some(next) = with_state(KeyState::Next).filter(|_| start != Start::Now) {
+                return Err(KeyLifeError::UnderWay(next.key_id.clone()));
+            }
+            let like = with_state(KeyState::Active).map_or(purpose.first_algorithm(), |key| key.algorithm);
+            let numbers = stored.iter().filter(|key| key.purpose == purpose).map(|key| key.number);
+            let new = NewKey {
+                purpose,
+                number: numbers.max().unwrap_or(0).saturating_add(1),
+                algorithm: algorithm.unwrap_or(like),
+                created_at: now,
+                active_at: match start {
+                    Start::AfterTheBound => now + policy.revocation_bound,
+                    Start::NextAtOnce | Start::Now => now,
+                },
+            };
+            // The secret must be the right one for what is there already: a server could not open the new key.
+            for key in stored.iter().filter(|key| key.removed_at.is_none()) {
+                keychain::open_key(key, secrets)?;
+            }
+            let key = new.make(secrets, &**random)?;
+            if keys.insert_key(&key).await? {
+                return Ok(key);
+            }
+        }
+        Err(KeyLifeError::Contended)
+    }
+
+    /// Removes a key: because others may have it. Its tokens are refused on this node when this has returned, on every
+    /// other one within the bound (SEC-041). If it was the one that signs, a new one takes its place, whose id is
+    /// returned.
+    ///
+    /// # Errors
+    /// [`KeyLifeError::Unknown`] if there is no such key. After any other error it may be removed or not, and
+    /// removing it again is safe.
+    pub async fn remove_key(&self, id: &KeyId) -> Result<Option<KeyId>, KeyLifeError> {
+        let Shared { clock, keys, policy, view, .. } = &*self.shared;
+        let stored = keys.keys().await?;
+        let key = stored.iter().find(|key| key.key_id == *id).ok_or(KeyLifeError::Unknown)?;
+        if key.removed_at.is_some() {
+            return Err(KeyLifeError::Unknown);
+        }
+        let now = clock.now();
+        let overlap = policy.key_overlap(key.purpose);
+        let signed = keychain::state(key, &stored, now, overlap) == KeyState::Active;
+        // First the one that signs from now on, so that there is no moment without one; then what takes the key out for
+        // ever; then what tells the nodes.
+        let successor = match signed {
+            true => Some(self.add_key(key.purpose, Some(key.algorithm), Start::Now).await?.key_id),
+            false => None,
+        };
+        if !keys.remove_key(id, now).await? {
+            return Err(KeyLifeError::Unknown);
+        }
+        let mut entry = Entry { target: Target::Key { id: id.clone() }, until: now + overlap, at: now };
+        self.shared.log.insert_entry(&entry).await?;
+        view.learn(&entry);
+        let written_at = clock.now();
+        if written_at.since(now) > RevocationView::OVERLAP / 2 {
+            // A reader's window may have passed it.
+            (entry.at, entry.until) = (written_at, written_at + overlap);
+            self.shared.log.insert_entry(&entry).await?;
+        }
+        self.reload_keys().await?;
+        Ok(successor)
+    }
+}
+
+/// When a new key signs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Start {
+    /// When all nodes have read it.
+    AfterTheBound,
+    /// At once, if no other is waiting.
+    NextAtOnce,
+    /// At once, whatever else is planned.
+    Now,
+}
+
+/// Takes a key out of a ring that others read and exchange meanwhile.
+pub(crate) fn remove(ring: &ArcSwap<KeyRing>, id: &KeyId) {
+    if ring.load().get(id.as_str()).is_some() {
+        ring.rcu(|ring| {
+            let mut without = KeyRing::clone(ring);
+            without.remove(id);
+            without
+        });
+    }
+}
+
+/// Whom the tokens name.
+#[derive(Debug)]
+pub(super) struct Parties {
+    pub(super) issuer: String,
+    pub(super) audience: Option<String>,
+}
+
+impl Parties {
+    pub(super) fn issuer(&self, key: SigningKey) -> Issuer {
+        let issuing = Issuer::new(key).with_issuer(&self.issuer);
+        match &self.audience {
+            Some(audience) => issuing.with_audience(audience),
+            None => issuing,
+        }
+    }
+}
