@@ -93,8 +93,9 @@ async fn open(settings: &Settings) -> Result<(SqliteStore, Secrets), Box<dyn Err
             Ok((SqliteStore::open(&options).await?, secrets))
         }
         SecretSource::File(path) => {
-            let secrets = SecretFile::at(Path::new(path)).load()?;
-            Ok((SqliteStore::open(&options).await?, secrets))
+            let store = SqliteStore::open(&options).await?;
+            let secrets = SecretFile::at(Path::new(path)).load(!store.has_keys().await?)?;
+            Ok((store, secrets))
         }
     }
 }

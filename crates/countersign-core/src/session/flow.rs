@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tracing::Instrument as _;
 
 use super::acknowledge::Acknowledgements;
 use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide};
@@ -355,7 +356,15 @@ impl Sessions {
     /// [`AccessError::ViewTooOld`] when the revocation log could not be read for longer than the bound (503); the
     /// others mean that the token is not accepted (401).
     pub async fn authenticate(&self, token: &str) -> Result<Claims, AccessError> {
-        let claims = self.shared.access_verifier.verify(token, self.shared.clock.now())?;
+        let Shared { policy, clock, access_verifier, .. } = &*self.shared;
+        let now = clock.now();
+        let claims = access_verifier.verify(token, now)?;
+        // The log forgets what concerns tokens of the lifetime that holds now. One from before the lifetime was
+        // shortened must not outlive its revocation.
+        let oldest = now - policy.leeway - policy.access_lifetime;
+        if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
+            return Err(VerifyError::Expired.into());
+        }
         self.shared.view.ensure_fresh().await?;
         self.check_revoked(&claims)?;
         self.acknowledge(&claims);
@@ -516,6 +525,57 @@ impl Sessions {
         self.detached(async move { Ok(this.end_now(&key, reason).await?) }).await
     }
 
+    /// Ends the sessions that these tokens name, verified by [`Sessions::verify_for_end`]; returns whether any of them
+    /// could be ended or had been before. All are tried, and a caller who goes away interrupts none.
+    ///
+    /// A session that the store does not know ends too while its token has not expired: the store may have been
+    /// restored from a backup.
+    ///
+    /// # Errors
+    /// [`EndError::Store`] when the store could not answer for one of them; ending them again is safe.
+    pub async fn end_by_tokens(&self, tokens: Vec<Claims>, reason: EndReason) -> Result<bool, EndError> {
+        let this = self.clone();
+        self.detached(async move {
+            let mut ended: Vec<SessionKey> = Vec::new();
+            let mut failure = None;
+            for token in &tokens {
+                let Some(session) = token.session() else { continue };
+                let key = SessionKey { user_id: token.subject().clone(), id: session.id };
+                if ended.contains(&key) {
+                    continue;
+                }
+                match this.end_by_token_now(&key, token, reason).await {
+                    Ok(true) => ended.push(key),
+                    Ok(false) => {}
+                    Err(error) => failure = Some(error),
+                }
+            }
+            failure.map_or(Ok(!ended.is_empty()), |error| Err(error.into()))
+        })
+        .await
+    }
+
+    async fn end_by_token_now(
+        &self,
+        key: &SessionKey,
+        token: &Claims,
+        reason: EndReason,
+    ) -> Result<bool, StoreError> {
+        if self.end_now(key, reason).await? != SessionEnded::Unknown {
+            return Ok(true);
+        }
+        let Shared { policy, clock, log, .. } = &*self.shared;
+        let at = clock.now();
+        if token.expires_at().is_none_or(|expires_at| at >= expires_at + policy.leeway) {
+            return Ok(false);
+        }
+        let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
+        let entry = Entry { target, until: at + policy.revocation_horizon(), at };
+        log.insert_entry(&entry).await?;
+        self.learn(entry).await?;
+        Ok(true)
+    }
+
     async fn end_now(&self, key: &SessionKey, reason: EndReason) -> Result<SessionEnded, StoreError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
         let at = clock.now();
@@ -674,7 +734,7 @@ pub(crate) async fn detached<T: Send + 'static>(
     runtime: &Handle,
     work: impl Future<Output = T> + Send + 'static,
 ) -> T {
-    match runtime.spawn(work).await {
+    match runtime.spawn(work.in_current_span()).await {
         Ok(done) => done,
         // A panic goes on in the caller, as if the work had run there.
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
