@@ -82,7 +82,6 @@ impl Keychain {
     ) -> Result<Self, KeychainError> {
         let store_id = store.store_id(uuid(random)?).await?;
         let mut stored = store.keys().await?;
-        let mut made = false;
         for (purpose, algorithm) in
             [(KeyPurpose::Access, Algorithm::EdDsa), (KeyPurpose::Refresh, Algorithm::Hs256)]
         {
@@ -103,13 +102,10 @@ impl Keychain {
                     sealed,
                     created_at: clock.now(),
                 };
-                // Taken: another node was first, and its key is read below.
+                // Taken: another node was first. Its key is read here, and opened before anything else is added.
                 store.insert_key(&row).await?;
-                made = true;
+                stored = store.keys().await?;
             }
-        }
-        if made {
-            stored = store.keys().await?;
         }
         Ok(Self {
             store_id,

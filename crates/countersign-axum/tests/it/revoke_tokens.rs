@@ -129,8 +129,8 @@ async fn at_most_1000_live_entries_then_come_later() {
     assert_eq!(full.outcome(), (429, "too_many_attempts".to_owned()));
     assert_eq!(
         full.header("retry-after"),
-        Some("925"),
-        "access lifetime, leeway and the overlap of the tail"
+        Some("1215"),
+        "access lifetime, the longest leeway and the overlap of the tail"
     );
     assert_eq!(app.hello(&ada.access_token).await, 200, "nothing was revoked");
     assert_eq!(revoke(&app, &ada, json!(strange(100, 0))).await.status(), 200, "known ones cost nothing");
