@@ -98,7 +98,8 @@ impl Verifier {
             audience: Vec::new(),
             leeway: Self::DEFAULT_LEEWAY,
             limits: Limits::default(),
-            cache: Some(Arc::new(TokenCache::new(Self::DEFAULT_CACHE, false))),
+            // A refresh token is presented once.
+            cache: (token_type == TokenType::Access).then(|| Arc::new(TokenCache::new(Self::DEFAULT_CACHE))),
         }
     }
 
@@ -150,11 +151,10 @@ impl Verifier {
     /// check but that of the signature is still made each time, and a token is forgotten when its key leaves the
     /// ring. Tokens over 2 KiB, and those without `kid`, are never remembered.
     ///
-    /// Default 4096, and then only tokens signed with key pairs. Called with a number, it holds for MACs too, where
-    /// it pays only if most tokens come more than once.
+    /// Default 4096 for access tokens; none for refresh tokens, which are presented once.
     #[must_use]
     pub fn with_cache(mut self, tokens: usize) -> Self {
-        self.cache = (tokens > 0).then(|| Arc::new(TokenCache::new(tokens, true)));
+        self.cache = (tokens > 0).then(|| Arc::new(TokenCache::new(tokens)));
         self
     }
 
@@ -179,9 +179,8 @@ impl Verifier {
             return Ok(claims);
         }
         let (claims, signed) = self.proven(token, &keys)?;
-        self.check_times(&claims, now)?;
-        self.check_parties(&claims)?;
-        let claims = Claims::verified(claims);
+        self.check_times(claims.fields(), now)?;
+        self.check_parties(claims.fields())?;
         if let (Some(cache), Some(key)) = (&self.cache, signed.named_key()) {
             cache.insert(token, key, &claims);
         }
@@ -193,25 +192,23 @@ impl Verifier {
     /// # Errors
     /// [`VerifyError`], for every other reason.
     pub fn verify_expired_ok(&self, token: &str) -> Result<Claims, VerifyError> {
-        let (claims, _) = self.proven(token, &self.keys.load())?;
-        self.check_parties(&claims)?;
-        Ok(Claims::verified(claims))
+        let keys = self.keys.load();
+        let (claims, _) = self.proven(token, &keys)?;
+        self.check_parties(claims.fields())?;
+        Ok(claims)
     }
 
     /// Signature and kind.
-    fn proven<'k>(
-        &self,
-        token: &'k str,
-        keys: &'k KeyRing,
-    ) -> Result<(claims::Fields, Signed<'k>), VerifyError> {
+    fn proven<'k>(&self, token: &'k str, keys: &'k KeyRing) -> Result<(Claims, Signed<'k>), VerifyError> {
         let signed = Signed::verify(token, keys, self.limits)?;
         let expected = self.token_type;
         if !signed.typ.is(expected.header_typ()) {
             return Err(VerifyError::Typ { expected });
         }
-        let claims = claims::read(&signed.payload()?)?;
-        if claims.token_type != expected {
-            return Err(VerifyError::TokenType { expected, found: claims.token_type });
+        // Made at its place, because the claims are large to move.
+        let claims = Claims::verified(claims::read(&signed.payload()?)?);
+        if claims.token_type() != expected {
+            return Err(VerifyError::TokenType { expected, found: claims.token_type() });
         }
         Ok((claims, signed))
     }

@@ -20,7 +20,6 @@ use crate::key::{KeyRing, VerifyingKey};
 pub(super) struct TokenCache {
     sets: OnceLock<Box<[Set]>>,
     capacity: usize,
-    macs: bool,
     seed: RandomState,
     turn: AtomicUsize,
 }
@@ -38,15 +37,17 @@ struct Entry {
     token: Zeroizing<String>,
     key: VerifyingKey,
     claims: Claims,
+    /// Copies of the claims, so that threads which see one token all the time do not fight over the counter of one
+    /// `Arc`; that costs four times as much as all the rest. Made for those that come.
+    copies: [OnceLock<Claims>; STRIPES],
 }
 
 impl TokenCache {
-    /// A cache of about that many tokens, up to four times as many bytes as [`MAX_TOKEN_BYTES`] each.
-    pub(super) fn new(capacity: usize, macs: bool) -> Self {
+    /// A cache of about that many tokens. It takes no memory before the first one.
+    pub(super) fn new(capacity: usize) -> Self {
         Self {
             sets: OnceLock::new(),
             capacity: capacity.clamp(WAYS, MAX_CAPACITY),
-            macs,
             seed: RandomState::new(),
             turn: AtomicUsize::new(0),
         }
@@ -54,7 +55,7 @@ impl TokenCache {
 
     /// An empty one of the same size.
     pub(super) fn emptied(&self) -> Self {
-        Self::new(self.capacity, self.macs)
+        Self::new(self.capacity)
     }
 
     /// The claims of a token that was verified with a key that is still in `ring`.
@@ -69,7 +70,7 @@ impl TokenCache {
             // long this comparison takes tells nothing about other people's tokens.
             if let Some(entry) = entry.as_ref().filter(|entry| *entry.token == *token) {
                 if ring.iter().any(|key| key.is_same_key(&entry.key)) {
-                    return Some(entry.claims.clone());
+                    return Some(entry.claims());
                 }
                 // The key has gone, and its tokens with it.
                 slot.store(None);
@@ -81,7 +82,7 @@ impl TokenCache {
     /// Remembers a token that `key` verified. The token has to name the key: which key verifies one that does not
     /// depends on the other keys of the ring.
     pub(super) fn insert(&self, token: &str, key: &VerifyingKey, claims: &Claims) {
-        if token.len() > MAX_TOKEN_BYTES || (key.algorithm().is_symmetric() && !self.macs) {
+        if token.len() > MAX_TOKEN_BYTES {
             return;
         }
         let sets = self.sets.get_or_init(|| {
@@ -92,8 +93,7 @@ impl TokenCache {
         let same = set.tags.iter().position(|hint| hint.load(Ordering::Relaxed) == tag);
         let way = same.or_else(free).unwrap_or_else(|| self.turn.fetch_add(1, Ordering::Relaxed) % WAYS);
         if let (Some(hint), Some(slot)) = (set.tags.get(way), set.entries.get(way)) {
-            let token = Zeroizing::new(token.to_owned());
-            slot.store(Some(Entry { token, key: key.clone(), claims: claims.clone() }.into()));
+            slot.store(Some(Entry::new(token, key, claims).into()));
             hint.store(tag, Ordering::Relaxed);
         }
     }
@@ -108,6 +108,35 @@ impl TokenCache {
         sets.get(index).map(|set| (set, tag))
     }
 }
+
+impl Entry {
+    fn new(token: &str, key: &VerifyingKey, claims: &Claims) -> Self {
+        Self {
+            token: Zeroizing::new(token.to_owned()),
+            key: key.clone(),
+            claims: claims.clone(),
+            copies: Default::default(),
+        }
+    }
+
+    fn claims(&self) -> Claims {
+        match self.copies.get(STRIPE.with(|stripe| *stripe)) {
+            Some(copy) => copy.get_or_init(|| Claims::verified(self.claims.fields().clone())).clone(),
+            None => self.claims.clone(),
+        }
+    }
+}
+
+thread_local! {
+    /// Which copies a thread uses.
+    static STRIPE: usize = {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES
+    };
+}
+
+/// How many threads may use one token at once without waiting for each other.
+const STRIPES: usize = 8;
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
