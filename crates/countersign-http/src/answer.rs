@@ -244,6 +244,15 @@ impl Answer {
         Ok(answer)
     }
 
+    /// A JWK set, which everybody may see and caches may keep for a while (SEC-042).
+    pub(crate) fn jwk_set(text: String) -> Self {
+        let mut answer = Self::empty(StatusCode::OK);
+        answer.body = text.into();
+        answer.headers.insert(header::CONTENT_TYPE, JWK_SET);
+        answer.headers.insert(header::CACHE_CONTROL, PUBLIC_FOR_FIVE_MINUTES);
+        answer
+    }
+
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
@@ -361,6 +370,10 @@ fn challenge(error: &str, description: &str) -> HeaderValue {
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// RFC 7517 §8.5.2.
+const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
+/// For that long a verifier elsewhere may go on accepting a key that was removed here; at most 600 s (SEC-042).
+const PUBLIC_FOR_FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 #[cfg(test)]
 mod tests {

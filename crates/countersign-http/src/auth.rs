@@ -254,6 +254,13 @@ impl Auth {
         loader(claims.subject().clone()).await.map_err(AuthError::LoadUser)?.ok_or(AuthError::UserGone)
     }
 
+    /// The answer to `GET /.well-known/jwks.json`: the public keys with which others verify our access tokens
+    /// (RFC 7517 §5). Caches may keep it for five minutes.
+    #[must_use]
+    pub fn jwks(&self) -> Answer {
+        Answer::jwk_set(self.sessions().public_keys())
+    }
+
     /// The answer to a request that was not let through. The log learns the cause, the client a standard code.
     #[must_use]
     pub fn answer(&self, error: &AuthError) -> Answer {

@@ -28,6 +28,7 @@ pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &Allow
         .route(CONTRACT_PATH, get(contract))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(auth.clone()))
+        .route("/.well-known/jwks.json", get(jwks).with_state(auth.clone()))
         .merge(routes());
     around(routes, auth, allowed_origins)
 }
@@ -119,6 +120,11 @@ async fn readyz(State(auth): State<Auth>) -> Response {
         return Reply(Answer::error(ErrorCode::Unavailable)).into_response();
     }
     status_ok()
+}
+
+/// The public keys, for services that verify our access tokens themselves.
+async fn jwks(State(auth): State<Auth>) -> Reply {
+    auth.jwks().into()
 }
 
 fn status_ok() -> Response {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
@@ -15,6 +16,7 @@ use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
 use crate::event::{Event, Events};
 use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
 use crate::jws::SignError;
+use crate::key::KeyRing;
 use crate::keychain::Keychain;
 use crate::random::{self, Random, RandomError};
 use crate::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
@@ -66,6 +68,7 @@ struct Shared {
     refresh_issuer: Issuer,
     access_verifier: Verifier,
     refresh_verifier: Verifier,
+    access_keys: Arc<ArcSwap<KeyRing>>,
     policy: SessionPolicy,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -259,6 +262,7 @@ impl Sessions {
             shared: Arc::new(Shared {
                 access_issuer: issuing(keychain.access.signing),
                 refresh_issuer: issuing(keychain.refresh.signing),
+                access_keys: keychain.access.ring.clone(),
                 access_verifier: verifying(TokenType::Access, keychain.access.ring)?,
                 refresh_verifier: verifying(TokenType::Refresh, keychain.refresh.ring)?,
                 store: sessions,
@@ -278,6 +282,13 @@ impl Sessions {
     #[must_use]
     pub fn view(&self) -> &RevocationView {
         &self.shared.view
+    }
+
+    /// The public keys that verify access tokens, as a JWK set (RFC 7517 §5) to be published. Keys that could also
+    /// sign, which are those of refresh tokens and HS256 ones of access tokens, are never in it (SEC-042).
+    #[must_use]
+    pub fn public_keys(&self) -> String {
+        self.shared.access_keys.load().to_jwk_set()
     }
 
     /// Lifetimes and rules.

@@ -9,6 +9,7 @@
 
 mod answers;
 mod client;
+mod keys;
 mod kill_nine;
 mod logs;
 mod main_path;
