@@ -102,6 +102,16 @@ fn algorithm(c: &mut Criterion, algorithm: Algorithm) {
             b.iter_custom(|rounds| two_threads(&remembering, [&token, second], now, rounds));
         });
     }
+    // More tokens than are remembered, one after the other, so that none is seen again in time.
+    let many: Vec<_> = (0..3 * Verifier::DEFAULT_CACHE)
+        .map(|n| issuer.issue(&claims.clone().with_csrf(n.to_string())).unwrap())
+        .collect();
+    for (name, verifier) in [("all tokens new", &verifier), ("all tokens new, remembered", &remembering)] {
+        let mut tokens = many.iter().cycle();
+        group.bench_function(format!("countersign, {name}"), |b| {
+            b.iter(|| verifier.verify(black_box(tokens.next().unwrap()), now).unwrap());
+        });
+    }
     peer(&mut group, &key, &token);
     primitives(&mut group, &key, &token);
     group.bench_function("countersign issues", |b| b.iter(|| issuer.issue(black_box(&claims)).unwrap()));
