@@ -91,9 +91,7 @@ impl Keychain {
                     open_key(key, secrets)?;
                 }
                 let key = SigningKey::generate(algorithm, random).map_err(KeychainError::Make)?;
-                let sealed = secrets
-                    .seal(&context(purpose, key.key_id().as_str()), &key.to_secret_bytes(), random)
-                    .map_err(KeychainError::Seal)?;
+                let sealed = seal_key(purpose, &key, secrets, random)?;
                 let row = StoredKey {
                     purpose,
                     number: 1,
@@ -113,6 +111,40 @@ impl Keychain {
             refresh: key_set(&stored, KeyPurpose::Refresh, secrets)?,
         })
     }
+}
+
+/// Seals every stored key anew, with the first of the secrets: after that the others are no longer needed. Returns how
+/// many keys were sealed anew and how many there are; fewer, when others changed keys meanwhile.
+///
+/// # Errors
+/// [`KeychainError::WrongSecret`] if none of the secrets opens one of the keys; nothing was changed then.
+pub async fn reseal(
+    store: &dyn KeyStore,
+    secrets: &Secrets,
+    random: &dyn Random,
+) -> Result<(usize, usize), KeychainError> {
+    let stored = store.keys().await?;
+    let mut resealed = Vec::with_capacity(stored.len());
+    for row in &stored {
+        let key = open_key(row, secrets)?;
+        resealed.push(seal_key(row.purpose, &key, secrets, random)?);
+    }
+    let mut done = 0;
+    for (row, sealed) in stored.iter().zip(&resealed) {
+        done += usize::from(store.reseal_key(&row.key_id, &row.sealed, sealed).await?);
+    }
+    Ok((done, stored.len()))
+}
+
+fn seal_key(
+    purpose: KeyPurpose,
+    key: &SigningKey,
+    secrets: &Secrets,
+    random: &dyn Random,
+) -> Result<Vec<u8>, KeychainError> {
+    secrets
+        .seal(&context(purpose, key.key_id().as_str()), &key.to_secret_bytes(), random)
+        .map_err(KeychainError::Seal)
 }
 
 /// All keys of a purpose in the ring; the one with the highest number signs.

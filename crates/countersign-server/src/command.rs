@@ -1,15 +1,13 @@
 //! The command line.
 
 pub(crate) mod jws;
+pub(crate) mod key;
+pub(crate) mod token;
 
 use std::error::Error;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Parser, Subcommand};
-use countersign_core::random;
-use countersign_http::OsRandom;
 use countersign_sql::sqlite::{self, SqliteOptions};
 
 use crate::settings::{Flags, Settings, Sources};
@@ -34,22 +32,12 @@ pub(crate) enum Command {
     Serve,
     /// Create the database or bring its tables up to date, and stop.
     Migrate,
-    /// Work with keys.
-    Key(KeyCommand),
-    /// Look at signed tokens.
+    /// Work with the store's keys.
+    Key(key::KeyCommand),
+    /// Look at this server's tokens.
+    Token(token::TokenCommand),
+    /// Verify anybody's signed tokens with keys from a file.
     Jws(jws::JwsCommand),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct KeyCommand {
-    #[command(subcommand)]
-    command: KeySubcommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum KeySubcommand {
-    /// Print a new secret for COUNTERSIGN_SECRET: 32 random bytes, in base64.
-    Secret,
 }
 
 #[derive(Args, Debug)]
@@ -78,16 +66,5 @@ pub(crate) fn migrate(flags: Flags) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(sqlite::migrate(&options))?;
     say(&format!("{} is up to date", options.path().display()));
-    Ok(())
-}
-
-/// `countersign key …`
-pub(crate) fn key(key: &KeyCommand) -> Result<(), Box<dyn Error>> {
-    match key.command {
-        KeySubcommand::Secret => {
-            let secret: [u8; 32] = random::bytes(&OsRandom)?;
-            say(&STANDARD.encode(secret));
-        }
-    }
     Ok(())
 }

@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     let done = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(flags.into()),
         Command::Migrate => command::migrate(flags.into()),
-        Command::Key(key) => command::key(&key),
+        Command::Key(key) => command::key::run(&key, flags.into()),
+        Command::Token(token) => command::token::run(&token, flags.into()),
         Command::Jws(jws) => command::jws::run(&jws),
     };
     match done {

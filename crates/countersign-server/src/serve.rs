@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use countersign_core::Secrets;
-use countersign_http::{Auth, OsRandom};
+use countersign_http::{Auth, AuthBuilder, OsRandom};
 use countersign_sql::sqlite::{SqliteOptions, SqliteStore, open_with_secret};
 use countersign_sql::{SecretFile, parse_secrets};
 use tokio::net::TcpListener;
@@ -37,20 +37,15 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
     let address = listener.local_addr()?;
 
-    let mut builder = Auth::builder(store, secrets)
-        .policy(settings.policy.clone())
-        .allowed_origins(settings.allowed_origins.clone());
-    if let Some(permits) = settings.hash_permits {
-        builder = builder.hash_permits(permits);
-    }
-    if let Some(url) = &settings.public_url {
-        builder = builder.public_url(url.clone());
-    } else if address.ip().is_loopback() {
-        builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
-    } else {
-        tracing::warn!(
-            "no public URL is set: cookies are Secure and need https in front; set COUNTERSIGN_PUBLIC_URL"
-        );
+    let mut builder = builder(settings, store, secrets);
+    if settings.public_url.is_none() {
+        if address.ip().is_loopback() {
+            builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
+        } else {
+            tracing::warn!(
+                "no public URL is set: cookies are Secure and need https in front; set COUNTERSIGN_PUBLIC_URL"
+            );
+        }
     }
     let auth = builder.build().await?;
 
@@ -83,9 +78,34 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Authentication as the settings have it.
+pub(crate) fn builder(settings: &Settings, store: SqliteStore, secrets: Secrets) -> AuthBuilder {
+    let mut builder = Auth::builder(store, secrets)
+        .policy(settings.policy.clone())
+        .allowed_origins(settings.allowed_origins.clone());
+    if let Some(permits) = settings.hash_permits {
+        builder = builder.hash_permits(permits);
+    }
+    if let Some(url) = &settings.public_url {
+        builder = builder.public_url(url.clone());
+    }
+    builder
+}
+
 /// The store and the secret that opens its keys.
 async fn open(settings: &Settings) -> Result<(SqliteStore, Secrets), Box<dyn Error>> {
-    let options = SqliteOptions::from_url(&settings.database_url)?;
+    open_at(settings, SqliteOptions::from_url(&settings.database_url)?).await
+}
+
+/// As the server does, but only a database that is there.
+pub(crate) async fn open_existing(settings: &Settings) -> Result<(SqliteStore, Secrets), Box<dyn Error>> {
+    open_at(settings, SqliteOptions::from_url(&settings.database_url)?.create(false)).await
+}
+
+async fn open_at(
+    settings: &Settings,
+    options: SqliteOptions,
+) -> Result<(SqliteStore, Secrets), Box<dyn Error>> {
     match &settings.secret {
         SecretSource::Beside => Ok(open_with_secret(&options, &OsRandom).await?),
         SecretSource::Given(text) => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use countersign_core::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
+use countersign_core::key::KeyId;
 use countersign_core::revocation::{Entry, EntryKey};
 use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{
@@ -352,6 +353,10 @@ impl KeyStore for Instrumented {
 
     async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError> {
         self.call("insert_key", self.inner.keys.insert_key(key)).await
+    }
+
+    async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+        self.call("reseal_key", self.inner.keys.reseal_key(id, old, new)).await
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
 use crate::id::{Epoch, SessionId, UserId};
+use crate::key::KeyId;
 use crate::revocation::{Entry, EntryKey, Target};
 use crate::session::{Acknowledgement, Advance, EndReason, Ended, Heal, LogStanding, Session, SessionKey};
 use crate::time::Timestamp;
@@ -417,6 +418,17 @@ impl KeyStore for MemoryStore {
             state.keys.insert((key.purpose, key.number), key.clone());
         }
         Ok(!taken)
+    }
+
+    async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        match state.keys.values_mut().find(|key| key.key_id == *id && key.sealed == old) {
+            Some(key) => {
+                key.sealed = new.to_vec();
+                Ok(true)
+            }
+            None => Ok(false),
+        }
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {

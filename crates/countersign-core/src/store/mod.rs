@@ -321,6 +321,9 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// Inserts a key unless its purpose and number, or its id, are taken; returns whether it did.
     async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError>;
 
+    /// Puts `new` in the place of a key's sealed secret, if that is still `old`; returns whether it was.
+    async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError>;
+
     /// All keys, by purpose and number.
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
 }

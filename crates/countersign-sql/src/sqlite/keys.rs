@@ -19,6 +19,8 @@ const INSERT: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
     ON CONFLICT DO NOTHING";
 
+const RESEAL: &str = "UPDATE sealed_key SET sealed = ?1 WHERE key_id = ?2 AND sealed = ?3";
+
 const FIND_ALL: &str = "SELECT * FROM sealed_key";
 
 #[async_trait]
@@ -46,6 +48,17 @@ impl KeyStore for SqliteStore {
                     .bind(key.algorithm.name())
                     .bind(key.sealed)
                     .bind(key.created_at.as_millis());
+                Ok(query.execute(connection).await?.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+
+    async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+        let (id, old, new) = (id.clone(), old.to_vec(), new.to_vec());
+        self.write("reseal the key", Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(RESEAL).bind(new).bind(id.as_str()).bind(old);
                 Ok(query.execute(connection).await?.rows_affected() > 0)
             })
         })

@@ -52,6 +52,33 @@ pub async fn run(stores: &Stores) {
     assert!(!insert(stores, &same_id).await, "and for every purpose");
     let expected = [(*winner).clone(), first, second, refresh];
     assert_eq!(all().await, expected, "as inserted, by purpose and number");
+
+    resealing(stores, expected).await;
+}
+
+/// Of those who reseal one key at once, one does, and no other key changes.
+async fn resealing(stores: &Stores, mut keys: [StoredKey; 4]) {
+    let [_, key, ..] = &mut keys;
+    let unknown = KeyId::new("unknown").expect("a key id");
+    let reseal = async |id: &KeyId, old: &[u8], new: &[u8]| {
+        stores.keys.reseal_key(id, old, new).await.expect("the store answers")
+    };
+    assert!(!reseal(&unknown, &key.sealed, b"new").await, "an unknown key");
+    assert!(!reseal(&key.key_id, b"other", b"new").await, "another seal than the one that was read");
+    let candidates: Vec<_> = (0..16_u8).map(|node| vec![node; 40]).collect();
+    let answers = at_once(candidates.iter().cloned().map(|new| {
+        let (stores, id, old) = (stores.clone(), key.key_id.clone(), key.sealed.clone());
+        async move { stores.keys.reseal_key(&id, &old, &new).await.expect("the store answers") }
+    }))
+    .await;
+    let mut winners = candidates.into_iter().zip(&answers).filter(|(_, won)| **won).map(|(new, _)| new);
+    key.sealed = winners.next().expect("one wins");
+    assert_eq!(winners.next(), None, "only one wins");
+    assert_eq!(
+        stores.keys.keys().await.expect("the store answers"),
+        keys,
+        "its seal is there, and no other changed"
+    );
 }
 
 /// Of nodes that name an empty store at once one wins, and the name stays. Wants an empty database.
