@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::Secrets;
@@ -31,13 +32,15 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    // First, so that a start that cannot succeed leaves nothing behind.
+    let listener = TcpListener::bind(&settings.listen).await.map_err(|error| {
+        format!("cannot listen on {}: {error}; choose another with --listen ADDRESS:PORT", settings.listen)
+    })?;
     let (store, secrets) = open(settings).await?;
-    let listener = TcpListener::bind(&settings.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
+    let store = Arc::new(store);
     let address = listener.local_addr()?;
 
-    let mut builder = builder(settings, store, secrets);
+    let mut builder = builder(settings, store.clone(), secrets);
     if settings.public_url.is_none() {
         if address.ip().is_loopback() {
             builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
@@ -75,11 +78,14 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     if let Err(error) = auth.sessions().flush_acknowledgements().await {
         tracing::warn!(error = &error as &dyn Error, "acknowledgements could not be written");
     }
+    if let Err(error) = store.checkpoint().await {
+        tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
+    }
     Ok(())
 }
 
 /// Authentication as the settings have it.
-pub(crate) fn builder(settings: &Settings, store: SqliteStore, secrets: Secrets) -> AuthBuilder {
+pub(crate) fn builder(settings: &Settings, store: Arc<SqliteStore>, secrets: Secrets) -> AuthBuilder {
     let mut builder = Auth::builder(store, secrets)
         .policy(settings.policy.clone())
         .allowed_origins(settings.allowed_origins.clone());

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -77,7 +78,7 @@ pub(crate) fn run(command: &TokenCommand, flags: Flags) -> Result<(), Box<dyn Er
         let alleged = decode_unverified(&token)?;
         let (store, secrets) = serve::open_existing(&settings).await?;
         let keys = Keychain::open(&store, &secrets, &SystemClock::new(), &OsRandom).await?;
-        let auth = serve::builder(&settings, store, secrets).without_background().build().await?;
+        let auth = serve::builder(&settings, Arc::new(store), secrets).without_background().build().await?;
         let kind = alleged_kind(&alleged);
         let verdict = judge(&auth, &token, kind).await;
         if !explain {
