@@ -69,13 +69,21 @@ impl Background {
 /// entries and idle login counters an hour after they stopped mattering.
 ///
 /// # Errors
-/// [`StoreError`] when the store does not answer; the next round goes on.
+/// The first [`StoreError`] of the three; each is tried whatever came of the others, and the next round goes on.
 pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Result<(), StoreError> {
     let now: Timestamp = clock.now();
-    let batch = PURGE_BATCH;
-    while stores.sessions.purge_sessions(now - leeway, batch).await? >= batch as u64 {}
-    while stores.revocations.purge_entries(now - KEEP_ENTRIES_FOR, batch).await? >= batch as u64 {}
-    while stores.throttles.purge_attempts(now - KEEP_ENTRIES_FOR, batch).await? >= batch as u64 {}
+    let sessions = batches(|batch| stores.sessions.purge_sessions(now - leeway, batch)).await;
+    let entries = batches(|batch| stores.revocations.purge_entries(now - KEEP_ENTRIES_FOR, batch)).await;
+    let attempts = batches(|batch| stores.throttles.purge_attempts(now - KEEP_ENTRIES_FOR, batch)).await;
+    sessions.and(entries).and(attempts)
+}
+
+/// Deletes a batch after the other, until one is not full.
+async fn batches<Deleting>(delete: impl Fn(usize) -> Deleting) -> Result<(), StoreError>
+where
+    Deleting: Future<Output = Result<u64, StoreError>>,
+{
+    while delete(PURGE_BATCH).await? >= PURGE_BATCH as u64 {}
     Ok(())
 }
 

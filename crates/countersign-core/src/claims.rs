@@ -148,6 +148,10 @@ impl Claims {
         Self(Arc::new(fields))
     }
 
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.0
+    }
+
     /// `iss`: who issued the token.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {

@@ -89,8 +89,10 @@ macro_rules! uuid_id {
         impl FromStr for $name {
             type Err = uuid::Error;
 
+            /// Only the usual form, 36 characters with hyphens: one text for one id.
             fn from_str(text: &str) -> Result<Self, uuid::Error> {
-                Uuid::try_parse(text).map(Self)
+                let usual = if text.len() == uuid::fmt::Hyphenated::LENGTH { text } else { "" };
+                Uuid::try_parse(usual).map(Self)
             }
         }
 
@@ -171,6 +173,21 @@ impl Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_have_one_form() {
+        for (text, accepted) in [
+            ("6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a11", true),
+            ("6f2e7f603d0b4f5f9d559f6b7b1f7a11", false),
+            ("{6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a11}", false),
+            ("urn:uuid:6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a11", false),
+            ("6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a1g", false),
+            ("", false),
+        ] {
+            assert_eq!(text.parse::<SessionId>().is_ok(), accepted, "{text}");
+            assert_eq!(text.parse::<TokenId>().is_ok(), accepted, "{text}");
+        }
+    }
 
     #[test]
     fn user_ids_are_short_printable_text() {

@@ -98,28 +98,61 @@ pub(crate) struct Signed<'a> {
 impl<'a> Signed<'a> {
     /// Checks form, header and signature, in this order.
     pub(crate) fn verify(token: &'a str, ring: &'a KeyRing, limits: Limits) -> Result<Self, VerifyError> {
+        if let Some((key, typ, parts)) = Self::issued_here(token, ring, limits) {
+            // Where the form is wrong, too, that is what is said.
+            parts.check_signature(key).map_err(|error| match Parts::split(token, limits) {
+                Ok(_) => error,
+                Err(form) => form,
+            })?;
+            return Ok(Self { key, typ: Typ::Known(typ), names_key: true, payload: parts.payload });
+        }
         let parts = Parts::split(token, limits)?;
-        // What we issued ourselves begins with a header that we know byte for byte.
-        let known = ring.iter().find_map(|key| {
-            let known = key.known_headers().iter().find(|known| token.starts_with(&known.segment))?;
-            Some((key, Typ::Known(known.typ), true))
-        });
-        let (key, typ, names_key) = match known {
-            Some(known) => known,
-            None => {
-                let header = ParsedHeader::decode(parts.header)?;
-                let key = header.choose_key(ring)?;
-                let names_key = header.key_id.is_some();
-                (key, Typ::Read(header.typ), names_key)
-            }
-        };
+        let header = ParsedHeader::decode(parts.header)?;
+        let key = header.choose_key(ring)?;
         parts.check_signature(key)?;
-        Ok(Self { key, typ, names_key, payload: parts.payload })
+        Ok(Self {
+            key,
+            names_key: header.key_id.is_some(),
+            typ: Typ::Read(header.typ),
+            payload: parts.payload,
+        })
+    }
+
+    /// What we issued ourselves begins with a header that we know byte for byte and ends with a signature whose length
+    /// we know, so nothing need be searched. That the rest is base64url shows when it is decoded.
+    fn issued_here(
+        token: &'a str,
+        ring: &'a KeyRing,
+        limits: Limits,
+    ) -> Option<(&'a VerifyingKey, &'static str, Parts<'a>)> {
+        if token.len() > limits.token_bytes {
+            return None;
+        }
+        let (key, known) = ring.iter().find_map(|key| {
+            let known = key.known_headers().iter().find(|known| token.starts_with(&known.segment))?;
+            Some((key, known))
+        })?;
+        let header = known.segment.strip_suffix('.')?;
+        if header.len() > limits.header_bytes {
+            return None;
+        }
+        let dot = token.len().checked_sub(encoded_length(key.signature_bytes()) + 1)?;
+        let (signed, signature) = token.split_at_checked(dot)?;
+        let payload = signed.get(known.segment.len()..)?;
+        Some((key, known.typ, Parts { header, payload, signature: signature.strip_prefix('.')?, signed }))
+    }
+
+    /// The key that verified it, if the token names it.
+    pub(crate) fn named_key(&self) -> Option<&'a VerifyingKey> {
+        self.names_key.then_some(self.key)
     }
 
     /// The signed bytes.
     pub(crate) fn payload(&self) -> Result<Vec<u8>, VerifyError> {
-        decode(self.payload)
+        base64url::decode(self.payload).map_err(|_| match is_clean(self.payload) {
+            true if !self.payload.contains('.') => VerifyError::Encoding,
+            _ => VerifyError::NotCompact,
+        })
     }
 }
 
@@ -138,11 +171,7 @@ impl<'a> Parts<'a> {
         if token.len() > limits.token_bytes {
             return Err(VerifyError::TooLong);
         }
-        // No early end, so that the compiler can look at many bytes at once.
-        let clean = token.bytes().fold(true, |clean, byte| {
-            clean & (byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'_') | (byte == b'.'))
-        });
-        if !clean {
+        if !is_clean(token) {
             return Err(VerifyError::NotCompact);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(VerifyError::NotCompact)?;
@@ -158,7 +187,7 @@ impl<'a> Parts<'a> {
 
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), VerifyError> {
         // Length first: a shortened MAC is no MAC, a DER signature is no JWS signature (SEC-017, SEC-020).
-        if self.signature.len() != (key.signature_bytes() * 8).div_ceil(6) {
+        if self.signature.len() != encoded_length(key.signature_bytes()) {
             return Err(VerifyError::Signature);
         }
         if key.signature_bytes() <= SHORT_SIGNATURE {
@@ -176,6 +205,19 @@ impl<'a> Parts<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether there is nothing but what a compact token is written with. No early end, so that the compiler can look at
+/// many bytes at once.
+fn is_clean(text: &str) -> bool {
+    text.bytes().fold(true, |clean, byte| {
+        clean & (byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'_') | (byte == b'.'))
+    })
+}
+
+/// How many base64url characters so many bytes take.
+const fn encoded_length(bytes: usize) -> usize {
+    (bytes * 8).div_ceil(6)
 }
 
 /// ES512's; only RSA's are longer.

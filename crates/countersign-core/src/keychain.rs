@@ -82,7 +82,6 @@ impl Keychain {
     ) -> Result<Self, KeychainError> {
         let store_id = store.store_id(uuid(random)?).await?;
         let mut stored = store.keys().await?;
-        let mut made = false;
         for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
             if !stored.iter().any(|key| key.purpose == purpose && key.removed_at.is_none()) {
                 // A secret that fits nothing must not get to add a key of its own.
@@ -98,13 +97,10 @@ impl Keychain {
                     created_at: now,
                     active_at: now,
                 };
-                // Taken: another node was first, and its key is read below.
+                // Taken: another node was first. Its key is read here, and opened before anything else is added.
                 store.insert_key(&first.make(secrets, random)?).await?;
-                made = true;
+                stored = store.keys().await?;
             }
-        }
-        if made {
-            stored = store.keys().await?;
         }
         Ok(Self {
             store_id,

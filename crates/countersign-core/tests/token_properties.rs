@@ -4,6 +4,7 @@
 mod support;
 
 use countersign_core::claims::decode_unverified;
+use countersign_core::key::{Jwk, JwkSet};
 use countersign_core::{Algorithm, Issuer, SigningKey, TokenType, VerifyingKey, jws};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -79,6 +80,39 @@ proptest! {
             let _ = SigningKey::from_private_key_der(algorithm, &bytes);
             let _ = SigningKey::from_secret_bytes(algorithm, id.clone(), &bytes);
             let _ = VerifyingKey::from_public_key(algorithm, id.clone(), &bytes);
+        }
+    }
+
+    #[test]
+    fn sec_025_any_json_is_judged_as_a_jwk_without_panic(
+        kty in prop_oneof![Just("RSA"), Just("EC"), Just("OKP"), Just("oct"), Just("AKP")],
+        name in prop_oneof![Just("alg"), Just("crv"), Just("use"), Just("key_ops"), Just("kid"), Just("d"), Just("oth")],
+        value in json_value(),
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        pem in "\\PC{0,200}",
+    ) {
+        let bytes_text = support::encode(&bytes);
+        let mut jwk = serde_json::json!({
+            "kty": kty, "crv": "P-256", "n": bytes_text, "e": "AQAB", "x": bytes_text, "y": bytes_text, "k": bytes_text,
+        });
+        jwk[name] = value;
+        if let Ok(key) = Jwk::parse(jwk.to_string().as_bytes()) {
+            for algorithm in Algorithm::ALL {
+                if let Ok(key) = key.clone().with_algorithm(algorithm) {
+                    let _ = key.verifying_key();
+                    let _ = key.signing_key();
+                }
+            }
+        }
+        let _ = JwkSet::parse(serde_json::json!({"keys": [jwk]}).to_string().as_bytes()).map(|set| set.to_ring());
+        let _ = Jwk::parse(&bytes);
+        for algorithm in Algorithm::ALL {
+            for label in ["PUBLIC KEY", "RSA PUBLIC KEY"] {
+                let text = format!("-----BEGIN {label}-----\n{pem}\n-----END {label}-----\n");
+                let _ = VerifyingKey::from_public_key_pem(algorithm, &text);
+                let _ = SigningKey::from_private_key_pem(algorithm, &text.replace("PUBLIC", "PRIVATE"));
+            }
+            let _ = VerifyingKey::from_public_key_der(algorithm, &bytes);
         }
     }
 

@@ -119,15 +119,22 @@ impl ErrorCode {
             }
             Self::InvalidToken => (S::UNAUTHORIZED, "invalid_token", "The token is not valid, or no longer."),
             Self::InvalidCredentials => {
-                (S::UNAUTHORIZED, "invalid_credentials", "The user name or the password is wrong.")
+                (S::UNAUTHORIZED, "invalid_credentials", "The name or the password is wrong.")
             }
             Self::FreshTokenRequired => {
                 (S::UNAUTHORIZED, "fresh_token_required", "The request needs a recent login.")
             }
-            Self::CsrfFailed => {
-                (S::FORBIDDEN, "csrf_failed", "The request lacks the CSRF value of this session.")
-            }
-            Self::CrossSite => (S::FORBIDDEN, "cross_site", "The request comes from another site."),
+            Self::CsrfFailed => (
+                S::FORBIDDEN,
+                "csrf_failed",
+                "The request carries the cookies of a session; the header X-CSRF-Token must hold the value of \
+                     that session's CSRF cookie.",
+            ),
+            Self::CrossSite => (
+                S::FORBIDDEN,
+                "cross_site",
+                "The request comes from another site, and its origin is not an allowed one.",
+            ),
             Self::InsufficientScope => {
                 (S::FORBIDDEN, "insufficient_scope", "The token does not permit this request.")
             }

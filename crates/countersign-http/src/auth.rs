@@ -87,7 +87,10 @@ pub enum AuthError {
     #[error("the token is not fresh")]
     NotFresh,
     /// A request with our cookies, sent on another site's behalf.
-    #[error("the request comes from another site")]
+    #[error(
+        "the request comes from an origin that is neither our own nor an allowed one (COUNTERSIGN_ALLOWED_ORIGINS, \
+         AuthBuilder::allowed_origins)"
+    )]
     CrossSite,
     /// A request that a cookie authenticates, without its CSRF value.
     #[error(transparent)]

@@ -216,6 +216,10 @@ impl AuthBuilder {
         let reached_at = self.public_url.as_ref().or(self.served_at.as_ref());
         let cookies = CookieConfig::for_public_url(reached_at)?;
         let own_origin = reached_at.map(Origin::of).transpose()?;
+        let mut cross_site = CrossSiteCheck::new(own_origin, self.allowed_origins);
+        if self.public_url.is_none() {
+            cross_site = cross_site.with_loopback_names();
+        }
         let keychain = Keychain::open(&*self.stores.keys, &self.secrets, &*self.clock, &*self.random).await?;
         let sessions = Sessions::new(SessionsConfig {
             sessions: self.stores.sessions.clone(),
@@ -250,7 +254,7 @@ impl AuthBuilder {
             shared: Arc::new(Shared {
                 access: Locator::access(&cookies),
                 refresh: Locator::refresh(&cookies),
-                cross_site: CrossSiteCheck::new(own_origin, self.allowed_origins),
+                cross_site,
                 cookies,
                 clock: self.clock,
                 loaders: self.loaders.with_accounts(&accounts),

@@ -25,7 +25,7 @@ pub enum CrossSite {
 /// Decides where a request comes from. Applies to requests that carry our cookies or ask for them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CrossSiteCheck {
-    own: Option<Origin>,
+    own: Vec<Origin>,
     allowed: AllowedOrigins,
 }
 
@@ -61,7 +61,16 @@ impl CrossSiteCheck {
     /// the scheme: behind a proxy nobody here knows it.
     #[must_use]
     pub fn new(own: Option<Origin>, allowed: AllowedOrigins) -> Self {
-        Self { own, allowed }
+        Self { own: own.into_iter().collect(), allowed }
+    }
+
+    /// Counts the other names of the loopback interface as own too, on the same port: whoever listens there on one
+    /// of them is reached by all.
+    #[must_use]
+    pub fn with_loopback_names(mut self) -> Self {
+        let names: Vec<_> = self.own.iter().flat_map(Origin::loopback_names).collect();
+        self.own.extend(names);
+        self
     }
 
     /// Decides about one request. `Sec-Fetch-Site` is asked first, without it `Origin`, without that `Referer`; a
@@ -99,9 +108,9 @@ impl CrossSiteCheck {
     }
 
     fn accepts(&self, origin: &Origin, uri: &Uri, headers: &HeaderMap) -> bool {
-        let is_own = match &self.own {
-            Some(own) => origin == own,
-            None => addressed_host(uri, headers).is_some_and(|host| origin.is_at(host)),
+        let is_own = match self.own.as_slice() {
+            own @ [_, ..] => own.contains(origin),
+            [] => addressed_host(uri, headers).is_some_and(|host| origin.is_at(host)),
         };
         is_own || self.allowed.contains(origin)
     }
@@ -117,6 +126,23 @@ impl Origin {
             origin @ url::Origin::Tuple(..) if matches!(url.scheme(), "https" | "http") => Ok(Self(origin)),
             _ => Err(OriginError { reason: "the scheme is neither https nor http" }),
         }
+    }
+
+    /// What else an origin on the loopback interface is called; nothing for others.
+    fn loopback_names(&self) -> Vec<Self> {
+        let url::Origin::Tuple(scheme, host, port) = &self.0 else { return Vec::new() };
+        let is_loopback = match host {
+            url::Host::Ipv4(ip) => ip.is_loopback(),
+            url::Host::Ipv6(ip) => ip.is_loopback(),
+            url::Host::Domain(name) => name == "localhost",
+        };
+        if !is_loopback {
+            return Vec::new();
+        }
+        ["localhost", "127.0.0.1", "[::1]"]
+            .iter()
+            .filter_map(|name| format!("{scheme}://{name}:{port}").parse().ok())
+            .collect()
     }
 
     /// The origin of a page that a `Referer` names.
@@ -337,6 +363,29 @@ mod tests {
         ] {
             assert_eq!(post(&check(), fields), Foreign, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn a_loopback_origin_goes_by_all_its_names_but_only_there() {
+        let own = |text: &str| Some(text.parse::<Origin>().unwrap());
+        let accepted = |check: &CrossSiteCheck, origin: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ORIGIN, http::HeaderValue::from_static(origin));
+            check.check(&Method::POST, &Uri::from_static("/"), &headers) == CrossSite::Passes
+        };
+        let local = CrossSiteCheck::new(own("http://127.0.0.1:8080"), AllowedOrigins::default());
+        assert!(!accepted(&local, "http://localhost:8080"));
+        let local = local.with_loopback_names();
+        for origin in ["http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"] {
+            assert!(accepted(&local, origin), "{origin}");
+        }
+        for origin in
+            ["http://localhost:8081", "https://localhost:8080", "http://localhost.evil.example:8080"]
+        {
+            assert!(!accepted(&local, origin), "{origin}");
+        }
+        let public = CrossSiteCheck::new(own("https://a.example"), AllowedOrigins::default());
+        assert!(!accepted(&public.with_loopback_names(), "http://localhost:443"));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::Secrets;
+use countersign_core::store::Stores;
 use countersign_http::{Auth, AuthBuilder, OsRandom};
 use countersign_sql::sqlite::{SqliteOptions, SqliteStore, open_with_secret};
 use countersign_sql::{SecretFile, parse_secrets};
@@ -31,13 +33,15 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    // First, so that a start that cannot succeed leaves nothing behind.
+    let listener = TcpListener::bind(&settings.listen).await.map_err(|error| {
+        format!("cannot listen on {}: {error}; choose another with --listen ADDRESS:PORT", settings.listen)
+    })?;
     let (store, secrets) = open(settings).await?;
-    let listener = TcpListener::bind(&settings.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
+    let store = Arc::new(store);
     let address = listener.local_addr()?;
 
-    let mut builder = builder(settings, store, secrets);
+    let mut builder = builder(settings, store.clone(), secrets);
     if settings.public_url.is_none() {
         if address.ip().is_loopback() {
             builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
@@ -75,11 +79,14 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     if let Err(error) = auth.sessions().flush_acknowledgements().await {
         tracing::warn!(error = &error as &dyn Error, "acknowledgements could not be written");
     }
+    if let Err(error) = store.checkpoint().await {
+        tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
+    }
     Ok(())
 }
 
 /// Authentication as the settings have it.
-pub(crate) fn builder(settings: &Settings, store: SqliteStore, secrets: Secrets) -> AuthBuilder {
+pub(crate) fn builder(settings: &Settings, store: impl Into<Stores>, secrets: Secrets) -> AuthBuilder {
     let mut builder = Auth::builder(store, secrets)
         .policy(settings.policy.clone())
         .allowed_origins(settings.allowed_origins.clone());
@@ -113,8 +120,9 @@ async fn open_at(
             Ok((SqliteStore::open(&options).await?, secrets))
         }
         SecretSource::File(path) => {
-            let secrets = SecretFile::at(Path::new(path)).load()?;
-            Ok((SqliteStore::open(&options).await?, secrets))
+            let store = SqliteStore::open(&options).await?;
+            let secrets = SecretFile::at(Path::new(path)).load(!store.has_keys().await?)?;
+            Ok((store, secrets))
         }
     }
 }

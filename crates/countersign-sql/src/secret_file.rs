@@ -129,12 +129,19 @@ impl SecretFile {
         &self.path
     }
 
-    /// Reads it.
+    /// Reads it. Whether the store is empty decides which advice the error gives when it is missing.
     ///
     /// # Errors
     /// [`SecretFileError`] if it is missing, open to others, or holds no secret.
-    pub fn load(&self) -> Result<Secrets, SecretFileError> {
-        self.try_load()?.ok_or_else(|| SecretFileError::NotFound { path: self.path.clone() })
+    pub fn load(&self, store_is_empty: bool) -> Result<Secrets, SecretFileError> {
+        let path = || self.path.clone();
+        self.try_load()?.ok_or_else(|| {
+            if store_is_empty {
+                SecretFileError::NotFound { path: path() }
+            } else {
+                SecretFileError::Missing { path: path() }
+            }
+        })
     }
 
     /// Reads it; where it is missing beside an empty store, makes one of 32 random bytes. Of several first starts
@@ -154,7 +161,7 @@ impl SecretFile {
             return Err(SecretFileError::Missing { path: self.path.clone() });
         }
         self.create(random)?;
-        self.load()
+        self.load(true)
     }
 
     fn try_load(&self) -> Result<Option<Secrets>, SecretFileError> {
@@ -345,7 +352,8 @@ mod tests {
         let file = SecretFile::beside(folder.path().join("a.db"));
         let missing = file.load_or_create(&Counter::default(), false).unwrap_err();
         assert!(matches!(missing, SecretFileError::Missing { .. }), "{missing}");
-        assert!(matches!(file.load(), Err(SecretFileError::NotFound { .. })));
+        assert!(matches!(file.load(false), Err(SecretFileError::Missing { .. })));
+        assert!(matches!(file.load(true), Err(SecretFileError::NotFound { .. })));
         assert!(names(&folder).is_empty());
     }
 
@@ -400,7 +408,7 @@ mod tests {
     #[test]
     fn what_is_no_file_is_an_error() {
         let folder = TempDir::new().unwrap();
-        let error = SecretFile::at(folder.path()).load().unwrap_err();
+        let error = SecretFile::at(folder.path()).load(true).unwrap_err();
         assert!(!matches!(error, SecretFileError::Missing { .. }), "{error}");
         let nowhere = SecretFile::at(folder.path().join("none/secret"));
         let error = nowhere.load_or_create(&Counter::default(), true).unwrap_err();

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_core::account::{
-    Accounts, AccountsConfig, Argon2Params, EmailAddress, HashPool, LoginError, LoginName, Password,
+    Accounts, AccountsConfig, Argon2Params, Arrival, EmailAddress, HashPool, LoginError, LoginName, Password,
     RegisterError, Registration, SignedIn, ThrottlePolicy, Username,
 };
 use countersign_core::event::{Event, Events};
@@ -199,7 +199,7 @@ impl TestBed {
             username: Some(Username::parse(name).expect("a username")),
             password: Password::new_for_registration(Self::PASSWORD.to_owned()).expect("a good password"),
         };
-        self.accounts.register(registration, Presentation::Explicit, Device::default()).await
+        self.accounts.register(registration, Arrival::new(Presentation::Explicit, Device::default())).await
     }
 
     /// Logs in.
@@ -212,7 +212,9 @@ impl TestBed {
     pub async fn login(&self, name: &str, password: &str) -> Result<SignedIn, LoginError> {
         let password = Password::new_for_login(password.to_owned()).expect("not too long");
         let device = Device::default();
-        self.accounts.login(LoginName::parse(name), password, Presentation::Explicit, device).await
+        self.accounts
+            .login(LoginName::parse(name), password, Arrival::new(Presentation::Explicit, device))
+            .await
     }
 }
 

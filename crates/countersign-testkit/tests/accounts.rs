@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::account::{
-    Accounts, Argon2Params, EmailAddress, HashError, HashPool, LoginError, LoginName, Password, PasswordHash,
-    RegisterError, User,
+    Accounts, Argon2Params, Arrival, EmailAddress, HashError, HashPool, LoginError, LoginName, Password,
+    PasswordHash, RegisterError, User,
 };
 use countersign_core::keychain::{Keychain, KeychainError};
 use countersign_core::session::{
@@ -409,7 +409,10 @@ async fn a_client_that_hangs_up_during_a_login_leaves_no_attempt_running() {
         let password = Password::new_for_login(WRONG.to_owned()).unwrap();
         async move {
             let name = LoginName::parse("ada");
-            accounts.login(name, password, Presentation::Explicit, Device::default()).await.map(|_| ())
+            accounts
+                .login(name, password, Arrival::new(Presentation::Explicit, Device::default()))
+                .await
+                .map(|_| ())
         }
     });
     begun.arrived().await;

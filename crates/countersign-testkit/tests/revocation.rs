@@ -1,19 +1,24 @@
 //! Revocation through the real flow: what one node ends every node refuses, within the bound and whatever breaks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use countersign_core::background::{Background, PURGE_EVERY, purge};
 use countersign_core::keychain::Keychain;
-use countersign_core::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
+use countersign_core::revocation::{Entry, EntryKey, RevocationView, RevokedBy, Target, ViewTooOld};
 use countersign_core::session::{
     AccessError, BeginError, Device, EndReason, Pair, Presentation, RefreshError, Refusal, RevokeTokensError,
-    SessionKey, Sessions,
+    SessionKey, SessionPolicy, Sessions,
 };
-use countersign_core::store::{MemoryStore, SessionEnded};
+use countersign_core::store::{
+    EpochRaise, MemoryStore, RevocationStore, SessionEnded, StoreError, Stores, TokenRevocation,
+    TokensRevoked,
+};
 use countersign_core::{
     Clock, Epoch, Issuer, KeyId, NewClaims, SessionId, Timestamp, TokenId, TokenType, UserId, VerifyError,
 };
-use countersign_testkit::{Instrumented, Point, SeededRandom, TestBed};
+use countersign_testkit::{BedConfig, FixedClock, Instrumented, Point, SeededRandom, TestBed};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -243,6 +248,103 @@ async fn a_refresh_token_of_an_ended_session_is_refused_after_its_log_entry_left
     assert!(bed.sessions.view().index().is_empty());
     let answer = bed.sessions.authenticate_refresh(&pair.refresh_token).await;
     assert!(matches!(answer, Err(RefreshError::Refused(Refusal::Ended))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_revoked_token_stays_refused_when_the_lifetime_is_shortened() {
+    let long = SessionPolicy { access_lifetime: secs(12 * 3600), ..SessionPolicy::default() };
+    let short = SessionPolicy { access_lifetime: secs(60), ..SessionPolicy::default() };
+    let stores = Stores::from(MemoryStore::new());
+    let before = TestBed::with(stores.clone(), BedConfig { policy: long, ..BedConfig::default() }).await;
+    let pair = before.begin(&ada(), device()).await;
+    let idle = before.begin(&ada(), device()).await;
+    let after = TestBed::with(stores, BedConfig { policy: short, ..BedConfig::default() }).await;
+    assert!(after.authenticate(&pair.access_token).await.is_ok());
+    after.sessions.end(key(&pair), EndReason::LoggedOut).await.unwrap();
+    // Until the log has forgotten the entry, and beyond the token's own expiry.
+    for _ in 0..(13 * 60) {
+        assert!(after.authenticate(&pair.access_token).await.is_err());
+        after.clock.advance(secs(60));
+    }
+    let old = after.authenticate(&idle.access_token).await;
+    assert!(old.is_err(), "nor does a token outlive the lifetime that holds now: {old:?}");
+}
+
+#[tokio::test]
+async fn ending_a_session_that_the_store_has_lost_revokes_its_tokens() {
+    let (_, bed, pair) = signed_in().await;
+    // As after restoring a backup from before the login: same keys, no row.
+    let lost = bed.another_node().await;
+    bed.stores.sessions.purge_sessions(Timestamp::MAX, 10).await.unwrap();
+    assert!(accepted(&lost, &pair).await);
+    let token = lost.sessions.verify_for_end(&pair.access_token).unwrap();
+    assert!(lost.sessions.end_by_tokens(vec![token.clone()], EndReason::LoggedOut).await.unwrap());
+    assert!(!accepted(&lost, &pair).await);
+    lost.clock.advance(secs(31 * 86_400));
+    assert!(!lost.sessions.end_by_tokens(vec![token], EndReason::LoggedOut).await.unwrap(), "long gone");
+}
+
+/// A log that takes two seconds for each page.
+#[derive(Debug)]
+struct SlowLog {
+    inner: Arc<dyn RevocationStore>,
+    clock: Arc<FixedClock>,
+}
+
+#[async_trait]
+impl RevocationStore for SlowLog {
+    async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
+        self.inner.epoch(user_id).await
+    }
+    async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
+        self.inner.raise_epoch(user_id, raise).await
+    }
+    async fn revoke_tokens(
+        &self,
+        user_id: &UserId,
+        tokens: &TokenRevocation,
+    ) -> Result<TokensRevoked, StoreError> {
+        self.inner.revoke_tokens(user_id, tokens).await
+    }
+    async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        self.inner.insert_entry(entry).await
+    }
+    async fn entries(
+        &self,
+        since: Timestamp,
+        after: Option<&EntryKey>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.clock.advance(secs(2));
+        self.inner.entries(since, after, limit).await
+    }
+    async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.inner.purge_entries(before, limit).await
+    }
+}
+
+#[tokio::test]
+async fn a_full_read_that_takes_long_does_not_make_the_view_old() {
+    let clock = Arc::new(FixedClock::default());
+    let inner: Arc<dyn RevocationStore> = Arc::new(MemoryStore::new());
+    for id in 0..20_000_u128 {
+        let target = Target::Token { user_id: ada(), id: TokenId::new(Uuid::from_u128(id)) };
+        let entry = Entry { target, until: clock.now() + secs(86_400), at: clock.now() };
+        inner.insert_entry(&entry).await.unwrap();
+    }
+    let log: Arc<dyn RevocationStore> = Arc::new(SlowLog { inner: inner.clone(), clock: clock.clone() });
+    let view = RevocationView::new(log, clock.clone(), Handle::current(), BOUND);
+    view.poll().await.unwrap();
+    assert_eq!(view.index().len(), 20_000);
+    clock.advance(RevocationView::FULL_READ_EVERY);
+    let late = Target::Session { user_id: ada(), id: SessionId::new(Uuid::from_u128(1)) };
+    let entry = Entry { target: late, until: clock.now() + secs(900), at: clock.now() };
+    inner.insert_entry(&entry).await.unwrap();
+    let began = clock.monotonic();
+    view.poll().await.unwrap();
+    assert!(clock.monotonic() - began > BOUND * 4, "the full read took long");
+    assert!(view.is_fresh(), "{:?}", view.age());
+    assert_eq!(view.index().len(), 20_001);
 }
 
 #[tokio::test]

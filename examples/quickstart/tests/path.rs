@@ -32,11 +32,8 @@ fn the_readme_path_works_as_printed_with_the_quickstart() {
     assert!(lines.contains("http://127.0.0.1:8080/"), "the README names the server's default address");
     let script = lines.replace("http://127.0.0.1:8080", origin)
         + &format!(
-            "\necho; curl -s {origin}/hello; echo; curl -s {origin}/hello -H \"authorization: Bearer $ACCESS\""
+            "\ncurl -sw '\\n' {origin}/hello; curl -sw '\\n' {origin}/hello -H \"authorization: Bearer $ACCESS\""
         );
-    // Each answer on a line of its own.
-    let script =
-        script.replace("curl -s ", "curl -s -w '\\n' ").replace("=$(curl -s -w '\\n' ", "=$(curl -s ");
     let output = Command::new("bash").args(["-euc", &script]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 

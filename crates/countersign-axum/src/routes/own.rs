@@ -7,6 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use countersign_core::account::User;
 use countersign_core::session::{EndReason, RevokeTokensError, SessionKey};
+use countersign_core::store::SessionEnded;
 use countersign_core::{SessionId, TokenId};
 use countersign_http::{Answer, Auth, AuthError, Authenticated, ErrorCode, Location, Requirement};
 use http::StatusCode;
@@ -51,7 +52,9 @@ pub(super) async fn end_one(
     }
     let is_current = current_session(&caller) == Some(id);
     let reason = if is_current { EndReason::LoggedOut } else { EndReason::EndedByUser };
-    auth.sessions().end(SessionKey { user_id, id }, reason).await?;
+    if auth.sessions().end(SessionKey { user_id, id }, reason).await? != SessionEnded::Now {
+        return Err(Reply::error(ErrorCode::NotFound));
+    }
     let mut reply = personal_empty(StatusCode::NO_CONTENT);
     if is_current && caller.location == Location::Cookie {
         clear_cookies(&auth, &mut reply);

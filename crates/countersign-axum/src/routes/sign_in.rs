@@ -3,9 +3,9 @@
 use axum::extract::Request;
 use countersign_core::Claims;
 use countersign_core::account::{
-    EmailAddress, HashError, LoginError, LoginName, Password, Registration, SignedIn, Username,
+    Arrival, EmailAddress, HashError, LoginError, LoginName, Password, Registration, SignedIn, Username,
 };
-use countersign_core::session::{EndReason, Presentation, SessionKey};
+use countersign_core::session::Presentation;
 use countersign_http::{Answer, Auth, CookieKind, CookieLookup, CrossSite, ErrorCode, find_cookie};
 use http::StatusCode;
 use http::request::Parts;
@@ -41,8 +41,7 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     };
 
     let registration = Registration { email, username, password };
-    let signed_in = auth.accounts().register(registration, presentation(by_cookie), device(&parts)).await?;
-    browser.replace_session(&auth, by_cookie).await?;
+    let signed_in = auth.accounts().register(registration, browser.arrival(&parts, by_cookie)).await?;
     reply(&auth, StatusCode::CREATED, &signed_in, by_cookie)
 }
 
@@ -68,13 +67,8 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
         return Err(Reply::error(ErrorCode::InvalidFields));
     };
 
-    let signed_in = auth.accounts().login(name, password, presentation(by_cookie), device(&parts)).await?;
-    browser.replace_session(&auth, by_cookie).await?;
+    let signed_in = auth.accounts().login(name, password, browser.arrival(&parts, by_cookie)).await?;
     reply(&auth, StatusCode::OK, &signed_in, by_cookie)
-}
-
-fn presentation(by_cookie: bool) -> Presentation {
-    if by_cookie { Presentation::Cookie } else { Presentation::Explicit }
 }
 
 fn reply(auth: &Auth, status: StatusCode, signed_in: &SignedIn, by_cookie: bool) -> Result<Reply, Reply> {
@@ -166,17 +160,13 @@ impl Browser {
     }
 
     /// A login by cookie takes the place of the session whose cookies it carries (SEC-079).
-    async fn replace_session(&self, auth: &Auth, by_cookie: bool) -> Result<(), Reply> {
-        if !by_cookie {
-            return Ok(());
+    fn arrival(self, parts: &Parts, by_cookie: bool) -> Arrival {
+        let arrival = Arrival::new(Presentation::Explicit, device(parts));
+        if by_cookie {
+            Arrival { presentation: Presentation::Cookie, replacing: self.carried, ..arrival }
+        } else {
+            arrival
         }
-        for claims in &self.carried {
-            if let Some(session) = claims.session() {
-                let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
-                auth.sessions().end(key, EndReason::Replaced).await?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,13 +1,13 @@
 //! Logging out.
 
 use axum::extract::Request;
-use countersign_core::session::{AccessError, EndReason, SessionKey};
-use countersign_core::store::SessionEnded;
+use countersign_core::Claims;
+use countersign_core::session::{AccessError, EndReason};
 use countersign_http::{Auth, AuthError, ErrorCode, LocateError, Located, Location};
 use http::StatusCode;
 use http::request::Parts;
 
-use super::{clear_cookies, internal, personal_empty};
+use super::{clear_cookies, personal_empty};
 use crate::body::read_members;
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -25,10 +25,10 @@ pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Resu
     members.check()?;
 
     let shown = Shown::in_request(&auth, &parts, &in_body).map_err(refused)?;
-    if shown.sessions.is_empty() {
+    if shown.tokens.is_empty() {
         return Err(refused(shown.refusal.unwrap_or(AuthError::Missing)));
     }
-    if !end_all(&auth, shown.sessions).await? {
+    if !auth.sessions().end_by_tokens(shown.tokens, EndReason::LoggedOut).await? {
         // Signed by us, but its session is past its absolute expiry and gone.
         return Err(Reply::error(ErrorCode::InvalidToken));
     }
@@ -39,28 +39,15 @@ pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Resu
     Ok(reply)
 }
 
-/// Ends the sessions, all of them even if the client hangs up after the first; returns whether any is known.
-async fn end_all(auth: &Auth, sessions: Vec<SessionKey>) -> Result<bool, Reply> {
-    let auth = auth.clone();
-    let ending = tokio::spawn(async move {
-        let mut any_known = false;
-        for key in sessions {
-            any_known |= auth.sessions().end(key, EndReason::LoggedOut).await? != SessionEnded::Unknown;
-        }
-        Ok(any_known)
-    });
-    ending.await.unwrap_or_else(|panicked| Err(internal(&panicked)))
-}
-
 struct BodyTokens {
     refresh: Option<String>,
     access: Option<String>,
 }
 
-/// The sessions that a request's credentials name.
+/// A request's credentials that hold.
 struct Shown {
-    sessions: Vec<SessionKey>,
-    /// Why a credential names none: the last one, but a repeated cookie before all, because its answer expires it.
+    tokens: Vec<Claims>,
+    /// Why another does not: of several reasons, the one whose answer helps the client most.
     refusal: Option<AuthError>,
     /// No good cookie came without its CSRF value, so the cookies may be cleared.
     cookies_proven: bool,
@@ -69,7 +56,7 @@ struct Shown {
 impl Shown {
     /// Looks in all places. Only a malformed request is refused at once: what it means is anybody's guess.
     fn in_request(auth: &Auth, parts: &Parts, in_body: &BodyTokens) -> Result<Self, AuthError> {
-        let mut shown = Self { sessions: Vec::new(), refusal: None, cookies_proven: true };
+        let mut shown = Self { tokens: Vec::new(), refusal: None, cookies_proven: true };
         let access_in_body = in_body.access.as_deref().filter(|token| !token.is_empty());
         let places = auth
             .refresh_locator()
@@ -103,15 +90,18 @@ impl Shown {
             self.refuse(error);
             return;
         }
-        if let Some(session) = claims.session() {
-            let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
-            if !self.sessions.contains(&key) {
-                self.sessions.push(key);
-            }
-        }
+        self.tokens.push(claims);
     }
+
+    /// A repeated cookie before all, because its answer expires it; then a missing CSRF value, because the client can
+    /// mend that.
     fn refuse(&mut self, refusal: AuthError) {
-        if !matches!(self.refusal, Some(AuthError::Locate(LocateError::RepeatedCookie))) {
+        let rank = |refusal: &AuthError| match refusal {
+            AuthError::Locate(LocateError::RepeatedCookie) => 2,
+            AuthError::Csrf(_) => 1,
+            _ => 0,
+        };
+        if self.refusal.as_ref().is_none_or(|known| rank(known) <= rank(&refusal)) {
             self.refusal = Some(refusal);
         }
     }

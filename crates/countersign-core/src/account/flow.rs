@@ -111,6 +111,26 @@ impl LoginName {
     }
 }
 
+/// How somebody arrives who registers or logs in.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// How the session's tokens will be presented.
+    pub presentation: Presentation,
+    /// The client.
+    pub device: Device,
+    /// Tokens whose sessions this one takes the place of: the cookies that the browser still carries (SEC-079). They
+    /// are ended before the new one begins, in the same work that nobody can interrupt.
+    pub replacing: Vec<Claims>,
+}
+
+impl Arrival {
+    /// Somebody who brings no session along.
+    #[must_use]
+    pub fn new(presentation: Presentation, device: Device) -> Self {
+        Self { presentation, device, replacing: Vec::new() }
+    }
+}
+
 /// A user and the pair of a session that just began.
 #[derive(Clone, Debug)]
 pub struct SignedIn {
@@ -195,22 +215,16 @@ impl Accounts {
     pub async fn register(
         &self,
         registration: Registration,
-        presentation: Presentation,
-        device: Device,
+        arrival: Arrival,
     ) -> Result<SignedIn, RegisterError> {
         let this = self.clone();
-        detached(
-            &self.shared.runtime,
-            async move { this.register_now(registration, presentation, device).await },
-        )
-        .await
+        detached(&self.shared.runtime, async move { this.register_now(registration, arrival).await }).await
     }
 
     async fn register_now(
         &self,
         registration: Registration,
-        presentation: Presentation,
-        device: Device,
+        arrival: Arrival,
     ) -> Result<SignedIn, RegisterError> {
         let AccountsConfig { users, hasher, sessions, clock, random, .. } = &*self.shared;
         let Registration { email, username, password } = registration;
@@ -238,7 +252,8 @@ impl Accounts {
             UserInserted::EmailTaken => return Err(RegisterError::EmailTaken),
             UserInserted::UsernameTaken => return Err(RegisterError::UsernameTaken),
         }
-        let pair = sessions.begin(id, epoch, presentation, device).await?;
+        self.end_replaced(arrival.replacing).await?;
+        let pair = sessions.begin(id, epoch, arrival.presentation, arrival.device).await?;
         Ok(SignedIn { user, pair })
     }
 
@@ -254,23 +269,17 @@ impl Accounts {
         &self,
         name: LoginName,
         password: Password,
-        presentation: Presentation,
-        device: Device,
+        arrival: Arrival,
     ) -> Result<SignedIn, LoginError> {
         let this = self.clone();
-        detached(
-            &self.shared.runtime,
-            async move { this.login_now(&name, password, presentation, device).await },
-        )
-        .await
+        detached(&self.shared.runtime, async move { this.login_now(&name, password, arrival).await }).await
     }
 
     async fn login_now(
         &self,
         name: &LoginName,
         password: Password,
-        presentation: Presentation,
-        device: Device,
+        arrival: Arrival,
     ) -> Result<SignedIn, LoginError> {
         let AccountsConfig { users, throttles, sessions, throttle, clock, .. } = &*self.shared;
         // A name that no account can have is looked up like the others; an empty key is nobody's.
@@ -289,7 +298,8 @@ impl Accounts {
         };
         throttles.finish_attempt(&key, outcome, clock.now(), throttle).await?;
         let Some((user, epoch)) = checked? else { return Err(LoginError::InvalidCredentials) };
-        match sessions.begin(user.id.clone(), epoch, presentation, device).await {
+        self.end_replaced(arrival.replacing).await?;
+        match sessions.begin(user.id.clone(), epoch, arrival.presentation, arrival.device).await {
             Ok(pair) => Ok(SignedIn { user, pair }),
             Err(BeginError::EpochRaised) => Err(LoginError::InvalidCredentials),
             Err(error) => Err(LoginError::Begin(error)),
@@ -312,6 +322,13 @@ impl Accounts {
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         let matches = hasher.verify(password, hash).await?;
         Ok(user.filter(|user| matches && user.is_enabled()).map(|user| (user, epoch)))
+    }
+
+    async fn end_replaced(&self, replaced: Vec<Claims>) -> Result<(), StoreError> {
+        match self.shared.sessions.end_by_tokens(replaced, EndReason::Replaced).await {
+            Ok(_) => Ok(()),
+            Err(EndError::Store(error)) => Err(error),
+        }
     }
 
     /// The user, if there is one and it is enabled.
@@ -340,12 +357,16 @@ impl Accounts {
     /// # Errors
     /// [`EndError`] when the store cannot answer; doing it again is safe.
     pub async fn disable(&self, id: &UserId) -> Result<bool, EndError> {
-        let AccountsConfig { users, sessions, clock, .. } = &*self.shared;
-        let known = users.set_disabled(id, Some(clock.now())).await?;
-        if known {
-            sessions.end_all(id.clone(), None, EndReason::Disabled).await?;
-        }
-        Ok(known)
+        let (this, id) = (self.clone(), id.clone());
+        detached(&self.shared.runtime, async move {
+            let AccountsConfig { users, sessions, clock, .. } = &*this.shared;
+            let known = users.set_disabled(&id, Some(clock.now())).await?;
+            if known {
+                sessions.end_all(id, None, EndReason::Disabled).await?;
+            }
+            Ok(known)
+        })
+        .await
     }
 
     /// Enables an account again. Its old sessions stay ended.

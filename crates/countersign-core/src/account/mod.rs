@@ -9,7 +9,9 @@ mod password;
 mod throttle;
 mod user;
 
-pub use flow::{Accounts, AccountsConfig, LoginError, LoginName, RegisterError, Registration, SignedIn};
+pub use flow::{
+    Accounts, AccountsConfig, Arrival, LoginError, LoginName, RegisterError, Registration, SignedIn,
+};
 pub use hasher::{Argon2Params, HashError, HashPool, Hasher, PasswordHash, UnsafeArgon2Params};
 pub use name::{EmailAddress, NameError, Username};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};

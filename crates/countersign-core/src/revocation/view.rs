@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::entry::{Entry, EntryKey, Target};
 use super::index::Index;
@@ -130,48 +131,93 @@ impl RevocationView {
         self.age().is_some_and(|age| age <= self.shared.bound)
     }
 
-    /// Reads what is new in the log: the entries since shortly before the last good poll, or all of it at first,
-    /// every minute, and after a failure.
+    /// Reads what is new in the log: the entries since shortly before the last good poll. At first, every minute
+    /// and after a failure it reads the whole log too; while that takes long, the new entries are read in between,
+    /// so that the view does not grow old over it.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer; the view then only grows older.
     pub async fn poll(&self) -> Result<(), StoreError> {
-        let shared = &*self.shared;
-        let mut tail = shared.tail.lock().await;
-        let began = shared.clock.monotonic();
-        let began_at = shared.clock.now();
-        let full = match (tail.last_good, tail.last_full) {
-            (Some(last_good), Some(last_full)) => {
-                // A clock that was set back would make the incremental read skip entries.
-                began.saturating_sub(last_full) >= Self::FULL_READ_EVERY || began_at < last_good
-            }
-            _ => true,
-        };
-        let since = match (full, tail.last_good) {
-            (false, Some(last_good)) => last_good - Self::OVERLAP,
-            _ => Timestamp::MIN,
-        };
+        self.poll_and_tell(|| {}).await
+    }
+
+    /// As [`RevocationView::poll`]; `fresh` is called as soon as the view is up to date, before the whole log is read.
+    async fn poll_and_tell(&self, fresh: impl FnOnce()) -> Result<(), StoreError> {
+        let clock = &*self.shared.clock;
+        let mut tail = self.shared.tail.lock().await;
         // Whatever happens from here on, a poll that did not end well is followed by a full read.
         let last_full = tail.last_full.take();
-        let mut after: Option<EntryKey> = None;
+        // A clock that was set back would make the incremental read skip entries.
+        if tail.last_good.is_some_and(|last_good| clock.now() < last_good) {
+            tail.last_good = None;
+        }
+        if self.read_new(&mut tail).await? {
+            let recent =
+                |last_full: &Duration| clock.monotonic().saturating_sub(*last_full) < Self::FULL_READ_EVERY;
+            fresh();
+            if let Some(last_full) = last_full.filter(recent) {
+                tail.last_full = Some(last_full);
+                return Ok(());
+            }
+        }
+        self.read_all(&mut tail).await
+    }
+
+    /// Reads the entries since shortly before the last good poll, if there was one.
+    async fn read_new(&self, tail: &mut Tail) -> Result<bool, StoreError> {
+        let Some(last_good) = tail.last_good else { return Ok(false) };
+        let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
+        let mut after = None;
         loop {
-            let page = shared.store.entries(since, after.as_ref(), Self::PAGE).await?;
-            for entry in page.iter().filter(|entry| entry.until > began_at) {
-                self.learn(entry);
-            }
-            match page.last() {
-                Some(last) if page.len() >= Self::PAGE => after = Some(last.key()),
-                _ => break,
+            after = self.read_page(last_good - Self::OVERLAP, after.as_ref(), began_at).await?;
+            if after.is_none() {
+                break;
             }
         }
-        tail.last_good = Some(began_at);
-        tail.last_full = if full { Some(began) } else { last_full };
-        let as_of = u64::try_from(began.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1);
-        shared.as_of.store(as_of, Ordering::Release);
-        if full {
-            shared.index.prune(began_at);
+        self.good(tail, began, began_at);
+        Ok(true)
+    }
+
+    /// Reads the whole log, page by page, and forgets what no longer matters.
+    async fn read_all(&self, tail: &mut Tail) -> Result<(), StoreError> {
+        let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
+        let mut after = None;
+        loop {
+            after = self.read_page(Timestamp::MIN, after.as_ref(), began_at).await?;
+            if after.is_none() {
+                break;
+            }
+            if self.age().is_some_and(|age| age > self.shared.bound / 5) {
+                self.read_new(tail).await?;
+            }
         }
+        if tail.last_good.is_none() {
+            self.good(tail, began, began_at);
+        }
+        tail.last_full = Some(began);
+        self.shared.index.prune(began_at);
         Ok(())
+    }
+
+    /// Reads a page into the index; the key to go on after, if there may be more.
+    async fn read_page(
+        &self,
+        since: Timestamp,
+        after: Option<&EntryKey>,
+        now: Timestamp,
+    ) -> Result<Option<EntryKey>, StoreError> {
+        let page = self.shared.store.entries(since, after, Self::PAGE).await?;
+        for entry in page.iter().filter(|entry| entry.until > now) {
+            self.learn(entry);
+        }
+        Ok(page.last().filter(|_| page.len() >= Self::PAGE).map(Entry::key))
+    }
+
+    /// Notes that everything written before `began` is in the index.
+    fn good(&self, tail: &mut Tail, began: Duration, began_at: Timestamp) {
+        tail.last_good = Some(began_at);
+        let as_of = u64::try_from(began.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1);
+        self.shared.as_of.store(as_of, Ordering::Release);
     }
 
     /// Returns at once while the view is fresh; else joins the one poll that all waiting requests share, for at
@@ -203,15 +249,19 @@ impl RevocationView {
         let (done, state) = watch::channel(PollState::Running);
         *joined = Some(state.clone());
         let view = self.clone();
-        self.shared.runtime.spawn(async move {
-            if let Err(error) = view.poll().await {
+        let poll = async move {
+            let polled = view.poll_and_tell(|| {
+                let _ = done.send(PollState::Done);
+            });
+            if let Err(error) = polled.await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the revocation log could not be read"
                 );
             }
             let _ = done.send(PollState::Done);
-        });
+        };
+        self.shared.runtime.spawn(poll.in_current_span());
         state
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tracing::Instrument as _;
 
 use super::acknowledge::Acknowledgements;
 use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide};
@@ -392,7 +393,7 @@ impl Sessions {
     /// [`AccessError::ViewTooOld`] when the revocation log could not be read for longer than the bound (503); the
     /// others mean that the token is not accepted (401).
     pub async fn authenticate(&self, token: &str) -> Result<Claims, AccessError> {
-        let Shared { access_verifier, clock, view, .. } = &*self.shared;
+        let Shared { policy, access_verifier, clock, view, .. } = &*self.shared;
         // Asked before the ring is read, because the ring is part of what must not be too old.
         let is_fresh = view.is_fresh();
         let mut verified = access_verifier.verify(token, clock.now());
@@ -405,6 +406,12 @@ impl Sessions {
             view.ensure_fresh().await?;
             // Its key may have been removed meanwhile.
             claims = access_verifier.verify(token, clock.now())?;
+        }
+        // The log forgets what concerns tokens of the lifetime that holds now. One from before the lifetime was
+        // shortened must not outlive its revocation.
+        let oldest = clock.now() - policy.leeway - policy.access_lifetime;
+        if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
+            return Err(VerifyError::Expired.into());
         }
         self.check_revoked(&claims)?;
         self.acknowledge(&claims);
@@ -565,6 +572,57 @@ impl Sessions {
         self.detached(async move { Ok(this.end_now(&key, reason).await?) }).await
     }
 
+    /// Ends the sessions that these tokens name, verified by [`Sessions::verify_for_end`]; returns whether any of them
+    /// could be ended or had been before. All are tried, and a caller who goes away interrupts none.
+    ///
+    /// A session that the store does not know ends too while its token has not expired: the store may have been
+    /// restored from a backup.
+    ///
+    /// # Errors
+    /// [`EndError::Store`] when the store could not answer for one of them; ending them again is safe.
+    pub async fn end_by_tokens(&self, tokens: Vec<Claims>, reason: EndReason) -> Result<bool, EndError> {
+        let this = self.clone();
+        self.detached(async move {
+            let mut ended: Vec<SessionKey> = Vec::new();
+            let mut failure = None;
+            for token in &tokens {
+                let Some(session) = token.session() else { continue };
+                let key = SessionKey { user_id: token.subject().clone(), id: session.id };
+                if ended.contains(&key) {
+                    continue;
+                }
+                match this.end_by_token_now(&key, token, reason).await {
+                    Ok(true) => ended.push(key),
+                    Ok(false) => {}
+                    Err(error) => failure = Some(error),
+                }
+            }
+            failure.map_or(Ok(!ended.is_empty()), |error| Err(error.into()))
+        })
+        .await
+    }
+
+    async fn end_by_token_now(
+        &self,
+        key: &SessionKey,
+        token: &Claims,
+        reason: EndReason,
+    ) -> Result<bool, StoreError> {
+        if self.end_now(key, reason).await? != SessionEnded::Unknown {
+            return Ok(true);
+        }
+        let Shared { policy, clock, log, .. } = &*self.shared;
+        let at = clock.now();
+        if token.expires_at().is_none_or(|expires_at| at >= expires_at + policy.leeway) {
+            return Ok(false);
+        }
+        let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
+        let entry = Entry { target, until: at + policy.revocation_horizon(), at };
+        log.insert_entry(&entry).await?;
+        self.learn(entry).await?;
+        Ok(true)
+    }
+
     async fn end_now(&self, key: &SessionKey, reason: EndReason) -> Result<SessionEnded, StoreError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
         let at = clock.now();
@@ -723,7 +781,7 @@ pub(crate) async fn detached<T: Send + 'static>(
     runtime: &Handle,
     work: impl Future<Output = T> + Send + 'static,
 ) -> T {
-    match runtime.spawn(work).await {
+    match runtime.spawn(work.in_current_span()).await {
         Ok(done) => done,
         // A panic goes on in the caller, as if the work had run there.
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

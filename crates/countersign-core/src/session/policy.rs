@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::revocation::RevocationView;
+use crate::token::Verifier;
 
 /// Lifetimes and the rules of refresh.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,11 +105,12 @@ impl SessionPolicy {
 
     /// For how long an entry in the revocation log matters: until the last token it can concern has expired.
     ///
-    /// That token may be issued between the moment from which this counts and the commit of the entry, and by a node
-    /// whose clock is ahead, so it is a little longer than the token's lifetime and leeway.
+    /// That token may be issued between the moment from which this counts and the commit of the entry, by a node
+    /// whose clock is ahead, and it may meet a verifier whose leeway was raised since. Tokens from before the access
+    /// lifetime was shortened are refused when they are older than the lifetime that holds now.
     #[must_use]
     pub fn revocation_horizon(&self) -> Duration {
-        self.access_lifetime.saturating_add(self.leeway).saturating_add(RevocationView::OVERLAP)
+        self.access_lifetime.saturating_add(Verifier::MAX_LEEWAY).saturating_add(RevocationView::OVERLAP)
     }
 }
 

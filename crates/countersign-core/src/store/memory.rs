@@ -361,9 +361,13 @@ impl ThrottleStore for MemoryStore {
         policy: &ThrottlePolicy,
     ) -> Result<Result<(), Refused>, StoreError> {
         let mut state = self.state();
-        let (attempts, touched) = state.attempts.entry(key.to_owned()).or_default();
-        *touched = now;
-        Ok(attempts.begin(now, policy))
+        let (attempts, changed_at) = state.attempts.entry(key.to_owned()).or_default();
+        let before = *attempts;
+        let answer = attempts.begin(now, policy);
+        if *attempts != before {
+            *changed_at = now;
+        }
+        Ok(answer)
     }
 
     async fn finish_attempt(
@@ -374,8 +378,8 @@ impl ThrottleStore for MemoryStore {
         policy: &ThrottlePolicy,
     ) -> Result<(), StoreError> {
         let mut state = self.state();
-        let (attempts, touched) = state.attempts.entry(key.to_owned()).or_default();
-        *touched = now;
+        let (attempts, changed_at) = state.attempts.entry(key.to_owned()).or_default();
+        *changed_at = now;
         attempts.finish(outcome, now, policy);
         Ok(())
     }
@@ -389,7 +393,7 @@ impl ThrottleStore for MemoryStore {
         let gone: Vec<_> = state
             .attempts
             .iter()
-            .filter(|(_, (_, touched))| *touched < before)
+            .filter(|(_, (_, changed_at))| *changed_at < before)
             .map(|(key, _)| key.clone())
             .take(limit)
             .collect();

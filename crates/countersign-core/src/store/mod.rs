@@ -263,7 +263,8 @@ pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
     /// The counter of this key, as it is; for tests and operators.
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError>;
 
-    /// Deletes at most `limit` counters that were last touched before `before`; returns how many.
+    /// Deletes at most `limit` counters that last changed before `before`; returns how many. A refused attempt changes
+    /// nothing, and need not cost a write.
     async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 }
 

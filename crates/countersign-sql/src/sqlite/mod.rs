@@ -92,6 +92,19 @@ impl SqliteStore {
         self.tail.close().await;
     }
 
+    /// Moves everything from the write-ahead log (`-wal`) into the database file, which then is complete by itself.
+    /// For when a program stops.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer. Nothing is lost then: SQLite reads the log at the next start.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        const ACTION: &str = "move the write-ahead log into the database file";
+        let failed = |error: OpenError| StoreError::new(STORE, ACTION, error);
+        let mut connection = self.connector.connect(Role::Writer).await.map_err(failed)?;
+        let query = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection);
+        self.read(ACTION, query).await.map(|_| ())
+    }
+
     /// The database file.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -79,9 +79,13 @@ impl SqliteStore {
         self.write(action, Undo::Statement, move |connection| {
             Box::pin(async move {
                 let found = sqlx::query(FIND).bind(&key).fetch_optional(&mut *connection).await?;
-                let mut counter = found.as_ref().map(attempts).transpose()?.unwrap_or_default();
+                let before = found.as_ref().map(attempts).transpose()?.unwrap_or_default();
+                let mut counter = before;
                 let answer = step(&mut counter);
-                put(connection, &key, &counter, now).await?;
+                // A flood of refused attempts changes nothing, so it costs no write either.
+                if counter != before {
+                    put(connection, &key, &counter, now).await?;
+                }
                 Ok(answer)
             })
         })

@@ -32,6 +32,13 @@ pub async fn open_with_secret(
 ) -> Result<(SqliteStore, Secrets), OpenWithSecretError> {
     let store = SqliteStore::open(options).await?;
     let is_empty = !store.has_keys().await?;
-    let secrets = SecretFile::beside(options.path()).load_or_create(random, is_empty)?;
+    let file = SecretFile::beside(options.path());
+    if is_empty && file.path().exists() {
+        tracing::warn!(
+            database = %options.path().display(),
+            "the database is empty, but there is a secret beside it: is this a backup without its -wal file?"
+        );
+    }
+    let secrets = file.load_or_create(random, is_empty)?;
     Ok((store, secrets))
 }
