@@ -189,7 +189,7 @@ fn label(name: &str) -> String {
         "fresh" => "from a login",
         "sid" => "session",
         "gen" => "refreshes so far",
-        "epoch" => "log-outs everywhere",
+        "epoch" => "times all ended",
         "csrf" => "CSRF value",
         _ => return plain(name),
     };
