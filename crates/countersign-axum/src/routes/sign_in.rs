@@ -24,17 +24,11 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let by_cookie = members.flag("cookies");
     browser.may_ask_for_cookies(by_cookie)?;
     let email = members.required_text("email");
-    let email = parsed(&mut members, "email", email, EmailAddress::parse);
+    let email = parsed(&mut members, "email", email, |text| EmailAddress::parse(&text));
     let username = members.text("username");
-    let username = parsed(&mut members, "username", username, Username::parse);
+    let username = parsed(&mut members, "username", username, |text| Username::parse(&text));
     let password = members.required_text("password");
-    let password = password.and_then(|text| match Password::new_for_registration(text) {
-        Ok(password) => Some(password),
-        Err(error) => {
-            members.wrong("password", error.to_string());
-            None
-        }
-    });
+    let password = parsed(&mut members, "password", password, Password::new_for_registration);
     members.check()?;
     let (Some(email), Some(password)) = (email, password) else {
         return Err(Reply::error(ErrorCode::InvalidFields));
@@ -55,13 +49,7 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
     browser.may_ask_for_cookies(by_cookie)?;
     let name = login_name(&mut members);
     let password = members.required_text("password");
-    let password = password.and_then(|text| match Password::new_for_login(text) {
-        Ok(password) => Some(password),
-        Err(error) => {
-            members.wrong("password", error.to_string());
-            None
-        }
-    });
+    let password = parsed(&mut members, "password", password, Password::new_for_login);
     members.check()?;
     let (Some(name), Some(password)) = (name, password) else {
         return Err(Reply::error(ErrorCode::InvalidFields));
@@ -80,9 +68,9 @@ fn parsed<T, E: ToString>(
     members: &mut Members,
     name: &'static str,
     text: Option<String>,
-    parse: impl FnOnce(&str) -> Result<T, E>,
+    parse: impl FnOnce(String) -> Result<T, E>,
 ) -> Option<T> {
-    match parse(&text?) {
+    match parse(text?) {
         Ok(parsed) => Some(parsed),
         Err(error) => {
             members.wrong(name, error.to_string());

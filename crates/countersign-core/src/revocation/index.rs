@@ -22,9 +22,6 @@ pub enum RevokedBy {
     /// All the user's sessions of its epoch were ended.
     #[error("all sessions of the token's epoch were ended")]
     Epoch,
-    /// Its key was removed.
-    #[error("the token's key was removed")]
-    Key,
 }
 
 /// The log's entries that still matter, by user.

@@ -616,8 +616,7 @@ impl Sessions {
         if token.expires_at().is_none_or(|expires_at| at >= expires_at + policy.leeway) {
             return Ok(false);
         }
-        let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
-        let entry = Entry { target, until: at + policy.revocation_horizon(), at };
+        let entry = session_entry(key, at, at + policy.revocation_horizon());
         log.insert_entry(&entry).await?;
         self.learn(entry).await?;
         Ok(true)
@@ -628,13 +627,11 @@ impl Sessions {
         let at = clock.now();
         let until = at + policy.revocation_horizon();
         let ended = store.end_session(key, &End { reason, at, until }).await?;
-        if ended == SessionEnded::Now {
-            let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
-            self.learn(Entry { target, until, at }).await?;
-        } else if ended == SessionEnded::Before {
+        match ended {
+            SessionEnded::Now => self.learn(session_entry(key, at, until)).await?,
             // Another node may have ended it, and this one has not read that yet.
-            let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
-            self.shared.view.learn(&Entry { target, until, at });
+            SessionEnded::Before => self.shared.view.learn(&session_entry(key, at, until)),
+            SessionEnded::Unknown => {}
         }
         Ok(ended)
     }
@@ -774,6 +771,11 @@ impl Sessions {
     async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         detached(&self.shared.runtime, work).await
     }
+}
+
+/// The log's entry that ends a session.
+fn session_entry(key: &SessionKey, at: Timestamp, until: Timestamp) -> Entry {
+    Entry { target: Target::Session { user_id: key.user_id.clone(), id: key.id }, until, at }
 }
 
 /// Runs work to its end on the runtime, whether or not the caller stays to hear of it.
