@@ -11,7 +11,7 @@ use countersign_core::account::{Accounts, User};
 use countersign_core::background::Background;
 use countersign_core::session::{AccessError, RefreshError, Sessions};
 use countersign_core::store::BoxError;
-use countersign_core::{Claims, Clock, TokenType, UserId};
+use countersign_core::{Claims, Clock, UserId};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
@@ -21,6 +21,7 @@ use crate::cookie_config::{CookieConfig, CookieKind};
 use crate::csrf::{CsrfError, check_csrf, is_unsafe};
 use crate::locate::{LocateError, Location, Locator};
 use crate::origin::{CrossSite, CrossSiteCheck};
+use crate::requirement::{RequiredToken, Requirement};
 
 /// Authentication for one program: cheap to clone, made by [`Auth::builder`](crate::AuthBuilder).
 ///
@@ -40,22 +41,6 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) loaders: UserLoaders,
     pub(crate) _background: Option<Background>,
-}
-
-/// What a request must prove.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Requirement {
-    token_type: TokenType,
-    fresh: bool,
-}
-
-impl Requirement {
-    /// A valid access token.
-    pub const ACCESS: Self = Self { token_type: TokenType::Access, fresh: false };
-    /// A valid access token from a login, not from a refresh.
-    pub const FRESH: Self = Self { token_type: TokenType::Access, fresh: true };
-    /// A refresh token that would be exchanged now, in a header or cookie. It is not exchanged.
-    pub const REFRESH: Self = Self { token_type: TokenType::Refresh, fresh: false };
 }
 
 /// A credential that was accepted.
@@ -186,14 +171,14 @@ impl Auth {
         requirement: Requirement,
     ) -> Result<Option<Authenticated>, AuthError> {
         self.check_cross_site(parts)?;
-        let locator = match requirement.token_type {
-            TokenType::Access => &self.shared.access,
-            TokenType::Refresh => &self.shared.refresh,
+        let locator = match requirement.token {
+            RequiredToken::Access | RequiredToken::Any => &self.shared.access,
+            RequiredToken::Refresh => &self.shared.refresh,
         };
         let Some(located) = locator.locate(&parts.headers, None)? else { return Ok(None) };
-        let claims = match requirement.token_type {
-            TokenType::Access => self.sessions().authenticate(located.token).await?,
-            TokenType::Refresh => self.sessions().authenticate_refresh(located.token).await?,
+        let claims = match requirement.token {
+            RequiredToken::Access | RequiredToken::Any => self.sessions().authenticate(located.token).await?,
+            RequiredToken::Refresh => self.sessions().authenticate_refresh(located.token).await?,
         };
         if requirement.fresh && !claims.freshness().is_fresh(self.clock().now()) {
             return Err(AuthError::NotFresh);

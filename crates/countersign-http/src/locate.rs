@@ -20,7 +20,9 @@ pub enum Location {
     Header,
     /// One of our cookies. Browsers send it by themselves, so unsafe requests need more.
     Cookie,
-    /// A member of the JSON body, which the route has read.
+    /// A parameter of the query string. Off by default: URLs end up in logs and histories (SEC-051).
+    Query,
+    /// A member of the JSON body.
     Body,
 }
 
@@ -125,6 +127,7 @@ impl Locator {
             let token = match location {
                 Location::Header => bearer(headers),
                 Location::Cookie => self.cookie(headers),
+                Location::Query => Ok(None),
                 Location::Body => Ok(body),
             };
             let held = token.map(|token| token.filter(|token| !token.is_empty())).transpose()?;

@@ -1,0 +1,146 @@
+//! What a request must prove before its handler runs.
+
+use std::borrow::Cow;
+
+use countersign_core::TokenType;
+use serde_json::Value;
+
+use crate::locate::Location;
+
+/// What a request must prove: the policy of a route, as a value.
+///
+/// Begins with [`Requirement::ACCESS`] and is narrowed or widened step by step:
+///
+/// ```
+/// use countersign_http::{Optional, Requirement};
+///
+/// let report = Requirement::ACCESS.fresh().scope("reports:write");
+/// let front_page = Requirement::ACCESS.optional(Optional::IfAbsent);
+/// # let _ = (report, front_page);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requirement {
+    pub(crate) token: RequiredToken,
+    pub(crate) fresh: bool,
+    pub(crate) optional: Option<Optional>,
+    pub(crate) locations: Option<Cow<'static, [Location]>>,
+    pub(crate) skip_revocation: bool,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) claims: Vec<(String, Value)>,
+}
+
+/// Which kind of token a request must show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RequiredToken {
+    /// An access token.
+    Access,
+    /// A refresh token. It is not exchanged.
+    Refresh,
+    /// Either.
+    Any,
+}
+
+/// When a request may pass without a token, as nobody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Optional {
+    /// If it shows none; credentials of another scheme count as none. A token that is not accepted is refused.
+    IfAbsent,
+    /// Also if its token has expired: a page that greets whoever is signed in need not turn away who was.
+    IfAbsentOrExpired,
+    /// Only if it shows no credential of any kind: another scheme in `Authorization` is refused.
+    IfNoCredential,
+}
+
+impl Requirement {
+    /// A valid access token.
+    pub const ACCESS: Self = Self::of(RequiredToken::Access, false);
+    /// A valid access token from a login, not from a refresh.
+    pub const FRESH: Self = Self::of(RequiredToken::Access, true);
+    /// A refresh token that would be exchanged now. It is not exchanged.
+    pub const REFRESH: Self = Self::of(RequiredToken::Refresh, false);
+    /// A valid token of either kind, in the places of access tokens.
+    pub const ANY: Self = Self::of(RequiredToken::Any, false);
+
+    const fn of(token: RequiredToken, fresh: bool) -> Self {
+        Self {
+            token,
+            fresh,
+            optional: None,
+            locations: None,
+            skip_revocation: false,
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            claims: Vec::new(),
+        }
+    }
+
+    /// Only tokens that are fresh: 401 `fresh_token_required` otherwise.
+    #[must_use]
+    pub fn fresh(self) -> Self {
+        Self { fresh: true, ..self }
+    }
+
+    /// Lets requests without a token through, as nobody.
+    #[must_use]
+    pub fn optional(self, when: Optional) -> Self {
+        Self { optional: Some(when), ..self }
+    }
+
+    /// Looks for the token in these places only, in this order. Default: as configured.
+    #[must_use]
+    pub fn locations(self, order: impl Into<Cow<'static, [Location]>>) -> Self {
+        Self { locations: Some(order.into()), ..self }
+    }
+
+    /// Does not ask whether the token was revoked. For routes that a user must reach after logging out.
+    #[must_use]
+    pub fn skip_revocation(self) -> Self {
+        Self { skip_revocation: true, ..self }
+    }
+
+    /// The token's `scope` must name this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scopes.push(scope.into());
+        self
+    }
+
+    /// The token's `roles` must hold this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    #[must_use]
+    pub fn role(mut self, role: impl Into<String>) -> Self {
+        self.roles.push(role.into());
+        self
+    }
+
+    /// The token must have this claim with this value: 403 `insufficient_scope` otherwise.
+    #[must_use]
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.claims.push((name.into(), value.into()));
+        self
+    }
+
+    /// Which kind of token.
+    #[must_use]
+    pub fn token(&self) -> RequiredToken {
+        self.token
+    }
+
+    /// Whether requests may pass without a token.
+    #[must_use]
+    pub fn is_optional(&self) -> bool {
+        self.optional.is_some()
+    }
+}
+
+impl RequiredToken {
+    /// Whether a token of this kind will do.
+    #[must_use]
+    pub fn accepts(self, token_type: TokenType) -> bool {
+        match self {
+            Self::Access => token_type == TokenType::Access,
+            Self::Refresh => token_type == TokenType::Refresh,
+            Self::Any => true,
+        }
+    }
+}
