@@ -20,18 +20,21 @@
 
 mod answer;
 mod auth;
+mod buffered;
 mod builder;
 mod cookie;
 mod cookie_config;
 mod csrf;
 mod locate;
 mod origin;
+pub mod profile;
 mod requirement;
 mod system;
 mod wire;
 
 pub use answer::{Answer, ErrorCode, no_store, vary_personal};
 pub use auth::{Auth, AuthError, Authenticated};
+pub use buffered::BufferedBody;
 pub use builder::{AuthBuilder, BuildError};
 pub use cookie::{CookieLookup, find_cookie};
 pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};

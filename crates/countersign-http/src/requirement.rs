@@ -28,6 +28,7 @@ pub struct Requirement {
     pub(crate) scopes: Vec<String>,
     pub(crate) roles: Vec<String>,
     pub(crate) claims: Vec<(String, Value)>,
+    pub(crate) realm: Option<String>,
 }
 
 /// Which kind of token a request must show.
@@ -72,6 +73,7 @@ impl Requirement {
             scopes: Vec::new(),
             roles: Vec::new(),
             claims: Vec::new(),
+            realm: None,
         }
     }
 
@@ -117,6 +119,13 @@ impl Requirement {
     #[must_use]
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.push((name.into(), value.into()));
+        self
+    }
+
+    /// Names the protected space in the `WWW-Authenticate` of refusals (RFC 9110 §11.5).
+    #[must_use]
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.realm = Some(realm.into());
         self
     }
 
