@@ -233,6 +233,7 @@ impl AuthBuilder {
             clock: self.clock.clone(),
             random: self.random.clone(),
             events: self.events,
+            format: None,
             runtime: runtime.clone(),
         })?;
         sessions.poll().await?;

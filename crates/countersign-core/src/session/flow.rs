@@ -1,5 +1,6 @@
 //! What one does with sessions: begin, authenticate, refresh, end, list, revoke.
 
+mod foreign;
 mod keys;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use crate::jws::SignError;
 use crate::key::KeyRing;
 use crate::keychain::Keychain;
 use crate::random::{self, Random, RandomError};
-use crate::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
+use crate::revocation::{Entry, RevocationView, RevokedBy, Standing, Target, ViewTooOld};
 use crate::seal::Secrets;
 use crate::store::{
     End, EpochRaise, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionStore, StoreError,
@@ -31,6 +32,7 @@ use crate::time::{Clock, Timestamp};
 use crate::token::{Issuer, Verifier};
 use crate::verify::VerifyError;
 
+pub use foreign::{Renewed, TokenFormat};
 pub use keys::KeyLifeError;
 pub(crate) use keys::remove as remove_from_ring;
 use keys::{LastReload, Parties};
@@ -60,6 +62,9 @@ pub struct SessionsConfig {
     pub random: Arc<dyn Random>,
     /// Where events go.
     pub events: Arc<dyn Events>,
+    /// How tokens are written where they are not to be this library's own; default none. Sessions are then
+    /// [renewed](Sessions::renew) instead of refreshed.
+    pub format: Option<Arc<dyn TokenFormat>>,
     /// Where work runs that a client must not be able to interrupt.
     pub runtime: Handle,
 }
@@ -90,6 +95,7 @@ struct Shared {
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
     acknowledgements: Acknowledgements,
+    format: Option<Arc<dyn TokenFormat>>,
     runtime: Handle,
 }
 
@@ -257,6 +263,7 @@ impl Sessions {
             clock,
             random,
             events,
+            format,
             runtime,
             ..
         } = config;
@@ -298,6 +305,7 @@ impl Sessions {
                 random,
                 events,
                 acknowledgements: Acknowledgements::default(),
+                format,
                 runtime,
             }),
         })
@@ -383,6 +391,8 @@ impl Sessions {
         match store.insert_session(&session).await? {
             SessionInserted::Yes => Ok(pair),
             SessionInserted::EpochRaised => Err(BeginError::EpochRaised),
+            // Ids are random, so this is a broken source of randomness.
+            SessionInserted::Taken => Err(RandomError.into()),
         }
     }
 
@@ -393,7 +403,7 @@ impl Sessions {
     /// [`AccessError::ViewTooOld`] when the revocation log could not be read for longer than the bound (503); the
     /// others mean that the token is not accepted (401).
     pub async fn authenticate(&self, token: &str) -> Result<Claims, AccessError> {
-        let Shared { policy, access_verifier, clock, view, .. } = &*self.shared;
+        let Shared { access_verifier, clock, view, .. } = &*self.shared;
         // Asked before the ring is read, because the ring is part of what must not be too old.
         let is_fresh = view.is_fresh();
         let mut verified = access_verifier.verify(token, clock.now());
@@ -407,15 +417,22 @@ impl Sessions {
             // Its key may have been removed meanwhile.
             claims = access_verifier.verify(token, clock.now())?;
         }
+        self.check_unrevoked(&claims)?;
+        Ok(claims)
+    }
+
+    /// What the log says about the claims of an access token that verifies.
+    fn check_unrevoked(&self, claims: &Claims) -> Result<(), AccessError> {
+        let Shared { policy, clock, .. } = &*self.shared;
         // The log forgets what concerns tokens of the lifetime that holds now. One from before the lifetime was
         // shortened must not outlive its revocation.
         let oldest = clock.now() - policy.leeway - policy.access_lifetime;
         if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
             return Err(VerifyError::Expired.into());
         }
-        self.check_revoked(&claims)?;
-        self.acknowledge(&claims);
-        Ok(claims)
+        self.check_revoked(claims)?;
+        self.acknowledge(claims);
+        Ok(())
     }
 
     /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and that a refresh would take it.
@@ -462,8 +479,11 @@ impl Sessions {
     }
 
     fn check_revoked(&self, claims: &Claims) -> Result<(), RevokedBy> {
-        let session = claims.session().map(|session| (session.id, session.epoch));
-        self.shared.view.index().check(claims.subject(), claims.token_id(), session)
+        let standing = match claims.session() {
+            Some(session) => Standing::Session(session.id, session.epoch),
+            None => Standing::IssuedAt(claims.issued_at().unwrap_or(Timestamp::MIN)),
+        };
+        self.shared.view.index().check(claims.subject(), claims.token_id(), standing)
     }
 
     fn acknowledge(&self, claims: &Claims) {
@@ -584,9 +604,16 @@ impl Sessions {
         let this = self.clone();
         self.detached(async move {
             let mut ended: Vec<SessionKey> = Vec::new();
+            let mut ended_foreign = false;
             let mut failure = None;
             for token in &tokens {
-                let Some(session) = token.session() else { continue };
+                let Some(session) = token.session() else {
+                    match this.end_foreign_now(token, reason).await {
+                        Ok(()) => ended_foreign = true,
+                        Err(error) => failure = Some(error),
+                    }
+                    continue;
+                };
                 let key = SessionKey { user_id: token.subject().clone(), id: session.id };
                 if ended.contains(&key) {
                     continue;
@@ -597,7 +624,7 @@ impl Sessions {
                     Err(error) => failure = Some(error),
                 }
             }
-            failure.map_or(Ok(!ended.is_empty()), |error| Err(error.into()))
+            failure.map_or(Ok(ended_foreign || !ended.is_empty()), |error| Err(error.into()))
         })
         .await
     }
@@ -700,7 +727,7 @@ impl Sessions {
         ids.sort_unstable();
         ids.dedup();
         let at = clock.now();
-        let until = at + policy.revocation_horizon();
+        let until = at + self.token_horizon(policy);
         let tokens = TokenRevocation { ids, at, until, limit: Self::MAX_REVOKED_TOKENS };
         if let TokensRevoked::TooMany { free_at } = log.revoke_tokens(user_id, &tokens).await? {
             return Err(RevokeTokensError::TooMany { free_at });
@@ -710,7 +737,10 @@ impl Sessions {
             self.learn(Entry { target, until, at }).await?;
         }
         for session in store.live_sessions(user_id, clock.now()).await? {
-            if tokens.ids.binary_search(&token_id(&session, TokenType::Refresh)).is_ok() {
+            let is_named = |id: &TokenId| tokens.ids.binary_search(id).is_ok();
+            if is_named(&token_id(&session, TokenType::Refresh))
+                || is_named(&TokenId::new(session.id.as_uuid()))
+            {
                 self.end_now(&session.key(), EndReason::EndedByUser).await?;
             }
         }
@@ -735,7 +765,7 @@ impl Sessions {
 
     /// The tokens of the session's current generation: the same claims on every call and every node.
     fn pair(&self, session: &Session, presentation: Presentation) -> Result<Pair, SignError> {
-        let Shared { policy, access_issuer, refresh_issuer, .. } = &*self.shared;
+        let policy = &self.shared.policy;
         let csrf = match presentation {
             Presentation::Explicit => None,
             Presentation::Cookie => Some(csrf_value(session)),
@@ -757,14 +787,23 @@ impl Sessions {
         let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh);
         let refresh = claims(TokenType::Refresh, refresh_expires_at);
         Ok(Pair {
-            access_token: access_issuer.load().issue(&access)?,
+            access_token: self.issue(&access)?,
             access_expires_at,
-            refresh_token: refresh_issuer.load().issue(&refresh)?,
+            refresh_token: self.issue(&refresh)?,
             refresh_expires_at,
             csrf,
             user_id: session.user_id.clone(),
             session: reference,
         })
+    }
+
+    fn issue(&self, claims: &NewClaims) -> Result<String, SignError> {
+        let Shared { format, access_issuer, refresh_issuer, .. } = &*self.shared;
+        match (format, claims.token_type()) {
+            (Some(format), _) => format.issue(claims),
+            (None, TokenType::Access) => access_issuer.load().issue(claims),
+            (None, TokenType::Refresh) => refresh_issuer.load().issue(claims),
+        }
     }
 
     /// Runs work that a caller who goes away must not interrupt half way.
