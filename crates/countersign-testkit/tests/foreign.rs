@@ -1,4 +1,9 @@
 //! Tokens of another library in sessions of this one: adopted, renewed, listed, ended.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy takes only functions with #[test] for tests"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
