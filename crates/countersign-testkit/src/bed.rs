@@ -105,6 +105,7 @@ impl TestBed {
             issuer: None,
             audience: None,
             policy: config.policy.clone(),
+            extra_claims: None,
             clock: clock.clone(),
             random: random.clone(),
             events: events.clone(),
