@@ -120,6 +120,7 @@ async fn accounts(stores: Stores) -> Accounts {
         random: random.clone(),
         events: Arc::new(LogEvents),
         format: None,
+        extra_claims: None,
         runtime: runtime.clone(),
     });
     let one = std::num::NonZeroUsize::MIN;

@@ -4,9 +4,10 @@ use std::ops::Deref;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use countersign_core::Claims;
-use countersign_http::{Auth, Requirement};
+use countersign_http::{Auth, AuthError, Authenticated, Optional, Requirement};
 use http::request::Parts;
 
+use crate::guard::{Proven, prove};
 use crate::reply::AuthRejection;
 
 /// A verified access token; without one the request is refused with 401.
@@ -34,14 +35,26 @@ pub struct CurrentUser<U>(pub U);
 pub(crate) struct Installed(pub(crate) Auth);
 
 fn installed(parts: &Parts) -> Result<Auth, AuthRejection> {
-    parts.extensions.get::<Auth>().cloned().ok_or_else(AuthRejection::not_installed)
+    let auth = parts.extensions.get::<Auth>().cloned();
+    auth.ok_or_else(|| AuthRejection::not_installed("a handler takes a countersign extractor"))
 }
 
-async fn authenticate(parts: &Parts, requirement: Requirement) -> Result<Claims, AuthRejection> {
+/// What the request proves: as a guard before the handler has found, else by looking now.
+async fn authenticate(
+    parts: &mut Parts,
+    requirement: &Requirement,
+) -> Result<Option<Authenticated>, AuthRejection> {
     let auth = installed(parts)?;
-    match auth.authenticate(parts, requirement).await {
-        Ok(authenticated) => Ok(authenticated.claims),
-        Err(error) => Err(AuthRejection::new(&auth, error)),
+    match Proven::authenticated(parts, requirement) {
+        Some(proven) => Ok(proven),
+        None => prove(&auth, parts, requirement).await,
+    }
+}
+
+async fn claims(parts: &mut Parts, requirement: &Requirement) -> Result<Claims, AuthRejection> {
+    match authenticate(parts, requirement).await? {
+        Some(authenticated) => Ok(authenticated.claims),
+        None => Err(AuthRejection::new(&installed(parts)?, AuthError::Missing)),
     }
 }
 
@@ -57,7 +70,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AccessToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        authenticate(parts, Requirement::ACCESS).await.map(Self)
+        claims(parts, &Requirement::ACCESS).await.map(Self)
     }
 }
 
@@ -65,11 +78,9 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for AccessToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
-        let auth = installed(parts)?;
-        match auth.authenticate_optional(parts, Requirement::ACCESS).await {
-            Ok(authenticated) => Ok(authenticated.map(|authenticated| Self(authenticated.claims))),
-            Err(error) => Err(AuthRejection::new(&auth, error)),
-        }
+        let requirement = Requirement::ACCESS.optional(Optional::IfAbsent);
+        let authenticated = authenticate(parts, &requirement).await?;
+        Ok(authenticated.map(|authenticated| Self(authenticated.claims)))
     }
 }
 
@@ -77,7 +88,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Fresh<AccessToken> {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        authenticate(parts, Requirement::FRESH).await.map(|claims| Self(AccessToken(claims)))
+        claims(parts, &Requirement::FRESH).await.map(|claims| Self(AccessToken(claims)))
     }
 }
 
@@ -85,7 +96,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RefreshToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        authenticate(parts, Requirement::REFRESH).await.map(Self)
+        claims(parts, &Requirement::REFRESH).await.map(Self)
     }
 }
 
@@ -94,7 +105,7 @@ impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for CurrentUser<U> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
         let auth = installed(parts)?;
-        let claims = authenticate(parts, Requirement::ACCESS).await?;
+        let claims = claims(parts, &Requirement::ACCESS).await?;
         auth.load_user(&claims).await.map(Self).map_err(|error| AuthRejection::new(&auth, error))
     }
 }

@@ -39,24 +39,29 @@ impl AuthRejection {
     }
 
     /// The layer is missing: a defect of the program, which its log then names.
-    pub(crate) fn not_installed() -> Self {
+    pub(crate) fn not_installed(who: &'static str) -> Self {
         tracing::error!(
-            "a handler takes a countersign extractor, but AuthLayer is not installed; add \
-             `.layer(AuthLayer::new(auth))` to the router, after its routes"
+            "{who}, but AuthLayer is not installed; add `.layer(AuthLayer::new(auth))` to the router, after its \
+             routes and their guards"
         );
         Self { reply: Reply::error(ErrorCode::InternalError), error: None }
     }
 
-    /// The cause; `None` if the layer is missing.
+    /// A profile's refusal, whose cause its log knows.
+    pub(crate) fn by_profile(answer: Answer) -> Self {
+        Self { reply: Reply(answer), error: None }
+    }
+
+    /// The cause; `None` if the layer is missing or a profile has refused.
     #[must_use]
     pub fn error(&self) -> Option<&AuthError> {
         self.error.as_ref()
     }
 
-    /// The code that the client learns.
+    /// The answer that the client gets.
     #[must_use]
-    pub fn code(&self) -> ErrorCode {
-        self.error.as_ref().map_or(ErrorCode::InternalError, AuthError::code)
+    pub fn answer(&self) -> &Answer {
+        &self.reply.0
     }
 }
 

@@ -155,7 +155,7 @@ impl Auth {
     pub async fn authenticate(
         &self,
         parts: &Parts,
-        requirement: Requirement,
+        requirement: &Requirement,
     ) -> Result<Authenticated, AuthError> {
         self.authenticate_optional(parts, requirement).await?.ok_or(AuthError::Missing)
     }
@@ -168,7 +168,7 @@ impl Auth {
     pub async fn authenticate_optional(
         &self,
         parts: &Parts,
-        requirement: Requirement,
+        requirement: &Requirement,
     ) -> Result<Option<Authenticated>, AuthError> {
         self.check_cross_site(parts)?;
         let locator = match requirement.token {
@@ -187,6 +187,13 @@ impl Auth {
             Self::check_csrf(&parts.headers, &claims)?;
         }
         Ok(Some(Authenticated { claims, location: located.location }))
+    }
+
+    /// Whether credentials of such a request may be in its body, so that [`Auth::authenticate`] needs it among the
+    /// request's extensions, as [`BufferedBody`](crate::BufferedBody).
+    #[must_use]
+    pub fn wants_body(&self, _method: &Method, _headers: &HeaderMap) -> bool {
+        false
     }
 
     /// Refuses an unsafe request that carries our cookies and was sent on another site's behalf (SEC-068).

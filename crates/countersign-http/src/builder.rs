@@ -8,7 +8,7 @@ use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool
 use countersign_core::background::Background;
 use countersign_core::event::{Events, LogEvents};
 use countersign_core::keychain::{Keychain, KeychainError};
-use countersign_core::session::{PolicyError, SessionPolicy, Sessions, SessionsConfig};
+use countersign_core::session::{ExtraClaims, PolicyError, SessionPolicy, Sessions, SessionsConfig};
 use countersign_core::store::{BoxError, StoreError, Stores};
 use countersign_core::{Clock, Random, RandomError, Secrets, UserId};
 use url::Url;
@@ -37,6 +37,7 @@ pub struct AuthBuilder {
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
     loaders: UserLoaders,
+    extra_claims: Option<ExtraClaims>,
     background: bool,
 }
 
@@ -87,6 +88,7 @@ impl Auth {
             random: Arc::new(OsRandom),
             events: Arc::new(LogEvents),
             loaders: UserLoaders::default(),
+            extra_claims: None,
             background: true,
         }
     }
@@ -230,6 +232,7 @@ impl AuthBuilder {
             issuer: self.public_url.as_ref().map(issuer),
             audience: self.audience,
             policy: self.policy,
+            extra_claims: self.extra_claims,
             clock: self.clock.clone(),
             random: self.random.clone(),
             events: self.events,

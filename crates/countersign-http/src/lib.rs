@@ -34,7 +34,7 @@ mod wire;
 
 pub use answer::{Answer, ErrorCode, no_store, vary_personal};
 pub use auth::{Auth, AuthError, Authenticated};
-pub use buffered::BufferedBody;
+pub use buffered::{BodyBeginning, BufferedBody};
 pub use builder::{AuthBuilder, BuildError};
 pub use cookie::{CookieLookup, find_cookie};
 pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};

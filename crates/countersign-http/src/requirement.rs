@@ -129,6 +129,21 @@ impl Requirement {
         self
     }
 
+    /// Whether a token that proves this proves `other` as well. The places to look in count as the route's decision:
+    /// a requirement without places of its own takes what was found where this one looks.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let holds = |name: &String, value: &Value| self.claims.iter().any(|(n, v)| n == name && v == value);
+        (self.token == other.token
+            || other.token == RequiredToken::Any && self.token == RequiredToken::Access)
+            && (self.fresh || !other.fresh)
+            && (!self.skip_revocation || other.skip_revocation)
+            && (other.locations.is_none() || self.locations == other.locations)
+            && other.scopes.iter().all(|scope| self.scopes.contains(scope))
+            && other.roles.iter().all(|role| self.roles.contains(role))
+            && other.claims.iter().all(|(name, value)| holds(name, value))
+    }
+
     /// Which kind of token.
     #[must_use]
     pub fn token(&self) -> RequiredToken {

@@ -108,6 +108,7 @@ impl TestBed {
             issuer: None,
             audience: None,
             policy: config.policy.clone(),
+            extra_claims: None,
             clock: clock.clone(),
             random: random.clone(),
             events: events.clone(),

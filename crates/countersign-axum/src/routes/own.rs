@@ -100,7 +100,7 @@ pub(super) async fn revoke_tokens(Installed(auth): Installed, request: Request) 
 
 async fn authenticate(auth: &Auth, parts: &Parts) -> Result<Authenticated, Reply> {
     let refused = |error: AuthError| Reply(auth.answer(&error));
-    auth.authenticate(parts, Requirement::ACCESS).await.map_err(refused)
+    auth.authenticate(parts, &Requirement::ACCESS).await.map_err(refused)
 }
 
 fn current_session(caller: &Authenticated) -> Option<SessionId> {

@@ -7,12 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 use super::acknowledge::Acknowledgements;
 use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide};
 use super::derive::{csrf_value, token_id};
+use super::extra::{ExtraClaims, ExtraClaimsError};
 use super::policy::{PolicyError, SessionPolicy};
 use super::row::{Device, EndReason, Session, SessionKey, SessionSeed};
 use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
@@ -56,6 +58,8 @@ pub struct SessionsConfig {
     pub audience: Option<String>,
     /// Lifetimes and rules.
     pub policy: SessionPolicy,
+    /// Claims of the application's own for access tokens. Default none.
+    pub extra_claims: Option<ExtraClaims>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -91,6 +95,7 @@ struct Shared {
     access_keys: Arc<ArcSwap<KeyRing>>,
     refresh_keys: Arc<ArcSwap<KeyRing>>,
     policy: SessionPolicy,
+    extra_claims: Option<ExtraClaims>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
@@ -177,6 +182,9 @@ pub enum BeginError {
     /// The tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The application's own claims could not be had.
+    #[error(transparent)]
+    ExtraClaims(#[from] ExtraClaimsError),
 }
 
 /// Why an access token was not accepted.
@@ -216,6 +224,9 @@ pub enum RefreshError {
     /// The tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The application's own claims could not be had. Nothing happened to the session.
+    #[error(transparent)]
+    ExtraClaims(#[from] ExtraClaimsError),
 }
 
 /// Why a session could not be ended.
@@ -260,6 +271,7 @@ impl Sessions {
             keys,
             secrets,
             policy,
+            extra_claims,
             clock,
             random,
             events,
@@ -301,6 +313,7 @@ impl Sessions {
                 log: revocations,
                 view,
                 policy,
+                extra_claims,
                 clock,
                 random,
                 events,
@@ -387,7 +400,8 @@ impl Sessions {
             device,
             ended: None,
         };
-        let pair = self.pair(&session, presentation)?;
+        let extra = self.extra_claims(&session.user_id).await?;
+        let pair = self.pair(&session, presentation, &extra)?;
         match store.insert_session(&session).await? {
             SessionInserted::Yes => Ok(pair),
             SessionInserted::EpochRaised => Err(BeginError::EpochRaised),
@@ -433,6 +447,36 @@ impl Sessions {
         self.check_revoked(claims)?;
         self.acknowledge(claims);
         Ok(())
+    }
+
+    /// Verifies an access token, and does not ask whether it was revoked: for what a user may do after logging out.
+    ///
+    /// # Errors
+    /// [`VerifyError`] says which check failed.
+    pub async fn verify_access(&self, token: &str) -> Result<Claims, VerifyError> {
+        let Shared { access_verifier, clock, .. } = &*self.shared;
+        let verified = access_verifier.verify(token, clock.now());
+        if verified != Err(VerifyError::UnknownKey) {
+            return verified;
+        }
+        self.reload_for_unknown_key().await;
+        access_verifier.verify(token, clock.now())
+    }
+
+    /// Asks once more whether verified claims of an access token still hold: for connections that outlive the
+    /// request that was authenticated. No store call, unless this node's view of the log has grown too old.
+    ///
+    /// # Errors
+    /// As [`Sessions::authenticate`].
+    pub async fn recheck(&self, claims: &Claims) -> Result<(), AccessError> {
+        let Shared { clock, view, .. } = &*self.shared;
+        if claims.expires_at().is_none_or(|expires_at| clock.now() >= expires_at) {
+            return Err(VerifyError::Expired.into());
+        }
+        if !view.is_fresh() {
+            view.ensure_fresh().await?;
+        }
+        Ok(self.check_revoked(claims)?)
     }
 
     /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and that a refresh would take it.
@@ -529,18 +573,28 @@ impl Sessions {
             match decide(&session, &circumstances, &presented, clock.now(), policy) {
                 Decision::Refuse(refusal) => return Err(refusal.into()),
                 Decision::Advance(step) => {
+                    // Before the step: if they cannot be had, nothing has happened.
+                    let extra = self.extra_claims(&key.user_id).await?;
                     if store.advance(&key, &step).await? {
                         step.apply(&mut session);
-                        return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: true });
+                        return Ok(Refreshed {
+                            pair: self.pair(&session, presentation, &extra)?,
+                            advanced: true,
+                        });
                     }
                 }
                 Decision::Heal(step) => {
+                    let extra = self.extra_claims(&key.user_id).await?;
                     if store.heal(&key, &step).await? {
                         step.apply(&mut session);
-                        return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: false });
+                        return Ok(Refreshed {
+                            pair: self.pair(&session, presentation, &extra)?,
+                            advanced: false,
+                        });
                     }
                 }
                 Decision::Reserve => {
+                    let extra = self.extra_claims(&key.user_id).await?;
                     if presented.generation == session.generation {
                         // Its holder shows the current refresh token, so it has arrived.
                         self.acknowledge(token);
@@ -553,7 +607,10 @@ impl Sessions {
                             device: presented.device,
                         });
                     }
-                    return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: false });
+                    return Ok(Refreshed {
+                        pair: self.pair(&session, presentation, &extra)?,
+                        advanced: false,
+                    });
                 }
                 Decision::Replay => {
                     self.end_now(&key, EndReason::Replayed).await?;
@@ -763,8 +820,22 @@ impl Sessions {
         flushed
     }
 
-    /// The tokens of the session's current generation: the same claims on every call and every node.
-    fn pair(&self, session: &Session, presentation: Presentation) -> Result<Pair, SignError> {
+    async fn extra_claims(&self, user_id: &UserId) -> Result<Map<String, Value>, ExtraClaimsError> {
+        let Some(extra_claims) = &self.shared.extra_claims else { return Ok(Map::new()) };
+        let claims = extra_claims.ask(user_id).await?;
+        // All of them, before anything is done for the sake of tokens that then could not be issued.
+        NewClaims::check_names(&claims)?;
+        Ok(claims)
+    }
+
+    /// The tokens of the session's current generation: the same claims on every call and every node, but for the
+    /// application's own.
+    fn pair(
+        &self,
+        session: &Session,
+        presentation: Presentation,
+        extra: &Map<String, Value>,
+    ) -> Result<Pair, SignError> {
         let policy = &self.shared.policy;
         let csrf = match presentation {
             Presentation::Explicit => None,
@@ -781,10 +852,14 @@ impl Sessions {
                 None => claims,
             }
         };
-        let fresh = if session.generation == Generation::FIRST { Freshness::Fresh } else { Freshness::Stale };
+        let fresh = match (session.generation, policy.fresh_for) {
+            (Generation::FIRST, None) => Freshness::Fresh,
+            (Generation::FIRST, Some(fresh_for)) => Freshness::Until(session.issued_at + fresh_for),
+            _ => Freshness::Stale,
+        };
         let access_expires_at = (session.issued_at + policy.access_lifetime).min(session.absolute_until);
         let refresh_expires_at = session.expires_at();
-        let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh);
+        let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh).with_checked(extra);
         let refresh = claims(TokenType::Refresh, refresh_expires_at);
         Ok(Pair {
             access_token: self.issue(&access)?,

@@ -116,10 +116,12 @@ impl Sessions {
         }
         let reference = SessionRef { id: session.id, generation: session.generation, epoch: session.epoch };
         let access_expires_at = (now + policy.access_lifetime).min(session.absolute_until);
+        let extra = self.extra_claims(&session.user_id).await?;
         let id = TokenId::new(random::uuid(&**random).map_err(|_| SignError::Failed)?);
         let mut claims =
             NewClaims::new(TokenType::Access, session.user_id.clone(), id, now, access_expires_at)
-                .with_session(reference);
+                .with_session(reference)
+                .with_checked(&extra);
         let csrf = token.csrf().is_some().then(|| csrf_value(&session));
         if let Some(csrf) = &csrf {
             claims = claims.with_csrf(csrf.as_str());
