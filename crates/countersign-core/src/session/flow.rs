@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::runtime::Handle;
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 use super::acknowledge::Acknowledgements;
@@ -557,14 +557,20 @@ impl Sessions {
                     let extra = self.extra_claims(&key.user_id).await?;
                     if store.advance(&key, &step).await? {
                         step.apply(&mut session);
-                        return Ok(Refreshed { pair: self.pair(&session, presentation, &extra)?, advanced: true });
+                        return Ok(Refreshed {
+                            pair: self.pair(&session, presentation, &extra)?,
+                            advanced: true,
+                        });
                     }
                 }
                 Decision::Heal(step) => {
                     let extra = self.extra_claims(&key.user_id).await?;
                     if store.heal(&key, &step).await? {
                         step.apply(&mut session);
-                        return Ok(Refreshed { pair: self.pair(&session, presentation, &extra)?, advanced: false });
+                        return Ok(Refreshed {
+                            pair: self.pair(&session, presentation, &extra)?,
+                            advanced: false,
+                        });
                     }
                 }
                 Decision::Reserve => {
@@ -581,7 +587,10 @@ impl Sessions {
                             device: presented.device,
                         });
                     }
-                    return Ok(Refreshed { pair: self.pair(&session, presentation, &extra)?, advanced: false });
+                    return Ok(Refreshed {
+                        pair: self.pair(&session, presentation, &extra)?,
+                        advanced: false,
+                    });
                 }
                 Decision::Replay => {
                     self.end_now(&key, EndReason::Replayed).await?;

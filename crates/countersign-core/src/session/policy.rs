@@ -80,7 +80,8 @@ impl SessionPolicy {
             (
                 "fresh_for",
                 self.fresh_for.unwrap_or(SECOND),
-                self.fresh_for.is_none_or(|fresh_for| fresh_for >= SECOND && fresh_for <= self.access_lifetime),
+                self.fresh_for
+                    .is_none_or(|fresh_for| fresh_for >= SECOND && fresh_for <= self.access_lifetime),
                 "it must be at least 1 s and at most the access lifetime",
             ),
             ("idle", self.idle, self.idle >= SECOND, "it must be at least 1 s"),
