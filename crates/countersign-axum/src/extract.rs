@@ -15,15 +15,15 @@ use crate::reply::AuthRejection;
 /// `Option<AccessToken>` lets requests without any token through, and still refuses a token that is not accepted.
 /// An unsafe request that a cookie authenticates must carry its CSRF value, else 403.
 #[derive(Clone, Debug)]
-pub struct AccessToken(pub Claims);
+pub struct AccessToken(Claims);
 
 /// A verified access token from a login, not from a refresh: `Fresh<AccessToken>`.
 #[derive(Clone, Debug)]
-pub struct Fresh<T>(pub T);
+pub struct Fresh<T>(T);
 
 /// A refresh token that would be exchanged now, from the header or a cookie. It is not exchanged by this.
 #[derive(Clone, Debug)]
-pub struct RefreshToken(pub Claims);
+pub struct RefreshToken(Claims);
 
 /// The user of a verified access token, loaded as `AuthBuilder::user_loader` says. Countersign's own
 /// `User` needs no loader.
@@ -53,8 +53,11 @@ async fn authenticate(
 
 async fn claims(parts: &mut Parts, requirement: &Requirement) -> Result<Claims, AuthRejection> {
     match authenticate(parts, requirement).await? {
-        Some(authenticated) => Ok(authenticated.claims),
-        None => Err(AuthRejection::new(&installed(parts)?, AuthError::Missing)),
+        Some(authenticated) => Ok(authenticated.into_claims()),
+        None => {
+            let auth = installed(parts)?;
+            Err(AuthRejection::new(&auth, parts, Some(requirement), AuthError::Missing).await)
+        }
     }
 }
 
@@ -80,7 +83,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for AccessToken {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
         let requirement = Requirement::ACCESS.optional(Optional::IfAbsent);
         let authenticated = authenticate(parts, &requirement).await?;
-        Ok(authenticated.map(|authenticated| Self(authenticated.claims)))
+        Ok(authenticated.map(|authenticated| Self(authenticated.into_claims())))
     }
 }
 
@@ -106,7 +109,34 @@ impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for CurrentUser<U> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
         let auth = installed(parts)?;
         let claims = claims(parts, &Requirement::ACCESS).await?;
-        auth.load_user(&claims).await.map(Self).map_err(|error| AuthRejection::new(&auth, error))
+        match auth.load_user(&claims).await {
+            Ok(user) => Ok(Self(user)),
+            Err(error) => Err(AuthRejection::new(&auth, parts, None, error).await),
+        }
+    }
+}
+
+impl AccessToken {
+    /// The claims.
+    #[must_use]
+    pub fn into_claims(self) -> Claims {
+        self.0
+    }
+}
+
+impl RefreshToken {
+    /// The claims.
+    #[must_use]
+    pub fn into_claims(self) -> Claims {
+        self.0
+    }
+}
+
+impl<T> Fresh<T> {
+    /// What is fresh.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.0
     }
 }
 

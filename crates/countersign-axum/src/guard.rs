@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use countersign_http::profile::{Profile, ProfileToken};
-use countersign_http::{Auth, Authenticated, Requirement};
+use countersign_http::{Auth, Authenticated, Requirement, private_query};
 use http::Request;
 use http::request::Parts;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::pending::read_ahead;
+use crate::pending::{self, read_ahead};
 use crate::reply::AuthRejection;
 
 /// Lets through what proves a [`Requirement`], as a layer before routes or as a value in a handler:
@@ -94,12 +94,12 @@ pub(crate) async fn prove(
     parts: &mut Parts,
     requirement: &Requirement,
 ) -> Result<Option<Authenticated>, AuthRejection> {
-    if auth.wants_body(&parts.method, &parts.headers) {
+    if auth.wants_body_for(parts, requirement) {
         read_ahead(parts).await;
     }
     match auth.authenticate_optional(parts, requirement).await {
         Ok(authenticated) => Ok(authenticated),
-        Err(error) => Err(AuthRejection::new(auth, error)),
+        Err(error) => Err(AuthRejection::new(auth, parts, Some(requirement), error).await),
     }
 }
 
@@ -160,17 +160,26 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if self.guard.requirement.looks_in_body() {
+            pending::hold(&mut request);
+        }
         // The clone was not polled to readiness, so the one that was is taken and the clone left behind.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let guard = self.guard.clone();
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            match guard.check(&mut parts).await {
-                Ok(_) => inner.call(Request::from_parts(parts, body)).await,
-                Err(rejection) => Ok(rejection.into_response()),
+            let auth = parts.extensions.get::<Auth>();
+            let by_query = auth.is_some_and(|auth| auth.is_in_query(&parts, &guard.requirement));
+            let mut response = match guard.check(&mut parts).await {
+                Ok(_) => inner.call(Request::from_parts(parts, body)).await?,
+                Err(rejection) => rejection.into_response(),
+            };
+            if by_query {
+                private_query(response.headers_mut());
             }
+            Ok(response)
         })
     }
 }

@@ -1,13 +1,15 @@
 //! The layer: puts what decides about requests where guards and extractors find it.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use countersign_http::Auth;
 use countersign_http::profile::Profile;
-use http::Request;
+use countersign_http::{Auth, private_query};
+use http::{Request, Response};
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -40,19 +42,31 @@ impl AuthLayer {
 }
 
 impl Authority {
-    /// Inserts itself, and where credentials may travel in this request's body, a handle to that.
-    fn install(&self, request: &mut Request<Body>) {
+    /// Inserts itself, and where credentials may travel in this request's body, a handle to that. Whether a token in
+    /// the URI was taken out of it.
+    fn install(&self, request: &mut Request<Body>) -> bool {
+        let mut by_query = false;
         let wants_body = match self {
-            Self::Native(auth) => auth.wants_body(request.method(), request.headers()),
+            Self::Native(auth) => auth.wants_body(request.method(), request.uri(), request.headers()),
             Self::Profile(profile) => profile.wants_body(request.method(), request.headers()),
         };
         if wants_body {
             pending::hold(request);
         }
         match self {
-            Self::Native(auth) => request.extensions_mut().insert(auth.clone()).map(drop),
-            Self::Profile(profile) => request.extensions_mut().insert(profile.clone()).map(drop),
-        };
+            Self::Native(auth) => {
+                if request.uri().query().is_some() {
+                    let mut uri = std::mem::take(request.uri_mut());
+                    by_query = auth.take_from_query(&mut uri, request.extensions_mut());
+                    *request.uri_mut() = uri;
+                }
+                request.extensions_mut().insert(auth.clone());
+            }
+            Self::Profile(profile) => {
+                request.extensions_mut().insert(profile.clone());
+            }
+        }
+        by_query
     }
 }
 
@@ -98,20 +112,48 @@ pub struct WithAuth<S> {
     authority: Authority,
 }
 
-impl<S> Service<Request<Body>> for WithAuth<S>
+impl<S, B> Service<Request<Body>> for WithAuth<S>
 where
-    S: Service<Request<Body>>,
+    S: Service<Request<Body>, Response = Response<B>>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Answering<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> S::Future {
-        self.authority.install(&mut request);
-        self.inner.call(request)
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let by_query = self.authority.install(&mut request);
+        Answering { answering: self.inner.call(request), by_query }
+    }
+}
+
+pin_project! {
+    /// What answers below an [`AuthLayer`].
+    #[derive(Debug)]
+    pub struct Answering<F> {
+        #[pin]
+        answering: F,
+        by_query: bool,
+    }
+}
+
+impl<F, B, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut answer = ready!(this.answering.poll(context));
+        if let Ok(answer) = &mut answer
+            && *this.by_query
+        {
+            private_query(answer.headers_mut());
+        }
+        Poll::Ready(answer)
     }
 }

@@ -35,6 +35,11 @@ struct Halves {
 
 /// Leaves a handle to the body among the request's extensions.
 pub(crate) fn hold(request: &mut Request<Body>) {
+    if request.extensions().get::<PendingBody>().is_some()
+        || request.extensions().get::<BufferedBody>().is_some()
+    {
+        return;
+    }
     let body = std::mem::take(request.body_mut());
     let held = PendingBody(Arc::new(Mutex::new(Halves { read: VecDeque::new(), rest: Some(body) })));
     request.extensions_mut().insert(held.clone());

@@ -1,7 +1,8 @@
 //! Answers as axum responses.
 
 use axum::response::{IntoResponse, Response};
-use countersign_http::{Answer, Auth, AuthError, ErrorCode};
+use countersign_http::{Answer, Auth, AuthError, ErrorCode, Requirement};
+use http::request::Parts;
 
 /// An [`Answer`] that axum can send.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ impl IntoResponse for Reply {
     }
 }
 
-/// Why an extractor refused a request; as a response, what the client learns of it.
+/// Why a guard or an extractor refused a request; as a response, what the client learns of it.
 #[derive(Debug)]
 pub struct AuthRejection {
     reply: Reply,
@@ -34,8 +35,13 @@ pub struct AuthRejection {
 }
 
 impl AuthRejection {
-    pub(crate) fn new(auth: &Auth, error: AuthError) -> Self {
-        Self { reply: Reply(auth.answer(&error)), error: Some(error) }
+    pub(crate) async fn new(
+        auth: &Auth,
+        parts: &Parts,
+        requirement: Option<&Requirement>,
+        error: AuthError,
+    ) -> Self {
+        Self { reply: Reply(auth.refuse(parts, requirement, &error).await), error: Some(error) }
     }
 
     /// The layer is missing: a defect of the program, which its log then names.

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use countersign_core::TokenType;
+use countersign_core::{Claims, TokenType};
 use serde_json::Value;
 
+use crate::auth::AuthError;
 use crate::locate::Location;
 
 /// What a request must prove: the policy of a route, as a value.
@@ -90,6 +91,10 @@ impl Requirement {
     }
 
     /// Looks for the token in these places only, in this order. Default: as configured.
+    ///
+    /// [`Location::Query`] never finds a refresh token; [`Location::Body`] needs the requirement in a guard before the
+    /// route, unless it is configured for the whole program. A token in the query of such a route is not taken out of
+    /// the URI that handlers and logs see, as it is where the query is configured.
     #[must_use]
     pub fn locations(self, order: impl Into<Cow<'static, [Location]>>) -> Self {
         Self { locations: Some(order.into()), ..self }
@@ -101,14 +106,14 @@ impl Requirement {
         Self { skip_revocation: true, ..self }
     }
 
-    /// The token's `scope` must name this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    /// The token's `scope`, a text of names with spaces between (RFC 8693 §4.2), must name this one: 403 `insufficient_scope` otherwise. Called again, all are required.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scopes.push(scope.into());
         self
     }
 
-    /// The token's `roles` must hold this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    /// The token's `roles`, a list of texts, must hold this one: 403 `insufficient_scope` otherwise. Called again, all are required.
     #[must_use]
     pub fn role(mut self, role: impl Into<String>) -> Self {
         self.roles.push(role.into());
@@ -144,10 +149,43 @@ impl Requirement {
             && other.claims.iter().all(|(name, value)| holds(name, value))
     }
 
+    /// Whether claims permit what the requirement names: scopes, roles, claims.
+    pub(crate) fn check_permitted(&self, claims: &Claims) -> Result<(), AuthError> {
+        let lacks = self.lacking(claims);
+        let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
+        lacks.map_or(Ok(()), |lacks| Err(AuthError::InsufficientScope { lacks, scope }))
+    }
+
+    fn lacking(&self, claims: &Claims) -> Option<String> {
+        let others = claims.others();
+        let has_scope = |scope: &&String| match others.get("scope") {
+            Some(Value::String(scopes)) => scopes.split(' ').any(|held| held == *scope),
+            scopes => holds_text(scopes, scope),
+        };
+        if let Some(scope) = self.scopes.iter().find(|scope| !has_scope(scope)) {
+            return Some(format!("the scope {scope}"));
+        }
+        if let Some(role) = self.roles.iter().find(|role| !holds_text(others.get("roles"), role)) {
+            return Some(format!("the role {role}"));
+        }
+        if self.claims.is_empty() {
+            return None;
+        }
+        let all = claims.to_map();
+        let (name, _) = self.claims.iter().find(|(name, value)| all.get(name) != Some(value))?;
+        Some(format!("the claim {name} with the value that is required"))
+    }
+
     /// Which kind of token.
     #[must_use]
     pub fn token(&self) -> RequiredToken {
         self.token
+    }
+
+    /// Whether it names the body among its own places.
+    #[must_use]
+    pub fn looks_in_body(&self) -> bool {
+        self.locations.as_ref().is_some_and(|order| order.contains(&Location::Body))
     }
 
     /// Whether requests may pass without a token.
@@ -155,6 +193,11 @@ impl Requirement {
     pub fn is_optional(&self) -> bool {
         self.optional.is_some()
     }
+}
+
+/// Whether a claim is a list with this text.
+fn holds_text(claim: Option<&Value>, text: &str) -> bool {
+    matches!(claim, Some(Value::Array(list)) if list.iter().any(|held| held.as_str() == Some(text)))
 }
 
 impl RequiredToken {
