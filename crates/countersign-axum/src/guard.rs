@@ -72,7 +72,7 @@ impl Guard {
     /// has it. 500 if neither is; the log then says what to add.
     pub async fn check(&self, parts: &mut Parts) -> Result<Proven, AuthRejection> {
         let outcome = if let Some(profile) = parts.extensions.get::<Arc<dyn Profile>>().cloned() {
-            if profile.wants_body(&parts.method, &parts.headers) {
+            if profile.wants_body(&parts.method, &parts.headers, Some(&self.requirement)) {
                 read_ahead(parts).await;
             }
             let token = profile.authenticate(parts, &self.requirement).await;

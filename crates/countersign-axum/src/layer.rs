@@ -48,7 +48,7 @@ impl Authority {
         let mut by_query = false;
         let wants_body = match self {
             Self::Native(auth) => auth.wants_body(request.method(), request.uri(), request.headers()),
-            Self::Profile(profile) => profile.wants_body(request.method(), request.headers()),
+            Self::Profile(profile) => profile.wants_body(request.method(), request.headers(), None),
         };
         if wants_body {
             pending::hold(request);

@@ -361,6 +361,23 @@ impl NewClaims {
         self.0.token_id
     }
 
+    /// `iat`.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.0.issued_at
+    }
+
+    /// The claims as they will be in the token, but for the issuer and the audience, which the issuer adds. The CSRF
+    /// value is among them.
+    #[must_use]
+    pub fn to_map(&self) -> Map<String, Value> {
+        let wire = write::Wire { claims: &self.0, issuer: None, audience: None::<&str> };
+        match serde_json::to_value(wire) {
+            Ok(Value::Object(claims)) => claims,
+            _ => unreachable!("claims are texts, numbers and JSON under text names"),
+        }
+    }
+
     pub(crate) fn fields(&self) -> &Fields {
         &self.0
     }

@@ -68,7 +68,7 @@ impl CsrfRules {
         {
             return match form::field(parts, field) {
                 form::Field::Absent => Err(CsrfError::Missing),
-                form::Field::Repeated => Err(CsrfError::Repeated),
+                form::Field::Repeated(_) => Err(CsrfError::Repeated),
                 form::Field::One(value) if csrf_matches(&value, expected) => Ok(()),
                 form::Field::One(_) => Err(CsrfError::Mismatch),
             };

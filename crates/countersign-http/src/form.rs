@@ -20,7 +20,8 @@ use crate::locate::essence;
 pub(crate) enum Field<'a> {
     Absent,
     One(Cow<'a, [u8]>),
-    Repeated,
+    /// The first of several.
+    Repeated(Cow<'a, [u8]>),
 }
 
 /// Whether the body is a form.
@@ -103,7 +104,7 @@ fn only<'a>(mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> Field<'a> {
     match (values.next(), values.next()) {
         (None, _) => Field::Absent,
         (Some(value), None) => Field::One(value),
-        (Some(_), Some(_)) => Field::Repeated,
+        (Some(first), Some(_)) => Field::Repeated(first),
     }
 }
 
@@ -141,7 +142,11 @@ mod tests {
             ("Application/X-WWW-Form-Urlencoded; charset=utf-8", plain, one("x+y z")),
             ("application/x-www-form-urlencoded", "a=1", Field::Absent),
             ("application/x-www-form-urlencoded", "csrf_token", one("")),
-            ("application/x-www-form-urlencoded", "csrf_token=a&csrf_token=a", Field::Repeated),
+            (
+                "application/x-www-form-urlencoded",
+                "csrf_token=a&csrf_token=b",
+                Field::Repeated(Cow::Borrowed(b"a")),
+            ),
             ("multipart/form-data; boundary=B", multipart, one("x+y z")),
             ("multipart/form-data; boundary=\"B\"", multipart, one("x+y z")),
             ("multipart/form-data; boundary=C", multipart, Field::Absent),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use countersign_core::{Claims, TokenType};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::auth::AuthError;
 use crate::locate::Location;
@@ -151,13 +151,17 @@ impl Requirement {
 
     /// Whether claims permit what the requirement names: scopes, roles, claims.
     pub(crate) fn check_permitted(&self, claims: &Claims) -> Result<(), AuthError> {
-        let lacks = self.lacking(claims);
+        let lacks = self.lacking(claims.others(), || Cow::Owned(claims.to_map()));
         let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
         lacks.map_or(Ok(()), |lacks| Err(AuthError::InsufficientScope { lacks, scope }))
     }
 
-    fn lacking(&self, claims: &Claims) -> Option<String> {
-        let others = claims.others();
+    /// What the claims lack. `others` are those of the application's own.
+    pub(crate) fn lacking<'c>(
+        &self,
+        others: &Map<String, Value>,
+        all: impl FnOnce() -> Cow<'c, Map<String, Value>>,
+    ) -> Option<String> {
         let has_scope = |scope: &&String| match others.get("scope") {
             Some(Value::String(scopes)) => scopes.split(' ').any(|held| held == *scope),
             scopes => holds_text(scopes, scope),
@@ -171,7 +175,7 @@ impl Requirement {
         if self.claims.is_empty() {
             return None;
         }
-        let all = claims.to_map();
+        let all = all();
         let (name, _) = self.claims.iter().find(|(name, value)| all.get(name) != Some(value))?;
         Some(format!("the claim {name} with the value that is required"))
     }
