@@ -9,7 +9,7 @@ use countersign_core::background::Background;
 use countersign_core::event::{Events, LogEvents};
 use countersign_core::keychain::{Keychain, KeychainError};
 use countersign_core::session::{PolicyError, SessionPolicy, Sessions, SessionsConfig};
-use countersign_core::store::{BoxError, StoreError, Stores};
+use countersign_core::store::{BoxError, KeyPurpose, StoreError, Stores};
 use countersign_core::{Clock, Random, RandomError, Secrets, UserId};
 use url::Url;
 
@@ -124,7 +124,7 @@ impl AuthBuilder {
         self
     }
 
-    /// Lifetimes and the rules of refresh.
+    /// Lifetimes of tokens, sessions and keys, and the rules of refresh.
     #[must_use]
     pub fn policy(mut self, policy: SessionPolicy) -> Self {
         self.policy = policy;
@@ -220,7 +220,9 @@ impl AuthBuilder {
         if self.public_url.is_none() {
             cross_site = cross_site.with_loopback_names();
         }
-        let keychain = Keychain::open(&*self.stores.keys, &self.secrets, &*self.clock, &*self.random).await?;
+        let first = self.policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
+        let (clock, random) = (&*self.clock, &*self.random);
+        let keychain = Keychain::open_with(&*self.stores.keys, &self.secrets, first, clock, random).await?;
         let sessions = Sessions::new(SessionsConfig {
             sessions: self.stores.sessions.clone(),
             revocations: self.stores.revocations.clone(),
