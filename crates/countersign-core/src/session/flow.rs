@@ -1,5 +1,6 @@
 //! What one does with sessions: begin, authenticate, refresh, end, list, revoke.
 
+mod issue;
 mod keys;
 
 use std::fmt;
@@ -31,6 +32,7 @@ use crate::time::{Clock, Timestamp};
 use crate::token::{Issuer, Verifier};
 use crate::verify::VerifyError;
 
+pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
 pub use keys::KeyLifeError;
 pub(crate) use keys::remove as remove_from_ring;
 use keys::{LastReload, Parties};

@@ -13,8 +13,8 @@ pub use decide::{
 };
 pub use derive::{csrf_value, token_id};
 pub use flow::{
-    AccessError, BeginError, EndError, KeyLifeError, Pair, Presentation, RefreshError, Refreshed,
-    RevokeTokensError, Sessions, SessionsConfig,
+    AccessError, AccessGrant, BeginError, EndError, IssueAccessError, IssuedAccess, KeyLifeError, Pair,
+    Presentation, RefreshError, Refreshed, RevokeTokensError, Sessions, SessionsConfig,
 };
 pub(crate) use flow::{detached, remove_from_ring};
 pub use policy::{PolicyError, SessionPolicy};
