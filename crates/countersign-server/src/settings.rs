@@ -13,11 +13,12 @@ use std::time::Duration;
 use countersign_core::Algorithm;
 use countersign_core::session::{PolicyError, SessionPolicy};
 use countersign_http::AllowedOrigins;
+use countersign_sql::sqlite::{OpenError, SqliteOptions};
 use url::Url;
 
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;
-pub(crate) use value::SettingError;
+pub(crate) use value::{SettingError, duration};
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -142,7 +143,7 @@ impl Settings {
                 .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
             database_url: sources
                 .get("database_url")
-                .map_or_else(|| "sqlite://countersign.db".to_owned(), |setting| setting.text().to_owned()),
+                .map_or(Ok("sqlite://countersign.db".to_owned()), |setting| database_url(&setting))?,
             public_url: sources.get("public_url").map(|setting| public_url(&setting)).transpose()?,
             allowed_origins: sources.get("allowed_origins").map_or(
                 Ok(AllowedOrigins::default()),
@@ -165,6 +166,18 @@ impl Settings {
             log,
             log_format,
         })
+    }
+}
+
+fn database_url(setting: &Setting) -> Result<String, SettingError> {
+    let url = setting.text();
+    match SqliteOptions::from_url(url) {
+        Ok(_) => Ok(url.to_owned()),
+        Err(OpenError::InMemory) => Err(setting.wrong("must name a file: nothing in memory survives a restart")),
+        Err(_) => Err(setting.wrong(
+            "must be sqlite:// and the path of a file, such as sqlite:///var/lib/countersign/countersign.db; SQLite is \
+             the only engine of this version",
+        )),
     }
 }
 
@@ -290,6 +303,9 @@ mod tests {
     fn a_wrong_value_is_an_error_that_names_the_setting_and_the_fix() {
         for (name, value, fix) in [
             ("COUNTERSIGN_LISTEN", "8080", "127.0.0.1:8080"),
+            ("COUNTERSIGN_DATABASE_URL", "postgres://db/auth", "SQLite is the only engine"),
+            ("COUNTERSIGN_DATABASE_URL", "countersign.db", "sqlite:///var/lib"),
+            ("COUNTERSIGN_DATABASE_URL", "sqlite::memory:", "must name a file"),
             ("COUNTERSIGN_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
             ("COUNTERSIGN_ALLOWED_ORIGINS", "*", "https://app.example.com"),
             ("COUNTERSIGN_REFRESH_HEAL", "maybe", "on or off"),

@@ -7,12 +7,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::{Sessions, Shared};
+use crate::claims::TokenType;
+use crate::jws;
 use crate::key::{Algorithm, KeyError, KeyId, KeyRing, SigningKey};
 use crate::keychain::{self, KeyState, KeychainError, NewKey, Schedule, Step};
 use crate::revocation::{Entry, RevocationView, Target};
 use crate::session::SessionPolicy;
 use crate::store::{KeyPurpose, StoreError, StoredKey};
 use crate::token::Issuer;
+use crate::verify::VerifyError;
 
 /// For how long caches elsewhere may keep the published keys, at most (SEC-042).
 const PUBLISHED_FOR: Duration = Duration::from_secs(600);
@@ -197,6 +200,32 @@ impl Sessions {
             remove(ring, id);
         }
         outcome
+    }
+
+    /// The `iss` of the tokens.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.shared.parties.issuer
+    }
+
+    /// What access tokens are signed with at the moment.
+    #[must_use]
+    pub fn access_algorithm(&self) -> Algorithm {
+        self.shared.access_issuer.load().key().algorithm()
+    }
+
+    /// Whether a key for this kind of token signed it, and with which algorithm; nothing else is looked at. To explain
+    /// a token that is refused.
+    ///
+    /// # Errors
+    /// [`VerifyError`]: the first check that failed.
+    pub fn verify_signature(&self, token: &str, kind: TokenType) -> Result<Algorithm, VerifyError> {
+        let Shared { access_keys, refresh_keys, .. } = &*self.shared;
+        let ring = match kind {
+            TokenType::Access => access_keys,
+            TokenType::Refresh => refresh_keys,
+        };
+        Ok(jws::verify(token, &ring.load())?.header.algorithm())
     }
 
     /// Makes a new key. It is published at once, signs when every node has read it, which is after the revocation
