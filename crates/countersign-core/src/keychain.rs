@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
-use crate::key::{Algorithm, KeyError, KeyRing, SigningKey};
+use crate::key::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
 use crate::random::{Random, RandomError, uuid};
 use crate::seal::{SealError, Secrets};
 use crate::store::{KeyPurpose, KeyStore, StoreError, StoredKey};
@@ -61,6 +61,28 @@ pub struct KeySet {
     pub ring: Arc<ArcSwap<KeyRing>>,
     /// Signs.
     pub signing: SigningKey,
+    /// Keys of others, which only verify and never change.
+    foreign: Vec<VerifyingKey>,
+}
+
+impl KeySet {
+    /// Accepts what this key has signed, too, for as long as the program runs. It signs nothing and is not published:
+    /// for tokens that another program issued, while users move here.
+    ///
+    /// # Errors
+    /// [`KeyError::DuplicateKeyId`] if a key of the set has that id.
+    pub fn accept(&mut self, key: VerifyingKey) -> Result<(), KeyError> {
+        let mut ring = KeyRing::clone(&self.ring.load());
+        ring.insert(key.clone())?;
+        self.ring.store(Arc::new(ring));
+        self.foreign.push(key);
+        Ok(())
+    }
+
+    /// Keys of others.
+    pub(crate) fn foreign(&self) -> &[VerifyingKey] {
+        &self.foreign
+    }
 }
 
 /// A deployment's keys and identity.
@@ -188,7 +210,9 @@ fn key_set(
         }
     }
     match signing {
-        Some(signing) => Ok(KeySet { ring: Arc::new(ArcSwap::from_pointee(ring)), signing }),
+        Some(signing) => {
+            Ok(KeySet { ring: Arc::new(ArcSwap::from_pointee(ring)), signing, foreign: Vec::new() })
+        }
         None => {
             Err(KeychainError::Store(StoreError::new("key", "return the key just inserted", "no such key")))
         }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool, ThrottlePolicy};
 use countersign_core::background::Background;
 use countersign_core::event::{Events, LogEvents};
+use countersign_core::key::KeyError;
 use countersign_core::keychain::{Keychain, KeychainError};
 use countersign_core::session::{PolicyError, SessionPolicy, Sessions, SessionsConfig};
 use countersign_core::store::{BoxError, KeyPurpose, StoreError, Stores};
-use countersign_core::{Clock, Random, RandomError, Secrets, UserId};
+use countersign_core::{Clock, Random, RandomError, Secrets, UserId, VerifyingKey};
 use url::Url;
 
 use crate::auth::{Auth, Shared, UserLoaders};
@@ -37,6 +38,7 @@ pub struct AuthBuilder {
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
     loaders: UserLoaders,
+    accepted_keys: Vec<VerifyingKey>,
     background: bool,
 }
 
@@ -56,6 +58,9 @@ pub enum BuildError {
     /// The keys could not be had.
     #[error(transparent)]
     Keys(#[from] KeychainError),
+    /// A key that is also to be accepted has the id of another one.
+    #[error(transparent)]
+    AcceptedKey(#[from] KeyError),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,6 +92,7 @@ impl Auth {
             random: Arc::new(OsRandom),
             events: Arc::new(LogEvents),
             loaders: UserLoaders::default(),
+            accepted_keys: Vec::new(),
             background: true,
         }
     }
@@ -197,6 +203,18 @@ impl AuthBuilder {
         self
     }
 
+    /// Accepts access tokens that are signed with this key, too: to move users here from another program while their
+    /// tokens are still valid. Issuer, kind and everything else must be as for own tokens. The key signs nothing and is
+    /// not published.
+    ///
+    /// A key that was read under dangerous rules, such as one from a short secret, is named in a warning at every start
+    /// (SEC-018).
+    #[must_use]
+    pub fn also_accept(mut self, key: VerifyingKey) -> Self {
+        self.accepted_keys.push(key);
+        self
+    }
+
     /// Leaves the background tasks out: the program calls `RevocationView::poll`, `flush_acknowledgements` and
     /// `purge` itself. For tests.
     #[must_use]
@@ -222,7 +240,15 @@ impl AuthBuilder {
         }
         let first = self.policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
         let (clock, random) = (&*self.clock, &*self.random);
-        let keychain = Keychain::open_with(&*self.stores.keys, &self.secrets, first, clock, random).await?;
+        let mut keychain =
+            Keychain::open_with(&*self.stores.keys, &self.secrets, first, clock, random).await?;
+        for key in self.accepted_keys {
+            if let Some(warning) = key.warning() {
+                let (key, algorithm) = (key.key_id(), key.algorithm().name());
+                tracing::warn!(%key, algorithm, "access tokens of a dangerous key are accepted: {warning}");
+            }
+            keychain.access.accept(key)?;
+        }
         let sessions = Sessions::new(SessionsConfig {
             sessions: self.stores.sessions.clone(),
             revocations: self.stores.revocations.clone(),

@@ -19,7 +19,7 @@ use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
 use crate::event::{Event, Events};
 use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
 use crate::jws::SignError;
-use crate::key::KeyRing;
+use crate::key::{KeyRing, VerifyingKey};
 use crate::keychain::Keychain;
 use crate::random::{self, Random, RandomError};
 use crate::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
@@ -81,6 +81,7 @@ struct Shared {
     secrets: Secrets,
     parties: Parties,
     last_reload: LastReload,
+    foreign_keys: Vec<VerifyingKey>,
     access_issuer: ArcSwap<Issuer>,
     refresh_issuer: ArcSwap<Issuer>,
     access_verifier: Verifier,
@@ -284,6 +285,7 @@ impl Sessions {
             shared: Arc::new(Shared {
                 keys,
                 secrets,
+                foreign_keys: keychain.access.foreign().to_vec(),
                 access_issuer: ArcSwap::from_pointee(parties.issuer(keychain.access.signing)),
                 refresh_issuer: ArcSwap::from_pointee(parties.issuer(keychain.refresh.signing)),
                 last_reload: LastReload::default(),
@@ -312,10 +314,16 @@ impl Sessions {
     }
 
     /// The public keys that verify access tokens, as a JWK set (RFC 7517 §5) to be published. Keys that could also
-    /// sign, which are those of refresh tokens and HS256 ones of access tokens, are never in it (SEC-042).
+    /// sign, which are those of refresh tokens and HS256 ones of access tokens, are never in it (SEC-042), nor are keys
+    /// of others.
     #[must_use]
     pub fn public_keys(&self) -> String {
-        self.shared.access_keys.load().to_jwk_set()
+        let Shared { access_keys, foreign_keys, .. } = &*self.shared;
+        let mut own = KeyRing::clone(&access_keys.load());
+        for key in foreign_keys {
+            own.remove(key.key_id());
+        }
+        own.to_jwk_set()
     }
 
     /// Lifetimes and rules.

@@ -193,6 +193,12 @@ impl Sessions {
                 outcome = outcome.and(next.insert(key).map_err(damaged));
             }
         }
+        if purpose == KeyPurpose::Access {
+            for key in &self.shared.foreign_keys {
+                // The store's own key of that name, if there is one by now, comes first.
+                let _known = next.insert(key.clone());
+            }
+        }
         let ids: HashSet<_> = next.iter().map(|key| key.key_id().clone()).collect();
         ring.store(Arc::new(next));
         // A removal that was read while the ring was being built must not be undone.
