@@ -550,3 +550,42 @@ async fn an_idle_time_that_ends_nothing_is_warned_of() {
     assert!(!server.log().contains("COUNTERSIGN_SESSION_IDLE"), "{}", server.log());
     server.stop().await;
 }
+
+#[tokio::test]
+async fn sec_040_a_server_replaces_keys_whose_time_is_over_unless_that_is_switched_off() {
+    let folder = Folder::new();
+    folder.serve().await.stop().await;
+    let mut database = folder.database().await;
+    let age = "UPDATE sealed_key SET created_at = created_at - ?1, active_at = active_at - ?1";
+    sqlx::query(age).bind(91_i64 * 86_400_000).execute(&mut database).await.unwrap();
+    drop(database);
+    let states = async || {
+        let listed = folder.run(&["key", "list"], &[]).await.stdout;
+        let row = |line: &str| line.split_whitespace().skip(1).take(3).collect::<Vec<_>>().join(" ");
+        listed.lines().skip(1).map(row).collect::<Vec<_>>()
+    };
+    let server = folder.serve_with(&[("COUNTERSIGN_KEY_ROTATION", "off")]).await;
+    Client::new(&server).register("ada@example.org").await;
+    assert_eq!(states().await, ["access EdDSA active", "refresh HS256 active"]);
+    server.stop().await;
+
+    let (one, two) = tokio::join!(folder.serve(), folder.serve());
+    let expected =
+        ["access EdDSA active", "access EdDSA next", "refresh HS256 active", "refresh HS256 next"].as_slice();
+    eventually("the next keys are made", async || states().await == expected).await;
+    for server in [&one, &two] {
+        let client = Client::new(server);
+        eventually("both publish the next key", async || {
+            let published = client.get("/.well-known/jwks.json").await.expect(200);
+            published.body["keys"].as_array().unwrap().len() == 2
+        })
+        .await;
+        let pair = client.login("ada@example.org").await;
+        client.me(&pair.access).await.expect(200);
+    }
+    assert_eq!(states().await, expected, "one of each, whoever made it");
+    let made = [&one, &two].map(|server| server.log().matches("a new key was made, as scheduled").count());
+    assert_eq!(made.iter().sum::<usize>(), 2, "{made:?}");
+    one.stop().await;
+    two.stop().await;
+}
