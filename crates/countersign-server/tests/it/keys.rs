@@ -279,7 +279,10 @@ async fn a_generated_key_is_written_for_its_owner_alone_and_imported_as_the_next
     folder.set_mode("rsa.pem", 0o600);
     let imported = import(&["rsa.pem", "--algorithm", "PS256"]).await;
     assert!(imported.stdout.starts_with(&format!("the key {id} (access, PS256) signs from")), "{imported:?}");
-    assert!(client.get("/.well-known/jwks.json").await.expect(200).text.contains(&id));
+    eventually("the server publishes the imported key", async || {
+        client.get("/.well-known/jwks.json").await.expect(200).text.contains(&id)
+    })
+    .await;
     eventually("the server signs with the imported key", async || {
         header(&client.login("ada@example.org").await.access, "kid") == id.as_str()
     })
