@@ -7,10 +7,11 @@ use std::sync::Arc;
 use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool, ThrottlePolicy};
 use countersign_core::background::Background;
 use countersign_core::event::{Events, LogEvents};
+use countersign_core::key::KeyError;
 use countersign_core::keychain::{Keychain, KeychainError};
 use countersign_core::session::{ExtraClaims, PolicyError, SessionPolicy, Sessions, SessionsConfig};
-use countersign_core::store::{BoxError, StoreError, Stores};
-use countersign_core::{Claims, Clock, Random, RandomError, Secrets, UserId};
+use countersign_core::store::{BoxError, KeyPurpose, StoreError, Stores};
+use countersign_core::{Claims, Clock, Random, RandomError, Secrets, UserId, VerifyingKey};
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
 use url::Url;
@@ -51,6 +52,7 @@ pub struct AuthBuilder {
     query_parameter: Option<String>,
     csrf: CsrfRules,
     extra_claims: Option<ExtraClaims>,
+    accepted_keys: Vec<VerifyingKey>,
     background: bool,
 }
 
@@ -73,6 +75,9 @@ pub enum BuildError {
     /// Settings contradict each other or do nothing.
     #[error("{0}")]
     Settings(&'static str),
+    /// A key that is also to be accepted has the id of another one.
+    #[error(transparent)]
+    AcceptedKey(#[from] KeyError),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -112,6 +117,7 @@ impl Auth {
             query_parameter: None,
             csrf: CsrfRules::default(),
             extra_claims: None,
+            accepted_keys: Vec::new(),
             background: true,
         }
     }
@@ -275,6 +281,7 @@ impl AuthBuilder {
     }
 
     /// Lifetimes and the rules of refresh.
+    /// Lifetimes of tokens, sessions and keys, and the rules of refresh.
     #[must_use]
     pub fn policy(mut self, policy: SessionPolicy) -> Self {
         self.policy = policy;
@@ -347,6 +354,18 @@ impl AuthBuilder {
         self
     }
 
+    /// Accepts access tokens that are signed with this key, too: to move users here from another program while their
+    /// tokens are still valid. Issuer, kind and everything else must be as for own tokens. The key signs nothing and is
+    /// not published.
+    ///
+    /// A key that was read under dangerous rules, such as one from a short secret, is named in a warning at every start
+    /// (SEC-018).
+    #[must_use]
+    pub fn also_accept(mut self, key: VerifyingKey) -> Self {
+        self.accepted_keys.push(key);
+        self
+    }
+
     /// Leaves the background tasks out: the program calls `RevocationView::poll`, `flush_acknowledgements` and
     /// `purge` itself. For tests.
     #[must_use]
@@ -374,7 +393,17 @@ impl AuthBuilder {
         if self.public_url.is_none() {
             cross_site = cross_site.with_loopback_names();
         }
-        let keychain = Keychain::open(&*self.stores.keys, &self.secrets, &*self.clock, &*self.random).await?;
+        let first = self.policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
+        let (clock, random) = (&*self.clock, &*self.random);
+        let mut keychain =
+            Keychain::open_with(&*self.stores.keys, &self.secrets, first, clock, random).await?;
+        for key in self.accepted_keys {
+            if let Some(warning) = key.warning() {
+                let (key, algorithm) = (key.key_id(), key.algorithm().name());
+                tracing::warn!(%key, algorithm, "access tokens of a dangerous key are accepted: {warning}");
+            }
+            keychain.access.accept(key)?;
+        }
         let sessions = Sessions::new(SessionsConfig {
             sessions: self.stores.sessions.clone(),
             revocations: self.stores.revocations.clone(),

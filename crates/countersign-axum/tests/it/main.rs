@@ -15,6 +15,8 @@ mod cross_site;
 mod extractors;
 mod failures;
 mod fuzz;
+mod kinds;
+mod legacy_key;
 mod log;
 mod matrix;
 mod refresh;
