@@ -26,6 +26,8 @@ mod cookie_config;
 mod csrf;
 mod locate;
 mod origin;
+#[cfg(feature = "jwks-client")]
+pub mod remote;
 mod system;
 mod wire;
 
