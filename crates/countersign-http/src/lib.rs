@@ -20,24 +20,36 @@
 
 mod answer;
 mod auth;
+mod buffered;
 mod builder;
 mod cookie;
 mod cookie_config;
+mod cookie_options;
 mod csrf;
+mod form;
+mod hooks;
 mod locate;
 mod origin;
+pub mod profile;
 #[cfg(feature = "jwks-client")]
 pub mod remote;
+mod requirement;
+mod set_cookies;
 mod system;
 mod wire;
 
-pub use answer::{Answer, ErrorCode, no_store, vary_personal};
-pub use auth::{Auth, AuthError, Authenticated, Requirement};
+pub use answer::{Answer, ErrorCode, no_store, private_query, vary_personal};
+pub use auth::{Auth, AuthError, Authenticated};
+pub use buffered::{BodyBeginning, BufferedBody};
 pub use builder::{AuthBuilder, BuildError};
 pub use cookie::{CookieLookup, find_cookie};
 pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};
-pub use csrf::{CSRF_HEADER, CsrfError, check_csrf, csrf_matches, is_unsafe};
-pub use locate::{LocateError, Located, Location, Locator};
+pub use cookie_options::{CookieOptions, DangerousCookieOptions};
+pub use csrf::{CSRF_FIELD, CSRF_HEADER, CsrfError, CsrfMode, check_csrf, csrf_matches, is_unsafe};
+pub use hooks::Refusal;
+pub use locate::{Elsewhere, LocateError, Located, Location, Locator};
 pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck, Origin, OriginError};
+pub use requirement::{Optional, RequiredToken, Requirement};
+pub use set_cookies::SetCookies;
 pub use system::{OsRandom, SystemClock};
 pub use wire::rfc3339;

@@ -52,4 +52,4 @@ pub use fetch::{FetchError, FetchJwks, HttpsFetcher};
 pub use issuer::{HeaderType, RemoteConfigError, RemoteConfigProblem, RemoteIssuer};
 pub use keys::KeysError;
 pub use url::{JwksUrl, JwksUrlError};
-pub use verify::{RemoteIssuers, RemoteVerifyError};
+pub use verify::{RemoteAuthError, RemoteIssuers, RemoteVerifyError};

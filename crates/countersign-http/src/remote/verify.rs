@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign_core::claims::decode_unverified;
 use countersign_core::key::KeyRing;
 use countersign_core::{Clock, Timestamp, UserId, VerifyError, VerifyErrorKind, jws};
+use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::claims::Fields;
@@ -14,7 +15,7 @@ use super::{
     FetchJwks, HeaderType, HttpsFetcher, RemoteClaims, RemoteConfigError, RemoteConfigProblem,
     RemoteIdentity, RemoteIssuer,
 };
-use crate::SystemClock;
+use crate::{Answer, CookieConfig, Elsewhere, ErrorCode, LocateError, Location, Locator, SystemClock};
 
 /// Issuers whose tokens are accepted. Cheap to clone; clones share the keys.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct RemoteIssuers(Arc<Inner>);
 struct Inner {
     issuers: Vec<Known>,
     clock: Arc<dyn Clock>,
+    locator: Locator,
+    cookies: CookieConfig,
 }
 
 #[derive(Debug)]
@@ -108,7 +111,10 @@ impl RemoteIssuers {
             let keys = Arc::new(KeySource::new(&rules, url, Arc::clone(&fetcher), Arc::clone(&clock)));
             known.push(Known { rules, keys });
         }
-        Ok(Self(Arc::new(Inner { issuers: known, clock })))
+        let cookies = CookieConfig::for_public_url(None).expect("the default cookies need no URL");
+        // Cookies of ours never hold a token of others.
+        let locator = Locator::access(&cookies).in_order(vec![Location::Header]);
+        Ok(Self(Arc::new(Inner { issuers: known, clock, locator, cookies })))
     }
 
     /// Verifies a token with the keys of the issuer that it names: form, algorithm, signature, kind, times, audience and
@@ -143,6 +149,47 @@ impl RemoteIssuers {
         })?;
         rules.accept(&verified.header, read.claims(), self.0.clock.now())
     }
+}
+
+impl RemoteIssuers {
+    /// Verifies the bearer token in a request's `Authorization` header, the only place where one is looked for.
+    ///
+    /// # Errors
+    /// [`RemoteAuthError`], of which [`answer`](Self::answer) makes what the client learns.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<RemoteClaims, RemoteAuthError> {
+        let located = self.0.locator.locate(headers, Elsewhere::default())?;
+        let located = located.ok_or(RemoteAuthError::MissingToken)?;
+        Ok(self.verify(located.token).await?)
+    }
+
+    /// The answer to a request that was refused: 401, 400 for a malformed header, 503 with `Retry-After` if the issuer's
+    /// keys are not available.
+    #[must_use]
+    pub fn answer(&self, error: &RemoteAuthError) -> Answer {
+        match error {
+            RemoteAuthError::MissingToken => Answer::error(ErrorCode::MissingToken),
+            RemoteAuthError::Locate(error) => Answer::refused_credential(*error, &self.0.cookies),
+            RemoteAuthError::Token(RemoteVerifyError::KeysUnavailable { retry_after, .. }) => {
+                Answer::error(ErrorCode::Unavailable).retry_after(*retry_after)
+            }
+            RemoteAuthError::Token(_) => Answer::error(ErrorCode::InvalidToken),
+        }
+    }
+}
+
+/// Why a request was not authenticated by another issuer's token.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteAuthError {
+    /// There is no bearer token.
+    #[error("request has no bearer token")]
+    MissingToken,
+    /// The header is malformed.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// The token is refused.
+    #[error(transparent)]
+    Token(#[from] RemoteVerifyError),
 }
 
 enum NotSigned {

@@ -1,0 +1,72 @@
+//! Compatibility profiles: the same engine with another library's names, rules and answers.
+//!
+//! A profile decides what a token says, where it travels and how refusals look; nothing outside of this module knows
+//! which library it stands in for.
+
+mod options;
+
+pub mod flask_jwt_extended;
+
+pub use flask_jwt_extended::FlaskJwtExtended;
+pub use options::{OptionError, Options};
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use countersign_core::profile::ProfileClaims;
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use serde_json::{Map, Value};
+
+use crate::answer::Answer;
+use crate::locate::Location;
+use crate::requirement::Requirement;
+
+/// How requests are let through where another library's rules hold.
+#[async_trait]
+pub trait Profile: fmt::Debug + Send + Sync + 'static {
+    /// Whether the body of such a request must be read before [`Profile::authenticate`], which then finds it as
+    /// [`BufferedBody`](crate::BufferedBody) among the request's extensions.
+    /// `requirement` is that of the route, where it is known.
+    fn wants_body(&self, method: &Method, headers: &HeaderMap, requirement: Option<&Requirement>) -> bool;
+
+    /// Lets a request through if it proves what is required; `None` if it may pass as nobody. Otherwise the answer,
+    /// as the application's hooks want it. The log has learnt the cause.
+    async fn authenticate(
+        &self,
+        parts: &Parts,
+        requirement: &Requirement,
+    ) -> Result<Option<ProfileToken>, Answer>;
+}
+
+/// A token that a profile accepted.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ProfileToken {
+    /// Its header.
+    pub header: Map<String, Value>,
+    /// Its claims, with the profile's defaults for absent ones.
+    pub claims: Map<String, Value>,
+    /// Whom it speaks for.
+    pub identity: Value,
+    /// Where it was found.
+    pub location: Location,
+    /// The user that the application looked up.
+    pub user: Option<Arc<dyn Any + Send + Sync>>,
+    /// The proof.
+    pub verified: ProfileClaims,
+}
+
+impl fmt::Debug for ProfileToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProfileToken").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
+/// Whether claims permit what a requirement names: scopes, roles, claims.
+fn permits(requirement: &Requirement, claims: &Map<String, Value>) -> bool {
+    requirement.lacking(claims, || Cow::Borrowed(claims)).is_none()
+}

@@ -1,0 +1,217 @@
+//! What a request must prove before its handler runs.
+
+use std::borrow::Cow;
+
+use countersign_core::{Claims, TokenType};
+use serde_json::{Map, Value};
+
+use crate::auth::AuthError;
+use crate::locate::Location;
+
+/// What a request must prove: the policy of a route, as a value.
+///
+/// Begins with [`Requirement::ACCESS`] and is narrowed or widened step by step:
+///
+/// ```
+/// use countersign_http::{Optional, Requirement};
+///
+/// let report = Requirement::ACCESS.fresh().scope("reports:write");
+/// let front_page = Requirement::ACCESS.optional(Optional::IfAbsent);
+/// # let _ = (report, front_page);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requirement {
+    pub(crate) token: RequiredToken,
+    pub(crate) fresh: bool,
+    pub(crate) optional: Option<Optional>,
+    pub(crate) locations: Option<Cow<'static, [Location]>>,
+    pub(crate) skip_revocation: bool,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) claims: Vec<(String, Value)>,
+    pub(crate) realm: Option<String>,
+}
+
+/// Which kind of token a request must show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RequiredToken {
+    /// An access token.
+    Access,
+    /// A refresh token. It is not exchanged.
+    Refresh,
+    /// Either.
+    Any,
+}
+
+/// When a request may pass without a token, as nobody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Optional {
+    /// If it shows none; credentials of another scheme count as none. A token that is not accepted is refused.
+    IfAbsent,
+    /// Also if its token has expired: a page that greets whoever is signed in need not turn away who was.
+    IfAbsentOrExpired,
+    /// Only if it shows no credential of any kind: another scheme in `Authorization` is refused.
+    IfNoCredential,
+}
+
+impl Requirement {
+    /// A valid access token.
+    pub const ACCESS: Self = Self::of(RequiredToken::Access, false);
+    /// A valid access token from a login, not from a refresh.
+    pub const FRESH: Self = Self::of(RequiredToken::Access, true);
+    /// A refresh token that would be exchanged now. It is not exchanged.
+    pub const REFRESH: Self = Self::of(RequiredToken::Refresh, false);
+    /// A valid token of either kind, in the places of access tokens.
+    pub const ANY: Self = Self::of(RequiredToken::Any, false);
+
+    const fn of(token: RequiredToken, fresh: bool) -> Self {
+        Self {
+            token,
+            fresh,
+            optional: None,
+            locations: None,
+            skip_revocation: false,
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            claims: Vec::new(),
+            realm: None,
+        }
+    }
+
+    /// Only tokens that are fresh: 401 `fresh_token_required` otherwise.
+    #[must_use]
+    pub fn fresh(self) -> Self {
+        Self { fresh: true, ..self }
+    }
+
+    /// Lets requests without a token through, as nobody.
+    #[must_use]
+    pub fn optional(self, when: Optional) -> Self {
+        Self { optional: Some(when), ..self }
+    }
+
+    /// Looks for the token in these places only, in this order. Default: as configured.
+    ///
+    /// [`Location::Query`] never finds a refresh token; [`Location::Body`] needs the requirement in a guard before the
+    /// route, unless it is configured for the whole program. A token in the query of such a route is not taken out of
+    /// the URI that handlers and logs see, as it is where the query is configured.
+    #[must_use]
+    pub fn locations(self, order: impl Into<Cow<'static, [Location]>>) -> Self {
+        Self { locations: Some(order.into()), ..self }
+    }
+
+    /// Does not ask whether the token was revoked. For routes that a user must reach after logging out.
+    #[must_use]
+    pub fn skip_revocation(self) -> Self {
+        Self { skip_revocation: true, ..self }
+    }
+
+    /// The token's `scope`, a text of names with spaces between (RFC 8693 §4.2), must name this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scopes.push(scope.into());
+        self
+    }
+
+    /// The token's `roles`, a list of texts, must hold this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    #[must_use]
+    pub fn role(mut self, role: impl Into<String>) -> Self {
+        self.roles.push(role.into());
+        self
+    }
+
+    /// The token must have this claim with this value: 403 `insufficient_scope` otherwise.
+    #[must_use]
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.claims.push((name.into(), value.into()));
+        self
+    }
+
+    /// Names the protected space in the `WWW-Authenticate` of refusals (RFC 9110 §11.5).
+    #[must_use]
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.realm = Some(realm.into());
+        self
+    }
+
+    /// Whether a token that proves this proves `other` as well. The places to look in count as the route's decision:
+    /// a requirement without places of its own takes what was found where this one looks.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let holds = |name: &String, value: &Value| self.claims.iter().any(|(n, v)| n == name && v == value);
+        (self.token == other.token
+            || other.token == RequiredToken::Any && self.token == RequiredToken::Access)
+            && (self.fresh || !other.fresh)
+            && (!self.skip_revocation || other.skip_revocation)
+            && (other.locations.is_none() || self.locations == other.locations)
+            && other.scopes.iter().all(|scope| self.scopes.contains(scope))
+            && other.roles.iter().all(|role| self.roles.contains(role))
+            && other.claims.iter().all(|(name, value)| holds(name, value))
+    }
+
+    /// Whether claims permit what the requirement names: scopes, roles, claims.
+    pub(crate) fn check_permitted(&self, claims: &Claims) -> Result<(), AuthError> {
+        let lacks = self.lacking(claims.others(), || Cow::Owned(claims.to_map()));
+        let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
+        lacks.map_or(Ok(()), |lacks| Err(AuthError::InsufficientScope { lacks, scope }))
+    }
+
+    /// What the claims lack. `others` are those of the application's own.
+    pub(crate) fn lacking<'c>(
+        &self,
+        others: &Map<String, Value>,
+        all: impl FnOnce() -> Cow<'c, Map<String, Value>>,
+    ) -> Option<String> {
+        let has_scope = |scope: &&String| match others.get("scope") {
+            Some(Value::String(scopes)) => scopes.split(' ').any(|held| held == *scope),
+            scopes => holds_text(scopes, scope),
+        };
+        if let Some(scope) = self.scopes.iter().find(|scope| !has_scope(scope)) {
+            return Some(format!("the scope {scope}"));
+        }
+        if let Some(role) = self.roles.iter().find(|role| !holds_text(others.get("roles"), role)) {
+            return Some(format!("the role {role}"));
+        }
+        if self.claims.is_empty() {
+            return None;
+        }
+        let all = all();
+        let (name, _) = self.claims.iter().find(|(name, value)| all.get(name) != Some(value))?;
+        Some(format!("the claim {name} with the value that is required"))
+    }
+
+    /// Which kind of token.
+    #[must_use]
+    pub fn token(&self) -> RequiredToken {
+        self.token
+    }
+
+    /// Whether it names the body among its own places.
+    #[must_use]
+    pub fn looks_in_body(&self) -> bool {
+        self.locations.as_ref().is_some_and(|order| order.contains(&Location::Body))
+    }
+
+    /// Whether requests may pass without a token.
+    #[must_use]
+    pub fn is_optional(&self) -> bool {
+        self.optional.is_some()
+    }
+}
+
+/// Whether a claim is a list with this text.
+fn holds_text(claim: Option<&Value>, text: &str) -> bool {
+    matches!(claim, Some(Value::Array(list)) if list.iter().any(|held| held.as_str() == Some(text)))
+}
+
+impl RequiredToken {
+    /// Whether a token of this kind will do.
+    #[must_use]
+    pub fn accepts(self, token_type: TokenType) -> bool {
+        match self {
+            Self::Access => token_type == TokenType::Access,
+            Self::Refresh => token_type == TokenType::Refresh,
+            Self::Any => true,
+        }
+    }
+}
