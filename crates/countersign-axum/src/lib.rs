@@ -21,6 +21,8 @@ mod guard;
 mod layer;
 mod pending;
 mod profile;
+#[cfg(feature = "jwks-client")]
+mod remote;
 mod reply;
 mod routes;
 mod wire;
@@ -30,5 +32,7 @@ pub use extract::{AccessToken, CurrentUser, Fresh, RefreshToken};
 pub use guard::{Guard, Guarded, Proven};
 pub use layer::{AuthLayer, Authority, WithAuth};
 pub use profile::{ProfileAuth, flask_jwt_routes};
+#[cfg(feature = "jwks-client")]
+pub use remote::{RemoteRejection, RemoteToken};
 pub use reply::{AuthRejection, Reply};
 pub use routes::{method_not_allowed, not_found, routes};

@@ -165,6 +165,8 @@ fn sec_043_a_set_has_one_key_per_id_and_skips_what_it_does_not_know() {
         json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "future"}),
         json!({"kty": "OKP", "crv": "X25519", "x": "AAAA", "kid": "exchange"}),
         with(&rsa, json!({"use": "enc", "alg": "RSA-OAEP", "kid": "encryption"})),
+        with(&rsa, json!({"alg": "RSA-OAEP-256", "kid": "encryption that does not say so"})),
+        with(&okp, json!({"alg": "Ed25519", "kid": "a name of RFC 9864"})),
         okp.clone(),
     ])
     .unwrap();

@@ -22,7 +22,14 @@ pub mod axum {
         AccessToken, AuthLayer, AuthRejection, Authority, CurrentUser, Fresh, Guard, Proven, RefreshToken,
         Reply, routes,
     };
+    #[cfg(feature = "jwks-client")]
+    #[doc(inline)]
+    pub use countersign_axum::{RemoteRejection, RemoteToken};
 }
+
+/// Tokens of other issuers, such as Keycloak, Auth0 or Cognito.
+#[cfg(feature = "jwks-client")]
+pub use countersign_http::remote;
 
 /// Everything in one SQLite file, its keys sealed with a secret in a file beside it.
 #[cfg(feature = "sqlite")]

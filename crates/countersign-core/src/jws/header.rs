@@ -39,6 +39,13 @@ impl Header {
         self.key_id.as_ref()
     }
 
+    /// Whether `typ` is the media type `subtype`, such as `at+jwt`: in any case, with or without `application/`
+    /// (RFC 7515 §4.1.9).
+    #[must_use]
+    pub fn is_type(&self, subtype: &str) -> bool {
+        self.typ.as_deref().is_some_and(|typ| media_subtype(typ).eq_ignore_ascii_case(subtype))
+    }
+
     /// `typ`: what kind of token it says it is, if it says so.
     #[must_use]
     pub fn typ(&self) -> Option<&str> {
