@@ -16,6 +16,7 @@
 //! ```
 
 mod body;
+mod browser;
 mod extract;
 mod guard;
 mod layer;
@@ -24,9 +25,10 @@ mod reply;
 mod routes;
 mod wire;
 
-pub use countersign_http::{Auth, AuthBuilder, Optional, Requirement};
+pub use browser::{CsrfToken, SignIn};
+pub use countersign_http::{Auth, AuthBuilder, Location, Optional, Requirement};
 pub use extract::{AccessToken, CurrentUser, Fresh, RefreshToken};
 pub use guard::{Guard, Guarded, Proven};
-pub use layer::{AuthLayer, Authority, WithAuth};
+pub use layer::{Answering, AuthLayer, Authority, WithAuth};
 pub use reply::{AuthRejection, Reply};
 pub use routes::{method_not_allowed, not_found, routes};

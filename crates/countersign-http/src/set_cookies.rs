@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use countersign_core::session::Pair;
+use countersign_core::Claims;
+use countersign_core::session::{EndError, EndReason, Pair};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::answer::{no_store, vary_personal};
@@ -36,6 +37,15 @@ impl Auth {
             None => cookies.push(Err(CookieError::NotForCookies)),
         }
         SetCookies(cookies.into_iter().collect())
+    }
+
+    /// Logs out: ends the session of verified claims, and makes the browser forget its cookies.
+    ///
+    /// # Errors
+    /// [`EndError`] when the store cannot answer; the session may live on then.
+    pub async fn sign_out(&self, claims: &Claims) -> Result<SetCookies, EndError> {
+        self.sessions().end_by_tokens(vec![claims.clone()], EndReason::LoggedOut).await?;
+        Ok(self.unset_cookies())
     }
 
     /// Makes a browser forget the access, refresh and CSRF cookies, as a logout does.

@@ -1,19 +1,17 @@
 //! Registering and logging in.
 
-use axum::extract::Request;
-use countersign_core::Claims;
-use countersign_core::account::{
-    Arrival, EmailAddress, HashError, LoginError, LoginName, Password, Registration, SignedIn, Username,
-};
-use countersign_core::session::Presentation;
-use countersign_http::{
-    Answer, Auth, AuthError, CookieKind, CookieLookup, CrossSite, ErrorCode, find_cookie,
-};
-use http::StatusCode;
-use http::request::Parts;
+use std::collections::BTreeMap;
 
-use super::{device, pair_reply, refused, unavailable};
+use axum::extract::Request;
+use countersign_core::account::{
+    EmailAddress, HashError, LoginError, LoginName, Password, PasswordError, Registration, SignedIn, Username,
+};
+use countersign_http::{Answer, Auth, ErrorCode};
+use http::StatusCode;
+
+use super::{pair_reply, refused, unavailable};
 use crate::body::{Members, read_members};
+use crate::browser::Browser;
 use crate::extract::Installed;
 use crate::reply::Reply;
 
@@ -27,7 +25,9 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = members.flag("cookies");
-    browser.may_ask_for_cookies(by_cookie)?;
+    if let Err(error) = browser.may_ask_for_cookies(by_cookie) {
+        return Err(refused(&auth, &parts, error).await);
+    }
     let email = members.required_text("email");
     let email = parsed(&mut members, "email", email, |text| EmailAddress::parse(&text));
     let username = members.text("username");
@@ -54,7 +54,9 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = members.flag("cookies");
-    browser.may_ask_for_cookies(by_cookie)?;
+    if let Err(error) = browser.may_ask_for_cookies(by_cookie) {
+        return Err(refused(&auth, &parts, error).await);
+    }
     let name = login_name(&mut members);
     let password = members.required_text("password");
     let password = parsed(&mut members, "password", password, Password::new_for_login);
@@ -117,55 +119,6 @@ fn login_name(members: &mut Members) -> Option<LoginName> {
     Some(parse(&text))
 }
 
-/// What a browser's cookies and headers say about a request that wants to sign somebody in.
-struct Browser {
-    /// Cross-site, as far as the headers tell.
-    cross_site: CrossSite,
-    /// The sessions whose cookies the request carries and, where the headers tell nothing, has the CSRF value of.
-    carried: Vec<Claims>,
-}
-
-impl Browser {
-    /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where it comes
-    /// from, the CSRF value of the session that it carries decides.
-    fn check(auth: &Auth, parts: &Parts) -> Result<Self, AuthError> {
-        auth.check_cross_site(parts)?;
-        let cross_site = auth.cross_site(parts);
-        let mut carried = Vec::new();
-        for kind in [CookieKind::Access, CookieKind::Refresh] {
-            if let CookieLookup::One(token) = find_cookie(&parts.headers, auth.cookies().name(kind))
-                && let Ok(claims) = auth.sessions().verify_for_end(token)
-            {
-                carried.push(claims);
-            }
-        }
-        if cross_site == CrossSite::Unknown {
-            for claims in &carried {
-                auth.check_csrf(parts, claims)?;
-            }
-        }
-        Ok(Self { cross_site, carried })
-    }
-
-    /// A request from another site may not get cookies set either, with or without cookies of its own.
-    fn may_ask_for_cookies(&self, by_cookie: bool) -> Result<(), Reply> {
-        if by_cookie && self.cross_site == CrossSite::Foreign {
-            return Err(Reply::error(ErrorCode::CrossSite));
-        }
-        Ok(())
-    }
-
-    /// A login by cookie takes the place of the session whose cookies it carries (SEC-079).
-    fn arrival(self, parts: &Parts, by_cookie: bool) -> Arrival {
-        let arrival = Arrival::new(Presentation::Explicit, device(parts));
-        if by_cookie {
-            Arrival { presentation: Presentation::Cookie, replacing: self.carried, ..arrival }
-        } else {
-            arrival
-        }
-    }
-}
-
 impl From<LoginError> for Reply {
     fn from(error: LoginError) -> Self {
         match error {
@@ -186,5 +139,11 @@ impl From<HashError> for Reply {
             HashError::Overloaded => Self::error(ErrorCode::Overloaded),
             error => unavailable(&error),
         }
+    }
+}
+
+impl From<PasswordError> for Reply {
+    fn from(error: PasswordError) -> Self {
+        Self(Answer::invalid_fields(&BTreeMap::from([("password", error.to_string().into())])))
     }
 }
