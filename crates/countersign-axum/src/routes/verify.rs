@@ -37,7 +37,7 @@ fn requirement(parts: &Parts) -> Requirement {
 /// a POST. So without word of the real method it counts as unsafe. No trust is needed in who names it: a page of another
 /// site cannot add these headers to what it makes a browser send, and everybody else has no use for it.
 fn judged_method(headers: &HeaderMap) -> Method {
-    let named = NAMES.iter().flat_map(|name| headers.get_all(name));
+    let named = NAMES.into_iter().flat_map(|name| headers.get_all(name));
     let mut safe = None;
     for name in named {
         match Method::from_bytes(name.as_bytes()) {

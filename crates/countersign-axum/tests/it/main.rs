@@ -15,6 +15,7 @@ mod cross_site;
 mod extractors;
 mod failures;
 mod fuzz;
+mod guards;
 mod log;
 mod matrix;
 mod refresh;
