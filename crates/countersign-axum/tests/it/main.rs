@@ -23,6 +23,8 @@ mod matrix;
 mod refresh;
 mod revoke_tokens;
 mod sessions;
+mod settings;
 mod sign_in;
 mod six_lines;
 mod verify;
+mod wire;
