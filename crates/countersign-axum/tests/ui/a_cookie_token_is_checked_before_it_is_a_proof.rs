@@ -1,9 +1,9 @@
-//! A token from a cookie of an unsafe request is a proof only with its CSRF value, so neither verified claims nor a
-//! place where they were found make an `AccessToken` or an `Authenticated`.
+//! A token from a cookie of an unsafe request is a proof only with its CSRF value, so neither the cookie
+//! nor verified claims make an `AccessToken`.
 
-use countersign_axum::{AccessToken, Location};
+use countersign_axum::AccessToken;
 use countersign_core::Claims;
-use countersign_http::{Auth, Authenticated, CookieKind, find_cookie};
+use countersign_http::{Auth, CookieKind, find_cookie};
 use http::request::Parts;
 
 async fn by_hand(auth: &Auth, parts: &Parts) -> AccessToken {
@@ -18,10 +18,6 @@ fn from_claims(claims: Claims) -> AccessToken {
 
 fn converted(claims: Claims) -> AccessToken {
     claims.into()
-}
-
-fn found(claims: Claims) -> Authenticated {
-    Authenticated { claims, location: Location::Header }
 }
 
 fn main() {}
