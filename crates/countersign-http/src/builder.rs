@@ -24,6 +24,8 @@ use crate::csrf::{CsrfMode, CsrfRules};
 use crate::hooks::{self, Hooks, Refusal};
 use crate::locate::{Location, Locator};
 use crate::origin::{AllowedOrigins, CrossSiteCheck, Origin, OriginError};
+use crate::profile::flask_jwt_extended::BuildProfileError;
+use crate::profile::{Prepared, ServedProfile};
 use crate::system::{OsRandom, SystemClock};
 
 /// Settings of an [`Auth`]; every one has a safe default.
@@ -53,6 +55,7 @@ pub struct AuthBuilder {
     csrf: CsrfRules,
     extra_claims: Option<ExtraClaims>,
     accepted_keys: Vec<VerifyingKey>,
+    profile: Option<ServedProfile>,
     background: bool,
 }
 
@@ -78,6 +81,9 @@ pub enum BuildError {
     /// A key that is also to be accepted has the id of another one.
     #[error(transparent)]
     AcceptedKey(#[from] KeyError),
+    /// The profile's options cannot be used.
+    #[error(transparent)]
+    Profile(#[from] BuildProfileError),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,6 +124,7 @@ impl Auth {
             csrf: CsrfRules::default(),
             extra_claims: None,
             accepted_keys: Vec::new(),
+            profile: None,
             background: true,
         }
     }
@@ -366,6 +373,15 @@ impl AuthBuilder {
         self
     }
 
+    /// Lets another library's rules hold for tokens, in place of ours: what they say, where they travel and how
+    /// refusals look. Accounts and sessions stay, and the tokens that the other library issues with the same key are
+    /// accepted as well. Lifetimes are those of the profile's options, and refresh tokens are not rotated.
+    #[must_use]
+    pub fn profile(mut self, profile: impl Into<ServedProfile>) -> Self {
+        self.profile = Some(profile.into());
+        self
+    }
+
     /// Leaves the background tasks out: the program calls `RevocationView::poll`, `flush_acknowledgements` and
     /// `purge` itself. For tests.
     #[must_use]
@@ -379,9 +395,16 @@ impl AuthBuilder {
     ///
     /// # Errors
     /// [`BuildError`] names what is wrong and how to mend it.
-    pub async fn build(self) -> Result<Auth, BuildError> {
+    pub async fn build(mut self) -> Result<Auth, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        self.policy.check()?;
+        let profile =
+            self.profile.take().map(|profile| profile.prepare(self.clock.clone(), self.random.clone()));
+        let profile = profile.transpose()?;
+        let policy = match &profile {
+            Some(profile) => profile.policy(self.policy.clone()),
+            None => self.policy.clone(),
+        };
+        policy.check()?;
         let reached_at = self.public_url.as_ref().or(self.served_at.as_ref());
         let cookies = self.cookies.build(reached_at)?;
         let (access, refresh) = self.locators(&cookies)?;
@@ -393,7 +416,7 @@ impl AuthBuilder {
         if self.public_url.is_none() {
             cross_site = cross_site.with_loopback_names();
         }
-        let first = self.policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
+        let first = policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
         let (clock, random) = (&*self.clock, &*self.random);
         let mut keychain =
             Keychain::open_with(&*self.stores.keys, &self.secrets, first, clock, random).await?;
@@ -412,12 +435,12 @@ impl AuthBuilder {
             secrets: self.secrets,
             issuer: self.public_url.as_ref().map(issuer),
             audience: self.audience,
-            policy: self.policy,
+            policy,
             extra_claims: self.extra_claims,
             clock: self.clock.clone(),
             random: self.random.clone(),
             events: self.events,
-            format: None,
+            format: profile.as_ref().map(Prepared::format),
             runtime: runtime.clone(),
         })?;
         sessions.poll().await?;
@@ -435,6 +458,7 @@ impl AuthBuilder {
             random: self.random,
             runtime,
         });
+        let profile = profile.map(|profile| profile.serve(&accounts)).transpose()?;
         Ok(Auth {
             shared: Arc::new(Shared {
                 access,
@@ -443,6 +467,7 @@ impl AuthBuilder {
                 cross_site,
                 csrf: self.csrf,
                 hooks: self.hooks,
+                profile,
                 cookies,
                 clock: self.clock,
                 loaders: self.loaders.with_accounts(&accounts),

@@ -7,7 +7,10 @@ pub use countersign_core::session::SessionPolicy;
 #[doc(inline)]
 pub use countersign_core::{Claims, Secret, Secrets, UserId};
 #[doc(inline)]
-pub use countersign_http::{Auth, AuthBuilder, AuthError, BuildError, Requirement};
+pub use countersign_http::{
+    Auth, AuthBuilder, AuthError, BuildError, CookieKind, CookieOptions, CsrfMode, Location, Optional,
+    Requirement,
+};
 
 /// The engine: tokens, sessions, revocation, accounts, store traits.
 pub use countersign_core as core;
@@ -19,8 +22,8 @@ pub use countersign_http as http;
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CurrentUser, Fresh, Guard, Proven, RefreshToken,
-        Reply, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, Proven,
+        RefreshToken, Reply, SignIn, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]
