@@ -106,7 +106,8 @@ fn sec_025_trees_of_claims_and_keys_are_bounded() {
 fn sec_025_keys_in_pem_and_der_take_memory_as_they_are_long() {
     for algorithm in support::asymmetric() {
         let key = key(algorithm);
-        let (public, pem) = (key.verifying_key().to_public_key_der().unwrap(), key.dangerous_private_key_pem());
+        let (public, pem) =
+            (key.verifying_key().to_public_key_der().unwrap(), key.dangerous_private_key_pem());
         let pem = pem.unwrap();
         let cut = &public[..public.len() - 1];
         let long = [&public[..], &[0; 50_000]].concat();
@@ -118,7 +119,11 @@ fn sec_025_keys_in_pem_and_der_take_memory_as_they_are_long() {
         }
         for text in [pem.as_str(), &noise, &doubled] {
             let taken = peak(|| SigningKey::from_private_key_pem(algorithm, text));
-            assert!(taken <= 16 * text.len() as u64 + LITTLE, "{algorithm}: {taken} for {} bytes", text.len());
+            assert!(
+                taken <= 16 * text.len() as u64 + LITTLE,
+                "{algorithm}: {taken} for {} bytes",
+                text.len()
+            );
         }
     }
 }
