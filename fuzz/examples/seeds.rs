@@ -70,6 +70,7 @@ fn headers(seeds: &mut Seeds<'_>) {
         ));
     }
     let deep = format!(r#""x":{}1{}"#, "[".repeat(33), "]".repeat(33));
+    let objects = format!(r#""x":[{}]"#, vec![r#"{"a":0}"#; 150].join(","));
     let wide: Vec<_> = (0..256).map(|n| format!(r#""{n:x}":0"#)).collect();
     for members in [
         r#""crit":["exp"],"exp":1"#,
@@ -102,6 +103,7 @@ fn headers(seeds: &mut Seeds<'_>) {
         r#""x":{"a":1,"a":2}"#,
         deep.as_str(),
         wide.join(",").as_str(),
+        objects.as_str(),
     ] {
         seeds.push(("header", with(&[0], format!(r#"{{"alg":"HS256",{members}}}"#))));
     }

@@ -33,10 +33,14 @@ fn changed(input: &[u8]) {
         match change[0] % 5 {
             0 => token.insert(at, change[3]),
             1 => {
-                token.get_mut(at).map(|byte| *byte = change[3]);
+                if let Some(byte) = token.get_mut(at) {
+                    *byte = change[3];
+                }
             }
             2 => {
-                token.get_mut(at).map(|byte| *byte ^= change[3]);
+                if let Some(byte) = token.get_mut(at) {
+                    *byte ^= change[3];
+                }
             }
             3 => drop(token.drain(at..(at + usize::from(change[3])).min(token.len()))),
             // The end of another genuine token.

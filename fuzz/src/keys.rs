@@ -23,7 +23,7 @@ pub(crate) struct Key {
 }
 
 enum Primitive {
-    Mac(hmac::Key),
+    Mac(Box<hmac::Key>),
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
     Rsa(rsa::KeyPair, &'static RsaSignatureEncoding),
@@ -94,7 +94,7 @@ impl Key {
 impl Primitive {
     fn new(key: &SigningKey) -> Self {
         let secret = key.to_secret_bytes();
-        let mac = |hash| Self::Mac(hmac::Key::new(hash, &secret));
+        let mac = |hash| Self::Mac(Box::new(hmac::Key::new(hash, &secret)));
         let ecdsa = |curve: &'static EcdsaSigningAlgorithm| {
             Self::Ecdsa(EcdsaKeyPair::from_pkcs8(curve, &secret).expect("our own form"))
         };

@@ -16,7 +16,7 @@ use support::{Seeded, decode, encode, header, key, ring, signed};
 /// Measures two kinds of work in random order, so that whatever else the machine does meets both alike. Gives how often
 /// the first one takes longer than the second one; 0.5 tells nothing.
 #[expect(clippy::disallowed_methods, reason = "time itself is measured here")]
-fn compared(samples: usize, mut work: [&mut dyn FnMut(); 2]) -> f64 {
+fn compared(samples: usize, work: [&mut dyn FnMut(); 2]) -> f64 {
     let mut order = vec![0; samples / 4];
     Seeded::new(213).fill(&mut order).unwrap();
     let mut taken: Vec<(Duration, bool)> = Vec::with_capacity(2 * samples);
@@ -62,8 +62,8 @@ fn slow_sec_213_a_forged_mac_is_refused_in_the_same_time_wherever_it_is_wrong() 
         let null = compared(SAMPLES, [&mut || refuse(&first), &mut || refuse(&again)]);
         let measured = compared(SAMPLES, [&mut || refuse(&first), &mut || refuse(&last)]);
         println!("{algorithm}: first byte against last {measured:.4}, against the same {null:.4}");
-        // One standard deviation of chance alone is 0.0009.
-        assert!((0.49..=0.51).contains(&measured), "{algorithm}: {measured}");
+        // Chance alone stays within 0.01, a comparison that stops early is near 1, see below.
+        assert!((0.47..=0.53).contains(&measured), "{algorithm}: {measured}");
     }
 }
 
@@ -86,5 +86,5 @@ fn slow_sec_213_a_comparison_that_stops_early_would_be_noticed() {
     };
     let measured = compared(200_000, [&mut || naive(&last), &mut || naive(&first)]);
     println!("a naive comparison: {measured:.4}");
-    assert!(measured > 0.51, "{measured}");
+    assert!(measured > 0.6, "{measured}");
 }
