@@ -18,6 +18,7 @@ pub fn jwk(input: &[u8]) {
     }
     if let Ok(key) = &key {
         one(key);
+        check_spelling(key, input);
         for algorithm in Algorithm::ALL {
             if let Ok(key) = key.clone().with_algorithm(algorithm) {
                 assert_eq!(key.algorithm(), Some(algorithm));
@@ -30,6 +31,18 @@ pub fn jwk(input: &[u8]) {
         if let Ok(ring) = set.to_ring() {
             check_published(&ring);
         }
+    }
+}
+
+/// A public key has one spelling: what is accepted is what would be written.
+fn check_spelling(key: &Jwk, input: &[u8]) {
+    let key =
+        key.algorithm().or(Some(Algorithm::Rs256)).and_then(|name| key.clone().with_algorithm(name).ok());
+    let Some(jwk) = key.and_then(|key| key.verifying_key().ok()?.to_jwk()) else { return };
+    let (written, read): (Value, Value) =
+        (serde_json::from_str(&jwk).expect("JSON"), serde_json::from_slice(input).expect("JSON"));
+    for name in ["kty", "crv", "x", "y", "n", "e"] {
+        assert_eq!(written.get(name), read.get(name), "{name}");
     }
 }
 
