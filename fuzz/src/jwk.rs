@@ -41,8 +41,9 @@ fn check_spelling(key: &Jwk, input: &[u8]) {
     let Some(jwk) = key.and_then(|key| key.verifying_key().ok()?.to_jwk()) else { return };
     let (written, read): (Value, Value) =
         (serde_json::from_str(&jwk).expect("JSON"), serde_json::from_slice(input).expect("JSON"));
+    // What else stands there belongs to other types of keys and is ignored.
     for name in ["kty", "crv", "x", "y", "n", "e"] {
-        assert_eq!(written.get(name), read.get(name), "{name}");
+        assert!(written.get(name).is_none_or(|value| read.get(name) == Some(value)), "{name}");
     }
 }
 
