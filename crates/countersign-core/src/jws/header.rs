@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use crate::json::{AnyValue, Problem, Reading, Text};
+use crate::json::{AnyValue, Problem, Reading, Skipped, Text};
 use crate::jws;
 use crate::key::{Algorithm, KeyId, KeyRing, VerifyingKey};
 use crate::verify::VerifyError;
@@ -152,7 +152,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                     if !others.insert(name.0.into_owned()) {
                         return Err(reading.duplicate());
                     }
-                    map.next_value_seed(AnyValue { reading, depth: 1 })?;
+                    map.next_value_seed(Skipped(AnyValue { reading, depth: 1 }))?;
                     continue;
                 }
             };

@@ -85,10 +85,15 @@ pub(super) fn is_weak_ed25519(public: &[u8; 32]) -> bool {
 /// Fewest different bytes in a secret that may be random: 32 random hexadecimal digits almost surely have more.
 const MIN_VARIETY: usize = 8;
 
-/// Parts of secrets that stand in documentation and templates, in lower case.
+/// Parts of secrets that stand in documentation and templates, in lower case. The long numbers are from tutorials of
+/// FastAPI and Spring, the sentences from those of ASP.NET; all are long enough, and found in production.
 const WELL_KNOWN: &[&[u8]] = &[
     b"-at-least-256-bits",
+    b"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     b"256-bit-secret",
+    b"384-bit-secret",
+    b"404e635266556a586e3272357538782f413f4428472b4b6250645367566b5970",
+    b"512-bit-secret",
     b"change me",
     b"change this",
     b"change-me",
@@ -100,10 +105,12 @@ const WELL_KNOWN: &[&[u8]] = &[
     b"my-secret",
     b"my_secret",
     b"mysecret",
+    b"secret key for auth",
     b"super secret",
     b"super-secret",
     b"super_secret",
     b"supersecret",
+    b"used to sign and verify jwt",
     b"your-secret",
     b"your_secret",
 ];
