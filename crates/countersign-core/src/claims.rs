@@ -3,6 +3,7 @@
 //! Three types for three states of knowledge: [`NewClaims`] are about to be signed, [`Claims`] come out of a
 //! verification and nowhere else, [`UnverifiedClaims`] are anybody's words.
 
+mod own;
 mod read;
 mod unverified;
 mod write;
