@@ -94,6 +94,11 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// Goes on after so many members.
+    pub(crate) fn after(members: usize) -> Self {
+        Self { members: Cell::new(members), ..Self::default() }
+    }
+
     /// Reads `text` with `seed`, to its end.
     pub(crate) fn parse<'de, S: DeserializeSeed<'de>>(
         &self,

@@ -206,7 +206,7 @@ impl Verifier {
             return Err(VerifyError::Typ { expected });
         }
         // Made at its place, because the claims are large to move.
-        let claims = Claims::verified(claims::read(&signed.payload()?)?);
+        let claims = Claims::verified(claims::read(&mut signed.payload()?)?);
         if claims.token_type() != expected {
             return Err(VerifyError::TokenType { expected, found: claims.token_type() });
         }

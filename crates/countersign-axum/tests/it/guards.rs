@@ -389,7 +389,7 @@ struct ByWord;
 
 #[async_trait::async_trait]
 impl Profile for ByWord {
-    fn wants_body(&self, method: &Method, _: &HeaderMap) -> bool {
+    fn wants_body(&self, method: &Method, _: &HeaderMap, _: Option<&Requirement>) -> bool {
         *method == Method::POST
     }
 
