@@ -16,7 +16,6 @@ mod recording;
 #[expect(dead_code, reason = "the applications under test need the rest")]
 #[path = "parity/replay.rs"]
 mod replay;
-#[expect(dead_code, reason = "the applications under test need the rest")]
 #[path = "parity/report.rs"]
 mod report;
 
