@@ -119,6 +119,8 @@ async fn accounts(stores: Stores) -> Accounts {
         clock: clock.clone(),
         random: random.clone(),
         events: Arc::new(LogEvents),
+        format: None,
+        extra_claims: None,
         runtime: runtime.clone(),
     });
     let one = std::num::NonZeroUsize::MIN;

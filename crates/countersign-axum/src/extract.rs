@@ -4,9 +4,10 @@ use std::ops::Deref;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use countersign_core::Claims;
-use countersign_http::{Auth, Requirement};
+use countersign_http::{Auth, AuthError, Authenticated, Optional, Requirement};
 use http::request::Parts;
 
+use crate::guard::{Proven, prove};
 use crate::reply::AuthRejection;
 
 /// A verified access token; without one the request is refused with 401.
@@ -14,15 +15,15 @@ use crate::reply::AuthRejection;
 /// `Option<AccessToken>` lets requests without any token through, and still refuses a token that is not accepted.
 /// An unsafe request that a cookie authenticates must carry its CSRF value, else 403.
 #[derive(Clone, Debug)]
-pub struct AccessToken(pub Claims);
+pub struct AccessToken(Claims);
 
 /// A verified access token from a login, not from a refresh: `Fresh<AccessToken>`.
 #[derive(Clone, Debug)]
-pub struct Fresh<T>(pub T);
+pub struct Fresh<T>(T);
 
 /// A refresh token that would be exchanged now, from the header or a cookie. It is not exchanged by this.
 #[derive(Clone, Debug)]
-pub struct RefreshToken(pub Claims);
+pub struct RefreshToken(Claims);
 
 /// The user of a verified access token, loaded as `AuthBuilder::user_loader` says. Countersign's own
 /// `User` needs no loader.
@@ -34,14 +35,29 @@ pub struct CurrentUser<U>(pub U);
 pub(crate) struct Installed(pub(crate) Auth);
 
 fn installed(parts: &Parts) -> Result<Auth, AuthRejection> {
-    parts.extensions.get::<Auth>().cloned().ok_or_else(AuthRejection::not_installed)
+    let auth = parts.extensions.get::<Auth>().cloned();
+    auth.ok_or_else(|| AuthRejection::not_installed("a handler takes a countersign extractor"))
 }
 
-async fn authenticate(parts: &Parts, requirement: Requirement) -> Result<Claims, AuthRejection> {
+/// What the request proves: as a guard before the handler has found, else by looking now.
+async fn authenticate(
+    parts: &mut Parts,
+    requirement: &Requirement,
+) -> Result<Option<Authenticated>, AuthRejection> {
     let auth = installed(parts)?;
-    match auth.authenticate(parts, requirement).await {
-        Ok(authenticated) => Ok(authenticated.claims),
-        Err(error) => Err(AuthRejection::new(&auth, error)),
+    match Proven::authenticated(parts, requirement) {
+        Some(proven) => Ok(proven),
+        None => prove(&auth, parts, requirement).await,
+    }
+}
+
+async fn claims(parts: &mut Parts, requirement: &Requirement) -> Result<Claims, AuthRejection> {
+    match authenticate(parts, requirement).await? {
+        Some(authenticated) => Ok(authenticated.into_claims()),
+        None => {
+            let auth = installed(parts)?;
+            Err(AuthRejection::new(&auth, parts, Some(requirement), AuthError::Missing).await)
+        }
     }
 }
 
@@ -57,7 +73,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AccessToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        authenticate(parts, Requirement::ACCESS).await.map(Self)
+        claims(parts, &Requirement::ACCESS).await.map(Self)
     }
 }
 
@@ -65,11 +81,9 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for AccessToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
-        let auth = installed(parts)?;
-        match auth.authenticate_optional(parts, Requirement::ACCESS).await {
-            Ok(authenticated) => Ok(authenticated.map(|authenticated| Self(authenticated.claims))),
-            Err(error) => Err(AuthRejection::new(&auth, error)),
-        }
+        let requirement = Requirement::ACCESS.optional(Optional::IfAbsent);
+        let authenticated = authenticate(parts, &requirement).await?;
+        Ok(authenticated.map(|authenticated| Self(authenticated.into_claims())))
     }
 }
 
@@ -77,7 +91,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Fresh<AccessToken> {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        authenticate(parts, Requirement::FRESH).await.map(|claims| Self(AccessToken(claims)))
+        claims(parts, &Requirement::FRESH).await.map(|claims| Self(AccessToken(claims)))
     }
 }
 
@@ -85,7 +99,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RefreshToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        authenticate(parts, Requirement::REFRESH).await.map(Self)
+        claims(parts, &Requirement::REFRESH).await.map(Self)
     }
 }
 
@@ -94,8 +108,35 @@ impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for CurrentUser<U> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
         let auth = installed(parts)?;
-        let claims = authenticate(parts, Requirement::ACCESS).await?;
-        auth.load_user(&claims).await.map(Self).map_err(|error| AuthRejection::new(&auth, error))
+        let claims = claims(parts, &Requirement::ACCESS).await?;
+        match auth.load_user(&claims).await {
+            Ok(user) => Ok(Self(user)),
+            Err(error) => Err(AuthRejection::new(&auth, parts, None, error).await),
+        }
+    }
+}
+
+impl AccessToken {
+    /// The claims.
+    #[must_use]
+    pub fn into_claims(self) -> Claims {
+        self.0
+    }
+}
+
+impl RefreshToken {
+    /// The claims.
+    #[must_use]
+    pub fn into_claims(self) -> Claims {
+        self.0
+    }
+}
+
+impl<T> Fresh<T> {
+    /// What is fresh.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.0
     }
 }
 

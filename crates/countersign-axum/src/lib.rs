@@ -17,13 +17,16 @@
 
 mod body;
 mod extract;
+mod guard;
 mod layer;
+mod pending;
 mod reply;
 mod routes;
 mod wire;
 
-pub use countersign_http::{Auth, AuthBuilder};
+pub use countersign_http::{Auth, AuthBuilder, Optional, Requirement};
 pub use extract::{AccessToken, CurrentUser, Fresh, RefreshToken};
-pub use layer::AuthLayer;
+pub use guard::{Guard, Guarded, Proven};
+pub use layer::{AuthLayer, Authority, WithAuth};
 pub use reply::{AuthRejection, Reply};
 pub use routes::{method_not_allowed, not_found, routes};

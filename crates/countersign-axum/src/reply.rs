@@ -1,7 +1,8 @@
 //! Answers as axum responses.
 
 use axum::response::{IntoResponse, Response};
-use countersign_http::{Answer, Auth, AuthError, ErrorCode};
+use countersign_http::{Answer, Auth, AuthError, ErrorCode, Requirement};
+use http::request::Parts;
 
 /// An [`Answer`] that axum can send.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ impl IntoResponse for Reply {
     }
 }
 
-/// Why an extractor refused a request; as a response, what the client learns of it.
+/// Why a guard or an extractor refused a request; as a response, what the client learns of it.
 #[derive(Debug)]
 pub struct AuthRejection {
     reply: Reply,
@@ -34,29 +35,39 @@ pub struct AuthRejection {
 }
 
 impl AuthRejection {
-    pub(crate) fn new(auth: &Auth, error: AuthError) -> Self {
-        Self { reply: Reply(auth.answer(&error)), error: Some(error) }
+    pub(crate) async fn new(
+        auth: &Auth,
+        parts: &Parts,
+        requirement: Option<&Requirement>,
+        error: AuthError,
+    ) -> Self {
+        Self { reply: Reply(auth.refuse(parts, requirement, &error).await), error: Some(error) }
     }
 
     /// The layer is missing: a defect of the program, which its log then names.
-    pub(crate) fn not_installed() -> Self {
+    pub(crate) fn not_installed(who: &'static str) -> Self {
         tracing::error!(
-            "a handler takes a countersign extractor, but AuthLayer is not installed; add \
-             `.layer(AuthLayer::new(auth))` to the router, after its routes"
+            "{who}, but AuthLayer is not installed; add `.layer(AuthLayer::new(auth))` to the router, after its \
+             routes and their guards"
         );
         Self { reply: Reply::error(ErrorCode::InternalError), error: None }
     }
 
-    /// The cause; `None` if the layer is missing.
+    /// A profile's refusal, whose cause its log knows.
+    pub(crate) fn by_profile(answer: Answer) -> Self {
+        Self { reply: Reply(answer), error: None }
+    }
+
+    /// The cause; `None` if the layer is missing or a profile has refused.
     #[must_use]
     pub fn error(&self) -> Option<&AuthError> {
         self.error.as_ref()
     }
 
-    /// The code that the client learns.
+    /// The answer that the client gets.
     #[must_use]
-    pub fn code(&self) -> ErrorCode {
-        self.error.as_ref().map_or(ErrorCode::InternalError, AuthError::code)
+    pub fn answer(&self) -> &Answer {
+        &self.reply.0
     }
 }
 

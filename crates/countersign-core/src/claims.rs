@@ -234,6 +234,26 @@ impl Claims {
         T::deserialize(&self.0.others).map_err(|_| ClaimError::NotExtra)
     }
 
+    /// All claims as they were in the token, but for `csrf`, which is nobody's business but the session's own.
+    #[must_use]
+    pub fn to_map(&self) -> Map<String, Value> {
+        let audience = match self.0.audience.as_slice() {
+            [] => None,
+            [one] => Some(Value::from(one.as_str())),
+            several => Some(Value::from(several)),
+        };
+        let fields = Fields { csrf: None, ..(*self.0).clone() };
+        let payload = serde_json::to_value(write::Wire {
+            claims: &fields,
+            issuer: self.issuer(),
+            audience: audience.as_ref(),
+        });
+        match payload {
+            Ok(Value::Object(claims)) => claims,
+            _ => unreachable!("claims are texts, numbers and JSON under text names"),
+        }
+    }
+
     /// The application's own claims, all but the registered ones.
     #[must_use]
     pub fn others(&self) -> &Map<String, Value> {
@@ -309,6 +329,20 @@ impl NewClaims {
         Ok(self)
     }
 
+    /// Whether all these can be [set by name](Self::with_claim).
+    pub(crate) fn check_names(claims: &Map<String, Value>) -> Result<(), ClaimError> {
+        match claims.keys().find(|name| REGISTERED.contains(&name.as_str())) {
+            Some(name) => Err(ClaimError::Registered(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets claims whose names were checked.
+    pub(crate) fn with_checked(mut self, claims: &Map<String, Value>) -> Self {
+        self.0.others.extend(claims.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self
+    }
+
     /// Which kind of token these are for.
     #[must_use]
     pub fn token_type(&self) -> TokenType {
@@ -325,6 +359,23 @@ impl NewClaims {
     #[must_use]
     pub fn token_id(&self) -> TokenId {
         self.0.token_id
+    }
+
+    /// `iat`.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.0.issued_at
+    }
+
+    /// The claims as they will be in the token, but for the issuer and the audience, which the issuer adds. The CSRF
+    /// value is among them.
+    #[must_use]
+    pub fn to_map(&self) -> Map<String, Value> {
+        let wire = write::Wire { claims: &self.0, issuer: None, audience: None::<&str> };
+        match serde_json::to_value(wire) {
+            Ok(Value::Object(claims)) => claims,
+            _ => unreachable!("claims are texts, numbers and JSON under text names"),
+        }
     }
 
     pub(crate) fn fields(&self) -> &Fields {

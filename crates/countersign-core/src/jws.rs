@@ -60,7 +60,18 @@ pub enum SignError {
 /// # Errors
 /// [`SignError::TooLong`] if the token would have more than 8 KiB.
 pub fn sign(key: &SigningKey, typ: &str, payload: &[u8]) -> Result<String, SignError> {
-    let header = key.header_segment(typ);
+    sign_segments(key, &key.header_segment(typ), payload)
+}
+
+/// Signs `payload` under this header, which is not looked at.
+pub(crate) fn sign_with_header(key: &SigningKey, header: &[u8], payload: &[u8]) -> Result<String, SignError> {
+    let mut segment = base64url::encode(header);
+    segment.push('.');
+    sign_segments(key, &segment, payload)
+}
+
+/// `header` is an encoded header with the dot after it.
+fn sign_segments(key: &SigningKey, header: &str, payload: &[u8]) -> Result<String, SignError> {
     let signature_chars = 4 * key.signature_bytes().div_ceil(3);
     let length = header.len() + payload.len().div_ceil(3).saturating_mul(4) + 1 + signature_chars;
     let limits = Limits::default();
@@ -68,7 +79,7 @@ pub fn sign(key: &SigningKey, typ: &str, payload: &[u8]) -> Result<String, SignE
         return Err(SignError::TooLong);
     }
     let mut token = String::with_capacity(length);
-    token.push_str(&header);
+    token.push_str(header);
     base64url::append(payload, &mut token);
     key.sign(&mut token).map_err(|_| SignError::Failed)?;
     Ok(token)

@@ -13,6 +13,7 @@ mod json;
 pub mod jws;
 pub mod key;
 pub mod keychain;
+pub mod profile;
 pub mod random;
 pub mod revocation;
 pub mod seal;

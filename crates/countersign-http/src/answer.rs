@@ -189,7 +189,9 @@ impl fmt::Display for ErrorCode {
 impl From<LocateError> for ErrorCode {
     fn from(error: LocateError) -> Self {
         match error {
-            LocateError::MalformedAuthorization | LocateError::SeveralTokens => Self::InvalidRequest,
+            LocateError::MalformedAuthorization
+            | LocateError::SeveralTokens
+            | LocateError::RepeatedParameter => Self::InvalidRequest,
             LocateError::NotAToken(_) | LocateError::RepeatedCookie => Self::InvalidToken,
         }
     }
@@ -264,6 +266,22 @@ impl Answer {
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// Completes the challenge, if there is one: the protected space (RFC 9110 §11.5), and what scope would do
+    /// (RFC 6750 §3).
+    pub(crate) fn complete_challenge(&mut self, realm: Option<&str>, scope: Option<&str>) {
+        let Some(field) = self.headers.get(header::WWW_AUTHENTICATE) else { return };
+        let known = field.to_str().unwrap_or_default().strip_prefix("Bearer").unwrap_or_default().trim();
+        let realm = realm.map(|realm| format!("realm=\"{}\"", quotable(realm)));
+        let scope = scope.map(|scope| format!("scope=\"{}\"", quotable(scope)));
+        let known = (!known.is_empty()).then(|| known.to_owned());
+        let parameters: Vec<_> = [realm, known, scope].into_iter().flatten().collect();
+        if !parameters.is_empty()
+            && let Ok(field) = HeaderValue::try_from(format!("Bearer {}", parameters.join(", ")))
+        {
+            self.headers.insert(header::WWW_AUTHENTICATE, field);
+        }
     }
 
     /// Says when to try again, in whole seconds rounded up, at least 1.
@@ -343,6 +361,13 @@ pub fn no_store(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
+/// Keeps an answer to a request with a token in its URL out of caches, and the URL out of what pages that it links to
+/// learn (SEC-051).
+pub fn private_query(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+}
+
 /// Tells caches that an answer depends on who asks: adds `Cookie` and `Authorization` to `Vary`, beside what it
 /// already names (SEC-054).
 pub fn vary_personal(headers: &mut HeaderMap) {
@@ -370,10 +395,14 @@ struct ErrorBody<'a> {
 /// A challenge that names an error. What the description may not hold there (RFC 6750 §3: quotes, backslashes,
 /// anything but printable ASCII) becomes an apostrophe.
 fn challenge(error: &str, description: &str) -> HeaderValue {
-    let quotable = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
-    let description: String = description.chars().map(quotable).collect();
+    let description = quotable(description);
     HeaderValue::try_from(format!("Bearer error=\"{error}\", error_description=\"{description}\""))
         .expect("codes and quotable characters are printable ASCII")
+}
+
+fn quotable(text: &str) -> String {
+    let quotable = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
+    text.chars().map(quotable).collect()
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -1,6 +1,7 @@
 //! The handle that a program holds: sessions and accounts, and how their tokens travel.
 
 use std::any::{Any, TypeId, type_name};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -9,19 +10,21 @@ use std::sync::Arc;
 
 use countersign_core::account::{Accounts, User};
 use countersign_core::background::Background;
-use countersign_core::session::{AccessError, RefreshError, Sessions};
+use countersign_core::session::{AccessError, ExtraClaimsError, RefreshError, Sessions};
 use countersign_core::store::BoxError;
-use countersign_core::{Claims, Clock, UserId};
+use countersign_core::{Claims, Clock, Timestamp, TokenType, UserId, VerifyError};
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{Extensions, HeaderMap, Method, Uri, header};
 
 use crate::answer::{Answer, ErrorCode};
+use crate::buffered::BufferedBody;
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::cookie_config::{CookieConfig, CookieKind};
-use crate::csrf::{CsrfError, check_csrf, is_unsafe};
-use crate::locate::{LocateError, Location, Locator};
+use crate::csrf::{CsrfError, CsrfMode, CsrfRules};
+use crate::hooks::Hooks;
+use crate::locate::{Elsewhere, LocateError, Location, Locator};
 use crate::origin::{CrossSite, CrossSiteCheck};
-use crate::requirement::{RequiredToken, Requirement};
+use crate::requirement::{Optional, RequiredToken, Requirement};
 
 /// Authentication for one program: cheap to clone, made by [`Auth::builder`](crate::AuthBuilder).
 ///
@@ -37,19 +40,53 @@ pub(crate) struct Shared {
     pub(crate) cookies: CookieConfig,
     pub(crate) access: Locator,
     pub(crate) refresh: Locator,
+    /// Whether requests may prove a refresh token in their body anywhere, not at the routes for that alone.
+    pub(crate) refresh_in_body: bool,
     pub(crate) cross_site: CrossSiteCheck,
+    pub(crate) csrf: CsrfRules,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) loaders: UserLoaders,
+    pub(crate) hooks: Hooks,
     pub(crate) _background: Option<Background>,
 }
 
-/// A credential that was accepted.
+/// A credential that was accepted, by [`Auth::authenticate`] and nothing else: if it came in a cookie of an unsafe
+/// request, its CSRF value came too.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
+    claims: Claims,
+    location: Location,
+}
+
+/// The token that was taken out of a request's URI, so that neither logs nor handlers see it there.
+#[derive(Clone)]
+struct TakenFromQuery(Result<String, LocateError>);
+
+impl Authenticated {
     /// Its claims.
-    pub claims: Claims,
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Its claims.
+    #[must_use]
+    pub fn into_claims(self) -> Claims {
+        self.claims
+    }
+
     /// Where it was found.
-    pub location: Location,
+    #[must_use]
+    pub fn location(&self) -> Location {
+        self.location
+    }
+
+    /// Until when it is good. What outlives the request, such as a WebSocket, ends then at the latest;
+    /// [`Auth::recheck`] tells whether it ended before.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.claims.expires_at().unwrap_or(Timestamp::MIN)
+    }
 }
 
 /// Why a request was not let through.
@@ -71,6 +108,23 @@ pub enum AuthError {
     /// The token comes from a refresh, not from a login.
     #[error("the token is not fresh")]
     NotFresh,
+    /// The token does not permit this request.
+    #[error("the token lacks {lacks}")]
+    InsufficientScope {
+        /// What the requirement names and the token has not.
+        lacks: String,
+        /// The scope that the requirement names, if it names one.
+        scope: Option<String>,
+    },
+    /// The application says that the token was revoked.
+    #[error("the application has revoked the token")]
+    RevokedByApplication,
+    /// The application does not accept the token's claims.
+    #[error("the application does not accept the token's claims")]
+    RefusedByApplication,
+    /// The application could not say.
+    #[error("the application could not say whether the token is good")]
+    AskApplication(#[source] BoxError),
     /// A request with our cookies, sent on another site's behalf.
     #[error(
         "the request comes from an origin that is neither our own nor an allowed one (COUNTERSIGN_ALLOWED_ORIGINS, \
@@ -98,15 +152,36 @@ impl AuthError {
         match self {
             Self::Missing => ErrorCode::MissingToken,
             Self::Locate(error) => (*error).into(),
-            Self::Token(AccessError::ViewTooOld(_)) | Self::LoadUser(_) => ErrorCode::Unavailable,
-            Self::Refresh(RefreshError::Store(_) | RefreshError::Contended) => ErrorCode::Unavailable,
-            Self::Refresh(RefreshError::Sign(_)) => ErrorCode::InternalError,
-            Self::Token(_) | Self::Refresh(_) | Self::UserGone => ErrorCode::InvalidToken,
+            Self::Token(AccessError::ViewTooOld(_)) | Self::LoadUser(_) | Self::AskApplication(_) => {
+                ErrorCode::Unavailable
+            }
+            Self::Refresh(
+                RefreshError::Store(_)
+                | RefreshError::Contended
+                | RefreshError::ExtraClaims(ExtraClaimsError::Ask(_)),
+            ) => ErrorCode::Unavailable,
+            Self::Refresh(RefreshError::Sign(_) | RefreshError::ExtraClaims(_)) => ErrorCode::InternalError,
+            Self::Token(_)
+            | Self::Refresh(_)
+            | Self::UserGone
+            | Self::RevokedByApplication
+            | Self::RefusedByApplication => ErrorCode::InvalidToken,
+            Self::InsufficientScope { .. } => ErrorCode::InsufficientScope,
             Self::NotFresh => ErrorCode::FreshTokenRequired,
             Self::CrossSite => ErrorCode::CrossSite,
             Self::Csrf(error) => (*error).into(),
             Self::NoUserLoader(_) => ErrorCode::InternalError,
         }
+    }
+}
+
+impl AuthError {
+    fn is_expired(&self) -> bool {
+        matches!(
+            self,
+            Self::Token(AccessError::Invalid(VerifyError::Expired))
+                | Self::Refresh(RefreshError::Invalid(VerifyError::Expired))
+        )
     }
 }
 
@@ -147,46 +222,217 @@ impl Auth {
         &self.shared.refresh
     }
 
-    /// Lets a request through if it proves what is required: cross-site check, token, freshness, CSRF, in this
-    /// order. For access tokens no store call, unless this node's view of the revocation log has grown too old.
+    /// Lets a request through if it proves what is required: cross-site check, token, freshness, the application's own
+    /// checks, CSRF, scope, in this order. For access tokens no store call, unless this node's view of the revocation
+    /// log has grown too old.
+    ///
+    /// Needs nothing but a request's head, so it serves WebSocket upgrades and other frameworks as well. Tokens and
+    /// CSRF values in a body are found if [`BufferedBody`](crate::BufferedBody) is among the head's extensions.
     ///
     /// # Errors
-    /// [`AuthError`]; [`Auth::answer`] turns it into an answer.
+    /// [`AuthError`]; [`Auth::refuse`] turns it into an answer. [`AuthError::Missing`] also where an
+    /// [optional](Requirement::optional) requirement lets a request pass as nobody.
     pub async fn authenticate(
         &self,
         parts: &Parts,
-        requirement: Requirement,
+        requirement: &Requirement,
     ) -> Result<Authenticated, AuthError> {
-        self.authenticate_optional(parts, requirement).await?.ok_or(AuthError::Missing)
+        self.find(parts, requirement).await?.ok_or(AuthError::Missing)
     }
 
-    /// As [`Auth::authenticate`], but a request without any credential is let through with `None`. A credential
-    /// that is not accepted is refused all the same.
+    /// As [`Auth::authenticate`], but a request that may pass as nobody is let through with `None`: if the requirement
+    /// is [optional](Requirement::optional).
     ///
     /// # Errors
-    /// [`AuthError`], never [`AuthError::Missing`].
+    /// [`AuthError`].
     pub async fn authenticate_optional(
         &self,
         parts: &Parts,
-        requirement: Requirement,
+        requirement: &Requirement,
+    ) -> Result<Option<Authenticated>, AuthError> {
+        match self.find(parts, requirement).await? {
+            None if !requirement.is_optional() => Err(AuthError::Missing),
+            found => Ok(found),
+        }
+    }
+
+    async fn find(
+        &self,
+        parts: &Parts,
+        requirement: &Requirement,
     ) -> Result<Option<Authenticated>, AuthError> {
         self.check_cross_site(parts)?;
-        let locator = match requirement.token {
-            RequiredToken::Access | RequiredToken::Any => &self.shared.access,
-            RequiredToken::Refresh => &self.shared.refresh,
+        let (locator, order) = self.places(requirement);
+        let in_query = if Self::looks_in_query(requirement, order) { self.in_query(parts)? } else { None };
+        let in_body = self.in_body(parts, locator, requirement);
+        let elsewhere = Elsewhere { query: in_query.as_deref(), body: in_body.as_deref() };
+        let Some(located) = locator.locate_in(order, &parts.headers, elsewhere)? else {
+            let other_scheme = parts.headers.contains_key(header::AUTHORIZATION);
+            if other_scheme && requirement.optional == Some(Optional::IfNoCredential) {
+                return Err(LocateError::NotAToken(Location::Header).into());
+            }
+            return Ok(None);
         };
-        let Some(located) = locator.locate(&parts.headers, None)? else { return Ok(None) };
-        let claims = match requirement.token {
-            RequiredToken::Access | RequiredToken::Any => self.sessions().authenticate(located.token).await?,
-            RequiredToken::Refresh => self.sessions().authenticate_refresh(located.token).await?,
+        let claims = match self.verify(located.token, requirement).await {
+            Err(error) if error.is_expired() && requirement.optional == Some(Optional::IfAbsentOrExpired) => {
+                return Ok(None);
+            }
+            verified => verified?,
         };
         if requirement.fresh && !claims.freshness().is_fresh(self.clock().now()) {
             return Err(AuthError::NotFresh);
         }
-        if located.needs_csrf(&parts.method) {
-            Self::check_csrf(&parts.headers, &claims)?;
+        self.ask_application(&claims, requirement.skip_revocation).await?;
+        if self.needs_csrf(&parts.method, located.location) {
+            self.check_csrf(parts, &claims)?;
         }
+        requirement.check_permitted(&claims)?;
         Ok(Some(Authenticated { claims, location: located.location }))
+    }
+
+    async fn verify(&self, token: &str, requirement: &Requirement) -> Result<Claims, AuthError> {
+        let sessions = self.sessions();
+        let is_refresh = match requirement.token {
+            RequiredToken::Access => false,
+            RequiredToken::Refresh => true,
+            // Costs no store call, whatever the token is.
+            RequiredToken::Any => !matches!(
+                sessions.verify_refresh(token),
+                Err(error) if error != VerifyError::Expired
+            ),
+        };
+        Ok(match (is_refresh, requirement.skip_revocation) {
+            (false, false) => sessions.authenticate(token).await?,
+            (false, true) => sessions.verify_access(token).await.map_err(AccessError::from)?,
+            (true, false) => sessions.authenticate_refresh(token).await?,
+            (true, true) => sessions.verify_refresh(token).map_err(RefreshError::from)?,
+        })
+    }
+
+    /// Asks once more whether what was authenticated still holds: not expired, not revoked. For connections that outlive
+    /// their request.
+    ///
+    /// # Errors
+    /// [`AuthError`] says why not.
+    pub async fn recheck(&self, authenticated: &Authenticated) -> Result<(), AuthError> {
+        let claims = &authenticated.claims;
+        match claims.token_type() {
+            TokenType::Access => self.sessions().recheck(claims).await?,
+            TokenType::Refresh if self.clock().now() < authenticated.expires_at() => {}
+            TokenType::Refresh => return Err(AccessError::from(VerifyError::Expired).into()),
+        }
+        self.ask_application(claims, false).await
+    }
+
+    /// The application's own checks of verified claims: whether they are
+    /// [revoked](crate::AuthBuilder::is_revoked), and whether it [accepts](crate::AuthBuilder::verify_claims) them.
+    ///
+    /// # Errors
+    /// [`AuthError::RevokedByApplication`], [`AuthError::RefusedByApplication`], [`AuthError::AskApplication`].
+    pub async fn ask_application(&self, claims: &Claims, skip_revocation: bool) -> Result<(), AuthError> {
+        let Hooks { is_revoked, accepts, .. } = &self.shared.hooks;
+        if let Some(is_revoked) = is_revoked
+            && !skip_revocation
+            && is_revoked(claims.clone()).await.map_err(AuthError::AskApplication)?
+        {
+            return Err(AuthError::RevokedByApplication);
+        }
+        match accepts {
+            Some(accepts) if !accepts(claims.clone()).await.map_err(AuthError::AskApplication)? => {
+                Err(AuthError::RefusedByApplication)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a requirement's token is looked for.
+    fn places<'a>(&'a self, requirement: &'a Requirement) -> (&'a Locator, &'a [Location]) {
+        let locator = match requirement.token {
+            RequiredToken::Access | RequiredToken::Any => &self.shared.access,
+            RequiredToken::Refresh => &self.shared.refresh,
+        };
+        (locator, requirement.locations.as_deref().unwrap_or(locator.order()))
+    }
+
+    /// Refresh tokens are good for weeks, so they are never taken from a URL.
+    fn looks_in_query(requirement: &Requirement, order: &[Location]) -> bool {
+        order.contains(&Location::Query) && requirement.token != RequiredToken::Refresh
+    }
+
+    fn looks_in_body(&self, requirement: &Requirement) -> bool {
+        match (&requirement.locations, requirement.token) {
+            (Some(order), _) => order.contains(&Location::Body),
+            (None, RequiredToken::Refresh) => self.shared.refresh_in_body,
+            (None, RequiredToken::Access | RequiredToken::Any) => {
+                self.shared.access.order().contains(&Location::Body)
+            }
+        }
+    }
+
+    fn in_query<'r>(&self, parts: &'r Parts) -> Result<Option<Cow<'r, str>>, LocateError> {
+        match parts.extensions.get::<TakenFromQuery>() {
+            Some(TakenFromQuery(Ok(token))) => Ok(Some(Cow::Borrowed(token))),
+            Some(TakenFromQuery(Err(error))) => Err(*error),
+            None => self.shared.access.in_query(&parts.uri),
+        }
+    }
+
+    fn in_body(&self, parts: &Parts, locator: &Locator, requirement: &Requirement) -> Option<String> {
+        if !self.looks_in_body(requirement) || !Locator::may_be_in_body(&parts.method, &parts.headers) {
+            return None;
+        }
+        locator.in_body(&parts.extensions.get::<BufferedBody>()?.0)
+    }
+
+    /// Takes the token out of a request's URI, if tokens may be there, for [`Auth::authenticate`] to find among the
+    /// extensions; in the URI `redacted` stands in its place. Whether there was one: the answer then needs
+    /// [`private_query`](crate::private_query).
+    pub fn take_from_query(&self, uri: &mut Uri, extensions: &mut Extensions) -> bool {
+        let locator = &self.shared.access;
+        if !locator.order().contains(&Location::Query) {
+            return false;
+        }
+        let taken = match locator.in_query(uri) {
+            Ok(None) => return false,
+            Ok(Some(token)) => Ok(token.into_owned()),
+            Err(error) => Err(error),
+        };
+        extensions.insert(TakenFromQuery(taken));
+        if let Some(redacted) = locator.redacted(uri) {
+            *uri = redacted;
+        }
+        true
+    }
+
+    /// Whether this requirement looks at the query string, and this one has a token.
+    #[must_use]
+    pub fn is_in_query(&self, parts: &Parts, requirement: &Requirement) -> bool {
+        let (_, order) = self.places(requirement);
+        Self::looks_in_query(requirement, order) && !matches!(self.in_query(parts), Ok(None))
+    }
+
+    /// Whether credentials of such a request may be in its body, so that [`Auth::authenticate`] needs it among the
+    /// request's extensions, as [`BufferedBody`](crate::BufferedBody).
+    #[must_use]
+    pub fn wants_body(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+        let tokens_in_body =
+            self.shared.refresh_in_body || self.shared.access.order().contains(&Location::Body);
+        tokens_in_body && Locator::may_be_in_body(method, headers) || self.wants_form(method, uri, headers)
+    }
+
+    /// The same for one requirement.
+    #[must_use]
+    pub fn wants_body_for(&self, parts: &Parts, requirement: &Requirement) -> bool {
+        let Parts { method, uri, headers, .. } = parts;
+        self.looks_in_body(requirement) && Locator::may_be_in_body(method, headers)
+            || self.wants_form(method, uri, headers)
+    }
+
+    /// Whether the CSRF value may be in a form, and is needed.
+    fn wants_form(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+        self.shared.csrf.wants_body(method, headers)
+            && self.carries_cookies(headers)
+            && !self.is_own_by_headers(uri, headers)
     }
 
     /// Refuses an unsafe request that carries our cookies and was sent on another site's behalf (SEC-068).
@@ -194,10 +440,10 @@ impl Auth {
     /// # Errors
     /// [`AuthError::CrossSite`].
     pub fn check_cross_site(&self, parts: &Parts) -> Result<(), AuthError> {
-        if !is_unsafe(&parts.method) || !self.carries_cookies(&parts.headers) {
+        if !self.shared.csrf.concerns(&parts.method) || !self.carries_cookies(&parts.headers) {
             return Ok(());
         }
-        match self.cross_site(parts) {
+        match self.shared.cross_site.check_headers(&parts.uri, &parts.headers) {
             CrossSite::Foreign => Err(AuthError::CrossSite),
             CrossSite::Passes | CrossSite::Unknown => Ok(()),
         }
@@ -217,19 +463,35 @@ impl Auth {
             .any(|kind| !matches!(find_cookie(headers, self.shared.cookies.name(kind)), CookieLookup::Absent))
     }
 
-    /// Checks the request's CSRF value against the one that a token from a cookie is bound to (SEC-067).
+    /// Checks the request's CSRF value against the one that a token from a cookie is bound to (SEC-067); under
+    /// [`CsrfMode::FetchMetadata`] only if the request's headers do not tell where it comes from.
     ///
     /// # Errors
-    /// [`AuthError::Csrf`]; a token that was not issued for cookies has no value and is never enough.
-    pub fn check_csrf(headers: &HeaderMap, claims: &Claims) -> Result<(), AuthError> {
+    /// [`AuthError::Csrf`]; a token that was not issued for cookies has no value and does not satisfy.
+    pub fn check_csrf(&self, parts: &Parts, claims: &Claims) -> Result<(), AuthError> {
+        if self.is_own_by_headers(&parts.uri, &parts.headers) {
+            return Ok(());
+        }
         let expected = claims.csrf().ok_or(CsrfError::Missing)?;
-        Ok(check_csrf(headers, expected)?)
+        Ok(self.shared.csrf.check(parts, expected)?)
+    }
+
+    /// Whether the browser's headers are enough here, and say that a page of ours sent the request.
+    fn is_own_by_headers(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        self.shared.csrf.mode == CsrfMode::FetchMetadata
+            && self.shared.cross_site.check_headers(uri, headers) == CrossSite::Passes
     }
 
     /// Whether a token needs its CSRF value in a request with this method.
     #[must_use]
-    pub fn needs_csrf(method: &Method, location: Location) -> bool {
-        location == Location::Cookie && is_unsafe(method)
+    pub fn needs_csrf(&self, method: &Method, location: Location) -> bool {
+        location == Location::Cookie && self.shared.csrf.concerns(method)
+    }
+
+    /// The name of the form field that the CSRF value is looked for in; `None` if it is not.
+    #[must_use]
+    pub fn csrf_field(&self) -> Option<&str> {
+        self.shared.csrf.field.as_deref()
     }
 
     /// Loads the user of verified claims, as the program has said for this type.
@@ -249,9 +511,26 @@ impl Auth {
         Answer::jwk_set(self.sessions().public_keys())
     }
 
-    /// The answer to a request that was not let through. The log learns the cause, the client a standard code.
-    #[must_use]
-    pub fn answer(&self, error: &AuthError) -> Answer {
+    /// The answer to a request that was not let through: as the application [has it](crate::AuthBuilder::answer), else
+    /// the default. The log learns the cause, the client a standard code. The requirement completes the challenge.
+    pub async fn refuse(
+        &self,
+        parts: &Parts,
+        requirement: Option<&Requirement>,
+        error: &AuthError,
+    ) -> Answer {
+        let mut answer = self.answer(error);
+        let realm = requirement.and_then(|requirement| requirement.realm.as_deref());
+        let scope = match error {
+            AuthError::InsufficientScope { scope, .. } => scope.as_deref(),
+            _ => None,
+        };
+        answer.complete_challenge(realm, scope);
+        self.shared.hooks.answer(error.code(), parts, answer).await
+    }
+
+    /// The default answer to a request that was not let through. The log learns the cause.
+    fn answer(&self, error: &AuthError) -> Answer {
         let code = error.code();
         let cause = error as &dyn std::error::Error;
         if code.status().is_server_error() {

@@ -14,3 +14,14 @@ impl fmt::Debug for BufferedBody {
         write!(f, "BufferedBody({} bytes)", self.0.len())
     }
 }
+
+/// The first 64 KiB of a body that is longer, among the request's extensions in place of [`BufferedBody`]: the CSRF
+/// field of a form may be in it, before the files.
+#[derive(Clone)]
+pub struct BodyBeginning(pub Bytes);
+
+impl fmt::Debug for BodyBeginning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BodyBeginning({} bytes)", self.0.len())
+    }
+}

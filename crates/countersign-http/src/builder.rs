@@ -8,14 +8,20 @@ use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool
 use countersign_core::background::Background;
 use countersign_core::event::{Events, LogEvents};
 use countersign_core::keychain::{Keychain, KeychainError};
-use countersign_core::session::{PolicyError, SessionPolicy, Sessions, SessionsConfig};
+use countersign_core::session::{ExtraClaims, PolicyError, SessionPolicy, Sessions, SessionsConfig};
 use countersign_core::store::{BoxError, StoreError, Stores};
-use countersign_core::{Clock, Random, RandomError, Secrets, UserId};
+use countersign_core::{Claims, Clock, Random, RandomError, Secrets, UserId};
+use http::{HeaderName, Method};
+use serde_json::{Map, Value};
 use url::Url;
 
+use crate::answer::Answer;
 use crate::auth::{Auth, Shared, UserLoaders};
 use crate::cookie_config::{CookieConfig, CookieConfigError};
-use crate::locate::Locator;
+use crate::cookie_options::CookieOptions;
+use crate::csrf::{CsrfMode, CsrfRules};
+use crate::hooks::{self, Hooks, Refusal};
+use crate::locate::{Location, Locator};
 use crate::origin::{AllowedOrigins, CrossSiteCheck, Origin, OriginError};
 use crate::system::{OsRandom, SystemClock};
 
@@ -37,6 +43,14 @@ pub struct AuthBuilder {
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
     loaders: UserLoaders,
+    hooks: Hooks,
+    cookies: CookieOptions,
+    locations: Option<Vec<Location>>,
+    refresh_locations: Option<Vec<Location>>,
+    refuse_several: bool,
+    query_parameter: Option<String>,
+    csrf: CsrfRules,
+    extra_claims: Option<ExtraClaims>,
     background: bool,
 }
 
@@ -56,6 +70,9 @@ pub enum BuildError {
     /// The keys could not be had.
     #[error(transparent)]
     Keys(#[from] KeychainError),
+    /// Settings contradict each other or do nothing.
+    #[error("{0}")]
+    Settings(&'static str),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,6 +104,14 @@ impl Auth {
             random: Arc::new(OsRandom),
             events: Arc::new(LogEvents),
             loaders: UserLoaders::default(),
+            hooks: Hooks::default(),
+            cookies: CookieOptions::new(),
+            locations: None,
+            refresh_locations: None,
+            refuse_several: false,
+            query_parameter: None,
+            csrf: CsrfRules::default(),
+            extra_claims: None,
             background: true,
         }
     }
@@ -121,6 +146,131 @@ impl AuthBuilder {
     #[must_use]
     pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
         self.allowed_origins = origins;
+        self
+    }
+
+    /// Names, paths and attributes of the cookies. The defaults are right for one application on one host.
+    #[must_use]
+    pub fn cookies(mut self, options: CookieOptions) -> Self {
+        self.cookies = options;
+        self
+    }
+
+    /// Where access tokens are looked for, in this order; the first place that holds one decides. Default: the header,
+    /// then the cookie.
+    ///
+    /// [`Location::Body`] is the member `access_token` of a JSON object. [`Location::Query`] is the parameter
+    /// `access_token`: URLs are copied, logged and remembered, so use it where nothing else is possible, such as a link
+    /// in an e-mail (RFC 9700 §4.3.2).
+    #[must_use]
+    pub fn locations(mut self, order: impl Into<Vec<Location>>) -> Self {
+        self.locations = Some(order.into());
+        self
+    }
+
+    /// Where refresh tokens are looked for, in this order. Default: the body (of the ready-made routes alone), then the
+    /// header, then the cookie.
+    #[must_use]
+    pub fn refresh_locations(mut self, order: impl Into<Vec<Location>>) -> Self {
+        self.refresh_locations = Some(order.into());
+        self
+    }
+
+    /// Refuses requests that present different tokens in different places (400), instead of letting the first place
+    /// decide. Default off, because a page's cookies come along with what it requests with a bearer token.
+    #[must_use]
+    pub fn refuse_several_tokens(mut self) -> Self {
+        self.refuse_several = true;
+        self
+    }
+
+    /// The name of the query parameter, where [`Location::Query`] is among the locations. Default `access_token`.
+    #[must_use]
+    pub fn query_parameter(mut self, name: impl Into<String>) -> Self {
+        self.query_parameter = Some(name.into());
+        self
+    }
+
+    /// What shows that a page of ours sent a request that a cookie authenticates. Default [`CsrfMode::Token`].
+    #[must_use]
+    pub fn csrf_mode(mut self, mode: CsrfMode) -> Self {
+        self.csrf.mode = mode;
+        self
+    }
+
+    /// The header that carries the CSRF value. Default `X-CSRF-Token`.
+    #[must_use]
+    pub fn csrf_header(mut self, name: HeaderName) -> Self {
+        self.csrf.header = name;
+        self
+    }
+
+    /// The field of a form, urlencoded or multipart, that carries the CSRF value where the header is absent. Default
+    /// `csrf_token`; `None` looks at no form. In a multipart form of more than 64 KiB it must come before the files.
+    #[must_use]
+    pub fn csrf_field(mut self, name: Option<String>) -> Self {
+        self.csrf.field = name;
+        self
+    }
+
+    /// Safe methods by which this program changes state all the same, so that cookies alone do not authorise them
+    /// either. Unsafe methods always need the CSRF value.
+    #[must_use]
+    pub fn csrf_also_for(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.csrf.also.extend(methods);
+        self
+    }
+
+    /// Claims of the application's own for a user's access tokens, such as `scope` and `roles`. Asked whenever a pair
+    /// is made: at login, at refresh, and when a pair is served again, which then carries the claims as they are now.
+    /// Registered claims cannot be set (SEC-024).
+    ///
+    /// If it fails, the login or refresh is answered with 503 and nothing has happened to the session.
+    #[must_use]
+    pub fn access_claims<E, F, Asking>(mut self, ask: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(UserId) -> Asking + Send + Sync + 'static,
+        Asking: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+    {
+        self.extra_claims = Some(ExtraClaims::new(ask));
+        self
+    }
+
+    /// Whether the application itself has revoked a token, beside what Countersign knows: `true` is 401, an error 503.
+    /// Asked at every request with a good token, so it had better be quick.
+    #[must_use]
+    pub fn is_revoked<E, F, Asking>(mut self, is_revoked: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Claims) -> Asking + Send + Sync + 'static,
+        Asking: Future<Output = Result<bool, E>> + Send + 'static,
+    {
+        self.hooks.is_revoked = Some(hooks::check(is_revoked));
+        self
+    }
+
+    /// Whether the application accepts the claims of a token that is good otherwise: `false` is 401, an error 503.
+    #[must_use]
+    pub fn verify_claims<E, F, Asking>(mut self, accepts: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Claims) -> Asking + Send + Sync + 'static,
+        Asking: Future<Output = Result<bool, E>> + Send + 'static,
+    {
+        self.hooks.accepts = Some(hooks::check(accepts));
+        self
+    }
+
+    /// The answer to a request that was not let through, in place of the default one that it gets: by
+    /// [`code`](Refusal::code) a page to sign in, another body, another language.
+    #[must_use]
+    pub fn answer<F, Answering>(mut self, answer: F) -> Self
+    where
+        F: Fn(Refusal) -> Answering + Send + Sync + 'static,
+        Answering: Future<Output = Answer> + Send + 'static,
+    {
+        self.hooks.answer = Some(Arc::new(move |refusal| Box::pin(answer(refusal))));
         self
     }
 
@@ -214,7 +364,11 @@ impl AuthBuilder {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         self.policy.check()?;
         let reached_at = self.public_url.as_ref().or(self.served_at.as_ref());
-        let cookies = CookieConfig::for_public_url(reached_at)?;
+        let cookies = self.cookies.build(reached_at)?;
+        let (access, refresh) = self.locators(&cookies)?;
+        if self.csrf.field.as_deref() == Some("") {
+            return Err(BuildError::Settings("the CSRF field needs a name; pass None to look at no form"));
+        }
         let own_origin = reached_at.map(Origin::of).transpose()?;
         let mut cross_site = CrossSiteCheck::new(own_origin, self.allowed_origins);
         if self.public_url.is_none() {
@@ -230,9 +384,11 @@ impl AuthBuilder {
             issuer: self.public_url.as_ref().map(issuer),
             audience: self.audience,
             policy: self.policy,
+            extra_claims: self.extra_claims,
             clock: self.clock.clone(),
             random: self.random.clone(),
             events: self.events,
+            format: None,
             runtime: runtime.clone(),
         })?;
         sessions.poll().await?;
@@ -252,9 +408,12 @@ impl AuthBuilder {
         });
         Ok(Auth {
             shared: Arc::new(Shared {
-                access: Locator::access(&cookies),
-                refresh: Locator::refresh(&cookies),
+                access,
+                refresh,
+                refresh_in_body: self.refresh_locations.is_some_and(|order| order.contains(&Location::Body)),
                 cross_site,
+                csrf: self.csrf,
+                hooks: self.hooks,
                 cookies,
                 clock: self.clock,
                 loaders: self.loaders.with_accounts(&accounts),
@@ -262,6 +421,63 @@ impl AuthBuilder {
                 _background: background,
             }),
         })
+    }
+}
+
+impl AuthBuilder {
+    fn locators(&self, cookies: &CookieConfig) -> Result<(Locator, Locator), BuildError> {
+        let mut access = Locator::access(cookies);
+        let mut refresh = Locator::refresh(cookies);
+        for order in [&self.locations, &self.refresh_locations].into_iter().flatten() {
+            if order.is_empty() {
+                return Err(BuildError::Settings(
+                    "there is no place to look for tokens; name at least one Location, or leave the setting out",
+                ));
+            }
+            if order
+                .iter()
+                .enumerate()
+                .any(|(at, place)| order.iter().skip(at + 1).any(|later| later == place))
+            {
+                return Err(BuildError::Settings("a Location is named twice; name each place once"));
+            }
+        }
+        if let Some(order) = &self.locations {
+            access = access.in_order(order.clone());
+        }
+        if let Some(order) = &self.refresh_locations {
+            if order.contains(&Location::Query) {
+                return Err(BuildError::Settings(
+                    "refresh tokens are good for weeks and do not belong into URLs; leave Location::Query out of \
+                     `.refresh_locations(…)`",
+                ));
+            }
+            refresh = refresh.in_order(order.clone());
+        }
+        if let Some(name) = &self.query_parameter {
+            if !access.order().contains(&Location::Query) {
+                return Err(BuildError::Settings(
+                    "a query parameter is named, but tokens are not looked for there; add Location::Query to \
+                     `.locations(…)` or leave `.query_parameter(…)` out",
+                ));
+            }
+            if name.is_empty() {
+                return Err(BuildError::Settings("the query parameter needs a name"));
+            }
+            access = access.parameter(name);
+        }
+        let takes_cookies =
+            [&access, &refresh].iter().any(|locator| locator.order().contains(&Location::Cookie));
+        if !takes_cookies && self.cookies != CookieOptions::new() {
+            return Err(BuildError::Settings(
+                "cookies are configured, but no token is taken from one; add Location::Cookie to `.locations(…)` or \
+                 leave `.cookies(…)` out",
+            ));
+        }
+        if self.refuse_several {
+            (access, refresh) = (access.refuse_several(), refresh.refuse_several());
+        }
+        Ok((access, refresh))
     }
 }
 

@@ -6,6 +6,8 @@ use cookie::{Cookie, SameSite};
 use http::HeaderValue;
 use url::{Host, Url};
 
+use crate::cookie_options::CookieOptions;
+
 /// One of the cookies of a session.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CookieKind {
@@ -23,13 +25,24 @@ pub enum CookieKind {
 
 /// The names and attributes of our cookies.
 ///
-/// All are `Path=/` and, outside of development, `Secure`.
+/// All are `Secure` outside of development and, unless [chosen otherwise](CookieOptions), `Path=/`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CookieConfig {
     scope: Scope,
-    access: String,
-    refresh: String,
-    csrf: String,
+    access: One,
+    refresh: One,
+    csrf: One,
+    partitioned: bool,
+    until_closed: bool,
+    without_csrf_cookie: bool,
+}
+
+/// What is its own of each cookie.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct One {
+    name: String,
+    path: String,
+    same_site: SameSite,
 }
 
 /// Who receives the cookies, which decides their prefix, `Secure` and `Domain`.
@@ -62,6 +75,32 @@ pub enum CookieConfigError {
          that has at least two labels, such as example.com for https://app.example.com"
     )]
     Domain,
+    /// The cookies were to be shared with sub-domains of a host that nobody has named.
+    #[error(
+        "cookies that are shared with sub-domains need the public URL; add `.public_url(…)` to the AuthBuilder"
+    )]
+    DomainWithoutUrl,
+    /// A name that browsers or this program would not take.
+    #[error(
+        "a cookie's name must be made of letters, digits, `_`, `-` and `.`; leave `__Host-` and `__Secure-` out, the \
+         right one is put before it"
+    )]
+    Name,
+    /// Two cookies with one name.
+    #[error("the access, refresh and CSRF cookies need different names")]
+    SameNames,
+    /// A path that is none.
+    #[error("a cookie's path must begin with `/` and have no `;`, spaces or control characters")]
+    Path,
+    /// `SameSite=None` and `Strict` at once.
+    #[error("cookies cannot be both `strict` and `send_cross_site`; leave one of them out")]
+    StrictAndCrossSite,
+    /// `SameSite=None` or `Partitioned` without `Secure`, which browsers refuse.
+    #[error(
+        "`send_cross_site` and `partitioned` cookies must be Secure, so they need an https public URL; leave them out \
+         where you develop over http"
+    )]
+    NeedsSecure,
 }
 
 /// A value that cannot be set as a cookie.
@@ -74,6 +113,9 @@ pub enum CookieError {
         /// The bytes of name and value.
         bytes: usize,
     },
+    /// The tokens carry no CSRF value, so in cookies they would be refused.
+    #[error("the pair was not issued for cookies; begin its session with Presentation::Cookie")]
+    NotForCookies,
     /// The value has a byte outside of RFC 6265's `cookie-octet`.
     #[error("cookie value has a character that cookies cannot carry")]
     Character,
@@ -89,13 +131,7 @@ impl CookieConfig {
     /// # Errors
     /// [`CookieConfigError::Insecure`] for http on any other host, [`CookieConfigError::Scheme`] for other schemes.
     pub fn for_public_url(public_url: Option<&Url>) -> Result<Self, CookieConfigError> {
-        let Some(url) = public_url else { return Ok(Self::with_scope(Scope::Host)) };
-        match (url.scheme(), url.host()) {
-            ("https", Some(_)) => Ok(Self::with_scope(Scope::Host)),
-            ("http", Some(host)) if is_loopback(&host) => Ok(Self::with_scope(Scope::Loopback)),
-            ("http", Some(_)) => Err(CookieConfigError::Insecure),
-            _ => Err(CookieConfigError::Scheme),
-        }
+        CookieOptions::new().build(public_url)
     }
 
     /// The cookies for an application that is spread over the sub-domains of `domain`.
@@ -106,26 +142,52 @@ impl CookieConfig {
     /// # Errors
     /// [`CookieConfigError::Domain`] unless the URL is https and `domain` is its host or a parent of it.
     pub fn shared_with_subdomains(public_url: &Url, domain: &str) -> Result<Self, CookieConfigError> {
-        let (Some(Host::Domain(host)), "https") = (public_url.host(), public_url.scheme()) else {
-            return Err(CookieConfigError::Domain);
+        CookieOptions::new().shared_with_subdomains(domain).build(Some(public_url))
+    }
+
+    pub(crate) fn with_options(
+        public_url: Option<&Url>,
+        options: &CookieOptions,
+    ) -> Result<Self, CookieConfigError> {
+        let scope = match (&options.domain, public_url) {
+            (None, url) => Scope::at(url)?,
+            (Some(domain), Some(url)) => Scope::shared(url, domain)?,
+            (Some(_), None) => return Err(CookieConfigError::DomainWithoutUrl),
         };
-        let domain = domain.to_ascii_lowercase();
-        let covers_host = host == domain || host.strip_suffix(&domain).is_some_and(|sub| sub.ends_with('.'));
-        let has_two_labels = domain.contains('.') && domain.split('.').all(is_label);
-        if !covers_host || !has_two_labels {
-            return Err(CookieConfigError::Domain);
+        if options.strict && options.cross_site {
+            return Err(CookieConfigError::StrictAndCrossSite);
         }
-        Ok(Self::with_scope(Scope::Domain(domain)))
+        if scope == Scope::Loopback && (options.cross_site || options.partitioned) {
+            return Err(CookieConfigError::NeedsSecure);
+        }
+        let [access, refresh, csrf] = [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf]
+            .map(|kind| One::new(kind, &scope, options));
+        let config = Self {
+            access: access?,
+            refresh: refresh?,
+            csrf: csrf?,
+            partitioned: options.partitioned,
+            until_closed: options.until_closed,
+            without_csrf_cookie: options.without_csrf_cookie,
+            scope,
+        };
+        let names = [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf].map(|kind| config.name(kind));
+        match names {
+            [access, refresh, csrf] if access != refresh && access != csrf && refresh != csrf => Ok(config),
+            _ => Err(CookieConfigError::SameNames),
+        }
     }
 
     /// The name of a cookie.
     #[must_use]
     pub fn name(&self, kind: CookieKind) -> &str {
-        match kind {
-            CookieKind::Access => &self.access,
-            CookieKind::Refresh => &self.refresh,
-            CookieKind::Csrf => &self.csrf,
-        }
+        &self.one(kind).name
+    }
+
+    /// Whether a CSRF cookie is set at all.
+    #[must_use]
+    pub fn has_csrf_cookie(&self) -> bool {
+        !self.without_csrf_cookie
     }
 
     /// Whether the cookies travel over https alone.
@@ -148,7 +210,8 @@ impl CookieConfig {
         if !value.bytes().all(is_cookie_octet) {
             return Err(CookieError::Character);
         }
-        self.field(kind, value, max_age.min(MAX_AGE), self.domain()).ok_or(CookieError::Character)
+        let max_age = (!self.until_closed).then(|| max_age.min(MAX_AGE));
+        self.field(kind, value, max_age, self.domain()).ok_or(CookieError::Character)
     }
 
     /// A `Set-Cookie` field that removes a cookie: the name, path, domain and `Secure` it was set with, and
@@ -176,17 +239,11 @@ impl CookieConfig {
         fields
     }
 
-    fn with_scope(scope: Scope) -> Self {
-        let prefix = match scope {
-            Scope::Host => "__Host-",
-            Scope::Domain(_) => "__Secure-",
-            Scope::Loopback => "",
-        };
-        Self {
-            access: format!("{prefix}countersign_access"),
-            refresh: format!("{prefix}countersign_refresh"),
-            csrf: format!("{prefix}countersign_csrf"),
-            scope,
+    fn one(&self, kind: CookieKind) -> &One {
+        match kind {
+            CookieKind::Access => &self.access,
+            CookieKind::Refresh => &self.refresh,
+            CookieKind::Csrf => &self.csrf,
         }
     }
 
@@ -198,29 +255,102 @@ impl CookieConfig {
     }
 
     fn removal(&self, kind: CookieKind, domain: Option<&str>) -> HeaderValue {
-        self.field(kind, "", Duration::ZERO, domain).expect("names and domains are checked when configured")
+        self.field(kind, "", Some(Duration::ZERO), domain)
+            .expect("names and domains are checked when configured")
     }
 
     fn field(
         &self,
         kind: CookieKind,
         value: &str,
-        max_age: Duration,
+        max_age: Option<Duration>,
         domain: Option<&str>,
     ) -> Option<HeaderValue> {
-        let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
-        let mut cookie = Cookie::build((self.name(kind), value))
-            .path("/")
-            .max_age(cookie::time::Duration::seconds(seconds))
+        let One { name, path, same_site } = self.one(kind);
+        let mut cookie = Cookie::build((name, value))
+            .path(path)
             .secure(self.is_secure())
             .http_only(kind != CookieKind::Csrf)
-            .same_site(if kind == CookieKind::Refresh { SameSite::Strict } else { SameSite::Lax });
+            .same_site(*same_site);
+        if let Some(max_age) = max_age {
+            let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
+            cookie = cookie.max_age(cookie::time::Duration::seconds(seconds));
+        }
+        if self.partitioned {
+            cookie = cookie.partitioned(true);
+        }
         if let Some(domain) = domain {
             cookie = cookie.domain(domain);
         }
         let mut field = HeaderValue::try_from(cookie.build().to_string()).ok()?;
         field.set_sensitive(true); // keeps tokens out of `Debug` output and HPACK tables
         Some(field)
+    }
+}
+
+impl Scope {
+    fn at(public_url: Option<&Url>) -> Result<Self, CookieConfigError> {
+        let Some(url) = public_url else { return Ok(Self::Host) };
+        match (url.scheme(), url.host()) {
+            ("https", Some(_)) => Ok(Self::Host),
+            ("http", Some(host)) if is_loopback(&host) => Ok(Self::Loopback),
+            ("http", Some(_)) => Err(CookieConfigError::Insecure),
+            _ => Err(CookieConfigError::Scheme),
+        }
+    }
+
+    fn shared(public_url: &Url, domain: &str) -> Result<Self, CookieConfigError> {
+        let (Some(Host::Domain(host)), "https") = (public_url.host(), public_url.scheme()) else {
+            return Err(CookieConfigError::Domain);
+        };
+        let domain = domain.to_ascii_lowercase();
+        let covers_host = host == domain || host.strip_suffix(&domain).is_some_and(|sub| sub.ends_with('.'));
+        let has_two_labels = domain.contains('.') && domain.split('.').all(is_label);
+        if !covers_host || !has_two_labels {
+            return Err(CookieConfigError::Domain);
+        }
+        Ok(Self::Domain(domain))
+    }
+}
+
+impl One {
+    fn new(kind: CookieKind, scope: &Scope, options: &CookieOptions) -> Result<Self, CookieConfigError> {
+        let chosen = |choices: &[(CookieKind, String)]| {
+            choices.iter().rev().find(|(of, _)| *of == kind).map(|(_, choice)| choice.clone())
+        };
+        let path = chosen(&options.paths).unwrap_or_else(|| "/".to_owned());
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';') {
+            return Err(CookieConfigError::Path);
+        }
+        let name = chosen(&options.names).unwrap_or_else(|| kind.default_name().to_owned());
+        let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let has_prefix =
+            ["__host-", "__secure-"].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
+        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_name_byte) || has_prefix {
+            return Err(CookieConfigError::Name);
+        }
+        let prefix = match scope {
+            Scope::Host if path == "/" => "__Host-",
+            Scope::Host | Scope::Domain(_) => "__Secure-",
+            Scope::Loopback => "",
+        };
+        let same_site = match kind {
+            _ if options.cross_site => SameSite::None,
+            CookieKind::Refresh => SameSite::Strict,
+            CookieKind::Access | CookieKind::Csrf if options.strict => SameSite::Strict,
+            CookieKind::Access | CookieKind::Csrf => SameSite::Lax,
+        };
+        Ok(Self { name: format!("{prefix}{name}"), path, same_site })
+    }
+}
+
+impl CookieKind {
+    const fn default_name(self) -> &'static str {
+        match self {
+            Self::Access => "countersign_access",
+            Self::Refresh => "countersign_refresh",
+            Self::Csrf => "countersign_csrf",
+        }
     }
 }
 
@@ -243,6 +373,9 @@ fn is_cookie_octet(byte: u8) -> bool {
 
 /// The most bytes that name and value may have together (RFC 6265bis §5.5).
 const MAX_BYTES: usize = 4096;
+
+/// Leaves room for a token beside the name.
+const MAX_NAME: usize = 128;
 
 /// The longest life that browsers grant a cookie (RFC 6265bis §5.5).
 const MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);

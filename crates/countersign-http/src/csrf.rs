@@ -3,24 +3,92 @@
 //! What the request sends is compared with the value that the verified token is bound to, never with a cookie:
 //! whoever can set one cookie can set two (SEC-067).
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
 use subtle::ConstantTimeEq;
 
-/// The request header that carries the CSRF value.
+use crate::form;
+
+/// The request header that carries the CSRF value, unless set otherwise.
 pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
+
+/// The form field that carries the CSRF value, unless set otherwise.
+pub const CSRF_FIELD: &str = "csrf_token";
+
+/// What shows that a page of ours, and not another site's, sent a request that a cookie authenticates.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum CsrfMode {
+    /// The CSRF value that the token is bound to, in a header or a form field. Default: it holds in all browsers, and
+    /// also where another program on the same site is not to be trusted.
+    #[default]
+    Token,
+    /// What the browser says: `Sec-Fetch-Site`, else `Origin`, else `Referer`. Pages need no code for it. Only where a
+    /// request has none of the three, the CSRF value decides.
+    FetchMetadata,
+}
+
+/// Which requests need a CSRF value, and where it is looked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct CsrfRules {
+    pub(crate) mode: CsrfMode,
+    pub(crate) header: HeaderName,
+    pub(crate) field: Option<String>,
+    /// Safe methods that this program changes state by all the same.
+    pub(crate) also: Vec<Method>,
+}
+
+impl Default for CsrfRules {
+    fn default() -> Self {
+        Self {
+            mode: CsrfMode::default(),
+            header: CSRF_HEADER,
+            field: Some(CSRF_FIELD.to_owned()),
+            also: Vec::new(),
+        }
+    }
+}
+
+impl CsrfRules {
+    pub(crate) fn concerns(&self, method: &Method) -> bool {
+        is_unsafe(method) || self.also.contains(method)
+    }
+
+    /// Whether the value may be in a form, so that the body is needed.
+    pub(crate) fn wants_body(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.field.is_some()
+            && self.concerns(method)
+            && !headers.contains_key(&self.header)
+            && form::is_form(headers)
+    }
+
+    /// Checks the value in the header or, without that, in the form.
+    pub(crate) fn check(&self, parts: &Parts, expected: &str) -> Result<(), CsrfError> {
+        if let Some(field) = &self.field
+            && !parts.headers.contains_key(&self.header)
+        {
+            return match form::field(parts, field) {
+                form::Field::Absent => Err(CsrfError::Missing),
+                form::Field::Repeated(_) => Err(CsrfError::Repeated),
+                form::Field::One(value) if csrf_matches(&value, expected) => Ok(()),
+                form::Field::One(_) => Err(CsrfError::Mismatch),
+            };
+        }
+        check_in(&parts.headers, &self.header, expected)
+    }
+}
 
 /// Why a request that a cookie authenticates was not accepted. The client learns `csrf_failed` in all cases.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CsrfError {
     /// The request has no CSRF value.
-    #[error("the X-CSRF-Token header is missing")]
+    #[error("the CSRF value is missing: neither in the header nor in a form field")]
     Missing,
     /// The request has several, so somebody on the way added one.
-    #[error("the X-CSRF-Token header is repeated")]
+    #[error("the CSRF value is repeated")]
     Repeated,
     /// The request has the value of another session, or a made-up one.
-    #[error("the X-CSRF-Token header does not belong to this session")]
+    #[error("the CSRF value does not belong to this session")]
     Mismatch,
 }
 
@@ -36,7 +104,11 @@ pub fn is_unsafe(method: &Method) -> bool {
 /// # Errors
 /// [`CsrfError`] unless there is exactly one such header and it has that value.
 pub fn check_csrf(headers: &HeaderMap, expected: &str) -> Result<(), CsrfError> {
-    let mut fields = headers.get_all(CSRF_HEADER).iter();
+    check_in(headers, &CSRF_HEADER, expected)
+}
+
+fn check_in(headers: &HeaderMap, name: &HeaderName, expected: &str) -> Result<(), CsrfError> {
+    let mut fields = headers.get_all(name).iter();
     match (fields.next(), fields.next()) {
         (None, _) => Err(CsrfError::Missing),
         (Some(_), Some(_)) => Err(CsrfError::Repeated),

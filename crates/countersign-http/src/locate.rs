@@ -4,9 +4,12 @@
 //! even if the token turns out to be bad: falling back to the next would let junk in one place choose which rules
 //! the other is judged by (SEC-049, SEC-050).
 
+use std::borrow::Cow;
 use std::fmt;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use serde_json::Value;
+use url::form_urlencoded;
 
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::cookie_config::{CookieConfig, CookieKind};
@@ -50,6 +53,9 @@ pub enum LocateError {
     /// The place that decides holds something that cannot be a token. The answer is 401 `invalid_token`.
     #[error("the {0:?} credential is not a token")]
     NotAToken(Location),
+    /// The query parameter came twice (SEC-051). The answer is 400 `invalid_request`.
+    #[error("the token parameter of the query is repeated")]
+    RepeatedParameter,
     /// The cookie came twice (SEC-062). The answer is 401 `invalid_token` and expires
     /// [both token cookies](CookieConfig::expire_repeated).
     #[error("the token cookie is repeated")]
@@ -61,26 +67,58 @@ pub enum LocateError {
 pub struct Locator {
     order: Vec<Location>,
     cookie: String,
+    parameter: String,
+    member: &'static str,
     refuse_several: bool,
+}
+
+/// What the places beside the headers hold, found by [`Locator::in_query`] and [`Locator::in_body`], or by a route that
+/// reads its body itself.
+#[derive(Clone, Copy, Default)]
+pub struct Elsewhere<'r> {
+    /// The token in the query string.
+    pub query: Option<&'r str>,
+    /// The token in the body.
+    pub body: Option<&'r str>,
 }
 
 impl Locator {
     /// For access tokens: the header, then the cookie.
     #[must_use]
     pub fn access(cookies: &CookieConfig) -> Self {
-        Self::new(cookies.name(CookieKind::Access), vec![Location::Header, Location::Cookie])
+        Self::new(
+            cookies.name(CookieKind::Access),
+            vec![Location::Header, Location::Cookie],
+            DEFAULT_PARAMETER,
+        )
     }
 
     /// For refresh tokens: the body, then the header, then the cookie.
     #[must_use]
     pub fn refresh(cookies: &CookieConfig) -> Self {
-        Self::new(cookies.name(CookieKind::Refresh), vec![Location::Body, Location::Header, Location::Cookie])
+        Self::new(
+            cookies.name(CookieKind::Refresh),
+            vec![Location::Body, Location::Header, Location::Cookie],
+            "refresh_token",
+        )
     }
 
     /// The same in another order. Places that are left out are not looked at.
     #[must_use]
     pub fn in_order(self, order: Vec<Location>) -> Self {
         Self { order, ..self }
+    }
+
+    /// The name of the query parameter. Default `access_token` (RFC 6750 §2.3), and `refresh_token` for those.
+    #[must_use]
+    pub fn parameter(self, name: impl Into<String>) -> Self {
+        Self { parameter: name.into(), ..self }
+    }
+
+    /// The places, in order.
+    #[must_use]
+    pub fn order(&self) -> &[Location] {
+        &self.order
     }
 
     /// Refuses requests that present different tokens in different places, instead of letting the first decide
@@ -91,25 +129,88 @@ impl Locator {
         Self { refuse_several: true, ..self }
     }
 
-    /// The token that decides about this request; `None` if it presents none. `body` is the token that the route
-    /// found in the body, if any.
+    /// The token in the query string, decoded.
     ///
-    /// An empty cookie or body member holds no token.
+    /// # Errors
+    /// [`LocateError::RepeatedParameter`].
+    pub fn in_query<'r>(&self, uri: &'r Uri) -> Result<Option<Cow<'r, str>>, LocateError> {
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        let mut values = pairs.filter_map(|(name, value)| (name == self.parameter).then_some(value));
+        match (values.next(), values.next()) {
+            (first, None) => Ok(first),
+            (_, Some(_)) => Err(LocateError::RepeatedParameter),
+        }
+    }
+
+    /// Whether the query string has a token, or several.
+    #[must_use]
+    pub fn is_in_query(&self, uri: &Uri) -> bool {
+        !matches!(self.in_query(uri), Ok(None))
+    }
+
+    /// The same URI with the token in its query replaced, for logs and handlers; `None` if there is none, or if the
+    /// rest cannot be kept.
+    #[must_use]
+    pub fn redacted(&self, uri: &Uri) -> Option<Uri> {
+        if !self.is_in_query(uri) {
+            return None;
+        }
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        let pairs = pairs.map(|(name, value)| {
+            let value = if name == self.parameter { Cow::Borrowed("redacted") } else { value };
+            (name, value)
+        });
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(format!("{}?{query}", uri.path()).parse().ok()?);
+        Uri::from_parts(parts).ok()
+    }
+
+    /// Whether a body of such a request may hold the token: `application/json`, by POST, PUT or PATCH (SEC-052).
+    #[must_use]
+    pub fn may_be_in_body(method: &Method, headers: &HeaderMap) -> bool {
+        let takes_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+        takes_body && essence(headers).is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+    }
+
+    /// The token in a JSON body: the member `access_token` or `refresh_token` of an object, if it is text.
+    #[must_use]
+    pub fn in_body(&self, body: &[u8]) -> Option<String> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(mut members)) => match members.remove(self.member) {
+                Some(Value::String(token)) => Some(token),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The token that decides about this request; `None` if it presents none.
+    ///
+    /// An empty cookie, parameter or body member holds no token.
     ///
     /// # Errors
     /// [`LocateError`] when the request is malformed, or when the place that decides holds no usable token.
     pub fn locate<'r>(
         &self,
         headers: &'r HeaderMap,
-        body: Option<&'r str>,
+        elsewhere: impl Into<Elsewhere<'r>>,
+    ) -> Result<Option<Located<'r>>, LocateError> {
+        self.locate_in(&self.order, headers, elsewhere.into())
+    }
+
+    /// The same in another order.
+    pub(crate) fn locate_in<'r>(
+        &self,
+        order: &[Location],
+        headers: &'r HeaderMap,
+        elsewhere: Elsewhere<'r>,
     ) -> Result<Option<Located<'r>>, LocateError> {
         // A malformed header spoils the request even where another place would decide.
-        if self.order.contains(&Location::Header)
-            && bearer(headers) == Err(LocateError::MalformedAuthorization)
-        {
+        if order.contains(&Location::Header) && bearer(headers) == Err(LocateError::MalformedAuthorization) {
             return Err(LocateError::MalformedAuthorization);
         }
-        let mut places = self.each(headers, body);
+        let mut places = self.each_in(order, headers, elsewhere);
         let Some(deciding) = places.next().transpose()? else { return Ok(None) };
         if self.refuse_several && places.flatten().any(|other| other.token != deciding.token) {
             return Err(LocateError::SeveralTokens);
@@ -121,22 +222,32 @@ impl Locator {
     pub fn each<'r>(
         &self,
         headers: &'r HeaderMap,
-        body: Option<&'r str>,
+        elsewhere: impl Into<Elsewhere<'r>>,
     ) -> impl Iterator<Item = Result<Located<'r>, LocateError>> {
-        self.order.iter().filter_map(move |&location| {
+        self.each_in(&self.order, headers, elsewhere.into())
+    }
+
+    fn each_in<'r>(
+        &self,
+        order: &[Location],
+        headers: &'r HeaderMap,
+        elsewhere: Elsewhere<'r>,
+    ) -> impl Iterator<Item = Result<Located<'r>, LocateError>> {
+        order.iter().filter_map(move |&location| {
             let token = match location {
                 Location::Header => bearer(headers),
                 Location::Cookie => self.cookie(headers),
-                Location::Query => Ok(None),
-                Location::Body => Ok(body),
+                Location::Query => Ok(elsewhere.query),
+                Location::Body => Ok(elsewhere.body),
             };
             let held = token.map(|token| token.filter(|token| !token.is_empty())).transpose()?;
             Some(held.map(|token| Located { token, location }))
         })
     }
 
-    fn new(cookie: &str, order: Vec<Location>) -> Self {
-        Self { order, cookie: cookie.to_owned(), refuse_several: false }
+    fn new(cookie: &str, order: Vec<Location>, member: &'static str) -> Self {
+        let (cookie, parameter) = (cookie.to_owned(), member.to_owned());
+        Self { order, cookie, parameter, member, refuse_several: false }
     }
 
     fn cookie<'r>(&self, headers: &'r HeaderMap) -> Result<Option<&'r str>, LocateError> {
@@ -146,6 +257,20 @@ impl Locator {
             CookieLookup::Unreadable => Err(LocateError::NotAToken(Location::Cookie)),
             CookieLookup::Repeated => Err(LocateError::RepeatedCookie),
         }
+    }
+}
+
+/// The token in the body alone.
+impl<'r> From<Option<&'r str>> for Elsewhere<'r> {
+    fn from(body: Option<&'r str>) -> Self {
+        Self { query: None, body }
+    }
+}
+
+impl fmt::Debug for Elsewhere<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { query, body } = self;
+        f.debug_struct("Elsewhere").field("query", &query.is_some()).field("body", &body.is_some()).finish()
     }
 }
 
@@ -212,6 +337,16 @@ fn split_scheme(field: &[u8]) -> (&[u8], &[u8]) {
     let credentials = credentials.get(first..).unwrap_or_default();
     if scheme.iter().copied().all(is_token_char) { (scheme, credentials) } else { (&[], &[]) }
 }
+
+/// The media type of a body, without its parameters; `None` if it is absent, repeated or not text.
+pub(crate) fn essence(headers: &HeaderMap) -> Option<&str> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next().map(HeaderValue::to_str), types.next()) else { return None };
+    Some(only.ok()?.split(';').next().unwrap_or_default().trim())
+}
+
+/// Both the query parameter and the member of the body (RFC 6750 §2.2, §2.3).
+const DEFAULT_PARAMETER: &str = "access_token";
 
 fn begins_with_bearer(element: &[u8]) -> bool {
     let first = element.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(element.len());

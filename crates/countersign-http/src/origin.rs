@@ -77,9 +77,12 @@ impl CrossSiteCheck {
     /// field that is there but repeated or unknown is foreign, never skipped.
     #[must_use]
     pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> CrossSite {
-        if !is_unsafe(method) {
-            return CrossSite::Passes;
-        }
+        if is_unsafe(method) { self.check_headers(uri, headers) } else { CrossSite::Passes }
+    }
+
+    /// The same for a request that changes state, whatever its method.
+    #[must_use]
+    pub fn check_headers(&self, uri: &Uri, headers: &HeaderMap) -> CrossSite {
         let origin = Field::read(headers, header::ORIGIN).map(str::parse);
         let passes = match Field::read(headers, SEC_FETCH_SITE) {
             Field::One("same-origin" | "none") => true,

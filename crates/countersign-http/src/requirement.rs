@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use countersign_core::TokenType;
-use serde_json::Value;
+use countersign_core::{Claims, TokenType};
+use serde_json::{Map, Value};
 
+use crate::auth::AuthError;
 use crate::locate::Location;
 
 /// What a request must prove: the policy of a route, as a value.
@@ -90,6 +91,10 @@ impl Requirement {
     }
 
     /// Looks for the token in these places only, in this order. Default: as configured.
+    ///
+    /// [`Location::Query`] never finds a refresh token; [`Location::Body`] needs the requirement in a guard before the
+    /// route, unless it is configured for the whole program. A token in the query of such a route is not taken out of
+    /// the URI that handlers and logs see, as it is where the query is configured.
     #[must_use]
     pub fn locations(self, order: impl Into<Cow<'static, [Location]>>) -> Self {
         Self { locations: Some(order.into()), ..self }
@@ -101,14 +106,14 @@ impl Requirement {
         Self { skip_revocation: true, ..self }
     }
 
-    /// The token's `scope` must name this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    /// The token's `scope`, a text of names with spaces between (RFC 8693 §4.2), must name this one: 403 `insufficient_scope` otherwise. Called again, all are required.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scopes.push(scope.into());
         self
     }
 
-    /// The token's `roles` must hold this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    /// The token's `roles`, a list of texts, must hold this one: 403 `insufficient_scope` otherwise. Called again, all are required.
     #[must_use]
     pub fn role(mut self, role: impl Into<String>) -> Self {
         self.roles.push(role.into());
@@ -129,10 +134,62 @@ impl Requirement {
         self
     }
 
+    /// Whether a token that proves this proves `other` as well. The places to look in count as the route's decision:
+    /// a requirement without places of its own takes what was found where this one looks.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let holds = |name: &String, value: &Value| self.claims.iter().any(|(n, v)| n == name && v == value);
+        (self.token == other.token
+            || other.token == RequiredToken::Any && self.token == RequiredToken::Access)
+            && (self.fresh || !other.fresh)
+            && (!self.skip_revocation || other.skip_revocation)
+            && (other.locations.is_none() || self.locations == other.locations)
+            && other.scopes.iter().all(|scope| self.scopes.contains(scope))
+            && other.roles.iter().all(|role| self.roles.contains(role))
+            && other.claims.iter().all(|(name, value)| holds(name, value))
+    }
+
+    /// Whether claims permit what the requirement names: scopes, roles, claims.
+    pub(crate) fn check_permitted(&self, claims: &Claims) -> Result<(), AuthError> {
+        let lacks = self.lacking(claims.others(), || Cow::Owned(claims.to_map()));
+        let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
+        lacks.map_or(Ok(()), |lacks| Err(AuthError::InsufficientScope { lacks, scope }))
+    }
+
+    /// What the claims lack. `others` are those of the application's own.
+    pub(crate) fn lacking<'c>(
+        &self,
+        others: &Map<String, Value>,
+        all: impl FnOnce() -> Cow<'c, Map<String, Value>>,
+    ) -> Option<String> {
+        let has_scope = |scope: &&String| match others.get("scope") {
+            Some(Value::String(scopes)) => scopes.split(' ').any(|held| held == *scope),
+            scopes => holds_text(scopes, scope),
+        };
+        if let Some(scope) = self.scopes.iter().find(|scope| !has_scope(scope)) {
+            return Some(format!("the scope {scope}"));
+        }
+        if let Some(role) = self.roles.iter().find(|role| !holds_text(others.get("roles"), role)) {
+            return Some(format!("the role {role}"));
+        }
+        if self.claims.is_empty() {
+            return None;
+        }
+        let all = all();
+        let (name, _) = self.claims.iter().find(|(name, value)| all.get(name) != Some(value))?;
+        Some(format!("the claim {name} with the value that is required"))
+    }
+
     /// Which kind of token.
     #[must_use]
     pub fn token(&self) -> RequiredToken {
         self.token
+    }
+
+    /// Whether it names the body among its own places.
+    #[must_use]
+    pub fn looks_in_body(&self) -> bool {
+        self.locations.as_ref().is_some_and(|order| order.contains(&Location::Body))
     }
 
     /// Whether requests may pass without a token.
@@ -140,6 +197,11 @@ impl Requirement {
     pub fn is_optional(&self) -> bool {
         self.optional.is_some()
     }
+}
+
+/// Whether a claim is a list with this text.
+fn holds_text(claim: Option<&Value>, text: &str) -> bool {
+    matches!(claim, Some(Value::Array(list)) if list.iter().any(|held| held.as_str() == Some(text)))
 }
 
 impl RequiredToken {

@@ -103,6 +103,7 @@ impl Settings {
         };
         let policy = SessionPolicy {
             access_lifetime: duration("access_lifetime", default.access_lifetime)?,
+            fresh_for: default.fresh_for,
             idle: duration("session_idle", default.idle)?,
             absolute: duration("session_lifetime", default.absolute)?,
             grace: duration("refresh_grace", default.grace)?,

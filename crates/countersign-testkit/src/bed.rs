@@ -12,7 +12,7 @@ use countersign_core::keychain::Keychain;
 use countersign_core::random::bytes;
 use countersign_core::session::{
     AccessError, Device, Pair, Presentation, RefreshError, Refreshed, SessionKey, SessionPolicy, Sessions,
-    SessionsConfig,
+    SessionsConfig, TokenFormat,
 };
 use countersign_core::store::{FoundSession, Stores};
 use countersign_core::{Claims, Random, Secret, Secrets, UserId};
@@ -50,6 +50,8 @@ pub struct BedConfig {
     pub hash_permits: NonZeroUsize,
     /// How many wait. Default 64.
     pub hash_queue: usize,
+    /// How tokens are written, where not as this library's own.
+    pub format: Option<Arc<dyn TokenFormat>>,
 }
 
 impl Default for BedConfig {
@@ -59,6 +61,7 @@ impl Default for BedConfig {
             random: Arc::new(SeededRandom::default()),
             hash_permits: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
             hash_queue: HashPool::DEFAULT_QUEUE,
+            format: None,
         }
     }
 }
@@ -105,9 +108,11 @@ impl TestBed {
             issuer: None,
             audience: None,
             policy: config.policy.clone(),
+            extra_claims: None,
             clock: clock.clone(),
             random: random.clone(),
             events: events.clone(),
+            format: config.format.clone(),
             runtime: runtime.clone(),
         })
         .expect("a policy without contradictions");

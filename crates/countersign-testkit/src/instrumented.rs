@@ -257,6 +257,10 @@ impl RevocationStore for Instrumented {
         self.call("epoch", self.inner.revocations.epoch(user_id)).await
     }
 
+    async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
+        self.call("epoch_raised_at", self.inner.revocations.epoch_raised_at(user_id)).await
+    }
+
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
         self.call("raise_epoch", self.inner.revocations.raise_epoch(user_id, raise)).await
     }

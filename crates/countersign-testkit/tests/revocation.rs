@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_core::background::{Background, PURGE_EVERY, purge};
 use countersign_core::keychain::Keychain;
-use countersign_core::revocation::{Entry, EntryKey, RevocationView, RevokedBy, Target, ViewTooOld};
+use countersign_core::revocation::{
+    Entry, EntryKey, RevocationView, RevokedBy, Standing, Target, ViewTooOld,
+};
 use countersign_core::session::{
     AccessError, BeginError, Device, EndReason, Pair, Presentation, RefreshError, Refusal, RevokeTokensError,
     SessionKey, SessionPolicy, Sessions,
@@ -295,6 +297,9 @@ struct SlowLog {
 impl RevocationStore for SlowLog {
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
         self.inner.epoch(user_id).await
+    }
+    async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.epoch_raised_at(user_id).await
     }
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
         self.inner.raise_epoch(user_id, raise).await
@@ -676,7 +681,7 @@ async fn entries_mean_the_same_in_any_order_and_however_often_they_come() {
             }
             let mut verdicts = Vec::new();
             for (id, epoch) in (0..4).flat_map(|id| (0..13).map(move |epoch| (id, epoch))) {
-                let asked = Some((session(id), Epoch::new(epoch)));
+                let asked = Standing::Session(session(id), Epoch::new(epoch));
                 verdicts.push(node.sessions.view().index().check(&ada(), token(id), asked));
             }
             verdicts

@@ -19,7 +19,8 @@ pub use countersign_http as http;
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, CurrentUser, Fresh, RefreshToken, Reply, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CurrentUser, Fresh, Guard, Proven, RefreshToken,
+        Reply, routes,
     };
 }
 

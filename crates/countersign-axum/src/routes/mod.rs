@@ -10,15 +10,14 @@ use axum::extract::ConnectInfo;
 use axum::routing::{delete, get, post};
 use countersign_core::account::{RegisterError, User};
 use countersign_core::jws::SignError;
-use countersign_core::session::{BeginError, Device, EndError, Pair};
+use countersign_core::session::{BeginError, Device, EndError, ExtraClaimsError, Pair};
 use countersign_core::store::StoreError;
-use countersign_http::{Answer, Auth, CookieError, CookieKind, ErrorCode, no_store, vary_personal};
+use countersign_http::{Answer, Auth, AuthError, ErrorCode, no_store, vary_personal};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use serde::Serialize;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::reply::Reply;
 use crate::wire::PairBody;
@@ -46,6 +45,11 @@ pub async fn not_found() -> Reply {
 /// The answer to a method that a path doesn't have: 405 `method_not_allowed`.
 pub async fn method_not_allowed() -> Reply {
     Reply::error(ErrorCode::MethodNotAllowed)
+}
+
+/// The refusal of a request, as the application wants it.
+async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Reply {
+    Reply(auth.refuse(parts, None, &error.into()).await)
 }
 
 /// Who sends the request, as far as it shows.
@@ -83,23 +87,9 @@ fn pair_reply(
     let body = PairBody::new(pair, user, pair.expires_in(now), by_cookie);
     let mut reply = personal(status, &body)?;
     if by_cookie {
-        for field in pair_cookies(auth, pair).map_err(|error| internal(&error))? {
-            reply.0.headers_mut().append(header::SET_COOKIE, field);
-        }
+        auth.set_cookies(pair).apply(reply.0.headers_mut()).map_err(|error| internal(&error))?;
     }
     Ok(reply)
-}
-
-fn pair_cookies(auth: &Auth, pair: &Pair) -> Result<[HeaderValue; 3], CookieError> {
-    let now = auth.clock().now();
-    let access = Duration::from_secs(pair.expires_in(now));
-    let refresh = Duration::from_secs(pair.refresh_expires_in(now));
-    let csrf = pair.csrf.as_deref().unwrap_or_default();
-    Ok([
-        auth.cookies().set(CookieKind::Access, &pair.access_token, access)?,
-        auth.cookies().set(CookieKind::Refresh, &pair.refresh_token, refresh)?,
-        auth.cookies().set(CookieKind::Csrf, csrf, refresh)?,
-    ])
 }
 
 /// Adds what makes a browser forget our cookies.
@@ -145,6 +135,7 @@ impl From<BeginError> for Reply {
             // All sessions were ended while the login was under way: so it never happened.
             BeginError::EpochRaised => Self::error(ErrorCode::InvalidCredentials),
             BeginError::Sign(error) => error.into(),
+            BeginError::ExtraClaims(ExtraClaimsError::Claim(_)) => internal(&error),
             error => unavailable(&error),
         }
     }

@@ -9,12 +9,12 @@ use countersign_core::account::User;
 use countersign_core::session::{EndReason, RevokeTokensError, SessionKey};
 use countersign_core::store::SessionEnded;
 use countersign_core::{SessionId, TokenId};
-use countersign_http::{Answer, Auth, AuthError, Authenticated, ErrorCode, Location, Requirement};
+use countersign_http::{Answer, Auth, Authenticated, ErrorCode, Location, Requirement};
 use http::StatusCode;
 use http::request::Parts;
 use serde_json::Value;
 
-use super::{clear_cookies, personal, personal_empty, unavailable};
+use super::{clear_cookies, personal, personal_empty, refused, unavailable};
 use crate::body::read_members;
 use crate::extract::{CurrentUser, Installed};
 use crate::reply::Reply;
@@ -29,7 +29,7 @@ pub(super) async fn me(CurrentUser(user): CurrentUser<User>) -> Result<Reply, Re
 pub(super) async fn sessions(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, _) = request.into_parts();
     let caller = authenticate(&auth, &parts).await?;
-    let sessions = auth.sessions().list(caller.claims.subject()).await?;
+    let sessions = auth.sessions().list(caller.claims().subject()).await?;
     let current = current_session(&caller);
     let sessions = sessions.iter().map(|session| SessionBody::new(session, current)).collect();
     personal(StatusCode::OK, &SessionsBody { sessions })
@@ -43,7 +43,7 @@ pub(super) async fn end_one(
 ) -> Result<Reply, Reply> {
     let (parts, _) = request.into_parts();
     let caller = authenticate(&auth, &parts).await?;
-    let user_id = caller.claims.subject().clone();
+    let user_id = caller.claims().subject().clone();
     // Unknown, ended, another's, and text that is no id or not even text: all look the same.
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
     let Some(id) = id else { return Err(Reply::error(ErrorCode::NotFound)) };
@@ -56,7 +56,7 @@ pub(super) async fn end_one(
         return Err(Reply::error(ErrorCode::NotFound));
     }
     let mut reply = personal_empty(StatusCode::NO_CONTENT);
-    if is_current && caller.location == Location::Cookie {
+    if is_current && caller.location() == Location::Cookie {
         clear_cookies(&auth, &mut reply);
     }
     Ok(reply)
@@ -66,7 +66,7 @@ pub(super) async fn end_one(
 pub(super) async fn end_others(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, _) = request.into_parts();
     let caller = authenticate(&auth, &parts).await?;
-    let user_id = caller.claims.subject().clone();
+    let user_id = caller.claims().subject().clone();
     auth.sessions().end_all(user_id, current_session(&caller), EndReason::AllEnded).await?;
     Ok(personal_empty(StatusCode::NO_CONTENT))
 }
@@ -89,7 +89,7 @@ pub(super) async fn revoke_tokens(Installed(auth): Installed, request: Request) 
         tokens.iter().filter_map(Value::as_str).filter_map(|text| text.parse().ok()).collect();
     let revoked = ids.len();
     if revoked > 0 {
-        let user_id = caller.claims.subject().clone();
+        let user_id = caller.claims().subject().clone();
         auth.sessions()
             .revoke_tokens(user_id, ids.into_iter().collect())
             .await
@@ -99,12 +99,14 @@ pub(super) async fn revoke_tokens(Installed(auth): Installed, request: Request) 
 }
 
 async fn authenticate(auth: &Auth, parts: &Parts) -> Result<Authenticated, Reply> {
-    let refused = |error: AuthError| Reply(auth.answer(&error));
-    auth.authenticate(parts, Requirement::ACCESS).await.map_err(refused)
+    match auth.authenticate(parts, &Requirement::ACCESS).await {
+        Ok(caller) => Ok(caller),
+        Err(error) => Err(refused(auth, parts, error).await),
+    }
 }
 
 fn current_session(caller: &Authenticated) -> Option<SessionId> {
-    caller.claims.session().map(|session| session.id)
+    caller.claims().session().map(|session| session.id)
 }
 
 fn revocation_refused(auth: &Auth, error: RevokeTokensError) -> Reply {

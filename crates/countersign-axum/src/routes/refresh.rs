@@ -1,10 +1,13 @@
 //! Exchanging a refresh token.
 
 use axum::extract::Request;
+use countersign_core::account::User;
+use countersign_core::session::{RefreshError, Refreshed};
 use countersign_http::{Auth, AuthError, Location};
 use http::StatusCode;
+use http::request::Parts;
 
-use super::{device, pair_reply};
+use super::{device, pair_reply, refused};
 use crate::body::read_members;
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -12,25 +15,33 @@ use crate::reply::Reply;
 /// `POST /v1/auth/refresh`
 pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, body) = request.into_parts();
-    let refused = |error: AuthError| Reply(auth.answer(&error));
-    auth.check_cross_site(&parts).map_err(refused)?;
+    if let Err(error) = auth.check_cross_site(&parts) {
+        return Err(refused(&auth, &parts, error).await);
+    }
     let mut members = read_members(&parts.headers, body).await?;
     let in_body = members.text("refresh_token");
     members.check()?;
 
-    let located = auth.refresh_locator().locate(&parts.headers, in_body.as_deref());
-    let located =
-        located.map_err(|error| refused(error.into()))?.ok_or_else(|| refused(AuthError::Missing))?;
-    let token = auth
-        .sessions()
-        .verify_refresh(located.token)
-        .map_err(|error| refused(AuthError::Refresh(error.into())))?;
-    if located.needs_csrf(&parts.method) {
-        Auth::check_csrf(&parts.headers, &token).map_err(refused)?;
+    match exchange(&auth, &parts, in_body.as_deref()).await {
+        Ok((refreshed, user, location)) => {
+            let by_cookie = location == Location::Cookie;
+            pair_reply(&auth, StatusCode::OK, &refreshed.pair, &user, by_cookie)
+        }
+        Err(error) => Err(refused(&auth, &parts, error).await),
     }
+}
 
-    let refreshed = auth.accounts().refresh(&token, device(&parts)).await;
-    let (refreshed, user) = refreshed.map_err(|error| refused(error.into()))?;
-    let by_cookie = located.location == Location::Cookie;
-    pair_reply(&auth, StatusCode::OK, &refreshed.pair, &user, by_cookie)
+async fn exchange(
+    auth: &Auth,
+    parts: &Parts,
+    in_body: Option<&str>,
+) -> Result<(Refreshed, User, Location), AuthError> {
+    let located = auth.refresh_locator().locate(&parts.headers, in_body)?.ok_or(AuthError::Missing)?;
+    let token = auth.sessions().verify_refresh(located.token).map_err(RefreshError::from)?;
+    auth.ask_application(&token, false).await?;
+    if located.needs_csrf(&parts.method) {
+        auth.check_csrf(parts, &token)?;
+    }
+    let (refreshed, user) = auth.accounts().refresh(&token, device(parts)).await?;
+    Ok((refreshed, user, located.location))
 }

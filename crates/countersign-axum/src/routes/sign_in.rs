@@ -6,11 +6,13 @@ use countersign_core::account::{
     Arrival, EmailAddress, HashError, LoginError, LoginName, Password, Registration, SignedIn, Username,
 };
 use countersign_core::session::Presentation;
-use countersign_http::{Answer, Auth, CookieKind, CookieLookup, CrossSite, ErrorCode, find_cookie};
+use countersign_http::{
+    Answer, Auth, AuthError, CookieKind, CookieLookup, CrossSite, ErrorCode, find_cookie,
+};
 use http::StatusCode;
 use http::request::Parts;
 
-use super::{device, pair_reply, unavailable};
+use super::{device, pair_reply, refused, unavailable};
 use crate::body::{Members, read_members};
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -18,7 +20,10 @@ use crate::reply::Reply;
 /// `POST /v1/auth/register`
 pub(super) async fn register(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, body) = request.into_parts();
-    let browser = Browser::check(&auth, &parts)?;
+    let browser = match Browser::check(&auth, &parts) {
+        Ok(browser) => browser,
+        Err(error) => return Err(refused(&auth, &parts, error).await),
+    };
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = members.flag("cookies");
@@ -42,7 +47,10 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
 /// `POST /v1/auth/login`
 pub(super) async fn login(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, body) = request.into_parts();
-    let browser = Browser::check(&auth, &parts)?;
+    let browser = match Browser::check(&auth, &parts) {
+        Ok(browser) => browser,
+        Err(error) => return Err(refused(&auth, &parts, error).await),
+    };
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = members.flag("cookies");
@@ -120,8 +128,8 @@ struct Browser {
 impl Browser {
     /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where it comes
     /// from, the CSRF value of the session that it carries decides.
-    fn check(auth: &Auth, parts: &Parts) -> Result<Self, Reply> {
-        auth.check_cross_site(parts).map_err(|error| auth.answer(&error))?;
+    fn check(auth: &Auth, parts: &Parts) -> Result<Self, AuthError> {
+        auth.check_cross_site(parts)?;
         let cross_site = auth.cross_site(parts);
         let mut carried = Vec::new();
         for kind in [CookieKind::Access, CookieKind::Refresh] {
@@ -133,7 +141,7 @@ impl Browser {
         }
         if cross_site == CrossSite::Unknown {
             for claims in &carried {
-                Auth::check_csrf(&parts.headers, claims).map_err(|error| auth.answer(&error))?;
+                auth.check_csrf(parts, claims)?;
             }
         }
         Ok(Self { cross_site, carried })

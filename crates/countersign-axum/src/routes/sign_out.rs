@@ -7,7 +7,7 @@ use countersign_http::{Auth, AuthError, ErrorCode, LocateError, Located, Locatio
 use http::StatusCode;
 use http::request::Parts;
 
-use super::{clear_cookies, personal_empty};
+use super::{clear_cookies, personal_empty, refused};
 use crate::body::read_members;
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -18,15 +18,19 @@ use crate::reply::Reply;
 /// expired token, wants to be logged out and is.
 pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, body) = request.into_parts();
-    let refused = |error: AuthError| Reply(auth.answer(&error));
-    auth.check_cross_site(&parts).map_err(refused)?;
+    if let Err(error) = auth.check_cross_site(&parts) {
+        return Err(refused(&auth, &parts, error).await);
+    }
     let mut members = read_members(&parts.headers, body).await?;
     let in_body = BodyTokens { refresh: members.text("refresh_token"), access: members.text("access_token") };
     members.check()?;
 
-    let shown = Shown::in_request(&auth, &parts, &in_body).map_err(refused)?;
+    let shown = match Shown::in_request(&auth, &parts, &in_body) {
+        Ok(shown) => shown,
+        Err(error) => return Err(refused(&auth, &parts, error).await),
+    };
     if shown.tokens.is_empty() {
-        return Err(refused(shown.refusal.unwrap_or(AuthError::Missing)));
+        return Err(refused(&auth, &parts, shown.refusal.unwrap_or(AuthError::Missing)).await);
     }
     if !auth.sessions().end_by_tokens(shown.tokens, EndReason::LoggedOut).await? {
         // Signed by us, but its session is past its absolute expiry and gone.
@@ -84,7 +88,7 @@ impl Shown {
             }
         };
         if located.needs_csrf(&parts.method)
-            && let Err(error) = Auth::check_csrf(&parts.headers, &claims)
+            && let Err(error) = auth.check_csrf(parts, &claims)
         {
             self.cookies_proven = false;
             self.refuse(error);

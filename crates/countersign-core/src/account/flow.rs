@@ -18,7 +18,8 @@ use crate::claims::Claims;
 use crate::id::UserId;
 use crate::random::{Random, RandomError, uuid};
 use crate::session::{
-    BeginError, Device, EndError, EndReason, Pair, Presentation, RefreshError, Refreshed, Sessions, detached,
+    BeginError, Device, EndError, EndReason, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions,
+    detached,
 };
 use crate::store::{NameKey, StoreError, ThrottleStore, UserInserted, UserStore};
 use crate::time::Clock;
@@ -350,6 +351,18 @@ impl Accounts {
             Some(user) => Ok((refreshed, user)),
             None => Err(crate::session::Refusal::User.into()),
         }
+    }
+
+    /// Exchanges a refresh token that is not rotated for an access token, if its user exists and is enabled.
+    ///
+    /// # Errors
+    /// As [`Sessions::renew`].
+    pub async fn renew(&self, token: &Claims, device: Device) -> Result<Renewed, RefreshError> {
+        // Asked first: a token of a user that there is not must not get a session.
+        if self.enabled_user(token.subject()).await?.is_none() {
+            return Err(crate::session::Refusal::User.into());
+        }
+        self.shared.sessions.renew(token, true, device).await
     }
 
     /// Disables an account: nobody logs in or refreshes as this user any more, and all its sessions end.

@@ -20,13 +20,13 @@ pub(crate) fn write(
     serde_json::to_vec(&Wire { claims, issuer, audience }).map_err(|_| SignError::Failed)
 }
 
-struct Wire<'a> {
-    claims: &'a Fields,
-    issuer: Option<&'a str>,
-    audience: Option<&'a str>,
+pub(super) struct Wire<'a, A> {
+    pub(super) claims: &'a Fields,
+    pub(super) issuer: Option<&'a str>,
+    pub(super) audience: Option<A>,
 }
 
-impl Serialize for Wire<'_> {
+impl<A: Serialize> Serialize for Wire<'_, A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let claims = self.claims;
         let mut map = serializer.serialize_map(None)?;
@@ -34,7 +34,7 @@ impl Serialize for Wire<'_> {
             map.serialize_entry("iss", issuer)?;
         }
         map.serialize_entry("sub", claims.subject.as_str())?;
-        if let Some(audience) = self.audience {
+        if let Some(audience) = &self.audience {
             map.serialize_entry("aud", audience)?;
         }
         for (name, time) in

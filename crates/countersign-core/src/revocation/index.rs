@@ -24,6 +24,15 @@ pub enum RevokedBy {
     Epoch,
 }
 
+/// What of a token an epoch is compared with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// It presents this session, which began in this epoch.
+    Session(SessionId, Epoch),
+    /// It presents none; it was issued then. Every later raise of the user's epoch ends it.
+    IssuedAt(Timestamp),
+}
+
 /// The log's entries that still matter, by user.
 ///
 /// Reads take a shared lock of one of [`Index::SHARDS`] parts; inserting is idempotent and commutative, so the
@@ -63,34 +72,33 @@ impl Index {
             }
             Target::User { user_id, epoch, except } => {
                 let mut users = self.write_shard(user_id);
-                users.entry(user_id.clone()).or_default().epochs.insert(*epoch, *except, entry.until);
+                users.entry(user_id.clone()).or_default().epochs.insert(*epoch, *except, entry);
             }
         }
     }
 
-    /// Whether the log revokes a token of this user. `session` is the token's session and epoch, if it has them.
+    /// Whether the log revokes a token of this user.
     ///
     /// # Errors
     /// [`RevokedBy`] says which kind of entry does.
-    pub fn check(
-        &self,
-        user_id: &UserId,
-        token: TokenId,
-        session: Option<(SessionId, Epoch)>,
-    ) -> Result<(), RevokedBy> {
+    pub fn check(&self, user_id: &UserId, token: TokenId, standing: Standing) -> Result<(), RevokedBy> {
         let users = self.read_shard(user_id);
         let Some(entries) = users.get(user_id) else { return Ok(()) };
         if entries.tokens.contains_key(&token) {
             return Err(RevokedBy::Token);
         }
-        let Some((session, epoch)) = session else { return Ok(()) };
-        if entries.sessions.contains_key(&session) {
-            return Err(RevokedBy::Session);
+        match standing {
+            Standing::Session(session, _) if entries.sessions.contains_key(&session) => {
+                Err(RevokedBy::Session)
+            }
+            Standing::Session(session, epoch) if entries.epochs.for_session(session) > epoch => {
+                Err(RevokedBy::Epoch)
+            }
+            Standing::IssuedAt(at) if entries.epochs.raised_at.is_some_and(|raised_at| at <= raised_at) => {
+                Err(RevokedBy::Epoch)
+            }
+            Standing::Session(..) | Standing::IssuedAt(_) => Ok(()),
         }
-        if entries.epochs.for_session(session) > epoch {
-            return Err(RevokedBy::Epoch);
-        }
-        Ok(())
     }
 
     /// Whether this token of the user is itself in the log.
@@ -193,6 +201,7 @@ impl UserEntries {
 struct Epochs {
     highest: Option<EpochEntry>,
     other: Option<EpochEntry>,
+    raised_at: Option<Timestamp>,
     until: Timestamp,
 }
 
@@ -203,8 +212,9 @@ struct EpochEntry {
 }
 
 impl Epochs {
-    fn insert(&mut self, epoch: Epoch, except: Option<SessionId>, until: Timestamp) {
-        self.until = self.until.max(until);
+    fn insert(&mut self, epoch: Epoch, except: Option<SessionId>, logged: &Entry) {
+        self.until = self.until.max(logged.until);
+        self.raised_at = self.raised_at.max(Some(logged.at));
         let entry = EpochEntry { epoch, except };
         match self.highest {
             None => self.highest = Some(entry),
@@ -241,6 +251,7 @@ mod tests {
     use super::*;
 
     const LATER: Timestamp = Timestamp::from_secs(1_000);
+    const NEW: Standing = Standing::IssuedAt(Timestamp::MAX);
 
     fn session(number: u8) -> SessionId {
         SessionId::new(Uuid::from_u128(number.into()))
@@ -262,9 +273,9 @@ mod tests {
     fn a_token_is_revoked_only_together_with_its_owner() {
         let index = Index::new();
         index.insert(&entry(Target::Token { user_id: user("ada"), id: token(1) }));
-        assert_eq!(index.check(&user("ada"), token(1), None), Err(RevokedBy::Token));
-        assert_eq!(index.check(&user("ada"), token(2), None), Ok(()));
-        assert_eq!(index.check(&user("bob"), token(1), None), Ok(()));
+        assert_eq!(index.check(&user("ada"), token(1), NEW), Err(RevokedBy::Token));
+        assert_eq!(index.check(&user("ada"), token(2), NEW), Ok(()));
+        assert_eq!(index.check(&user("bob"), token(1), NEW), Ok(()));
     }
 
     #[test]
@@ -308,7 +319,7 @@ mod tests {
             for asked in 0u8..4 {
                 let expected = epoch_by_definition(&seen, asked);
                 for epoch in 0..13u64 {
-                    let verdict = index.check(&user("ada"), token(0), Some((session(asked), Epoch::new(epoch))));
+                    let verdict = index.check(&user("ada"), token(0), Standing::Session(session(asked), Epoch::new(epoch)));
                     prop_assert_eq!(verdict.is_err(), expected > epoch);
                 }
             }

@@ -6,5 +6,5 @@ mod index;
 mod view;
 
 pub use entry::{Entry, EntryKey, Target};
-pub use index::{Index, RevokedBy};
+pub use index::{Index, RevokedBy, Standing};
 pub use view::{RevocationView, ViewTooOld};

@@ -194,7 +194,7 @@ pub fn decide(
 }
 
 /// What speaks against refreshing the session at all.
-fn refusal(session: &Session, circumstances: &Circumstances, now: Timestamp) -> Option<Refusal> {
+pub(super) fn refusal(session: &Session, circumstances: &Circumstances, now: Timestamp) -> Option<Refusal> {
     if session.ended.is_some() || circumstances.ended_in_log {
         Some(Refusal::Ended)
     } else if circumstances.epoch_in_log > session.epoch {

@@ -1,17 +1,20 @@
 //! What one does with sessions: begin, authenticate, refresh, end, list, revoke.
 
+mod foreign;
 mod keys;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 use super::acknowledge::Acknowledgements;
 use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide};
 use super::derive::{csrf_value, token_id};
+use super::extra::{ExtraClaims, ExtraClaimsError};
 use super::policy::{PolicyError, SessionPolicy};
 use super::row::{Device, EndReason, Session, SessionKey, SessionSeed};
 use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
@@ -21,7 +24,7 @@ use crate::jws::SignError;
 use crate::key::KeyRing;
 use crate::keychain::Keychain;
 use crate::random::{self, Random, RandomError};
-use crate::revocation::{Entry, RevocationView, RevokedBy, Target, ViewTooOld};
+use crate::revocation::{Entry, RevocationView, RevokedBy, Standing, Target, ViewTooOld};
 use crate::seal::Secrets;
 use crate::store::{
     End, EpochRaise, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionStore, StoreError,
@@ -31,6 +34,7 @@ use crate::time::{Clock, Timestamp};
 use crate::token::{Issuer, Verifier};
 use crate::verify::VerifyError;
 
+pub use foreign::{Renewed, TokenFormat};
 pub use keys::KeyLifeError;
 pub(crate) use keys::remove as remove_from_ring;
 use keys::{LastReload, Parties};
@@ -54,12 +58,17 @@ pub struct SessionsConfig {
     pub audience: Option<String>,
     /// Lifetimes and rules.
     pub policy: SessionPolicy,
+    /// Claims of the application's own for access tokens. Default none.
+    pub extra_claims: Option<ExtraClaims>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// Where events go.
     pub events: Arc<dyn Events>,
+    /// How tokens are written where they are not to be this library's own; default none. Sessions are then
+    /// [renewed](Sessions::renew) instead of refreshed.
+    pub format: Option<Arc<dyn TokenFormat>>,
     /// Where work runs that a client must not be able to interrupt.
     pub runtime: Handle,
 }
@@ -86,10 +95,12 @@ struct Shared {
     access_keys: Arc<ArcSwap<KeyRing>>,
     refresh_keys: Arc<ArcSwap<KeyRing>>,
     policy: SessionPolicy,
+    extra_claims: Option<ExtraClaims>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
     acknowledgements: Acknowledgements,
+    format: Option<Arc<dyn TokenFormat>>,
     runtime: Handle,
 }
 
@@ -171,6 +182,9 @@ pub enum BeginError {
     /// The tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The application's own claims could not be had.
+    #[error(transparent)]
+    ExtraClaims(#[from] ExtraClaimsError),
 }
 
 /// Why an access token was not accepted.
@@ -210,6 +224,9 @@ pub enum RefreshError {
     /// The tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The application's own claims could not be had. Nothing happened to the session.
+    #[error(transparent)]
+    ExtraClaims(#[from] ExtraClaimsError),
 }
 
 /// Why a session could not be ended.
@@ -254,9 +271,11 @@ impl Sessions {
             keys,
             secrets,
             policy,
+            extra_claims,
             clock,
             random,
             events,
+            format,
             runtime,
             ..
         } = config;
@@ -294,10 +313,12 @@ impl Sessions {
                 log: revocations,
                 view,
                 policy,
+                extra_claims,
                 clock,
                 random,
                 events,
                 acknowledgements: Acknowledgements::default(),
+                format,
                 runtime,
             }),
         })
@@ -379,10 +400,13 @@ impl Sessions {
             device,
             ended: None,
         };
-        let pair = self.pair(&session, presentation)?;
+        let extra = self.extra_claims(&session.user_id).await?;
+        let pair = self.pair(&session, presentation, &extra)?;
         match store.insert_session(&session).await? {
             SessionInserted::Yes => Ok(pair),
             SessionInserted::EpochRaised => Err(BeginError::EpochRaised),
+            // Ids are random, so this is a broken source of randomness.
+            SessionInserted::Taken => Err(RandomError.into()),
         }
     }
 
@@ -393,7 +417,7 @@ impl Sessions {
     /// [`AccessError::ViewTooOld`] when the revocation log could not be read for longer than the bound (503); the
     /// others mean that the token is not accepted (401).
     pub async fn authenticate(&self, token: &str) -> Result<Claims, AccessError> {
-        let Shared { policy, access_verifier, clock, view, .. } = &*self.shared;
+        let Shared { access_verifier, clock, view, .. } = &*self.shared;
         // Asked before the ring is read, because the ring is part of what must not be too old.
         let is_fresh = view.is_fresh();
         let mut verified = access_verifier.verify(token, clock.now());
@@ -407,15 +431,52 @@ impl Sessions {
             // Its key may have been removed meanwhile.
             claims = access_verifier.verify(token, clock.now())?;
         }
+        self.check_unrevoked(&claims)?;
+        Ok(claims)
+    }
+
+    /// What the log says about the claims of an access token that verifies.
+    fn check_unrevoked(&self, claims: &Claims) -> Result<(), AccessError> {
+        let Shared { policy, clock, .. } = &*self.shared;
         // The log forgets what concerns tokens of the lifetime that holds now. One from before the lifetime was
         // shortened must not outlive its revocation.
         let oldest = clock.now() - policy.leeway - policy.access_lifetime;
         if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
             return Err(VerifyError::Expired.into());
         }
-        self.check_revoked(&claims)?;
-        self.acknowledge(&claims);
-        Ok(claims)
+        self.check_revoked(claims)?;
+        self.acknowledge(claims);
+        Ok(())
+    }
+
+    /// Verifies an access token, and does not ask whether it was revoked: for what a user may do after logging out.
+    ///
+    /// # Errors
+    /// [`VerifyError`] says which check failed.
+    pub async fn verify_access(&self, token: &str) -> Result<Claims, VerifyError> {
+        let Shared { access_verifier, clock, .. } = &*self.shared;
+        let verified = access_verifier.verify(token, clock.now());
+        if verified != Err(VerifyError::UnknownKey) {
+            return verified;
+        }
+        self.reload_for_unknown_key().await;
+        access_verifier.verify(token, clock.now())
+    }
+
+    /// Asks once more whether verified claims of an access token still hold: for connections that outlive the
+    /// request that was authenticated. No store call, unless this node's view of the log has grown too old.
+    ///
+    /// # Errors
+    /// As [`Sessions::authenticate`].
+    pub async fn recheck(&self, claims: &Claims) -> Result<(), AccessError> {
+        let Shared { clock, view, .. } = &*self.shared;
+        if claims.expires_at().is_none_or(|expires_at| clock.now() >= expires_at) {
+            return Err(VerifyError::Expired.into());
+        }
+        if !view.is_fresh() {
+            view.ensure_fresh().await?;
+        }
+        Ok(self.check_revoked(claims)?)
     }
 
     /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and that a refresh would take it.
@@ -462,8 +523,11 @@ impl Sessions {
     }
 
     fn check_revoked(&self, claims: &Claims) -> Result<(), RevokedBy> {
-        let session = claims.session().map(|session| (session.id, session.epoch));
-        self.shared.view.index().check(claims.subject(), claims.token_id(), session)
+        let standing = match claims.session() {
+            Some(session) => Standing::Session(session.id, session.epoch),
+            None => Standing::IssuedAt(claims.issued_at().unwrap_or(Timestamp::MIN)),
+        };
+        self.shared.view.index().check(claims.subject(), claims.token_id(), standing)
     }
 
     fn acknowledge(&self, claims: &Claims) {
@@ -509,18 +573,28 @@ impl Sessions {
             match decide(&session, &circumstances, &presented, clock.now(), policy) {
                 Decision::Refuse(refusal) => return Err(refusal.into()),
                 Decision::Advance(step) => {
+                    // Before the step: if they cannot be had, nothing has happened.
+                    let extra = self.extra_claims(&key.user_id).await?;
                     if store.advance(&key, &step).await? {
                         step.apply(&mut session);
-                        return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: true });
+                        return Ok(Refreshed {
+                            pair: self.pair(&session, presentation, &extra)?,
+                            advanced: true,
+                        });
                     }
                 }
                 Decision::Heal(step) => {
+                    let extra = self.extra_claims(&key.user_id).await?;
                     if store.heal(&key, &step).await? {
                         step.apply(&mut session);
-                        return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: false });
+                        return Ok(Refreshed {
+                            pair: self.pair(&session, presentation, &extra)?,
+                            advanced: false,
+                        });
                     }
                 }
                 Decision::Reserve => {
+                    let extra = self.extra_claims(&key.user_id).await?;
                     if presented.generation == session.generation {
                         // Its holder shows the current refresh token, so it has arrived.
                         self.acknowledge(token);
@@ -533,7 +607,10 @@ impl Sessions {
                             device: presented.device,
                         });
                     }
-                    return Ok(Refreshed { pair: self.pair(&session, presentation)?, advanced: false });
+                    return Ok(Refreshed {
+                        pair: self.pair(&session, presentation, &extra)?,
+                        advanced: false,
+                    });
                 }
                 Decision::Replay => {
                     self.end_now(&key, EndReason::Replayed).await?;
@@ -584,9 +661,16 @@ impl Sessions {
         let this = self.clone();
         self.detached(async move {
             let mut ended: Vec<SessionKey> = Vec::new();
+            let mut ended_foreign = false;
             let mut failure = None;
             for token in &tokens {
-                let Some(session) = token.session() else { continue };
+                let Some(session) = token.session() else {
+                    match this.end_foreign_now(token, reason).await {
+                        Ok(()) => ended_foreign = true,
+                        Err(error) => failure = Some(error),
+                    }
+                    continue;
+                };
                 let key = SessionKey { user_id: token.subject().clone(), id: session.id };
                 if ended.contains(&key) {
                     continue;
@@ -597,7 +681,7 @@ impl Sessions {
                     Err(error) => failure = Some(error),
                 }
             }
-            failure.map_or(Ok(!ended.is_empty()), |error| Err(error.into()))
+            failure.map_or(Ok(ended_foreign || !ended.is_empty()), |error| Err(error.into()))
         })
         .await
     }
@@ -700,7 +784,7 @@ impl Sessions {
         ids.sort_unstable();
         ids.dedup();
         let at = clock.now();
-        let until = at + policy.revocation_horizon();
+        let until = at + self.token_horizon(policy);
         let tokens = TokenRevocation { ids, at, until, limit: Self::MAX_REVOKED_TOKENS };
         if let TokensRevoked::TooMany { free_at } = log.revoke_tokens(user_id, &tokens).await? {
             return Err(RevokeTokensError::TooMany { free_at });
@@ -710,7 +794,10 @@ impl Sessions {
             self.learn(Entry { target, until, at }).await?;
         }
         for session in store.live_sessions(user_id, clock.now()).await? {
-            if tokens.ids.binary_search(&token_id(&session, TokenType::Refresh)).is_ok() {
+            let is_named = |id: &TokenId| tokens.ids.binary_search(id).is_ok();
+            if is_named(&token_id(&session, TokenType::Refresh))
+                || is_named(&TokenId::new(session.id.as_uuid()))
+            {
                 self.end_now(&session.key(), EndReason::EndedByUser).await?;
             }
         }
@@ -733,9 +820,23 @@ impl Sessions {
         flushed
     }
 
-    /// The tokens of the session's current generation: the same claims on every call and every node.
-    fn pair(&self, session: &Session, presentation: Presentation) -> Result<Pair, SignError> {
-        let Shared { policy, access_issuer, refresh_issuer, .. } = &*self.shared;
+    async fn extra_claims(&self, user_id: &UserId) -> Result<Map<String, Value>, ExtraClaimsError> {
+        let Some(extra_claims) = &self.shared.extra_claims else { return Ok(Map::new()) };
+        let claims = extra_claims.ask(user_id).await?;
+        // All of them, before anything is done for the sake of tokens that then could not be issued.
+        NewClaims::check_names(&claims)?;
+        Ok(claims)
+    }
+
+    /// The tokens of the session's current generation: the same claims on every call and every node, but for the
+    /// application's own.
+    fn pair(
+        &self,
+        session: &Session,
+        presentation: Presentation,
+        extra: &Map<String, Value>,
+    ) -> Result<Pair, SignError> {
+        let policy = &self.shared.policy;
         let csrf = match presentation {
             Presentation::Explicit => None,
             Presentation::Cookie => Some(csrf_value(session)),
@@ -751,20 +852,33 @@ impl Sessions {
                 None => claims,
             }
         };
-        let fresh = if session.generation == Generation::FIRST { Freshness::Fresh } else { Freshness::Stale };
+        let fresh = match (session.generation, policy.fresh_for) {
+            (Generation::FIRST, None) => Freshness::Fresh,
+            (Generation::FIRST, Some(fresh_for)) => Freshness::Until(session.issued_at + fresh_for),
+            _ => Freshness::Stale,
+        };
         let access_expires_at = (session.issued_at + policy.access_lifetime).min(session.absolute_until);
         let refresh_expires_at = session.expires_at();
-        let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh);
+        let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh).with_checked(extra);
         let refresh = claims(TokenType::Refresh, refresh_expires_at);
         Ok(Pair {
-            access_token: access_issuer.load().issue(&access)?,
+            access_token: self.issue(&access)?,
             access_expires_at,
-            refresh_token: refresh_issuer.load().issue(&refresh)?,
+            refresh_token: self.issue(&refresh)?,
             refresh_expires_at,
             csrf,
             user_id: session.user_id.clone(),
             session: reference,
         })
+    }
+
+    fn issue(&self, claims: &NewClaims) -> Result<String, SignError> {
+        let Shared { format, access_issuer, refresh_issuer, .. } = &*self.shared;
+        match (format, claims.token_type()) {
+            (Some(format), _) => format.issue(claims),
+            (None, TokenType::Access) => access_issuer.load().issue(claims),
+            (None, TokenType::Refresh) => refresh_issuer.load().issue(claims),
+        }
     }
 
     /// Runs work that a caller who goes away must not interrupt half way.

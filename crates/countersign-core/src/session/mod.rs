@@ -3,6 +3,7 @@
 mod acknowledge;
 mod decide;
 mod derive;
+mod extra;
 mod flow;
 mod policy;
 mod row;
@@ -12,9 +13,10 @@ pub use decide::{
     Acknowledgement, Advance, Circumstances, Decision, Guard, Heal, LogStanding, Presented, Refusal, decide,
 };
 pub use derive::{csrf_value, token_id};
+pub use extra::{ExtraClaims, ExtraClaimsError};
 pub use flow::{
-    AccessError, BeginError, EndError, KeyLifeError, Pair, Presentation, RefreshError, Refreshed,
-    RevokeTokensError, Sessions, SessionsConfig,
+    AccessError, BeginError, EndError, KeyLifeError, Pair, Presentation, RefreshError, Refreshed, Renewed,
+    RevokeTokensError, Sessions, SessionsConfig, TokenFormat,
 };
 pub(crate) use flow::{detached, remove_from_ring};
 pub use policy::{PolicyError, SessionPolicy};

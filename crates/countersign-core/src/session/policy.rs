@@ -10,6 +10,9 @@ use crate::token::Verifier;
 pub struct SessionPolicy {
     /// Lifetime of an access token. Default 15 minutes (SEC-104).
     pub access_lifetime: Duration,
+    /// For how long after the login its access token is fresh. `None`, the default: for its whole life. Counted in
+    /// whole seconds.
+    pub fresh_for: Option<Duration>,
     /// A session ends when it was not refreshed for this long. Default 14 days.
     pub idle: Duration,
     /// A session ends this long after its login, refreshed or not. Default 30 days.
@@ -30,6 +33,7 @@ impl Default for SessionPolicy {
     fn default() -> Self {
         Self {
             access_lifetime: Duration::from_secs(15 * 60),
+            fresh_for: None,
             idle: Duration::from_secs(14 * 24 * 3600),
             absolute: Duration::from_secs(30 * 24 * 3600),
             grace: Duration::from_secs(30),
@@ -72,6 +76,13 @@ impl SessionPolicy {
                 self.access_lifetime,
                 self.access_lifetime >= SECOND && self.access_lifetime <= self.absolute,
                 "it must be at least 1 s and at most the session's absolute lifetime",
+            ),
+            (
+                "fresh_for",
+                self.fresh_for.unwrap_or(SECOND),
+                self.fresh_for
+                    .is_none_or(|fresh_for| fresh_for >= SECOND && fresh_for <= self.access_lifetime),
+                "it must be at least 1 s and at most the access lifetime",
             ),
             ("idle", self.idle, self.idle >= SECOND, "it must be at least 1 s"),
             (

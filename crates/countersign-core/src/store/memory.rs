@@ -98,6 +98,9 @@ impl SessionStore for MemoryStore {
         if state.epoch(&session.user_id) != session.epoch {
             return Ok(SessionInserted::EpochRaised);
         }
+        if state.sessions.contains_key(&session.key()) {
+            return Ok(SessionInserted::Taken);
+        }
         state.sessions.insert(session.key(), session.clone());
         Ok(SessionInserted::Yes)
     }
@@ -197,6 +200,12 @@ impl SessionStore for MemoryStore {
 impl RevocationStore for MemoryStore {
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
         Ok(self.state().epoch(user_id))
+    }
+
+    async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
+        let state = self.state();
+        let raises = state.user_log(user_id).filter(|entry| epoch_for(entry, None).is_some());
+        Ok(raises.map(|entry| entry.at).max())
     }
 
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {

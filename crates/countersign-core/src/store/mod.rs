@@ -65,6 +65,8 @@ pub enum SessionInserted {
     /// The user's epoch is no longer the session's: all sessions were ended while the login was under way.
     /// Nothing was inserted.
     EpochRaised,
+    /// There is such a session already, ended or not. Nothing changed.
+    Taken,
 }
 
 /// What came of ending a session.
@@ -94,7 +96,8 @@ pub struct End {
 /// Ending writes the log first ([`RevocationStore`]) and marks the row second, or both in one transaction.
 #[async_trait]
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
-    /// Inserts a session while the user's epoch in the log is exactly the session's.
+    /// Inserts a session if there is none with its key, while the user's epoch in the log is exactly the session's.
+    /// Where both speak against it, either may be said.
     async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError>;
 
     /// The session and what the log says about it, ended and expired ones included.
@@ -167,6 +170,9 @@ pub enum TokensRevoked {
 pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     /// The user's epoch: the highest of the log's `user` entries.
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError>;
+
+    /// When the user's epoch was last raised: the latest `at` of the log's `user` entries.
+    async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError>;
 
     /// Raises the user's epoch by one and marks the rows of the sessions that this ends. Concurrent calls raise it
     /// by one each. Returns the entry as written.

@@ -3,11 +3,20 @@
 //! A profile decides what a token says, where it travels and how refusals look; nothing outside of this module knows
 //! which library it stands in for.
 
+mod options;
+
+pub mod flask_jwt_extended;
+
+pub use flask_jwt_extended::FlaskJwtExtended;
+pub use options::{OptionError, Options};
+
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use countersign_core::profile::ProfileClaims;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -21,7 +30,8 @@ use crate::requirement::Requirement;
 pub trait Profile: fmt::Debug + Send + Sync + 'static {
     /// Whether the body of such a request must be read before [`Profile::authenticate`], which then finds it as
     /// [`BufferedBody`](crate::BufferedBody) among the request's extensions.
-    fn wants_body(&self, method: &Method, headers: &HeaderMap) -> bool;
+    /// `requirement` is that of the route, where it is known.
+    fn wants_body(&self, method: &Method, headers: &HeaderMap, requirement: Option<&Requirement>) -> bool;
 
     /// Lets a request through if it proves what is required; `None` if it may pass as nobody. Otherwise the answer,
     /// as the application's hooks want it. The log has learnt the cause.
@@ -46,10 +56,17 @@ pub struct ProfileToken {
     pub location: Location,
     /// The user that the application looked up.
     pub user: Option<Arc<dyn Any + Send + Sync>>,
+    /// The proof.
+    pub verified: ProfileClaims,
 }
 
 impl fmt::Debug for ProfileToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProfileToken").field("location", &self.location).finish_non_exhaustive()
     }
+}
+
+/// Whether claims permit what a requirement names: scopes, roles, claims.
+fn permits(requirement: &Requirement, claims: &Map<String, Value>) -> bool {
+    requirement.lacking(claims, || Cow::Borrowed(claims)).is_none()
 }

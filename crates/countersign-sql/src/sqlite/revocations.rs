@@ -10,11 +10,14 @@ use countersign_core::{Epoch, SessionId, Timestamp, TokenId, UserId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use super::row::{integer, limit, malformed, number, optional_parsed, parsed, time};
+use super::row::{integer, limit, malformed, number, optional_parsed, optional_time, parsed, time};
 use super::{STORE, SqliteStore, Undo};
 
 const EPOCH: &str =
     "SELECT coalesce(max(n), 0) AS n FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''";
+
+const RAISED_AT: &str =
+    "SELECT max(at) AS at FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''";
 
 const MERGE: &str = "
     INSERT INTO revocation (user_id, kind, ref, n, except_session, until, at)
@@ -68,6 +71,13 @@ impl RevocationStore for SqliteStore {
         let row = self.read(action, query.fetch_one(&self.readers)).await?;
         let epoch = number(&row, "n").map_err(|error| StoreError::new(STORE, action, error))?;
         Ok(Epoch::new(epoch))
+    }
+
+    async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
+        let action = "read when the user's epoch was raised";
+        let query = sqlx::query(RAISED_AT).bind(user_id.as_str());
+        let row = self.read(action, query.fetch_one(&self.readers)).await?;
+        optional_time(&row, "at").map_err(|error| StoreError::new(STORE, action, error))
     }
 
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {

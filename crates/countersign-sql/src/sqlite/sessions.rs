@@ -21,7 +21,11 @@ const INSERT: &str = "
     INSERT INTO session (user_id, id, epoch, generation, issued_at, acknowledged_at, heals, healed_run, seed,
         created_at, last_seen_at, idle_until, absolute_until, user_agent, ip, ended_at, end_reason)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
-    WHERE ?3 = (SELECT coalesce(max(n), 0) FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = '')";
+    WHERE ?3 = (SELECT coalesce(max(n), 0) FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = '')
+    ON CONFLICT DO NOTHING";
+
+/// Asked in the same write as [`INSERT`], when that inserted nothing.
+const IS_TAKEN: &str = "SELECT 1 FROM session WHERE user_id = ?1 AND id = ?2";
 
 /// The row and what the log says about it, from one snapshot because it is one statement.
 const FIND: &str = "
@@ -121,10 +125,18 @@ impl SessionStore for SqliteStore {
                     .bind(session.device.ip.map(|ip| ip.to_string()))
                     .bind(session.ended.map(|ended| ended.at.as_millis()))
                     .bind(session.ended.map(|ended| ended.reason.name()))
-                    .execute(connection)
+                    .execute(&mut *connection)
                     .await?
                     .rows_affected();
-                Ok(if inserted == 0 { SessionInserted::EpochRaised } else { SessionInserted::Yes })
+                if inserted > 0 {
+                    return Ok(SessionInserted::Yes);
+                }
+                let taken = sqlx::query(IS_TAKEN)
+                    .bind(session.user_id.as_str())
+                    .bind(session.id.to_string())
+                    .fetch_optional(connection)
+                    .await?;
+                Ok(if taken.is_some() { SessionInserted::Taken } else { SessionInserted::EpochRaised })
             })
         })
         .await

@@ -42,6 +42,10 @@ async fn epoch(stores: &Stores, user_id: &UserId) -> u64 {
     stores.revocations.epoch(user_id).await.expect("the store answers").as_u64()
 }
 
+async fn raised_at(stores: &Stores, user_id: &UserId) -> Option<Timestamp> {
+    stores.revocations.epoch_raised_at(user_id).await.expect("the store answers")
+}
+
 async fn insert_entry(stores: &Stores, target: Target, at: Timestamp, until: Timestamp) -> Entry {
     let entry = Entry { target, until, at };
     stores.revocations.insert_entry(&entry).await.expect("the store answers");
@@ -53,6 +57,7 @@ pub async fn epochs_rise_one_by_one(stores: &Stores) {
     let fixture = Fixture::new("epochs_rise_one_by_one");
     let (ada, bob) = (fixture.user(), fixture.user());
     assert_eq!(epoch(stores, &ada).await, 0, "a user's first epoch");
+    assert_eq!(raised_at(stores, &ada).await, None);
     let mut written = Vec::new();
     for number in 1..=12 {
         let except = (number % 2 == 0).then(|| fixture.session_id());
@@ -61,9 +66,11 @@ pub async fn epochs_rise_one_by_one(stores: &Stores) {
         let target = Target::User { user_id: ada.clone(), epoch: Epoch::new(number), except };
         assert_eq!(entry, Entry { target, until: raising.until, at: raising.at }, "the entry as written");
         assert_eq!(epoch(stores, &ada).await, number);
+        assert_eq!(raised_at(stores, &ada).await, Some(raising.at));
         written.push(entry);
     }
     assert_eq!(epoch(stores, &bob).await, 0, "one user's epoch is not another's");
+    assert_eq!(raised_at(stores, &bob).await, None);
     assert_eq!(entries_of(stores, &ada).await, written, "the log holds them, by number and not by digits");
     let target = Target::User { user_id: bob.clone(), epoch: Epoch::new(40), except: None };
     insert_entry(stores, target, NOW, NOW).await;

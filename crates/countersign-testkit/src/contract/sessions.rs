@@ -19,6 +19,7 @@ pub async fn run(stores: &Stores, rounds: usize) {
     a_session_reads_back_as_inserted(stores).await;
     a_session_is_found_only_with_its_user(stores).await;
     a_session_is_inserted_only_in_the_epoch_of_its_user(stores).await;
+    a_session_is_inserted_once(stores).await;
     sec_092_of_parallel_advances_one_wins(stores, rounds).await;
     of_parallel_heals_one_wins(stores, rounds).await;
     a_heal_needs_the_row_as_it_was_read(stores).await;
@@ -110,6 +111,30 @@ pub async fn a_session_is_inserted_only_in_the_epoch_of_its_user(stores: &Stores
         let except = (current == 1).then(|| fixture.session_id());
         stores.revocations.raise_epoch(&user, &raise(except, NOW)).await.expect("the store answers");
     }
+}
+
+/// Who inserts a session that is there changes nothing, even if it has ended: an id is used once. Of many that
+/// insert one at the same time, one does.
+pub async fn a_session_is_inserted_once(stores: &Stores) {
+    let fixture = Fixture::new("a_session_is_inserted_once");
+    let session = fixture.session(&fixture.user());
+    let another = Session { created_at: NOW + secs(1), ..session.clone() };
+    let inserted = at_once((0..16).map(|_| {
+        let (stores, session) = (stores.clone(), session.clone());
+        async move { stores.sessions.insert_session(&session).await.expect("the store answers") }
+    }))
+    .await;
+    assert_eq!(inserted.iter().filter(|inserted| **inserted == SessionInserted::Yes).count(), 1);
+    assert_eq!(inserted.iter().filter(|inserted| **inserted == SessionInserted::Taken).count(), 15);
+    stores
+        .sessions
+        .end_session(&session.key(), &end(EndReason::LoggedOut, NOW))
+        .await
+        .expect("the store answers");
+    let ended = found(stores, &session.key()).await;
+    let again = stores.sessions.insert_session(&another).await.expect("the store answers");
+    assert_eq!(again, SessionInserted::Taken);
+    assert_eq!(found(stores, &session.key()).await, ended, "nothing changed");
 }
 
 /// SEC-092: of 64 callers that advance the same generation at once exactly one succeeds, and the row is as that one

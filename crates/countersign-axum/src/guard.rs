@@ -1,0 +1,185 @@
+//! Guards: a [`Requirement`] that stands before routes, or is asked by a handler.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use countersign_http::profile::{Profile, ProfileToken};
+use countersign_http::{Auth, Authenticated, Requirement, private_query};
+use http::Request;
+use http::request::Parts;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::pending::{self, read_ahead};
+use crate::reply::AuthRejection;
+
+/// Lets through what proves a [`Requirement`], as a layer before routes or as a value in a handler:
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{AccessToken, Guard, Requirement};
+///
+/// async fn reports(token: AccessToken) -> String {
+///     format!("reports for {}", token.subject())
+/// }
+///
+/// let app: Router = Router::new()
+///     .route("/reports", get(reports))
+///     .route_layer(Guard::new(Requirement::ACCESS.scope("reports:read")));
+/// ```
+///
+/// Extractors behind a guard take what it has proven and do not verify again. The
+/// [`AuthLayer`](crate::AuthLayer) must be around it, that is, added to the router after it.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    requirement: Arc<Requirement>,
+}
+
+/// What a [`Guard`] has proven about a request, among its extensions; extractors read it there.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    requirement: Arc<Requirement>,
+    outcome: Outcome,
+}
+
+/// `None`: the request may pass as nobody.
+#[derive(Clone, Debug)]
+enum Outcome {
+    Native(Option<Authenticated>),
+    Profile(Option<Box<ProfileToken>>),
+}
+
+impl Guard {
+    /// A guard that wants this.
+    #[must_use]
+    pub fn new(requirement: Requirement) -> Self {
+        Self { requirement: Arc::new(requirement) }
+    }
+
+    /// What it wants.
+    #[must_use]
+    pub fn requirement(&self) -> &Requirement {
+        &self.requirement
+    }
+
+    /// Decides about a request, and leaves what it has proven among its extensions.
+    ///
+    /// # Errors
+    /// The refusal, ready to be answered with: as the [`Profile`] has it if one is installed, else as the [`Auth`]
+    /// has it. 500 if neither is; the log then says what to add.
+    pub async fn check(&self, parts: &mut Parts) -> Result<Proven, AuthRejection> {
+        let outcome = if let Some(profile) = parts.extensions.get::<Arc<dyn Profile>>().cloned() {
+            if profile.wants_body(&parts.method, &parts.headers, Some(&self.requirement)) {
+                read_ahead(parts).await;
+            }
+            let token = profile.authenticate(parts, &self.requirement).await;
+            Outcome::Profile(token.map_err(AuthRejection::by_profile)?.map(Box::new))
+        } else if let Some(auth) = parts.extensions.get::<Auth>().cloned() {
+            Outcome::Native(prove(&auth, parts, &self.requirement).await?)
+        } else {
+            return Err(AuthRejection::not_installed("a Guard is in use"));
+        };
+        let proven = Proven { requirement: self.requirement.clone(), outcome };
+        parts.extensions.insert(proven.clone());
+        Ok(proven)
+    }
+}
+
+/// Asks an [`Auth`], with the body if that may matter.
+pub(crate) async fn prove(
+    auth: &Auth,
+    parts: &mut Parts,
+    requirement: &Requirement,
+) -> Result<Option<Authenticated>, AuthRejection> {
+    if auth.wants_body_for(parts, requirement) {
+        read_ahead(parts).await;
+    }
+    match auth.authenticate_optional(parts, requirement).await {
+        Ok(authenticated) => Ok(authenticated),
+        Err(error) => Err(AuthRejection::new(auth, parts, Some(requirement), error).await),
+    }
+}
+
+impl Proven {
+    /// What was found by the native rules, if it is enough for `asked`; the inner `None` is nobody, where that is
+    /// allowed.
+    pub(crate) fn authenticated(parts: &Parts, asked: &Requirement) -> Option<Option<Authenticated>> {
+        let proven = parts.extensions.get::<Self>()?;
+        match &proven.outcome {
+            Outcome::Native(found) if proven.is_enough(asked, found.is_some()) => Some(found.clone()),
+            _ => None,
+        }
+    }
+
+    /// What was found by a profile's rules, if it is enough for `asked`; the inner `None` is nobody, where that is
+    /// allowed.
+    #[must_use]
+    pub fn profile_token(parts: &Parts, asked: &Requirement) -> Option<Option<ProfileToken>> {
+        let proven = parts.extensions.get::<Self>()?;
+        match &proven.outcome {
+            Outcome::Profile(found) if proven.is_enough(asked, found.is_some()) => {
+                Some(found.as_deref().cloned())
+            }
+            _ => None,
+        }
+    }
+
+    fn is_enough(&self, asked: &Requirement, is_somebody: bool) -> bool {
+        self.requirement.covers(asked) && (is_somebody || asked.is_optional())
+    }
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner, guard: self.clone() }
+    }
+}
+
+/// The service that [`Guard`] makes.
+#[derive(Clone, Debug)]
+pub struct Guarded<S> {
+    inner: S,
+    guard: Guard,
+}
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if self.guard.requirement.looks_in_body() {
+            pending::hold(&mut request);
+        }
+        // The clone was not polled to readiness, so the one that was is taken and the clone left behind.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let guard = self.guard.clone();
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            let auth = parts.extensions.get::<Auth>();
+            let by_query = auth.is_some_and(|auth| auth.is_in_query(&parts, &guard.requirement));
+            let mut response = match guard.check(&mut parts).await {
+                Ok(_) => inner.call(Request::from_parts(parts, body)).await?,
+                Err(rejection) => rejection.into_response(),
+            };
+            if by_query {
+                private_query(response.headers_mut());
+            }
+            Ok(response)
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Bodies that carry credentials: read ahead of the handler, at most once, and only if somebody asks.
+//!
+//! Extractors see a request's head alone, so a token in a JSON body or a CSRF value in a form would be out of their
+//! reach. Where such are configured, the layer leaves a handle to the body among the extensions. Whoever decides
+//! about the request reads the beginning through it; the handler then gets the body whole. Routes that ask nobody
+//! read nothing.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use countersign_http::{BodyBeginning, BufferedBody};
+use http::Request;
+use http::request::Parts;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+
+use crate::body::MAX_BODY;
+
+/// The handle to a body that has not been read.
+#[derive(Clone)]
+struct PendingBody(Arc<Mutex<Halves>>);
+
+/// What was read ahead, and what was not.
+struct Halves {
+    /// Frames for the handler, in order.
+    read: VecDeque<Result<Frame<Bytes>, axum::Error>>,
+    /// `None` while somebody is reading ahead.
+    rest: Option<Body>,
+}
+
+/// Leaves a handle to the body among the request's extensions.
+pub(crate) fn hold(request: &mut Request<Body>) {
+    if request.extensions().get::<PendingBody>().is_some()
+        || request.extensions().get::<BufferedBody>().is_some()
+    {
+        return;
+    }
+    let body = std::mem::take(request.body_mut());
+    let held = PendingBody(Arc::new(Mutex::new(Halves { read: VecDeque::new(), rest: Some(body) })));
+    request.extensions_mut().insert(held.clone());
+    *request.body_mut() = Body::new(held);
+}
+
+/// Reads the body ahead, if the layer has left a handle to it and nobody has done so yet: whole if it has at most
+/// 64 KiB, else only its beginning.
+pub(crate) async fn read_ahead(parts: &mut Parts) {
+    let Some(held) = parts.extensions.remove::<PendingBody>() else { return };
+    let rest = held.halves().rest.take();
+    let mut putting_back = PuttingBack { held: &held, read: VecDeque::new(), rest };
+    let mut beginning = BytesMut::new();
+    let is_whole = loop {
+        let Some(rest) = &mut putting_back.rest else { return };
+        let Some(frame) = rest.frame().await else { break true };
+        let data = frame.as_ref().ok().and_then(Frame::data_ref).cloned();
+        let failed = frame.is_err();
+        putting_back.read.push_back(frame);
+        if failed {
+            break false;
+        }
+        let data = data.unwrap_or_default();
+        let room = MAX_BODY.saturating_sub(beginning.len());
+        beginning.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+        if data.len() > room {
+            break false;
+        }
+    };
+    drop(putting_back);
+    if is_whole {
+        parts.extensions.insert(BufferedBody(beginning.freeze()));
+    } else {
+        parts.extensions.insert(BodyBeginning(beginning.freeze()));
+    }
+}
+
+/// Gives the handler what was read ahead, also if the reading was broken off.
+struct PuttingBack<'a> {
+    held: &'a PendingBody,
+    read: VecDeque<Result<Frame<Bytes>, axum::Error>>,
+    rest: Option<Body>,
+}
+
+impl Drop for PuttingBack<'_> {
+    fn drop(&mut self) {
+        let mut halves = self.held.halves();
+        halves.read = std::mem::take(&mut self.read);
+        halves.rest = self.rest.take();
+    }
+}
+
+impl PendingBody {
+    /// Nothing panics while the lock is held.
+    fn halves(&self) -> MutexGuard<'_, Halves> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl http_body::Body for PendingBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut halves = self.halves();
+        if let Some(frame) = halves.read.pop_front() {
+            return Poll::Ready(Some(frame));
+        }
+        match &mut halves.rest {
+            Some(rest) => Pin::new(rest).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let halves = self.halves();
+        halves.read.is_empty() && halves.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let halves = self.halves();
+        let read = halves.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let read =
+            read.fold(0_u64, |sum, data| sum.saturating_add(data.len().try_into().unwrap_or(u64::MAX)));
+        let rest = halves.rest.as_ref().map(http_body::Body::size_hint).unwrap_or_default();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(read));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(read));
+        }
+        hint
+    }
+}
+
+impl fmt::Debug for PendingBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PendingBody")
+    }
+}

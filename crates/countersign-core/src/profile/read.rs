@@ -1,0 +1,360 @@
+//! Reading tokens: the peers' checks, in the peers' order, on strict encodings.
+
+use std::fmt;
+
+use aws_lc_rs::constant_time;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use super::{ProfileClaims, ProfileError, Segment, Verified, algorithm_by_name, digest};
+use crate::claims::TokenType;
+use crate::json::{self, JsonError};
+use crate::jws::{self, Limits};
+use crate::key::{Algorithm, KeyError, VerifyingKey};
+use crate::time::Timestamp;
+
+/// How far the clocks of issuer and verifier may be apart, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Leeway(i64);
+
+impl Leeway {
+    /// So many milliseconds.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+}
+
+/// A token as it states itself, before anything is proven: good for choosing the key that verifies it.
+pub struct UnverifiedToken<'a> {
+    header: Map<String, Value>,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+    signed: &'a str,
+}
+
+impl fmt::Debug for UnverifiedToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnverifiedToken")
+    }
+}
+
+impl<'a> UnverifiedToken<'a> {
+    /// Takes a token apart: split at the first and the last dot, header, payload and signature decoded, in this
+    /// order.
+    ///
+    /// # Errors
+    /// [`ProfileError`] for what is not in compact form.
+    pub fn parse(token: &'a str) -> Result<Self, ProfileError> {
+        let limits = Limits::default();
+        if token.len() > limits.token_bytes {
+            return Err(ProfileError::TooLong);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(ProfileError::NotEnoughSegments)?;
+        let (header, payload) = signed.split_once('.').ok_or(ProfileError::NotEnoughSegments)?;
+        if header.len() > limits.header_bytes {
+            return Err(ProfileError::TooLong);
+        }
+        let decode = |text, segment| jws::decode(text).map_err(move |_| ProfileError::Encoding(segment));
+        let header = object(&decode(header, Segment::Header)?, Segment::Header)?;
+        let payload = decode(payload, Segment::Payload)?;
+        let signature = decode(signature, Segment::Signature)?;
+        // A key that the token brings itself proves nothing (RFC 7515 §4.1.2 to 4.1.6).
+        if let Some(name) = BROUGHT_KEYS.into_iter().find(|name| header.contains_key(*name)) {
+            return Err(ProfileError::RefusedHeader(name));
+        }
+        Ok(Self { header, payload, signature, signed })
+    }
+
+    /// The header, as stated.
+    #[must_use]
+    pub fn header(&self) -> &Map<String, Value> {
+        &self.header
+    }
+
+    /// The claims, as stated.
+    ///
+    /// # Errors
+    /// [`ProfileError`] if the payload is not a strict JSON object.
+    pub fn claims(&self) -> Result<Map<String, Value>, ProfileError> {
+        object(&self.payload, Segment::Payload)
+    }
+
+    /// What the header says that must be looked at before the key is chosen.
+    ///
+    /// # Errors
+    /// [`ProfileError`] for a `kid` that is no text, and critical extensions: none is known here but `b64`, and that
+    /// one only with its default value.
+    pub fn check_header(&self) -> Result<(), ProfileError> {
+        if self.header.get("kid").is_some_and(|id| !id.is_string()) {
+            return Err(ProfileError::KeyIdType);
+        }
+        if let Some(critical) = self.header.get("crit") {
+            let list = critical.as_array().filter(|list| !list.is_empty());
+            for name in list.ok_or(ProfileError::CriticalShape)? {
+                let name = name.as_str().ok_or(ProfileError::CriticalType)?;
+                if name != "b64" {
+                    return Err(ProfileError::CriticalUnknown(name.to_owned()));
+                }
+                if !self.header.contains_key(name) {
+                    return Err(ProfileError::CriticalAbsent(name.to_owned()));
+                }
+            }
+        }
+        if self.header.get("b64").is_some_and(|encoded| *encoded != Value::Bool(true)) {
+            return Err(ProfileError::DetachedPayload);
+        }
+        Ok(())
+    }
+
+    /// The token's algorithm, if it is among the allowed names.
+    fn algorithm(&self, allowed: &[String]) -> Result<Algorithm, ProfileError> {
+        let name = self.header.get("alg").ok_or(ProfileError::NoAlgorithm)?;
+        let name = name.as_str().filter(|name| allowed.iter().any(|allowed| allowed == name));
+        algorithm_by_name(name.ok_or(ProfileError::AlgorithmNotAllowed)?)
+            .ok_or(ProfileError::AlgorithmUnknown)
+    }
+
+    fn check_signature(&self, key: &VerifyingKey) -> Result<(), ProfileError> {
+        if key.accepts(self.signed.as_bytes(), &self.signature) {
+            Ok(())
+        } else {
+            Err(ProfileError::Signature)
+        }
+    }
+}
+
+/// What Flask-JWT-Extended is configured to check of a token.
+#[derive(Clone, Debug, Default)]
+pub struct FlaskJwtExtendedRules {
+    /// The accepted names of `alg`.
+    pub algorithms: Vec<String>,
+    /// Of which one `aud` must name one; `None`: not looked at.
+    pub audience: Option<Vec<String>>,
+    /// Of which `iss` must be one; `None`: not looked at.
+    pub issuer: Option<Vec<String>>,
+    /// For `exp`, `nbf` and `iat`.
+    pub leeway: Leeway,
+    /// Whether `sub` must be text.
+    pub subject_is_text: bool,
+    /// The claim that names the user.
+    pub identity_claim: String,
+    /// Whether access tokens may be without `exp`.
+    pub access_without_expiry: bool,
+    /// Whether refresh tokens may be without `exp`.
+    pub refresh_without_expiry: bool,
+}
+
+impl FlaskJwtExtendedRules {
+    /// Verifies a token. `key` gives the key for an algorithm, after the header and the claims were read.
+    ///
+    /// # Errors
+    /// [`ProfileError`]; [`ProfileError::Expired`] only where nothing else is wrong.
+    pub fn verify(
+        &self,
+        token: &UnverifiedToken<'_>,
+        claims: Map<String, Value>,
+        key: impl FnOnce(Algorithm) -> Result<VerifyingKey, KeyError>,
+        now: Timestamp,
+    ) -> Result<ProfileClaims, ProfileError> {
+        let key = key(token.algorithm(&self.algorithms)?).map_err(ProfileError::Key)?;
+        token.check_signature(&key)?;
+        let expired = self.check_times(&claims, now)?;
+        self.check_parties(&claims)?;
+        let mut claims = claims;
+        claims.entry("type").or_insert_with(|| "access".into());
+        claims.entry("fresh").or_insert(false.into());
+        claims.entry("jti").or_insert(Value::Null);
+        let verified = ProfileClaims(
+            Verified {
+                header: token.header.clone(),
+                claims,
+                identity_claim: self.identity_claim.clone(),
+                digest: digest(&token.payload),
+            }
+            .into(),
+        );
+        if expired { Err(ProfileError::Expired(verified.into())) } else { Ok(verified) }
+    }
+
+    /// Whether it has expired; the other times must hold.
+    fn check_times(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<bool, ProfileError> {
+        let latest = i128::from(now.as_millis()) + i128::from(self.leeway.0);
+        for name in ["iat", "nbf"] {
+            if time(claims, name)?.is_some_and(|time| time > latest) {
+                return Err(ProfileError::NotYetValid(name));
+            }
+        }
+        match time(claims, "exp")? {
+            Some(end) => Ok(end <= i128::from(now.as_millis()) - i128::from(self.leeway.0)),
+            None => {
+                let is_refresh =
+                    claims.get("type").and_then(Value::as_str) == Some(TokenType::Refresh.as_str());
+                let may = if is_refresh { self.refresh_without_expiry } else { self.access_without_expiry };
+                if may { Ok(false) } else { Err(ProfileError::MissingClaim("exp".to_owned())) }
+            }
+        }
+    }
+
+    fn check_parties(&self, claims: &Map<String, Value>) -> Result<(), ProfileError> {
+        if let Some(expected) = &self.issuer {
+            let issuer = claims.get("iss").ok_or_else(|| ProfileError::MissingClaim("iss".to_owned()))?;
+            let issuer = issuer.as_str().ok_or(ProfileError::IssuerType)?;
+            if !expected.iter().any(|expected| expected == issuer) {
+                return Err(ProfileError::Issuer);
+            }
+        }
+        if let Some(expected) = &self.audience {
+            let stated = claims.get("aud").filter(|audience| !is_falsy(audience));
+            let stated = stated.ok_or_else(|| ProfileError::MissingClaim("aud".to_owned()))?;
+            if !audiences(stated)?.any(|audience| expected.iter().any(|expected| expected == audience)) {
+                return Err(ProfileError::Audience);
+            }
+        }
+        if self.subject_is_text && claims.get("sub").is_some_and(|subject| !subject.is_string()) {
+            return Err(ProfileError::SubjectType);
+        }
+        if claims.get("jti").is_some_and(|id| !id.is_string()) {
+            return Err(ProfileError::TokenIdType);
+        }
+        if claims.get("type").is_some_and(|token_type| !token_type.is_string()) {
+            return Err(ProfileError::TokenTypeType);
+        }
+        if !claims.contains_key(&self.identity_claim) {
+            return Err(ProfileError::MissingIdentity(self.identity_claim.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// What Flask-JWT is configured to check of a token.
+#[derive(Clone, Debug)]
+pub struct FlaskJwtRules {
+    /// The one accepted name of `alg`.
+    pub algorithm: String,
+    /// For `exp`, `nbf` and `iat`; whole seconds count.
+    pub leeway: Leeway,
+    /// Which of `exp`, `iat` and `nbf` must be there.
+    pub required: Vec<String>,
+    /// The claim that names the user.
+    pub identity_claim: String,
+}
+
+impl FlaskJwtRules {
+    /// Verifies a token. `key` gives the key for an algorithm.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn verify(
+        &self,
+        token: &UnverifiedToken<'_>,
+        key: impl FnOnce(Algorithm) -> Result<VerifyingKey, KeyError>,
+        now: Timestamp,
+    ) -> Result<ProfileClaims, ProfileError> {
+        // It says the same of an absent algorithm as of a wrong one.
+        let algorithm =
+            token.algorithm(std::slice::from_ref(&self.algorithm)).map_err(|error| match error {
+                ProfileError::NoAlgorithm => ProfileError::AlgorithmNotAllowed,
+                error => error,
+            })?;
+        token.check_signature(&key(algorithm).map_err(ProfileError::Key)?)?;
+        let claims = token.claims()?;
+        for name in ["exp", "iat", "nbf"] {
+            let is_absent = claims.get(name).is_none_or(Value::is_null);
+            if is_absent && self.required.iter().any(|required| required == name) {
+                return Err(ProfileError::MissingClaim(name.to_owned()));
+            }
+        }
+        let now = i128::from(now.as_secs()) * 1000;
+        let latest = now + i128::from(self.leeway.0);
+        for name in ["iat", "nbf"] {
+            if time(&claims, name)?.is_some_and(|time| time > latest) {
+                return Err(ProfileError::NotYetValid(name));
+            }
+        }
+        let expired = time(&claims, "exp")?.is_some_and(|end| end < now - i128::from(self.leeway.0));
+        let verified = Verified {
+            header: token.header.clone(),
+            identity_claim: self.identity_claim.clone(),
+            digest: digest(&token.payload),
+            claims,
+        };
+        let claims = &verified.claims;
+        if expired {
+            return Err(ProfileError::Expired(ProfileClaims(verified.into()).into()));
+        }
+        if let Some(audience) = claims.get("aud") {
+            // No audience can be configured, so that every one is somebody else.
+            return Err(match audiences(audience) {
+                Ok(_) => ProfileError::Audience,
+                Err(error) => error,
+            });
+        }
+        Ok(ProfileClaims(verified.into()))
+    }
+}
+
+/// Compares a presented value with the one that a token is bound to, in constant time.
+pub(super) fn same(presented: &[u8], expected: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(presented, expected).is_ok()
+}
+
+impl ProfileClaims {
+    /// Whether this is the value that the token is bound to, compared in constant time. An empty one never is.
+    #[must_use]
+    pub fn csrf_matches(&self, presented: &[u8]) -> bool {
+        self.csrf().is_some_and(|expected| !expected.is_empty() && same(presented, expected.as_bytes()))
+    }
+}
+
+/// A strict JSON object.
+fn object(text: &[u8], segment: Segment) -> Result<Map<String, Value>, ProfileError> {
+    json::object(text).map_err(|error| match error {
+        JsonError::Syntax if serde_json::from_slice::<IgnoredAny>(text).is_ok() => {
+            ProfileError::NotAnObject(segment)
+        }
+        error => ProfileError::Json(segment, error),
+    })
+}
+
+/// A time claim in milliseconds, cut to whole seconds.
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i128>, ProfileError> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    match seconds(value) {
+        Some(seconds) => Ok(Some(i128::from(seconds) * 1000)),
+        None => Err(ProfileError::NotANumber(name)),
+    }
+}
+
+/// A number, cut to whole seconds.
+pub(super) fn seconds(value: &Value) -> Option<i64> {
+    let Value::Number(number) = value else { return None };
+    #[expect(clippy::cast_possible_truncation, reason = "a cast from a float saturates")]
+    number.as_i64().or_else(|| number.as_f64().filter(|float| float.is_finite()).map(|float| float as i64))
+}
+
+fn audiences(value: &Value) -> Result<impl Iterator<Item = &str>, ProfileError> {
+    let list = match value {
+        Value::String(_) => std::slice::from_ref(value),
+        Value::Array(list) => list.as_slice(),
+        _ => return Err(ProfileError::AudienceType),
+    };
+    if !list.iter().all(Value::is_string) {
+        return Err(ProfileError::AudienceType);
+    }
+    Ok(list.iter().filter_map(Value::as_str))
+}
+
+/// What the peers' language takes for nothing.
+fn is_falsy(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(members) => members.is_empty(),
+    }
+}
+
+const BROUGHT_KEYS: [&str; 4] = ["jwk", "jku", "x5u", "x5c"];

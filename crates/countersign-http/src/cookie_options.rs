@@ -1,0 +1,118 @@
+//! What an application may choose about its cookies.
+
+use url::Url;
+
+use crate::cookie_config::{CookieConfig, CookieConfigError, CookieKind};
+
+/// What an application may choose about its cookies. The defaults are right for one application on one host; most
+/// programs need none of this.
+///
+/// ```
+/// use countersign_http::{CookieKind, CookieOptions};
+///
+/// let cookies = CookieOptions::new().shared_with_subdomains("example.com").name(CookieKind::Access, "example_session");
+/// # let _ = cookies;
+/// ```
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CookieOptions {
+    pub(crate) domain: Option<String>,
+    pub(crate) strict: bool,
+    pub(crate) cross_site: bool,
+    pub(crate) partitioned: bool,
+    pub(crate) until_closed: bool,
+    pub(crate) without_csrf_cookie: bool,
+    pub(crate) names: Vec<(CookieKind, String)>,
+    pub(crate) paths: Vec<(CookieKind, String)>,
+}
+
+/// Choices that weaken what cookies protect by themselves.
+#[derive(Clone, Debug)]
+pub struct DangerousCookieOptions(CookieOptions);
+
+impl CookieOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sends the cookies to all hosts under `domain`, which is the public URL's own host or a parent of it. Every one
+    /// of them then receives the tokens, and may put cookies of its own in their place. The names begin with
+    /// `__Secure-`, because `__Host-` forbids `Domain` (SEC-056).
+    #[must_use]
+    pub fn shared_with_subdomains(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// `SameSite=Strict` for the access and CSRF cookies too, not for the refresh cookie alone: who follows a link from
+    /// elsewhere is not signed in on the first page.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// `Partitioned`: a page that embeds the application gets cookies of its own, which other sites' pages that embed
+    /// it do not share (CHIPS).
+    #[must_use]
+    pub fn partitioned(mut self) -> Self {
+        self.partitioned = true;
+        self
+    }
+
+    /// Leaves `Max-Age` out, so that browsers forget the cookies when they are closed; some restore them.
+    #[must_use]
+    pub fn until_closed(mut self) -> Self {
+        self.until_closed = true;
+        self
+    }
+
+    /// Sets no CSRF cookie. Pages then get the value from the server, as a hidden form field for instance.
+    #[must_use]
+    pub fn without_csrf_cookie(mut self) -> Self {
+        self.without_csrf_cookie = true;
+        self
+    }
+
+    /// The name, without `__Host-` or `__Secure-`: the right prefix is put before it.
+    /// Default `countersign_access`, `countersign_refresh`, `countersign_csrf`.
+    #[must_use]
+    pub fn name(mut self, kind: CookieKind, name: impl Into<String>) -> Self {
+        self.names.push((kind, name.into()));
+        self
+    }
+
+    /// Sends the cookie only below this path, such as `/v1/auth/refresh` for the refresh token; the prefix is then
+    /// `__Secure-`, because `__Host-` wants `/`. Logging out elsewhere then does without that cookie: the access
+    /// cookie ends the session as well.
+    #[must_use]
+    pub fn path(mut self, kind: CookieKind, path: impl Into<String>) -> Self {
+        self.paths.push((kind, path.into()));
+        self
+    }
+
+    /// Choices that weaken what cookies protect by themselves.
+    #[must_use]
+    pub fn dangerous(self) -> DangerousCookieOptions {
+        DangerousCookieOptions(self)
+    }
+
+    /// The cookies for a public URL.
+    ///
+    /// # Errors
+    /// [`CookieConfigError`] if they cannot be set there, or contradict each other.
+    pub fn build(&self, public_url: Option<&Url>) -> Result<CookieConfig, CookieConfigError> {
+        CookieConfig::with_options(public_url, self)
+    }
+}
+
+impl DangerousCookieOptions {
+    /// `SameSite=None` for all cookies: browsers send them with requests from every site, so that an application works
+    /// in a frame on another site. What is left against forged requests is the cross-site check and the CSRF value.
+    #[must_use]
+    pub fn send_cross_site(mut self) -> CookieOptions {
+        self.0.cross_site = true;
+        self.0
+    }
+}

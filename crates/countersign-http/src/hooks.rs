@@ -1,0 +1,82 @@
+//! What an application adds to the native rules, each with a default that adds nothing.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use countersign_core::Claims;
+use countersign_core::store::BoxError;
+use http::request::Parts;
+use http::{HeaderMap, Method, Uri};
+
+use crate::answer::{Answer, ErrorCode};
+
+/// A request that was not let through, and the answer that it gets unless the application has a better one.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// What the client learns.
+    pub code: ErrorCode,
+    /// The default answer; its headers, such as `WWW-Authenticate`, are worth keeping.
+    pub answer: Answer,
+    /// The request's method.
+    pub method: Method,
+    /// The request's URI.
+    pub uri: Uri,
+    /// The request's headers. They hold its credentials.
+    pub headers: HeaderMap,
+}
+
+/// Without the request's credentials.
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal")
+            .field("code", &self.code)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(crate) type Check = Arc<dyn Fn(Claims) -> Boxed<Result<bool, BoxError>> + Send + Sync>;
+pub(crate) type Answering = Arc<dyn Fn(Refusal) -> Boxed<Answer> + Send + Sync>;
+
+/// The application's hooks.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) is_revoked: Option<Check>,
+    pub(crate) accepts: Option<Check>,
+    pub(crate) answer: Option<Answering>,
+}
+
+impl Hooks {
+    pub(crate) async fn answer(&self, code: ErrorCode, parts: &Parts, answer: Answer) -> Answer {
+        let Some(hook) = &self.answer else { return answer };
+        let Parts { method, uri, headers, .. } = parts;
+        hook(Refusal { code, answer, method: method.clone(), uri: uri.clone(), headers: headers.clone() })
+            .await
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("is_revoked", &self.is_revoked.is_some())
+            .field("accepts", &self.accepts.is_some())
+            .field("answer", &self.answer.is_some())
+            .finish()
+    }
+}
+
+pub(crate) fn check<E, F, Checking>(check: F) -> Check
+where
+    E: Into<BoxError>,
+    F: Fn(Claims) -> Checking + Send + Sync + 'static,
+    Checking: Future<Output = Result<bool, E>> + Send + 'static,
+{
+    Arc::new(move |claims| {
+        let checking = check(claims);
+        Box::pin(async move { checking.await.map_err(Into::into) })
+    })
+}

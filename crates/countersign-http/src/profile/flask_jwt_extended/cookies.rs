@@ -1,0 +1,165 @@
+//! Setting and removing cookies.
+
+use std::time::Duration;
+
+use cookie::time::{Duration as CookieDuration, OffsetDateTime};
+use cookie::{Cookie, Expiration};
+use countersign_core::Timestamp;
+use http::HeaderValue;
+
+use super::config::{CookieNames, domain_of};
+use super::{FlaskJwtExtended, Refused};
+use crate::profile::flask_jwt_extended::answers::Refusal;
+
+/// The arguments of `set_access_cookies` and the like; without any, the options decide.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CookieArguments {
+    /// For how many seconds the cookies last; 0 counts as not given.
+    pub max_age: Option<f64>,
+    /// Their domain; empty counts as not given.
+    pub domain: Option<String>,
+}
+
+/// What the option `JWT_SESSION_COOKIE = False` makes of a cookie: a year.
+const PERSISTENT: f64 = 31_540_000.0;
+
+impl FlaskJwtExtended {
+    /// `Set-Cookie` fields for an access token and, where there is one, its CSRF value.
+    ///
+    /// # Errors
+    /// [`Refused`] for a token that is not valid now, or too long for a cookie.
+    pub async fn set_access_cookies(
+        &self,
+        token: &str,
+        arguments: &CookieArguments,
+    ) -> Result<Vec<HeaderValue>, Refused> {
+        self.set_cookies(token, &self.config().access, arguments).await
+    }
+
+    /// The same for a refresh token.
+    ///
+    /// # Errors
+    /// As [`FlaskJwtExtended::set_access_cookies`].
+    pub async fn set_refresh_cookies(
+        &self,
+        token: &str,
+        arguments: &CookieArguments,
+    ) -> Result<Vec<HeaderValue>, Refused> {
+        self.set_cookies(token, &self.config().refresh, arguments).await
+    }
+
+    /// `Set-Cookie` fields that remove the access token's cookies.
+    #[must_use]
+    pub fn unset_access_cookies(&self, domain: Option<&str>) -> Vec<HeaderValue> {
+        self.unset_cookies(&self.config().access, domain)
+    }
+
+    /// `Set-Cookie` fields that remove the refresh token's cookies.
+    #[must_use]
+    pub fn unset_refresh_cookies(&self, domain: Option<&str>) -> Vec<HeaderValue> {
+        self.unset_cookies(&self.config().refresh, domain)
+    }
+
+    /// `Set-Cookie` fields that remove all of them.
+    #[must_use]
+    pub fn unset_jwt_cookies(&self, domain: Option<&str>) -> Vec<HeaderValue> {
+        [self.unset_access_cookies(domain), self.unset_refresh_cookies(domain)].concat()
+    }
+
+    async fn set_cookies(
+        &self,
+        token: &str,
+        names: &CookieNames,
+        arguments: &CookieArguments,
+    ) -> Result<Vec<HeaderValue>, Refused> {
+        let config = self.config();
+        let given = arguments.max_age.filter(|seconds| *seconds != 0.0);
+        let max_age = given.or((!config.session_cookie).then_some(PERSISTENT));
+        let expiry = match max_age {
+            Some(seconds) => Expiry::After(seconds),
+            None => Expiry::WithTheBrowser,
+        };
+        let domain = arguments.domain.as_deref();
+        let too_long = || Refused(Refusal::Invalid("Token is too long for a cookie".to_owned()));
+        let main = self.cookie(&names.name, token, names.path.as_deref(), true, expiry, domain);
+        let mut fields = vec![main.ok_or_else(too_long)?];
+        if self.sets_csrf_cookies() {
+            let csrf = self.csrf_value(token).await?;
+            let csrf =
+                self.cookie(&names.csrf_name, &csrf, names.csrf_path.as_deref(), false, expiry, domain);
+            fields.push(csrf.ok_or_else(too_long)?);
+        }
+        Ok(fields)
+    }
+
+    fn unset_cookies(&self, names: &CookieNames, domain: Option<&str>) -> Vec<HeaderValue> {
+        let main = self.cookie(&names.name, "", names.path.as_deref(), true, Expiry::Removed, domain);
+        let csrf = self.sets_csrf_cookies().then(|| {
+            self.cookie(&names.csrf_name, "", names.csrf_path.as_deref(), false, Expiry::Removed, domain)
+        });
+        main.into_iter().chain(csrf.flatten()).collect()
+    }
+
+    fn sets_csrf_cookies(&self) -> bool {
+        self.config().cookie_csrf_protect && self.config().csrf_in_cookies
+    }
+
+    fn cookie(
+        &self,
+        name: &str,
+        value: &str,
+        path: Option<&str>,
+        http_only: bool,
+        expiry: Expiry,
+        domain: Option<&str>,
+    ) -> Option<HeaderValue> {
+        let is_octet = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\');
+        // What browsers would drop without a word.
+        if name.len() + value.len() > 4096 || !value.bytes().all(is_octet) {
+            return None;
+        }
+        let config = self.config();
+        // Said either way, because the crate adds `Secure` to `SameSite=None` on its own.
+        let mut cookie = Cookie::build((name, value)).http_only(http_only).secure(config.cookie_secure);
+        if let Some(path) = path {
+            cookie = cookie.path(path);
+        }
+        let domain = domain.and_then(domain_of).or_else(|| config.cookie_domain.clone());
+        if let Some(domain) = domain.as_deref().and_then(domain_of) {
+            cookie = cookie.domain(domain);
+        }
+        if let Some(same_site) = config.cookie_samesite {
+            cookie = cookie.same_site(same_site);
+        }
+        let cookie = match expiry {
+            Expiry::WithTheBrowser => cookie,
+            Expiry::Removed => cookie.expires(Expiration::DateTime(OffsetDateTime::UNIX_EPOCH)),
+            Expiry::After(seconds) => {
+                let at = moment(self.clock_now(), seconds);
+                let cookie = cookie.expires(Expiration::from(at));
+                #[expect(clippy::cast_possible_truncation, reason = "a cast from a float saturates")]
+                cookie.max_age(CookieDuration::seconds(seconds as i64))
+            }
+        };
+        let mut field = HeaderValue::try_from(cookie.build().to_string()).ok()?;
+        field.set_sensitive(true);
+        Some(field)
+    }
+
+    fn clock_now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Expiry {
+    WithTheBrowser,
+    After(f64),
+    Removed,
+}
+
+fn moment(now: Timestamp, seconds: f64) -> Option<OffsetDateTime> {
+    let distance = Duration::try_from_secs_f64(seconds.abs()).ok()?;
+    let at = if seconds < 0.0 { now - distance } else { now + distance };
+    OffsetDateTime::from_unix_timestamp(at.as_secs()).ok()
+}

@@ -1,0 +1,431 @@
+//! What the application plugs in, and how everything is put together.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use countersign_core::key::{ImportRules, KeyError};
+use countersign_core::profile::{FlaskJwtExtendedRules, KeySource, ProfileClaims, algorithm_by_name};
+use countersign_core::store::BoxError;
+use countersign_core::{Algorithm, Clock, Random, SigningKey, VerifyingKey};
+use serde_json::{Map, Value};
+
+use super::answers::{Refusal, RefusalKind};
+use super::config::{FlaskJwtExtendedConfig, Lifetime};
+use super::{FlaskJwtExtended, Inner};
+use crate::answer::Answer;
+use crate::profile::options::OptionError;
+use crate::system::{OsRandom, SystemClock};
+
+pub(in super::super) type Asking<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(in super::super) type Hook<A, T> = Arc<dyn Fn(A) -> Asking<Result<T, BoxError>> + Send + Sync>;
+type User = Arc<dyn Any + Send + Sync>;
+type AnswerHook = Arc<dyn Fn(RefusalContext) -> Asking<Answer> + Send + Sync>;
+
+/// What a hook that answers a refusal learns of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefusalContext {
+    /// The default answer's text.
+    pub message: String,
+    /// The token, where its signature holds: never for
+    /// [`Unauthorized`](super::RefusalKind::Unauthorized) and [`InvalidToken`](super::RefusalKind::InvalidToken).
+    pub token: Option<ProfileClaims>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Hooks {
+    pub(super) identity: Option<Hook<Value, Value>>,
+    pub(super) extra_claims: Option<Hook<Value, Map<String, Value>>>,
+    pub(super) extra_headers: Option<Hook<Value, Map<String, Value>>>,
+    pub(super) signing_key: Option<Hook<Value, KeySource>>,
+    verifying_key: Option<Hook<(Map<String, Value>, Map<String, Value>), KeySource>>,
+    is_revoked: Vec<Hook<ProfileClaims, bool>>,
+    verification: Option<Hook<ProfileClaims, bool>>,
+    user: Option<Hook<ProfileClaims, Option<User>>>,
+    answers: BTreeMap<RefusalKind, AnswerHook>,
+}
+
+/// What came of looking a user up.
+pub(super) enum Lookup {
+    NotAsked,
+    None,
+    Found(User),
+}
+
+impl Hooks {
+    pub(super) async fn verifying_key(
+        &self,
+        header: &Map<String, Value>,
+        claims: &Map<String, Value>,
+    ) -> Result<Option<KeySource>, Refusal> {
+        match &self.verifying_key {
+            Some(hook) => Ok(Some(hook((header.clone(), claims.clone())).await?)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn is_revoked(&self, claims: &ProfileClaims) -> Result<bool, Refusal> {
+        for hook in &self.is_revoked {
+            if hook(claims.clone()).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) async fn verifies(&self, claims: &ProfileClaims) -> Result<bool, Refusal> {
+        match &self.verification {
+            Some(hook) => Ok(hook(claims.clone()).await?),
+            None => Ok(true),
+        }
+    }
+
+    pub(super) async fn user(&self, claims: &ProfileClaims) -> Result<Lookup, Refusal> {
+        match &self.user {
+            Some(hook) => Ok(hook(claims.clone()).await?.map_or(Lookup::None, Lookup::Found)),
+            None => Ok(Lookup::NotAsked),
+        }
+    }
+
+    pub(super) async fn answer(&self, refusal: Refusal, message_key: &str) -> Answer {
+        match &refusal {
+            Refusal::HookFailed(error) => {
+                tracing::error!(
+                    error = &**error as &dyn std::error::Error,
+                    "a hook of the application failed"
+                );
+            }
+            refusal => tracing::info!(reason = ?refusal.kind(), "a request was not let through"),
+        }
+        match refusal.kind().and_then(|kind| self.answers.get(&kind)) {
+            Some(hook) => {
+                hook(RefusalContext { message: refusal.message(), token: refusal.token().cloned() }).await
+            }
+            None => refusal.default_answer(message_key),
+        }
+    }
+}
+
+pub(in super::super) fn hook<A, T, E, F, Fut>(hook: F) -> Hook<A, T>
+where
+    A: 'static,
+    E: Into<BoxError>,
+    F: Fn(A) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+{
+    Arc::new(move |argument| {
+        let asking = hook(argument);
+        Box::pin(async move { asking.await.map_err(Into::into) })
+    })
+}
+
+/// Options and hooks, about to become a [`FlaskJwtExtended`]. Every hook may fail: the answer is then 503, and the
+/// log has the cause.
+#[derive(Clone)]
+pub struct FlaskJwtExtendedBuilder {
+    config: FlaskJwtExtendedConfig,
+    hooks: Hooks,
+    import: ImportRules,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl fmt::Debug for FlaskJwtExtendedBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlaskJwtExtendedBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Why no profile could be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildProfileError {
+    /// An option cannot be used.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// A key is missing.
+    #[error("{option} must be set for {algorithm}, or a hook must give the key")]
+    NoKey {
+        /// Which option.
+        option: &'static str,
+        /// For which algorithm.
+        algorithm: Algorithm,
+    },
+    /// A secret is shorter than the hash.
+    #[error(
+        "{option} is {actual} bytes long, but {algorithm} needs {minimum}: whoever guesses it signs in as anybody. \
+         Make a new one (`openssl rand -base64 48`), let the Flask application sign with it first, and then start \
+         this; or accept the old one for verifying alone, by the option whose name begins with dangerous"
+    )]
+    ShortSecret {
+        /// Which option.
+        option: &'static str,
+        /// For which algorithm.
+        algorithm: Algorithm,
+        /// How many bytes it has.
+        actual: usize,
+        /// How many it needs.
+        minimum: usize,
+    },
+    /// A key cannot be used.
+    #[error("{option} cannot be used for {algorithm}: {source}")]
+    Key {
+        /// Which option.
+        option: &'static str,
+        /// For which algorithm.
+        algorithm: Algorithm,
+        /// Why.
+        source: KeyError,
+    },
+}
+
+impl FlaskJwtExtendedBuilder {
+    pub(super) fn new(config: FlaskJwtExtendedConfig) -> Self {
+        Self {
+            config,
+            hooks: Hooks::default(),
+            import: ImportRules::strict(),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(OsRandom),
+        }
+    }
+
+    /// What tokens say for an identity: `user_identity_loader`. Default: the identity itself.
+    #[must_use]
+    pub fn identity<E, F, Fut>(mut self, identity: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Value, E>> + Send + 'static,
+    {
+        self.hooks.identity = Some(hook(identity));
+        self
+    }
+
+    /// Claims to add to the tokens of an identity: `additional_claims_loader`. Default none.
+    #[must_use]
+    pub fn extra_claims<E, F, Fut>(mut self, claims: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+    {
+        self.hooks.extra_claims = Some(hook(claims));
+        self
+    }
+
+    /// Header members to add to the tokens of an identity: `additional_headers_loader`. Default none.
+    #[must_use]
+    pub fn extra_headers<E, F, Fut>(mut self, headers: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+    {
+        self.hooks.extra_headers = Some(hook(headers));
+        self
+    }
+
+    /// The key that signs the tokens of an identity: `encode_key_loader`. Default: the configured one.
+    #[must_use]
+    pub fn signing_key<E, F, Fut>(mut self, key: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<KeySource, E>> + Send + 'static,
+    {
+        self.hooks.signing_key = Some(hook(key));
+        self
+    }
+
+    /// The key that verifies a token, by its header and claims, about which **nothing is proven** yet:
+    /// `decode_key_loader`. Default: the configured one.
+    #[must_use]
+    pub fn verifying_key<E, F, Fut>(mut self, key: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Map<String, Value>, Map<String, Value>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<KeySource, E>> + Send + 'static,
+    {
+        self.hooks.verifying_key = Some(hook(move |(header, claims)| key(header, claims)));
+        self
+    }
+
+    /// Whether a token was revoked: `token_in_blocklist_loader`. Default: none is. Added again, all are asked.
+    #[must_use]
+    pub fn is_revoked<E, F, Fut>(mut self, is_revoked: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(ProfileClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool, E>> + Send + 'static,
+    {
+        self.hooks.is_revoked.push(hook(is_revoked));
+        self
+    }
+
+    /// Whether a token is good for the application: `token_verification_loader`. Default: all are.
+    #[must_use]
+    pub fn verification<E, F, Fut>(mut self, verification: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(ProfileClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool, E>> + Send + 'static,
+    {
+        self.hooks.verification = Some(hook(verification));
+        self
+    }
+
+    /// The user of a token: `user_lookup_loader`. `None` means that there is none. Default: nobody is looked up.
+    #[must_use]
+    pub fn user<U, E, F, Fut>(mut self, user: F) -> Self
+    where
+        U: Send + Sync + 'static,
+        E: Into<BoxError>,
+        F: Fn(ProfileClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<U>, E>> + Send + 'static,
+    {
+        self.hooks.user = Some(hook(move |claims| {
+            let asking = user(claims);
+            async move {
+                let user = asking.await.map_err(Into::<BoxError>::into)?;
+                Ok::<_, BoxError>(user.map(|user| Arc::new(user) as User))
+            }
+        }));
+        self
+    }
+
+    /// The answer to one kind of refusal; see [`RefusalKind`] for the Flask names. Default: Flask-JWT-Extended's.
+    #[must_use]
+    pub fn answer<F, Fut>(mut self, kind: RefusalKind, answer: F) -> Self
+    where
+        F: Fn(RefusalContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
+    {
+        self.hooks.answers.insert(kind, Arc::new(move |context| Box::pin(answer(context))));
+        self
+    }
+
+    /// The time. Default the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Randomness. Default the operating system's.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Checks everything, the keys above all.
+    ///
+    /// # Errors
+    /// [`BuildProfileError`] names the option and the remedy.
+    pub fn build(self) -> Result<FlaskJwtExtended, BuildProfileError> {
+        let Self { config, hooks, import, clock, random } = self;
+        for (name, lifetime) in [
+            ("JWT_ACCESS_TOKEN_EXPIRES", config.access_token_expires),
+            ("JWT_REFRESH_TOKEN_EXPIRES", config.refresh_token_expires),
+        ] {
+            if lifetime == Lifetime::For(std::time::Duration::ZERO) {
+                return Err(OptionError::new(name, "must be more than 0 seconds").into());
+            }
+            if lifetime == Lifetime::Never {
+                tracing::warn!(
+                    "{name} is false: such tokens never expire, and whoever finds one has it for good"
+                );
+            }
+        }
+        if config.token_location.is_empty() {
+            return Err(OptionError::new("JWT_TOKEN_LOCATION", "must name at least one location").into());
+        }
+        let signs_with = algorithm(&config.algorithm)?;
+        let signing_key = signing_key(&config, signs_with, hooks.signing_key.is_some())?;
+        let mut names = config.decode_algorithms.clone();
+        if !names.contains(&config.algorithm) {
+            names.push(config.algorithm.clone());
+        }
+        let mut verifying_keys = BTreeMap::new();
+        for name in &names {
+            let verifies = algorithm(name)?;
+            let required = verifies == signs_with && hooks.verifying_key.is_none();
+            if let Some(key) = verifying_key(&config, verifies, import, required)? {
+                verifying_keys.insert(verifies, key);
+            }
+        }
+        let rules = FlaskJwtExtendedRules {
+            algorithms: names,
+            audience: config.decode_audience.clone(),
+            issuer: config.decode_issuer.clone(),
+            leeway: config.decode_leeway,
+            subject_is_text: config.verify_sub,
+            identity_claim: config.identity_claim.clone(),
+            access_without_expiry: config.access_token_expires == Lifetime::Never,
+            refresh_without_expiry: config.refresh_token_expires == Lifetime::Never,
+        };
+        let inner = Inner { config, rules, signing_key, verifying_keys, import, hooks, clock, random };
+        Ok(FlaskJwtExtended(Arc::new(inner)))
+    }
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, BuildProfileError> {
+    algorithm_by_name(name).ok_or_else(|| OptionError::new("JWT_ALGORITHM", "is unknown").into())
+}
+
+/// `None` where only a hook has it, or nobody: a service may do nothing but verify.
+fn signing_key(
+    config: &FlaskJwtExtendedConfig,
+    algorithm: Algorithm,
+    by_hook: bool,
+) -> Result<Option<SigningKey>, BuildProfileError> {
+    let (option, source) = match algorithm.is_symmetric() {
+        true => ("JWT_SECRET_KEY", &config.secret_key),
+        false => ("JWT_PRIVATE_KEY", &config.private_key),
+    };
+    match source {
+        Some(source) => {
+            source.signing(algorithm).map(Some).map_err(|error| unusable(option, algorithm, error))
+        }
+        None if by_hook || !algorithm.is_symmetric() => Ok(None),
+        None => Err(BuildProfileError::NoKey { option, algorithm }),
+    }
+}
+
+fn verifying_key(
+    config: &FlaskJwtExtendedConfig,
+    algorithm: Algorithm,
+    import: ImportRules,
+    required: bool,
+) -> Result<Option<VerifyingKey>, BuildProfileError> {
+    let (option, source) = match algorithm.is_symmetric() {
+        true => ("JWT_SECRET_KEY", &config.secret_key),
+        false => ("JWT_PUBLIC_KEY", &config.public_key),
+    };
+    match source.as_ref().map(|source| source.verifying(algorithm, import)) {
+        Some(Ok(key)) => Ok(Some(key)),
+        Some(Err(error)) if required => Err(unusable(option, algorithm, error)),
+        // Another algorithm that is accepted, for which there is no key: its tokens are refused.
+        Some(Err(_)) => Ok(None),
+        None if required => Err(BuildProfileError::NoKey { option, algorithm }),
+        None => Ok(None),
+    }
+}
+
+pub(in super::super) fn unusable(
+    option: &'static str,
+    algorithm: Algorithm,
+    error: KeyError,
+) -> BuildProfileError {
+    match error {
+        KeyError::SecretTooShort { actual, minimum } => {
+            BuildProfileError::ShortSecret { option, algorithm, actual, minimum }
+        }
+        source => BuildProfileError::Key { option, algorithm, source },
+    }
+}

@@ -1,0 +1,205 @@
+//! Where a request's token is looked for, by Flask-JWT-Extended's rules and with its messages, misspelt where it
+//! misspells.
+
+use std::borrow::Cow;
+
+use http::header;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName};
+use serde_json::Value;
+use url::form_urlencoded;
+
+use super::answers::Refusal;
+use super::config::{CookieNames, FlaskJwtExtendedConfig, location_name};
+use crate::buffered::BufferedBody;
+use crate::cookie::{CookieLookup, find_cookie};
+use crate::form::{Field, field};
+use crate::locate::{Location, essence};
+
+/// What a place holds.
+pub(super) enum Found<'r> {
+    /// Nothing: the search goes on. Why.
+    Absent(String),
+    /// Something that ends the search.
+    Stop(Refusal),
+    Token(Presented<'r>),
+}
+
+/// A token as it was sent, and the CSRF value beside it where one is needed.
+pub(super) struct Presented<'r> {
+    pub(super) token: Cow<'r, str>,
+    pub(super) csrf: Option<Vec<u8>>,
+}
+
+impl FlaskJwtExtendedConfig {
+    pub(super) fn look<'r>(&self, location: Location, parts: &'r Parts, is_refresh: bool) -> Found<'r> {
+        let cookies = if is_refresh { &self.refresh } else { &self.access };
+        match location {
+            Location::Header => self.in_header(&parts.headers),
+            Location::Cookie => self.in_cookie(parts, cookies),
+            Location::Query => self.in_query(parts),
+            Location::Body => {
+                in_json(parts, if is_refresh { &self.refresh_json_key } else { &self.json_key })
+            }
+        }
+    }
+
+    fn in_header<'r>(&self, headers: &'r HeaderMap) -> Found<'r> {
+        let name = &self.header_name;
+        let joined = joined(headers, name);
+        let value = joined.trim_matches(is_blank).trim_matches(',');
+        if value.is_empty() {
+            return Found::Absent(format!("Missing {name} Header"));
+        }
+        let Some(kind) = self.header_type.as_deref().filter(|kind| !kind.is_empty()) else {
+            return match only(words(value)) {
+                Some(token) => found(token.to_owned()),
+                None => invalid(format!("Bad {name} header. Expected '{name}: <JWT>'")),
+            };
+        };
+        let of_kind = value.split(',').filter(|part| words(part).next() == Some(kind));
+        let Some(part) = only(of_kind) else {
+            return Found::Absent(format!(
+                "Missing '{kind}' type in '{name}' header. Expected '{name}: {kind} <JWT>'"
+            ));
+        };
+        match only(words(part).skip(1)) {
+            Some(token) => found(token.to_owned()),
+            None => invalid(format!("Bad {name} header. Expected '{name}: {kind} <JWT>'")),
+        }
+    }
+
+    fn in_cookie<'r>(&self, parts: &'r Parts, names: &CookieNames) -> Found<'r> {
+        let name = &names.name;
+        let token = match find_cookie(&parts.headers, name) {
+            CookieLookup::Absent | CookieLookup::One("") => {
+                return Found::Absent(format!("Missing cookie \"{name}\""));
+            }
+            CookieLookup::One(token) => token,
+            CookieLookup::Unreadable => return invalid(format!("Cookie \"{name}\" is not a token")),
+            // Somebody else has set one of them, and which one is anybody's guess.
+            CookieLookup::Repeated => return invalid(format!("Cookie \"{name}\" is repeated")),
+        };
+        let csrf = if self.cookie_csrf_protect && self.csrf_methods.contains(&parts.method) {
+            match self.csrf_value(parts, names) {
+                Some(value) => Some(value),
+                None => return Found::Stop(Refusal::Unauthorized("Missing CSRF token".to_owned())),
+            }
+        } else {
+            None
+        };
+        Found::Token(Presented { token: Cow::Borrowed(token), csrf })
+    }
+
+    /// The value of the header; of the form field, where that counts and the header is empty.
+    fn csrf_value(&self, parts: &Parts, names: &CookieNames) -> Option<Vec<u8>> {
+        let by_header = header_bytes(&parts.headers, &names.csrf_header);
+        if !by_header.is_empty() {
+            return Some(by_header);
+        }
+        if !self.csrf_check_form {
+            return None;
+        }
+        match field(parts, &names.csrf_field) {
+            Field::One(value) | Field::Repeated(value) => {
+                Some(value.into_owned()).filter(|value| !value.is_empty())
+            }
+            Field::Absent => None,
+        }
+    }
+
+    fn in_query<'r>(&self, parts: &'r Parts) -> Found<'r> {
+        let (name, prefix) = (&self.query_string_name, &self.query_string_value_prefix);
+        let query = parts.uri.query().unwrap_or_default();
+        let value = form_urlencoded::parse(query.as_bytes()).find(|(found, _)| found == name);
+        let Some((_, value)) = value.filter(|(_, value)| !value.is_empty()) else {
+            return Found::Absent(format!("Missing '{name}' query paramater"));
+        };
+        match value.strip_prefix(prefix.as_str()) {
+            Some(token) => found(token.to_owned()),
+            None => invalid(format!(
+                "Invalid value for query parameter '{name}'. Expected the value to start with '{prefix}'"
+            )),
+        }
+    }
+}
+
+fn in_json<'r>(parts: &'r Parts, key: &str) -> Found<'r> {
+    if !is_json(&parts.headers) {
+        return Found::Absent("Invalid content-type. Must be application/json.".to_owned());
+    }
+    let missing = || Found::Absent(format!("Missing \"{key}\" key in json data."));
+    let Some(BufferedBody(body)) = parts.extensions.get::<BufferedBody>() else { return missing() };
+    match serde_json::from_slice(body) {
+        Err(_) => missing(),
+        Ok(Value::Object(mut members)) => match members.remove(key) {
+            None | Some(Value::Null | Value::Bool(false)) => missing(),
+            Some(Value::String(token)) if token.is_empty() => missing(),
+            Some(Value::String(token)) => found(token),
+            Some(Value::Number(number)) if number.as_f64() == Some(0.0) => missing(),
+            Some(Value::Array(list)) if list.is_empty() => missing(),
+            Some(Value::Object(members)) if members.is_empty() => missing(),
+            Some(_) => invalid("Invalid token type. Token must be a <class 'bytes'>".to_owned()),
+        },
+        Ok(Value::Null | Value::Bool(false)) => missing(),
+        Ok(Value::Number(number)) if number.as_f64() == Some(0.0) => missing(),
+        Ok(Value::String(text)) if text.is_empty() => missing(),
+        Ok(Value::Array(list)) if list.is_empty() => missing(),
+        Ok(_) => invalid("The json data must be an object".to_owned()),
+    }
+}
+
+/// `application/json`, or a type that is written as JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    essence(headers).is_some_and(|essence| {
+        let essence = essence.to_ascii_lowercase();
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
+}
+
+/// The message where no place held a token.
+pub(super) fn absent_message(places: &[Location], messages: &[String]) -> String {
+    let names: Vec<_> = places.iter().map(|place| location_name(*place)).collect();
+    match (names.as_slice(), messages) {
+        ([_], [message]) => message.clone(),
+        ([others @ .., last], messages) => {
+            format!("Missing JWT in {} or {last} ({})", others.join(", "), messages.join("; "))
+        }
+        ([], _) => "Missing JWT".to_owned(),
+    }
+}
+
+/// The fields of a name as one, as servers in Python see them.
+fn joined(headers: &HeaderMap, name: &str) -> String {
+    let fields = headers.get_all(name).iter();
+    let texts = fields.map(|field| field.as_bytes().iter().map(|byte| char::from(*byte)).collect::<String>());
+    texts.collect::<Vec<_>>().join(",")
+}
+
+fn header_bytes(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    debug_assert!(*name != header::COOKIE, "a cookie is no CSRF header");
+    headers.get_all(name).iter().map(|field| field.as_bytes()).collect::<Vec<_>>().join(&b',')
+}
+
+fn is_blank(char: char) -> bool {
+    char.is_ascii_whitespace() || matches!(char, '\u{b}')
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_blank).filter(|word| !word.is_empty())
+}
+
+fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    match (items.next(), items.next()) {
+        (Some(item), None) => Some(item),
+        _ => None,
+    }
+}
+
+fn found<'r>(token: String) -> Found<'r> {
+    Found::Token(Presented { token: Cow::Owned(token), csrf: None })
+}
+
+fn invalid<'r>(message: String) -> Found<'r> {
+    Found::Stop(Refusal::Invalid(message))
+}

@@ -1,0 +1,299 @@
+//! Flask-JWT-Extended's rules: its options, tokens, cookies and answers, under names of this library.
+//!
+//! ```
+//! use countersign_http::profile::FlaskJwtExtended;
+//! use countersign_http::profile::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess};
+//! use countersign_http::Requirement;
+//!
+//! # async fn example(secret: &str, parts: http::request::Parts) -> Result<(), Box<dyn std::error::Error>> {
+//! let options = serde_json::json!({"JWT_SECRET_KEY": secret, "JWT_TOKEN_LOCATION": ["headers", "cookies"]});
+//! let config = FlaskJwtExtendedConfig::from_options(options.as_object().cloned().unwrap_or_default())?;
+//! let jwt = FlaskJwtExtended::builder(config)
+//!     .is_revoked(|token| async move { Ok::<_, std::io::Error>(token.claims().get("jti").is_none()) })
+//!     .build()?;
+//!
+//! let token = jwt.create_access_token("alice", NewAccess::fresh()).await?;
+//! # let _ = token;
+//! # Ok(())
+//! # }
+//! ```
+
+mod answers;
+mod config;
+mod cookies;
+mod hooks;
+mod issue;
+mod locate;
+
+pub use answers::{RefusalKind, Refused};
+pub use config::{CookieNames, FlaskJwtExtendedConfig, Lifetime, location_by_name};
+pub use cookies::CookieArguments;
+pub use hooks::{BuildProfileError, FlaskJwtExtendedBuilder};
+pub use issue::{CreateError, NewAccess, NewRefresh};
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use countersign_core::key::ImportRules;
+use countersign_core::profile::{
+    FlaskJwtExtendedRules, KeySource, ProfileClaims, ProfileError, UnverifiedToken,
+};
+use countersign_core::store::BoxError;
+use countersign_core::{Algorithm, Clock, Random, TokenType, VerifyingKey};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use serde_json::{Map, Value};
+
+use super::{Profile, ProfileToken};
+use crate::answer::Answer;
+use crate::form::is_form;
+use crate::locate::Location;
+use crate::requirement::{Optional, RequiredToken, Requirement};
+use answers::Refusal;
+use hooks::Hooks;
+use locate::Found;
+
+/// An application's Flask-JWT-Extended: cheap to clone, made by [`FlaskJwtExtended::builder`].
+#[derive(Clone)]
+pub struct FlaskJwtExtended(Arc<Inner>);
+
+struct Inner {
+    config: FlaskJwtExtendedConfig,
+    rules: FlaskJwtExtendedRules,
+    signing_key: Option<countersign_core::SigningKey>,
+    verifying_keys: BTreeMap<Algorithm, VerifyingKey>,
+    import: ImportRules,
+    hooks: Hooks,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl fmt::Debug for FlaskJwtExtended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlaskJwtExtended").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+impl FlaskJwtExtended {
+    /// Begins with the options; hooks are added to it.
+    #[must_use]
+    pub fn builder(config: FlaskJwtExtendedConfig) -> FlaskJwtExtendedBuilder {
+        FlaskJwtExtendedBuilder::new(config)
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn config(&self) -> &FlaskJwtExtendedConfig {
+        &self.0.config
+    }
+
+    /// Verifies a token that is no part of a request, as `decode_token` does: neither its type nor freshness,
+    /// revocation and user are looked at. An empty `csrf` is none.
+    ///
+    /// # Errors
+    /// [`Refused`], whose [`answer`](Self::answer) is the one that a protected route would give.
+    pub async fn decode_token(
+        &self,
+        token: &str,
+        csrf: Option<&str>,
+        allow_expired: bool,
+    ) -> Result<ProfileClaims, Refused> {
+        let csrf = csrf.filter(|value| !value.is_empty()).map(str::as_bytes);
+        match self.verified(token, csrf).await {
+            Err(Refusal::Expired(claims)) if allow_expired => Ok(*claims),
+            verdict => verdict.map_err(Refused),
+        }
+    }
+
+    /// The token's `jti`, as `get_jti` gives it.
+    ///
+    /// # Errors
+    /// As [`FlaskJwtExtended::decode_token`].
+    pub async fn token_id(&self, token: &str) -> Result<Value, Refused> {
+        let claims = self.decode_token(token, None, false).await?;
+        Ok(claims.claims().get("jti").cloned().unwrap_or_default())
+    }
+
+    /// The token's CSRF value, as `get_csrf_token` gives it.
+    ///
+    /// # Errors
+    /// As [`FlaskJwtExtended::decode_token`], and for a token without one.
+    pub async fn csrf_value(&self, token: &str) -> Result<String, Refused> {
+        let claims = self.decode_token(token, None, false).await?;
+        claims.csrf().map(str::to_owned).ok_or_else(|| Refused(Refusal::missing_claim("csrf")))
+    }
+
+    /// The token's header, about which nothing is proven, as `get_unverified_jwt_headers` gives it.
+    ///
+    /// # Errors
+    /// [`Refused`] for what is no token at all.
+    pub fn unverified_header(&self, token: &str) -> Result<Map<String, Value>, Refused> {
+        let parsed = UnverifiedToken::parse(token).and_then(|token| {
+            token.check_header()?;
+            Ok(token.header().clone())
+        });
+        parsed.map_err(|error| Refused(error.into()))
+    }
+
+    /// The answer to what was refused: the application's, else Flask-JWT-Extended's.
+    pub async fn answer(&self, refused: Refused) -> Answer {
+        self.0.hooks.answer(refused.0, &self.0.config.error_message_key).await
+    }
+
+    /// Finds and verifies the token of a request, and asks the hooks.
+    async fn prove(&self, parts: &Parts, requirement: &Requirement) -> Result<Option<ProfileToken>, Refusal> {
+        if parts.method == Method::OPTIONS {
+            return Ok(None);
+        }
+        let Some((claims, location)) = self.find(parts, requirement).await? else { return Ok(None) };
+        match requirement.token {
+            RequiredToken::Access if claims.token_type() == TokenType::Refresh => {
+                return Err(Refusal::Invalid("Only non-refresh tokens are allowed".to_owned()));
+            }
+            RequiredToken::Refresh if claims.token_type() != TokenType::Refresh => {
+                return Err(Refusal::Invalid("Only refresh tokens are allowed".to_owned()));
+            }
+            RequiredToken::Access | RequiredToken::Refresh | RequiredToken::Any => {}
+        }
+        if requirement.fresh && claims.is_fresh(self.0.clock.now()) != Some(true) {
+            return Err(Refusal::NotFresh(claims));
+        }
+        let hooks = &self.0.hooks;
+        if !requirement.skip_revocation && hooks.is_revoked(&claims).await? {
+            return Err(Refusal::Revoked(claims));
+        }
+        if !hooks.verifies(&claims).await? || !super::permits(requirement, claims.claims()) {
+            return Err(Refusal::VerificationFailed(claims));
+        }
+        let user = match hooks.user(&claims).await? {
+            hooks::Lookup::None => return Err(Refusal::NoUser(claims)),
+            hooks::Lookup::Found(user) => Some(user),
+            hooks::Lookup::NotAsked => None,
+        };
+        Ok(Some(ProfileToken {
+            header: claims.header().clone(),
+            claims: claims.claims().clone(),
+            identity: claims.identity().clone(),
+            location,
+            user,
+            verified: claims,
+        }))
+    }
+
+    /// The first token of the places in order. Only an absent token lets the search go on.
+    async fn find(
+        &self,
+        parts: &Parts,
+        requirement: &Requirement,
+    ) -> Result<Option<(ProfileClaims, Location)>, Refusal> {
+        let is_refresh = requirement.token == RequiredToken::Refresh;
+        let places = self.places(requirement);
+        let mut absent = Vec::new();
+        for &location in places {
+            let presented = match self.0.config.look(location, parts, is_refresh) {
+                Found::Absent(message) => {
+                    absent.push(message);
+                    continue;
+                }
+                Found::Stop(refusal) => return Err(refusal),
+                Found::Token(presented) => presented,
+            };
+            return match self.verified(&presented.token, presented.csrf.as_deref()).await {
+                Err(Refusal::Expired(_)) if requirement.optional == Some(Optional::IfAbsentOrExpired) => {
+                    Ok(None)
+                }
+                verdict => verdict.map(|claims| Some((claims, location))),
+            };
+        }
+        match requirement.optional {
+            Some(Optional::IfAbsent | Optional::IfAbsentOrExpired) => Ok(None),
+            Some(Optional::IfNoCredential)
+                if !parts.headers.contains_key(self.0.config.header_name.as_str()) =>
+            {
+                Ok(None)
+            }
+            Some(Optional::IfNoCredential) | None => {
+                Err(Refusal::Unauthorized(locate::absent_message(places, &absent)))
+            }
+        }
+    }
+
+    fn places<'a>(&'a self, requirement: &'a Requirement) -> &'a [Location] {
+        match requirement.locations.as_deref() {
+            None | Some([]) => &self.0.config.token_location,
+            Some(places) => places,
+        }
+    }
+
+    /// Checks everything about a token that does not depend on the route.
+    async fn verified(&self, token: &str, csrf: Option<&[u8]>) -> Result<ProfileClaims, Refusal> {
+        let parsed = UnverifiedToken::parse(token)?;
+        parsed.check_header()?;
+        let claims = parsed.claims()?;
+        let key = self.0.hooks.verifying_key(parsed.header(), &claims).await?;
+        let now = self.0.clock.now();
+        let verdict = self.0.rules.verify(&parsed, claims, |algorithm| self.key(algorithm, key), now);
+        // An expired token is only called so when nothing else is wrong with it.
+        let claims = match &verdict {
+            Ok(claims) => claims,
+            Err(ProfileError::Expired(claims)) => &**claims,
+            Err(_) => return Ok(verdict?),
+        };
+        if let Some(csrf) = csrf {
+            if !claims.claims().contains_key("csrf") {
+                return Err(Refusal::missing_claim("csrf"));
+            }
+            if !claims.csrf_matches(csrf) {
+                return Err(Refusal::Unauthorized("CSRF double submit tokens do not match".to_owned()));
+            }
+        }
+        Ok(verdict?)
+    }
+
+    fn key(
+        &self,
+        algorithm: Algorithm,
+        by_hook: Option<KeySource>,
+    ) -> Result<VerifyingKey, countersign_core::key::KeyError> {
+        match by_hook {
+            Some(key) => key.verifying(algorithm, self.0.import),
+            None => match self.0.verifying_keys.get(&algorithm) {
+                Some(key) => Ok(key.clone()),
+                None => Err(countersign_core::key::KeyError::WrongForm { algorithm }),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Profile for FlaskJwtExtended {
+    fn wants_body(&self, method: &Method, headers: &HeaderMap, requirement: Option<&Requirement>) -> bool {
+        let config = &self.0.config;
+        let places =
+            requirement.map_or(config.token_location.as_slice(), |requirement| self.places(requirement));
+        let by_form = config.cookie_csrf_protect
+            && config.csrf_check_form
+            && places.contains(&Location::Cookie)
+            && config.csrf_methods.contains(method);
+        (places.contains(&Location::Body) && locate::is_json(headers)) || (by_form && is_form(headers))
+    }
+
+    async fn authenticate(
+        &self,
+        parts: &Parts,
+        requirement: &Requirement,
+    ) -> Result<Option<ProfileToken>, Answer> {
+        match self.prove(parts, requirement).await {
+            Ok(token) => Ok(token),
+            Err(refusal) => Err(self.answer(Refused(refusal)).await),
+        }
+    }
+}
+
+impl From<BoxError> for Refusal {
+    fn from(error: BoxError) -> Self {
+        Self::HookFailed(error)
+    }
+}

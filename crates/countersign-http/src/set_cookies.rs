@@ -1,0 +1,97 @@
+//! Cookies as a part of a handler's own answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use countersign_core::session::Pair;
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::answer::{no_store, vary_personal};
+use crate::auth::Auth;
+use crate::cookie_config::{CookieError, CookieKind};
+
+/// `Set-Cookie` fields for an answer, with what keeps that answer out of caches (SEC-054).
+///
+/// With the feature `axum` it is a part of a response: `(auth.set_cookies(&pair), Redirect::to("/"))`. Elsewhere
+/// [`SetCookies::apply`] adds it to an answer's headers.
+#[derive(Clone)]
+#[must_use = "cookies are set by the answer that they are added to"]
+pub struct SetCookies(Result<Vec<HeaderValue>, CookieError>);
+
+impl Auth {
+    /// The cookies of a pair that was issued for cookies: access, refresh and CSRF, each for as long as what it carries.
+    pub fn set_cookies(&self, pair: &Pair) -> SetCookies {
+        let now = self.clock().now();
+        let access = Duration::from_secs(pair.expires_in(now));
+        let refresh = Duration::from_secs(pair.refresh_expires_in(now));
+        let mut cookies = vec![
+            self.cookies().set(CookieKind::Access, &pair.access_token, access),
+            self.cookies().set(CookieKind::Refresh, &pair.refresh_token, refresh),
+        ];
+        match &pair.csrf {
+            Some(csrf) if self.cookies().has_csrf_cookie() => {
+                cookies.push(self.cookies().set(CookieKind::Csrf, csrf, refresh));
+            }
+            Some(_) => {}
+            None => cookies.push(Err(CookieError::NotForCookies)),
+        }
+        SetCookies(cookies.into_iter().collect())
+    }
+
+    /// Makes a browser forget the access, refresh and CSRF cookies, as a logout does.
+    pub fn unset_cookies(&self) -> SetCookies {
+        SetCookies(Ok(self.cookies().expire_all().into()))
+    }
+}
+
+impl SetCookies {
+    /// Adds the fields to an answer's headers, beside other cookies that it sets, and `Cache-Control: no-store` and
+    /// `Vary: Cookie, Authorization`.
+    ///
+    /// # Errors
+    /// [`CookieError`] if a token cannot be a cookie: it is too large, or was not issued for cookies.
+    pub fn apply(self, headers: &mut HeaderMap) -> Result<(), CookieError> {
+        for field in self.0? {
+            headers.append(header::SET_COOKIE, field);
+        }
+        no_store(headers);
+        vary_personal(headers);
+        Ok(())
+    }
+}
+
+/// Without the tokens.
+impl fmt::Debug for SetCookies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SetCookies").field(&self.0.as_ref().map(Vec::len)).finish()
+    }
+}
+
+#[cfg(feature = "axum")]
+mod parts {
+    use axum_core::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
+
+    use super::SetCookies;
+    use crate::answer::{Answer, ErrorCode};
+
+    impl IntoResponseParts for SetCookies {
+        type Error = Response;
+
+        fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Response> {
+            match self.apply(parts.headers_mut()) {
+                Ok(()) => Ok(parts),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "cookies could not be set");
+                    Err(http::Response::<bytes::Bytes>::from(Answer::error(ErrorCode::InternalError))
+                        .map(axum_core::body::Body::from))
+                }
+            }
+        }
+    }
+
+    impl IntoResponse for SetCookies {
+        fn into_response(self) -> Response {
+            (self, ()).into_response()
+        }
+    }
+}
