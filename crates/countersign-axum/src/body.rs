@@ -34,7 +34,7 @@ pub(crate) async fn read_members(headers: &HeaderMap, body: Body) -> Result<Memb
     }
 }
 
-async fn read_bounded(mut body: Body) -> Result<Bytes, Reply> {
+pub(crate) async fn read_bounded(mut body: Body) -> Result<Bytes, Reply> {
     let mut kept = BytesMut::new();
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {

@@ -127,6 +127,24 @@ impl Proven {
         }
     }
 
+    /// What a guard has found by a profile's rules, whatever it wanted; the inner `None` is nobody.
+    #[must_use]
+    pub fn any_profile_token(parts: &Parts) -> Option<Option<ProfileToken>> {
+        match &parts.extensions.get::<Self>()?.outcome {
+            Outcome::Profile(found) => Some(found.as_deref().cloned()),
+            Outcome::Native(_) => None,
+        }
+    }
+
+    /// What was found by a profile's rules.
+    #[must_use]
+    pub fn into_profile_token(self) -> Option<ProfileToken> {
+        match self.outcome {
+            Outcome::Profile(found) => found.map(|token| *token),
+            Outcome::Native(_) => None,
+        }
+    }
+
     fn is_enough(&self, asked: &Requirement, is_somebody: bool) -> bool {
         self.requirement.covers(asked) && (is_somebody || asked.is_optional())
     }

@@ -408,7 +408,8 @@ fn challenge(error: &str, description: &str) -> HeaderValue {
         .expect("codes and quotable characters are printable ASCII")
 }
 
-fn quotable(text: &str) -> String {
+/// Without what would end a quoted text.
+pub(crate) fn quotable(text: &str) -> String {
     let quotable = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
     text.chars().map(quotable).collect()
 }

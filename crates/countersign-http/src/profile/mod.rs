@@ -5,8 +5,10 @@
 
 mod options;
 
+pub mod flask_jwt;
 pub mod flask_jwt_extended;
 
+pub use flask_jwt::FlaskJwt;
 pub use flask_jwt_extended::FlaskJwtExtended;
 pub use options::{OptionError, Options};
 

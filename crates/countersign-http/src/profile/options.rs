@@ -161,19 +161,6 @@ impl Options {
         self.values.get(name).map(|given| &given.value)
     }
 
-    /// A number of seconds, more than none.
-    pub(crate) fn seconds(&self, name: &'static str, default: Duration) -> Result<Duration, OptionError> {
-        match self.value(name) {
-            None => Ok(default),
-            Some(value) => duration(value).ok_or_else(|| {
-                OptionError::new(
-                    name,
-                    "must be a number of seconds, such as 900; 0 does not mean \"never\" here",
-                )
-            }),
-        }
-    }
-
     pub(crate) fn leeway(&self, name: &'static str, default: Duration) -> Result<Leeway, OptionError> {
         let duration = match self.value(name) {
             None => Some(default),

@@ -130,7 +130,7 @@ impl From<ProfileError> for Refusal {
 
 /// What Flask-JWT-Extended, and PyJWT below it, say of an error. Where they accept what is refused here, the text is
 /// our own.
-fn text(error: &ProfileError) -> String {
+pub(in super::super) fn text(error: &ProfileError) -> String {
     match error {
         ProfileError::TooLong => "Token is too long".to_owned(),
         ProfileError::NotEnoughSegments => "Not enough segments".to_owned(),

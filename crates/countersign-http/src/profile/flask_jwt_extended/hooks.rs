@@ -22,6 +22,7 @@ use crate::system::{OsRandom, SystemClock};
 
 pub(in super::super) type Asking<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(in super::super) type Hook<A, T> = Arc<dyn Fn(A) -> Asking<Result<T, BoxError>> + Send + Sync>;
+type HeaderAndClaims = (Map<String, Value>, Map<String, Value>);
 type User = Arc<dyn Any + Send + Sync>;
 type AnswerHook = Arc<dyn Fn(RefusalContext) -> Asking<Answer> + Send + Sync>;
 
@@ -42,7 +43,7 @@ pub(super) struct Hooks {
     pub(super) extra_claims: Option<Hook<Value, Map<String, Value>>>,
     pub(super) extra_headers: Option<Hook<Value, Map<String, Value>>>,
     pub(super) signing_key: Option<Hook<Value, KeySource>>,
-    verifying_key: Option<Hook<(Map<String, Value>, Map<String, Value>), KeySource>>,
+    verifying_key: Option<Hook<HeaderAndClaims, KeySource>>,
     is_revoked: Vec<Hook<ProfileClaims, bool>>,
     verification: Option<Hook<ProfileClaims, bool>>,
     user: Option<Hook<ProfileClaims, Option<User>>>,

@@ -150,7 +150,7 @@ fn in_json<'r>(parts: &'r Parts, key: &str) -> Found<'r> {
 }
 
 /// `application/json`, or a type that is written as JSON.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+pub(in super::super) fn is_json(headers: &HeaderMap) -> bool {
     essence(headers).is_some_and(|essence| {
         let essence = essence.to_ascii_lowercase();
         essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))

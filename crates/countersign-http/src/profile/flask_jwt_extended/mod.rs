@@ -26,10 +26,14 @@ mod issue;
 mod locate;
 
 pub use answers::{RefusalKind, Refused};
+pub(super) use answers::{claim_in_words, text};
+pub(super) use config::algorithm;
 pub use config::{CookieNames, FlaskJwtExtendedConfig, Lifetime, location_by_name};
 pub use cookies::CookieArguments;
-pub use hooks::{BuildProfileError, FlaskJwtExtendedBuilder};
+pub use hooks::{BuildProfileError, FlaskJwtExtendedBuilder, RefusalContext};
+pub(super) use hooks::{Hook, hook, unusable};
 pub use issue::{CreateError, NewAccess, NewRefresh};
+pub(super) use locate::is_json;
 
 use std::collections::BTreeMap;
 use std::fmt;

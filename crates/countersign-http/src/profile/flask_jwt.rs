@@ -1,0 +1,689 @@
+//! Flask-JWT's rules: its options, tokens, login endpoint and answers, under names of this library.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use countersign_core::jws::SignError;
+use countersign_core::key::ImportRules;
+use countersign_core::profile::{
+    FlaskJwtRules, IssueError, KeySource, Leeway, NewToken, ProfileClaims, ProfileError, UnverifiedToken,
+    algorithm_by_name,
+};
+use countersign_core::session::TokenFormat;
+use countersign_core::store::BoxError;
+use countersign_core::{Clock, NewClaims, Random, SigningKey, TokenType, VerifyingKey};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::flask_jwt_extended::{self, BuildProfileError, Hook, claim_in_words, hook, is_json};
+use super::options::{OptionError, Options, duration};
+use super::{Profile, ProfileToken};
+use crate::answer::{Answer, ErrorCode, quotable};
+use crate::locate::Location;
+use crate::requirement::{Optional, Requirement};
+use crate::system::{OsRandom, SystemClock};
+
+/// The options of Flask-JWT, with their names without `JWT_` and its defaults.
+#[derive(Clone, Debug)]
+pub struct FlaskJwtConfig {
+    /// `JWT_DEFAULT_REALM`. Default `Login Required`.
+    pub default_realm: String,
+    /// `JWT_AUTH_URL_RULE`: the path of the login endpoint; `None` for no such endpoint. Default `/auth`.
+    pub auth_url_rule: Option<String>,
+    /// `methods` of `JWT_AUTH_URL_OPTIONS`. Default POST.
+    pub auth_methods: Vec<Method>,
+    /// `JWT_AUTH_USERNAME_KEY`. Default `username`.
+    pub auth_username_key: String,
+    /// `JWT_AUTH_PASSWORD_KEY`. Default `password`.
+    pub auth_password_key: String,
+    /// `JWT_ALGORITHM`: signs, and is the only one accepted. Default `HS256`.
+    pub algorithm: String,
+    /// `JWT_SECRET_KEY`, else Flask's `SECRET_KEY`. At least as long as the hash.
+    pub secret_key: Option<KeySource>,
+    /// `JWT_LEEWAY`, seconds, at most 300. Default 10.
+    pub leeway: Leeway,
+    /// `JWT_AUTH_HEADER_PREFIX`: the word before the token, in any case. Default `JWT`.
+    pub auth_header_prefix: String,
+    /// `JWT_EXPIRATION_DELTA`, seconds. Default 300.
+    pub expiration_delta: Duration,
+    /// `JWT_NOT_BEFORE_DELTA`, seconds. Default 0.
+    pub not_before_delta: Duration,
+    /// `JWT_REQUIRED_CLAIMS`: which claims a token must have. Default `exp`, `iat`, `nbf`.
+    pub required_claims: Vec<String>,
+}
+
+impl Default for FlaskJwtConfig {
+    fn default() -> Self {
+        Self::read(&Options::default()).expect("the defaults are good options")
+    }
+}
+
+impl FlaskJwtConfig {
+    /// Every option's name. `JWT_AUTH_ENDPOINT`, `JWT_VERIFY_CLAIMS`, `JWT_VERIFY` and `JWT_VERIFY_EXPIRATION` have
+    /// no effect, as in Flask-JWT: signature and times are always checked.
+    pub const NAMES: [&str; 17] = [
+        "JWT_ALGORITHM",
+        "JWT_AUTH_ENDPOINT",
+        "JWT_AUTH_HEADER_PREFIX",
+        "JWT_AUTH_PASSWORD_KEY",
+        "JWT_AUTH_URL_OPTIONS",
+        "JWT_AUTH_URL_RULE",
+        "JWT_AUTH_USERNAME_KEY",
+        "JWT_DEFAULT_REALM",
+        "JWT_EXPIRATION_DELTA",
+        "JWT_LEEWAY",
+        "JWT_NOT_BEFORE_DELTA",
+        "JWT_REQUIRED_CLAIMS",
+        "JWT_SECRET_KEY",
+        "JWT_VERIFY",
+        "JWT_VERIFY_CLAIMS",
+        "JWT_VERIFY_EXPIRATION",
+        "SECRET_KEY",
+    ];
+
+    /// Reads and checks the options. Absent ones have Flask-JWT's defaults.
+    ///
+    /// # Errors
+    /// [`OptionError`] names the first option that cannot be used, and what to write.
+    pub fn from_options(options: impl Into<Options>) -> Result<Self, OptionError> {
+        let options = options.into();
+        options.check_names(&Self::NAMES)?;
+        Self::read(&options)
+    }
+
+    fn read(options: &Options) -> Result<Self, OptionError> {
+        let secret = options.key("JWT_SECRET_KEY")?;
+        let required = || ["exp", "iat", "nbf"].map(str::to_owned).to_vec();
+        Ok(Self {
+            default_realm: options.text_or("JWT_DEFAULT_REALM", Some("Login Required"))?.unwrap_or_default(),
+            auth_url_rule: auth_url_rule(options)?,
+            auth_methods: auth_methods(options)?,
+            auth_username_key: options.name("JWT_AUTH_USERNAME_KEY", "username")?,
+            auth_password_key: options.name("JWT_AUTH_PASSWORD_KEY", "password")?,
+            algorithm: flask_jwt_extended::algorithm(options, "JWT_ALGORITHM", "HS256")?,
+            secret_key: match secret {
+                Some(secret) => Some(secret),
+                None => options.key("SECRET_KEY")?,
+            },
+            leeway: options.leeway("JWT_LEEWAY", Duration::from_secs(10))?,
+            auth_header_prefix: options.text_or("JWT_AUTH_HEADER_PREFIX", Some("JWT"))?.unwrap_or_default(),
+            expiration_delta: delta(options, "JWT_EXPIRATION_DELTA", 300)?,
+            not_before_delta: delta(options, "JWT_NOT_BEFORE_DELTA", 0)?,
+            required_claims: options.texts("JWT_REQUIRED_CLAIMS")?.unwrap_or_else(required),
+        })
+    }
+}
+
+fn auth_url_rule(options: &Options) -> Result<Option<String>, OptionError> {
+    const NAME: &str = "JWT_AUTH_URL_RULE";
+    match options.text_or(NAME, Some("/auth"))?.filter(|rule| !rule.is_empty()) {
+        Some(rule) if !rule.starts_with('/') || rule.contains(['{', '}', '<', '>', '*']) => {
+            Err(OptionError::new(NAME, "must be a path such as \"/auth\", or null for no login endpoint"))
+        }
+        rule => Ok(rule),
+    }
+}
+
+fn auth_methods(options: &Options) -> Result<Vec<Method>, OptionError> {
+    const NAME: &str = "JWT_AUTH_URL_OPTIONS";
+    let wrong = || OptionError::new(NAME, "must be an object such as {\"methods\": [\"POST\"]}");
+    match options.value(NAME) {
+        None | Some(Value::Null) => Ok(vec![Method::POST]),
+        Some(Value::Object(members)) => match members.get("methods") {
+            None => Ok(vec![Method::GET]),
+            Some(Value::Array(names)) => names
+                .iter()
+                .map(|name| {
+                    let name = name.as_str().ok_or_else(wrong)?.to_ascii_uppercase();
+                    Method::from_bytes(name.as_bytes()).map_err(|_| wrong())
+                })
+                .collect(),
+            Some(_) => Err(wrong()),
+        },
+        Some(_) => Err(wrong()),
+    }
+}
+
+/// A number of seconds that may be 0.
+fn delta(options: &Options, name: &'static str, default: u64) -> Result<Duration, OptionError> {
+    match options.value(name) {
+        None => Ok(Duration::from_secs(default)),
+        Some(Value::Number(number)) if number.as_f64() == Some(0.0) => Ok(Duration::ZERO),
+        Some(value) => duration(value).ok_or_else(|| {
+            OptionError::new(name, "must be a number of seconds that is not negative, such as 300")
+        }),
+    }
+}
+
+/// Who logged in: the value that tokens carry as `identity`, and the application's own object.
+#[derive(Clone)]
+pub struct Identity {
+    id: Value,
+    user: Arc<dyn Any + Send + Sync>,
+}
+
+impl Identity {
+    /// An identity of the application's own.
+    #[must_use]
+    pub fn new(id: impl Into<Value>, user: impl Any + Send + Sync) -> Self {
+        Self { id: id.into(), user: Arc::new(user) }
+    }
+
+    /// What tokens carry.
+    #[must_use]
+    pub fn id(&self) -> &Value {
+        &self.id
+    }
+
+    /// The application's own object.
+    #[must_use]
+    pub fn user<U: 'static>(&self) -> Option<&U> {
+        self.user.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// An error as Flask-JWT reports it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct FlaskJwtError {
+    /// What.
+    pub description: String,
+    /// Which kind.
+    pub error: String,
+    /// The status: 401 but for a login that cannot be read.
+    pub status_code: u16,
+}
+
+impl FlaskJwtError {
+    fn new(error: &str, description: &str) -> Self {
+        Self { description: description.to_owned(), error: error.to_owned(), status_code: 401 }
+    }
+}
+
+/// What the hook reads out of a request: a token's text.
+type RequestHook = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
+type User = Arc<dyn Any + Send + Sync>;
+
+#[derive(Clone, Default)]
+struct Hooks {
+    authenticate: Option<Hook<(Value, Value), Option<Identity>>>,
+    user: Option<Hook<ProfileClaims, Option<User>>>,
+    payload: Option<Hook<Identity, Map<String, Value>>>,
+    headers: Option<Hook<Identity, Map<String, Value>>>,
+    auth_response: Option<Hook<(String, Identity), Answer>>,
+    error: Option<Hook<FlaskJwtError, Answer>>,
+    request: Option<RequestHook>,
+    is_revoked: Vec<Hook<ProfileClaims, bool>>,
+}
+
+/// An application's Flask-JWT: cheap to clone, made by [`FlaskJwt::builder`].
+#[derive(Clone)]
+pub struct FlaskJwt(Arc<Inner>);
+
+struct Inner {
+    config: FlaskJwtConfig,
+    rules: FlaskJwtRules,
+    signing_key: SigningKey,
+    verifying_key: VerifyingKey,
+    hooks: Hooks,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for FlaskJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlaskJwt").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+/// Options and hooks, about to become a [`FlaskJwt`].
+#[derive(Clone)]
+pub struct FlaskJwtBuilder {
+    config: FlaskJwtConfig,
+    hooks: Hooks,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl fmt::Debug for FlaskJwtBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlaskJwtBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl FlaskJwtBuilder {
+    /// Who has these credentials, as the login request has them: `authentication_handler`. `None`: nobody.
+    #[must_use]
+    pub fn authenticate<E, F, Fut>(mut self, authenticate: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value, Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Identity>, E>> + Send + 'static,
+    {
+        self.hooks.authenticate = Some(hook(move |(username, password)| authenticate(username, password)));
+        self
+    }
+
+    /// The user of a token, by its claims: `identity_handler`. `None`: there is none. Default: nobody is looked up.
+    #[must_use]
+    pub fn user<U, E, F, Fut>(mut self, user: F) -> Self
+    where
+        U: Send + Sync + 'static,
+        E: Into<BoxError>,
+        F: Fn(ProfileClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<U>, E>> + Send + 'static,
+    {
+        self.hooks.user = Some(hook(move |claims| {
+            let asking = user(claims);
+            async move {
+                let user = asking.await.map_err(Into::<BoxError>::into)?;
+                Ok::<_, BoxError>(user.map(|user| Arc::new(user) as User))
+            }
+        }));
+        self
+    }
+
+    /// What to add to the default payload of new tokens: `jwt_payload_handler`. Default nothing.
+    #[must_use]
+    pub fn payload<E, F, Fut>(mut self, payload: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Identity) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+    {
+        self.hooks.payload = Some(hook(payload));
+        self
+    }
+
+    /// What to add to the header of new tokens: `jwt_headers_handler`. Default nothing.
+    #[must_use]
+    pub fn headers<E, F, Fut>(mut self, headers: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Identity) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+    {
+        self.hooks.headers = Some(hook(headers));
+        self
+    }
+
+    /// The answer to a login: `auth_response_handler`. Default `{"access_token": …}`.
+    #[must_use]
+    pub fn auth_response<E, F, Fut>(mut self, answer: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(String, Identity) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Answer, E>> + Send + 'static,
+    {
+        self.hooks.auth_response = Some(hook(move |(token, identity)| answer(token, identity)));
+        self
+    }
+
+    /// The answer to an error: `jwt_error_handler`.
+    #[must_use]
+    pub fn error<E, F, Fut>(mut self, answer: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(FlaskJwtError) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Answer, E>> + Send + 'static,
+    {
+        self.hooks.error = Some(hook(answer));
+        self
+    }
+
+    /// The text of a request's token, in place of the `Authorization` header: `request_handler`.
+    #[must_use]
+    pub fn request(mut self, token: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.hooks.request = Some(Arc::new(token));
+        self
+    }
+
+    /// Whether a token was revoked, which Flask-JWT itself cannot say. Default: none is. Added again, all are asked.
+    #[must_use]
+    pub fn is_revoked<E, F, Fut>(mut self, is_revoked: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(ProfileClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool, E>> + Send + 'static,
+    {
+        self.hooks.is_revoked.push(hook(is_revoked));
+        self
+    }
+
+    /// The time. Default the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Randomness. Default the operating system's.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Checks everything, the key above all.
+    ///
+    /// # Errors
+    /// [`BuildProfileError`] names the option and the remedy.
+    pub fn build(self) -> Result<FlaskJwt, BuildProfileError> {
+        const KEY: &str = "JWT_SECRET_KEY";
+        let Self { config, hooks, clock, random: _ } = self;
+        let algorithm = algorithm_by_name(&config.algorithm).filter(|algorithm| algorithm.is_symmetric());
+        let algorithm = algorithm.ok_or_else(|| {
+            OptionError::new(
+                "JWT_ALGORITHM",
+                "must be HS256, HS384 or HS512: Flask-JWT signs and verifies with one and the same key",
+            )
+        })?;
+        let source = config.secret_key.as_ref().ok_or(BuildProfileError::NoKey { option: KEY, algorithm })?;
+        let unusable = |error| flask_jwt_extended::unusable(KEY, algorithm, error);
+        let signing_key = source.signing(algorithm).map_err(unusable)?;
+        let verifying_key = source.verifying(algorithm, ImportRules::strict()).map_err(unusable)?;
+        let rules = FlaskJwtRules {
+            algorithm: config.algorithm.clone(),
+            leeway: config.leeway,
+            required: config.required_claims.clone(),
+            identity_claim: IDENTITY.to_owned(),
+        };
+        Ok(FlaskJwt(Arc::new(Inner { config, rules, signing_key, verifying_key, hooks, clock })))
+    }
+}
+
+impl FlaskJwt {
+    /// Begins with the options; hooks are added to it.
+    #[must_use]
+    pub fn builder(config: FlaskJwtConfig) -> FlaskJwtBuilder {
+        FlaskJwtBuilder {
+            config,
+            hooks: Hooks::default(),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(OsRandom),
+        }
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn config(&self) -> &FlaskJwtConfig {
+        &self.0.config
+    }
+
+    /// Answers a login request, as the endpoint at `JWT_AUTH_URL_RULE` does.
+    pub async fn login(&self, headers: &HeaderMap, body: &[u8]) -> Answer {
+        match self.logged_in(headers, body).await {
+            Ok(answer) => answer,
+            Err(refusal) => self.answer(refusal, None).await,
+        }
+    }
+
+    /// A token for an identity, as a login gives it.
+    ///
+    /// # Errors
+    /// When a hook fails, or what the hooks add cannot be issued.
+    pub async fn create_token(&self, identity: &Identity) -> Result<String, BoxError> {
+        let Inner { config, hooks, signing_key, clock, .. } = &*self.0;
+        let now = clock.now();
+        let mut claims = Map::new();
+        claims.insert("exp".to_owned(), (now + config.expiration_delta).as_secs().into());
+        claims.insert("iat".to_owned(), now.as_secs().into());
+        claims.insert("nbf".to_owned(), (now + config.not_before_delta).as_secs().into());
+        claims.insert(IDENTITY.to_owned(), identity.id.clone());
+        if let Some(hook) = &hooks.payload {
+            claims.extend(hook(identity.clone()).await?);
+        }
+        if let Some(missing) = config.required_claims.iter().find(|name| !claims.contains_key(*name)) {
+            return Err(format!("payload is missing a required claim: {missing}").into());
+        }
+        let mut headers = Map::new();
+        if let Some(hook) = &hooks.headers {
+            headers = hook(identity.clone()).await?;
+        }
+        let token = NewToken::new(claims).with_header(headers)?;
+        Ok(token.sign(signing_key, &config.algorithm)?)
+    }
+
+    /// Verifies a token that is no part of a request: everything but the user.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn decode_token(&self, token: &str) -> Result<ProfileClaims, ProfileError> {
+        let inner = &*self.0;
+        let parsed = UnverifiedToken::parse(token)?;
+        inner.rules.verify(&parsed, |_| Ok(inner.verifying_key.clone()), inner.clock.now())
+    }
+
+    async fn logged_in(&self, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Refusal> {
+        let Inner { config, hooks, .. } = &*self.0;
+        let unreadable = |description: &str| {
+            Refusal::Error(FlaskJwtError {
+                status_code: 400,
+                ..FlaskJwtError::new("Bad Request", description)
+            })
+        };
+        if !is_json(headers) {
+            return Err(unreadable("The login must be application/json"));
+        }
+        let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
+            return Err(unreadable("The login must be a JSON object"));
+        };
+        let refused = || Refusal::Error(FlaskJwtError::new("Bad Request", "Invalid credentials"));
+        let given = |key: &str| members.get(key).filter(|value| !is_nothing(value)).cloned();
+        let (Some(username), Some(password), 2) =
+            (given(&config.auth_username_key), given(&config.auth_password_key), members.len())
+        else {
+            return Err(refused());
+        };
+        let authenticate = hooks.authenticate.as_ref().ok_or_else(|| {
+            Refusal::HookFailed("no authenticate hook; add `.authenticate(…)` to the FlaskJwtBuilder".into())
+        })?;
+        let identity = authenticate((username, password)).await?.ok_or_else(refused)?;
+        let token = self.create_token(&identity).await?;
+        match &hooks.auth_response {
+            Some(hook) => Ok(hook((token, identity)).await?),
+            None => {
+                let body = Map::from_iter([("access_token".to_owned(), Value::from(token))]);
+                let mut answer =
+                    Answer::json(StatusCode::OK, &body).map_err(|error| Refusal::HookFailed(error.into()))?;
+                crate::answer::no_store(answer.headers_mut());
+                Ok(answer)
+            }
+        }
+    }
+
+    async fn prove(&self, parts: &Parts, requirement: &Requirement) -> Result<Option<ProfileToken>, Refusal> {
+        let hooks = &self.0.hooks;
+        let token = match &hooks.request {
+            Some(hook) => hook(parts).filter(|token| !token.is_empty()).ok_or(Refusal::Absent),
+            None => self.in_header(&parts.headers),
+        };
+        let token = match token {
+            Err(Refusal::Absent) if requirement.optional.is_some() => return Ok(None),
+            token => token?,
+        };
+        let claims = match self.decode_token(&token) {
+            Err(ProfileError::Expired(_)) if requirement.optional == Some(Optional::IfAbsentOrExpired) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(Refusal::Error(FlaskJwtError::new("Invalid token", &text(&error)))),
+            Ok(claims) => claims,
+        };
+        // A refresh token of Flask-JWT-Extended with the same key gets access tokens, not access.
+        if claims.token_type() == TokenType::Refresh {
+            let error = FlaskJwtError::new("Invalid token", "Only access tokens are allowed");
+            return Err(Refusal::Error(error));
+        }
+        if !requirement.skip_revocation {
+            for hook in &hooks.is_revoked {
+                if hook(claims.clone()).await? {
+                    let error = FlaskJwtError::new("Invalid token", "Token has been revoked");
+                    return Err(Refusal::Error(error));
+                }
+            }
+        }
+        if !super::permits(requirement, claims.claims()) {
+            return Err(Refusal::Forbidden);
+        }
+        let user =
+            match &hooks.user {
+                Some(hook) => Some(hook(claims.clone()).await?.ok_or_else(|| {
+                    Refusal::Error(FlaskJwtError::new("Invalid JWT", "User does not exist"))
+                })?),
+                None => None,
+            };
+        Ok(Some(ProfileToken {
+            header: claims.header().clone(),
+            claims: claims.claims().clone(),
+            identity: claims.identity().clone(),
+            location: Location::Header,
+            user,
+            verified: claims,
+        }))
+    }
+
+    fn in_header(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+        let fields = headers.get_all(header::AUTHORIZATION).iter();
+        let fields: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
+        let joined = fields.join(",");
+        let mut words = joined.split_ascii_whitespace();
+        let Some(prefix) = words.next() else { return Err(Refusal::Absent) };
+        let invalid =
+            |description| Err(Refusal::Error(FlaskJwtError::new("Invalid JWT header", description)));
+        if prefix.to_lowercase() != self.0.config.auth_header_prefix.to_lowercase() {
+            return invalid("Unsupported authorization type");
+        }
+        match (words.next(), words.next()) {
+            (None, _) => invalid("Token missing"),
+            (Some(token), None) => Ok(token.to_owned()),
+            (Some(_), Some(_)) => invalid("Token contains spaces"),
+        }
+    }
+
+    async fn answer(&self, refusal: Refusal, realm: Option<&str>) -> Answer {
+        let (error, challenge) = match refusal {
+            Refusal::HookFailed(error) => {
+                tracing::error!(
+                    error = &*error as &dyn std::error::Error,
+                    "a hook of the application failed"
+                );
+                return Answer::error(ErrorCode::Unavailable);
+            }
+            Refusal::Forbidden => return Answer::error(ErrorCode::InsufficientScope),
+            Refusal::Error(error) => (error, None),
+            Refusal::Absent => {
+                let realm = realm.unwrap_or(&self.0.config.default_realm);
+                let error =
+                    FlaskJwtError::new("Authorization Required", "Request does not contain an access token");
+                (error, HeaderValue::try_from(format!("JWT realm=\"{}\"", quotable(realm))).ok())
+            }
+        };
+        tracing::info!(error = error.error, description = error.description, "a request was not let through");
+        if let Some(hook) = &self.0.hooks.error {
+            return match hook(error).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::error!(
+                        error = &*error as &dyn std::error::Error,
+                        "a hook of the application failed"
+                    );
+                    Answer::error(ErrorCode::Unavailable)
+                }
+            };
+        }
+        let status = StatusCode::from_u16(error.status_code).unwrap_or(StatusCode::UNAUTHORIZED);
+        let mut answer =
+            Answer::json(status, &error).unwrap_or_else(|_| Answer::error(ErrorCode::InternalError));
+        if let Some(challenge) = challenge {
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl Profile for FlaskJwt {
+    fn wants_body(&self, _: &Method, _: &HeaderMap, _: Option<&Requirement>) -> bool {
+        false
+    }
+
+    async fn authenticate(
+        &self,
+        parts: &Parts,
+        requirement: &Requirement,
+    ) -> Result<Option<ProfileToken>, Answer> {
+        match self.prove(parts, requirement).await {
+            Ok(token) => Ok(token),
+            Err(refusal) => Err(self.answer(refusal, requirement.realm.as_deref()).await),
+        }
+    }
+}
+
+/// Tokens of this library's sessions: the same claims, and those that name the session. Flask-JWT has no refresh
+/// tokens; ours say what they are.
+impl TokenFormat for FlaskJwt {
+    fn issue(&self, new: &NewClaims) -> Result<String, SignError> {
+        let mut claims = new.to_map();
+        if let Some(subject) = claims.remove("sub") {
+            claims.insert(IDENTITY.to_owned(), subject);
+        }
+        let issued_at = new.issued_at().unwrap_or_else(|| self.0.clock.now());
+        claims.insert("nbf".to_owned(), (issued_at + self.0.config.not_before_delta).as_secs().into());
+        NewToken::new(claims).sign(&self.0.signing_key, &self.0.config.algorithm).map_err(|error| match error
+        {
+            IssueError::Sign(error) => error,
+            _ => SignError::Failed,
+        })
+    }
+}
+
+/// Why a request or login was not let through.
+enum Refusal {
+    /// No token.
+    Absent,
+    Error(FlaskJwtError),
+    /// The token does not permit enough, which Flask-JWT has no word for.
+    Forbidden,
+    HookFailed(BoxError),
+}
+
+impl From<BoxError> for Refusal {
+    fn from(error: BoxError) -> Self {
+        Self::HookFailed(error)
+    }
+}
+
+/// What Flask-JWT, and PyJWT below it, say of an error.
+fn text(error: &ProfileError) -> String {
+    match error {
+        ProfileError::Expired(_) => "Signature has expired".to_owned(),
+        ProfileError::NotYetValid("iat") => "Issued At claim (iat) cannot be in the future.".to_owned(),
+        ProfileError::NotANumber(name) => format!("{} must be an integer.", claim_in_words(name)),
+        ProfileError::Audience => "Invalid audience".to_owned(),
+        error => flask_jwt_extended::text(error),
+    }
+}
+
+/// What Python takes for nothing.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(members) => members.is_empty(),
+    }
+}
+
+const IDENTITY: &str = "identity";
