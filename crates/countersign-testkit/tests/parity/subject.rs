@@ -1,5 +1,6 @@
 //! Builds the application that a recording describes: real routes behind the real layer and guards.
 
+mod flask_jwt;
 mod flask_jwt_extended;
 mod routes;
 
@@ -20,7 +21,9 @@ pub(crate) fn build(application: &Application, world: &Arc<World>) -> Result<Box
         Application::FlaskJwtExtended { config, routes, hooks } => {
             Ok(Box::new(flask_jwt_extended::build(config, routes, hooks, world)?))
         }
-        Application::FlaskJwt { .. } => Err(NotBuilt::Unknown("not yet".to_owned())),
+        Application::FlaskJwt { config, routes, hooks } => {
+            Ok(Box::new(flask_jwt::build(config, routes, hooks, world)?))
+        }
     }
 }
 
