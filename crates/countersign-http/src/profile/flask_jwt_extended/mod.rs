@@ -159,7 +159,7 @@ impl FlaskJwtExtended {
             RequiredToken::Refresh if claims.token_type() != TokenType::Refresh => {
                 return Err(Refusal::Invalid("Only refresh tokens are allowed".to_owned()));
             }
-            RequiredToken::Access | RequiredToken::Refresh | RequiredToken::Any => {}
+            _ => {}
         }
         if requirement.fresh && claims.is_fresh(self.0.clock.now()) != Some(true) {
             return Err(Refusal::NotFresh(claims));
@@ -192,7 +192,7 @@ impl FlaskJwtExtended {
         parts: &Parts,
         requirement: &Requirement,
     ) -> Result<Option<(ProfileClaims, Location)>, Refusal> {
-        let is_refresh = requirement.token == RequiredToken::Refresh;
+        let is_refresh = requirement.token.is_in_refresh_places();
         let places = self.places(requirement);
         let mut absent = Vec::new();
         for &location in places {
