@@ -283,7 +283,7 @@ impl FlaskJwtRules {
         if expired {
             return Err(ProfileError::Expired(ProfileClaims(verified.into()).into()));
         }
-        if let Some(audience) = claims.get("aud") {
+        if let Some(audience) = claims.get("aud").filter(|_| !is_own_refresh(claims)) {
             // No audience can be configured, so that every one is somebody else.
             return Err(match audiences(audience) {
                 Ok(_) => ProfileError::Audience,
@@ -292,6 +292,17 @@ impl FlaskJwtRules {
         }
         Ok(ProfileClaims(verified.into()))
     }
+}
+
+/// The `aud` of this library's refresh tokens beside Flask-JWT.
+///
+/// Flask-JWT itself knows no refresh tokens, looks at no `type` and would take one of ours for an access token that
+/// lives for weeks. It refuses every token that names an audience, so these name one.
+pub const FLASK_JWT_REFRESH_AUDIENCE: &str = "countersign-refresh";
+
+fn is_own_refresh(claims: &Map<String, Value>) -> bool {
+    let says = |name: &str, text: &str| claims.get(name).and_then(Value::as_str) == Some(text);
+    says("type", TokenType::Refresh.as_str()) && says("aud", FLASK_JWT_REFRESH_AUDIENCE)
 }
 
 /// Compares a presented value with the one that a token is bound to, in constant time.

@@ -277,9 +277,11 @@ impl Profile for FlaskJwtExtended {
         let config = &self.0.config;
         let places =
             requirement.map_or(config.token_location.as_slice(), |requirement| self.places(requirement));
+        // A route may look for cookies where the others do not.
+        let by_cookie = requirement.is_none() || places.contains(&Location::Cookie);
         let by_form = config.cookie_csrf_protect
             && config.csrf_check_form
-            && places.contains(&Location::Cookie)
+            && by_cookie
             && config.csrf_methods.contains(method);
         (places.contains(&Location::Body) && locate::is_json(headers)) || (by_form && is_form(headers))
     }
