@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use http::StatusCode;
 use serde_json::{Map, Value};
 use tower::ServiceExt as _;
 
@@ -34,7 +35,11 @@ async fn send(router: &Router, request: http::Request<Body>) -> Answer {
         Err(never) => match never {},
     };
     let (parts, body) = response.into_parts();
-    let body = to_bytes(body, usize::MAX).await.expect("a body made here can be read");
+    let mut body = to_bytes(body, usize::MAX).await.expect("a body made here can be read");
+    // The server that would stand before the router does not send it (RFC 9110 §15.3.5, §15.4.5).
+    if matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        body.clear();
+    }
     Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_vec() }
 }
 

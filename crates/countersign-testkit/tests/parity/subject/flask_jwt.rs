@@ -40,7 +40,8 @@ pub(super) fn build(
     let jwt = jwt.build().map_err(|error| NotBuilt::Refused(error.to_string()))?;
     let mut table = Routes::default();
     if let Some(path) = &jwt.config().auth_url_rule {
-        table.reserve(path, jwt.config().auth_methods.iter().map(ToString::to_string));
+        let methods = jwt.config().auth_methods.iter().map(ToString::to_string);
+        table.reserve(path, methods.chain(["OPTIONS".to_owned()]));
     }
     for route in routes {
         let (view, guarded) = (route.view, route.guard.is_some());
