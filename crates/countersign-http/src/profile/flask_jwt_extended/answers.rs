@@ -182,13 +182,32 @@ fn python_text(value: &Value) -> String {
     }
 }
 
+/// A text as it is written in a Python program: in single quotes, unless only these occur in it.
+fn python_string(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut written = String::from(quote);
+    for char in text.chars() {
+        match char {
+            '\n' => written.push_str("\\n"),
+            '\r' => written.push_str("\\r"),
+            '\t' => written.push_str("\\t"),
+            '\\' => written.push_str("\\\\"),
+            char if char == quote => written.extend(['\\', char]),
+            char if char.is_ascii_control() => written.push_str(&format!("\\x{:02x}", u32::from(char))),
+            char => written.push(char),
+        }
+    }
+    written.push(quote);
+    written
+}
+
 fn python_repr(value: &Value) -> String {
     match value {
         Value::Null => "None".to_owned(),
         Value::Bool(true) => "True".to_owned(),
         Value::Bool(false) => "False".to_owned(),
         Value::Number(number) => number.to_string(),
-        Value::String(text) => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")),
+        Value::String(text) => python_string(text),
         Value::Array(list) => {
             format!("[{}]", list.iter().map(python_repr).collect::<Vec<_>>().join(", "))
         }
