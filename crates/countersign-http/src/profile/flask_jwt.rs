@@ -515,7 +515,11 @@ impl FlaskJwt {
             Err(ProfileError::Expired(_)) if requirement.optional == Some(Optional::IfAbsentOrExpired) => {
                 return Ok(None);
             }
-            Err(error) => return Err(invalid(&text(&error))),
+            Err(error) => {
+                let Inner { rules, verifying_key, clock, .. } = &*self.0;
+                let known_as = rules.explain(&token, error, |_| Ok(verifying_key.clone()), clock.now());
+                return Err(invalid(&text(&known_as)));
+            }
             Ok(claims) => claims,
         };
         // A refresh token of Flask-JWT-Extended with the same key gets access tokens, not access.

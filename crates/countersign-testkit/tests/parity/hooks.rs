@@ -35,12 +35,22 @@ pub(crate) struct FlaskJwtHooks {
 }
 
 /// A row of `users`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Row {
-    pub(crate) id: Value,
-    pub(crate) username: Value,
-    pub(crate) password: Value,
+    #[serde(rename = "id")]
+    _id: Value,
+    #[serde(rename = "username")]
+    _username: Value,
+    #[serde(rename = "password")]
+    _password: Value,
+}
+
+impl Row {
+    /// Whether a value is one.
+    pub(crate) fn check(value: &Value) -> Result<(), String> {
+        Self::deserialize(value).map(|_| ()).map_err(|error| error.to_string())
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -257,6 +267,11 @@ pub(crate) fn fill(template: &Value, facts: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+/// The same for each member of an object.
+pub(crate) fn fill_members(template: &Map<String, Value>, facts: &Value) -> Map<String, Value> {
+    template.iter().map(|(name, member)| (name.clone(), fill(member, facts))).collect()
 }
 
 fn filled_text(template: &str, facts: &Value) -> String {

@@ -1,5 +1,6 @@
 //! Builds the application that a recording describes: real routes behind the real layer and guards.
 
+mod flask_jwt;
 mod flask_jwt_extended;
 mod routes;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use http::StatusCode;
 use serde_json::{Map, Value};
 use tower::ServiceExt as _;
 
@@ -20,7 +22,9 @@ pub(crate) fn build(application: &Application, world: &Arc<World>) -> Result<Box
         Application::FlaskJwtExtended { config, routes, hooks } => {
             Ok(Box::new(flask_jwt_extended::build(config, routes, hooks, world)?))
         }
-        Application::FlaskJwt { .. } => Err(NotBuilt::Unknown("not yet".to_owned())),
+        Application::FlaskJwt { config, routes, hooks } => {
+            Ok(Box::new(flask_jwt::build(config, routes, hooks, world)?))
+        }
     }
 }
 
@@ -31,7 +35,11 @@ async fn send(router: &Router, request: http::Request<Body>) -> Answer {
         Err(never) => match never {},
     };
     let (parts, body) = response.into_parts();
-    let body = to_bytes(body, usize::MAX).await.expect("a body made here can be read");
+    let mut body = to_bytes(body, usize::MAX).await.expect("a body made here can be read");
+    // The server that would stand before the router does not send it (RFC 9110 §15.3.5, §15.4.5).
+    if matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        body.clear();
+    }
     Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_vec() }
 }
 

@@ -182,23 +182,22 @@ fn python_text(value: &Value) -> String {
     }
 }
 
-/// A text as it is written in a Python program: in single quotes, unless only these occur in it.
-fn python_string(text: &str) -> String {
+fn python_quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    let mut written = String::from(quote);
-    for char in text.chars() {
-        match char {
-            '\n' => written.push_str("\\n"),
-            '\r' => written.push_str("\\r"),
-            '\t' => written.push_str("\\t"),
-            '\\' => written.push_str("\\\\"),
-            char if char == quote => written.extend(['\\', char]),
-            char if char.is_ascii_control() => written.push_str(&format!("\\x{:02x}", u32::from(char))),
-            char => written.push(char),
+    let mut quoted = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if c == quote => quoted.extend(['\\', quote]),
+            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => quoted.push(c),
         }
     }
-    written.push(quote);
-    written
+    quoted.push(quote);
+    quoted
 }
 
 fn python_repr(value: &Value) -> String {
@@ -207,7 +206,7 @@ fn python_repr(value: &Value) -> String {
         Value::Bool(true) => "True".to_owned(),
         Value::Bool(false) => "False".to_owned(),
         Value::Number(number) => number.to_string(),
-        Value::String(text) => python_string(text),
+        Value::String(text) => python_quoted(text),
         Value::Array(list) => {
             format!("[{}]", list.iter().map(python_repr).collect::<Vec<_>>().join(", "))
         }
@@ -216,6 +215,29 @@ fn python_repr(value: &Value) -> String {
                 format!("{}: {}", python_repr(&Value::from(name.as_str())), python_repr(value))
             };
             format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn identities_are_shown_as_python_prints_them() {
+        for (identity, shown) in [
+            (json!("it's"), "it's"),
+            (json!(5), "5"),
+            (json!(null), "None"),
+            (json!([true, 1.5, "a"]), "[True, 1.5, 'a']"),
+            (json!(["it's"]), "[\"it's\"]"),
+            (json!(["'\""]), "['\\'\"']"),
+            (json!(["a\\b\t\u{1}ü"]), "['a\\\\b\\t\\x01ü']"),
+            (json!({"id": [false]}), "{'id': [False]}"),
+        ] {
+            assert_eq!(python_text(&identity), shown);
         }
     }
 }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::Request;
+use axum::extract::{FromRequestParts as _, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::on;
-use axum::{Extension, Json};
-use countersign_axum::{AuthLayer, Guard, Optional, Proven, Requirement};
+use axum::{Json, Router};
+use countersign_axum::{AuthLayer, Guard, Optional, ProfileAuth, Requirement};
 use countersign_core::profile::KeySource;
 use countersign_http::profile::FlaskJwtExtended;
 use countersign_http::profile::flask_jwt_extended::{
-    CookieArguments, FlaskJwtExtendedConfig, NewAccess, NewRefresh, RefusalKind, Refused, location_by_name,
+    CookieArguments, FlaskJwtExtendedBuilder, FlaskJwtExtendedConfig, NewAccess, NewRefresh, RefusalKind,
+    Refused, location_by_name,
 };
 use http::StatusCode;
 use http::header::SET_COOKIE;
@@ -47,23 +47,18 @@ pub(super) fn build(
     let jwt = jwt.build().map_err(|error| NotBuilt::Refused(error.to_string()))?;
     let mut table = Routes::default();
     for route in routes {
-        let requirement = route.guard.as_ref().map(requirement).transpose()?;
-        let view = route.view;
-        table.add(&route.path, &route.methods, |methods| match requirement {
-            None => on(methods, move |Extension(jwt): Extension<FlaskJwtExtended>, request: Request| {
-                answer(view, jwt, None, request)
-            }),
-            Some(requirement) => {
-                let guard = Guard::new(requirement.clone());
-                on(methods, move |Extension(jwt): Extension<FlaskJwtExtended>, request: Request| {
-                    answer(view, jwt, Some(requirement.clone()), request)
-                })
-                .route_layer(guard)
+        let guard = route.guard.as_ref().map(requirement).transpose()?.map(Guard::new);
+        let (view, guarded, jwt) = (route.view, guard.is_some(), jwt.clone());
+        table.add(&route.path, &route.methods, |methods| {
+            let methods = on(methods, move |request: Request| answer(view, jwt.clone(), guarded, request));
+            match guard {
+                None => methods,
+                Some(guard) => methods.route_layer(guard),
             }
         })?;
     }
     let layer = AuthLayer::new(Arc::new(jwt.clone()));
-    let router = table.into_router().layer(Extension(jwt.clone())).layer(layer);
+    let router = table.into_router().layer(layer);
     Ok(App { jwt, router })
 }
 
@@ -132,7 +127,7 @@ fn with_hooks(
     config: FlaskJwtExtendedConfig,
     hooks: &FlaskJwtExtendedHooks,
     world: &Arc<World>,
-) -> countersign_http::profile::flask_jwt_extended::FlaskJwtExtendedBuilder {
+) -> FlaskJwtExtendedBuilder {
     let mut jwt = FlaskJwtExtended::builder(config).clock(world.clock.clone());
     if let Some(rule) = hooks.user_identity.clone() {
         jwt = jwt.identity(move |identity| ready(rule.of(&identity)));
@@ -217,17 +212,19 @@ fn requirement(guard: &FlaskJwtExtendedGuard) -> Result<Requirement, NotBuilt> {
 async fn answer(
     view: FlaskJwtExtendedView,
     jwt: FlaskJwtExtended,
-    requirement: Option<Requirement>,
+    guarded: bool,
     request: Request,
 ) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let answered = match view {
         FlaskJwtExtendedView::Ok => Ok(Json(json!({"ok": true})).into_response()),
         FlaskJwtExtendedView::Whoami => {
-            let proven = requirement.and_then(|requirement| Proven::profile_token(&parts, &requirement));
-            return match proven {
-                Some(token) => whoami(token),
-                None => (StatusCode::INTERNAL_SERVER_ERROR, "whoami is not protected").into_response(),
+            if !guarded {
+                return (StatusCode::INTERNAL_SERVER_ERROR, "whoami is not protected").into_response();
+            }
+            return match Option::<ProfileAuth>::from_request_parts(&mut parts, &()).await {
+                Ok(auth) => whoami(auth),
+                Err(rejection) => rejection.into_response(),
             };
         }
         view => {
@@ -250,12 +247,12 @@ async fn answer(
     }
 }
 
-fn whoami(token: Option<countersign_http::profile::ProfileToken>) -> Response {
-    let Some(token) = token else {
+fn whoami(auth: Option<ProfileAuth>) -> Response {
+    let Some(token) = auth else {
         return Json(json!({"identity": null, "claims": {}, "header": {}, "location": null, "user": null}))
             .into_response();
     };
-    let user = token.user.as_ref().and_then(|user| user.downcast_ref::<Value>());
+    let user = token.user::<Value>();
     let names = ["headers", "cookies", "query_string", "json"];
     let location = names.into_iter().find(|name| location_by_name(name) == Some(token.location));
     Json(json!({
@@ -263,7 +260,7 @@ fn whoami(token: Option<countersign_http::profile::ProfileToken>) -> Response {
         "claims": token.claims,
         "header": token.header,
         "location": location,
-        "user": user,
+        "user": user.as_deref(),
     }))
     .into_response()
 }

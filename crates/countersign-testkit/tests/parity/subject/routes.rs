@@ -47,6 +47,11 @@ impl Routes {
         Ok(())
     }
 
+    /// Takes methods of a path for a route that is not in this table.
+    pub(super) fn reserve(&mut self, path: &str, methods: impl Iterator<Item = String>) {
+        self.0.push(Path { path: path.to_owned(), methods: MethodRouter::new(), taken: methods.collect() });
+    }
+
     pub(super) fn into_router(self) -> Router {
         self.0.into_iter().fold(Router::new(), |router, Path { path, methods, .. }| {
             router.route(&path.replace('{', "{{").replace('}', "}}"), methods)
