@@ -47,6 +47,12 @@ impl<'a> PairBody<'a> {
     }
 }
 
+/// What a refresh by a profile's rules answers with.
+#[derive(Serialize)]
+pub(crate) struct RenewalBody<'a> {
+    pub(crate) access_token: Option<&'a str>,
+}
+
 #[derive(Serialize)]
 pub(crate) struct SessionBody {
     id: String,

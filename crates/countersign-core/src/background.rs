@@ -1,4 +1,4 @@
-//! What a node does beside answering requests: tail the revocation log, write acknowledgements, purge.
+//! What a node does beside answering requests: tail the revocation log, write acknowledgements, purge, replace keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,8 @@ impl Drop for Tasks {
 pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// How often what has expired is purged.
 pub const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked whether a key is to be replaced.
+pub const ROTATE_EVERY: Duration = Duration::from_secs(60);
 /// How many rows one purging statement deletes at most, so that it never holds anybody up for long.
 pub const PURGE_BATCH: usize = 500;
 
@@ -61,7 +63,17 @@ impl Background {
                 async move { purge(&stores, &**sessions.clock(), sessions.policy().leeway).await }
             })
         };
-        Self { _tasks: Arc::new(Tasks(vec![tail, flush, purge])) }
+        let rotate = {
+            let sessions = sessions.clone();
+            spawn_every(runtime, ROTATE_EVERY, "replace keys", move || {
+                let sessions = sessions.clone();
+                async move {
+                    rotate(&sessions).await;
+                    Ok(())
+                }
+            })
+        };
+        Self { _tasks: Arc::new(Tasks(vec![tail, flush, purge, rotate])) }
     }
 }
 
@@ -76,6 +88,21 @@ pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Resu
     let entries = batches(|batch| stores.revocations.purge_entries(now - KEEP_ENTRIES_FOR, batch)).await;
     let attempts = batches(|batch| stores.throttles.purge_attempts(now - KEEP_ENTRIES_FOR, batch)).await;
     sessions.and(entries).and(attempts)
+}
+
+/// Replaces the keys whose time has come, and says so.
+async fn rotate(sessions: &Sessions) {
+    match sessions.rotate_due_keys().await {
+        Ok(made) => {
+            for key in made {
+                let (purpose, algorithm) = (key.purpose.name(), key.algorithm.name());
+                tracing::info!(key = %key.key_id, purpose, algorithm, "a new key was made, as scheduled");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "could not replace keys");
+        }
+    }
 }
 
 /// Deletes a batch after the other, until one is not full.

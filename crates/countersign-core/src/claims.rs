@@ -3,6 +3,7 @@
 //! Three types for three states of knowledge: [`NewClaims`] are about to be signed, [`Claims`] come out of a
 //! verification and nowhere else, [`UnverifiedClaims`] are anybody's words.
 
+mod own;
 mod read;
 mod unverified;
 mod write;
@@ -237,21 +238,15 @@ impl Claims {
     /// All claims as they were in the token, but for `csrf`, which is nobody's business but the session's own.
     #[must_use]
     pub fn to_map(&self) -> Map<String, Value> {
+        let fields = Fields { csrf: None, ..(*self.0).clone() };
+        let mut claims = as_map(&fields, self.issuer());
         let audience = match self.0.audience.as_slice() {
             [] => None,
             [one] => Some(Value::from(one.as_str())),
             several => Some(Value::from(several)),
         };
-        let fields = Fields { csrf: None, ..(*self.0).clone() };
-        let payload = serde_json::to_value(write::Wire {
-            claims: &fields,
-            issuer: self.issuer(),
-            audience: audience.as_ref(),
-        });
-        match payload {
-            Ok(Value::Object(claims)) => claims,
-            _ => unreachable!("claims are texts, numbers and JSON under text names"),
-        }
+        claims.extend(audience.map(|audience| ("aud".to_owned(), audience)));
+        claims
     }
 
     /// The application's own claims, all but the registered ones.
@@ -371,16 +366,19 @@ impl NewClaims {
     /// value is among them.
     #[must_use]
     pub fn to_map(&self) -> Map<String, Value> {
-        let wire = write::Wire { claims: &self.0, issuer: None, audience: None::<&str> };
-        match serde_json::to_value(wire) {
-            Ok(Value::Object(claims)) => claims,
-            _ => unreachable!("claims are texts, numbers and JSON under text names"),
-        }
+        as_map(&self.0, None)
     }
 
     pub(crate) fn fields(&self) -> &Fields {
         &self.0
     }
+}
+
+/// Claims as JSON has them.
+fn as_map(claims: &Fields, issuer: Option<&str>) -> Map<String, Value> {
+    let json = write::to_json(claims, issuer, None);
+    json.and_then(|json| serde_json::from_slice(&json))
+        .expect("claims are texts, numbers and JSON under text names")
 }
 
 fn get<T: DeserializeOwned>(claims: &Map<String, Value>, name: &str) -> Result<Option<T>, ClaimError> {

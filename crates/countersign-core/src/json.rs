@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -93,6 +94,11 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// Goes on after so many members.
+    pub(crate) fn after(members: usize) -> Self {
+        Self { members: Cell::new(members), ..Self::default() }
+    }
+
     /// Reads `text` with `seed`, to its end.
     pub(crate) fn parse<'de, S: DeserializeSeed<'de>>(
         &self,
@@ -239,6 +245,72 @@ impl<'de> Visitor<'de> for AnyValue<'_> {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
         let inner = self.nested()?;
         members(self.reading, inner.depth, map).map(Value::Object)
+    }
+}
+
+/// Any value, checked as [`AnyValue`] checks it but not kept: what nobody reads takes no memory. A value in memory can
+/// be a hundred times as large as its text, and headers are read before anything is proven (SEC-025).
+#[derive(Clone, Copy)]
+pub(crate) struct Skipped<'a>(pub(crate) AnyValue<'a>);
+
+impl<'de> DeserializeSeed<'de> for Skipped<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Skipped<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let element = Self(self.0.nested()?);
+        while seq.next_element_seed(element)?.is_some() {
+            element.0.reading.count_element()?;
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let member = Self(self.0.nested()?);
+        let mut names = HashSet::new();
+        while let Some(Text(name)) = map.next_key()? {
+            member.0.reading.count_member()?;
+            if !names.insert(name) {
+                return Err(member.0.reading.duplicate());
+            }
+            map.next_value_seed(member)?;
+        }
+        Ok(())
     }
 }
 

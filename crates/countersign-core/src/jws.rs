@@ -24,6 +24,18 @@ pub struct Limits {
     pub header_bytes: usize,
 }
 
+impl Limits {
+    /// What no setting goes beyond: 64 KiB, 16 of which for the header. A larger limit counts as this one.
+    pub const MAX: Self = Self { token_bytes: 64 * 1024, header_bytes: 16 * 1024 };
+
+    pub(crate) fn capped(self) -> Self {
+        Self {
+            token_bytes: self.token_bytes.min(Self::MAX.token_bytes),
+            header_bytes: self.header_bytes.min(Self::MAX.header_bytes),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { token_bytes: 8 * 1024, header_bytes: 2 * 1024 }

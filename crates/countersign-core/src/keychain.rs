@@ -1,5 +1,11 @@
 //! A deployment's keys: kept in the store, sealed with the server's secret.
 
+mod schedule;
+
+pub use schedule::{Schedule, Step};
+
+pub(crate) use schedule::waiting;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
-use crate::key::{Algorithm, KeyError, KeyRing, SigningKey};
+use crate::key::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
 use crate::random::{Random, RandomError, uuid};
 use crate::seal::{SealError, Secrets};
 use crate::store::{KeyPurpose, KeyStore, StoreError, StoredKey};
@@ -55,6 +61,28 @@ pub struct KeySet {
     pub ring: Arc<ArcSwap<KeyRing>>,
     /// Signs.
     pub signing: SigningKey,
+    /// Keys of others, which only verify and never change.
+    foreign: Vec<VerifyingKey>,
+}
+
+impl KeySet {
+    /// Accepts what this key has signed, too, for as long as the program runs. It signs nothing and is not published:
+    /// for tokens that another program issued, while users move here.
+    ///
+    /// # Errors
+    /// [`KeyError::DuplicateKeyId`] if a key of the set has that id.
+    pub fn accept(&mut self, key: VerifyingKey) -> Result<(), KeyError> {
+        let mut ring = KeyRing::clone(&self.ring.load());
+        ring.insert(key.clone())?;
+        self.ring.store(Arc::new(ring));
+        self.foreign.push(key);
+        Ok(())
+    }
+
+    /// Keys of others.
+    pub(crate) fn foreign(&self) -> &[VerifyingKey] {
+        &self.foreign
+    }
 }
 
 /// A deployment's keys and identity.
@@ -80,6 +108,20 @@ impl Keychain {
         clock: &dyn Clock,
         random: &dyn Random,
     ) -> Result<Self, KeychainError> {
+        Self::open_with(store, secrets, KeyPurpose::Access.first_algorithm(), clock, random).await
+    }
+
+    /// As [`Keychain::open`]; what the first key of access tokens signs with is the caller's choice.
+    ///
+    /// # Errors
+    /// As for [`Keychain::open`].
+    pub async fn open_with(
+        store: &dyn KeyStore,
+        secrets: &Secrets,
+        first: Algorithm,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<Self, KeychainError> {
         let store_id = store.store_id(uuid(random)?).await?;
         let mut stored = store.keys().await?;
         for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
@@ -90,15 +132,19 @@ impl Keychain {
                 }
                 let numbers = stored.iter().filter(|key| key.purpose == purpose).map(|key| key.number);
                 let now = clock.now();
-                let first = NewKey {
+                let algorithm = match purpose {
+                    KeyPurpose::Access => first,
+                    KeyPurpose::Refresh => purpose.first_algorithm(),
+                };
+                let key = SigningKey::generate(algorithm, random).map_err(KeychainError::Make)?;
+                let new = NewKey {
                     purpose,
                     number: numbers.max().unwrap_or(0).saturating_add(1),
-                    algorithm: purpose.first_algorithm(),
                     created_at: now,
                     active_at: now,
                 };
                 // Taken: another node was first. Its key is read here, and opened before anything else is added.
-                store.insert_key(&first.make(secrets, random)?).await?;
+                store.insert_key(&new.sealed(&key, secrets, random)?).await?;
                 stored = store.keys().await?;
             }
         }
@@ -164,7 +210,9 @@ fn key_set(
         }
     }
     match signing {
-        Some(signing) => Ok(KeySet { ring: Arc::new(ArcSwap::from_pointee(ring)), signing }),
+        Some(signing) => {
+            Ok(KeySet { ring: Arc::new(ArcSwap::from_pointee(ring)), signing, foreign: Vec::new() })
+        }
         None => {
             Err(KeychainError::Store(StoreError::new("key", "return the key just inserted", "no such key")))
         }
@@ -234,24 +282,27 @@ fn turn(key: &StoredKey) -> (Timestamp, u32) {
     (key.active_at, key.number)
 }
 
-/// A key that is about to be made.
+/// The row of a key that is about to be added.
 pub(crate) struct NewKey {
     pub(crate) purpose: KeyPurpose,
     pub(crate) number: u32,
-    pub(crate) algorithm: Algorithm,
     pub(crate) created_at: Timestamp,
     pub(crate) active_at: Timestamp,
 }
 
 impl NewKey {
-    pub(crate) fn make(&self, secrets: &Secrets, random: &dyn Random) -> Result<StoredKey, KeychainError> {
-        let key = SigningKey::generate(self.algorithm, random).map_err(KeychainError::Make)?;
+    pub(crate) fn sealed(
+        &self,
+        key: &SigningKey,
+        secrets: &Secrets,
+        random: &dyn Random,
+    ) -> Result<StoredKey, KeychainError> {
         Ok(StoredKey {
             purpose: self.purpose,
             number: self.number,
             key_id: key.key_id().clone(),
-            algorithm: self.algorithm,
-            sealed: seal_key(self.purpose, &key, secrets, random)?,
+            algorithm: key.algorithm(),
+            sealed: seal_key(self.purpose, key, secrets, random)?,
             created_at: self.created_at,
             active_at: self.active_at,
             removed_at: None,

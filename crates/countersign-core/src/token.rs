@@ -138,10 +138,10 @@ impl Verifier {
         Ok(self)
     }
 
-    /// Sets how long tokens may be. Default 8 KiB, 2 KiB of which for the header.
+    /// Sets how long tokens may be. Default 8 KiB, 2 KiB of which for the header; never more than [`Limits::MAX`].
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.limits = limits.capped();
         // What it holds was let in under the old limits.
         self.cache = self.cache.map(|cache| Arc::new(cache.emptied()));
         self
@@ -206,7 +206,7 @@ impl Verifier {
             return Err(VerifyError::Typ { expected });
         }
         // Made at its place, because the claims are large to move.
-        let claims = Claims::verified(claims::read(&signed.payload()?)?);
+        let claims = Claims::verified(claims::read(&mut signed.payload()?)?);
         if claims.token_type() != expected {
             return Err(VerifyError::TokenType { expected, found: claims.token_type() });
         }

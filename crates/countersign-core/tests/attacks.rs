@@ -138,6 +138,49 @@ fn sec_165_keys_in_the_header_are_never_used() {
 }
 
 #[test]
+fn sec_165_addresses_in_the_header_are_never_called() {
+    let canary = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    canary.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/jwks.json", canary.local_addr().unwrap());
+    for algorithm in Algorithm::ALL {
+        let key = key(algorithm);
+        for changes in [
+            json!({"jku": url}),
+            json!({"x5u": url}),
+            json!({"kid": url}),
+            json!({"jku": url, "kid": url, "alg": "EdDSA"}),
+            json!({"iss": url, "x5t": url, "url": url}),
+            json!({"jwk": {"jku": url, "kty": "RSA"}}),
+        ] {
+            let claims = with(payload(), json!({"iss": url, "jku": url}));
+            let token = signed(&key, with(header(&key), changes), claims);
+            let _ = verdict(&key, &token);
+        }
+    }
+    let called = canary.accept().map(drop).map_err(|error| error.kind());
+    assert_eq!(called, Err(std::io::ErrorKind::WouldBlock));
+}
+
+#[test]
+fn sec_166_examples_of_full_length_make_no_key() {
+    for example in [
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970",
+        "THIS IS USED TO SIGN AND VERIFY JWT TOKENS, REPLACE IT WITH YOUR OWN SECRET",
+        "this is my custom Secret key for authentication",
+        "your-384-bit-secret-your-384-bit-secret-your-384-bit-secret",
+        "a-string-secret-at-least-256-bits-long",
+        "my_secret_key_that_is_long_enough_for_hs256",
+        "django-insecure-change-me-please-0123456789abcdef",
+    ] {
+        assert!(example.len() >= 32);
+        let verdict = SigningKey::hmac(Algorithm::Hs256, example.as_bytes());
+        assert_eq!(verdict.unwrap_err(), KeyError::SecretGuessable, "{example}");
+        assert!(countersign_core::Secret::new(example.as_bytes().to_vec()).is_err(), "{example}");
+    }
+}
+
+#[test]
 fn sec_166_secrets_from_word_lists_make_no_key() {
     for word in [
         "123456",

@@ -165,6 +165,8 @@ fn sec_043_a_set_has_one_key_per_id_and_skips_what_it_does_not_know() {
         json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "future"}),
         json!({"kty": "OKP", "crv": "X25519", "x": "AAAA", "kid": "exchange"}),
         with(&rsa, json!({"use": "enc", "alg": "RSA-OAEP", "kid": "encryption"})),
+        with(&rsa, json!({"alg": "RSA-OAEP-256", "kid": "encryption that does not say so"})),
+        with(&okp, json!({"alg": "Ed25519", "kid": "a name of RFC 9864"})),
         okp.clone(),
     ])
     .unwrap();
@@ -268,6 +270,51 @@ fn sec_019_weak_rsa_keys_in_jwks_are_refused() {
     }
     let three = read(&with(&rsa, json!({"e": "Aw"}))).unwrap();
     assert!(three.verifying_key_with(ImportRules::strict().dangerous_accept_rsa_exponent_3()).is_ok());
+}
+
+#[test]
+fn sec_019_rsa_sizes_are_exact_and_factorable_keys_are_refused() {
+    let rsa = public(Algorithm::Rs256);
+    let verdict = |modulus: &[u8]| {
+        let jwk = read(&with(&rsa, json!({"n": encode(modulus)}))).unwrap();
+        jwk.verifying_key().map(drop)
+    };
+    let own = decode(rsa["n"].as_str().unwrap());
+    assert_eq!((own.len(), verdict(&own)), (256, Ok(())));
+    let mut smaller = own.clone();
+    smaller[0] = 0x7f;
+    assert_eq!(verdict(&smaller), Err(JwkError::Key(KeyError::RsaSize { bits: 2047 })));
+    let longest = [&own[..], &[0x5b; 768]].concat();
+    assert_eq!(verdict(&longest), Ok(()), "8192 bits");
+    let longer = [&[1][..], &longest].concat();
+    assert_eq!(verdict(&longer), Err(JwkError::Key(KeyError::RsaSize { bits: 8193 })));
+
+    // CVE-2017-15361: both primes are powers of 65537 modulo many small primes, and so is the modulus. This one is a
+    // power of 65537 altogether: 2049 bits for the exponent 128.
+    let mut weak = vec![1];
+    for _ in 0..128 {
+        weak = times_65537(&weak);
+    }
+    assert_eq!((weak.len(), weak[0]), (257, 1));
+    assert_eq!(verdict(&weak), Err(JwkError::Key(KeyError::WeakPublicKey)));
+    *weak.last_mut().unwrap() ^= 2;
+    assert_eq!(verdict(&weak), Ok(()), "its neighbour has not that form");
+}
+
+/// n·65537 = n·2^16 + n, big-endian.
+fn times_65537(number: &[u8]) -> Vec<u8> {
+    let mut product = Vec::new();
+    let mut carry = 0;
+    let shifted = [number, &[0, 0]].concat();
+    let mut own = number.iter().rev();
+    for byte in shifted.iter().rev() {
+        let sum = u16::from(*byte) + u16::from(own.next().copied().unwrap_or(0)) + carry;
+        product.push(sum.to_le_bytes()[0]);
+        carry = sum >> 8;
+    }
+    assert_eq!(carry, 0);
+    product.reverse();
+    product
 }
 
 #[test]

@@ -106,6 +106,44 @@ fn sec_002_length_is_capped_before_anything_is_decoded() {
 }
 
 #[test]
+fn sec_002_the_caps_are_exact_and_cannot_be_switched_off() {
+    let key = key(Algorithm::Hs256);
+    let ring = ring(&[&key]);
+    // No base64url text has a length of 4n + 1, so the header's length decides which lengths a token can have.
+    let of_length = |length: usize| {
+        (0..4).find_map(|pad| {
+            let head = with(header(&key), json!({"x": "y".repeat(pad)}));
+            let frame = signed(&key, &head, "").len();
+            let payload = vec![b'x'; (length - frame) * 3 / 4];
+            Some(signed(&key, head, payload)).filter(|token| token.len() == length)
+        })
+    };
+    let at_cap = of_length(8_192).unwrap();
+    assert!(jws::verify(&at_cap, &ring).is_ok());
+    let beyond = of_length(8_193).unwrap();
+    assert_eq!(jws::verify(&beyond, &ring).unwrap_err(), VerifyError::TooLong);
+
+    let with_header_of = |length: usize| {
+        let head = (0..2_000).map(|pad| with(header(&key), json!({"x": "y".repeat(pad)})));
+        signed(&key, head.into_iter().find(|head| encode(head).len() == length).unwrap(), "{}")
+    };
+    assert!(jws::verify(&with_header_of(2_048), &ring).is_ok());
+    assert_eq!(jws::verify(&with_header_of(2_050), &ring).unwrap_err(), VerifyError::TooLong);
+
+    let off = Limits { token_bytes: usize::MAX, header_bytes: usize::MAX };
+    let verifier = verifier(&key, TokenType::Access).with_limits(off);
+    let claims = |bytes: usize| with(payload(), json!({"x": "y".repeat(bytes)}));
+    let long = signed(&key, header(&key).to_string(), claims(48_000));
+    assert!(verifier.verify(&long, support::at(1)).is_ok(), "what is configured counts");
+    let longer = signed(&key, header(&key).to_string(), claims(49_200));
+    assert!(longer.len() > Limits::MAX.token_bytes);
+    assert_eq!(verifier.verify(&longer, support::at(1)).unwrap_err(), VerifyError::TooLong);
+    let head = with(header(&key), json!({"x": "y".repeat(12_300)}));
+    let head = signed(&key, head, payload().to_string());
+    assert_eq!(verifier.verify(&head, support::at(1)).unwrap_err(), VerifyError::TooLong);
+}
+
+#[test]
 fn sec_003_base64url_is_strict_in_all_segments() {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     for algorithm in ALL {
@@ -303,25 +341,29 @@ fn sec_015_nested_and_encrypted_tokens_are_refused() {
 
 #[test]
 fn sec_017_mac_has_its_full_length() {
-    let key = key(Algorithm::Hs256);
-    let ring = ring(&[&key]);
-    let token = issued(&key, TokenType::Access);
-    let (input, tail) = token.rsplit_once('.').unwrap();
-    let tag = decode(tail);
-    assert_eq!(tag.len(), 32);
-    for length in 0..32 {
-        let short = format!("{input}.{}", encode(&tag[..length]));
-        assert_eq!(jws::verify(&short, &ring).unwrap_err(), VerifyError::Signature, "{length} bytes");
-    }
-    for longer in [[&tag[..], b"\0"].concat(), [&tag[..], &tag[..]].concat()] {
-        let long = format!("{input}.{}", encode(longer));
-        assert_eq!(jws::verify(&long, &ring).unwrap_err(), VerifyError::Signature);
-    }
-    for bit in 0..256 {
-        let mut changed = tag.clone();
-        changed[bit / 8] ^= 1 << (bit % 8);
-        let forged = format!("{input}.{}", encode(changed));
-        assert_eq!(jws::verify(&forged, &ring).unwrap_err(), VerifyError::Signature, "bit {bit}");
+    for (algorithm, bytes) in [(Algorithm::Hs256, 32), (Algorithm::Hs384, 48), (Algorithm::Hs512, 64)] {
+        let key = key(algorithm);
+        let ring = ring(&[&key]);
+        let token = issued(&key, TokenType::Access);
+        let (input, tail) = token.rsplit_once('.').unwrap();
+        let tag = decode(tail);
+        assert_eq!(tag.len(), bytes);
+        for length in 0..bytes {
+            let short = format!("{input}.{}", encode(&tag[..length]));
+            let verdict = jws::verify(&short, &ring).unwrap_err();
+            assert_eq!(verdict, VerifyError::Signature, "{algorithm} {length} bytes");
+        }
+        for longer in [[&tag[..], b"\0"].concat(), [&tag[..], &tag[..]].concat()] {
+            let long = format!("{input}.{}", encode(longer));
+            assert_eq!(jws::verify(&long, &ring).unwrap_err(), VerifyError::Signature, "{algorithm}");
+        }
+        for bit in 0..8 * bytes {
+            let mut changed = tag.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let forged = format!("{input}.{}", encode(changed));
+            let verdict = jws::verify(&forged, &ring).unwrap_err();
+            assert_eq!(verdict, VerifyError::Signature, "{algorithm} bit {bit}");
+        }
     }
 }
 

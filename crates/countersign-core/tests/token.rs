@@ -3,20 +3,24 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use countersign_core::claims::{ClaimError, REGISTERED, decode_unverified};
 use countersign_core::jws::SignError;
+use countersign_core::keychain::Keychain;
+use countersign_core::store::MemoryStore;
 use countersign_core::{
-    Algorithm, Freshness, Issuer, JsonError, KeyRing, NewClaims, Timestamp, TokenType, Verifier, VerifyError,
-    VerifyErrorKind,
+    Algorithm, Clock, Freshness, Issuer, JsonError, KeyRing, NewClaims, Random, RandomError, Secret, Secrets,
+    Timestamp, TokenId, TokenType, UserId, Verifier, VerifyError, VerifyErrorKind, random,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use support::{ALL, NOW, at, decode, header, issued, key, new_claims, payload, ring, signed, verifier, with};
+use support::{
+    ALL, NOW, Seeded, at, decode, header, issued, key, new_claims, payload, ring, signed, verifier, with,
+};
 
 const KEY: Algorithm = Algorithm::Hs256;
 
@@ -402,6 +406,77 @@ fn sec_033_jti_is_a_uuid_in_its_one_spelling() {
 }
 
 #[test]
+fn sec_033_a_million_token_ids_differ_in_all_their_random_bits() {
+    let random = Os::default();
+    let mut seen = HashSet::with_capacity(1_000_000);
+    let mut ones = [0_u32; 128];
+    for _ in 0..1_000_000 {
+        let id = random::uuid(&random).unwrap();
+        assert!(seen.insert(id), "{id} came twice");
+        let bits = id.as_u128();
+        ones.iter_mut().enumerate().for_each(|(at, ones)| *ones += u32::from(bits >> at & 1 == 1));
+    }
+    // Version and variant take six bits (RFC 9562 §5.4); each other one is set in half of them, give or take ten
+    // standard deviations of 500.
+    let fixed = ones.iter().filter(|ones| matches!(**ones, 0 | 1_000_000)).count();
+    let even = ones.iter().filter(|ones| (495_000..=505_000).contains(*ones)).count();
+    assert_eq!((fixed, even), (6, 122));
+}
+
+/// The operating system's randomness.
+#[derive(Debug, Default)]
+struct Os(aws_lc_rs::rand::SystemRandom);
+
+impl Random for Os {
+    fn fill(&self, dest: &mut [u8]) -> Result<(), RandomError> {
+        aws_lc_rs::rand::SecureRandom::fill(&self.0, dest).map_err(|_| RandomError)
+    }
+}
+
+#[tokio::test]
+async fn sec_023_a_fresh_installation_signs_with_ed25519() {
+    let secret = random::bytes::<32>(&Seeded::new(1)).unwrap().to_vec();
+    let secrets = Secrets::new(vec![Secret::new(secret).unwrap()]).unwrap();
+    let keys = Keychain::open(&MemoryStore::default(), &secrets, &Fixed, &Seeded::new(2)).await.unwrap();
+    assert_eq!(keys.access.signing.algorithm(), Algorithm::EdDsa, "others verify without a secret");
+    assert_eq!(keys.refresh.signing.algorithm(), Algorithm::Hs256, "nobody else verifies these");
+}
+
+/// A clock that stands still.
+#[derive(Debug)]
+struct Fixed;
+
+impl Clock for Fixed {
+    fn now(&self) -> Timestamp {
+        at(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn sec_034_typ_and_type_have_to_agree_with_the_verifier() {
+    let key = key(KEY);
+    let typs = ["at+jwt", "rt+jwt", "JWT", "id+jwt", "logout+jwt", "reset+jwt", "secevent+jwt"];
+    let types = ["access", "refresh", "id", "reset", "verify", "logout", "csrf"];
+    for expected in TokenType::ALL {
+        for typ in typs.into_iter().map(Some).chain([None]) {
+            for kind in types.into_iter().map(Some).chain([None]) {
+                let head = with(header(&key), json!({"typ": typ}));
+                let token = signed(&key, head, with(payload(), json!({"type": kind})));
+                let verifier = verifier(&key, expected);
+                let diagonal = typ == Some(expected.header_typ()) && kind == Some(expected.as_str());
+                let case = format!("{typ:?} {kind:?} at {expected}");
+                assert_eq!(verifier.verify(&token, at(1)).is_ok(), diagonal, "{case}");
+                assert_eq!(verifier.verify_expired_ok(&token).is_ok(), diagonal, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
 fn sec_034_each_verifier_takes_one_kind() {
     for algorithm in ALL {
         let key = key(algorithm);
@@ -518,4 +593,52 @@ fn times_at_the_edges_neither_overflow_nor_panic() {
             let _ = verifier.verify(&token, now);
         }
     }
+}
+
+#[test]
+fn sec_208_a_clock_that_is_off_by_minutes_or_set_back_changes_only_what_it_must() {
+    let key = key(KEY);
+    let lifetime = 900;
+    let verdict = |kind: TokenType, leeway: u64, seconds: i64| {
+        let verifier = verifier(&key, kind).with_leeway(Duration::from_secs(leeway)).unwrap();
+        verifier.verify(&issued(&key, kind), at(seconds)).map(drop)
+    };
+    let (access, refresh) = (TokenType::Access, TokenType::Refresh);
+    for (case, kind, leeway, seconds, expected) in [
+        ("verifier 5 min ahead", access, 0, 300, Ok(())),
+        ("verifier 5 min ahead at the end", access, 0, lifetime - 1 + 300, Err(VerifyError::Expired)),
+        ("5 min ahead at the end, leeway for it", access, 300, lifetime - 1 + 300, Ok(())),
+        ("5 min ahead right after it", access, 300, lifetime + 300, Err(VerifyError::Expired)),
+        ("verifier 5 min behind", access, 0, -300, Err(VerifyError::IssuedInFuture)),
+        ("5 min behind, leeway for it", access, 300, -300, Ok(())),
+        ("a second more", access, 300, -301, Err(VerifyError::IssuedInFuture)),
+        ("set back by an hour", access, 300, -3_600, Err(VerifyError::IssuedInFuture)),
+        ("set back by an hour, session goes on", refresh, 0, -3_600, Ok(())),
+        ("set ahead by an hour", refresh, 0, 3_600, Err(VerifyError::Expired)),
+    ] {
+        assert_eq!(verdict(kind, leeway, seconds), expected, "{case}");
+    }
+
+    // Seconds as 32-bit and as double-precision numbers end here; a leap second repeats one.
+    for seconds in [0, (1 << 31) - 1, 1 << 31, 1 << 32, 253_402_300_799, 483_228_799, 1 << 43] {
+        let moment = |offset: i64| Timestamp::from_secs(seconds + offset);
+        let ids = (UserId::new("ada").unwrap(), TokenId::new(random::uuid(&Seeded::new(4)).unwrap()));
+        let claims = NewClaims::new(access, ids.0, ids.1, moment(0), moment(lifetime));
+        let token = Issuer::new(key.clone()).issue(&claims.with_not_before(moment(0))).unwrap();
+        let verifier = verifier(&key, access);
+        assert_eq!(verifier.verify(&token, moment(0)).unwrap().expires_at(), Some(moment(lifetime)));
+        assert!(verifier.verify(&token, moment(lifetime - 1)).is_ok(), "{seconds}");
+        assert_eq!(verifier.verify(&token, moment(lifetime)).unwrap_err(), VerifyError::Expired, "{seconds}");
+        if seconds > 0 {
+            assert_eq!(
+                verifier.verify(&token, moment(-1)).unwrap_err(),
+                VerifyError::NotYetValid,
+                "{seconds}"
+            );
+        }
+    }
+    // The last second that a claim may name lies beyond the last moment that a clock may show, and never comes.
+    let eternal = signed(&key, header(&key).to_string(), with(payload(), json!({"exp": 1_u64 << 53})));
+    assert!(verifier(&key, access).verify(&eternal, Timestamp::from_millis((1 << 53) - 1)).is_ok());
+    assert_eq!(verifier(&key, access).verify(&eternal, Timestamp::MAX).unwrap_err(), VerifyError::Expired);
 }

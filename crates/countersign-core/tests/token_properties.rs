@@ -5,7 +5,7 @@ mod support;
 
 use countersign_core::claims::decode_unverified;
 use countersign_core::key::{Jwk, JwkSet};
-use countersign_core::{Algorithm, Issuer, SigningKey, TokenType, VerifyingKey, jws};
+use countersign_core::{Algorithm, Issuer, JsonError, SigningKey, TokenType, VerifyError, VerifyingKey, jws};
 use proptest::prelude::*;
 use serde_json::Value;
 use support::{ALL, Seeded, at, header, key, new_claims, ring, signed, verifier};
@@ -56,6 +56,27 @@ proptest! {
         let token = signed(&key, header(&key).to_string(), &body);
         prop_assert!(verifier(&key, TokenType::Access).verify(&token, at(0)).is_err());
         prop_assert_eq!(jws::verify(&token, &ring(&[&key])).unwrap().payload, body);
+    }
+
+    #[test]
+    fn sec_005_nests_are_judged_by_their_depth(
+        objects in prop::collection::vec(any::<bool>(), 0..70),
+        sibling in any::<bool>(),
+    ) {
+        let sibling = if sibling { "0," } else { "" };
+        let open = |object: &bool| if *object { r#"{"a":"#.to_owned() } else { format!("[{sibling}") };
+        let close = |object: &bool| if *object { '}' } else { ']' };
+        let nest: String = objects.iter().map(open).chain(["1".to_owned()]).collect();
+        let nest: String = nest.chars().chain(objects.iter().rev().map(close)).collect();
+        // The outermost object counts as one.
+        let fits = objects.len() < 32;
+        let key = key(Algorithm::Hs256);
+        let claims = format!(r#"{{"x":{nest},{}"#, &support::payload().to_string()[1..]);
+        let verdict = verifier(&key, TokenType::Access).verify(&signed(&key, header(&key).to_string(), claims), at(1));
+        prop_assert_eq!(verdict.map(drop), if fits { Ok(()) } else { Err(VerifyError::Claims(JsonError::TooLarge)) });
+        let head = format!(r#"{{"x":{nest},{}"#, &header(&key).to_string()[1..]);
+        let verdict = jws::verify(&signed(&key, head, "{}"), &ring(&[&key]));
+        prop_assert_eq!(verdict.map(drop), if fits { Ok(()) } else { Err(VerifyError::Header(JsonError::TooLarge)) });
     }
 
     #[test]

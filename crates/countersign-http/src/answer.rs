@@ -127,8 +127,8 @@ impl ErrorCode {
             Self::CsrfFailed => (
                 S::FORBIDDEN,
                 "csrf_failed",
-                "The request carries the cookies of a session; the header X-CSRF-Token must hold the value of \
-                     that session's CSRF cookie.",
+                "The request carries the cookies of a session; the header X-CSRF-Token, or a form's field \
+                     csrf_token, must hold the value of that session's CSRF cookie.",
             ),
             Self::CrossSite => (
                 S::FORBIDDEN,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use countersign_core::account::{Accounts, User};
 use countersign_core::background::Background;
-use countersign_core::session::{AccessError, ExtraClaimsError, RefreshError, Sessions};
+use countersign_core::session::{AccessError, Device, ExtraClaimsError, RefreshError, Refusal, Sessions};
 use countersign_core::store::BoxError;
 use countersign_core::{Claims, Clock, Timestamp, TokenType, UserId, VerifyError};
 use http::request::Parts;
@@ -24,6 +24,7 @@ use crate::csrf::{CsrfError, CsrfMode, CsrfRules};
 use crate::hooks::Hooks;
 use crate::locate::{Elsewhere, LocateError, Location, Locator};
 use crate::origin::{CrossSite, CrossSiteCheck};
+use crate::profile::{FlaskJwt, Renewal, Served, ShownTokens};
 use crate::requirement::{Optional, RequiredToken, Requirement};
 
 /// Authentication for one program: cheap to clone, made by [`Auth::builder`](crate::AuthBuilder).
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) loaders: UserLoaders,
     pub(crate) hooks: Hooks,
+    /// Another library's rules for tokens, in place of ours.
+    pub(crate) profile: Option<Served>,
     pub(crate) _background: Option<Background>,
 }
 
@@ -140,6 +143,9 @@ pub enum AuthError {
     /// The user could not be loaded.
     #[error("the user could not be loaded")]
     LoadUser(#[source] BoxError),
+    /// The profile does not accept the token, and has its own answer.
+    #[error("the profile does not accept the token")]
+    Profile(Box<Answer>),
     /// The program asks for a type of user that it has not said how to load.
     #[error("no user loader for {0}; add `.user_loader(…)` to the AuthBuilder")]
     NoUserLoader(&'static str),
@@ -166,12 +172,19 @@ impl AuthError {
             | Self::UserGone
             | Self::RevokedByApplication
             | Self::RefusedByApplication => ErrorCode::InvalidToken,
+            Self::Profile(_) => ErrorCode::InvalidToken,
             Self::InsufficientScope { .. } => ErrorCode::InsufficientScope,
             Self::NotFresh => ErrorCode::FreshTokenRequired,
             Self::CrossSite => ErrorCode::CrossSite,
             Self::Csrf(error) => (*error).into(),
             Self::NoUserLoader(_) => ErrorCode::InternalError,
         }
+    }
+}
+
+impl From<Answer> for AuthError {
+    fn from(answer: Answer) -> Self {
+        Self::Profile(Box::new(answer))
     }
 }
 
@@ -262,6 +275,9 @@ impl Auth {
         requirement: &Requirement,
     ) -> Result<Option<Authenticated>, AuthError> {
         self.check_cross_site(parts)?;
+        if let Some(profile) = &self.shared.profile {
+            return self.find_by_profile(profile, parts, requirement).await;
+        }
         let (locator, order) = self.places(requirement);
         let in_query = if Self::looks_in_query(requirement, order) { self.in_query(parts)? } else { None };
         let in_body = self.in_body(parts, locator, requirement);
@@ -288,6 +304,94 @@ impl Auth {
         }
         requirement.check_permitted(&claims)?;
         Ok(Some(Authenticated { claims, location: located.location }))
+    }
+
+    async fn find_by_profile(
+        &self,
+        profile: &Served,
+        parts: &Parts,
+        requirement: &Requirement,
+    ) -> Result<Option<Authenticated>, AuthError> {
+        let found = profile.profile().authenticate(parts, requirement).await?;
+        let Some(token) = found else { return Ok(None) };
+        let claims = profile.claims(&token)?;
+        self.ask_application(&claims, requirement.skip_revocation).await?;
+        Ok(Some(Authenticated { claims, location: token.location }))
+    }
+
+    /// Whether another library's rules hold for tokens, as [`AuthBuilder::profile`](crate::AuthBuilder::profile) says.
+    #[must_use]
+    pub fn has_profile(&self) -> bool {
+        self.shared.profile.is_some()
+    }
+
+    /// Flask-JWT, if that is the profile: its login endpoint is to be served.
+    #[must_use]
+    pub fn flask_jwt(&self) -> Option<&FlaskJwt> {
+        self.shared.profile.as_ref()?.flask_jwt()
+    }
+
+    /// Exchanges a refresh token by the profile's rules for an access token; `None` where no profile has its own.
+    /// `in_body` is what the route found in the body.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub async fn renew(
+        &self,
+        parts: &Parts,
+        in_body: Option<&str>,
+        device: Device,
+    ) -> Option<Result<Renewal, AuthError>> {
+        let profile = self.shared.profile.as_ref()?;
+        Some(self.renew_by_profile(profile, parts, in_body, device).await)
+    }
+
+    async fn renew_by_profile(
+        &self,
+        profile: &Served,
+        parts: &Parts,
+        in_body: Option<&str>,
+        device: Device,
+    ) -> Result<Renewal, AuthError> {
+        let in_body = in_body.filter(|token| !token.is_empty());
+        let (claims, location) = profile.refresh_token(parts, in_body).await?;
+        self.ask_application(&claims, false).await?;
+        match self.accounts().renew(&claims, device).await {
+            Ok(renewed) => Ok(Renewal { renewed, location }),
+            Err(RefreshError::Refused(Refusal::User)) => {
+                Err(profile.no_user(&claims.subject().as_str().into()).into())
+            }
+            Err(error) => Err(profile.refused_refresh(error).await.into()),
+        }
+    }
+
+    /// The tokens that a request shows for logging out, by the profile's rules; `None` where no profile has its own.
+    pub async fn shown_by_profile(&self, parts: &Parts, in_body: [Option<&str>; 2]) -> Option<ShownTokens> {
+        let in_body = in_body.map(|token| token.filter(|token| !token.is_empty()));
+        Some(self.shared.profile.as_ref()?.shown(parts, in_body).await)
+    }
+
+    /// Verifies a token of either kind for ending its session, whatever its times.
+    pub async fn verify_for_end(&self, token: &str) -> Option<Claims> {
+        match &self.shared.profile {
+            Some(profile) => profile.verify_for_end(token).await,
+            None => self.sessions().verify_for_end(token).ok(),
+        }
+    }
+
+    /// Whether a login can be presented by cookies.
+    #[must_use]
+    pub fn takes_cookies(&self) -> bool {
+        self.shared.profile.as_ref().is_none_or(Served::takes_cookies)
+    }
+
+    /// The name of a cookie. A profile has its own, if any.
+    #[must_use]
+    pub fn cookie_name(&self, kind: CookieKind) -> Option<&str> {
+        match &self.shared.profile {
+            Some(profile) => profile.cookie_name(kind),
+            None => Some(self.shared.cookies.name(kind)),
+        }
     }
 
     async fn verify(&self, token: &str, requirement: &Requirement) -> Result<Claims, AuthError> {
@@ -413,6 +517,9 @@ impl Auth {
     /// request's extensions, as [`BufferedBody`](crate::BufferedBody).
     #[must_use]
     pub fn wants_body(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+        if let Some(profile) = &self.shared.profile {
+            return profile.wants_body(method, headers);
+        }
         let tokens_in_body =
             self.shared.refresh_in_body || self.shared.access.order().contains(&Location::Body);
         tokens_in_body && Locator::may_be_in_body(method, headers) || self.wants_form(method, uri, headers)
@@ -422,6 +529,9 @@ impl Auth {
     #[must_use]
     pub fn wants_body_for(&self, parts: &Parts, requirement: &Requirement) -> bool {
         let Parts { method, uri, headers, .. } = parts;
+        if let Some(profile) = &self.shared.profile {
+            return profile.profile().wants_body(method, headers, Some(requirement));
+        }
         self.looks_in_body(requirement) && Locator::may_be_in_body(method, headers)
             || self.wants_form(method, uri, headers)
     }
@@ -458,7 +568,8 @@ impl Auth {
     pub fn carries_cookies(&self, headers: &HeaderMap) -> bool {
         [CookieKind::Access, CookieKind::Refresh]
             .into_iter()
-            .any(|kind| !matches!(find_cookie(headers, self.shared.cookies.name(kind)), CookieLookup::Absent))
+            .filter_map(|kind| self.cookie_name(kind))
+            .any(|name| !matches!(find_cookie(headers, name), CookieLookup::Absent))
     }
 
     /// Checks the request's CSRF value against the one that a token from a cookie is bound to (SEC-067); under
@@ -467,7 +578,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::Csrf`]; a token that was not issued for cookies has no value and does not satisfy.
     pub fn check_csrf(&self, parts: &Parts, claims: &Claims) -> Result<(), AuthError> {
-        if self.is_own_by_headers(&parts.uri, &parts.headers) {
+        let needs_none = self.shared.profile.as_ref().is_some_and(|profile| !profile.checks_csrf());
+        if needs_none || self.is_own_by_headers(&parts.uri, &parts.headers) {
             return Ok(());
         }
         let expected = claims.csrf().ok_or(CsrfError::Missing)?;
@@ -499,7 +611,11 @@ impl Auth {
     /// [`AuthError::NoUserLoader`] (500) if the program has not said how.
     pub async fn load_user<U: Send + 'static>(&self, claims: &Claims) -> Result<U, AuthError> {
         let loader = self.shared.loaders.get::<U>().ok_or(AuthError::NoUserLoader(type_name::<U>()))?;
-        loader(claims.subject().clone()).await.map_err(AuthError::LoadUser)?.ok_or(AuthError::UserGone)
+        let user = loader(claims.subject().clone()).await.map_err(AuthError::LoadUser)?;
+        user.ok_or_else(|| match &self.shared.profile {
+            Some(profile) => profile.no_user(&claims.subject().as_str().into()).into(),
+            None => AuthError::UserGone,
+        })
     }
 
     /// The answer to `GET /.well-known/jwks.json`: the public keys with which others verify our access tokens
@@ -518,6 +634,9 @@ impl Auth {
         error: &AuthError,
     ) -> Answer {
         let mut answer = self.answer(error);
+        if matches!(error, AuthError::Profile(_)) {
+            return answer;
+        }
         let realm = requirement.and_then(|requirement| requirement.realm.as_deref());
         let scope = match error {
             AuthError::InsufficientScope { scope, .. } => scope.as_deref(),
@@ -537,6 +656,7 @@ impl Auth {
             tracing::info!(code = code.as_str(), error = cause, "a request was not let through");
         }
         match error {
+            AuthError::Profile(answer) => (**answer).clone(),
             AuthError::Locate(error) => Answer::refused_credential(*error, &self.shared.cookies),
             _ => Answer::error(code),
         }

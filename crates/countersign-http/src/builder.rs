@@ -7,10 +7,11 @@ use std::sync::Arc;
 use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool, ThrottlePolicy};
 use countersign_core::background::Background;
 use countersign_core::event::{Events, LogEvents};
+use countersign_core::key::KeyError;
 use countersign_core::keychain::{Keychain, KeychainError};
 use countersign_core::session::{ExtraClaims, PolicyError, SessionPolicy, Sessions, SessionsConfig};
-use countersign_core::store::{BoxError, StoreError, Stores};
-use countersign_core::{Claims, Clock, Random, RandomError, Secrets, UserId};
+use countersign_core::store::{BoxError, KeyPurpose, StoreError, Stores};
+use countersign_core::{Claims, Clock, Random, RandomError, Secrets, UserId, VerifyingKey};
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
 use url::Url;
@@ -23,6 +24,8 @@ use crate::csrf::{CsrfMode, CsrfRules};
 use crate::hooks::{self, Hooks, Refusal};
 use crate::locate::{Location, Locator};
 use crate::origin::{AllowedOrigins, CrossSiteCheck, Origin, OriginError};
+use crate::profile::flask_jwt_extended::BuildProfileError;
+use crate::profile::{Prepared, ServedProfile};
 use crate::system::{OsRandom, SystemClock};
 
 /// Settings of an [`Auth`]; every one has a safe default.
@@ -51,6 +54,8 @@ pub struct AuthBuilder {
     query_parameter: Option<String>,
     csrf: CsrfRules,
     extra_claims: Option<ExtraClaims>,
+    accepted_keys: Vec<VerifyingKey>,
+    profile: Option<ServedProfile>,
     background: bool,
 }
 
@@ -73,6 +78,12 @@ pub enum BuildError {
     /// Settings contradict each other or do nothing.
     #[error("{0}")]
     Settings(&'static str),
+    /// A key that is also to be accepted has the id of another one.
+    #[error(transparent)]
+    AcceptedKey(#[from] KeyError),
+    /// The profile's options cannot be used.
+    #[error(transparent)]
+    Profile(#[from] BuildProfileError),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -112,6 +123,8 @@ impl Auth {
             query_parameter: None,
             csrf: CsrfRules::default(),
             extra_claims: None,
+            accepted_keys: Vec::new(),
+            profile: None,
             background: true,
         }
     }
@@ -275,6 +288,7 @@ impl AuthBuilder {
     }
 
     /// Lifetimes and the rules of refresh.
+    /// Lifetimes of tokens, sessions and keys, and the rules of refresh.
     #[must_use]
     pub fn policy(mut self, policy: SessionPolicy) -> Self {
         self.policy = policy;
@@ -347,6 +361,27 @@ impl AuthBuilder {
         self
     }
 
+    /// Accepts access tokens that are signed with this key, too: to move users here from another program while their
+    /// tokens are still valid. Issuer, kind and everything else must be as for own tokens. The key signs nothing and is
+    /// not published.
+    ///
+    /// A key that was read under dangerous rules, such as one from a short secret, is named in a warning at every start
+    /// (SEC-018).
+    #[must_use]
+    pub fn also_accept(mut self, key: VerifyingKey) -> Self {
+        self.accepted_keys.push(key);
+        self
+    }
+
+    /// Lets another library's rules hold for tokens, in place of ours: what they say, where they travel and how
+    /// refusals look. Accounts and sessions stay, and the tokens that the other library issues with the same key are
+    /// accepted as well. Lifetimes are those of the profile's options, and refresh tokens are not rotated.
+    #[must_use]
+    pub fn profile(mut self, profile: impl Into<ServedProfile>) -> Self {
+        self.profile = Some(profile.into());
+        self
+    }
+
     /// Leaves the background tasks out: the program calls `RevocationView::poll`, `flush_acknowledgements` and
     /// `purge` itself. For tests.
     #[must_use]
@@ -360,9 +395,16 @@ impl AuthBuilder {
     ///
     /// # Errors
     /// [`BuildError`] names what is wrong and how to mend it.
-    pub async fn build(self) -> Result<Auth, BuildError> {
+    pub async fn build(mut self) -> Result<Auth, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        self.policy.check()?;
+        let profile =
+            self.profile.take().map(|profile| profile.prepare(self.clock.clone(), self.random.clone()));
+        let profile = profile.transpose()?;
+        let policy = match &profile {
+            Some(profile) => profile.policy(self.policy.clone()),
+            None => self.policy.clone(),
+        };
+        policy.check()?;
         let reached_at = self.public_url.as_ref().or(self.served_at.as_ref());
         let cookies = self.cookies.build(reached_at)?;
         let (access, refresh) = self.locators(&cookies)?;
@@ -374,7 +416,17 @@ impl AuthBuilder {
         if self.public_url.is_none() {
             cross_site = cross_site.with_loopback_names();
         }
-        let keychain = Keychain::open(&*self.stores.keys, &self.secrets, &*self.clock, &*self.random).await?;
+        let first = policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
+        let (clock, random) = (&*self.clock, &*self.random);
+        let mut keychain =
+            Keychain::open_with(&*self.stores.keys, &self.secrets, first, clock, random).await?;
+        for key in self.accepted_keys {
+            if let Some(warning) = key.warning() {
+                let (key, algorithm) = (key.key_id(), key.algorithm().name());
+                tracing::warn!(%key, algorithm, "access tokens of a dangerous key are accepted: {warning}");
+            }
+            keychain.access.accept(key)?;
+        }
         let sessions = Sessions::new(SessionsConfig {
             sessions: self.stores.sessions.clone(),
             revocations: self.stores.revocations.clone(),
@@ -383,12 +435,12 @@ impl AuthBuilder {
             secrets: self.secrets,
             issuer: self.public_url.as_ref().map(issuer),
             audience: self.audience,
-            policy: self.policy,
+            policy,
             extra_claims: self.extra_claims,
             clock: self.clock.clone(),
             random: self.random.clone(),
             events: self.events,
-            format: None,
+            format: profile.as_ref().map(Prepared::format),
             runtime: runtime.clone(),
         })?;
         sessions.poll().await?;
@@ -406,6 +458,7 @@ impl AuthBuilder {
             random: self.random,
             runtime,
         });
+        let profile = profile.map(|profile| profile.serve(&accounts)).transpose()?;
         Ok(Auth {
             shared: Arc::new(Shared {
                 access,
@@ -414,6 +467,7 @@ impl AuthBuilder {
                 cross_site,
                 csrf: self.csrf,
                 hooks: self.hooks,
+                profile,
                 cookies,
                 clock: self.clock,
                 loaders: self.loaders.with_accounts(&accounts),

@@ -116,3 +116,85 @@ impl DangerousCookieOptions {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn set(options: CookieOptions, kind: CookieKind) -> String {
+        let url = Url::parse("https://app.example.com").unwrap();
+        let config = options.build(Some(&url)).unwrap();
+        config.set(kind, "v", Duration::from_secs(900)).unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn sec_056_sec_059_every_choice_shows_in_the_field_and_keeps_the_prefix_right() {
+        use CookieKind::{Access, Csrf, Refresh};
+        let options = CookieOptions::new;
+        for (options, kind, field) in [
+            (
+                options().strict(),
+                Access,
+                "__Host-countersign_access=v; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=900",
+            ),
+            (
+                options().strict(),
+                Csrf,
+                "__Host-countersign_csrf=v; SameSite=Strict; Secure; Path=/; Max-Age=900",
+            ),
+            (
+                options().partitioned(),
+                Access,
+                "__Host-countersign_access=v; HttpOnly; SameSite=Lax; Partitioned; Secure; Path=/; Max-Age=900",
+            ),
+            (
+                options().until_closed(),
+                Refresh,
+                "__Host-countersign_refresh=v; HttpOnly; SameSite=Strict; Secure; Path=/",
+            ),
+            (
+                options().name(Access, "sid").name(Access, "app.session"),
+                Access,
+                "__Host-app.session=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=900",
+            ),
+            (
+                options().path(Refresh, "/v1/auth/refresh"),
+                Refresh,
+                "__Secure-countersign_refresh=v; HttpOnly; SameSite=Strict; Secure; Path=/v1/auth/refresh; \
+                 Max-Age=900",
+            ),
+            (
+                options().path(Refresh, "/v1/auth/refresh"),
+                Access,
+                "__Host-countersign_access=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=900",
+            ),
+            (
+                options().dangerous().send_cross_site(),
+                Refresh,
+                "__Host-countersign_refresh=v; HttpOnly; SameSite=None; Secure; Path=/; Max-Age=900",
+            ),
+        ] {
+            assert_eq!(set(options, kind), field);
+        }
+    }
+
+    #[test]
+    fn sec_063_expiring_repeats_every_choice() {
+        let url = Url::parse("https://app.example.com").unwrap();
+        let options = CookieOptions::new()
+            .shared_with_subdomains("example.com")
+            .partitioned()
+            .path(CookieKind::Refresh, "/auth")
+            .name(CookieKind::Csrf, "x");
+        let config = options.build(Some(&url)).unwrap();
+        for kind in [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf] {
+            let was_set =
+                set(options.clone(), kind).replacen("=v;", "=;", 1).replace("Max-Age=900", "Max-Age=0");
+            assert_eq!(config.expire(kind).to_str().unwrap(), was_set);
+        }
+        let forgetful = CookieOptions::new().until_closed().build(Some(&url)).unwrap();
+        assert!(forgetful.expire(CookieKind::Access).to_str().unwrap().ends_with("Max-Age=0"));
+    }
+}

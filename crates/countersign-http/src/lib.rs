@@ -31,6 +31,8 @@ mod hooks;
 mod locate;
 mod origin;
 pub mod profile;
+#[cfg(feature = "jwks-client")]
+pub mod remote;
 mod requirement;
 mod set_cookies;
 mod system;

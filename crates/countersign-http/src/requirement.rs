@@ -226,3 +226,35 @@ impl RequiredToken {
         matches!(self, Self::Refresh | Self::AnyAsRefresh)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_proven_covers_what_is_weaker_and_nothing_else() {
+        let access = || Requirement::ACCESS;
+        let cookie = || access().locations(&[Location::Cookie][..]);
+        for (case, proven, asked, expected) in [
+            ("the same", access(), access(), true),
+            ("fresh is enough", access().fresh(), access(), true),
+            ("not fresh is not", access(), access().fresh(), false),
+            ("another kind", Requirement::REFRESH, access(), false),
+            ("any kind is not an access token", Requirement::ANY, access(), false),
+            ("an access token is any kind", access(), Requirement::ANY, true),
+            ("a refresh token, from its own places, is not", Requirement::REFRESH, Requirement::ANY, false),
+            ("more scopes", access().scope("a").scope("b"), access().scope("b"), true),
+            ("fewer scopes", access().scope("a"), access().scope("a").scope("b"), false),
+            ("no role", access(), access().role("a"), false),
+            ("the claim", access().claim("a", 1), access().claim("a", 1), true),
+            ("another value", access().claim("a", 1), access().claim("a", 2), false),
+            ("revocation was skipped", access().skip_revocation(), access(), false),
+            ("revocation was asked", access(), access().skip_revocation(), true),
+            ("the route's own places", cookie(), access(), true),
+            ("other places", access(), cookie(), false),
+            ("optional is no matter of strength", access().optional(Optional::IfAbsent), access(), true),
+        ] {
+            assert_eq!(proven.covers(&asked), expected, "{case}");
+        }
+    }
+}

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use countersign_core::session::Pair;
+use countersign_core::Claims;
+use countersign_core::session::{EndError, EndReason, Pair, Renewed};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::answer::{no_store, vary_personal};
@@ -21,6 +22,11 @@ pub struct SetCookies(Result<Vec<HeaderValue>, CookieError>);
 impl Auth {
     /// The cookies of a pair that was issued for cookies: access, refresh and CSRF, each for as long as what it carries.
     pub fn set_cookies(&self, pair: &Pair) -> SetCookies {
+        if let Some(profile) = &self.shared.profile {
+            let csrf = pair.csrf.as_deref();
+            let fields = profile.set_cookies(&pair.access_token, Some(&pair.refresh_token), csrf);
+            return SetCookies(fields.ok_or(CookieError::NotForCookies));
+        }
         let now = self.clock().now();
         let access = Duration::from_secs(pair.expires_in(now));
         let refresh = Duration::from_secs(pair.refresh_expires_in(now));
@@ -38,8 +44,28 @@ impl Auth {
         SetCookies(cookies.into_iter().collect())
     }
 
+    /// Logs out: ends the session of verified claims, and makes the browser forget its cookies.
+    ///
+    /// # Errors
+    /// [`EndError`] when the store cannot answer; the session may live on then.
+    pub async fn sign_out(&self, claims: &Claims) -> Result<SetCookies, EndError> {
+        self.sessions().end_by_tokens(vec![claims.clone()], EndReason::LoggedOut).await?;
+        Ok(self.unset_cookies())
+    }
+
+    /// The cookies of an access token that was [renewed](Auth::renew); the refresh token's stay as they are.
+    pub fn set_access_cookies(&self, renewed: &Renewed) -> SetCookies {
+        let profile = self.shared.profile.as_ref();
+        let fields = profile
+            .and_then(|profile| profile.set_cookies(&renewed.access_token, None, renewed.csrf.as_deref()));
+        SetCookies(fields.ok_or(CookieError::NotForCookies))
+    }
+
     /// Makes a browser forget the access, refresh and CSRF cookies, as a logout does.
     pub fn unset_cookies(&self) -> SetCookies {
+        if let Some(profile) = &self.shared.profile {
+            return SetCookies(Ok(profile.unset_cookies()));
+        }
         SetCookies(Ok(self.cookies().expire_all().into()))
     }
 }

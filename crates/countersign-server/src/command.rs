@@ -1,70 +1,116 @@
 //! The command line.
 
+mod help;
 pub(crate) mod jws;
 pub(crate) mod key;
+mod key_file;
 pub(crate) mod token;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
-use countersign_sql::sqlite::{self, SqliteOptions};
+use countersign_core::Algorithm;
+use countersign_http::Auth;
+use countersign_sql::sqlite::{self, SqliteOptions, SqliteStore};
 
+use crate::serve;
 use crate::settings::{Flags, Settings, Sources};
 use crate::telemetry::say;
 
 /// Authentication for web applications in any language.
 ///
-/// Settings come from flags, then COUNTERSIGN_… variables of the environment, then .env in the working folder, then
-/// the file that --config names. docs/api.md lists them all.
+/// Without a command it serves: `countersign --listen 127.0.0.1:9000` is `countersign serve --listen 127.0.0.1:9000`.
 #[derive(Debug, Parser)]
-#[command(name = "countersign", version, about)]
+#[command(name = "countersign", version, args_conflicts_with_subcommands = true)]
+#[command(after_long_help = help::SETTINGS, after_help = help::SHORT)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     #[command(flatten)]
-    pub(crate) flags: SharedFlags,
+    pub(crate) serve: ServeFlags,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the API (the default).
-    Serve,
+    #[command(after_long_help = help::SETTINGS, after_help = help::SHORT)]
+    Serve(ServeFlags),
     /// Create the database or bring its tables up to date, and stop.
-    Migrate,
-    /// Work with the store's keys.
+    Migrate(StoreFlags),
+    /// Work with keys: the store's, and new ones for use elsewhere.
     Key(key::KeyCommand),
-    /// Look at this server's tokens.
+    /// Look at this server's tokens, and make one.
     Token(token::TokenCommand),
     /// Verify anybody's signed tokens with keys from a file.
     Jws(jws::JwsCommand),
 }
 
+/// What serving takes.
 #[derive(Args, Debug)]
-pub(crate) struct SharedFlags {
-    /// A TOML file with settings (also COUNTERSIGN_CONFIG).
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The address and port to listen on; port 0 takes a free one [default: 127.0.0.1:8080].
-    #[arg(long, global = true, value_name = "ADDRESS")]
+pub(crate) struct ServeFlags {
+    /// The address and port to listen on; port 0 takes a free one [env: COUNTERSIGN_LISTEN] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// The database [default: sqlite://countersign.db].
-    #[arg(long, global = true, value_name = "URL")]
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+/// What every command takes that works on the store. The secret is no flag: others on the machine see those.
+#[derive(Args, Debug)]
+#[command(after_help = help::STORE)]
+pub(crate) struct StoreFlags {
+    /// A TOML file with settings [env: COUNTERSIGN_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The database [env: COUNTERSIGN_DATABASE_URL] [default: sqlite://countersign.db]
+    #[arg(long, value_name = "URL")]
     database: Option<String>,
 }
 
-impl From<SharedFlags> for Flags {
-    fn from(flags: SharedFlags) -> Self {
-        Self { config: flags.config, listen: flags.listen, database: flags.database }
+impl From<ServeFlags> for Flags {
+    fn from(flags: ServeFlags) -> Self {
+        Self { listen: flags.listen, ..flags.store.into() }
     }
 }
 
-/// `countersign migrate`
-pub(crate) fn migrate(flags: Flags) -> Result<(), Box<dyn Error>> {
-    let settings = Settings::read(&Sources::read(flags)?)?;
-    let options = SqliteOptions::from_url(&settings.database_url)?;
+impl From<StoreFlags> for Flags {
+    fn from(flags: StoreFlags) -> Self {
+        Self { config: flags.config, listen: None, database: flags.database }
+    }
+}
+
+/// The algorithm with this name.
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    let names = || Algorithm::ALL.map(Algorithm::name).join(", ");
+    name.parse().map_err(|_| format!("must be one of {}", names()))
+}
+
+/// Runs work with the server's settings.
+fn with_settings(
+    flags: StoreFlags,
+    work: impl AsyncFnOnce(&Settings) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let settings = Settings::read(&Sources::read(flags.into())?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(sqlite::migrate(&options))?;
-    say(&format!("{} is up to date", options.path().display()));
-    Ok(())
+    runtime.block_on(work(&settings))
+}
+
+/// What the server has of the settings, without listening.
+async fn auth(settings: &Settings) -> Result<(Auth, Arc<SqliteStore>), Box<dyn Error>> {
+    let (store, secrets) = serve::open_existing(settings).await?;
+    let store = Arc::new(store);
+    let auth = serve::builder(settings, store.clone(), secrets).without_background().build().await?;
+    Ok((auth, store))
+}
+
+/// `countersign migrate`
+pub(crate) fn migrate(flags: StoreFlags) -> Result<(), Box<dyn Error>> {
+    with_settings(flags, async |settings| {
+        let options = SqliteOptions::from_url(&settings.database_url)?;
+        sqlite::migrate(&options).await?;
+        say(&format!("{} is up to date", options.path().display()));
+        Ok(())
+    })
 }

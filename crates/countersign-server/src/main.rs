@@ -14,12 +14,12 @@ use clap::Parser as _;
 use command::{Command, CommandLine};
 
 fn main() -> ExitCode {
-    let CommandLine { command, flags } = CommandLine::parse();
-    let done = match command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(flags.into()),
-        Command::Migrate => command::migrate(flags.into()),
-        Command::Key(key) => command::key::run(&key, flags.into()),
-        Command::Token(token) => command::token::run(&token, flags.into()),
+    let CommandLine { command, serve } = CommandLine::parse();
+    let done = match command.unwrap_or(Command::Serve(serve)) {
+        Command::Serve(flags) => serve::run(flags.into()),
+        Command::Migrate(flags) => command::migrate(flags),
+        Command::Key(key) => command::key::run(key),
+        Command::Token(token) => command::token::run(token),
         Command::Jws(jws) => command::jws::run(&jws),
     };
     match done {

@@ -52,6 +52,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         }
     }
     let auth = builder.build().await?;
+    say_what_is_odd(settings, &auth);
 
     let origin = settings
         .public_url
@@ -83,6 +84,30 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
     }
     Ok(())
+}
+
+/// What is allowed, but hardly meant.
+fn say_what_is_odd(settings: &Settings, auth: &Auth) {
+    let policy = &settings.policy;
+    if policy.idle > policy.absolute {
+        tracing::warn!(
+            "COUNTERSIGN_SESSION_IDLE is longer than COUNTERSIGN_SESSION_LIFETIME and so ends no session; set it lower"
+        );
+    }
+    let signing = auth.sessions().access_algorithm();
+    if let Some(wanted) = policy.key_algorithm.filter(|wanted| *wanted != signing) {
+        tracing::warn!(
+            signing = signing.name(),
+            wanted = wanted.name(),
+            "COUNTERSIGN_KEY_ALGORITHM takes effect with the next key; countersign key rotate makes it now"
+        );
+    }
+    if signing.is_symmetric() {
+        tracing::warn!(
+            signing = signing.name(),
+            "the published key set is empty: nobody else can verify access tokens that are signed with a shared secret"
+        );
+    }
 }
 
 /// Authentication as the settings have it.

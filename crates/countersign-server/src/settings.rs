@@ -10,13 +10,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_core::Algorithm;
 use countersign_core::session::{PolicyError, SessionPolicy};
 use countersign_http::AllowedOrigins;
+use countersign_sql::sqlite::{OpenError, SqliteOptions};
 use url::Url;
 
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;
-pub(crate) use value::SettingError;
+pub(crate) use value::{SettingError, duration};
 
 /// All settings, checked.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) allowed_origins: AllowedOrigins,
     /// `secret` or `secret_file`: what seals the keys in the store. Default for SQLite: the file beside it.
     pub(crate) secret: SecretSource,
-    /// Lifetimes and the rules of refresh.
+    /// Lifetimes of tokens, sessions and keys, and the rules of refresh.
     pub(crate) policy: SessionPolicy,
     /// `hash_permits`: parallel password hashes. Default one less than there are cores, at least one.
     pub(crate) hash_permits: Option<NonZeroUsize>,
@@ -71,7 +73,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 19] = [
     "config",
     "listen",
     "database_url",
@@ -86,6 +88,8 @@ pub(crate) const NAMES: [&str; 17] = [
     "refresh_heal",
     "leeway",
     "revocation_bound",
+    "key_rotation",
+    "key_algorithm",
     "hash_permits",
     "log",
     "log_format",
@@ -110,6 +114,12 @@ impl Settings {
             healing: sources.get("refresh_heal").map_or(Ok(default.healing), |setting| setting.switch())?,
             leeway: duration("leeway", default.leeway)?,
             revocation_bound: duration("revocation_bound", default.revocation_bound)?,
+            key_rotation: sources
+                .get("key_rotation")
+                .map_or(Ok(default.key_rotation), |setting| key_rotation(&setting))?,
+            key_algorithm: sources
+                .get("key_algorithm")
+                .map_or(Ok(default.key_algorithm), |setting| key_algorithm(&setting).map(Some))?,
         };
         policy.check().map_err(|error| policy_error(sources, &error))?;
         let log_format =
@@ -134,7 +144,7 @@ impl Settings {
                 .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
             database_url: sources
                 .get("database_url")
-                .map_or_else(|| "sqlite://countersign.db".to_owned(), |setting| setting.text().to_owned()),
+                .map_or(Ok("sqlite://countersign.db".to_owned()), |setting| database_url(&setting))?,
             public_url: sources.get("public_url").map(|setting| public_url(&setting)).transpose()?,
             allowed_origins: sources.get("allowed_origins").map_or(
                 Ok(AllowedOrigins::default()),
@@ -158,6 +168,36 @@ impl Settings {
             log_format,
         })
     }
+}
+
+fn database_url(setting: &Setting) -> Result<String, SettingError> {
+    let url = setting.text();
+    match SqliteOptions::from_url(url) {
+        Ok(_) => Ok(url.to_owned()),
+        Err(OpenError::InMemory) => Err(setting.wrong("must name a file: nothing in memory survives a restart")),
+        Err(_) => Err(setting.wrong(
+            "must be sqlite:// and the path of a file, such as sqlite:///var/lib/countersign/countersign.db; SQLite is \
+             the only engine of this version",
+        )),
+    }
+}
+
+/// A duration, or `off`.
+fn key_rotation(setting: &Setting) -> Result<Option<Duration>, SettingError> {
+    match setting.text() {
+        "off" | "0" => Ok(None),
+        _ => match setting.duration() {
+            Ok(every) => Ok(Some(every)),
+            Err(_) => Err(setting.wrong("must be a duration of at least 1 day, such as 90d, or off")),
+        },
+    }
+}
+
+fn key_algorithm(setting: &Setting) -> Result<Algorithm, SettingError> {
+    setting.text().parse().map_err(|_| {
+        let names = Algorithm::ALL.map(Algorithm::name).join(", ");
+        setting.wrong(format!("must be one of {names}"))
+    })
 }
 
 fn listen(setting: &Setting) -> Result<String, SettingError> {
@@ -245,6 +285,16 @@ mod tests {
     }
 
     #[test]
+    fn keys_rotate_by_themselves_unless_switched_off_and_sign_with_what_is_asked_for() {
+        let policy = |pairs: &[(&str, &str)]| read(pairs).unwrap().policy;
+        assert_eq!(policy(&[]).key_rotation, Some(Duration::from_secs(90 * 86_400)));
+        assert_eq!(policy(&[("COUNTERSIGN_KEY_ROTATION", "off")]).key_rotation, None);
+        let monthly = policy(&[("COUNTERSIGN_KEY_ROTATION", "30d")]).key_rotation;
+        assert_eq!(monthly, Some(Duration::from_secs(30 * 86_400)));
+        assert_eq!(policy(&[("COUNTERSIGN_KEY_ALGORITHM", "ES256")]).key_algorithm, Some(Algorithm::Es256));
+    }
+
+    #[test]
     fn an_unknown_name_is_an_error_that_names_the_nearest_one() {
         let error = read(&[("COUNTERSIGN_LISTN", "x")]).unwrap_err().to_string();
         assert!(error.contains("COUNTERSIGN_LISTN") && error.contains("COUNTERSIGN_LISTEN"), "{error}");
@@ -254,6 +304,9 @@ mod tests {
     fn a_wrong_value_is_an_error_that_names_the_setting_and_the_fix() {
         for (name, value, fix) in [
             ("COUNTERSIGN_LISTEN", "8080", "127.0.0.1:8080"),
+            ("COUNTERSIGN_DATABASE_URL", "postgres://db/auth", "SQLite is the only engine"),
+            ("COUNTERSIGN_DATABASE_URL", "countersign.db", "sqlite:///var/lib"),
+            ("COUNTERSIGN_DATABASE_URL", "sqlite::memory:", "must name a file"),
             ("COUNTERSIGN_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
             ("COUNTERSIGN_ALLOWED_ORIGINS", "*", "https://app.example.com"),
             ("COUNTERSIGN_REFRESH_HEAL", "maybe", "on or off"),
@@ -261,6 +314,10 @@ mod tests {
             ("COUNTERSIGN_HASH_PERMITS", "0", "at least 1"),
             ("COUNTERSIGN_REFRESH_GRACE", "301s", "at most 300 s"),
             ("COUNTERSIGN_LEEWAY", "301", "at most 300 s"),
+            ("COUNTERSIGN_KEY_ROTATION", "monthly", "90d, or off"),
+            ("COUNTERSIGN_KEY_ROTATION", "1h", "at least 1 day, or off"),
+            ("COUNTERSIGN_KEY_ALGORITHM", "eddsa", "EdDSA"),
+            ("COUNTERSIGN_KEY_ALGORITHM", "none", "one of HS256"),
             ("COUNTERSIGN_LOG", "a=b=c", "info"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();

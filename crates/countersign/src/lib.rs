@@ -7,7 +7,10 @@ pub use countersign_core::session::SessionPolicy;
 #[doc(inline)]
 pub use countersign_core::{Claims, Secret, Secrets, UserId};
 #[doc(inline)]
-pub use countersign_http::{Auth, AuthBuilder, AuthError, BuildError, Requirement};
+pub use countersign_http::{
+    Auth, AuthBuilder, AuthError, BuildError, CookieKind, CookieOptions, CsrfMode, Location, Optional,
+    Requirement,
+};
 
 /// The engine: tokens, sessions, revocation, accounts, store traits.
 pub use countersign_core as core;
@@ -19,10 +22,17 @@ pub use countersign_http as http;
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CurrentUser, Fresh, Guard, Proven, RefreshToken,
-        Reply, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, Proven,
+        RefreshToken, Reply, SignIn, routes,
     };
+    #[cfg(feature = "jwks-client")]
+    #[doc(inline)]
+    pub use countersign_axum::{RemoteRejection, RemoteToken};
 }
+
+/// Tokens of other issuers, such as Keycloak, Auth0 or Cognito.
+#[cfg(feature = "jwks-client")]
+pub use countersign_http::remote;
 
 /// Everything in one SQLite file, its keys sealed with a secret in a file beside it.
 #[cfg(feature = "sqlite")]

@@ -4,6 +4,7 @@ mod own;
 mod refresh;
 mod sign_in;
 mod sign_out;
+mod verify;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -22,7 +23,7 @@ use std::net::SocketAddr;
 use crate::reply::Reply;
 use crate::wire::PairBody;
 
-/// Routes to register, log in, refresh, log out, see oneself and one's sessions, all under `/v1/auth`. They need the
+/// Routes to register, log in, refresh, log out, verify, see oneself and one's sessions, all under `/v1/auth`. They need the
 /// [`AuthLayer`](crate::AuthLayer) around them.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
@@ -31,6 +32,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/v1/auth/refresh", post(refresh::refresh))
         .route("/v1/auth/logout", post(sign_out::logout))
         .route("/v1/auth/me", get(own::me))
+        .route("/v1/auth/verify", get(verify::verify))
         .route("/v1/auth/sessions", get(own::sessions).delete(own::end_others))
         .route("/v1/auth/sessions/{id}", delete(own::end_one))
         .route("/v1/auth/revoke-tokens", delete(own::revoke_tokens))
@@ -53,7 +55,7 @@ async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Rep
 }
 
 /// Who sends the request, as far as it shows.
-fn device(parts: &Parts) -> Device {
+pub(crate) fn device(parts: &Parts) -> Device {
     let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
     Device::new(agent, address)
@@ -94,8 +96,8 @@ fn pair_reply(
 
 /// Adds what makes a browser forget our cookies.
 fn clear_cookies(auth: &Auth, reply: &mut Reply) {
-    for field in auth.cookies().expire_all() {
-        reply.0.headers_mut().append(header::SET_COOKIE, field);
+    if let Err(error) = auth.unset_cookies().apply(reply.0.headers_mut()) {
+        tracing::error!(error = &error as &dyn Error, "cookies could not be removed");
     }
 }
 

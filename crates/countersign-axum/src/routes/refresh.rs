@@ -3,14 +3,16 @@
 use axum::extract::Request;
 use countersign_core::account::User;
 use countersign_core::session::{RefreshError, Refreshed};
+use countersign_http::profile::Renewal;
 use countersign_http::{Auth, AuthError, Location};
 use http::StatusCode;
 use http::request::Parts;
 
-use super::{device, pair_reply, refused};
+use super::{device, internal, pair_reply, personal, refused};
 use crate::body::read_members;
 use crate::extract::Installed;
 use crate::reply::Reply;
+use crate::wire::RenewalBody;
 
 /// `POST /v1/auth/refresh`
 pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
@@ -22,6 +24,11 @@ pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Res
     let in_body = members.text("refresh_token");
     members.check()?;
 
+    match auth.renew(&parts, in_body.as_deref(), device(&parts)).await {
+        None => {}
+        Some(Ok(renewal)) => return renewal_reply(&auth, &renewal),
+        Some(Err(error)) => return Err(refused(&auth, &parts, error).await),
+    }
     match exchange(&auth, &parts, in_body.as_deref()).await {
         Ok((refreshed, user, location)) => {
             let by_cookie = location == Location::Cookie;
@@ -29,6 +36,18 @@ pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Res
         }
         Err(error) => Err(refused(&auth, &parts, error).await),
     }
+}
+
+/// An access token by a profile's rules: in the body, or in a cookie if the refresh token came in one.
+fn renewal_reply(auth: &Auth, renewal: &Renewal) -> Result<Reply, Reply> {
+    let by_cookie = renewal.location == Location::Cookie;
+    let access_token = (!by_cookie).then_some(renewal.renewed.access_token.as_str());
+    let mut reply = personal(StatusCode::OK, &RenewalBody { access_token })?;
+    if by_cookie {
+        let cookies = auth.set_access_cookies(&renewal.renewed);
+        cookies.apply(reply.0.headers_mut()).map_err(|error| internal(&error))?;
+    }
+    Ok(reply)
 }
 
 async fn exchange(

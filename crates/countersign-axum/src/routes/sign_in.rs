@@ -1,33 +1,33 @@
 //! Registering and logging in.
 
-use axum::extract::Request;
-use countersign_core::Claims;
-use countersign_core::account::{
-    Arrival, EmailAddress, HashError, LoginError, LoginName, Password, Registration, SignedIn, Username,
-};
-use countersign_core::session::Presentation;
-use countersign_http::{
-    Answer, Auth, AuthError, CookieKind, CookieLookup, CrossSite, ErrorCode, find_cookie,
-};
-use http::StatusCode;
-use http::request::Parts;
+use std::collections::BTreeMap;
 
-use super::{device, pair_reply, refused, unavailable};
+use axum::extract::Request;
+use countersign_core::account::{
+    EmailAddress, HashError, LoginError, LoginName, Password, PasswordError, Registration, SignedIn, Username,
+};
+use countersign_http::{Answer, Auth, ErrorCode};
+use http::StatusCode;
+
+use super::{pair_reply, refused, unavailable};
 use crate::body::{Members, read_members};
+use crate::browser::Browser;
 use crate::extract::Installed;
 use crate::reply::Reply;
 
 /// `POST /v1/auth/register`
 pub(super) async fn register(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, body) = request.into_parts();
-    let browser = match Browser::check(&auth, &parts) {
+    let browser = match Browser::check(&auth, &parts).await {
         Ok(browser) => browser,
         Err(error) => return Err(refused(&auth, &parts, error).await),
     };
     let mut members = read_members(&parts.headers, body).await?;
 
-    let by_cookie = members.flag("cookies");
-    browser.may_ask_for_cookies(by_cookie)?;
+    let by_cookie = wants_cookies(&auth, &mut members);
+    if let Err(error) = browser.may_ask_for_cookies(by_cookie) {
+        return Err(refused(&auth, &parts, error).await);
+    }
     let email = members.required_text("email");
     let email = parsed(&mut members, "email", email, |text| EmailAddress::parse(&text));
     let username = members.text("username");
@@ -47,14 +47,16 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
 /// `POST /v1/auth/login`
 pub(super) async fn login(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, body) = request.into_parts();
-    let browser = match Browser::check(&auth, &parts) {
+    let browser = match Browser::check(&auth, &parts).await {
         Ok(browser) => browser,
         Err(error) => return Err(refused(&auth, &parts, error).await),
     };
     let mut members = read_members(&parts.headers, body).await?;
 
-    let by_cookie = members.flag("cookies");
-    browser.may_ask_for_cookies(by_cookie)?;
+    let by_cookie = wants_cookies(&auth, &mut members);
+    if let Err(error) = browser.may_ask_for_cookies(by_cookie) {
+        return Err(refused(&auth, &parts, error).await);
+    }
     let name = login_name(&mut members);
     let password = members.required_text("password");
     let password = parsed(&mut members, "password", password, Password::new_for_login);
@@ -69,6 +71,18 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
 
 fn reply(auth: &Auth, status: StatusCode, signed_in: &SignedIn, by_cookie: bool) -> Result<Reply, Reply> {
     pair_reply(auth, status, &signed_in.pair, &signed_in.user, by_cookie)
+}
+
+/// Whether the tokens are asked for as cookies, which a profile may not take them from.
+fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
+    let by_cookie = members.flag("cookies");
+    if by_cookie && !auth.takes_cookies() {
+        members.wrong(
+            "cookies",
+            "tokens are not taken from cookies here; JWT_TOKEN_LOCATION does not name them",
+        );
+    }
+    by_cookie
 }
 
 /// The parsed member, or a note of what is wrong with it.
@@ -117,55 +131,6 @@ fn login_name(members: &mut Members) -> Option<LoginName> {
     Some(parse(&text))
 }
 
-/// What a browser's cookies and headers say about a request that wants to sign somebody in.
-struct Browser {
-    /// Cross-site, as far as the headers tell.
-    cross_site: CrossSite,
-    /// The sessions whose cookies the request carries and, where the headers tell nothing, has the CSRF value of.
-    carried: Vec<Claims>,
-}
-
-impl Browser {
-    /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where it comes
-    /// from, the CSRF value of the session that it carries decides.
-    fn check(auth: &Auth, parts: &Parts) -> Result<Self, AuthError> {
-        auth.check_cross_site(parts)?;
-        let cross_site = auth.cross_site(parts);
-        let mut carried = Vec::new();
-        for kind in [CookieKind::Access, CookieKind::Refresh] {
-            if let CookieLookup::One(token) = find_cookie(&parts.headers, auth.cookies().name(kind))
-                && let Ok(claims) = auth.sessions().verify_for_end(token)
-            {
-                carried.push(claims);
-            }
-        }
-        if cross_site == CrossSite::Unknown {
-            for claims in &carried {
-                auth.check_csrf(parts, claims)?;
-            }
-        }
-        Ok(Self { cross_site, carried })
-    }
-
-    /// A request from another site may not get cookies set either, with or without cookies of its own.
-    fn may_ask_for_cookies(&self, by_cookie: bool) -> Result<(), Reply> {
-        if by_cookie && self.cross_site == CrossSite::Foreign {
-            return Err(Reply::error(ErrorCode::CrossSite));
-        }
-        Ok(())
-    }
-
-    /// A login by cookie takes the place of the session whose cookies it carries (SEC-079).
-    fn arrival(self, parts: &Parts, by_cookie: bool) -> Arrival {
-        let arrival = Arrival::new(Presentation::Explicit, device(parts));
-        if by_cookie {
-            Arrival { presentation: Presentation::Cookie, replacing: self.carried, ..arrival }
-        } else {
-            arrival
-        }
-    }
-}
-
 impl From<LoginError> for Reply {
     fn from(error: LoginError) -> Self {
         match error {
@@ -186,5 +151,11 @@ impl From<HashError> for Reply {
             HashError::Overloaded => Self::error(ErrorCode::Overloaded),
             error => unavailable(&error),
         }
+    }
+}
+
+impl From<PasswordError> for Reply {
+    fn from(error: PasswordError) -> Self {
+        Self(Answer::invalid_fields(&BTreeMap::from([("password", error.to_string().into())])))
     }
 }

@@ -3,7 +3,7 @@
 use axum::extract::Request;
 use countersign_core::Claims;
 use countersign_core::session::{AccessError, EndReason};
-use countersign_http::{Auth, AuthError, ErrorCode, LocateError, Located, Location};
+use countersign_http::{Auth, AuthError, ErrorCode, LocateError, Located, Location, Requirement};
 use http::StatusCode;
 use http::request::Parts;
 
@@ -25,12 +25,17 @@ pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Resu
     let in_body = BodyTokens { refresh: members.text("refresh_token"), access: members.text("access_token") };
     members.check()?;
 
-    let shown = match Shown::in_request(&auth, &parts, &in_body) {
+    let shown = match Shown::in_request(&auth, &parts, &in_body).await {
         Ok(shown) => shown,
         Err(error) => return Err(refused(&auth, &parts, error).await),
     };
     if shown.tokens.is_empty() {
-        return Err(refused(&auth, &parts, shown.refusal.unwrap_or(AuthError::Missing)).await);
+        let nothing = match auth.authenticate(&parts, &Requirement::ANY).await {
+            // A profile has its own words for it.
+            Err(error) if auth.has_profile() => error,
+            _ => AuthError::Missing,
+        };
+        return Err(refused(&auth, &parts, shown.refusal.unwrap_or(nothing)).await);
     }
     if !auth.sessions().end_by_tokens(shown.tokens, EndReason::LoggedOut).await? {
         // Signed by us, but its session is past its absolute expiry and gone.
@@ -59,7 +64,15 @@ struct Shown {
 
 impl Shown {
     /// Looks in all places. Only a malformed request is refused at once: what it means is anybody's guess.
-    fn in_request(auth: &Auth, parts: &Parts, in_body: &BodyTokens) -> Result<Self, AuthError> {
+    async fn in_request(auth: &Auth, parts: &Parts, in_body: &BodyTokens) -> Result<Self, AuthError> {
+        let by_profile = [in_body.refresh.as_deref(), in_body.access.as_deref()];
+        if let Some(shown) = auth.shown_by_profile(parts, by_profile).await {
+            return Ok(Self {
+                tokens: shown.tokens,
+                refusal: shown.refusal.map(AuthError::from),
+                cookies_proven: shown.cookies_proven,
+            });
+        }
         let mut shown = Self { tokens: Vec::new(), refusal: None, cookies_proven: true };
         let access_in_body = in_body.access.as_deref().filter(|token| !token.is_empty());
         let places = auth

@@ -276,3 +276,25 @@ async fn sec_072_the_csrf_value_changes_at_login_and_logout_but_not_at_refresh()
     assert_eq!(browser.post("/v1/auth/login", &login).await.status(), 200);
     assert!(![registered, second].contains(&browser.cookie(CSRF).to_owned()));
 }
+
+#[tokio::test]
+async fn sec_191_a_sandboxed_frame_is_nobody_we_allow() {
+    let app = TestApp::new().await;
+    let frame = app.signed_in_browser("ada").await.csrf().with("origin", "null");
+    for site in [None, Some("cross-site"), Some("same-site")] {
+        let frame = frame.clone().without("sec-fetch-site");
+        let frame = site.iter().fold(frame, |frame, site| frame.with("sec-fetch-site", site));
+        let read = frame.clone().get("/v1/auth/me").await;
+        assert_eq!(
+            read.header("access-control-allow-origin"),
+            None,
+            "{site:?}: its page may not read the answer"
+        );
+        assert_eq!(read.header("access-control-allow-credentials"), None, "{site:?}");
+        assert_eq!(frame.clone().post_nothing("/hello").await.code(), "cross_site", "{site:?}");
+        assert_eq!(frame.clone().post_nothing("/v1/auth/logout").await.code(), "cross_site", "{site:?}");
+    }
+    for allowed in ["null", "*", "https://*.example.com"] {
+        assert!(allowed.parse::<countersign_http::AllowedOrigins>().is_err(), "{allowed} cannot be allowed");
+    }
+}

@@ -52,7 +52,12 @@ pub(crate) fn install() {
 
 /// Whether the log so far has a line with this text.
 pub(crate) fn contains(text: &str) -> bool {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner).contains(text)
+    count(text) > 0
+}
+
+/// How often this text is in the log so far.
+pub(crate) fn count(text: &str) -> usize {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner).matches(text).count()
 }
 
 #[tokio::test]

@@ -7,22 +7,44 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Fields, Freshness, SessionRef, TokenType};
+use super::{Fields, Freshness, SessionRef, TokenType, own};
 use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
 use crate::json::{AnyValue, Problem, Reading, Text};
 use crate::time::Timestamp;
 use crate::verify::VerifyError;
 
-/// Reads the payload of a token whose signature holds.
-pub(crate) fn read(payload: &[u8]) -> Result<Fields, VerifyError> {
-    let reading = Reading::default();
+/// Reads the payload of a token whose signature holds. What is left in `payload` afterwards is of no use.
+pub(crate) fn read(payload: &mut [u8]) -> Result<Fields, VerifyError> {
     let mut slots = Slots::default();
-    let parsed = reading.parse(payload, FillSlots { reading: &reading, slots: &mut slots });
-    parsed.and_then(|()| slots.finish()).map_err(|problem| match problem {
+    let prefix = str::from_utf8(payload).ok().and_then(|text| own::read(text, &mut slots));
+    let Some(own::Prefix { end, members }) = prefix else {
+        return strictly(payload, Reading::default(), Slots::default());
+    };
+    match payload.get_mut(end..) {
+        Some([b'}']) => slots.finish().map_err(refusal),
+        // The members that are left make an object of their own once the comma before them is a brace.
+        Some(rest @ [b',', b'"', ..]) => {
+            if let Some(comma) = rest.first_mut() {
+                *comma = b'{';
+            }
+            strictly(rest, Reading::after(members), slots)
+        }
+        _ => strictly(payload, Reading::default(), Slots::default()),
+    }
+}
+
+/// Reads an object beside what is in the slots already.
+fn strictly(object: &[u8], reading: Reading, mut slots: Slots) -> Result<Fields, VerifyError> {
+    let parsed = reading.parse(object, FillSlots { reading: &reading, slots: &mut slots });
+    parsed.and_then(|()| slots.finish()).map_err(refusal)
+}
+
+fn refusal(problem: Problem) -> VerifyError {
+    match problem {
         Problem::Json(error) => VerifyError::Claims(error),
         Problem::Missing(name) => VerifyError::MissingClaim(name),
         Problem::Invalid(name) | Problem::Refused(name) => VerifyError::InvalidClaim(name),
-    })
+    }
 }
 
 /// Fills slots in place, because moving finished claims out through the parser's layers costs more than reading
@@ -59,10 +81,14 @@ impl<'de> Visitor<'de> for FillSlots<'_> {
                 "iat" => member.fill("iat", &mut slots.issued_at, |date| Some(NumericDate::floor(date)))?,
                 "nbf" => member.fill("nbf", &mut slots.not_before, |date| Some(NumericDate::ceil(date)))?,
                 "exp" => member.fill("exp", &mut slots.expires_at, |date| Some(NumericDate::floor(date)))?,
-                "jti" => member.fill("jti", &mut slots.token_id, |text| uuid(&text).map(TokenId::new))?,
-                "type" => member.fill("type", &mut slots.token_type, |text| token_type(&text))?,
+                "jti" => {
+                    member.fill("jti", &mut slots.token_id, |Text(text)| uuid(&text).map(TokenId::new))?
+                }
+                "type" => member.fill("type", &mut slots.token_type, |Text(text)| token_type(&text))?,
                 "fresh" => member.fill("fresh", &mut slots.freshness, |WireFreshness(fresh)| Some(fresh))?,
-                "sid" => member.fill("sid", &mut slots.session, |text| uuid(&text).map(SessionId::new))?,
+                "sid" => {
+                    member.fill("sid", &mut slots.session, |Text(text)| uuid(&text).map(SessionId::new))?
+                }
                 "gen" => member.fill("gen", &mut slots.generation, |number| Some(Generation::new(number)))?,
                 "epoch" => member.fill("epoch", &mut slots.epoch, |number| Some(Epoch::new(number)))?,
                 "csrf" => member.fill("csrf", &mut slots.csrf, |Text(text)| Some(text.into_owned()))?,
@@ -81,21 +107,21 @@ impl<'de> Visitor<'de> for FillSlots<'_> {
 
 /// The claims seen so far.
 #[derive(Default)]
-struct Slots {
-    issuer: Option<String>,
-    subject: Option<UserId>,
-    audience: Option<Vec<String>>,
-    issued_at: Option<Timestamp>,
-    not_before: Option<Timestamp>,
-    expires_at: Option<Timestamp>,
-    token_id: Option<TokenId>,
-    token_type: Option<TokenType>,
-    freshness: Option<Freshness>,
-    session: Option<SessionId>,
-    generation: Option<Generation>,
-    epoch: Option<Epoch>,
-    csrf: Option<String>,
-    others: Map<String, Value>,
+pub(super) struct Slots {
+    pub(super) issuer: Option<String>,
+    pub(super) subject: Option<UserId>,
+    pub(super) audience: Option<Vec<String>>,
+    pub(super) issued_at: Option<Timestamp>,
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) token_id: Option<TokenId>,
+    pub(super) token_type: Option<TokenType>,
+    pub(super) freshness: Option<Freshness>,
+    pub(super) session: Option<SessionId>,
+    pub(super) generation: Option<Generation>,
+    pub(super) epoch: Option<Epoch>,
+    pub(super) csrf: Option<String>,
+    pub(super) others: Map<String, Value>,
 }
 
 impl Slots {
@@ -151,20 +177,20 @@ impl<'de, A: MapAccess<'de>> Member<'_, '_, A> {
 }
 
 /// The one spelling that we issue. The parser alone would also take braces, a URN and missing hyphens.
-fn uuid(Text(text): &Text<'_>) -> Option<Uuid> {
+pub(super) fn uuid(text: &str) -> Option<Uuid> {
     if text.len() != 36 {
         return None;
     }
     Uuid::try_parse(text).ok()
 }
 
-fn token_type(Text(text): &Text<'_>) -> Option<TokenType> {
+pub(super) fn token_type(text: &str) -> Option<TokenType> {
     TokenType::ALL.into_iter().find(|kind| kind.as_str() == text)
 }
 
 /// Seconds since the Unix epoch, possibly with a fraction (RFC 7519 §2), between 0 and 2^53.
 #[derive(Clone, Copy)]
-enum NumericDate {
+pub(super) enum NumericDate {
     Whole(i64),
     Fractional(f64),
 }
@@ -172,7 +198,7 @@ enum NumericDate {
 impl NumericDate {
     const MAX: i64 = 1 << 53;
 
-    fn whole(seconds: i64) -> Option<Self> {
+    pub(super) fn whole(seconds: i64) -> Option<Self> {
         (0..=Self::MAX).contains(&seconds).then_some(Self::Whole(seconds))
     }
 
@@ -184,12 +210,12 @@ impl NumericDate {
     }
 
     /// To whole milliseconds, the earlier ones.
-    fn floor(self) -> Timestamp {
+    pub(super) fn floor(self) -> Timestamp {
         self.round(f64::floor)
     }
 
     /// To whole milliseconds, the later ones: what is not valid before a moment is not valid a little before it.
-    fn ceil(self) -> Timestamp {
+    pub(super) fn ceil(self) -> Timestamp {
         self.round(f64::ceil)
     }
 
@@ -294,3 +320,161 @@ impl<'de> Deserialize<'de> for Audience {
 
 /// How many audiences a token may name.
 const MAX_AUDIENCES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OURS: [&str; 13] = [
+        r#""iss":"https://auth.example""#,
+        r#""sub":"ada""#,
+        r#""aud":"api""#,
+        r#""iat":1800000000"#,
+        r#""nbf":1800000000"#,
+        r#""exp":1800000900"#,
+        r#""jti":"6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a11""#,
+        r#""type":"access""#,
+        r#""fresh":true"#,
+        r#""sid":"0b8f0a3e-6f0e-4f0e-9a52-0d3a7c1f2b4d""#,
+        r#""gen":3"#,
+        r#""epoch":1"#,
+        r#""csrf":"c5rf""#,
+    ];
+
+    /// Members as we write them, and such as are nearly so.
+    fn members() -> Vec<String> {
+        let texts = [
+            r#""ada""#,
+            r#""""#,
+            r#""a\u0064a""#,
+            r#""\"""#,
+            "\"a\nb\"",
+            "\"a\u{7f}b\"",
+            "\"h\u{e9}\"",
+            r#""\uD800""#,
+            r#"["ada"]"#,
+            "[]",
+            "null",
+            "1",
+            r#""ada"#,
+        ];
+        let numbers = [
+            "0",
+            "1800000000",
+            "4294967295",
+            "4294967296",
+            "999999999999999",
+            "9007199254740992",
+            "9007199254740993",
+            "18446744073709551615",
+            "18446744073709551616",
+            "-0",
+            "-1",
+            "01",
+            "00",
+            "1.5",
+            "1e3",
+            "1E400",
+            "1x",
+            "",
+            "true",
+            "false",
+            "truefalse",
+            "null",
+            r#""1""#,
+            " 1",
+            "1 ",
+        ];
+        let ids = [
+            r#""6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a11""#,
+            r#""6F2E7F60-3D0B-4F5F-9D55-9F6B7B1F7A11""#,
+            r#""6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a1""#,
+            r#""6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a111""#,
+            r#""6f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a1g""#,
+            r#""6f2e7f603d0b4f5f9d559f6b7b1f7a11""#,
+            r#""\u0036f2e7f60-3d0b-4f5f-9d55-9f6b7b1f7a11""#,
+            "null",
+        ];
+        let kinds = [r#""access""#, r#""refresh""#, r#""Access""#, r#""acces\u0073""#, "1"];
+        let values = [r#"["a",{"b":1}]"#, r#"[{"b":1,"b":2}]"#, r#"{"a":{}}"#];
+        let all: [(&[&str], &[&str]); 5] = [
+            (&["iss", "sub", "aud", "csrf", "name", r"i\u0073s"], &texts),
+            (&["iat", "nbf", "exp", "fresh", "gen", "epoch", "number"], &numbers),
+            (&["jti", "sid"], &ids),
+            (&["type"], &kinds),
+            (&["roles"], &values),
+        ];
+        let pairs = all
+            .iter()
+            .flat_map(|(names, values)| names.iter().flat_map(|name| values.iter().map(move |v| (name, v))));
+        pairs.map(|(name, value)| format!("\"{name}\":{value}")).collect()
+    }
+
+    /// Whether the payload is acceptable, which must not depend on the way it is read.
+    fn judge(payload: &[u8]) -> bool {
+        let strict = strictly(payload, Reading::default(), Slots::default());
+        let accepted = strict.is_ok();
+        assert_eq!(read(&mut payload.to_vec()), strict, "{}", String::from_utf8_lossy(payload));
+        accepted
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn sec_025_claims_in_our_own_form_are_read_as_strictly_as_any(
+            absent in prop::option::of(prop::collection::vec(any::<bool>(), OURS.len())),
+            changes in prop::collection::vec(
+                (any::<prop::sample::Index>(), prop::sample::select(members()), any::<bool>()), 0..3,
+            ),
+            separator in prop::sample::select(vec![",", ",", ",", ",", ",", ", ", " ,", ",,", ""]),
+            end in prop::sample::select(vec!["}", "}", "}", "}", ",}", " }", "} ", "}}", "} x", "", "]"]),
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let absent = absent.unwrap_or_else(|| vec![false; OURS.len()]);
+            let ours = OURS.iter().zip(absent).filter(|(_, absent)| !absent);
+            let mut list: Vec<String> = ours.map(|(member, _)| (*member).to_owned()).collect();
+            for (place, member, replaces) in changes {
+                let place = place.index(list.len() + 1);
+                let taken = place..(place + usize::from(replaces)).min(list.len());
+                list.splice(taken, [member]);
+            }
+            let mut text = format!("{{{}{end}", list.join(separator)).into_bytes();
+            judge(&text);
+            if let Some((place, byte)) = damage {
+                let place = place.index(text.len());
+                text[place] = byte;
+                judge(&text);
+            }
+        }
+    }
+
+    #[test]
+    fn sec_025_every_cut_and_every_changed_byte_of_our_own_form_is_judged_as_strictly_as_any() {
+        let text = format!("{{{},\"roles\":[\"a\"]}}", OURS.join(","));
+        assert!(judge(text.as_bytes()));
+        for at in 0..text.len() {
+            assert!(!judge(&text.as_bytes()[..at]));
+            for byte in *b"\"\\{}[],:0 -.ex\n\x00\x7f\xc3" {
+                let mut changed = text.clone().into_bytes();
+                changed[at] = byte;
+                judge(&changed);
+                changed = text.clone().into_bytes();
+                changed.insert(at, byte);
+                judge(&changed);
+            }
+        }
+    }
+
+    #[test]
+    fn sec_005_members_in_our_own_form_count() {
+        let wide = |more: usize| {
+            let more: Vec<_> = (0..more).map(|n| format!("\"m{n}\":0")).collect();
+            format!("{{{},{}}}", OURS.join(","), more.join(","))
+        };
+        assert!(judge(wide(256 - OURS.len()).as_bytes()));
+        assert!(!judge(wide(257 - OURS.len()).as_bytes()));
+    }
+}

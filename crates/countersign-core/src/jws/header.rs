@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use crate::json::{AnyValue, Problem, Reading, Text};
+use crate::json::{AnyValue, Problem, Reading, Skipped, Text};
 use crate::jws;
 use crate::key::{Algorithm, KeyId, KeyRing, VerifyingKey};
 use crate::verify::VerifyError;
@@ -37,6 +37,13 @@ impl Header {
     #[must_use]
     pub fn key_id(&self) -> Option<&KeyId> {
         self.key_id.as_ref()
+    }
+
+    /// Whether `typ` is the media type `subtype`, such as `at+jwt`: in any case, with or without `application/`
+    /// (RFC 7515 §4.1.9).
+    #[must_use]
+    pub fn is_type(&self, subtype: &str) -> bool {
+        self.typ.as_deref().is_some_and(|typ| media_subtype(typ).eq_ignore_ascii_case(subtype))
     }
 
     /// `typ`: what kind of token it says it is, if it says so.
@@ -145,7 +152,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                     if !others.insert(name.0.into_owned()) {
                         return Err(reading.duplicate());
                     }
-                    map.next_value_seed(AnyValue { reading, depth: 1 })?;
+                    map.next_value_seed(Skipped(AnyValue { reading, depth: 1 }))?;
                     continue;
                 }
             };

@@ -135,6 +135,16 @@ impl Jwk {
         matches!(self.material, Material::Secret(_))
     }
 
+    /// Whether it is a key pair: who reads it can sign.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        match &self.material {
+            Material::Secret(_) => false,
+            Material::Rsa { private, .. } => private.is_some(),
+            Material::Ecdsa { private, .. } | Material::Ed25519 { private, .. } => private.is_some(),
+        }
+    }
+
     /// Says the algorithm of a key that does not say it itself, such as RSA keys without `alg`.
     ///
     /// # Errors

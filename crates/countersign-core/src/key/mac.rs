@@ -3,6 +3,7 @@
 //! RustCrypto's HMAC, because its prepared state is copied without allocating: for texts as short as tokens that is
 //! most of the difference to `aws-lc-rs`, see `docs/benchmarks.md`.
 
+use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Sha256, Sha384, Sha512};
 
@@ -26,12 +27,11 @@ impl MacKey {
         }
     }
 
-    /// Gives the tag of `message` to `take`.
-    pub(super) fn sign<T>(&self, message: &[u8], take: impl FnOnce(&[u8]) -> T) -> T {
+    pub(super) fn sign(&self, message: &[u8]) -> Tag {
         match self {
-            Self::Sha256(key) => take(&key.clone().chain_update(message).finalize().into_bytes()),
-            Self::Sha384(key) => take(&key.clone().chain_update(message).finalize().into_bytes()),
-            Self::Sha512(key) => take(&key.clone().chain_update(message).finalize().into_bytes()),
+            Self::Sha256(key) => Tag::Sha256(key.clone().chain_update(message).finalize()),
+            Self::Sha384(key) => Tag::Sha384(key.clone().chain_update(message).finalize()),
+            Self::Sha512(key) => Tag::Sha512(key.clone().chain_update(message).finalize()),
         }
     }
 
@@ -43,5 +43,22 @@ impl MacKey {
             Self::Sha512(key) => key.clone().chain_update(message).verify_slice(tag),
         };
         verdict.is_ok()
+    }
+}
+
+/// What a message is signed with.
+pub(super) enum Tag {
+    Sha256(CtOutput<Hmac<Sha256>>),
+    Sha384(CtOutput<Hmac<Sha384>>),
+    Sha512(CtOutput<Hmac<Sha512>>),
+}
+
+impl AsRef<[u8]> for Tag {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Sha256(tag) => tag.as_bytes(),
+            Self::Sha384(tag) => tag.as_bytes(),
+            Self::Sha512(tag) => tag.as_bytes(),
+        }
     }
 }

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use super::curve::Curve;
-use super::{KeyError, KeyId};
+use super::{ImportRules, KeyError, KeyId};
 use crate::{base64url, json, seal};
 
 /// Why bytes cannot be a shared secret.
@@ -43,6 +43,26 @@ pub(crate) fn check_secret(secret: &[u8], minimum: usize) -> Result<(), SecretPr
     Ok(())
 }
 
+/// As [`check_secret`], but for what the rules accept; tells what is wrong with a secret that they accept all the same.
+pub(super) fn check_secret_with(
+    rules: ImportRules,
+    secret: &[u8],
+    minimum: usize,
+) -> Result<Option<&'static str>, SecretProblem> {
+    let mut verdict = check_secret(secret, minimum);
+    let mut warning = None;
+    // Nothing at all is no secret under any rules.
+    if matches!(verdict, Err(SecretProblem::TooShort { actual: 1.., .. })) && rules.accepts_short_secrets() {
+        warning = Some("its secret is shorter than the hash, so it can be found out from any token");
+        verdict = check_secret(secret, 1);
+    }
+    if verdict == Err(SecretProblem::Guessable) && rules.accepts_guessable_secrets() {
+        warning = Some("its secret is an example or almost constant, so anybody may forge tokens");
+        verdict = Ok(());
+    }
+    verdict.map(|()| warning)
+}
+
 /// The default name of a shared secret's key: the same on every node, and it tells nothing about the secret.
 pub(super) fn secret_name(secret: &[u8]) -> KeyId {
     let derived = seal::hkdf(secret, "countersign/kid/v1", "");
@@ -65,10 +85,15 @@ pub(super) fn is_weak_ed25519(public: &[u8; 32]) -> bool {
 /// Fewest different bytes in a secret that may be random: 32 random hexadecimal digits almost surely have more.
 const MIN_VARIETY: usize = 8;
 
-/// Parts of secrets that stand in documentation and templates, in lower case.
+/// Parts of secrets that stand in documentation and templates, in lower case. The long numbers are from tutorials of
+/// FastAPI and Spring, the sentences from those of ASP.NET; all are long enough, and found in production.
 const WELL_KNOWN: &[&[u8]] = &[
     b"-at-least-256-bits",
+    b"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     b"256-bit-secret",
+    b"384-bit-secret",
+    b"404e635266556a586e3272357538782f413f4428472b4b6250645367566b5970",
+    b"512-bit-secret",
     b"change me",
     b"change this",
     b"change-me",
@@ -80,10 +105,12 @@ const WELL_KNOWN: &[&[u8]] = &[
     b"my-secret",
     b"my_secret",
     b"mysecret",
+    b"secret key for auth",
     b"super secret",
     b"super-secret",
     b"super_secret",
     b"supersecret",
+    b"used to sign and verify jwt",
     b"your-secret",
     b"your_secret",
 ];
@@ -189,3 +216,40 @@ const LOW_ORDER_Y: [[u8; 32]; 5] = [
         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
     ],
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_018_dangerous_rules_accept_what_they_name_and_warn_of_it() {
+        use SecretProblem::{Guessable, NotASecret, TooShort};
+
+        let strict = ImportRules::strict();
+        let short = strict.dangerous_accept_short_secrets();
+        let guessable = strict.dangerous_accept_guessable_secrets();
+        let both = short.dangerous_accept_guessable_secrets();
+        let good = b"Xk2!vQ9#bT7$mW4%zR8^cY1&nP5*hJ3(".as_slice();
+        for (case, rules, secret, expected) in [
+            ("good", strict, good, Ok(false)),
+            ("good under dangerous rules", both, good, Ok(false)),
+            ("short", strict, b"flask-pw1".as_slice(), Err(TooShort { actual: 9, minimum: 32 })),
+            ("short, insisted on", short, b"flask-pw1", Ok(true)),
+            (
+                "short, but something else was insisted on",
+                guessable,
+                b"flask-pw1",
+                Err(TooShort { actual: 9, minimum: 32 }),
+            ),
+            ("short and guessable", short, b"secret", Err(Guessable)),
+            ("short and guessable, both insisted on", both, b"secret", Ok(true)),
+            ("nothing", both, b"", Err(TooShort { actual: 0, minimum: 32 })),
+            ("almost constant", guessable, &[7; 32], Ok(true)),
+            ("almost constant", short, &[7; 32], Err(Guessable)),
+            ("a public key", both, b"-----BEGIN PUBLIC KEY-----", Err(NotASecret)),
+        ] {
+            let warned = check_secret_with(rules, secret, 32).map(|warning| warning.is_some());
+            assert_eq!(warned, expected, "{case}");
+        }
+    }
+}

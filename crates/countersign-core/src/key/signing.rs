@@ -231,23 +231,21 @@ impl SigningKey {
     /// Appends the signature of `message` in base64url.
     pub(crate) fn sign(&self, message: &mut String) -> Result<(), SigningFailed> {
         let bytes = message.as_bytes();
-        let signature = match &self.secret.signer {
-            Signer::Hmac(key) => key.sign(bytes, |tag| base64url::encode(tag)),
+        match &self.secret.signer {
+            Signer::Hmac(key) => attach(key.sign(bytes), message),
             Signer::Rsa(pair, padding, hash) => {
                 let mut signature = vec![0; self.signature_bytes()];
                 let encoding = rsa::signing(*padding, *hash);
                 pair.sign(encoding, &SystemRandom::new(), bytes, &mut signature)
                     .map_err(|_| SigningFailed)?;
-                base64url::encode(signature)
+                attach(signature, message);
             }
             Signer::Ecdsa(pair) => {
                 let signature = pair.sign(&SystemRandom::new(), bytes).map_err(|_| SigningFailed)?;
-                base64url::encode(signature)
+                attach(signature, message);
             }
-            Signer::Ed25519(pair) => base64url::encode(pair.try_sign(bytes).map_err(|_| SigningFailed)?),
-        };
-        message.push('.');
-        message.push_str(&signature);
+            Signer::Ed25519(pair) => attach(pair.try_sign(bytes).map_err(|_| SigningFailed)?, message),
+        }
         Ok(())
     }
 
@@ -311,6 +309,11 @@ impl fmt::Debug for SigningKey {
             .field("secret", &"[redacted]")
             .finish()
     }
+}
+
+fn attach(signature: impl AsRef<[u8]>, message: &mut String) {
+    message.push('.');
+    base64url::append(signature, message);
 }
 
 /// A private key is a random number below the curve's order.

@@ -11,7 +11,7 @@ use pkcs1::RsaPublicKeyRef;
 use super::algorithm::Scheme;
 use super::encoded::{self, Label};
 use super::mac::MacKey;
-use super::material::{SecretProblem, check_secret, is_weak_ed25519, secret_name};
+use super::material::{check_secret_with, is_weak_ed25519, secret_name};
 use super::{Algorithm, ImportRules, KeyError, KeyId, rsa};
 use crate::base64url;
 use crate::claims::TokenType;
@@ -26,6 +26,7 @@ struct Inner {
     material: Material,
     signature_bytes: usize,
     known_headers: [KnownHeader; 2],
+    warning: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -119,11 +120,16 @@ impl VerifyingKey {
     /// As for [`SigningKey::hmac`](super::SigningKey::hmac), but for what the rules accept.
     pub fn hmac_with(rules: ImportRules, algorithm: Algorithm, secret: &[u8]) -> Result<Self, KeyError> {
         let Scheme::Hmac(hash) = algorithm.scheme() else { return Err(KeyError::WrongForm { algorithm }) };
-        match check_secret(secret, hash.bytes()) {
-            Err(SecretProblem::Guessable) if rules.accepts_guessable_secrets() => {}
-            verdict => verdict?,
-        }
-        Ok(Self::from_mac(algorithm, secret_name(secret), MacKey::new(hash, secret), hash.bytes()))
+        let warning = check_secret_with(rules, secret, hash.bytes())?;
+        let material = Material::Mac(MacKey::new(hash, secret));
+        Ok(Self::with_warning(algorithm, secret_name(secret), material, hash.bytes(), warning))
+    }
+
+    /// What is dangerous about this key, if the rules that it was read by had to accept that. A program says it in its
+    /// log at every start (SEC-018).
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        self.0.warning
     }
 
     /// The algorithm, the only one that this key ever verifies.
@@ -141,7 +147,8 @@ impl VerifyingKey {
     /// The same key under another name.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {
-        Self::new(self.0.algorithm, id, self.0.material.clone(), self.0.signature_bytes)
+        let Inner { algorithm, material, signature_bytes, warning, .. } = &*self.0;
+        Self::with_warning(*algorithm, id, material.clone(), *signature_bytes, *warning)
     }
 
     /// The public key in the form that [`VerifyingKey::from_public_key`] takes; `None` if the key is a secret.
@@ -197,11 +204,21 @@ impl VerifyingKey {
     }
 
     fn new(algorithm: Algorithm, id: KeyId, material: Material, signature_bytes: usize) -> Self {
+        Self::with_warning(algorithm, id, material, signature_bytes, None)
+    }
+
+    fn with_warning(
+        algorithm: Algorithm,
+        id: KeyId,
+        material: Material,
+        signature_bytes: usize,
+        warning: Option<&'static str>,
+    ) -> Self {
         let known_headers = TokenType::ALL.map(|kind| {
             let typ = kind.header_typ();
             KnownHeader { typ, segment: encoded_header(algorithm, &id, typ) }
         });
-        Self(Arc::new(Inner { algorithm, id, material, signature_bytes, known_headers }))
+        Self(Arc::new(Inner { algorithm, id, material, signature_bytes, known_headers, warning }))
     }
 
     pub(crate) fn known_headers(&self) -> &[KnownHeader] {

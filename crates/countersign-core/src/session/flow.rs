@@ -1,6 +1,7 @@
 //! What one does with sessions: begin, authenticate, refresh, end, list, revoke.
 
 mod foreign;
+mod issue;
 mod keys;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
 use crate::event::{Event, Events};
 use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
 use crate::jws::SignError;
-use crate::key::KeyRing;
+use crate::key::{KeyRing, VerifyingKey};
 use crate::keychain::Keychain;
 use crate::random::{self, Random, RandomError};
 use crate::revocation::{Entry, RevocationView, RevokedBy, Standing, Target, ViewTooOld};
@@ -35,6 +36,7 @@ use crate::token::{Issuer, Verifier};
 use crate::verify::VerifyError;
 
 pub use foreign::{Renewed, TokenFormat};
+pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
 pub use keys::KeyLifeError;
 pub(crate) use keys::remove as remove_from_ring;
 use keys::{LastReload, Parties};
@@ -88,6 +90,7 @@ struct Shared {
     secrets: Secrets,
     parties: Parties,
     last_reload: LastReload,
+    foreign_keys: Vec<VerifyingKey>,
     access_issuer: ArcSwap<Issuer>,
     refresh_issuer: ArcSwap<Issuer>,
     access_verifier: Verifier,
@@ -301,6 +304,7 @@ impl Sessions {
             shared: Arc::new(Shared {
                 keys,
                 secrets,
+                foreign_keys: keychain.access.foreign().to_vec(),
                 access_issuer: ArcSwap::from_pointee(parties.issuer(keychain.access.signing)),
                 refresh_issuer: ArcSwap::from_pointee(parties.issuer(keychain.refresh.signing)),
                 last_reload: LastReload::default(),
@@ -331,10 +335,16 @@ impl Sessions {
     }
 
     /// The public keys that verify access tokens, as a JWK set (RFC 7517 §5) to be published. Keys that could also
-    /// sign, which are those of refresh tokens and HS256 ones of access tokens, are never in it (SEC-042).
+    /// sign, which are those of refresh tokens and HS256 ones of access tokens, are never in it (SEC-042), nor are keys
+    /// of others.
     #[must_use]
     pub fn public_keys(&self) -> String {
-        self.shared.access_keys.load().to_jwk_set()
+        let Shared { access_keys, foreign_keys, .. } = &*self.shared;
+        let mut own = KeyRing::clone(&access_keys.load());
+        for key in foreign_keys {
+            own.remove(key.key_id());
+        }
+        own.to_jwk_set()
     }
 
     /// Lifetimes and rules.
@@ -380,7 +390,7 @@ impl Sessions {
         presentation: Presentation,
         device: Device,
     ) -> Result<Pair, BeginError> {
-        let Shared { policy, clock, random, store, .. } = &*self.shared;
+        let Shared { policy, clock, random, .. } = &*self.shared;
         let now = clock.now();
         let absolute_until = now + policy.absolute;
         let session = Session {
@@ -402,8 +412,14 @@ impl Sessions {
         };
         let extra = self.extra_claims(&session.user_id).await?;
         let pair = self.pair(&session, presentation, &extra)?;
-        match store.insert_session(&session).await? {
-            SessionInserted::Yes => Ok(pair),
+        self.insert_new(&session).await?;
+        Ok(pair)
+    }
+
+    /// Inserts a session that just begins.
+    async fn insert_new(&self, session: &Session) -> Result<(), BeginError> {
+        match self.shared.store.insert_session(session).await? {
+            SessionInserted::Yes => Ok(()),
             SessionInserted::EpochRaised => Err(BeginError::EpochRaised),
             // Ids are random, so this is a broken source of randomness.
             SessionInserted::Taken => Err(RandomError.into()),

@@ -15,8 +15,8 @@ pub use decide::{
 pub use derive::{csrf_value, token_id};
 pub use extra::{ExtraClaims, ExtraClaimsError};
 pub use flow::{
-    AccessError, BeginError, EndError, KeyLifeError, Pair, Presentation, RefreshError, Refreshed, Renewed,
-    RevokeTokensError, Sessions, SessionsConfig, TokenFormat,
+    AccessError, AccessGrant, BeginError, EndError, IssueAccessError, IssuedAccess, KeyLifeError, Pair,
+    Presentation, RefreshError, Refreshed, Renewed, RevokeTokensError, Sessions, SessionsConfig, TokenFormat,
 };
 pub(crate) use flow::{detached, remove_from_ring};
 pub use policy::{PolicyError, SessionPolicy};

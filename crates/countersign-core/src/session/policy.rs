@@ -1,7 +1,8 @@
-//! How long sessions and tokens live, and how forgiving refresh is.
+//! How long sessions, tokens and keys live, and how forgiving refresh is.
 
 use std::time::Duration;
 
+use crate::key::Algorithm;
 use crate::revocation::RevocationView;
 use crate::token::Verifier;
 
@@ -27,6 +28,12 @@ pub struct SessionPolicy {
     pub leeway: Duration,
     /// How old a node's view of the revocation log may be. Default 5 s.
     pub revocation_bound: Duration,
+    /// For how long a key signs before another one takes its place by itself. Default 90 days; `None`: until somebody
+    /// asks. At least a day.
+    pub key_rotation: Option<Duration>,
+    /// What new keys for access tokens sign with. Default `None`: the first one with `EdDSA`, each other one as the one
+    /// before it.
+    pub key_algorithm: Option<Algorithm>,
 }
 
 impl Default for SessionPolicy {
@@ -40,6 +47,8 @@ impl Default for SessionPolicy {
             healing: true,
             leeway: Duration::from_secs(10),
             revocation_bound: Duration::from_secs(5),
+            key_rotation: Some(Duration::from_secs(90 * 24 * 3600)),
+            key_algorithm: None,
         }
     }
 }
@@ -69,6 +78,7 @@ impl SessionPolicy {
     pub fn check(&self) -> Result<(), PolicyError> {
         const SECOND: Duration = Duration::from_secs(1);
         const LIMIT: Duration = Duration::from_secs(300);
+        const DAY: Duration = Duration::from_secs(24 * 3600);
         const YEAR: Duration = Duration::from_secs(400 * 24 * 3600);
         let rules = [
             (
@@ -104,6 +114,12 @@ impl SessionPolicy {
                 self.revocation_bound,
                 self.revocation_bound >= SECOND && self.revocation_bound <= LIMIT,
                 "it must be between 1 s and 300 s",
+            ),
+            (
+                "key_rotation",
+                self.key_rotation.unwrap_or_default(),
+                self.key_rotation.is_none_or(|every| every >= DAY),
+                "it must be at least 1 day, or off",
             ),
         ];
         match rules.into_iter().find(|(_, _, holds, _)| !holds) {
@@ -160,6 +176,11 @@ mod tests {
                 "access_lifetime",
             ),
             ("no idle time", SessionPolicy { idle: secs(0), ..good.clone() }, "idle"),
+            (
+                "a key a minute",
+                SessionPolicy { key_rotation: Some(secs(60)), ..good.clone() },
+                "key_rotation",
+            ),
             ("for ever", SessionPolicy { absolute: secs(401 * 86_400), ..good.clone() }, "absolute"),
         ] {
             assert_eq!(policy.check().unwrap_err().setting, setting, "{case}");

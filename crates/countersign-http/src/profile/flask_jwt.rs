@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 use super::flask_jwt_extended::{self, BuildProfileError, Hook, claim_in_words, hook, is_json};
 use super::options::{OptionError, Options, duration};
-use super::{Profile, ProfileToken};
+use super::{Profile, ProfileToken, hook_failed};
 use crate::answer::{Answer, ErrorCode, quotable};
 use crate::locate::Location;
 use crate::requirement::{Optional, RequiredToken, Requirement};
@@ -585,15 +585,57 @@ impl FlaskJwt {
         }
     }
 
+    /// Verifies a refresh token of ours, which Flask-JWT itself does not have.
+    pub(super) async fn decode_refresh(&self, token: &str) -> Result<ProfileClaims, Answer> {
+        match self.decode_token(token) {
+            Ok(claims) if claims.token_type() == TokenType::Refresh => Ok(claims),
+            Ok(_) => Err(self.invalid_token("Only refresh tokens are allowed").await),
+            Err(error) => Err(self.invalid_token(&text(&error)).await),
+        }
+    }
+
+    pub(super) async fn refresh_in_header(&self, headers: &HeaderMap) -> Result<ProfileClaims, Answer> {
+        match self.in_header(headers) {
+            Ok(token) => self.decode_refresh(&token).await,
+            Err(refusal) => Err(self.answer(refusal, None).await),
+        }
+    }
+
+    /// Verifies a token of either kind, expired or not.
+    pub(super) async fn decode_for_end(&self, token: &str) -> Result<ProfileClaims, Answer> {
+        match self.decode_token(token) {
+            Ok(claims) => Ok(claims),
+            Err(ProfileError::Expired(claims)) => Ok(*claims),
+            Err(error) => Err(self.invalid_token(&text(&error)).await),
+        }
+    }
+
+    /// The token in the header, if there is anything in it.
+    pub(super) async fn shown(&self, headers: &HeaderMap) -> Option<Result<ProfileClaims, Answer>> {
+        match self.in_header(headers) {
+            Ok(token) => Some(self.decode_for_end(&token).await),
+            Err(Refusal::Absent) => None,
+            Err(refusal) => Some(Err(self.answer(refusal, None).await)),
+        }
+    }
+
+    pub(super) async fn revoked(&self) -> Answer {
+        self.invalid_token("Token has been revoked").await
+    }
+
+    pub(super) fn no_user(&self) -> Answer {
+        let error = FlaskJwtError::new("Invalid JWT", "User does not exist");
+        Answer::json(StatusCode::UNAUTHORIZED, &error)
+            .unwrap_or_else(|_| Answer::error(ErrorCode::InternalError))
+    }
+
+    async fn invalid_token(&self, description: &str) -> Answer {
+        self.answer(Refusal::Error(FlaskJwtError::new("Invalid token", description)), None).await
+    }
+
     async fn answer(&self, refusal: Refusal, realm: Option<&str>) -> Answer {
         let (error, challenge) = match refusal {
-            Refusal::HookFailed(error) => {
-                tracing::error!(
-                    error = &*error as &dyn std::error::Error,
-                    "a hook of the application failed"
-                );
-                return Answer::error(ErrorCode::Unavailable);
-            }
+            Refusal::HookFailed(error) => return hook_failed(&error),
             Refusal::Forbidden => return Answer::error(ErrorCode::InsufficientScope),
             Refusal::Error(error) => (error, None),
             Refusal::Absent => {
@@ -607,13 +649,7 @@ impl FlaskJwt {
         if let Some(hook) = &self.0.hooks.error {
             return match hook(error).await {
                 Ok(answer) => answer,
-                Err(error) => {
-                    tracing::error!(
-                        error = &*error as &dyn std::error::Error,
-                        "a hook of the application failed"
-                    );
-                    Answer::error(ErrorCode::Unavailable)
-                }
+                Err(error) => hook_failed(&error),
             };
         }
         let status = StatusCode::from_u16(error.status_code).unwrap_or(StatusCode::UNAUTHORIZED);

@@ -4,6 +4,7 @@
 //! which library it stands in for.
 
 mod options;
+mod served;
 
 pub mod flask_jwt;
 pub mod flask_jwt_extended;
@@ -11,6 +12,8 @@ pub mod flask_jwt_extended;
 pub use flask_jwt::FlaskJwt;
 pub use flask_jwt_extended::FlaskJwtExtended;
 pub use options::{OptionError, Options};
+pub(crate) use served::{Prepared, Served};
+pub use served::{Renewal, ServedProfile, ShownTokens};
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -19,11 +22,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use countersign_core::profile::ProfileClaims;
+use countersign_core::store::BoxError;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, ErrorCode};
 use crate::locate::Location;
 use crate::requirement::Requirement;
 
@@ -66,6 +70,20 @@ impl fmt::Debug for ProfileToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProfileToken").field("location", &self.location).finish_non_exhaustive()
     }
+}
+
+/// An error of a hook that is answered with this, in place of 503.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the application has its own answer")]
+pub struct AnswerInstead(pub Answer);
+
+/// The answer to a hook's failure. The log learns the cause.
+fn hook_failed(error: &BoxError) -> Answer {
+    if let Some(AnswerInstead(answer)) = error.downcast_ref() {
+        return answer.clone();
+    }
+    tracing::error!(error = &**error as &dyn std::error::Error, "a hook of the application failed");
+    Answer::error(ErrorCode::Unavailable)
 }
 
 /// Whether claims permit what a requirement names: scopes, roles, claims.

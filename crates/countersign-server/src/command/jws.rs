@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use countersign_core::jws::{self, Limits};
-use countersign_core::key::{ImportRules, Jwk, JwkError, JwkSet, UnknownAlgorithm};
+use countersign_core::key::{ImportRules, Jwk, JwkError, JwkSet};
 use countersign_core::{Algorithm, KeyRing};
 
 #[derive(Args, Debug)]
@@ -25,7 +25,7 @@ enum JwsSubcommand {
         #[arg(long, value_name = "FILE")]
         jwks: PathBuf,
         /// Accept this algorithm alone; also says it for keys that do not say it themselves.
-        #[arg(long, value_name = "ALG", value_parser = algorithm)]
+        #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
         alg: Option<Algorithm>,
     },
 }
@@ -53,10 +53,6 @@ pub(crate) fn run(command: &JwsCommand) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
-}
-
-fn algorithm(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
-    name.parse()
 }
 
 fn read_keys(path: &Path, only: Option<Algorithm>) -> Result<KeyRing, JwsError> {

@@ -1,19 +1,20 @@
 //! `countersign key …`: the store's keys.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use countersign_core::key::UnknownAlgorithm;
 use countersign_core::session::SessionPolicy;
 use countersign_core::store::{KeyPurpose, KeyStore as _, StoredKey};
 use countersign_core::{Algorithm, Clock as _, KeyId, Timestamp, keychain, random};
-use countersign_http::{Auth, OsRandom, SystemClock, rfc3339};
+use countersign_http::{OsRandom, SystemClock, rfc3339};
 use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
 
+use super::key_file::{self, Format};
+use super::{StoreFlags, auth, with_settings};
 use crate::serve;
-use crate::settings::{Flags, Settings, Sources};
 use crate::telemetry::say;
 
 #[derive(Args, Debug)]
@@ -26,27 +27,69 @@ pub(crate) struct KeyCommand {
 enum KeySubcommand {
     /// Print a new secret for COUNTERSIGN_SECRET: 32 random bytes, in base64.
     Secret,
+    /// Print a new private key for use elsewhere, or for `key import`. The store is not touched.
+    ///
+    /// It is NOT encrypted: who reads it can sign. Its id is the thumbprint of its public key (RFC 7638).
+    Generate {
+        /// What it signs with: EdDSA, ES256, ES384, ES512, ES256K, RS256, PS256, HS256, …
+        #[arg(long, value_name = "ALG", default_value = "EdDSA", value_parser = super::algorithm)]
+        algorithm: Algorithm,
+        /// How it is written [default: pem, for HS256, HS384 and HS512 jwk]
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<Format>,
+        /// The size of an RSA key: 2048, 3072 or 4096 [default: 2048]
+        #[arg(long, value_name = "BITS", value_parser = rsa_bits)]
+        rsa_bits: Option<u16>,
+        /// Write it to this new file, which its owner alone can read, and print its id instead
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// List the keys in the store: id, purpose, algorithm, state, when made. Needs no secret and shows none.
     ///
     /// States: a next key is published and will sign soon, the active one signs, a retiring one only verifies what it
     /// has signed, one that is gone does nothing.
-    List,
+    List {
+        #[command(flatten)]
+        store: StoreFlags,
+    },
     /// Print the public keys of access tokens, as GET /.well-known/jwks.json does: a JWK set (RFC 7517).
-    ExportJwks,
+    ExportJwks {
+        #[command(flatten)]
+        store: StoreFlags,
+    },
     /// Make a new key, which replaces the one that signs.
     ///
     /// It is published at once and signs when every server has read it, which is after COUNTERSIGN_REVOCATION_BOUND.
-    /// Tokens of the old key are accepted until they expire. Servers need no restart.
+    /// Tokens of the old key are accepted until they expire. Servers need no restart. By itself the server does so every
+    /// COUNTERSIGN_KEY_ROTATION.
     Rotate {
-        /// Which key to replace.
+        /// Which key to replace: access or refresh
         #[arg(long, value_name = "PURPOSE", default_value = "access", value_parser = purpose)]
         purpose: KeyPurpose,
-        /// What the new key signs with [default: as the old one].
-        #[arg(long, value_name = "ALG", value_parser = algorithm)]
+        /// What the new key signs with [env: COUNTERSIGN_KEY_ALGORITHM] [default: as the old one]
+        #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
         algorithm: Option<Algorithm>,
-        /// Let it sign at once. Only where there is one server: others would refuse its tokens until they know it.
+        /// Let it sign at once. Only where there is one server: others would refuse its tokens until they know it
         #[arg(long)]
         now: bool,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// Take a private key that was made elsewhere as the next one that signs access tokens.
+    ///
+    /// PEM (PKCS#8, SEC 1 or PKCS#1, not encrypted) or a JWK. Weak keys are refused, and keys that this store once
+    /// removed. From then on everything is as with `key rotate`.
+    Import {
+        /// The file, readable by its owner alone; - for standard input
+        file: PathBuf,
+        /// What it signs with, where the key does not say it: RSA keys in PEM, JWKs without alg
+        #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
+        algorithm: Option<Algorithm>,
+        /// Let it sign at once. Only where there is one server: others would refuse its tokens until they know it
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        store: StoreFlags,
     },
     /// Remove a key in an emergency: somebody else may have it.
     ///
@@ -54,76 +97,99 @@ enum KeySubcommand {
     /// themselves follow when they fetch the published keys again. If the key is the one that signs, a new one takes its
     /// place. Without the access key users refresh; without the refresh key they sign in again.
     Retire {
-        /// The key's id, as `key list` shows it.
+        /// The key's id, as `key list` shows it
+        #[arg(allow_hyphen_values = true)]
         kid: String,
+        #[command(flatten)]
+        store: StoreFlags,
     },
     /// Seal all keys in the store with the first of the secrets.
     ///
     /// To change the secret: put a new one (countersign key secret) in front of the old one in COUNTERSIGN_SECRET or the
     /// secret's file, separated by a comma; restart all servers; run this; take the old one away. Sessions go on, and
     /// the servers need not stop.
-    Reseal,
+    Reseal {
+        #[command(flatten)]
+        store: StoreFlags,
+    },
 }
 
 /// `countersign key …`
-pub(crate) fn run(key: &KeyCommand, flags: Flags) -> Result<(), Box<dyn Error>> {
-    if let KeySubcommand::Secret = key.command {
-        let secret: [u8; 32] = random::bytes(&OsRandom)?;
-        say(&STANDARD.encode(secret));
-        return Ok(());
-    }
-    let settings = Settings::read(&Sources::read(flags)?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match &key.command {
-            KeySubcommand::Secret => {}
-            KeySubcommand::List => {
-                let options = SqliteOptions::from_url(&settings.database_url)?.create(false);
-                let keys = SqliteStore::open(&options).await?.keys().await?;
-                list(&keys, SystemClock::new().now(), &settings.policy);
-            }
-            KeySubcommand::ExportJwks => say(&auth(&settings).await?.sessions().public_keys()),
-            KeySubcommand::Rotate { purpose, algorithm, now } => {
-                let key = auth(&settings).await?.sessions().rotate_key(*purpose, *algorithm, *now).await?;
-                let (id, from) = (key.key_id.as_str(), rfc3339(key.active_at));
-                say(&format!("the key {id} ({}, {}) signs from {from} on", key.purpose.name(), key.algorithm));
-            }
-            KeySubcommand::Retire { kid } => {
-                let id = KeyId::new(kid)?;
-                let successor = auth(&settings).await?.sessions().remove_key(&id).await?;
-                say(&format!("the key {id} is removed; its tokens are refused"));
-                if let Some(successor) = successor {
-                    say(&format!("the key {successor} signs now"));
-                }
-            }
-            KeySubcommand::Reseal => {
-                let (store, secrets) = serve::open_existing(&settings).await?;
-                let (sealed, all) = keychain::reseal(&store, &secrets, &OsRandom).await?;
-                if sealed < all {
-                    return Err(format!(
-                        "{sealed} of {all} keys were sealed anew; somebody else changed the others meanwhile: try again"
-                    )
-                    .into());
-                }
-                say(&format!("{sealed} keys are sealed with the first secret; the others are no longer needed"));
-            }
+pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
+    match key.command {
+        KeySubcommand::Secret => {
+            let secret: [u8; 32] = random::bytes(&OsRandom)?;
+            say(&STANDARD.encode(secret));
+            Ok(())
         }
-        Ok(())
-    })
+        KeySubcommand::Generate { algorithm, format, rsa_bits, out } => {
+            let key = key_file::generate(algorithm, rsa_bits)?;
+            let text = key_file::write(&key, format)?;
+            match out {
+                None => say(text.trim_end()),
+                Some(path) => {
+                    key_file::write_new(&path, &text)?;
+                    say(&format!("{} holds the key {} ({algorithm})", path.display(), key.key_id()));
+                }
+            }
+            Ok(())
+        }
+        KeySubcommand::List { store } => with_settings(store, async |settings| {
+            let options = SqliteOptions::from_url(&settings.database_url)?.create(false);
+            let keys = SqliteStore::open(&options).await?.keys().await?;
+            list(&keys, SystemClock::new().now(), &settings.policy);
+            Ok(())
+        }),
+        KeySubcommand::ExportJwks { store } => with_settings(store, async |settings| {
+            say(&auth(settings).await?.0.sessions().public_keys());
+            Ok(())
+        }),
+        KeySubcommand::Rotate { purpose, algorithm, now, store } => with_settings(store, async |settings| {
+            let key = auth(settings).await?.0.sessions().rotate_key(purpose, algorithm, now).await?;
+            say_when_it_signs(&key);
+            Ok(())
+        }),
+        KeySubcommand::Import { file, algorithm, now, store } => with_settings(store, async |settings| {
+            let key = key_file::read(&file, algorithm)?;
+            let key = auth(settings).await?.0.sessions().import_key(&key, now).await?;
+            say_when_it_signs(&key);
+            Ok(())
+        }),
+        KeySubcommand::Retire { kid, store } => with_settings(store, async |settings| {
+            let id = KeyId::new(&kid)?;
+            let successor = auth(settings).await?.0.sessions().remove_key(&id).await?;
+            say(&format!("the key {id} is removed; its tokens are refused"));
+            if let Some(successor) = successor {
+                say(&format!("the key {successor} signs now"));
+            }
+            Ok(())
+        }),
+        KeySubcommand::Reseal { store } => with_settings(store, async |settings| {
+            let (store, secrets) = serve::open_existing(settings).await?;
+            let (sealed, all) = keychain::reseal(&store, &secrets, &OsRandom).await?;
+            if sealed < all {
+                return Err(format!(
+                    "{sealed} of {all} keys were sealed anew; somebody else changed the others meanwhile: try again"
+                )
+                .into());
+            }
+            say(&format!("{sealed} keys are sealed with the first secret; the others are no longer needed"));
+            Ok(())
+        }),
+    }
 }
 
-/// What the server has of the settings, without listening.
-async fn auth(settings: &Settings) -> Result<Auth, Box<dyn Error>> {
-    let (store, secrets) = serve::open_existing(settings).await?;
-    Ok(serve::builder(settings, store, secrets).without_background().build().await?)
+fn say_when_it_signs(key: &StoredKey) {
+    let (id, from) = (&key.key_id, rfc3339(key.active_at));
+    say(&format!("the key {id} ({}, {}) signs from {from} on", key.purpose.name(), key.algorithm));
 }
 
 fn purpose(name: &str) -> Result<KeyPurpose, &'static str> {
     KeyPurpose::from_name(name).ok_or("must be access or refresh")
 }
 
-fn algorithm(name: &str) -> Result<Algorithm, UnknownAlgorithm> {
-    name.parse()
+fn rsa_bits(text: &str) -> Result<u16, &'static str> {
+    text.parse().ok().filter(|bits| [2048, 3072, 4096].contains(bits)).ok_or("must be 2048, 3072 or 4096")
 }
 
 fn list(keys: &[StoredKey], now: Timestamp, policy: &SessionPolicy) {

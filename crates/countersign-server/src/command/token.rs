@@ -1,4 +1,4 @@
-//! `countersign token …`: what a token says, and what the server would say to it.
+//! `countersign token …`: what a token says, what the server would say to it, and a token to try things out with.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -6,16 +6,17 @@ use std::io::{self, Read as _};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use countersign_core::account::{EmailAddress, User, Username};
 use countersign_core::claims::decode_unverified;
-use countersign_core::jws;
-use countersign_core::keychain::Keychain;
-use countersign_core::session::Refusal;
-use countersign_core::{KeyRing, Timestamp, TokenType, UnverifiedClaims};
-use countersign_http::{Auth, OsRandom, SystemClock, rfc3339};
-use serde_json::Value;
+use countersign_core::keychain;
+use countersign_core::session::{AccessGrant, Device, Refusal, Sessions};
+use countersign_core::store::{KeyStore as _, NameKey, StoredKey, UserStore};
+use countersign_core::{Timestamp, TokenType, UnverifiedClaims, UserId};
+use countersign_http::{Auth, rfc3339};
+use serde_json::{Map, Value};
 
-use crate::serve;
-use crate::settings::{Flags, Settings, Sources};
+use super::{StoreFlags, auth, with_settings};
+use crate::settings::duration;
 use crate::telemetry::say;
 
 #[derive(Args, Debug)]
@@ -31,17 +32,50 @@ enum TokenSubcommand {
     ///
     /// Works on any token, also on forged ones, and succeeds as soon as there is something to explain. The signature
     /// and the CSRF value are not printed. Nothing is changed: a refresh token is not exchanged.
-    Inspect(Given),
+    Inspect {
+        #[command(flatten)]
+        given: Given,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
     /// Say `ok` if the server would accept a token now, else say why not and fail.
     ///
     /// Access and refresh tokens are judged as the server does it, revocation included; a refresh token is not
     /// exchanged.
-    Verify(Given),
+    Verify {
+        #[command(flatten)]
+        given: Given,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// Print an access token for a user, who did not log in: to try something out as that user.
+    ///
+    /// The server accepts it as any other. It has a session of its own, which the user sees in the list of sessions
+    /// and can end, and no refresh token. Nothing but the token is printed.
+    Mint(Mint),
 }
 
 #[derive(Args, Debug)]
+struct Mint {
+    /// The user: id, e-mail address or username
+    user: String,
+    /// How long it is valid, such as 60s or 10m; at most COUNTERSIGN_ACCESS_LIFETIME, which is the default
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    lifetime: Option<Duration>,
+    /// Let it pass as one from a login
+    #[arg(long)]
+    fresh: bool,
+    /// A claim of the application's own; VALUE is JSON, else text. Registered names (exp, sub, type, …) are refused
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, Value)>,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+/// A token to look at.
+#[derive(Args, Debug)]
 struct Given {
-    /// The token. Without it, or with -, it is read from standard input, and so stays out of the shell's history.
+    /// The token. Without it, or with -, it is read from standard input, and so stays out of the shell's history
     #[arg(allow_hyphen_values = true)]
     token: Option<String>,
 }
@@ -65,34 +99,84 @@ impl Given {
 }
 
 /// `countersign token …`
-pub(crate) fn run(command: &TokenCommand, flags: Flags) -> Result<(), Box<dyn Error>> {
-    let settings = Settings::read(&Sources::read(flags)?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (given, explain) = match &command.command {
-            TokenSubcommand::Inspect(given) => (given, true),
-            TokenSubcommand::Verify(given) => (given, false),
-        };
-        let token = given.read()?;
-        let alleged = decode_unverified(&token)?;
-        let (store, secrets) = serve::open_existing(&settings).await?;
-        let keys = Keychain::open(&store, &secrets, &SystemClock::new(), &OsRandom).await?;
-        let auth = serve::builder(&settings, store, secrets).without_background().build().await?;
-        let kind = alleged_kind(&alleged);
-        let verdict = judge(&auth, &token, kind).await;
-        if !explain {
-            verdict?;
+pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
+    match command.command {
+        TokenSubcommand::Inspect { given, store } => with_settings(store, async |settings| {
+            let token = given.read()?;
+            let alleged = decode_unverified(&token)?;
+            let (auth, store) = auth(settings).await?;
+            let kind = alleged_kind(&alleged);
+            let verdict = judge(&auth, &token, kind).await;
+            let inspected = Inspected {
+                alleged: &alleged,
+                kind,
+                signature: signature(&token, &auth, kind),
+                key: key(&alleged, &store.keys().await?, auth.sessions()),
+                refused: verdict.err().map(|why| why.to_string()),
+                issuer: auth.sessions().issuer(),
+            };
+            say(&inspected.explained(auth.clock().now()));
+            Ok(())
+        }),
+        TokenSubcommand::Verify { given, store } => with_settings(store, async |settings| {
+            let token = given.read()?;
+            let alleged = decode_unverified(&token)?;
+            let (auth, _) = auth(settings).await?;
+            judge(&auth, &token, alleged_kind(&alleged)).await?;
             say("ok");
-            return Ok(());
+            Ok(())
+        }),
+        TokenSubcommand::Mint(mint) => {
+            let Mint { user, lifetime, fresh, claims: given, store } = mint;
+            let mut claims = Map::new();
+            for (name, value) in given {
+                if claims.insert(name.clone(), value).is_some() {
+                    return Err(format!("--claim {} is given twice", plain(&name)).into());
+                }
+            }
+            with_settings(store, async |settings| {
+                let (auth, store) = auth(settings).await?;
+                let user = find_user(&*store, &user).await?;
+                let device = Device::new(Some("countersign token mint"), None);
+                let grant = AccessGrant { lifetime, fresh, claims, device };
+                say(&auth.sessions().issue_access(user.id, grant).await?.token);
+                Ok(())
+            })
         }
-        let now = auth.clock().now();
-        let ring = match kind {
-            TokenType::Access => keys.access.ring.load(),
-            TokenType::Refresh => keys.refresh.ring.load(),
-        };
-        say(&explanation(&alleged, kind, &signature(&token, &ring), verdict.err().as_deref(), now));
-        Ok(())
-    })
+    }
+}
+
+/// The enabled user whom an operator means.
+async fn find_user(store: &dyn UserStore, text: &str) -> Result<User, Box<dyn Error>> {
+    let by_id = match UserId::new(text) {
+        Ok(id) => store.user(&id).await?,
+        Err(_) => None,
+    };
+    let found = match (by_id, EmailAddress::parse(text), Username::parse(text)) {
+        (Some(user), ..) => Some(user),
+        (None, Ok(email), _) => store.user_by_name(NameKey::Email(email.key())).await?,
+        (None, Err(_), Ok(name)) => store.user_by_name(NameKey::Username(name.key())).await?,
+        (None, Err(_), Err(_)) => None,
+    };
+    match found {
+        Some(user) if user.is_enabled() => Ok(user),
+        Some(_) => Err("this user is disabled".into()),
+        None => Err("there is no user with this id, e-mail address or username".into()),
+    }
+}
+
+fn lifetime(text: &str) -> Result<Duration, &'static str> {
+    duration(text).ok_or("must be a duration such as 60s, 10m, or plain seconds")
+}
+
+/// `name=value`, where the value is JSON, or else the text itself.
+fn claim(text: &str) -> Result<(String, Value), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE, such as scope=read or admin=true")?;
+    if name.is_empty() {
+        return Err("must be NAME=VALUE, and the name is empty");
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
 }
 
 /// Which rules to judge by. What says of itself neither is judged as an access token, and refused.
@@ -125,44 +209,77 @@ async fn judge(auth: &Auth, token: &str, kind: TokenType) -> Result<(), Box<dyn 
 }
 
 /// Whether the signature holds, in words.
-fn signature(token: &str, ring: &KeyRing) -> String {
-    match jws::verify(token, ring) {
-        Ok(verified) => format!("holds, {}", verified.header.algorithm()),
+fn signature(token: &str, auth: &Auth, kind: TokenType) -> String {
+    match auth.sessions().verify_signature(token, kind) {
+        Ok(algorithm) => format!("holds, {algorithm}"),
         Err(error) => format!("not proven: {error}"),
     }
 }
 
-/// The whole text that `token inspect` prints. Everything in the token may be forged, so nothing of it gets to the
-/// terminal unescaped.
-fn explanation(
-    alleged: &UnverifiedClaims,
-    kind: TokenType,
-    signature: &str,
-    refused: Option<&dyn Error>,
-    now: Timestamp,
-) -> String {
-    let mut text = String::from("header\n");
-    for (name, value) in alleged.header() {
-        let _infallible = writeln!(text, "  {:24}{}", label(name), shown(value));
-    }
-    text.push_str("claims\n");
-    for (name, value) in alleged.claims() {
-        let value = match name.as_str() {
-            // Whoever has it and the cookies can act for the user.
-            "csrf" => "present, not shown".to_owned(),
-            "exp" | "iat" | "nbf" => in_words(value, now),
-            "fresh" if value.is_number() => in_words(value, now),
-            _ => shown(value),
-        };
-        let _infallible = writeln!(text, "  {:24}{value}", label(name));
-    }
-    let _infallible = writeln!(text, "signature                 {signature}");
-    let verdict = match refused {
-        None => format!("the server would accept it as {} token", article(kind)),
-        Some(why) => format!("the server would refuse it as {} token: {why}", article(kind)),
+/// What the store knows of the key that the token names.
+fn key(alleged: &UnverifiedClaims, stored: &[StoredKey], sessions: &Sessions) -> String {
+    let Some(id) = alleged.header().get("kid").and_then(Value::as_str) else {
+        return "the token names none".to_owned();
     };
-    let _infallible = write!(text, "verdict                   {verdict}");
-    text
+    let now = sessions.clock().now();
+    let Some(row) = stored.iter().find(|row| row.key_id.as_str() == id) else {
+        return "not one of this store's; countersign key list shows those".to_owned();
+    };
+    let purpose = row.purpose.name();
+    if let Some(removed_at) = row.removed_at {
+        return format!("{purpose}, removed {}, {}", rfc3339(removed_at), relative(removed_at, now));
+    }
+    let state = keychain::state(row, stored, now, sessions.policy().key_overlap(row.purpose));
+    format!("{purpose}, {state}")
+}
+
+/// What `token inspect` tells.
+struct Inspected<'a> {
+    alleged: &'a UnverifiedClaims,
+    kind: TokenType,
+    signature: String,
+    key: String,
+    /// Why the server would refuse it.
+    refused: Option<String>,
+    /// The server's own.
+    issuer: &'a str,
+}
+
+impl Inspected<'_> {
+    /// The whole text. Everything in the token may be forged, so nothing of it gets to the terminal unescaped.
+    fn explained(&self, now: Timestamp) -> String {
+        let Self { alleged, kind, signature, key, refused, issuer } = self;
+        let mut text = String::from("header\n");
+        let mut line = |name: &str, value: &str| {
+            let _infallible = writeln!(text, "{name:26}{value}");
+        };
+        for (name, value) in alleged.header() {
+            line(&format!("  {}", label(name)), &shown(value));
+        }
+        line("claims", "");
+        for (name, value) in alleged.claims() {
+            let value = match name.as_str() {
+                // Whoever has it and the cookies can act for the user.
+                "csrf" => "present, not shown".to_owned(),
+                "exp" | "iat" | "nbf" => in_words(value, now),
+                "fresh" if value.is_number() => in_words(value, now),
+                "iss" if value.as_str() != Some(*issuer) => {
+                    format!("{}, but this server is {}", shown(value), plain(issuer))
+                }
+                _ => shown(value),
+            };
+            line(&format!("  {}", label(name)), &value);
+        }
+        line("key", key);
+        line("signature", signature);
+        let verdict = match refused {
+            None => format!("the server would accept it as {} token", article(*kind)),
+            Some(why) => format!("the server would refuse it as {} token: {why}", article(*kind)),
+        };
+        line("verdict", &verdict);
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        lines.join("\n")
+    }
 }
 
 const fn article(kind: TokenType) -> &'static str {
@@ -226,12 +343,16 @@ fn in_words(value: &Value, now: Timestamp) -> String {
     let Some(secs) = secs else { return format!("{}, which is not a time", shown(value)) };
     #[expect(clippy::cast_possible_truncation, reason = "checked above, and fractions don't count")]
     let time = Timestamp::from_secs(secs as i64);
-    let distance = match time.as_secs() - now.as_secs() {
+    format!("{}, {}", rfc3339(time), relative(time, now))
+}
+
+/// How far away a time is.
+fn relative(time: Timestamp, now: Timestamp) -> String {
+    match time.as_secs() - now.as_secs() {
         0 => "now".to_owned(),
         ahead @ 1.. => format!("in {}", rough(Duration::from_secs(ahead.unsigned_abs()))),
         behind => format!("{} ago", rough(Duration::from_secs(behind.unsigned_abs()))),
-    };
-    format!("{}, {distance}", rfc3339(time))
+    }
 }
 
 /// A duration in its largest fitting unit, rounded down.

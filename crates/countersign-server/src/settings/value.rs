@@ -37,19 +37,7 @@ impl Setting {
 
     /// `90s`, `15m`, `12h`, `14d`, or plain seconds.
     pub(crate) fn duration(&self) -> Result<Duration, SettingError> {
-        let (number, unit) = match self.text.strip_suffix(['s', 'm', 'h', 'd']) {
-            Some(number) => (number, self.text.chars().next_back()),
-            None => (self.text.as_str(), None),
-        };
-        let secs_each: u64 = match unit {
-            Some('m') => 60,
-            Some('h') => 3600,
-            Some('d') => 86_400,
-            _ => 1,
-        };
-        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        let secs = number.parse::<u64>().ok().filter(|_| digits).and_then(|n| n.checked_mul(secs_each));
-        secs.map(Duration::from_secs)
+        duration(&self.text)
             .ok_or_else(|| self.wrong("must be a duration such as 90s, 15m, 12h, 14d, or plain seconds"))
     }
 
@@ -61,4 +49,21 @@ impl Setting {
             _ => Err(self.wrong("must be on or off")),
         }
     }
+}
+
+/// A duration as people write it: `90s`, `15m`, `12h`, `14d`, or plain seconds.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+        Some(number) => (number, text.chars().next_back()),
+        None => (text, None),
+    };
+    let secs_each: u64 = match unit {
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => 1,
+    };
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let secs = number.parse::<u64>().ok().filter(|_| digits).and_then(|n| n.checked_mul(secs_each));
+    secs.map(Duration::from_secs)
 }

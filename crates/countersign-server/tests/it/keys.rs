@@ -233,3 +233,362 @@ async fn sec_041_keys_are_rotated_and_removed_while_the_server_runs() {
     Client::new(&server).me(&new.access).await.expect(401);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_generated_key_is_written_for_its_owner_alone_and_imported_as_the_next_one() {
+    let folder = Folder::new();
+    let bound = [("COUNTERSIGN_REVOCATION_BOUND", "1s")];
+    let run = async |arguments: &[&str]| {
+        let ran = folder.run(arguments, &bound).await;
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+        ran.stdout
+    };
+    // Without a store, and without making one.
+    let pem = run(&["key", "generate"]).await;
+    assert!(
+        pem.starts_with("-----BEGIN PRIVATE KEY-----\n") && pem.ends_with("-----END PRIVATE KEY-----\n"),
+        "{pem}"
+    );
+    assert_ne!(pem, run(&["key", "generate"]).await);
+    let jwk: Value = serde_json::from_str(&run(&["key", "generate", "--algorithm", "HS256"]).await).unwrap();
+    assert_eq!((&jwk["kty"], &jwk["alg"]), (&json!("oct"), &json!("HS256")));
+    let pem_of_hs = folder.run(&["key", "generate", "--algorithm", "HS256", "--format", "pem"], &[]).await;
+    pem_of_hs.assert_refused(&["no PEM form", "--format jwk"]);
+    assert!(folder.names().is_empty());
+    let said =
+        run(&["key", "generate", "--algorithm", "RS256", "--rsa-bits", "3072", "--out", "rsa.pem"]).await;
+    assert_eq!(folder.mode("rsa.pem"), 0o600);
+    let id = said.split_whitespace().nth(4).unwrap().to_owned();
+    let written = std::fs::read(folder.path("rsa.pem")).unwrap();
+    let again = folder.run(&["key", "generate", "--out", "rsa.pem"], &[]).await;
+    again.assert_refused(&["rsa.pem exists already"]);
+    assert_eq!(std::fs::read(folder.path("rsa.pem")).unwrap(), written);
+
+    let server = folder.serve_with(&bound).await;
+    let client = Client::new(&server);
+    let old = client.register("ada@example.org").await;
+    let import =
+        async |arguments: &[&str]| folder.run(&[&["key", "import"], arguments].concat(), &bound).await;
+    import(&["rsa.pem"]).await.assert_refused(&["fits several algorithms", "--algorithm RS256"]);
+    import(&["rsa.pem", "--algorithm", "ES256"])
+        .await
+        .assert_refused(&["not accepted", "not a valid ES256 key"]);
+    import(&["nothing.pem"]).await.assert_refused(&["cannot read nothing.pem"]);
+    folder.set_mode("rsa.pem", 0o644);
+    import(&["rsa.pem", "--algorithm", "PS256"]).await.assert_refused(&["chmod 600 rsa.pem"]);
+    folder.set_mode("rsa.pem", 0o600);
+    let imported = import(&["rsa.pem", "--algorithm", "PS256"]).await;
+    assert!(imported.stdout.starts_with(&format!("the key {id} (access, PS256) signs from")), "{imported:?}");
+    eventually("the server publishes the imported key", async || {
+        client.get("/.well-known/jwks.json").await.expect(200).text.contains(&id)
+    })
+    .await;
+    eventually("the server signs with the imported key", async || {
+        header(&client.login("ada@example.org").await.access, "kid") == id.as_str()
+    })
+    .await;
+    let new = client.login("ada@example.org").await;
+    assert_eq!(header(&new.access, "alg"), "PS256");
+    for pair in [&old, &new] {
+        client.me(&pair.access).await.expect(200);
+    }
+
+    // A removed key does not come back, under another name either.
+    run(&["key", "retire", &id]).await;
+    import(&["rsa.pem", "--algorithm", "PS256"]).await.assert_refused(&["has been removed"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn sec_018_weak_and_public_keys_are_not_imported() {
+    let folder = Folder::new();
+    let migrated = folder.run(&["migrate"], &[]).await;
+    assert!(migrated.status.success(), "{migrated:?}");
+    folder.serve().await.stop().await;
+    let short = URL_SAFE_NO_PAD.encode(b"31 bytes, which is one too few!");
+    let example = URL_SAFE_NO_PAD.encode(b"your-256-bit-secret, as in the documentation");
+    let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    for (case, text, reason) in [
+        ("short", format!(r#"{{"kty":"oct","alg":"HS256","k":"{short}"}}"#), "31 bytes long"),
+        ("an example", format!(r#"{{"kty":"oct","alg":"HS256","k":"{example}"}}"#), "guessable"),
+        ("public", format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#), "a public key"),
+        (
+            "for encryption",
+            format!(r#"{{"kty":"OKP","crv":"Ed25519","use":"enc","x":"{x}"}}"#),
+            "not for this use",
+        ),
+        ("a set", r#"{"keys":[]}"#.to_owned(), "kty is missing"),
+        ("words", "hunter2".to_owned(), "neither a PEM text"),
+    ] {
+        folder.write("key", &text);
+        folder.set_mode("key", 0o600);
+        let refused = folder.run(&["key", "import", "key"], &[]).await;
+        refused.assert_refused(&[reason]);
+        assert!(
+            !refused.stderr.contains(&short) && !refused.stderr.contains("hunter2"),
+            "{case}: {refused:?}"
+        );
+    }
+    assert_eq!(folder.keys().await.0.len(), 2, "nothing was added");
+}
+
+#[tokio::test]
+async fn a_minted_token_is_accepted_listed_and_ended_by_its_user() {
+    let folder = Folder::new();
+    let server = folder.serve().await;
+    let client = Client::new(&server);
+    let body = json!({ "email": "ada@example.org", "username": "ada", "password": crate::client::PASSWORD });
+    let registered = client.post("/v1/auth/register", &body).await.expect(201);
+    let (id, own) = (registered.body["user"]["id"].as_str().unwrap().to_owned(), registered.pair());
+    let mint = async |arguments: &[&str]| folder.run(&[&["token", "mint"], arguments].concat(), &[]).await;
+    for name in [id.as_str(), "Ada@Example.org", "ADA"] {
+        let minted = mint(&[name]).await;
+        assert!(minted.status.success() && minted.stderr.is_empty(), "{minted:?}");
+        assert_eq!(minted.stdout.lines().count(), 1, "the token alone");
+        assert_eq!(client.me(minted.stdout.trim()).await.expect(200).body["id"], id.as_str());
+    }
+    mint(&["grace@example.org"]).await.assert_refused(&["there is no user"]);
+
+    let arguments =
+        ["ada", "--lifetime", "60s", "--fresh", "--claim", "scope=read", "--claim", "limits={\"a\":1}"];
+    let token = mint(&arguments).await.stdout.trim().to_owned();
+    let found = claims(&token);
+    assert_eq!((&found["scope"], &found["limits"]), (&json!("read"), &json!({ "a": 1 })));
+    assert_eq!((&found["fresh"], &found["type"]), (&json!(true), &json!("access")));
+    assert_eq!(found["exp"].as_i64().unwrap() - found["iat"].as_i64().unwrap(), 60);
+    mint(&["ada", "--lifetime", "16m"]).await.assert_refused(&["access lifetime", "900 s"]);
+
+    let sessions = async |token: &str| {
+        let listed = client.request(reqwest::Method::GET, "/v1/auth/sessions").bearer_auth(token);
+        send(listed).await.unwrap().expect(200).body["sessions"].as_array().unwrap().clone()
+    };
+    let listed = sessions(&own.access).await;
+    assert_eq!(listed.len(), 5, "{listed:?}");
+    let agents = listed.iter().filter(|session| session["user_agent"] == "countersign token mint");
+    assert_eq!(agents.count(), 4);
+    let path = format!("/v1/auth/sessions/{}", found["sid"].as_str().unwrap());
+    let ended = client.request(reqwest::Method::DELETE, &path).bearer_auth(&own.access);
+    send(ended).await.unwrap().expect(204);
+    client.me(&token).await.expect_error(401, "invalid_token");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn sec_179_minting_sets_no_registered_claim() {
+    let folder = Folder::new();
+    let server = folder.serve().await;
+    Client::new(&server).register("ada@example.org").await;
+    for name in countersign_core::claims::REGISTERED {
+        for value in ["9999999999", "true", "refresh", "null"] {
+            let extra = format!("{name}={value}");
+            let ran = folder.run(&["token", "mint", "ada@example.org", "--claim", &extra], &[]).await;
+            ran.assert_refused(&["is registered and cannot be set", name]);
+        }
+    }
+    let twice = ["token", "mint", "ada@example.org", "--claim", "a=1", "--claim", "a=2"];
+    folder.run(&twice, &[]).await.assert_refused(&["--claim a is given twice"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_algorithm_of_keys_can_be_chosen_from_the_first_one_on() {
+    let folder = Folder::new();
+    let server = folder.serve_with(&[("COUNTERSIGN_KEY_ALGORITHM", "ES256")]).await;
+    let pair = Client::new(&server).register("ada@example.org").await;
+    assert_eq!((header(&pair.access, "alg"), header(&pair.refresh, "alg")), (json!("ES256"), json!("HS256")));
+    assert!(!server.log().contains("COUNTERSIGN_KEY_ALGORITHM"), "{}", server.log());
+    server.stop().await;
+    // Another one holds from the next key on, and the server says so.
+    let rs256 = [("COUNTERSIGN_KEY_ALGORITHM", "RS256"), ("COUNTERSIGN_REVOCATION_BOUND", "1s")];
+    let server = folder.serve_with(&rs256).await;
+    let client = Client::new(&server);
+    assert!(
+        server.log().contains("COUNTERSIGN_KEY_ALGORITHM takes effect with the next key"),
+        "{}",
+        server.log()
+    );
+    assert_eq!(header(&client.login("ada@example.org").await.access, "alg"), "ES256");
+    let rotated = folder.run(&["key", "rotate"], &rs256).await;
+    assert!(rotated.stdout.contains("(access, RS256)"), "{rotated:?}");
+    eventually("the server signs with RS256", async || {
+        header(&client.login("ada@example.org").await.access, "alg") == "RS256"
+    })
+    .await;
+    client.me(&pair.access).await.expect(200);
+    server.stop().await;
+
+    let folder = Folder::new();
+    let server = folder.serve_with(&[("COUNTERSIGN_KEY_ALGORITHM", "HS256")]).await;
+    let client = Client::new(&server);
+    let pair = client.register("ada@example.org").await;
+    assert_eq!(header(&pair.access, "alg"), "HS256");
+    client.me(&pair.access).await.expect(200);
+    let published = client.get("/.well-known/jwks.json").await.expect(200);
+    assert_eq!(published.body, json!({ "keys": [] }), "a shared secret is never published");
+    assert!(server.log().contains("published key set is empty"), "{}", server.log());
+    server.stop().await;
+    let settings = [("COUNTERSIGN_KEY_ALGORITHM", "none"), ("COUNTERSIGN_LISTEN", "127.0.0.1:0")];
+    folder.run(&[], &settings).await.assert_refused(&["COUNTERSIGN_KEY_ALGORITHM", "must be one of"]);
+}
+
+#[tokio::test]
+async fn token_inspect_says_why_the_server_refuses() {
+    let folder = Folder::new();
+    let settings = [("COUNTERSIGN_ACCESS_LIFETIME", "1s"), ("COUNTERSIGN_REFRESH_GRACE", "0")];
+    let impatient = [settings.as_slice(), &[("COUNTERSIGN_LEEWAY", "0")]].concat();
+    let server = folder.serve_with(&impatient).await;
+    let short = Client::new(&server).register("ada@example.org").await;
+    eventually("the token expires", async || Client::new(&server).me(&short.access).await.status == 401)
+        .await;
+    server.stop().await;
+
+    let server = folder.serve().await;
+    let client = Client::new(&server);
+    let login = async || client.login("ada@example.org").await;
+    let inspect_with = async |token: &str, settings: &[(&str, &str)]| {
+        let ran = folder.run(&["token", "inspect", token], settings).await;
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+        ran.stdout
+    };
+    let inspect = async |token: &str| inspect_with(token, &[]).await;
+    let assert_says = |text: &str, parts: &[&str]| {
+        for part in parts {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    };
+    assert_says(
+        &inspect_with(&short.access, &impatient).await,
+        &[
+            "exp (expires)",
+            "second",
+            " ago",
+            "holds, EdDSA",
+            "refuse it as an access token: token has expired",
+        ],
+    );
+    let revoked = login().await;
+    let revoke =
+        client.request(reqwest::Method::DELETE, "/v1/auth/revoke-tokens").bearer_auth(&revoked.access);
+    let revoke = revoke.json(&json!({ "tokens": [claims(&revoked.access)["jti"]] }));
+    send(revoke).await.unwrap().expect(200);
+    assert_says(&inspect(&revoked.access).await, &["holds, EdDSA", "refuse", "the token was revoked"]);
+    let ended = login().await;
+    client.logout(&ended.refresh).await.expect(204);
+    assert_says(&inspect(&ended.access).await, &["holds", "refuse", "session was ended"]);
+    assert_says(&inspect(&ended.refresh).await, &["as a refresh token", "the session was ended"]);
+    let everywhere = login().await;
+    let others =
+        client.request(reqwest::Method::DELETE, "/v1/auth/sessions").bearer_auth(&login().await.access);
+    send(others).await.unwrap().expect(204);
+    assert_says(
+        &inspect(&everywhere.access).await,
+        &["refuse", "all sessions of the token's epoch were ended"],
+    );
+
+    let other_issuer = [("COUNTERSIGN_PUBLIC_URL", "https://auth.example.com")];
+    let good = login().await;
+    assert_says(
+        &inspect_with(&good.access, &other_issuer).await,
+        &["but this server is https://auth.example.com", "refuse", "issuer is not the expected one"],
+    );
+    let stranger = Folder::new();
+    let strangers = stranger.serve().await;
+    let foreign = Client::new(&strangers).register("ada@example.org").await;
+    assert_says(
+        &inspect(&foreign.access).await,
+        &["not one of this store's", "not proven", "refuse", "token names an unknown key"],
+    );
+    strangers.stop().await;
+
+    // Its key was removed.
+    let id = header(&good.access, "kid").as_str().unwrap().to_owned();
+    assert_says(&inspect(&good.access).await, &["access, active", "would accept it as an access token"]);
+    folder.run(&["key", "retire", &id], &[]).await;
+    assert_says(&inspect(&good.access).await, &["access, removed ", "refuse", "token names an unknown key"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn help_shows_what_a_command_takes_and_names_the_settings() {
+    let folder = Folder::new();
+    let help = async |arguments: &[&str]| {
+        let ran = folder.run(&[arguments, &["--help"]].concat(), &[]).await;
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+        ran.stdout
+    };
+    for (command, listens, has_store) in [
+        (&[][..], true, true),
+        (&["serve"], true, true),
+        (&["migrate"], false, true),
+        (&["key", "secret"], false, false),
+        (&["key", "generate"], false, false),
+        (&["key", "list"], false, true),
+        (&["key", "rotate"], false, true),
+        (&["key", "import"], false, true),
+        (&["key", "retire"], false, true),
+        (&["token", "inspect"], false, true),
+        (&["token", "mint"], false, true),
+        (&["jws", "verify"], false, false),
+    ] {
+        let text = help(command).await;
+        assert_eq!(text.contains("--listen"), listens, "{command:?}: {text}");
+        for part in ["--database", "--config", "COUNTERSIGN_DATABASE_URL", "COUNTERSIGN_SECRET_FILE"] {
+            assert_eq!(text.contains(part), has_store, "{command:?} {part}: {text}");
+        }
+    }
+    assert!(help(&[]).await.contains("COUNTERSIGN_KEY_ROTATION"));
+    let wrong = folder.run(&["key", "list", "--database", "mysql://db"], &[]).await;
+    wrong.assert_refused(&["--database (command line)", "sqlite:///", "SQLite is the only engine"]);
+    let wrong = folder.run(&[], &[("COUNTERSIGN_DATABASE_URL", "postgres://db")]).await;
+    wrong.assert_refused(&["COUNTERSIGN_DATABASE_URL (environment)", "SQLite is the only engine"]);
+}
+
+#[tokio::test]
+async fn an_idle_time_that_ends_nothing_is_warned_of() {
+    let folder = Folder::new();
+    let server = folder.serve_with(&[("COUNTERSIGN_SESSION_LIFETIME", "1d")]).await;
+    assert!(server.log().contains("COUNTERSIGN_SESSION_IDLE is longer"), "{}", server.log());
+    server.stop().await;
+    let server = folder.serve().await;
+    assert!(!server.log().contains("COUNTERSIGN_SESSION_IDLE"), "{}", server.log());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn sec_040_a_server_replaces_keys_whose_time_is_over_unless_that_is_switched_off() {
+    let folder = Folder::new();
+    folder.serve().await.stop().await;
+    let mut database = folder.database().await;
+    let age = "UPDATE sealed_key SET created_at = created_at - ?1, active_at = active_at - ?1";
+    sqlx::query(age).bind(91_i64 * 86_400_000).execute(&mut database).await.unwrap();
+    drop(database);
+    let states = async || {
+        let listed = folder.run(&["key", "list"], &[]).await.stdout;
+        let row = |line: &str| line.split_whitespace().skip(1).take(3).collect::<Vec<_>>().join(" ");
+        listed.lines().skip(1).map(row).collect::<Vec<_>>()
+    };
+    let server = folder.serve_with(&[("COUNTERSIGN_KEY_ROTATION", "off")]).await;
+    Client::new(&server).register("ada@example.org").await;
+    assert_eq!(states().await, ["access EdDSA active", "refresh HS256 active"]);
+    server.stop().await;
+
+    let (one, two) = tokio::join!(folder.serve(), folder.serve());
+    let expected =
+        ["access EdDSA active", "access EdDSA next", "refresh HS256 active", "refresh HS256 next"].as_slice();
+    eventually("the next keys are made", async || states().await == expected).await;
+    for server in [&one, &two] {
+        let client = Client::new(server);
+        eventually("both publish the next key", async || {
+            let published = client.get("/.well-known/jwks.json").await.expect(200);
+            published.body["keys"].as_array().unwrap().len() == 2
+        })
+        .await;
+        let pair = client.login("ada@example.org").await;
+        client.me(&pair.access).await.expect(200);
+    }
+    assert_eq!(states().await, expected, "one of each, whoever made it");
+    let made = [&one, &two].map(|server| server.log().matches("a new key was made, as scheduled").count());
+    assert_eq!(made.iter().sum::<usize>(), 2, "{made:?}");
+    one.stop().await;
+    two.stop().await;
+}

@@ -8,8 +8,8 @@ use crate::key::{ImportRules, KeyError, KeyRing};
 
 /// The keys of a JWK set that sign or verify.
 ///
-/// Keys of other types and for other uses, such as encryption, are left out (RFC 7517 §5). A set with anything else
-/// wrong in it is refused as a whole: half of somebody's keys is not what they published.
+/// Keys of other types, for other algorithms and for other uses, such as encryption, are left out (RFC 7517 §5). A set
+/// with anything else wrong in it is refused as a whole: half of somebody's keys is not what they published.
 #[derive(Clone, Debug)]
 pub struct JwkSet(Vec<Jwk>);
 
@@ -39,7 +39,7 @@ impl JwkSet {
         for key in &members {
             let key = match Jwk::read(key) {
                 Ok(key) => key,
-                Err(JwkError::UnknownKeyType | JwkError::OtherUse) => continue,
+                Err(JwkError::UnknownKeyType | JwkError::UnknownAlgorithm | JwkError::OtherUse) => continue,
                 Err(error) => return Err(error),
             };
             if key.key_id().is_some() && keys.iter().any(|other| other.key_id() == key.key_id()) {

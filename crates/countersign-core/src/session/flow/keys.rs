@@ -7,12 +7,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::{Sessions, Shared};
+use crate::claims::TokenType;
+use crate::jws;
 use crate::key::{Algorithm, KeyError, KeyId, KeyRing, SigningKey};
-use crate::keychain::{self, KeyState, KeychainError, NewKey};
+use crate::keychain::{self, KeyState, KeychainError, NewKey, Schedule, Step};
 use crate::revocation::{Entry, RevocationView, Target};
 use crate::session::SessionPolicy;
 use crate::store::{KeyPurpose, StoreError, StoredKey};
 use crate::token::Issuer;
+use crate::verify::VerifyError;
 
 /// For how long caches elsewhere may keep the published keys, at most (SEC-042).
 const PUBLISHED_FOR: Duration = Duration::from_secs(600);
@@ -31,6 +34,9 @@ pub enum KeyLifeError {
     /// Another new key is waiting already.
     #[error("the key {0} is waiting already to become active")]
     UnderWay(KeyId),
+    /// The key that was to be imported is in the store already, or was and has been removed.
+    #[error("the key {0} is in the ring already, or was and has been removed")]
+    Known(KeyId),
     /// Refresh tokens are made with MACs, access tokens with anything.
     #[error("{0} is not for refresh tokens; they take HS256, HS384 or HS512")]
     Algorithm(Algorithm),
@@ -65,6 +71,17 @@ impl SessionPolicy {
             .saturating_add(self.revocation_bound)
             .saturating_add(RevocationView::OVERLAP)
             .saturating_add(PUBLISHED_FOR)
+    }
+
+    /// When keys are replaced by themselves; `None` if only on demand. A new key is published until the last cache of
+    /// the set that was published before it, on the node that learns of it last, is out of date (SEC-040).
+    #[must_use]
+    pub fn key_schedule(&self) -> Option<Schedule> {
+        self.key_rotation.map(|every| Schedule { every, ahead: self.key_ahead() })
+    }
+
+    fn key_ahead(&self) -> Duration {
+        PUBLISHED_FOR.saturating_add(self.revocation_bound).saturating_add(RevocationView::OVERLAP)
     }
 }
 
@@ -176,6 +193,12 @@ impl Sessions {
                 outcome = outcome.and(next.insert(key).map_err(damaged));
             }
         }
+        if purpose == KeyPurpose::Access {
+            for key in &self.shared.foreign_keys {
+                // The store's own key of that name, if there is one by now, comes first.
+                let _known = next.insert(key.clone());
+            }
+        }
         let ids: HashSet<_> = next.iter().map(|key| key.key_id().clone()).collect();
         ring.store(Arc::new(next));
         // A removal that was read while the ring was being built must not be undone.
@@ -185,10 +208,37 @@ impl Sessions {
         outcome
     }
 
+    /// The `iss` of the tokens.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.shared.parties.issuer
+    }
+
+    /// What access tokens are signed with at the moment.
+    #[must_use]
+    pub fn access_algorithm(&self) -> Algorithm {
+        self.shared.access_issuer.load().key().algorithm()
+    }
+
+    /// Whether a key for this kind of token signed it, and with which algorithm; nothing else is looked at. To explain
+    /// a token that is refused.
+    ///
+    /// # Errors
+    /// [`VerifyError`]: the first check that failed.
+    pub fn verify_signature(&self, token: &str, kind: TokenType) -> Result<Algorithm, VerifyError> {
+        let Shared { access_keys, refresh_keys, .. } = &*self.shared;
+        let ring = match kind {
+            TokenType::Access => access_keys,
+            TokenType::Refresh => refresh_keys,
+        };
+        Ok(jws::verify(token, &ring.load())?.header.algorithm())
+    }
+
     /// Makes a new key. It is published at once, signs when every node has read it, which is after the revocation
     /// bound, and replaces the active one then. `at_once` lets it sign immediately: right where there is one node.
     ///
-    /// Without an algorithm the new key has that of the active one.
+    /// Without an algorithm a new key for access tokens has the policy's, if that names one, else that of the active
+    /// one.
     ///
     /// # Errors
     /// [`KeyLifeError::UnderWay`] if another new key is waiting.
@@ -203,53 +253,112 @@ impl Sessions {
         {
             return Err(KeyLifeError::Algorithm(algorithm));
         }
-        let start = if at_once { Start::NextAtOnce } else { Start::AfterTheBound };
-        let key = self.add_key(purpose, algorithm, start).await?;
+        let key = self.add_key(purpose, Start::next(at_once), Material::New(algorithm)).await?;
         self.reload_keys().await?;
         Ok(key)
+    }
+
+    /// Takes a key that was made elsewhere as the next one that signs access tokens, as [`Sessions::rotate_key`] does
+    /// with one of its own.
+    ///
+    /// # Errors
+    /// [`KeyLifeError::Known`] if this store has or had the key, whatever name it goes by now: one that was removed
+    /// does not come back. [`KeyLifeError::UnderWay`] if another new key is waiting.
+    pub async fn import_key(&self, key: &SigningKey, at_once: bool) -> Result<StoredKey, KeyLifeError> {
+        let key = self.add_key(KeyPurpose::Access, Start::next(at_once), Material::Given(key)).await?;
+        self.reload_keys().await?;
+        Ok(key)
+    }
+
+    /// Replaces keys whose time has come by [`SessionPolicy::key_schedule`]; returns the new ones. A background task
+    /// calls it every minute; of several nodes that do so at once, one makes the key and all use it.
+    ///
+    /// # Errors
+    /// [`KeyLifeError`]; the next call tries again.
+    pub async fn rotate_due_keys(&self) -> Result<Vec<StoredKey>, KeyLifeError> {
+        let mut made = Vec::new();
+        let Some(schedule) = self.shared.policy.key_schedule() else { return Ok(made) };
+        for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
+            made.extend(self.try_to_add_key(purpose, Start::Scheduled(schedule), Material::New(None)).await?);
+        }
+        if !made.is_empty() {
+            self.reload_keys().await?;
+        }
+        Ok(made)
     }
 
     async fn add_key(
         &self,
         purpose: KeyPurpose,
-        algorithm: Option<Algorithm>,
         start: Start,
+        material: Material<'_>,
     ) -> Result<StoredKey, KeyLifeError> {
-        let Shared { clock, keys, policy, random, secrets, .. } = &*self.shared;
         for _ in 0..TRIES {
-            let stored = keys.keys().await?;
-            let now = clock.now();
-            let with_state = |wanted| {
-                stored.iter().find(|key| {
-                    key.purpose == purpose
-                        && keychain::state(key, &stored, now, policy.key_overlap(purpose)) == wanted
-                })
-            };
-            if let Some(next) = with_state(KeyState::Next).filter(|_| start != Start::Now) {
-                return Err(KeyLifeError::UnderWay(next.key_id.clone()));
-            }
-            let like = with_state(KeyState::Active).map_or(purpose.first_algorithm(), |key| key.algorithm);
-            let numbers = stored.iter().filter(|key| key.purpose == purpose).map(|key| key.number);
-            let new = NewKey {
-                purpose,
-                number: numbers.max().unwrap_or(0).saturating_add(1),
-                algorithm: algorithm.unwrap_or(like),
-                created_at: now,
-                active_at: match start {
-                    Start::AfterTheBound => now + policy.revocation_bound,
-                    Start::NextAtOnce | Start::Now => now,
-                },
-            };
-            // The secret must be the right one for what is there already: a server could not open the new key.
-            for key in stored.iter().filter(|key| key.removed_at.is_none()) {
-                keychain::open_key(key, secrets)?;
-            }
-            let key = new.make(secrets, &**random)?;
-            if keys.insert_key(&key).await? {
+            if let Some(key) = self.try_to_add_key(purpose, start, material).await? {
                 return Ok(key);
             }
         }
         Err(KeyLifeError::Contended)
+    }
+
+    /// One try: reads the keys, decides, inserts. `None` if no key is due, or another node took the number meanwhile.
+    async fn try_to_add_key(
+        &self,
+        purpose: KeyPurpose,
+        start: Start,
+        material: Material<'_>,
+    ) -> Result<Option<StoredKey>, KeyLifeError> {
+        let Shared { clock, keys, policy, random, secrets, .. } = &*self.shared;
+        let stored = keys.keys().await?;
+        let now = clock.now();
+        let active_at = match start {
+            Start::Now => now,
+            Start::NextAtOnce | Start::AfterTheBound => {
+                let soon = now + policy.key_ahead().saturating_mul(2);
+                if let Some(next) = keychain::waiting(&stored, purpose, now, soon) {
+                    return Err(KeyLifeError::UnderWay(next.key_id.clone()));
+                }
+                if start == Start::NextAtOnce { now } else { now + policy.revocation_bound }
+            }
+            Start::Scheduled(schedule) => match schedule.step(purpose, &stored, now) {
+                Step::Wait => return Ok(None),
+                Step::Add { active_at } => active_at,
+            },
+        };
+        // The secret must be the right one for what is there already: a server could not open the new key.
+        for key in stored.iter().filter(|key| key.removed_at.is_none()) {
+            keychain::open_key(key, secrets)?;
+        }
+        let made;
+        let key = match material {
+            Material::Given(key) => {
+                let thumbprint = key.verifying_key().thumbprint();
+                let known = |id: &str| id == key.key_id().as_str() || Some(id) == thumbprint.as_deref();
+                if let Some(row) = stored.iter().find(|row| known(row.key_id.as_str())) {
+                    return Err(KeyLifeError::Known(row.key_id.clone()));
+                }
+                key
+            }
+            Material::New(algorithm) => {
+                let configured = policy.key_algorithm.filter(|_| purpose == KeyPurpose::Access);
+                let overlap = policy.key_overlap(purpose);
+                let of_active = || {
+                    let is_active = |key: &&StoredKey| {
+                        key.purpose == purpose
+                            && keychain::state(key, &stored, now, overlap) == KeyState::Active
+                    };
+                    stored.iter().find(is_active).map_or(purpose.first_algorithm(), |key| key.algorithm)
+                };
+                let algorithm = algorithm.or(configured).unwrap_or_else(of_active);
+                made = SigningKey::generate(algorithm, &**random).map_err(KeychainError::Make)?;
+                &made
+            }
+        };
+        let numbers = stored.iter().filter(|key| key.purpose == purpose).map(|key| key.number);
+        let number = numbers.max().unwrap_or(0).saturating_add(1);
+        let new = NewKey { purpose, number, created_at: now, active_at };
+        let key = new.sealed(key, secrets, &**random)?;
+        Ok(keys.insert_key(&key).await?.then_some(key))
     }
 
     /// Removes a key: because others may have it. Its tokens are refused on this node when this has returned, on every
@@ -272,7 +381,9 @@ impl Sessions {
         // First the one that signs from now on, so that there is no moment without one; then what takes the key out for
         // ever; then what tells the nodes.
         let successor = match signed {
-            true => Some(self.add_key(key.purpose, Some(key.algorithm), Start::Now).await?.key_id),
+            true => {
+                Some(self.add_key(key.purpose, Start::Now, Material::New(Some(key.algorithm))).await?.key_id)
+            }
             false => None,
         };
         if !keys.remove_key(id, now).await? {
@@ -301,6 +412,23 @@ enum Start {
     NextAtOnce,
     /// At once, whatever else is planned.
     Now,
+    /// When the schedule says, if it says so.
+    Scheduled(Schedule),
+}
+
+impl Start {
+    fn next(at_once: bool) -> Self {
+        if at_once { Self::NextAtOnce } else { Self::AfterTheBound }
+    }
+}
+
+/// Where a new key comes from.
+#[derive(Clone, Copy)]
+enum Material<'a> {
+    /// From randomness, for this algorithm or the one that fits.
+    New(Option<Algorithm>),
+    /// From elsewhere.
+    Given(&'a SigningKey),
 }
 
 /// Takes a key out of a ring that others read and exchange meanwhile.

@@ -174,8 +174,14 @@ pub(in super::super) fn claim_in_words(name: &str) -> &'static str {
     }
 }
 
+/// A 401 with this message.
+pub(super) fn plain(message_key: &str, message: &str) -> Answer {
+    let body = Map::from_iter([(message_key.to_owned(), Value::from(message))]);
+    Answer::json(StatusCode::UNAUTHORIZED, &body).unwrap_or_else(|_| Answer::error(ErrorCode::InternalError))
+}
+
 /// A value as a Python program prints it.
-fn python_text(value: &Value) -> String {
+pub(super) fn python_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         value => python_repr(value),

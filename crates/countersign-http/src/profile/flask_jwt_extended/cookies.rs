@@ -72,6 +72,19 @@ impl FlaskJwtExtended {
         names: &CookieNames,
         arguments: &CookieArguments,
     ) -> Result<Vec<HeaderValue>, Refused> {
+        let csrf = if self.sets_csrf_cookies() { Some(self.csrf_value(token).await?) } else { None };
+        self.cookies_of(token, csrf.as_deref(), names, arguments)
+            .ok_or_else(|| Refused(Refusal::Invalid("Token is too long for a cookie".to_owned())))
+    }
+
+    /// The fields for a token whose CSRF value is known; `None` if it is too long for a cookie.
+    pub(in super::super) fn cookies_of(
+        &self,
+        token: &str,
+        csrf: Option<&str>,
+        names: &CookieNames,
+        arguments: &CookieArguments,
+    ) -> Option<Vec<HeaderValue>> {
         let config = self.config();
         let given = arguments.max_age.filter(|seconds| *seconds != 0.0);
         let max_age = given.or((!config.session_cookie).then_some(PERSISTENT));
@@ -80,16 +93,13 @@ impl FlaskJwtExtended {
             None => Expiry::WithTheBrowser,
         };
         let domain = arguments.domain.as_deref();
-        let too_long = || Refused(Refusal::Invalid("Token is too long for a cookie".to_owned()));
-        let main = self.cookie(&names.name, token, names.path.as_deref(), true, expiry, domain);
-        let mut fields = vec![main.ok_or_else(too_long)?];
-        if self.sets_csrf_cookies() {
-            let csrf = self.csrf_value(token).await?;
-            let csrf =
-                self.cookie(&names.csrf_name, &csrf, names.csrf_path.as_deref(), false, expiry, domain);
-            fields.push(csrf.ok_or_else(too_long)?);
+        let mut fields =
+            vec![self.cookie(&names.name, token, names.path.as_deref(), true, expiry, domain)?];
+        if let Some(csrf) = csrf.filter(|_| self.sets_csrf_cookies()) {
+            let path = names.csrf_path.as_deref();
+            fields.push(self.cookie(&names.csrf_name, csrf, path, false, expiry, domain)?);
         }
-        Ok(fields)
+        Some(fields)
     }
 
     fn unset_cookies(&self, names: &CookieNames, domain: Option<&str>) -> Vec<HeaderValue> {

@@ -17,6 +17,7 @@ use super::answers::{Refusal, RefusalKind};
 use super::config::{FlaskJwtExtendedConfig, Lifetime};
 use super::{FlaskJwtExtended, Inner};
 use crate::answer::Answer;
+use crate::profile::hook_failed;
 use crate::profile::options::OptionError;
 use crate::system::{OsRandom, SystemClock};
 
@@ -93,15 +94,10 @@ impl Hooks {
     }
 
     pub(super) async fn answer(&self, refusal: Refusal, message_key: &str) -> Answer {
-        match &refusal {
-            Refusal::HookFailed(error) => {
-                tracing::error!(
-                    error = &**error as &dyn std::error::Error,
-                    "a hook of the application failed"
-                );
-            }
-            refusal => tracing::info!(reason = ?refusal.kind(), "a request was not let through"),
+        if let Refusal::HookFailed(error) = &refusal {
+            return hook_failed(error);
         }
+        tracing::info!(reason = ?refusal.kind(), "a request was not let through");
         match refusal.kind().and_then(|kind| self.answers.get(&kind)) {
             Some(hook) => {
                 hook(RefusalContext { message: refusal.message(), token: refusal.token().cloned() }).await

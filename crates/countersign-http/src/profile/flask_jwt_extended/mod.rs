@@ -146,6 +146,60 @@ impl FlaskJwtExtended {
         self.0.hooks.answer(refused.0, &self.0.config.error_message_key).await
     }
 
+    /// Verifies a refresh token that is no part of a request.
+    pub(super) async fn decode_refresh(&self, token: &str) -> Result<ProfileClaims, Answer> {
+        let refused = match self.decode_token(token, None, false).await {
+            Ok(claims) if claims.token_type() == TokenType::Refresh => return Ok(claims),
+            Ok(_) => Refused(Refusal::Invalid("Only refresh tokens are allowed".to_owned())),
+            Err(refused) => refused,
+        };
+        Err(self.answer(refused).await)
+    }
+
+    /// Verifies a token of either kind, expired or not.
+    pub(super) async fn decode_for_end(
+        &self,
+        token: &str,
+        csrf: Option<&[u8]>,
+    ) -> Result<ProfileClaims, Answer> {
+        match self.verified(token, csrf).await {
+            Ok(claims) => Ok(claims),
+            Err(Refusal::Expired(claims)) => Ok(*claims),
+            Err(refusal) => Err(self.answer(Refused(refusal)).await),
+        }
+    }
+
+    /// The tokens of a request in all places, of either kind.
+    pub(super) async fn shown(&self, parts: &Parts) -> Vec<(Result<ProfileClaims, Answer>, Location)> {
+        let mut shown = Vec::new();
+        for &location in &self.0.config.token_location {
+            for is_refresh in [false, true] {
+                // Only cookies and bodies have another name for each kind.
+                if is_refresh && matches!(location, Location::Header | Location::Query) {
+                    continue;
+                }
+                let verdict = match self.0.config.look(location, parts, is_refresh) {
+                    Found::Absent(_) => continue,
+                    Found::Stop(refusal) => Err(self.answer(Refused(refusal)).await),
+                    Found::Token(presented) => {
+                        self.decode_for_end(&presented.token, presented.csrf.as_deref()).await
+                    }
+                };
+                shown.push((verdict, location));
+            }
+        }
+        shown
+    }
+
+    pub(super) fn revoked(&self) -> Answer {
+        answers::plain(&self.0.config.error_message_key, "Token has been revoked")
+    }
+
+    pub(super) fn no_user(&self, identity: &Value) -> Answer {
+        let message = format!("Error loading the user {}", answers::python_text(identity));
+        answers::plain(&self.0.config.error_message_key, &message)
+    }
+
     /// Finds and verifies the token of a request, and asks the hooks.
     async fn prove(&self, parts: &Parts, requirement: &Requirement) -> Result<Option<ProfileToken>, Refusal> {
         if parts.method == Method::OPTIONS {

@@ -1,0 +1,191 @@
+//! For handlers that answer browsers with pages: signing in by a form, and the CSRF value for other forms.
+
+use std::fmt;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::response::{IntoResponseParts, ResponseParts};
+use countersign_core::Claims;
+use countersign_core::account::Arrival;
+use countersign_core::session::Presentation;
+use countersign_http::{
+    Auth, AuthError, CookieKind, CookieLookup, CrossSite, find_cookie, no_store, vary_personal,
+};
+use http::request::Parts;
+
+use crate::extract::{AccessToken, Installed};
+use crate::pending::read_ahead;
+use crate::reply::AuthRejection;
+use crate::routes::device;
+
+/// What a handler needs that signs somebody in with cookies. A request that another site sent is refused with 403, so
+/// that nobody is signed in as somebody else without noticing (login CSRF).
+///
+/// ```
+/// use axum::Form;
+/// use axum::response::{IntoResponse, Redirect};
+/// use countersign_axum::{Reply, SignIn};
+/// use countersign_core::account::{LoginName, Password};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Login {
+///     name: String,
+///     password: String,
+/// }
+///
+/// async fn login(SignIn { auth, arrival, .. }: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, Reply> {
+///     let password = Password::new_for_login(login.password)?;
+///     let signed_in = auth.accounts().login(LoginName::parse(&login.name), password, arrival).await?;
+///     Ok((auth.set_cookies(&signed_in.pair), Redirect::to("/")))
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/login", axum::routing::post(login));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SignIn {
+    /// What the layer holds.
+    pub auth: Auth,
+    /// For `Accounts::login` and `Accounts::register`: tokens for cookies, and the sessions whose cookies the browser
+    /// still carries, which the new one takes the place of.
+    pub arrival: Arrival,
+}
+
+/// The CSRF value of whoever is signed in by cookies, for forms in a page. As a part of the response it keeps the page
+/// out of caches: `(csrf, Html(page))`.
+///
+/// Needs an access token, as [`AccessToken`] does; `Option<CsrfToken>` also lets strangers through.
+#[derive(Clone)]
+pub struct CsrfToken {
+    value: String,
+    field: Option<String>,
+}
+
+impl CsrfToken {
+    /// The value; empty if the request's token is not one for cookies, and needs none.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// A hidden field for a form, as HTML: `<input type="hidden" name="csrf_token" value="…">`.
+    #[must_use]
+    pub fn input(&self) -> String {
+        match &self.field {
+            Some(field) => {
+                let (field, value) = (escaped(field), escaped(&self.value));
+                format!("<input type=\"hidden\" name=\"{field}\" value=\"{value}\">")
+            }
+            None => String::new(),
+        }
+    }
+
+    fn new(auth: &Auth, token: &Claims) -> Self {
+        let value = token.csrf().unwrap_or_default().to_owned();
+        Self { value, field: auth.csrf_field().map(str::to_owned) }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;")
+}
+
+/// What a browser's cookies and headers say about a request that wants to sign somebody in.
+pub(crate) struct Browser {
+    /// Cross-site, as far as the headers tell.
+    cross_site: CrossSite,
+    /// The sessions whose cookies the request carries and, where the headers tell nothing, has the CSRF value of.
+    carried: Vec<Claims>,
+}
+
+impl Browser {
+    /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where it comes
+    /// from, the CSRF value of the session that it carries decides.
+    pub(crate) async fn check(auth: &Auth, parts: &Parts) -> Result<Self, AuthError> {
+        auth.check_cross_site(parts)?;
+        let cross_site = auth.cross_site(parts);
+        let mut carried = Vec::new();
+        for kind in [CookieKind::Access, CookieKind::Refresh] {
+            if let Some(name) = auth.cookie_name(kind)
+                && let CookieLookup::One(token) = find_cookie(&parts.headers, name)
+                && let Some(claims) = auth.verify_for_end(token).await
+            {
+                carried.push(claims);
+            }
+        }
+        if cross_site == CrossSite::Unknown {
+            for claims in &carried {
+                auth.check_csrf(parts, claims)?;
+            }
+        }
+        Ok(Self { cross_site, carried })
+    }
+
+    /// A request from another site may not get cookies set either, with or without cookies of its own.
+    pub(crate) fn may_ask_for_cookies(&self, by_cookie: bool) -> Result<(), AuthError> {
+        if by_cookie && self.cross_site == CrossSite::Foreign { Err(AuthError::CrossSite) } else { Ok(()) }
+    }
+
+    /// A login by cookie takes the place of the session whose cookies it carries (SEC-079).
+    pub(crate) fn arrival(self, parts: &Parts, by_cookie: bool) -> Arrival {
+        let arrival = Arrival::new(Presentation::Explicit, device(parts));
+        if by_cookie {
+            Arrival { presentation: Presentation::Cookie, replacing: self.carried, ..arrival }
+        } else {
+            arrival
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SignIn {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AuthRejection> {
+        let Installed(auth) = Installed::from_request_parts(parts, state).await?;
+        if auth.wants_body(&parts.method, &parts.uri, &parts.headers) {
+            read_ahead(parts).await;
+        }
+        let checked = Browser::check(&auth, parts).await.and_then(|browser| {
+            browser.may_ask_for_cookies(true)?;
+            Ok(browser.arrival(parts, true))
+        });
+        match checked {
+            Ok(arrival) => Ok(Self { auth, arrival }),
+            Err(error) => Err(AuthRejection::new(&auth, parts, None, error).await),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CsrfToken {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AuthRejection> {
+        let token = <AccessToken as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        let Installed(auth) = Installed::from_request_parts(parts, state).await?;
+        Ok(Self::new(&auth, &token))
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for CsrfToken {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, AuthRejection> {
+        let token = <AccessToken as OptionalFromRequestParts<S>>::from_request_parts(parts, state).await?;
+        let Installed(auth) = Installed::from_request_parts(parts, state).await?;
+        Ok(token.map(|token| Self::new(&auth, &token)))
+    }
+}
+
+impl IntoResponseParts for CsrfToken {
+    type Error = std::convert::Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Self::Error> {
+        no_store(parts.headers_mut());
+        vary_personal(parts.headers_mut());
+        Ok(parts)
+    }
+}
+
+impl fmt::Debug for CsrfToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CsrfToken").field("field", &self.field).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+//! Asking on behalf of another service: what nginx calls `auth_request` and Traefik `forwardAuth`.
+
+use axum::extract::Request;
+use countersign_http::Requirement;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use url::form_urlencoded;
+
+use super::personal;
+use crate::extract::Installed;
+use crate::reply::Reply;
+
+/// `GET /v1/auth/verify`: 200 with the claims of the access token, else as a protected route.
+///
+/// `?scope=…`, which the proxy's configuration may add, names scopes that the token must have.
+pub(super) async fn verify(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    let (mut parts, _) = request.into_parts();
+    parts.method = judged_method(&parts.headers);
+    let requirement = requirement(&parts);
+    match auth.authenticate(&parts, &requirement).await {
+        Ok(caller) => personal(StatusCode::OK, &caller.claims().to_map()),
+        Err(error) => Err(Reply(auth.refuse(&parts, Some(&requirement), &error).await)),
+    }
+}
+
+fn requirement(parts: &Parts) -> Requirement {
+    let query = parts.uri.query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| name == "scope")
+        .flat_map(|(_, scopes)| scopes.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .fold(Requirement::ACCESS, Requirement::scope)
+}
+
+/// The method that the request behind this one has, as far as it matters for cookies.
+///
+/// This request is a GET, whatever the browser sent to the proxy, and a cookie that is good for a GET is not enough for
+/// a POST. So without word of the real method it counts as unsafe. No trust is needed in who names it: a page of another
+/// site cannot add these headers to what it makes a browser send, and everybody else has no use for it.
+fn judged_method(headers: &HeaderMap) -> Method {
+    let named = NAMES.into_iter().flat_map(|name| headers.get_all(name));
+    let mut safe = None;
+    for name in named {
+        match Method::from_bytes(name.as_bytes()) {
+            Ok(method) if method.is_safe() => safe = Some(method),
+            Ok(method) => return method,
+            Err(_) => return Method::POST,
+        }
+    }
+    safe.unwrap_or(Method::POST)
+}
+
+/// Traefik and Caddy send the first; for nginx the second is customary.
+const NAMES: [HeaderName; 2] =
+    [HeaderName::from_static("x-forwarded-method"), HeaderName::from_static("x-original-method")];

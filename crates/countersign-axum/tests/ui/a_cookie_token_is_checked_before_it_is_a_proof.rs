@@ -1,0 +1,23 @@
+//! A token from a cookie of an unsafe request is a proof only with its CSRF value, so neither the cookie
+//! nor verified claims make an `AccessToken`.
+
+use countersign_axum::AccessToken;
+use countersign_core::Claims;
+use countersign_http::{Auth, CookieKind, find_cookie};
+use http::request::Parts;
+
+async fn by_hand(auth: &Auth, parts: &Parts) -> AccessToken {
+    let name = auth.cookies().name(CookieKind::Access);
+    let token = find_cookie(&parts.headers, name);
+    AccessToken(token)
+}
+
+fn from_claims(claims: Claims) -> AccessToken {
+    AccessToken(claims)
+}
+
+fn converted(claims: Claims) -> AccessToken {
+    claims.into()
+}
+
+fn main() {}

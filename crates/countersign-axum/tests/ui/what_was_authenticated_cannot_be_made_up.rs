@@ -1,0 +1,11 @@
+//! `Authenticated` comes from `Auth::authenticate`, which has asked for the CSRF value where it must.
+
+use countersign_axum::Location;
+use countersign_core::Claims;
+use countersign_http::Authenticated;
+
+fn found(claims: Claims) -> Authenticated {
+    Authenticated { claims, location: Location::Header }
+}
+
+fn main() {}

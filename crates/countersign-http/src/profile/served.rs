@@ -1,0 +1,379 @@
+//! A profile in which this library's own accounts and sessions are presented: its tokens name sessions, which can be
+//! listed and ended, and the tokens that the Flask application issues are good beside them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_core::account::{Accounts, Arrival, LoginError, LoginName, Password};
+use countersign_core::profile::ProfileClaims;
+use countersign_core::session::{
+    AccessError, Device, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
+};
+use countersign_core::store::BoxError;
+use countersign_core::{Claims, Clock, Random, TokenType};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::Value;
+
+use super::flask_jwt::{FlaskJwt, FlaskJwtBuilder, Identity};
+use super::flask_jwt_extended::{
+    BuildProfileError, CookieArguments, FlaskJwtExtended, FlaskJwtExtendedBuilder, Lifetime,
+};
+use super::{AnswerInstead, Profile, ProfileToken};
+use crate::answer::{Answer, ErrorCode};
+use crate::cookie_config::CookieKind;
+use crate::locate::Location;
+use crate::requirement::Requirement;
+
+/// A profile for [`AuthBuilder::profile`](crate::AuthBuilder::profile): which library's rules, with its options.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ServedProfile {
+    /// Flask-JWT-Extended's.
+    FlaskJwtExtended(Box<FlaskJwtExtendedBuilder>),
+    /// Flask-JWT's.
+    FlaskJwt(Box<FlaskJwtBuilder>),
+}
+
+impl From<FlaskJwtExtendedBuilder> for ServedProfile {
+    fn from(builder: FlaskJwtExtendedBuilder) -> Self {
+        Self::FlaskJwtExtended(Box::new(builder))
+    }
+}
+
+impl From<FlaskJwtBuilder> for ServedProfile {
+    fn from(builder: FlaskJwtBuilder) -> Self {
+        Self::FlaskJwt(Box::new(builder))
+    }
+}
+
+/// The rules, checked, before there are sessions.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    profile: ServedProfile,
+    engine: Engine,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    FlaskJwtExtended(FlaskJwtExtended),
+    FlaskJwt(FlaskJwt),
+}
+
+/// The rules over sessions and accounts.
+#[derive(Clone, Debug)]
+pub(crate) struct Served(Engine);
+
+/// What a refresh by a profile's rules yields: an access token, and the refresh token stays good.
+#[derive(Debug)]
+pub struct Renewal {
+    /// The access token.
+    pub renewed: Renewed,
+    /// Where the refresh token was.
+    pub location: Location,
+}
+
+/// The tokens that a request shows for logging out.
+#[derive(Debug, Default)]
+pub struct ShownTokens {
+    /// Those that hold.
+    pub tokens: Vec<Claims>,
+    /// The answer to the first that does not.
+    pub refusal: Option<Answer>,
+    /// No good cookie came without its CSRF value, so the cookies may be cleared.
+    pub cookies_proven: bool,
+}
+
+impl ServedProfile {
+    pub(crate) fn prepare(
+        self,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Prepared, BuildProfileError> {
+        Ok(match self {
+            Self::FlaskJwtExtended(builder) => {
+                let builder = builder.clock(clock).random(random);
+                let engine = Engine::FlaskJwtExtended(builder.clone().build()?);
+                Prepared { profile: builder.into(), engine }
+            }
+            Self::FlaskJwt(builder) => {
+                let builder = builder.clock(clock).random(random);
+                let engine = Engine::FlaskJwt(builder.clone().build()?);
+                Prepared { profile: builder.into(), engine }
+            }
+        })
+    }
+}
+
+impl Prepared {
+    pub(crate) fn format(&self) -> Arc<dyn TokenFormat> {
+        match &self.engine {
+            Engine::FlaskJwtExtended(jwt) => Arc::new(jwt.clone()),
+            Engine::FlaskJwt(jwt) => Arc::new(jwt.clone()),
+        }
+    }
+
+    /// The lifetimes of sessions and tokens are the profile's. A session lives as long as its refresh token, which is
+    /// never exchanged for another.
+    pub(crate) fn policy(&self, policy: SessionPolicy) -> SessionPolicy {
+        const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
+        let (access, refresh) = match &self.engine {
+            Engine::FlaskJwtExtended(jwt) => {
+                let config = jwt.config();
+                (config.access_token_expires, config.refresh_token_expires)
+            }
+            Engine::FlaskJwt(jwt) => {
+                (Lifetime::For(jwt.config().expiration_delta), Lifetime::For(policy.absolute))
+            }
+        };
+        let lifetime = |lifetime: Lifetime| {
+            lifetime.as_duration().unwrap_or(LONGEST).clamp(Duration::from_secs(1), LONGEST)
+        };
+        let access_lifetime = lifetime(access);
+        let absolute = lifetime(refresh).max(access_lifetime);
+        let grace = policy.grace.min(access_lifetime / 2);
+        SessionPolicy { access_lifetime, idle: absolute, absolute, grace, ..policy }
+    }
+
+    pub(crate) fn serve(self, accounts: &Accounts) -> Result<Served, BuildProfileError> {
+        let sessions = accounts.sessions().clone();
+        Ok(Served(match self.profile {
+            ServedProfile::FlaskJwtExtended(builder) => {
+                let builder = builder.is_revoked(move |token| is_revoked(sessions.clone(), token));
+                Engine::FlaskJwtExtended(builder.build()?)
+            }
+            ServedProfile::FlaskJwt(builder) => {
+                let accounts = accounts.clone();
+                let builder = builder
+                    .is_revoked(move |token| is_revoked(sessions.clone(), token))
+                    .authenticate(move |username, password| log_in(accounts.clone(), username, password))
+                    .auth_response(|_, identity| async move { token_answer(&identity) });
+                Engine::FlaskJwt(builder.build()?)
+            }
+        }))
+    }
+}
+
+/// Whether a session of ours says that a token is dead.
+async fn is_revoked(sessions: Sessions, token: ProfileClaims) -> Result<bool, BoxError> {
+    // Whose identity is none of our users' is judged where the user is looked at.
+    let Some(claims) = token.to_claims() else { return Ok(false) };
+    match claims.token_type() {
+        TokenType::Access => match sessions.check_access(&claims).await {
+            Ok(()) => Ok(false),
+            Err(AccessError::Revoked(_) | AccessError::Invalid(_)) => Ok(true),
+            Err(error) => Err(error.into()),
+        },
+        TokenType::Refresh => match sessions.check_refresh(&claims).await {
+            Ok(()) => Ok(false),
+            Err(RefreshError::Refused(_) | RefreshError::Invalid(_) | RefreshError::Replayed) => Ok(true),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// A login at Flask-JWT's endpoint, with the passwords and the throttle of our accounts.
+async fn log_in(accounts: Accounts, name: Value, password: Value) -> Result<Option<Identity>, BoxError> {
+    let (Value::String(name), Value::String(password)) = (name, password) else { return Ok(None) };
+    let Ok(password) = Password::new_for_login(password) else { return Ok(None) };
+    let arrival = Arrival::new(Presentation::Explicit, Device::default());
+    match accounts.login(LoginName::parse(&name), password, arrival).await {
+        Ok(signed_in) => Ok(Some(Identity::new(signed_in.user.id.as_str(), signed_in.pair))),
+        Err(LoginError::InvalidCredentials) => Ok(None),
+        Err(LoginError::TooManyAttempts { retry_after }) => {
+            let answer = Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after);
+            Err(AnswerInstead(answer).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The access token of the session that began.
+fn token_answer(identity: &Identity) -> Result<Answer, BoxError> {
+    let pair = identity.user::<Pair>().ok_or("a login without a session")?;
+    let body = serde_json::json!({"access_token": pair.access_token});
+    let mut answer = Answer::json(http::StatusCode::OK, &body)?;
+    crate::answer::no_store(answer.headers_mut());
+    Ok(answer)
+}
+
+impl Served {
+    pub(crate) fn profile(&self) -> &dyn Profile {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt,
+            Engine::FlaskJwt(jwt) => jwt,
+        }
+    }
+
+    /// The claims of a token that was accepted, as ours.
+    ///
+    /// # Errors
+    /// The answer for a token of somebody who is none of our users.
+    pub(crate) fn claims(&self, token: &ProfileToken) -> Result<Claims, Answer> {
+        token.verified.to_claims().ok_or_else(|| self.no_user(&token.identity))
+    }
+
+    pub(crate) fn no_user(&self, identity: &Value) -> Answer {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.no_user(identity),
+            Engine::FlaskJwt(jwt) => jwt.no_user(),
+        }
+    }
+
+    /// Verifies a refresh token of the body, or finds one in the request.
+    pub(crate) async fn refresh_token(
+        &self,
+        parts: &Parts,
+        in_body: Option<&str>,
+    ) -> Result<(Claims, Location), Answer> {
+        let token = match (in_body, &self.0) {
+            (Some(token), Engine::FlaskJwtExtended(jwt)) => {
+                let claims = jwt.decode_refresh(token).await?;
+                (claims, Location::Body)
+            }
+            (Some(token), Engine::FlaskJwt(jwt)) => (jwt.decode_refresh(token).await?, Location::Body),
+            (None, Engine::FlaskJwtExtended(jwt)) => {
+                let requirement = Requirement::REFRESH.skip_revocation();
+                let Some(token) = jwt.authenticate(parts, &requirement).await? else {
+                    return Err(Answer::error(ErrorCode::MissingToken));
+                };
+                (token.verified, token.location)
+            }
+            (None, Engine::FlaskJwt(jwt)) => (jwt.refresh_in_header(&parts.headers).await?, Location::Header),
+        };
+        let (verified, location) = token;
+        let claims = verified.to_claims().ok_or_else(|| self.no_user(verified.identity()))?;
+        Ok((claims, location))
+    }
+
+    /// The answer to a refresh token whose session no longer refreshes.
+    pub(crate) async fn refused_refresh(&self, error: RefreshError) -> Answer {
+        match error {
+            RefreshError::Refused(refusal) => {
+                tracing::info!(
+                    error = &refusal as &dyn std::error::Error,
+                    "a refresh token was not exchanged"
+                );
+                match &self.0 {
+                    Engine::FlaskJwtExtended(jwt) => jwt.revoked(),
+                    Engine::FlaskJwt(jwt) => jwt.revoked().await,
+                }
+            }
+            error => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a refresh token could not be exchanged"
+                );
+                Answer::error(ErrorCode::Unavailable)
+            }
+        }
+    }
+
+    /// Verifies a token of either kind, whatever its times.
+    pub(crate) async fn verify_for_end(&self, token: &str) -> Option<Claims> {
+        let verified = match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.decode_for_end(token, None).await,
+            Engine::FlaskJwt(jwt) => jwt.decode_for_end(token).await,
+        };
+        verified.ok()?.to_claims()
+    }
+
+    /// Every token that a request shows, of either kind, expired or not.
+    pub(crate) async fn shown(&self, parts: &Parts, in_body: [Option<&str>; 2]) -> ShownTokens {
+        let mut shown = ShownTokens { cookies_proven: true, ..ShownTokens::default() };
+        for token in in_body.into_iter().flatten() {
+            let verdict = match &self.0 {
+                Engine::FlaskJwtExtended(jwt) => jwt.decode_for_end(token, None).await,
+                Engine::FlaskJwt(jwt) => jwt.decode_for_end(token).await,
+            };
+            shown.add(verdict, Location::Body);
+        }
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => {
+                for (verdict, location) in jwt.shown(parts).await {
+                    shown.add(verdict, location);
+                }
+            }
+            Engine::FlaskJwt(jwt) => {
+                if let Some(verdict) = jwt.shown(&parts.headers).await {
+                    shown.add(verdict, Location::Header);
+                }
+            }
+        }
+        shown
+    }
+
+    /// Whether tokens are taken from cookies.
+    pub(crate) fn takes_cookies(&self) -> bool {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.config().token_location.contains(&Location::Cookie),
+            Engine::FlaskJwt(_) => false,
+        }
+    }
+
+    /// Whether cookies need a CSRF value at all.
+    pub(crate) fn checks_csrf(&self) -> bool {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.config().cookie_csrf_protect,
+            Engine::FlaskJwt(_) => true,
+        }
+    }
+
+    pub(crate) fn cookie_name(&self, kind: CookieKind) -> Option<&str> {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => Some(match kind {
+                CookieKind::Access => &jwt.config().access.name,
+                CookieKind::Refresh => &jwt.config().refresh.name,
+                CookieKind::Csrf => &jwt.config().access.csrf_name,
+            }),
+            Engine::FlaskJwt(_) => None,
+        }
+    }
+
+    /// The cookies of a login; of a refresh without the refresh token's. `None` where a token is too long for one.
+    pub(crate) fn set_cookies(
+        &self,
+        access_token: &str,
+        refresh_token: Option<&str>,
+        csrf: Option<&str>,
+    ) -> Option<Vec<HeaderValue>> {
+        let Engine::FlaskJwtExtended(jwt) = &self.0 else { return Some(Vec::new()) };
+        let arguments = CookieArguments::default();
+        let mut fields = jwt.cookies_of(access_token, csrf, &jwt.config().access, &arguments)?;
+        if let Some(token) = refresh_token {
+            fields.extend(jwt.cookies_of(token, csrf, &jwt.config().refresh, &arguments)?);
+        }
+        Some(fields)
+    }
+
+    pub(crate) fn unset_cookies(&self) -> Vec<HeaderValue> {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.unset_jwt_cookies(None),
+            Engine::FlaskJwt(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) fn wants_body(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.profile().wants_body(method, headers, None)
+    }
+
+    /// Flask-JWT, where that is the profile: its login endpoint is to be served.
+    pub(crate) fn flask_jwt(&self) -> Option<&FlaskJwt> {
+        match &self.0 {
+            Engine::FlaskJwtExtended(_) => None,
+            Engine::FlaskJwt(jwt) => Some(jwt),
+        }
+    }
+}
+
+impl ShownTokens {
+    fn add(&mut self, verdict: Result<ProfileClaims, Answer>, location: Location) {
+        match verdict {
+            Ok(verified) => self.tokens.extend(verified.to_claims()),
+            Err(answer) => {
+                self.cookies_proven &= location != Location::Cookie;
+                self.refusal.get_or_insert(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Fetching a key set.
+
+use std::error::Error as _;
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use countersign_core::key::Jwk;
+use http::{HeaderValue, StatusCode, header};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, ClientBuilder};
+
+use super::JwksUrl;
+
+/// Fetches key sets. Programs pass an [`HttpsFetcher`], tests what they like.
+///
+/// The caller ends what takes longer than five seconds, by dropping it, and never asks twice at a time for one issuer.
+#[async_trait]
+pub trait FetchJwks: fmt::Debug + Send + Sync + 'static {
+    /// The text at exactly this address, at most [`Jwk::MAX_BYTES`] of it: more is an error, and is not read.
+    async fn fetch(&self, url: &JwksUrl) -> Result<Bytes, FetchError>;
+}
+
+/// Why a key set was not fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// No connection, no trust in its certificate, or no complete answer.
+    #[error("request failed")]
+    Request(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The answer sends us elsewhere. We do not go.
+    #[error("answer is a redirect ({0}), which is never followed; configure the address where the keys are")]
+    Redirect(StatusCode),
+    /// The answer is not 200.
+    #[error("answer is {0}")]
+    Status(StatusCode),
+    /// More than 64 KiB.
+    #[error("answer is longer than 64 KiB")]
+    TooLong,
+}
+
+/// Fetches over HTTPS, trusting the certificate authorities that the operating system trusts.
+///
+/// No redirects, no cookies, no proxies from the environment, no compression, HTTP/1.1, a connection for every fetch.
+#[derive(Clone, Debug)]
+pub struct HttpsFetcher(Client);
+
+impl HttpsFetcher {
+    /// A fetcher that trusts whom the operating system trusts.
+    ///
+    /// # Errors
+    /// [`FetchError::Request`] if TLS cannot be set up, such as without any certificate authority.
+    pub fn new() -> Result<Self, FetchError> {
+        Self::build(Client::builder())
+    }
+
+    /// A fetcher that trusts only these certificate authorities: PEM, one or more of them. For issuers inside a
+    /// company's network.
+    ///
+    /// # Errors
+    /// [`FetchError::Request`] if the text holds no certificate, or one that is malformed.
+    pub fn trusting_only(pem: &[u8]) -> Result<Self, FetchError> {
+        let authorities = Certificate::from_pem_bundle(pem).map_err(failed)?;
+        if authorities.is_empty() {
+            return Err(FetchError::Request("there is no certificate in the PEM text".into()));
+        }
+        Self::build(Client::builder().tls_certs_only(authorities))
+    }
+
+    fn build(client: ClientBuilder) -> Result<Self, FetchError> {
+        client
+            .redirect(Policy::none())
+            .referer(false)
+            .no_proxy()
+            // Another crate of the program may have turned these features on. 64 KiB are counted as they are unpacked,
+            // but what need not be unpacked cannot be a bomb.
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
+            .http1_only()
+            .pool_max_idle_per_host(0)
+            .tls_backend_rustls()
+            .build()
+            .map(Self)
+            .map_err(failed)
+    }
+}
+
+#[async_trait]
+impl FetchJwks for HttpsFetcher {
+    async fn fetch(&self, url: &JwksUrl) -> Result<Bytes, FetchError> {
+        let request = self.0.get(url.as_url().clone()).header(header::ACCEPT, ACCEPT);
+        let mut response = request.send().await.map_err(failed)?;
+        match response.status() {
+            StatusCode::OK => {}
+            status if status.is_redirection() => return Err(FetchError::Redirect(status)),
+            status => return Err(FetchError::Status(status)),
+        }
+        if response.content_length().is_some_and(|length| length > Jwk::MAX_BYTES as u64) {
+            return Err(FetchError::TooLong);
+        }
+        let mut text = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if text.len() + chunk.len() > Jwk::MAX_BYTES {
+                return Err(FetchError::TooLong);
+            }
+            text.extend_from_slice(&chunk);
+        }
+        Ok(text.freeze())
+    }
+}
+
+/// Without the URL, whose query is nobody's business.
+fn failed(error: reqwest::Error) -> FetchError {
+    FetchError::Request(error.without_url().into())
+}
+
+const ACCEPT: HeaderValue = HeaderValue::from_static("application/jwk-set+json, application/json");
+
+impl FetchError {
+    /// Everything that is known about it, down to the cause, in one line.
+    pub(super) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

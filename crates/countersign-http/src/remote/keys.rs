@@ -1,0 +1,282 @@
+//! The published keys of one issuer, held in memory.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use countersign_core::key::{JwkError, JwkSet, KeyError, KeyRing};
+use countersign_core::{Algorithm, Clock};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{FetchError, FetchJwks, JwksUrl, RemoteIssuer};
+
+/// Why an issuer's keys are not there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// They could not be fetched.
+    #[error("{}", .0.chain())]
+    Fetch(FetchError),
+    /// It took longer than five seconds.
+    #[error("no complete answer within 5 seconds")]
+    TimedOut,
+    /// What was fetched is not an acceptable key set.
+    #[error("answer is not an acceptable key set: {0}")]
+    Set(#[from] JwkError),
+    /// The set holds shared secrets. With them, everybody could sign.
+    #[error("key set holds shared secrets, which are never published")]
+    Symmetric,
+    /// The set holds private keys. With them, everybody can sign.
+    #[error("key set holds private keys, which are never published")]
+    Private,
+    /// The program ended the fetch, or it panicked.
+    #[error("fetch was interrupted")]
+    Interrupted,
+    /// There is no tokio runtime to fetch in.
+    #[error("there is no tokio runtime to fetch in")]
+    NoRuntime,
+}
+
+/// The keys of one issuer, fetched when they are needed, once for all who wait.
+#[derive(Debug)]
+pub(super) struct KeySource {
+    issuer: String,
+    url: JwksUrl,
+    algorithms: Vec<Algorithm>,
+    refresh_after: Duration,
+    usable_for: Duration,
+    fetcher: Arc<dyn FetchJwks>,
+    clock: Arc<dyn Clock>,
+    held: ArcSwapOption<Held>,
+    attempts: Mutex<Attempts>,
+    finished: watch::Sender<()>,
+}
+
+/// Keys, and when they were asked for, by the clock that never goes back.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) ring: KeyRing,
+    since: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Attempts {
+    running: bool,
+    last: Option<Duration>,
+    /// Why the last one failed, if it did.
+    failure: Option<Arc<KeysError>>,
+}
+
+/// What makes us fetch.
+#[derive(Clone, Copy)]
+enum Reason {
+    Age,
+    UnknownKey,
+}
+
+/// There are no keys to be used. Trying again later helps.
+#[derive(Debug)]
+pub(super) struct Unavailable {
+    pub(super) reason: Arc<KeysError>,
+    pub(super) retry_after: Duration,
+}
+
+impl KeySource {
+    pub(super) fn new(
+        issuer: &RemoteIssuer,
+        url: JwksUrl,
+        fetcher: Arc<dyn FetchJwks>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            issuer: issuer.issuer.clone(),
+            url,
+            algorithms: issuer.algorithms.clone(),
+            refresh_after: issuer.refresh_after,
+            usable_for: issuer.usable_for,
+            fetcher,
+            clock,
+            held: ArcSwapOption::empty(),
+            attempts: Mutex::default(),
+            finished: watch::Sender::new(()),
+        }
+    }
+
+    /// What is held, of whatever age, without fetching.
+    pub(super) fn held(&self) -> Option<Arc<Held>> {
+        self.held.load_full()
+    }
+
+    /// Keys that may be used now.
+    pub(super) async fn usable(self: &Arc<Self>) -> Result<Arc<Held>, Unavailable> {
+        match self.held() {
+            Some(held) if self.age(&held) < self.refresh_after => return Ok(held),
+            Some(held) if self.age(&held) < self.usable_for => {
+                let fetch = self.fetch_for(Reason::Age);
+                // While the issuer cannot be reached, only the first token waits for that to show.
+                if self.age(&held) < 2 * self.refresh_after || self.attempts().failure.is_some() {
+                    return Ok(held);
+                }
+                finished(fetch).await;
+            }
+            _ => finished(self.fetch_for(Reason::Age)).await,
+        }
+        self.held().filter(|held| self.age(held) < self.usable_for).ok_or_else(|| self.unavailable())
+    }
+
+    /// Newer keys than these, in which a key was not found; `None` if there are none and it is too early to ask again.
+    pub(super) async fn newer_than(
+        self: &Arc<Self>,
+        known: &Arc<Held>,
+    ) -> Result<Option<Arc<Held>>, Unavailable> {
+        let newer = || self.held().filter(|held| !Arc::ptr_eq(held, known));
+        if newer().is_none() {
+            finished(self.fetch_for(Reason::UnknownKey)).await;
+        }
+        match newer() {
+            Some(newer) => Ok(Some(newer)),
+            // Whether the key exists is not known, so the token is not said to be bad.
+            None if self.attempts().failure.is_some() => Err(self.unavailable()),
+            None => Ok(None),
+        }
+    }
+
+    fn age(&self, held: &Held) -> Duration {
+        self.clock.monotonic().saturating_sub(held.since)
+    }
+
+    /// Begins to fetch, or joins those who wait for a fetch; `None` if it is too early for another one.
+    ///
+    /// In a task of its own, so that a client that hangs up takes nothing away from the others.
+    fn fetch_for(self: &Arc<Self>, reason: Reason) -> Option<watch::Receiver<()>> {
+        let mut attempts = self.attempts();
+        let finished = self.finished.subscribe();
+        if attempts.running {
+            return Some(finished);
+        }
+        let now = self.clock.monotonic();
+        let pause = match reason {
+            Reason::UnknownKey => UNKNOWN_KEY_PAUSE,
+            Reason::Age if attempts.failure.is_some() => RETRY_PAUSE,
+            Reason::Age => Duration::ZERO,
+        };
+        if attempts.last.is_some_and(|last| now.saturating_sub(last) < pause) {
+            return None;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            attempts.failure = Some(Arc::new(KeysError::NoRuntime));
+            return None;
+        };
+        attempts.running = true;
+        attempts.last = Some(now);
+        let fetch = Fetch { source: Arc::clone(self), started: now, outcome: Err(KeysError::Interrupted) };
+        runtime.spawn(fetch.run());
+        Some(finished)
+    }
+
+    async fn fetch(&self) -> Result<KeyRing, KeysError> {
+        match timeout(TIMEOUT, self.fetcher.fetch(&self.url)).await {
+            Ok(Ok(text)) => ring(&text, &self.algorithms),
+            Ok(Err(error)) => Err(KeysError::Fetch(error)),
+            Err(_) => Err(KeysError::TimedOut),
+        }
+    }
+
+    fn unavailable(&self) -> Unavailable {
+        let attempts = self.attempts();
+        let passed = attempts.last.map(|last| self.clock.monotonic().saturating_sub(last));
+        Unavailable {
+            reason: attempts.failure.clone().unwrap_or_else(|| Arc::new(KeysError::Interrupted)),
+            retry_after: RETRY_PAUSE.saturating_sub(passed.unwrap_or_default()),
+        }
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn finished(fetch: Option<watch::Receiver<()>>) {
+    if let Some(mut fetch) = fetch {
+        // An error would say that the source is gone, which whoever waits here holds.
+        let _ = fetch.changed().await;
+    }
+}
+
+/// A running fetch. Its end is noted when it is dropped, so also when it panics or the runtime stops.
+struct Fetch {
+    source: Arc<KeySource>,
+    started: Duration,
+    outcome: Result<KeyRing, KeysError>,
+}
+
+impl Fetch {
+    async fn run(mut self) {
+        let outcome = self.source.fetch().await;
+        self.end_with(outcome);
+    }
+
+    fn end_with(&mut self, outcome: Result<KeyRing, KeysError>) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        let failure = match std::mem::replace(&mut self.outcome, Err(KeysError::Interrupted)) {
+            Ok(ring) => {
+                self.source.held.store(Some(Arc::new(Held { ring, since: self.started })));
+                None
+            }
+            Err(error) => {
+                tracing::warn!(
+                    issuer = %self.source.issuer.escape_debug(),
+                    url = %self.source.url,
+                    %error,
+                    "keys of an issuer could not be fetched"
+                );
+                Some(Arc::new(error))
+            }
+        };
+        let mut attempts = self.source.attempts();
+        attempts.running = false;
+        attempts.failure = failure;
+        // Still under the lock, so that who waits for the next fetch is not woken by the end of this one.
+        self.source.finished.send_replace(());
+    }
+}
+
+/// The keys of a published set that verify by one of these algorithms.
+fn ring(text: &[u8], algorithms: &[Algorithm]) -> Result<KeyRing, KeysError> {
+    let set = JwkSet::parse(text)?;
+    let mut ring = KeyRing::new();
+    for key in set.keys() {
+        if key.is_symmetric() {
+            return Err(KeysError::Symmetric);
+        }
+        if key.is_private() {
+            return Err(KeysError::Private);
+        }
+        let Some(key) = algorithms.iter().find_map(|algorithm| key.clone().with_algorithm(*algorithm).ok())
+        else {
+            continue;
+        };
+        let key = match key.verifying_key() {
+            Err(JwkError::OtherUse) => continue,
+            key => key?,
+        };
+        ring.insert(key).map_err(|error| match error {
+            KeyError::DuplicateKeyId(_) => JwkError::DuplicateKeyId,
+            error => JwkError::Key(error),
+        })?;
+    }
+    Ok(ring)
+}
+
+/// From looking up the name to the last byte (SEC-044).
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Between a fetch and another one for a key that it did not bring (SEC-044).
+const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
+/// Between the beginnings of a fetch that failed and the next.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);

@@ -1,0 +1,344 @@
+//! Verifying tokens of several issuers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_core::claims::decode_unverified;
+use countersign_core::key::KeyRing;
+use countersign_core::{Clock, Timestamp, UserId, VerifyError, VerifyErrorKind, jws};
+use http::HeaderMap;
+use serde_json::{Map, Value};
+
+use super::claims::Fields;
+use super::keys::{Held, KeySource, KeysError, Unavailable};
+use super::{
+    FetchJwks, HeaderType, HttpsFetcher, RemoteClaims, RemoteConfigError, RemoteConfigProblem,
+    RemoteIdentity, RemoteIssuer,
+};
+use crate::{Answer, CookieConfig, Elsewhere, ErrorCode, LocateError, Location, Locator, SystemClock};
+
+/// Issuers whose tokens are accepted. Cheap to clone; clones share the keys.
+#[derive(Clone, Debug)]
+pub struct RemoteIssuers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    issuers: Vec<Known>,
+    clock: Arc<dyn Clock>,
+    locator: Locator,
+    cookies: CookieConfig,
+}
+
+#[derive(Debug)]
+struct Known {
+    rules: RemoteIssuer,
+    keys: Arc<KeySource>,
+}
+
+/// Why another issuer's token was not accepted. Nothing of the token is in the message, so it can go to a log.
+///
+/// Clients learn only `invalid_token`, or, if it [is retryable](Self::is_retryable), that the service is unavailable.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteVerifyError {
+    /// What is wrong with tokens of ours may be wrong with others too.
+    #[error(transparent)]
+    Token(#[from] VerifyError),
+    /// `iss` is absent or none of the configured issuers.
+    #[error("token is of no configured issuer")]
+    UnknownIssuer,
+    /// `typ` in the header is none that the issuer's tokens may have.
+    #[error("header does not say that this is a token of an accepted kind")]
+    HeaderType,
+    /// The claim that holds the client is absent or names another one.
+    #[error("token was issued to another client")]
+    ClientId,
+    /// A required claim is absent or has another value.
+    #[error("claim {0} does not have the required value")]
+    RequiredClaim(String),
+    /// The token is bound to a key of whom it was issued to, and nothing here asks for its proof.
+    #[error("token is bound to a key of its holder, of which no proof is asked for here")]
+    Bound,
+    /// The issuer's keys are not there, so nothing is known about the token. Trying again later helps.
+    #[error("keys of issuer {issuer:?} are not available: {reason}")]
+    KeysUnavailable {
+        /// The issuer.
+        issuer: String,
+        /// Why not.
+        #[source]
+        reason: Arc<KeysError>,
+        /// When it is tried again.
+        retry_after: Duration,
+    },
+}
+
+impl RemoteVerifyError {
+    /// Whether the same token may be accepted later: answer 503 and not 401.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::KeysUnavailable { .. })
+    }
+}
+
+impl RemoteIssuers {
+    /// Accepts tokens of these issuers, whose keys are fetched over HTTPS with the first token of each.
+    ///
+    /// # Errors
+    /// [`RemoteConfigError`] for the first issuer that cannot be used.
+    pub fn new(issuers: impl IntoIterator<Item = RemoteIssuer>) -> Result<Self, RemoteConfigError> {
+        let fetcher = HttpsFetcher::new()
+            .map_err(|error| RemoteConfigError { issuer: "*".to_owned(), problem: error.into() })?;
+        Self::with(issuers, Arc::new(fetcher), Arc::new(SystemClock::new()))
+    }
+
+    /// As [`RemoteIssuers::new`], with another network or another clock.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn with(
+        issuers: impl IntoIterator<Item = RemoteIssuer>,
+        fetcher: Arc<dyn FetchJwks>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, RemoteConfigError> {
+        let mut known: Vec<Known> = Vec::new();
+        for rules in issuers {
+            let checked = match known.iter().any(|other| other.rules.issuer == rules.issuer) {
+                true => Err(RemoteConfigProblem::Duplicate),
+                false => rules.check(),
+            };
+            let url =
+                checked.map_err(|problem| RemoteConfigError { issuer: rules.issuer.clone(), problem })?;
+            let keys = Arc::new(KeySource::new(&rules, url, Arc::clone(&fetcher), Arc::clone(&clock)));
+            known.push(Known { rules, keys });
+        }
+        let cookies = CookieConfig::for_public_url(None).expect("the default cookies need no URL");
+        // Cookies of ours never hold a token of others.
+        let locator = Locator::access(&cookies).in_order(vec![Location::Header]);
+        Ok(Self(Arc::new(Inner { issuers: known, clock, locator, cookies })))
+    }
+
+    /// Verifies a token with the keys of the issuer that it names: form, algorithm, signature, kind, times, audience and
+    /// client, required claims, subject, in this order.
+    ///
+    /// Fetches keys if there are none yet, if they are old, or, twice a minute at most, if the token names one that is
+    /// not among them. Tokens that no key could save fetch nothing.
+    ///
+    /// # Errors
+    /// [`RemoteVerifyError`]: the first check that failed. No claim but `iss` is looked at before the signature holds.
+    pub async fn verify(&self, token: &str) -> Result<RemoteClaims, RemoteVerifyError> {
+        // Read strictly and once. The signature below is that of this same text.
+        let read = decode_unverified(token)?;
+        let Some(Value::String(name)) = read.claims().get("iss") else {
+            return Err(RemoteVerifyError::UnknownIssuer);
+        };
+        let issuers = &self.0.issuers;
+        let Known { rules, keys } = issuers
+            .iter()
+            .find(|known| known.rules.issuer == *name)
+            .ok_or(RemoteVerifyError::UnknownIssuer)?;
+        let accepted = |alg: &str| rules.algorithms.iter().any(|algorithm| algorithm.name() == alg);
+        if !read.header().get("alg").and_then(Value::as_str).is_some_and(accepted) {
+            return Err(VerifyError::Algorithm.into());
+        }
+
+        let verified = signed_by(token, keys).await.map_err(|error| match error {
+            NotSigned::Refused(error) => RemoteVerifyError::Token(error),
+            NotSigned::Unavailable(Unavailable { reason, retry_after }) => {
+                RemoteVerifyError::KeysUnavailable { issuer: rules.issuer.clone(), reason, retry_after }
+            }
+        })?;
+        rules.accept(&verified.header, read.claims(), self.0.clock.now())
+    }
+}
+
+impl RemoteIssuers {
+    /// Verifies the bearer token in a request's `Authorization` header, the only place where one is looked for.
+    ///
+    /// # Errors
+    /// [`RemoteAuthError`], of which [`answer`](Self::answer) makes what the client learns.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<RemoteClaims, RemoteAuthError> {
+        let located = self.0.locator.locate(headers, Elsewhere::default())?;
+        let located = located.ok_or(RemoteAuthError::MissingToken)?;
+        Ok(self.verify(located.token).await?)
+    }
+
+    /// The answer to a request that was refused: 401, 400 for a malformed header, 503 with `Retry-After` if the issuer's
+    /// keys are not available.
+    #[must_use]
+    pub fn answer(&self, error: &RemoteAuthError) -> Answer {
+        match error {
+            RemoteAuthError::MissingToken => Answer::error(ErrorCode::MissingToken),
+            RemoteAuthError::Locate(error) => Answer::refused_credential(*error, &self.0.cookies),
+            RemoteAuthError::Token(RemoteVerifyError::KeysUnavailable { retry_after, .. }) => {
+                Answer::error(ErrorCode::Unavailable).retry_after(*retry_after)
+            }
+            RemoteAuthError::Token(_) => Answer::error(ErrorCode::InvalidToken),
+        }
+    }
+}
+
+/// Why a request was not authenticated by another issuer's token.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteAuthError {
+    /// There is no bearer token.
+    #[error("request has no bearer token")]
+    MissingToken,
+    /// The header is malformed.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// The token is refused.
+    #[error(transparent)]
+    Token(#[from] RemoteVerifyError),
+}
+
+enum NotSigned {
+    Refused(VerifyError),
+    Unavailable(Unavailable),
+}
+
+impl From<VerifyError> for NotSigned {
+    fn from(error: VerifyError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unavailable> for NotSigned {
+    fn from(error: Unavailable) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+/// Checks the signature, fetching keys where that may help.
+async fn signed_by(token: &str, keys: &Arc<KeySource>) -> Result<jws::Verified, NotSigned> {
+    // A token that is wrong whatever the keys costs nobody a fetch.
+    if keys.held().is_none() {
+        match jws::verify(token, &KeyRing::new()) {
+            Err(error) if error.kind() == VerifyErrorKind::Key => {}
+            verdict => return Ok(verdict?),
+        }
+    }
+    let held: Arc<Held> = keys.usable().await?;
+    match jws::verify(token, &held.ring) {
+        Err(VerifyError::UnknownKey) => {}
+        verdict => return Ok(verdict?),
+    }
+    let newer = keys.newer_than(&held).await?.ok_or(VerifyError::UnknownKey)?;
+    Ok(jws::verify(token, &newer.ring)?)
+}
+
+impl RemoteIssuer {
+    /// Checks everything but the signature.
+    fn accept(
+        &self,
+        header: &jws::Header,
+        claims: &Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<RemoteClaims, RemoteVerifyError> {
+        if !self.header_types.iter().any(|kind| kind.is_of(header)) {
+            return Err(RemoteVerifyError::HeaderType);
+        }
+        let expires_at = time(claims, "exp", f64::floor)?.ok_or(VerifyError::MissingClaim("exp"))?;
+        let not_before = time(claims, "nbf", f64::ceil)?;
+        let issued_at = time(claims, "iat", f64::floor)?;
+        if now >= expires_at + self.leeway {
+            return Err(VerifyError::Expired.into());
+        }
+        let latest = now + self.leeway;
+        if not_before.is_some_and(|not_before| not_before > latest) {
+            return Err(VerifyError::NotYetValid.into());
+        }
+        if issued_at.is_some_and(|issued_at| issued_at > latest) {
+            return Err(VerifyError::IssuedInFuture.into());
+        }
+
+        let audience = audience(claims)?;
+        let meant_for_us = match self.audience.as_slice() {
+            _ if self.any_audience => true,
+            [] => audience.is_empty(),
+            ours => audience.iter().any(|audience| ours.contains(audience)),
+        };
+        if !meant_for_us {
+            return Err(VerifyError::Audience.into());
+        }
+        let client_id = claims.get(&self.client_id_claim).and_then(Value::as_str).map(str::to_owned);
+        if !self.client_ids.is_empty() && !client_id.as_ref().is_some_and(|id| self.client_ids.contains(id)) {
+            return Err(RemoteVerifyError::ClientId);
+        }
+        for (name, value) in &self.required {
+            if claims.get(name) != Some(value) {
+                return Err(RemoteVerifyError::RequiredClaim(name.clone()));
+            }
+        }
+        if claims.contains_key("cnf") && !self.bound_tokens {
+            return Err(RemoteVerifyError::Bound);
+        }
+
+        let invalid_subject = || match self.subject_claim.as_str() {
+            "sub" => VerifyError::InvalidClaim("sub").into(),
+            other => RemoteVerifyError::RequiredClaim(other.to_owned()),
+        };
+        let subject = claims.get(&self.subject_claim).and_then(Value::as_str).ok_or_else(invalid_subject)?;
+        // The same rules as for ours: some text, not endless, nothing that breaks a line of a log.
+        let subject = UserId::new(subject).map_err(|_| invalid_subject())?;
+        Ok(RemoteClaims::verified(Fields {
+            identity: RemoteIdentity::new(&self.issuer, subject.as_str()),
+            audience,
+            client_id,
+            issued_at,
+            not_before,
+            expires_at,
+            algorithm: header.algorithm(),
+            key_id: header.key_id().cloned(),
+            claims: claims.clone(),
+        }))
+    }
+}
+
+impl HeaderType {
+    fn is_of(self, header: &jws::Header) -> bool {
+        match self {
+            Self::AccessToken => header.is_type("at+jwt"),
+            Self::Jwt => header.is_type("jwt"),
+            Self::Absent => header.typ().is_none(),
+        }
+    }
+}
+
+/// A `NumericDate` (RFC 7519 §2) between 0 and 2^53, rounded to milliseconds.
+fn time(
+    claims: &Map<String, Value>,
+    name: &'static str,
+    round: fn(f64) -> f64,
+) -> Result<Option<Timestamp>, VerifyError> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let time = match (value.as_u64(), value.as_f64()) {
+        (Some(seconds), _) => {
+            i64::try_from(seconds).ok().filter(|seconds| *seconds <= MAX_SECONDS).map(Timestamp::from_secs)
+        }
+        #[expect(clippy::cast_precision_loss, reason = "2^53 is exact")]
+        (None, Some(seconds)) if (0.0..=MAX_SECONDS as f64).contains(&seconds) =>
+        {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a cast from f64 saturates, as `Timestamp` does"
+            )]
+            Some(Timestamp::from_millis(round(seconds * 1000.0) as i64))
+        }
+        _ => None,
+    };
+    time.map(Some).ok_or(VerifyError::InvalidClaim(name))
+}
+
+const MAX_SECONDS: i64 = 1 << 53;
+
+/// `aud`: one text, or a list of at least one (RFC 7519 §4.1.3).
+fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, VerifyError> {
+    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(VerifyError::InvalidClaim("aud"));
+    match claims.get("aud") {
+        None => Ok(Vec::new()),
+        Some(Value::Array(list)) if list.is_empty() => Err(VerifyError::InvalidClaim("aud")),
+        Some(Value::Array(list)) => list.iter().map(text).collect(),
+        Some(value) => Ok(vec![text(value)?]),
+    }
+}

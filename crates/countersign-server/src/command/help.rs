@@ -1,0 +1,52 @@
+//! What `--help` says about settings. docs/api.md says more.
+
+/// At the end of short help.
+pub(super) const SHORT: &str = "--help lists all settings.";
+
+/// Commands that work on the store.
+pub(super) const STORE: &str = "\
+The settings are the server's: flag, then COUNTERSIGN_… variable, then .env in the working folder, then the TOML file.
+The secret that seals the keys comes from COUNTERSIGN_SECRET or COUNTERSIGN_SECRET_FILE; for SQLite without these, from
+the file beside the database.";
+
+/// Every setting, for serving.
+pub(super) const SETTINGS: &str = "\
+Settings, by environment variable. A flag beats the environment, that beats .env in the working folder, that beats the
+TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api.md says more.
+
+  COUNTERSIGN_CONFIG             the TOML file
+  COUNTERSIGN_LISTEN             address and port [127.0.0.1:8080]
+  COUNTERSIGN_DATABASE_URL       the database, made when missing [sqlite://countersign.db]
+  COUNTERSIGN_PUBLIC_URL         under which URL users reach the server: issuer, cookies, own origin
+  COUNTERSIGN_ALLOWED_ORIGINS    other origins that may use cookies, comma separated
+  COUNTERSIGN_SECRET             seals the keys in the store: base64 of 32 bytes or more, a list while it changes
+  COUNTERSIGN_SECRET_FILE        the file with it [beside the SQLite database]
+  COUNTERSIGN_ACCESS_LIFETIME    of access tokens [15m]
+  COUNTERSIGN_SESSION_IDLE       a session ends when it was not refreshed for this long [14d]
+  COUNTERSIGN_SESSION_LIFETIME   a session ends this long after its login [30d]
+  COUNTERSIGN_REFRESH_GRACE      how long a used refresh token is answered with its successor [30s]
+  COUNTERSIGN_REFRESH_HEAL       on, or off where access tokens are verified elsewhere only [on]
+  COUNTERSIGN_LEEWAY             how far clocks may differ [10s]
+  COUNTERSIGN_REVOCATION_BOUND   how fast a logout reaches every server [5s]
+  COUNTERSIGN_KEY_ROTATION       how long a key signs before another one replaces it, or off [90d]
+  COUNTERSIGN_KEY_ALGORITHM      what new keys for access tokens sign with [first EdDSA, then as the one before]
+  COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores - 1]
+  COUNTERSIGN_LOG                level or directives, such as info,countersign=debug [info]
+  COUNTERSIGN_LOG_FORMAT         text or json [text]
+
+Durations are 90s, 15m, 12h, 14d or plain seconds.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::NAMES;
+
+    #[test]
+    fn every_setting_is_in_the_help() {
+        for name in NAMES {
+            let variable = format!("  COUNTERSIGN_{} ", name.to_uppercase());
+            assert!(SETTINGS.contains(&variable), "{variable}");
+        }
+        assert_eq!(SETTINGS.matches("\n  COUNTERSIGN_").count(), NAMES.len());
+    }
+}
