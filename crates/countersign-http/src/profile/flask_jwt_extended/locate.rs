@@ -56,6 +56,11 @@ impl FlaskJwtExtendedConfig {
                 None => invalid(format!("Bad {name} header. Expected '{name}: <JWT>'")),
             };
         };
+        let bad = || invalid(format!("Bad {name} header. Expected '{name}: {kind} <JWT>'"));
+        // Flask-JWT-Extended fails with a 500 on blanks in the first place.
+        if value.split(',').next().is_some_and(|part| !part.is_empty() && words(part).next().is_none()) {
+            return bad();
+        }
         let of_kind = value.split(',').filter(|part| words(part).next() == Some(kind));
         let Some(part) = only(of_kind) else {
             return Found::Absent(format!(
@@ -64,7 +69,7 @@ impl FlaskJwtExtendedConfig {
         };
         match only(words(part).skip(1)) {
             Some(token) => found(token.to_owned()),
-            None => invalid(format!("Bad {name} header. Expected '{name}: {kind} <JWT>'")),
+            None => bad(),
         }
     }
 
