@@ -10,6 +10,7 @@ use axum::routing::{MethodFilter, on};
 use countersign_http::Requirement;
 use countersign_http::profile::{FlaskJwt, ProfileToken};
 use http::request::Parts;
+use http::{Method, header};
 
 use crate::body::read_bounded;
 use crate::guard::{Guard, Proven};
@@ -74,12 +75,14 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for ProfileAuth {
 }
 
 /// The login endpoint of Flask-JWT, at `JWT_AUTH_URL_RULE` for the methods of `JWT_AUTH_URL_OPTIONS`. Empty where the
-/// option is null.
+/// option is null. OPTIONS is answered with the methods.
 pub fn flask_jwt_routes<S: Clone + Send + Sync + 'static>(jwt: &FlaskJwt) -> Router<S> {
     let Some(path) = jwt.config().auth_url_rule.as_deref() else { return Router::new() };
     let methods =
         jwt.config().auth_methods.iter().filter_map(|method| MethodFilter::try_from(method.clone()).ok());
     let Some(methods) = methods.reduce(MethodFilter::or) else { return Router::new() };
+    let names: Vec<_> = jwt.config().auth_methods.iter().map(Method::as_str).collect();
+    let allow = format!("{}, OPTIONS", names.join(", "));
     let jwt = jwt.clone();
     let login = async move |request: Request<Body>| {
         let (parts, body) = request.into_parts();
@@ -88,5 +91,10 @@ pub fn flask_jwt_routes<S: Clone + Send + Sync + 'static>(jwt: &FlaskJwt) -> Rou
             Err(too_large) => too_large,
         }
     };
-    Router::new().route(path, on(methods, login))
+    let mut endpoint = on(methods, login);
+    // As Flask does by itself.
+    if !names.contains(&"OPTIONS") {
+        endpoint = endpoint.options(async move || [(header::ALLOW, allow)]);
+    }
+    Router::new().route(path, endpoint)
 }

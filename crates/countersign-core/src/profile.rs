@@ -12,7 +12,7 @@ mod issue;
 mod read;
 
 pub use issue::{IssueError, NewToken, PROTECTED_CLAIMS};
-pub use read::{FlaskJwtExtendedRules, FlaskJwtRules, Leeway, UnverifiedToken};
+pub use read::{FLASK_JWT_REFRESH_AUDIENCE, FlaskJwtExtendedRules, FlaskJwtRules, Leeway, UnverifiedToken};
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::claims::{Claims, Fields, Freshness, SessionRef, TokenType};
-use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
+use crate::id::{Epoch, Generation, TokenId, UserId};
 use crate::json::JsonError;
 use crate::key::{Algorithm, ImportRules, KeyError, SigningKey, VerifyingKey};
 use crate::time::Timestamp;
@@ -281,13 +281,13 @@ impl ProfileClaims {
     pub fn to_claims(&self) -> Option<Claims> {
         let subject = UserId::new(self.identity().as_str()?).ok()?;
         let token_id = match self.0.claims.get("jti") {
-            None | Some(Value::Null) => self.0.digest,
-            Some(id) => Uuid::parse_str(id.as_str()?).ok()?,
+            None | Some(Value::Null) => TokenId::new(self.0.digest),
+            Some(id) => id.as_str()?.parse().ok()?,
         };
         let session = match (self.0.claims.get("sid"), self.0.claims.get("gen"), self.0.claims.get("epoch")) {
             (None, None, None) => None,
             (Some(id), Some(generation), Some(epoch)) => Some(SessionRef {
-                id: SessionId::new(Uuid::parse_str(id.as_str()?).ok()?),
+                id: id.as_str()?.parse().ok()?,
                 generation: Generation::new(u32::try_from(generation.as_u64()?).ok()?),
                 epoch: Epoch::new(epoch.as_u64()?),
             }),
@@ -314,7 +314,7 @@ impl ProfileClaims {
             issued_at: self.issued_at(),
             not_before: self.time("nbf"),
             expires_at: self.expires_at(),
-            token_id: TokenId::new(token_id),
+            token_id,
             token_type: self.token_type(),
             freshness,
             session,

@@ -356,6 +356,14 @@ impl From<Answer> for Response<Bytes> {
     }
 }
 
+/// For answers that an application makes itself.
+impl From<Response<Bytes>> for Answer {
+    fn from(response: Response<Bytes>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self { status: parts.status, headers: parts.headers, body }
+    }
+}
+
 /// Keeps an answer out of every cache: those with a token, a CSRF value or our cookies (SEC-054).
 pub fn no_store(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -400,7 +400,7 @@ impl Auth {
             RequiredToken::Access => false,
             RequiredToken::Refresh => true,
             // Costs no store call, whatever the token is.
-            RequiredToken::Any => !matches!(
+            RequiredToken::Any | RequiredToken::AnyAsRefresh => !matches!(
                 sessions.verify_refresh(token),
                 Err(error) if error != VerifyError::Expired
             ),
@@ -451,25 +451,23 @@ impl Auth {
 
     /// Where a requirement's token is looked for.
     fn places<'a>(&'a self, requirement: &'a Requirement) -> (&'a Locator, &'a [Location]) {
-        let locator = match requirement.token {
-            RequiredToken::Access | RequiredToken::Any => &self.shared.access,
-            RequiredToken::Refresh => &self.shared.refresh,
+        let locator = match requirement.token.is_in_refresh_places() {
+            false => &self.shared.access,
+            true => &self.shared.refresh,
         };
         (locator, requirement.locations.as_deref().unwrap_or(locator.order()))
     }
 
     /// Refresh tokens are good for weeks, so they are never taken from a URL.
     fn looks_in_query(requirement: &Requirement, order: &[Location]) -> bool {
-        order.contains(&Location::Query) && requirement.token != RequiredToken::Refresh
+        order.contains(&Location::Query) && !requirement.token.is_in_refresh_places()
     }
 
     fn looks_in_body(&self, requirement: &Requirement) -> bool {
-        match (&requirement.locations, requirement.token) {
-            (Some(order), _) => order.contains(&Location::Body),
-            (None, RequiredToken::Refresh) => self.shared.refresh_in_body,
-            (None, RequiredToken::Access | RequiredToken::Any) => {
-                self.shared.access.order().contains(&Location::Body)
-            }
+        match &requirement.locations {
+            Some(order) => order.contains(&Location::Body),
+            None if requirement.token.is_in_refresh_places() => self.shared.refresh_in_body,
+            None => self.shared.access.order().contains(&Location::Body),
         }
     }
 

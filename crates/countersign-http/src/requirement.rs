@@ -41,6 +41,8 @@ pub enum RequiredToken {
     Refresh,
     /// Either.
     Any,
+    /// Either, in the places of refresh tokens.
+    AnyAsRefresh,
 }
 
 /// When a request may pass without a token, as nobody.
@@ -63,6 +65,8 @@ impl Requirement {
     pub const REFRESH: Self = Self::of(RequiredToken::Refresh, false);
     /// A valid token of either kind, in the places of access tokens.
     pub const ANY: Self = Self::of(RequiredToken::Any, false);
+    /// A valid token of either kind, in the places of refresh tokens.
+    pub const ANY_AS_REFRESH: Self = Self::of(RequiredToken::AnyAsRefresh, false);
 
     const fn of(token: RequiredToken, fresh: bool) -> Self {
         Self {
@@ -140,7 +144,8 @@ impl Requirement {
     pub fn covers(&self, other: &Self) -> bool {
         let holds = |name: &String, value: &Value| self.claims.iter().any(|(n, v)| n == name && v == value);
         (self.token == other.token
-            || other.token == RequiredToken::Any && self.token == RequiredToken::Access)
+            || other.token == RequiredToken::Any && self.token == RequiredToken::Access
+            || other.token == RequiredToken::AnyAsRefresh && self.token == RequiredToken::Refresh)
             && (self.fresh || !other.fresh)
             && (!self.skip_revocation || other.skip_revocation)
             && (other.locations.is_none() || self.locations == other.locations)
@@ -211,8 +216,14 @@ impl RequiredToken {
         match self {
             Self::Access => token_type == TokenType::Access,
             Self::Refresh => token_type == TokenType::Refresh,
-            Self::Any => true,
+            Self::Any | Self::AnyAsRefresh => true,
         }
+    }
+
+    /// Whether it is looked for under the names that refresh tokens have: their cookie, their member of a body.
+    #[must_use]
+    pub fn is_in_refresh_places(self) -> bool {
+        matches!(self, Self::Refresh | Self::AnyAsRefresh)
     }
 }
 

@@ -46,6 +46,10 @@ impl<'a> UnverifiedToken<'a> {
     /// # Errors
     /// [`ProfileError`] for what is not in compact form.
     pub fn parse(token: &'a str) -> Result<Self, ProfileError> {
+        Self::parse_with(token, |text| jws::decode(text).ok())
+    }
+
+    fn parse_with(token: &'a str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Self, ProfileError> {
         let limits = Limits::default();
         if token.len() > limits.token_bytes {
             return Err(ProfileError::TooLong);
@@ -55,7 +59,7 @@ impl<'a> UnverifiedToken<'a> {
         if header.len() > limits.header_bytes {
             return Err(ProfileError::TooLong);
         }
-        let decode = |text, segment| jws::decode(text).map_err(move |_| ProfileError::Encoding(segment));
+        let decode = |text, segment| decode(text).ok_or(ProfileError::Encoding(segment));
         let header = object(&decode(header, Segment::Header)?, Segment::Header)?;
         let payload = decode(payload, Segment::Payload)?;
         let signature = decode(signature, Segment::Signature)?;
@@ -101,8 +105,14 @@ impl<'a> UnverifiedToken<'a> {
                 }
             }
         }
-        if self.header.get("b64").is_some_and(|encoded| *encoded != Value::Bool(true)) {
-            return Err(ProfileError::DetachedPayload);
+        // What is no boolean and not said to be critical is one of the members that must be ignored (RFC 7515 §4).
+        let is_critical = self.header.contains_key("crit");
+        match self.header.get("b64") {
+            Some(Value::Bool(false)) => return Err(ProfileError::DetachedPayload),
+            Some(encoded) if is_critical && !encoded.is_boolean() => {
+                return Err(ProfileError::DetachedPayload);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -283,7 +293,7 @@ impl FlaskJwtRules {
         if expired {
             return Err(ProfileError::Expired(ProfileClaims(verified.into()).into()));
         }
-        if let Some(audience) = claims.get("aud") {
+        if let Some(audience) = claims.get("aud").filter(|_| !is_own_refresh(claims)) {
             // No audience can be configured, so that every one is somebody else.
             return Err(match audiences(audience) {
                 Ok(_) => ProfileError::Audience,
@@ -292,6 +302,64 @@ impl FlaskJwtRules {
         }
         Ok(ProfileClaims(verified.into()))
     }
+}
+
+/// The `aud` of this library's refresh tokens beside Flask-JWT.
+///
+/// Flask-JWT itself knows no refresh tokens, looks at no `type` and would take one of ours for an access token that
+/// lives for weeks. It refuses every token that names an audience, so these name one.
+pub const FLASK_JWT_REFRESH_AUDIENCE: &str = "countersign-refresh";
+
+fn is_own_refresh(claims: &Map<String, Value>) -> bool {
+    let says = |name: &str, text: &str| claims.get(name).and_then(Value::as_str) == Some(text);
+    says("type", TokenType::Refresh.as_str()) && says("aud", FLASK_JWT_REFRESH_AUDIENCE)
+}
+
+impl FlaskJwtRules {
+    /// The error by which Flask-JWT's clients know a token that was `refused` for not being strict base64url: Flask-JWT
+    /// drops what is foreign in it and goes on to the error that comes next. If none comes, it is the encoding after
+    /// all. For messages alone: the token stays refused, and the claims in [`ProfileError::Expired`] prove nothing.
+    pub fn explain(
+        &self,
+        token: &str,
+        refused: ProfileError,
+        key: impl FnOnce(Algorithm) -> Result<VerifyingKey, KeyError>,
+        now: Timestamp,
+    ) -> ProfileError {
+        let ProfileError::Encoding(_) = refused else { return refused };
+        let next = UnverifiedToken::parse_with(token, decode_loosely)
+            .and_then(|token| self.verify(&token, key, now));
+        next.err().unwrap_or(refused)
+    }
+}
+
+/// base64 as Python reads it, after filling up with padding as if nothing in the text were foreign.
+fn decode_loosely(text: &str) -> Option<Vec<u8>> {
+    let filling = text.len().next_multiple_of(4) - text.len();
+    let (mut bytes, mut bits, mut quad, mut padding) = (Vec::new(), 0_u32, 0_u32, 0_u32);
+    for byte in text.bytes().chain(std::iter::repeat_n(b'=', filling)) {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' if quad >= 2 && quad + padding + 1 >= 4 => return Some(bytes),
+            b'=' if quad >= 2 => {
+                padding += 1;
+                continue;
+            }
+            _ => continue,
+        };
+        padding = 0;
+        bits = (bits << 6 | u32::from(value)) & 0xff_ffff;
+        if quad > 0 {
+            let [.., byte] = (bits >> (6 - 2 * quad)).to_be_bytes();
+            bytes.push(byte);
+        }
+        quad = (quad + 1) % 4;
+    }
+    (quad == 0).then_some(bytes)
 }
 
 /// Compares a presented value with the one that a token is bound to, in constant time.
@@ -358,3 +426,82 @@ fn is_falsy(value: &Value) -> bool {
 }
 
 const BROUGHT_KEYS: [&str; 4] = ["jwk", "jku", "x5u", "x5c"];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::base64url;
+    use crate::key::ImportRules;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    fn key() -> VerifyingKey {
+        let secret = b"k3-Vq8Zt7_Wm4Kc9Ru6Jd3Fs0Hv2Lp5Go8";
+        VerifyingKey::hmac_with(ImportRules::strict(), Algorithm::Hs256, secret).unwrap()
+    }
+
+    #[test]
+    fn base64_is_decoded_loosely_as_python_does() {
+        let table: [(&str, Option<&[u8]>); 12] = [
+            ("", Some(b"")),
+            ("YQ", Some(b"a")),
+            ("YQ==", Some(b"a")),
+            ("YR", Some(b"a")),
+            ("!", Some(b"")),
+            ("=", Some(b"")),
+            ("Y", None),
+            // Filled up as if it had three characters, with one `=` where two are needed.
+            ("YQ!", None),
+            ("Y!W!J!j!", Some(b"abc")),
+            ("-_+/", Some(&[0xfb, 0xff, 0xbf])),
+            ("YQ==YWJj", Some(b"a")),
+            ("YW=Jj", Some(b"abc")),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(decode_loosely(text).as_deref(), bytes, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_loosely_encoded_token_is_refused_whatever_else_holds() {
+        let rules = FlaskJwtRules {
+            algorithm: "HS256".to_owned(),
+            leeway: Leeway::default(),
+            required: Vec::new(),
+            identity_claim: "identity".to_owned(),
+        };
+        let explained = |token: &str| {
+            let refused = UnverifiedToken::parse(token).map(|_| ()).unwrap_err();
+            rules.explain(token, refused, |_| Ok(key()), NOW)
+        };
+        let header = base64url::encode(r#"{"alg":"HS256"}"#);
+        // The signature covers the star, which is dropped before the payload is read.
+        let signed = format!("{header}.eyJpZGVudGl0eSI6MX0*");
+        let signature = aws_lc_rs::hmac::sign(
+            &aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"k3-Vq8Zt7_Wm4Kc9Ru6Jd3Fs0Hv2Lp5Go8"),
+            signed.as_bytes(),
+        );
+        let good = format!("{signed}.{}", base64url::encode(signature));
+        assert_eq!(explained(&good), ProfileError::Encoding(Segment::Payload));
+        assert_eq!(explained(&format!("{header}.e30.xyz")), ProfileError::Signature);
+        assert!(matches!(explained("not.a.token"), ProfileError::Json(Segment::Header, _)));
+        assert_eq!(explained("a.b"), ProfileError::NotEnoughSegments);
+    }
+
+    #[test]
+    fn b64_matters_where_it_is_a_boolean_or_critical() {
+        for (header, refused) in [
+            (json!({"b64": false}), true),
+            (json!({"b64": true}), false),
+            (json!({"b64": 0}), false),
+            (json!({"b64": null, "crit": ["b64"]}), true),
+            (json!({"b64": true, "crit": ["b64"]}), false),
+        ] {
+            let token = format!("{}.e30.", base64url::encode(header.to_string()));
+            let checked = UnverifiedToken::parse(&token).unwrap().check_header();
+            assert_eq!(checked.is_err(), refused, "{header}");
+        }
+    }
+}

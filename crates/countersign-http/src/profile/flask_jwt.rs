@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use countersign_core::jws::SignError;
 use countersign_core::key::ImportRules;
 use countersign_core::profile::{
-    FlaskJwtRules, IssueError, KeySource, Leeway, NewToken, ProfileClaims, ProfileError, UnverifiedToken,
-    algorithm_by_name,
+    FLASK_JWT_REFRESH_AUDIENCE, FlaskJwtRules, IssueError, KeySource, Leeway, NewToken, ProfileClaims,
+    ProfileError, UnverifiedToken, algorithm_by_name,
 };
 use countersign_core::session::TokenFormat;
 use countersign_core::store::BoxError;
-use countersign_core::{Clock, NewClaims, Random, SigningKey, TokenType, VerifyingKey};
+use countersign_core::{Clock, NewClaims, SigningKey, TokenType, VerifyingKey};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
@@ -26,8 +26,8 @@ use super::options::{OptionError, Options, duration};
 use super::{Profile, ProfileToken, hook_failed};
 use crate::answer::{Answer, ErrorCode, quotable};
 use crate::locate::Location;
-use crate::requirement::{Optional, Requirement};
-use crate::system::{OsRandom, SystemClock};
+use crate::requirement::{Optional, RequiredToken, Requirement};
+use crate::system::SystemClock;
 
 /// The options of Flask-JWT, with their names without `JWT_` and its defaults.
 #[derive(Clone, Debug)]
@@ -252,7 +252,6 @@ pub struct FlaskJwtBuilder {
     config: FlaskJwtConfig,
     hooks: Hooks,
     clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
 }
 
 impl fmt::Debug for FlaskJwtBuilder {
@@ -367,20 +366,13 @@ impl FlaskJwtBuilder {
         self
     }
 
-    /// Randomness. Default the operating system's.
-    #[must_use]
-    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
-        self.random = random;
-        self
-    }
-
     /// Checks everything, the key above all.
     ///
     /// # Errors
     /// [`BuildProfileError`] names the option and the remedy.
     pub fn build(self) -> Result<FlaskJwt, BuildProfileError> {
         const KEY: &str = "JWT_SECRET_KEY";
-        let Self { config, hooks, clock, random: _ } = self;
+        let Self { config, hooks, clock } = self;
         let algorithm = algorithm_by_name(&config.algorithm).filter(|algorithm| algorithm.is_symmetric());
         let algorithm = algorithm.ok_or_else(|| {
             OptionError::new(
@@ -388,6 +380,17 @@ impl FlaskJwtBuilder {
                 "must be HS256, HS384 or HS512: Flask-JWT signs and verifies with one and the same key",
             )
         })?;
+        if config.auth_url_rule.is_some() && hooks.authenticate.is_none() {
+            return Err(OptionError::new(
+                "JWT_AUTH_URL_RULE",
+                "gives a login endpoint, so `.authenticate(…)` must say on the builder who may log in; or set it to \
+                 null for no login endpoint",
+            )
+            .into());
+        }
+        if !config.required_claims.iter().any(|name| name == "exp") {
+            tracing::warn!("JWT_REQUIRED_CLAIMS does not name exp: tokens without it are good for ever");
+        }
         let source = config.secret_key.as_ref().ok_or(BuildProfileError::NoKey { option: KEY, algorithm })?;
         let unusable = |error| flask_jwt_extended::unusable(KEY, algorithm, error);
         let signing_key = source.signing(algorithm).map_err(unusable)?;
@@ -406,12 +409,7 @@ impl FlaskJwt {
     /// Begins with the options; hooks are added to it.
     #[must_use]
     pub fn builder(config: FlaskJwtConfig) -> FlaskJwtBuilder {
-        FlaskJwtBuilder {
-            config,
-            hooks: Hooks::default(),
-            clock: Arc::new(SystemClock::new()),
-            random: Arc::new(OsRandom),
-        }
+        FlaskJwtBuilder { config, hooks: Hooks::default(), clock: Arc::new(SystemClock::new()) }
     }
 
     /// The options.
@@ -505,30 +503,40 @@ impl FlaskJwt {
     async fn prove(&self, parts: &Parts, requirement: &Requirement) -> Result<Option<ProfileToken>, Refusal> {
         let hooks = &self.0.hooks;
         let token = match &hooks.request {
-            Some(hook) => hook(parts).filter(|token| !token.is_empty()).ok_or(Refusal::Absent),
-            None => self.in_header(&parts.headers),
+            Some(hook) => hook(parts).ok_or(Refusal::Absent),
+            None => self.in_header(&parts.headers, requirement),
         };
         let token = match token {
             Err(Refusal::Absent) if requirement.optional.is_some() => return Ok(None),
             token => token?,
         };
+        let invalid = |description: &str| Refusal::Error(FlaskJwtError::new("Invalid token", description));
         let claims = match self.decode_token(&token) {
             Err(ProfileError::Expired(_)) if requirement.optional == Some(Optional::IfAbsentOrExpired) => {
                 return Ok(None);
             }
-            Err(error) => return Err(Refusal::Error(FlaskJwtError::new("Invalid token", &text(&error)))),
+            Err(error) => {
+                let Inner { rules, verifying_key, clock, .. } = &*self.0;
+                let known_as = rules.explain(&token, error, |_| Ok(verifying_key.clone()), clock.now());
+                return Err(invalid(&text(&known_as)));
+            }
             Ok(claims) => claims,
         };
         // A refresh token of Flask-JWT-Extended with the same key gets access tokens, not access.
-        if claims.token_type() == TokenType::Refresh {
-            let error = FlaskJwtError::new("Invalid token", "Only access tokens are allowed");
-            return Err(Refusal::Error(error));
+        if !requirement.token.accepts(claims.token_type()) {
+            return Err(match requirement.token {
+                RequiredToken::Refresh => invalid("Only refresh tokens are allowed"),
+                _ => invalid("Only access tokens are allowed"),
+            });
+        }
+        // Flask-JWT's own tokens never say that they are; those of Flask-JWT-Extended and of our sessions may.
+        if requirement.fresh && claims.is_fresh(self.0.clock.now()) != Some(true) {
+            return Err(invalid("Fresh token required"));
         }
         if !requirement.skip_revocation {
             for hook in &hooks.is_revoked {
                 if hook(claims.clone()).await? {
-                    let error = FlaskJwtError::new("Invalid token", "Token has been revoked");
-                    return Err(Refusal::Error(error));
+                    return Err(invalid("Token has been revoked"));
                 }
             }
         }
@@ -552,7 +560,11 @@ impl FlaskJwt {
         }))
     }
 
-    fn in_header(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+    /// Flask-JWT knows no other place. A route that wants others only has no token in any.
+    fn in_header(&self, headers: &HeaderMap, requirement: &Requirement) -> Result<String, Refusal> {
+        if requirement.locations.as_ref().is_some_and(|places| !places.contains(&Location::Header)) {
+            return Err(Refusal::Absent);
+        }
         let fields = headers.get_all(header::AUTHORIZATION).iter();
         let fields: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
         let joined = fields.join(",");
@@ -561,7 +573,10 @@ impl FlaskJwt {
         let invalid =
             |description| Err(Refusal::Error(FlaskJwtError::new("Invalid JWT header", description)));
         if prefix.to_lowercase() != self.0.config.auth_header_prefix.to_lowercase() {
-            return invalid("Unsupported authorization type");
+            return match requirement.optional {
+                Some(Optional::IfAbsent | Optional::IfAbsentOrExpired) => Err(Refusal::Absent),
+                Some(Optional::IfNoCredential) | None => invalid("Unsupported authorization type"),
+            };
         }
         match (words.next(), words.next()) {
             (None, _) => invalid("Token missing"),
@@ -580,7 +595,7 @@ impl FlaskJwt {
     }
 
     pub(super) async fn refresh_in_header(&self, headers: &HeaderMap) -> Result<ProfileClaims, Answer> {
-        match self.in_header(headers) {
+        match self.in_header(headers, &Requirement::REFRESH) {
             Ok(token) => self.decode_refresh(&token).await,
             Err(refusal) => Err(self.answer(refusal, None).await),
         }
@@ -597,7 +612,7 @@ impl FlaskJwt {
 
     /// The token in the header, if there is anything in it.
     pub(super) async fn shown(&self, headers: &HeaderMap) -> Option<Result<ProfileClaims, Answer>> {
-        match self.in_header(headers) {
+        match self.in_header(headers, &Requirement::REFRESH) {
             Ok(token) => Some(self.decode_for_end(&token).await),
             Err(Refusal::Absent) => None,
             Err(refusal) => Some(Err(self.answer(refusal, None).await)),
@@ -666,12 +681,15 @@ impl Profile for FlaskJwt {
 }
 
 /// Tokens of this library's sessions: the same claims, and those that name the session. Flask-JWT has no refresh
-/// tokens; ours say what they are.
+/// tokens; ours are made so that it does not take them for access tokens.
 impl TokenFormat for FlaskJwt {
     fn issue(&self, new: &NewClaims) -> Result<String, SignError> {
         let mut claims = new.to_map();
         if let Some(subject) = claims.remove("sub") {
             claims.insert(IDENTITY.to_owned(), subject);
+        }
+        if new.token_type() == TokenType::Refresh {
+            claims.insert("aud".to_owned(), FLASK_JWT_REFRESH_AUDIENCE.into());
         }
         let issued_at = new.issued_at().unwrap_or_else(|| self.0.clock.now());
         claims.insert("nbf".to_owned(), (issued_at + self.0.config.not_before_delta).as_secs().into());

@@ -97,7 +97,7 @@ impl ServedProfile {
                 Prepared { profile: builder.into(), engine }
             }
             Self::FlaskJwt(builder) => {
-                let builder = builder.clock(clock).random(random);
+                let builder = builder.clock(clock);
                 let engine = Engine::FlaskJwt(builder.clone().build()?);
                 Prepared { profile: builder.into(), engine }
             }

@@ -188,13 +188,31 @@ pub(super) fn python_text(value: &Value) -> String {
     }
 }
 
+fn python_quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut quoted = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if c == quote => quoted.extend(['\\', quote]),
+            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push(quote);
+    quoted
+}
+
 fn python_repr(value: &Value) -> String {
     match value {
         Value::Null => "None".to_owned(),
         Value::Bool(true) => "True".to_owned(),
         Value::Bool(false) => "False".to_owned(),
         Value::Number(number) => number.to_string(),
-        Value::String(text) => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")),
+        Value::String(text) => python_quoted(text),
         Value::Array(list) => {
             format!("[{}]", list.iter().map(python_repr).collect::<Vec<_>>().join(", "))
         }
@@ -203,6 +221,29 @@ fn python_repr(value: &Value) -> String {
                 format!("{}: {}", python_repr(&Value::from(name.as_str())), python_repr(value))
             };
             format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn identities_are_shown_as_python_prints_them() {
+        for (identity, shown) in [
+            (json!("it's"), "it's"),
+            (json!(5), "5"),
+            (json!(null), "None"),
+            (json!([true, 1.5, "a"]), "[True, 1.5, 'a']"),
+            (json!(["it's"]), "[\"it's\"]"),
+            (json!(["'\""]), "['\\'\"']"),
+            (json!(["a\\b\t\u{1}ü"]), "['a\\\\b\\t\\x01ü']"),
+            (json!({"id": [false]}), "{'id': [False]}"),
+        ] {
+            assert_eq!(python_text(&identity), shown);
         }
     }
 }

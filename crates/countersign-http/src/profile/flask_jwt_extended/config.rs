@@ -6,6 +6,7 @@ use cookie::SameSite;
 use countersign_core::profile::{KeySource, Leeway, algorithm_by_name};
 use http::{HeaderName, Method};
 use serde_json::Value;
+use url::Url;
 
 use super::super::options::{OptionError, Options, duration};
 use crate::locate::Location;
@@ -353,7 +354,13 @@ fn cookie_path(options: &Options, name: &'static str) -> Result<Option<String>, 
         {
             Err(OptionError::new(name, "must be a path such as \"/\", or null for none"))
         }
-        _ => Ok(path),
+        Some(path) => {
+            // As browsers write it in a request, or they would never find it there.
+            let mut url = Url::parse("http://localhost").expect("a constant URL");
+            url.set_path(path);
+            Ok(Some(url.path().to_owned()))
+        }
+        None => Ok(None),
     }
 }
 

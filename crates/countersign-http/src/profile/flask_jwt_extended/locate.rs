@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use http::header;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use serde_json::Value;
@@ -57,6 +56,11 @@ impl FlaskJwtExtendedConfig {
                 None => invalid(format!("Bad {name} header. Expected '{name}: <JWT>'")),
             };
         };
+        let bad = || invalid(format!("Bad {name} header. Expected '{name}: {kind} <JWT>'"));
+        // Flask-JWT-Extended fails with a 500 on blanks in the first place.
+        if value.split(',').next().is_some_and(|part| !part.is_empty() && words(part).next().is_none()) {
+            return bad();
+        }
         let of_kind = value.split(',').filter(|part| words(part).next() == Some(kind));
         let Some(part) = only(of_kind) else {
             return Found::Absent(format!(
@@ -65,7 +69,7 @@ impl FlaskJwtExtendedConfig {
         };
         match only(words(part).skip(1)) {
             Some(token) => found(token.to_owned()),
-            None => invalid(format!("Bad {name} header. Expected '{name}: {kind} <JWT>'")),
+            None => bad(),
         }
     }
 
@@ -111,10 +115,15 @@ impl FlaskJwtExtendedConfig {
     fn in_query<'r>(&self, parts: &'r Parts) -> Found<'r> {
         let (name, prefix) = (&self.query_string_name, &self.query_string_value_prefix);
         let query = parts.uri.query().unwrap_or_default();
-        let value = form_urlencoded::parse(query.as_bytes()).find(|(found, _)| found == name);
-        let Some((_, value)) = value.filter(|(_, value)| !value.is_empty()) else {
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        let mut values = pairs.filter_map(|(found, value)| (found == *name).then_some(value));
+        let Some(value) = values.next().filter(|value| !value.is_empty()) else {
             return Found::Absent(format!("Missing '{name}' query paramater"));
         };
+        // Whoever logs, filters or signs URLs may look at the other one.
+        if values.next().is_some() {
+            return invalid(format!("Query parameter '{name}' is repeated"));
+        }
         match value.strip_prefix(prefix.as_str()) {
             Some(token) => found(token.to_owned()),
             None => invalid(format!(
@@ -177,7 +186,6 @@ fn joined(headers: &HeaderMap, name: &str) -> String {
 }
 
 fn header_bytes(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
-    debug_assert!(*name != header::COOKIE, "a cookie is no CSRF header");
     headers.get_all(name).iter().map(|field| field.as_bytes()).collect::<Vec<_>>().join(&b',')
 }
 

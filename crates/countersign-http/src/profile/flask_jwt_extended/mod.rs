@@ -224,7 +224,7 @@ impl FlaskJwtExtended {
             RequiredToken::Refresh if claims.token_type() != TokenType::Refresh => {
                 return Err(Refusal::Invalid("Only refresh tokens are allowed".to_owned()));
             }
-            RequiredToken::Access | RequiredToken::Refresh | RequiredToken::Any => {}
+            _ => {}
         }
         if requirement.fresh && claims.is_fresh(self.0.clock.now()) != Some(true) {
             return Err(Refusal::NotFresh(claims));
@@ -257,7 +257,7 @@ impl FlaskJwtExtended {
         parts: &Parts,
         requirement: &Requirement,
     ) -> Result<Option<(ProfileClaims, Location)>, Refusal> {
-        let is_refresh = requirement.token == RequiredToken::Refresh;
+        let is_refresh = requirement.token.is_in_refresh_places();
         let places = self.places(requirement);
         let mut absent = Vec::new();
         for &location in places {
@@ -342,9 +342,11 @@ impl Profile for FlaskJwtExtended {
         let config = &self.0.config;
         let places =
             requirement.map_or(config.token_location.as_slice(), |requirement| self.places(requirement));
+        // A route may look for cookies where the others do not.
+        let by_cookie = requirement.is_none() || places.contains(&Location::Cookie);
         let by_form = config.cookie_csrf_protect
             && config.csrf_check_form
-            && places.contains(&Location::Cookie)
+            && by_cookie
             && config.csrf_methods.contains(method);
         (places.contains(&Location::Body) && locate::is_json(headers)) || (by_form && is_form(headers))
     }
