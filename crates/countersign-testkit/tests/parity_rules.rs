@@ -1,6 +1,8 @@
 //! The rules by which the replayer of `parity` compares, each shown to be able to fail; and the replayer itself,
 //! against a subject that repeats what was recorded.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
 #[path = "parity/compare.rs"]
 mod compare;
 #[expect(dead_code, reason = "the applications under test need the rest")]
