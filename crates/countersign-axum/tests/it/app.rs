@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use countersign_axum::{
-    AccessToken, Auth, AuthBuilder, AuthLayer, CurrentUser, Fresh, RefreshToken, method_not_allowed,
-    not_found, routes,
+    AccessToken, Auth, AuthBuilder, AuthLayer, CurrentUser, Fresh, RefreshToken, flask_jwt_routes,
+    method_not_allowed, not_found, routes,
 };
 use countersign_core::store::MemoryStore;
 use countersign_core::{SessionId, UserId};
@@ -64,7 +64,9 @@ impl TestApp {
             .events(events.clone())
             .without_background();
         let auth = configure(builder).build().await.unwrap();
+        let login = auth.flask_jwt().map_or_else(Router::new, flask_jwt_routes);
         let router = Router::new()
+            .merge(login)
             .route("/hello", get(hello).post(hello).put(hello).patch(hello).delete(hello))
             .route("/maybe", get(maybe).post(maybe))
             .route("/fresh", post(fresh))

@@ -125,7 +125,7 @@ impl Client {
         let body = body.collect().await.unwrap().to_bytes();
         let response = Response { status: parts.status.as_u16(), headers: parts.headers, body };
         for cookie in response.set_cookies() {
-            if cookie.attributes.contains(&"Max-Age=0".to_owned()) {
+            if cookie.is_removal() {
                 self.jar.remove(&cookie.name);
             } else {
                 self.jar.insert(cookie.name, cookie.value);
@@ -207,6 +207,12 @@ impl fmt::Debug for Response {
 }
 
 impl SetCookie {
+    /// Ours say so by `Max-Age`, those of Flask applications by `Expires` alone.
+    pub(crate) fn is_removal(&self) -> bool {
+        const WAYS: [&str; 2] = ["Max-Age=0", "Expires=Thu, 01 Jan 1970 00:00:00 GMT"];
+        self.attributes.iter().any(|attribute| WAYS.contains(&attribute.as_str()))
+    }
+
     fn parse(field: &str) -> Self {
         let mut pieces = field.split("; ");
         let (name, value) = pieces.next().unwrap().split_once('=').unwrap();

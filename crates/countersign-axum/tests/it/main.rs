@@ -22,6 +22,7 @@ mod legacy_key;
 mod locations;
 mod log;
 mod matrix;
+mod profiles;
 mod refresh;
 mod revoke_tokens;
 mod sessions;

@@ -1,0 +1,161 @@
+//! The ready-made routes under another library's rules, beside a Flask application with the same secret.
+
+mod adoption;
+mod cookies;
+mod flask_jwt;
+mod flask_jwt_extended;
+
+use std::time::Duration;
+
+use countersign_core::Algorithm;
+use countersign_core::claims::decode_unverified;
+use countersign_core::profile::{KeySource, NewToken};
+use countersign_http::profile::flask_jwt::{FlaskJwtConfig, Identity};
+use countersign_http::profile::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess, NewRefresh};
+use countersign_http::profile::{FlaskJwt, FlaskJwtExtended};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use crate::app::TestApp;
+use crate::client::{Client, Response};
+
+/// Whoever writes it to the log fails the test.
+pub(crate) const SECRET: &str = "canary-secret-Vq8Zt7_Wm4Kc9Ru6Jd3Fs0Hv2Lp5Go8";
+
+const DAY: u64 = 86_400;
+
+/// The options, with the secret and whatever a test adds.
+fn options(more: &Value) -> Map<String, Value> {
+    let mut options = json!({ "JWT_SECRET_KEY": SECRET }).as_object().cloned().unwrap();
+    options.extend(more.as_object().cloned().unwrap());
+    options
+}
+
+fn extended(more: &Value) -> FlaskJwtExtendedConfig {
+    FlaskJwtExtendedConfig::from_options(options(more)).unwrap()
+}
+
+fn plain(more: &Value) -> FlaskJwtConfig {
+    FlaskJwtConfig::from_options(options(more)).unwrap()
+}
+
+/// The server in the profile, and a Flask application with the same options beside it.
+struct Beside {
+    app: TestApp,
+    flask: FlaskJwtExtended,
+}
+
+impl Beside {
+    async fn new() -> Self {
+        Self::with(json!({})).await
+    }
+
+    async fn with(options: Value) -> Self {
+        let app = TestApp::with(|auth| auth.profile(FlaskJwtExtended::builder(extended(&options)))).await;
+        let flask = FlaskJwtExtended::builder(extended(&options)).clock(app.clock.clone()).build().unwrap();
+        Self { app, flask }
+    }
+
+    async fn access(&self, identity: impl Into<Value>) -> String {
+        self.flask.create_access_token(identity, NewAccess::new()).await.unwrap()
+    }
+
+    async fn refresh(&self, identity: impl Into<Value>) -> String {
+        self.flask.create_refresh_token(identity, NewRefresh::default()).await.unwrap()
+    }
+
+    fn bearer(&self, token: &str) -> Client {
+        self.app.client().bearer(token)
+    }
+
+    async fn me(&self, token: &str) -> Response {
+        self.bearer(token).get("/v1/auth/me").await
+    }
+}
+
+/// The server in Flask-JWT's profile, and a Flask application beside it.
+struct BesidePlain {
+    app: TestApp,
+    flask: FlaskJwt,
+}
+
+impl BesidePlain {
+    async fn new() -> Self {
+        Self::with(json!({})).await
+    }
+
+    async fn with(options: Value) -> Self {
+        let app = TestApp::with(|auth| auth.profile(FlaskJwt::builder(plain(&options)))).await;
+        let flask = FlaskJwt::builder(plain(&options))
+            .authenticate(|_, _| async { Ok::<_, std::io::Error>(None) })
+            .clock(app.clock.clone())
+            .build()
+            .unwrap();
+        Self { app, flask }
+    }
+
+    async fn token(&self, identity: impl Into<Value>) -> String {
+        self.flask.create_token(&Identity::new(identity, ())).await.unwrap()
+    }
+
+    fn bearer(&self, token: &str) -> Client {
+        self.app.client().with("authorization", &format!("JWT {token}"))
+    }
+
+    async fn me(&self, token: &str) -> Response {
+        self.bearer(token).get("/v1/auth/me").await
+    }
+}
+
+/// A token with exactly these claims, signed with the shared secret.
+fn signed(claims: &Value) -> String {
+    let key = KeySource::new(SECRET).signing(Algorithm::Hs256).unwrap();
+    NewToken::new(claims.as_object().cloned().unwrap()).sign(&key, "HS256").unwrap()
+}
+
+/// The token again, with other claims.
+fn changed(token: &str, change: impl FnOnce(&mut Map<String, Value>)) -> String {
+    let mut claims = decode_unverified(token).unwrap().claims().clone();
+    change(&mut claims);
+    signed(&Value::Object(claims))
+}
+
+fn header(token: &str) -> Value {
+    Value::Object(decode_unverified(token).unwrap().header().clone())
+}
+
+fn names(claims: &Value) -> Vec<&str> {
+    let mut names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The routes that want an access token.
+const PROTECTED: [(Method, &str); 8] = [
+    (Method::GET, "/hello"),
+    (Method::POST, "/hello"),
+    (Method::GET, "/v1/auth/me"),
+    (Method::GET, "/v1/auth/verify"),
+    (Method::GET, "/v1/auth/sessions"),
+    (Method::DELETE, "/v1/auth/sessions"),
+    (Method::DELETE, "/v1/auth/sessions/00000000-0000-4000-8000-000000000000"),
+    (Method::DELETE, "/v1/auth/revoke-tokens"),
+];
+
+/// What a Flask application's client sees of an answer.
+#[track_caller]
+fn assert_says(case: &str, reply: &Response, status: u16, message: &str) {
+    assert_eq!((reply.status(), reply.json()), (status, json!({ "msg": message })), "{case}");
+    assert_eq!(reply.header("content-type"), Some("application/json"), "{case}");
+    assert_eq!(reply.header("www-authenticate"), None, "{case}");
+    assert!(reply.set_cookies().is_empty(), "{case}");
+}
+
+fn seconds(app: &TestApp) -> i64 {
+    use countersign_core::Clock as _;
+    app.clock.now().as_secs()
+}
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
