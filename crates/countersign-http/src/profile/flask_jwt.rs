@@ -371,6 +371,19 @@ impl FlaskJwtBuilder {
     /// # Errors
     /// [`BuildProfileError`] names the option and the remedy.
     pub fn build(self) -> Result<FlaskJwt, BuildProfileError> {
+        if self.config.auth_url_rule.is_some() && self.hooks.authenticate.is_none() {
+            return Err(OptionError::new(
+                "JWT_AUTH_URL_RULE",
+                "gives a login endpoint, so `.authenticate(…)` must say on the builder who may log in; or set it to \
+                 null for no login endpoint",
+            )
+            .into());
+        }
+        self.finish()
+    }
+
+    /// Checks everything but whether there are logins.
+    pub(super) fn finish(self) -> Result<FlaskJwt, BuildProfileError> {
         const KEY: &str = "JWT_SECRET_KEY";
         let Self { config, hooks, clock } = self;
         let algorithm = algorithm_by_name(&config.algorithm).filter(|algorithm| algorithm.is_symmetric());
@@ -380,14 +393,6 @@ impl FlaskJwtBuilder {
                 "must be HS256, HS384 or HS512: Flask-JWT signs and verifies with one and the same key",
             )
         })?;
-        if config.auth_url_rule.is_some() && hooks.authenticate.is_none() {
-            return Err(OptionError::new(
-                "JWT_AUTH_URL_RULE",
-                "gives a login endpoint, so `.authenticate(…)` must say on the builder who may log in; or set it to \
-                 null for no login endpoint",
-            )
-            .into());
-        }
         if !config.required_claims.iter().any(|name| name == "exp") {
             tracing::warn!("JWT_REQUIRED_CLAIMS does not name exp: tokens without it are good for ever");
         }
@@ -504,11 +509,22 @@ impl FlaskJwt {
         let hooks = &self.0.hooks;
         let token = match &hooks.request {
             Some(hook) => hook(parts).ok_or(Refusal::Absent),
-            None => self.in_header(parts, requirement),
+            // Flask-JWT knows no other place, so a route that wants others only has no token.
+            None if requirement
+                .locations
+                .as_ref()
+                .is_some_and(|places| !places.contains(&Location::Header)) =>
+            {
+                Err(Refusal::Absent)
+            }
+            None => self.in_header(&parts.headers),
         };
-        let token = match token {
-            Err(Refusal::Absent) if requirement.optional.is_some() => return Ok(None),
-            token => token?,
+        let token = match (token, requirement.optional) {
+            (Err(Refusal::Absent), Some(_))
+            | (Err(Refusal::OtherScheme), Some(Optional::IfAbsent | Optional::IfAbsentOrExpired)) => {
+                return Ok(None);
+            }
+            (token, _) => token?,
         };
         let invalid = |description: &str| Refusal::Error(FlaskJwtError::new("Invalid token", description));
         let claims = match self.decode_token(&token) {
@@ -560,24 +576,17 @@ impl FlaskJwt {
         }))
     }
 
-    /// Flask-JWT knows no other place. A route that wants others only has no token in any.
-    fn in_header(&self, parts: &Parts, requirement: &Requirement) -> Result<String, Refusal> {
-        if requirement.locations.as_ref().is_some_and(|places| !places.contains(&Location::Header)) {
-            return Err(Refusal::Absent);
-        }
-        let fields = parts.headers.get_all(header::AUTHORIZATION).iter();
+    fn in_header(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+        let fields = headers.get_all(header::AUTHORIZATION).iter();
         let fields: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
         let joined = fields.join(",");
         let mut words = joined.split_ascii_whitespace();
         let Some(prefix) = words.next() else { return Err(Refusal::Absent) };
+        if prefix.to_lowercase() != self.0.config.auth_header_prefix.to_lowercase() {
+            return Err(Refusal::OtherScheme);
+        }
         let invalid =
             |description| Err(Refusal::Error(FlaskJwtError::new("Invalid JWT header", description)));
-        if prefix.to_lowercase() != self.0.config.auth_header_prefix.to_lowercase() {
-            return match requirement.optional {
-                Some(Optional::IfAbsent | Optional::IfAbsentOrExpired) => Err(Refusal::Absent),
-                Some(Optional::IfNoCredential) | None => invalid("Unsupported authorization type"),
-            };
-        }
         match (words.next(), words.next()) {
             (None, _) => invalid("Token missing"),
             (Some(token), None) => Ok(token.to_owned()),
@@ -638,6 +647,9 @@ impl FlaskJwt {
             Refusal::HookFailed(error) => return hook_failed(&error),
             Refusal::Forbidden => return Answer::error(ErrorCode::InsufficientScope),
             Refusal::Error(error) => (error, None),
+            Refusal::OtherScheme => {
+                (FlaskJwtError::new("Invalid JWT header", "Unsupported authorization type"), None)
+            }
             Refusal::Absent => {
                 let realm = realm.unwrap_or(&self.0.config.default_realm);
                 let error =
@@ -705,6 +717,8 @@ impl TokenFormat for FlaskJwt {
 enum Refusal {
     /// No token.
     Absent,
+    /// Credentials of another scheme than the configured one.
+    OtherScheme,
     Error(FlaskJwtError),
     /// The token does not permit enough, which Flask-JWT has no word for.
     Forbidden,

@@ -97,8 +97,8 @@ impl ServedProfile {
                 Prepared { profile: builder.into(), engine }
             }
             Self::FlaskJwt(builder) => {
-                let builder = builder.clock(clock).random(random);
-                let engine = Engine::FlaskJwt(builder.clone().build()?);
+                let builder = builder.clock(clock);
+                let engine = Engine::FlaskJwt(builder.clone().finish()?);
                 Prepared { profile: builder.into(), engine }
             }
         })
