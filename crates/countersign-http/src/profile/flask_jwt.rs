@@ -201,7 +201,7 @@ pub struct FlaskJwtError {
     pub description: String,
     /// Which kind.
     pub error: String,
-    /// The status: 401 but for a login that cannot be read.
+    /// The status that Flask-JWT gives it: 401.
     pub status_code: u16,
 }
 
@@ -469,17 +469,11 @@ impl FlaskJwt {
 
     async fn logged_in(&self, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Refusal> {
         let Inner { config, hooks, .. } = &*self.0;
-        let unreadable = |description: &str| {
-            Refusal::Error(FlaskJwtError {
-                status_code: 400,
-                ..FlaskJwtError::new("Bad Request", description)
-            })
-        };
         if !is_json(headers) {
-            return Err(unreadable("The login must be application/json"));
+            return Err(Refusal::Unreadable("The login must be application/json"));
         }
         let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
-            return Err(unreadable("The login must be a JSON object"));
+            return Err(Refusal::Unreadable("The login must be a JSON object"));
         };
         let refused = || Refusal::Error(FlaskJwtError::new("Bad Request", "Invalid credentials"));
         let given = |key: &str| members.get(key).filter(|value| !is_nothing(value)).cloned();
@@ -646,6 +640,12 @@ impl FlaskJwt {
         let (error, challenge) = match refusal {
             Refusal::HookFailed(error) => return hook_failed(&error),
             Refusal::Forbidden => return Answer::error(ErrorCode::InsufficientScope),
+            Refusal::Unreadable(description) => {
+                let error =
+                    FlaskJwtError { status_code: 400, ..FlaskJwtError::new("Bad Request", description) };
+                return Answer::json(StatusCode::BAD_REQUEST, &error)
+                    .unwrap_or_else(|_| Answer::error(ErrorCode::InternalError));
+            }
             Refusal::Error(error) => (error, None),
             Refusal::OtherScheme => {
                 (FlaskJwtError::new("Invalid JWT header", "Unsupported authorization type"), None)
@@ -719,6 +719,8 @@ enum Refusal {
     Absent,
     /// Credentials of another scheme than the configured one.
     OtherScheme,
+    /// A login that is no JSON object: none of Flask-JWT's errors, so that no hook is asked.
+    Unreadable(&'static str),
     Error(FlaskJwtError),
     /// The token does not permit enough, which Flask-JWT has no word for.
     Forbidden,
