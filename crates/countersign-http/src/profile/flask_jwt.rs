@@ -234,7 +234,7 @@ pub struct FlaskJwt(Arc<Inner>);
 struct Inner {
     config: FlaskJwtConfig,
     rules: FlaskJwtRules,
-    signing_key: SigningKey,
+    signing_key: Option<SigningKey>,
     verifying_key: VerifyingKey,
     hooks: Hooks,
     clock: Arc<dyn Clock>,
@@ -251,6 +251,7 @@ impl fmt::Debug for FlaskJwt {
 pub struct FlaskJwtBuilder {
     config: FlaskJwtConfig,
     hooks: Hooks,
+    import: ImportRules,
     clock: Arc<dyn Clock>,
 }
 
@@ -366,6 +367,15 @@ impl FlaskJwtBuilder {
         self
     }
 
+    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify what a Flask application still signs with
+    /// it. Nothing is signed with it here, so that logins fail. Whoever has one token can search for such a secret,
+    /// and then signs in as anybody, so every start says so in the log (SEC-018).
+    #[must_use]
+    pub fn dangerous_verify_with_short_secret(mut self) -> Self {
+        self.import = self.import.dangerous_accept_short_secrets();
+        self
+    }
+
     /// Checks everything, the key above all.
     ///
     /// # Errors
@@ -385,7 +395,7 @@ impl FlaskJwtBuilder {
     /// Checks everything but whether there are logins.
     pub(super) fn finish(self) -> Result<FlaskJwt, BuildProfileError> {
         const KEY: &str = "JWT_SECRET_KEY";
-        let Self { config, hooks, clock } = self;
+        let Self { config, hooks, import, clock } = self;
         let algorithm = algorithm_by_name(&config.algorithm).filter(|algorithm| algorithm.is_symmetric());
         let algorithm = algorithm.ok_or_else(|| {
             OptionError::new(
@@ -398,8 +408,8 @@ impl FlaskJwtBuilder {
         }
         let source = config.secret_key.as_ref().ok_or(BuildProfileError::NoKey { option: KEY, algorithm })?;
         let unusable = |error| flask_jwt_extended::unusable(KEY, algorithm, error);
-        let signing_key = source.signing(algorithm).map_err(unusable)?;
-        let verifying_key = source.verifying(algorithm, ImportRules::strict()).map_err(unusable)?;
+        let signing_key = flask_jwt_extended::signs(source, KEY, algorithm, import)?;
+        let verifying_key = source.verifying(algorithm, import).map_err(unusable)?;
         let rules = FlaskJwtRules {
             algorithm: config.algorithm.clone(),
             leeway: config.leeway,
@@ -414,7 +424,12 @@ impl FlaskJwt {
     /// Begins with the options; hooks are added to it.
     #[must_use]
     pub fn builder(config: FlaskJwtConfig) -> FlaskJwtBuilder {
-        FlaskJwtBuilder { config, hooks: Hooks::default(), clock: Arc::new(SystemClock::new()) }
+        FlaskJwtBuilder {
+            config,
+            hooks: Hooks::default(),
+            import: ImportRules::strict(),
+            clock: Arc::new(SystemClock::new()),
+        }
     }
 
     /// The options.
@@ -454,7 +469,9 @@ impl FlaskJwt {
             headers = hook(identity.clone()).await?;
         }
         let token = NewToken::new(claims).with_header(headers)?;
-        Ok(token.sign(signing_key, &config.algorithm)?)
+        let key =
+            signing_key.as_ref().ok_or("JWT_SECRET_KEY is shorter than the hash, so it only verifies")?;
+        Ok(token.sign(key, &config.algorithm)?)
     }
 
     /// Verifies a token that is no part of a request: everything but the user.
@@ -705,8 +722,8 @@ impl TokenFormat for FlaskJwt {
         }
         let issued_at = new.issued_at().unwrap_or_else(|| self.0.clock.now());
         claims.insert("nbf".to_owned(), (issued_at + self.0.config.not_before_delta).as_secs().into());
-        NewToken::new(claims).sign(&self.0.signing_key, &self.0.config.algorithm).map_err(|error| match error
-        {
+        let key = self.0.signing_key.as_ref().ok_or(SignError::Failed)?;
+        NewToken::new(claims).sign(key, &self.0.config.algorithm).map_err(|error| match error {
             IssueError::Sign(error) => error,
             _ => SignError::Failed,
         })

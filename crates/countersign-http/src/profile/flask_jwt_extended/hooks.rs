@@ -156,7 +156,7 @@ pub enum BuildProfileError {
     #[error(
         "{option} is {actual} bytes long, but {algorithm} needs {minimum}: whoever guesses it signs in as anybody. \
          Make a new one (`openssl rand -base64 48`), let the Flask application sign with it first, and then start \
-         this; or accept the old one for verifying alone, by the option whose name begins with dangerous"
+         this; or accept the old one for verifying alone, by `.dangerous_verify_with_short_secret()` on the builder"
     )]
     ShortSecret {
         /// Which option.
@@ -320,6 +320,15 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
+    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify what a Flask application still signs with
+    /// it. Nothing is signed with it here. Whoever has one token can search for such a secret, and then signs in as
+    /// anybody, so every start says so in the log (SEC-018).
+    #[must_use]
+    pub fn dangerous_verify_with_short_secret(mut self) -> Self {
+        self.import = self.import.dangerous_accept_short_secrets();
+        self
+    }
+
     /// Checks everything, the keys above all.
     ///
     /// # Errors
@@ -343,7 +352,7 @@ impl FlaskJwtExtendedBuilder {
             return Err(OptionError::new("JWT_TOKEN_LOCATION", "must name at least one location").into());
         }
         let signs_with = algorithm(&config.algorithm)?;
-        let signing_key = signing_key(&config, signs_with, hooks.signing_key.is_some())?;
+        let signing_key = signing_key(&config, signs_with, import, hooks.signing_key.is_some())?;
         let mut names = config.decode_algorithms.clone();
         if !names.contains(&config.algorithm) {
             names.push(config.algorithm.clone());
@@ -379,6 +388,7 @@ fn algorithm(name: &str) -> Result<Algorithm, BuildProfileError> {
 fn signing_key(
     config: &FlaskJwtExtendedConfig,
     algorithm: Algorithm,
+    import: ImportRules,
     by_hook: bool,
 ) -> Result<Option<SigningKey>, BuildProfileError> {
     let (option, source) = match algorithm.is_symmetric() {
@@ -386,9 +396,7 @@ fn signing_key(
         false => ("JWT_PRIVATE_KEY", &config.private_key),
     };
     match source {
-        Some(source) => {
-            source.signing(algorithm).map(Some).map_err(|error| unusable(option, algorithm, error))
-        }
+        Some(source) => signs(source, option, algorithm, import),
         None if by_hook || !algorithm.is_symmetric() => Ok(None),
         None => Err(BuildProfileError::NoKey { option, algorithm }),
     }
@@ -411,6 +419,23 @@ fn verifying_key(
         Some(Err(_)) => Ok(None),
         None if required => Err(BuildProfileError::NoKey { option, algorithm }),
         None => Ok(None),
+    }
+}
+
+/// The key that signs; `None` for a secret that is only good enough to verify with under the rules.
+pub(in super::super) fn signs(
+    source: &KeySource,
+    option: &'static str,
+    algorithm: Algorithm,
+    import: ImportRules,
+) -> Result<Option<SigningKey>, BuildProfileError> {
+    match (source.signing(algorithm), source.verifying(algorithm, import)) {
+        (Err(KeyError::SecretTooShort { .. }), Ok(verifying)) => {
+            let warning = verifying.warning().unwrap_or_default();
+            tracing::warn!(%algorithm, "{option} only verifies, and that is dangerous: {warning}");
+            Ok(None)
+        }
+        (signing, _) => signing.map(Some).map_err(|error| unusable(option, algorithm, error)),
     }
 }
 
