@@ -22,8 +22,8 @@ pub use countersign_http as http;
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, Proven,
-        RefreshToken, Reply, SignIn, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, ProfileAuth,
+        Proven, RefreshToken, Reply, SignIn, flask_jwt_routes, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]
@@ -52,3 +52,8 @@ pub mod sqlite {
         countersign_sql::sqlite::open_with_secret(&SqliteOptions::new(path), &OsRandom).await
     }
 }
+
+/// Its programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating-from-flask.md")]
+mod migrating_from_flask {}
