@@ -15,9 +15,9 @@ mod placeholder;
 #[expect(dead_code, reason = "the applications under test need the rest")]
 #[path = "parity/recording.rs"]
 mod recording;
-#[expect(dead_code, reason = "the applications under test need the rest")]
 #[path = "parity/replay.rs"]
 mod replay;
+#[expect(dead_code, reason = "the program alone looks after panics")]
 #[path = "parity/report.rs"]
 mod report;
 

@@ -54,3 +54,8 @@ pub mod sqlite {
         countersign_sql::sqlite::open_with_secret(&SqliteOptions::new(path), &OsRandom).await
     }
 }
+
+/// Its programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating-from-flask.md")]
+mod migrating_from_flask {}

@@ -98,7 +98,7 @@ impl ServedProfile {
             }
             Self::FlaskJwt(builder) => {
                 let builder = builder.clock(clock);
-                let engine = Engine::FlaskJwt(builder.clone().build()?);
+                let engine = Engine::FlaskJwt(builder.clone().finish()?);
                 Prepared { profile: builder.into(), engine }
             }
         })

@@ -31,7 +31,7 @@ pub(super) use config::algorithm;
 pub use config::{CookieNames, FlaskJwtExtendedConfig, Lifetime, location_by_name};
 pub use cookies::CookieArguments;
 pub use hooks::{BuildProfileError, FlaskJwtExtendedBuilder, RefusalContext};
-pub(super) use hooks::{Hook, hook, unusable};
+pub(super) use hooks::{Hook, hook, signs, unusable};
 pub use issue::{CreateError, NewAccess, NewRefresh};
 pub(super) use locate::is_json;
 
