@@ -11,7 +11,7 @@ use countersign_axum::{
     method_not_allowed, not_found, routes,
 };
 use countersign_core::store::MemoryStore;
-use countersign_core::{SessionId, UserId};
+use countersign_core::{Clock as _, SessionId, UserId};
 use countersign_testkit::{FixedClock, Instrumented, RecordedEvents, SeededRandom, TestBed};
 use serde_json::json;
 use url::Url;
@@ -128,6 +128,15 @@ impl TestApp {
     /// Lets time pass.
     pub(crate) fn wait(&self, secs: u64) {
         self.clock.advance(Duration::from_secs(secs));
+    }
+
+    /// Removes from store and index what no longer matters, as the background tasks do.
+    pub(crate) async fn forget_what_is_over(&self) {
+        let (stores, sessions, now) = (self.store.stores(), self.auth.sessions(), self.clock.now());
+        stores.revocations.purge_entries(now, 1000).await.unwrap();
+        stores.sessions.purge_sessions(now, 1000).await.unwrap();
+        sessions.view().index().prune(now);
+        sessions.poll().await.unwrap();
     }
 
     /// How many passwords were hashed or checked so far.

@@ -60,6 +60,12 @@ pub(crate) fn count(text: &str) -> usize {
     LINES.lock().unwrap_or_else(PoisonError::into_inner).matches(text).count()
 }
 
+/// The lines of the log so far with this text.
+pub(crate) fn lines_with(text: &str) -> Vec<String> {
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+}
+
 #[tokio::test]
 async fn sec_147_no_password_token_cookie_or_csrf_value_is_logged_at_any_level() {
     let app = TestApp::new().await;

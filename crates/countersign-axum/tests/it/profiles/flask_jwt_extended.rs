@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    Beside, DAY, PROTECTED, assert_says, changed, extended, header, minutes, names, seconds, signed,
+    Beside, DAY, PROTECTED, assert_says, changed, extended, header, key_pairs, minutes, names, seconds, signed,
 };
 use crate::app::{Account, PASSWORD, TestApp, credentials};
 use crate::client::payload;
+use crate::log;
 
 #[tokio::test]
 async fn tokens_say_what_flasks_say_and_name_their_session() {
@@ -238,8 +239,8 @@ async fn a_refresh_answers_an_access_token_alone_and_leaves_the_refresh_token_go
     let beside = Beside::new().await;
     let account = beside.app.register("ada").await;
     let foreign = beside.refresh(account.user_id.as_str()).await;
+    let mut ids = Vec::new();
     for token in [&account.refresh_token, &foreign] {
-        let mut ids = Vec::new();
         for round in 0..6 {
             let reply = match round % 3 {
                 0 => beside.app.refresh(token).await,
@@ -261,13 +262,12 @@ async fn a_refresh_answers_an_access_token_alone_and_leaves_the_refresh_token_go
             assert_eq!(beside.me(access).await.status(), 200);
             assert!(beside.flask.decode_token(access, None, false).await.is_ok(), "Flask takes it");
             ids.push(payload(access)["jti"].to_string());
-            beside.app.wait(4 * DAY);
+            beside.app.wait(2 * DAY);
         }
-        ids.sort();
-        ids.dedup();
-        assert_eq!(ids.len(), 6);
-        beside.app.clock.set(beside.app.clock_start());
     }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 12);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -466,11 +466,10 @@ async fn one_line_of_the_log_tells_why_a_request_was_refused() {
     let beside = Beside::new().await;
     let id = "a-user-for-the-log-alone";
     let token = beside.access(id).await;
-    let before = crate::log::count(&format!("Error loading the user {id}"));
     beside.me(&token).await;
-    let lines = crate::log::lines_with(id);
-    assert_eq!(lines.len(), before + 1, "{lines:?}");
-    assert!(lines[before].contains("INFO"), "{lines:?}");
+    let lines = log::lines_with("was not let through");
+    let lines: Vec<_> = lines.iter().filter(|line| line.contains(id)).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }
 
 #[tokio::test]
@@ -513,7 +512,7 @@ async fn a_refresh_whose_client_hung_up_still_leaves_a_whole_session() {
 
 #[tokio::test]
 async fn a_key_pair_signs_and_its_public_half_alone_is_published() {
-    for (algorithm, private, public) in crate::profiles::key_pairs() {
+    for (algorithm, private, public) in key_pairs() {
         let options = json!({
             "JWT_ALGORITHM": algorithm,
             "JWT_PRIVATE_KEY": private,

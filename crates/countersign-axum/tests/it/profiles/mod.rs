@@ -159,3 +159,17 @@ fn seconds(app: &TestApp) -> i64 {
 const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
 }
+
+/// Key pairs of a Flask application: algorithm, private and public key.
+fn key_pairs() -> Vec<(String, String, String)> {
+    let recordings = [
+        include_str!("../../../../countersign-testkit/parity/fje/alg_rs256.json"),
+        include_str!("../../../../countersign-testkit/parity/fje/alg_es256.json"),
+    ];
+    let pairs = recordings.map(|recording| {
+        let recording: Value = serde_json::from_str(recording).unwrap();
+        let text = |name: &str| recording["config"][name].as_str().unwrap().to_owned();
+        (text("JWT_ALGORITHM"), text("JWT_PRIVATE_KEY"), text("JWT_PUBLIC_KEY"))
+    });
+    pairs.into()
+}
