@@ -108,15 +108,13 @@ impl Browser {
                 && let CookieLookup::One(token) = find_cookie(&parts.headers, name)
                 && let Some(claims) = auth.verify_for_end(token).await
             {
-                carried.push(claims);
+                carried.push((kind, claims));
             }
         }
         if cross_site == CrossSite::Unknown {
-            for claims in &carried {
-                auth.check_csrf(parts, claims)?;
-            }
+            auth.check_carried(parts, &carried)?;
         }
-        Ok(Self { cross_site, carried })
+        Ok(Self { cross_site, carried: carried.into_iter().map(|(_, claims)| claims).collect() })
     }
 
     /// A request from another site may not get cookies set either, with or without cookies of its own.

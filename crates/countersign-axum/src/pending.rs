@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use countersign_http::{BodyBeginning, BufferedBody};
+use countersign_http::{Auth, BodyBeginning, BufferedBody, Requirement};
 use http::Request;
 use http::request::Parts;
 use http_body::{Frame, SizeHint};
@@ -74,6 +74,13 @@ pub(crate) async fn read_ahead(parts: &mut Parts) {
         parts.extensions.insert(BufferedBody(beginning.freeze()));
     } else {
         parts.extensions.insert(BodyBeginning(beginning.freeze()));
+    }
+}
+
+/// Reads the body ahead for a requirement, if it looks there.
+pub(crate) async fn read_ahead_for(auth: &Auth, parts: &mut Parts, requirement: &Requirement) {
+    if auth.wants_body_for(parts, requirement) {
+        read_ahead(parts).await;
     }
 }
 

@@ -15,6 +15,7 @@ use http::{Method, header};
 use crate::body::read_bounded;
 use crate::guard::{Guard, Proven};
 use crate::reply::{AuthRejection, Reply};
+use crate::routes::device;
 
 /// What a compatibility profile has proven about a request: header, claims, identity, and the user that the
 /// application looked up.
@@ -94,7 +95,7 @@ pub fn flask_jwt_routes<S: Clone + Send + Sync + 'static>(jwt: &FlaskJwt) -> Rou
     let login = async move |request: Request<Body>| {
         let (parts, body) = request.into_parts();
         match read_bounded(body).await {
-            Ok(body) => Reply(jwt.login(&parts.headers, &body).await),
+            Ok(body) => Reply(jwt.login_from(&parts.headers, &body, device(&parts)).await),
             Err(too_large) => too_large,
         }
     };

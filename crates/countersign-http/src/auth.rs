@@ -586,6 +586,22 @@ impl Auth {
         Ok(self.shared.csrf.check(parts, expected)?)
     }
 
+    /// Checks the CSRF value of a request that wants to take the place of these sessions, whose cookies it carries.
+    /// A profile's cookies may each have a value of their own; any of them is out of another site's reach.
+    ///
+    /// # Errors
+    /// [`AuthError::Csrf`].
+    pub fn check_carried(&self, parts: &Parts, carried: &[(CookieKind, Claims)]) -> Result<(), AuthError> {
+        let Some(profile) = &self.shared.profile else {
+            return carried.iter().try_for_each(|(_, claims)| self.check_csrf(parts, claims));
+        };
+        if carried.is_empty() || !profile.checks_csrf() {
+            return Ok(());
+        }
+        let verdicts = carried.iter().map(|(kind, claims)| profile.check_csrf(parts, *kind, claims));
+        Ok(verdicts.reduce(Result::or).unwrap_or(Ok(()))?)
+    }
+
     /// Whether the browser's headers are enough here, and say that a page of ours sent the request.
     fn is_own_by_headers(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         self.shared.csrf.mode == CsrfMode::FetchMetadata
@@ -637,10 +653,11 @@ impl Auth {
         requirement: Option<&Requirement>,
         error: &AuthError,
     ) -> Answer {
-        let mut answer = self.answer(error);
-        if matches!(error, AuthError::Profile(_)) {
-            return answer;
+        // The profile has told the log, and asked the application.
+        if let AuthError::Profile(answer) = error {
+            return (**answer).clone();
         }
+        let mut answer = self.answer(error);
         let realm = requirement.and_then(|requirement| requirement.realm.as_deref());
         let scope = match error {
             AuthError::InsufficientScope { scope, .. } => scope.as_deref(),
@@ -660,7 +677,6 @@ impl Auth {
             tracing::info!(code = code.as_str(), error = cause, "a request was not let through");
         }
         match error {
-            AuthError::Profile(answer) => (**answer).clone(),
             AuthError::Locate(error) => Answer::refused_credential(*error, &self.shared.cookies),
             _ => Answer::error(code),
         }

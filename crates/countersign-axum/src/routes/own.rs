@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{clear_cookies, personal, personal_empty, refused, unavailable};
 use crate::body::read_members;
 use crate::extract::{CurrentUser, Installed};
+use crate::pending::read_ahead_for;
 use crate::reply::Reply;
 use crate::wire::{RevokedBody, SessionBody, SessionsBody, UserBody};
 
@@ -27,8 +28,8 @@ pub(super) async fn me(CurrentUser(user): CurrentUser<User>) -> Result<Reply, Re
 
 /// `GET /v1/auth/sessions`
 pub(super) async fn sessions(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
-    let (parts, _) = request.into_parts();
-    let caller = authenticate(&auth, &parts).await?;
+    let (mut parts, _) = request.into_parts();
+    let caller = authenticate(&auth, &mut parts).await?;
     let sessions = auth.sessions().list(caller.claims().subject()).await?;
     let current = current_session(&caller);
     let sessions = sessions.iter().map(|session| SessionBody::new(session, current)).collect();
@@ -41,8 +42,8 @@ pub(super) async fn end_one(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Reply, Reply> {
-    let (parts, _) = request.into_parts();
-    let caller = authenticate(&auth, &parts).await?;
+    let (mut parts, _) = request.into_parts();
+    let caller = authenticate(&auth, &mut parts).await?;
     let user_id = caller.claims().subject().clone();
     // Unknown, ended, another's, and text that is no id or not even text: all look the same.
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
@@ -64,8 +65,8 @@ pub(super) async fn end_one(
 
 /// `DELETE /v1/auth/sessions`
 pub(super) async fn end_others(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
-    let (parts, _) = request.into_parts();
-    let caller = authenticate(&auth, &parts).await?;
+    let (mut parts, _) = request.into_parts();
+    let caller = authenticate(&auth, &mut parts).await?;
     let user_id = caller.claims().subject().clone();
     auth.sessions().end_all(user_id, current_session(&caller), EndReason::AllEnded).await?;
     Ok(personal_empty(StatusCode::NO_CONTENT))
@@ -74,8 +75,8 @@ pub(super) async fn end_others(Installed(auth): Installed, request: Request) -> 
 /// `DELETE /v1/auth/revoke-tokens`
 pub(super) async fn revoke_tokens(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     const MOST: usize = 100;
-    let (parts, body) = request.into_parts();
-    let caller = authenticate(&auth, &parts).await?;
+    let (mut parts, body) = request.into_parts();
+    let caller = authenticate(&auth, &mut parts).await?;
     let mut members = read_members(&parts.headers, body).await?;
     let tokens = members.required_list("tokens").unwrap_or_default();
     if tokens.is_empty() || tokens.len() > MOST {
@@ -98,7 +99,8 @@ pub(super) async fn revoke_tokens(Installed(auth): Installed, request: Request) 
     personal(StatusCode::OK, &RevokedBody { revoked })
 }
 
-async fn authenticate(auth: &Auth, parts: &Parts) -> Result<Authenticated, Reply> {
+async fn authenticate(auth: &Auth, parts: &mut Parts) -> Result<Authenticated, Reply> {
+    read_ahead_for(auth, parts, &Requirement::ACCESS).await;
     match auth.authenticate(parts, &Requirement::ACCESS).await {
         Ok(caller) => Ok(caller),
         Err(error) => Err(refused(auth, parts, error).await),

@@ -4,22 +4,24 @@ use axum::extract::Request;
 use countersign_core::account::User;
 use countersign_core::session::{RefreshError, Refreshed};
 use countersign_http::profile::Renewal;
-use countersign_http::{Auth, AuthError, Location};
+use countersign_http::{Auth, AuthError, Location, Requirement};
 use http::StatusCode;
 use http::request::Parts;
 
 use super::{device, internal, pair_reply, personal, refused};
 use crate::body::read_members;
 use crate::extract::Installed;
+use crate::pending::read_ahead_for;
 use crate::reply::Reply;
 use crate::wire::RenewalBody;
 
 /// `POST /v1/auth/refresh`
 pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     if let Err(error) = auth.check_cross_site(&parts) {
         return Err(refused(&auth, &parts, error).await);
     }
+    read_ahead_for(&auth, &mut parts, &Requirement::REFRESH).await;
     let mut members = read_members(&parts.headers, body).await?;
     let in_body = members.text("refresh_token");
     members.check()?;

@@ -77,10 +77,11 @@ fn reply(auth: &Auth, status: StatusCode, signed_in: &SignedIn, by_cookie: bool)
 fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
     let by_cookie = members.flag("cookies");
     if by_cookie && !auth.takes_cookies() {
-        members.wrong(
-            "cookies",
-            "tokens are not taken from cookies here; JWT_TOKEN_LOCATION does not name them",
-        );
+        let why = match auth.flask_jwt() {
+            Some(_) => "tokens are not taken from cookies here: Flask-JWT has none",
+            None => "tokens are not taken from cookies here: JWT_TOKEN_LOCATION does not name them",
+        };
+        members.wrong("cookies", why);
     }
     by_cookie
 }

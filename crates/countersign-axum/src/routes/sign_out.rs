@@ -10,6 +10,7 @@ use http::request::Parts;
 use super::{clear_cookies, personal_empty, refused};
 use crate::body::read_members;
 use crate::extract::Installed;
+use crate::pending::read_ahead_for;
 use crate::reply::Reply;
 
 /// `POST /v1/auth/logout`: ends the session of every credential that the request shows, wherever it is.
@@ -17,10 +18,11 @@ use crate::reply::Reply;
 /// The signature must hold, else anybody could log anybody out; nothing else matters. Who logs out twice, or with an
 /// expired token, wants to be logged out and is.
 pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     if let Err(error) = auth.check_cross_site(&parts) {
         return Err(refused(&auth, &parts, error).await);
     }
+    read_ahead_for(&auth, &mut parts, &Requirement::ANY).await;
     let mut members = read_members(&parts.headers, body).await?;
     let in_body = BodyTokens { refresh: members.text("refresh_token"), access: members.text("access_token") };
     members.check()?;

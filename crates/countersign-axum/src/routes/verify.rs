@@ -8,6 +8,7 @@ use url::form_urlencoded;
 
 use super::personal;
 use crate::extract::Installed;
+use crate::pending::read_ahead_for;
 use crate::reply::Reply;
 
 /// `GET /v1/auth/verify`: 200 with the claims of the access token, else as a protected route.
@@ -17,6 +18,7 @@ pub(super) async fn verify(Installed(auth): Installed, request: Request) -> Resu
     let (mut parts, _) = request.into_parts();
     parts.method = judged_method(&parts.headers);
     let requirement = requirement(&parts);
+    read_ahead_for(&auth, &mut parts, &requirement).await;
     match auth.authenticate(&parts, &requirement).await {
         Ok(caller) => personal(StatusCode::OK, &caller.claims().to_map()),
         Err(error) => Err(Reply(auth.refuse(&parts, Some(&requirement), &error).await)),

@@ -13,7 +13,7 @@ use countersign_core::profile::{
     FLASK_JWT_REFRESH_AUDIENCE, FlaskJwtRules, IssueError, KeySource, Leeway, NewToken, ProfileClaims,
     ProfileError, UnverifiedToken, algorithm_by_name,
 };
-use countersign_core::session::TokenFormat;
+use countersign_core::session::{Device, TokenFormat};
 use countersign_core::store::BoxError;
 use countersign_core::{Clock, NewClaims, SigningKey, TokenType, VerifyingKey};
 use http::request::Parts;
@@ -194,6 +194,16 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// A login request.
+pub(super) struct Login {
+    /// As it was sent.
+    pub(super) username: Value,
+    /// As it was sent.
+    pub(super) password: Value,
+    /// Who asks.
+    pub(super) device: Device,
+}
+
 /// An error as Flask-JWT reports it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct FlaskJwtError {
@@ -217,7 +227,7 @@ type User = Arc<dyn Any + Send + Sync>;
 
 #[derive(Clone, Default)]
 struct Hooks {
-    authenticate: Option<Hook<(Value, Value), Option<Identity>>>,
+    authenticate: Option<Hook<Login, Option<Identity>>>,
     user: Option<Hook<ProfileClaims, Option<User>>>,
     payload: Option<Hook<Identity, Map<String, Value>>>,
     headers: Option<Hook<Identity, Map<String, Value>>>,
@@ -264,13 +274,23 @@ impl fmt::Debug for FlaskJwtBuilder {
 impl FlaskJwtBuilder {
     /// Who has these credentials, as the login request has them: `authentication_handler`. `None`: nobody.
     #[must_use]
-    pub fn authenticate<E, F, Fut>(mut self, authenticate: F) -> Self
+    pub fn authenticate<E, F, Fut>(self, authenticate: F) -> Self
     where
         E: Into<BoxError>,
         F: Fn(Value, Value) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Option<Identity>, E>> + Send + 'static,
     {
-        self.hooks.authenticate = Some(hook(move |(username, password)| authenticate(username, password)));
+        self.authenticate_login(move |login| authenticate(login.username, login.password))
+    }
+
+    /// The same, by everything that is known of the login.
+    pub(super) fn authenticate_login<E, F, Fut>(mut self, authenticate: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Login) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Identity>, E>> + Send + 'static,
+    {
+        self.hooks.authenticate = Some(hook(authenticate));
         self
     }
 
@@ -440,7 +460,12 @@ impl FlaskJwt {
 
     /// Answers a login request, as the endpoint at `JWT_AUTH_URL_RULE` does.
     pub async fn login(&self, headers: &HeaderMap, body: &[u8]) -> Answer {
-        match self.logged_in(headers, body).await {
+        self.login_from(headers, body, Device::default()).await
+    }
+
+    /// The same, with what is known of who asks: where sessions of this library begin here, they show it.
+    pub async fn login_from(&self, headers: &HeaderMap, body: &[u8], device: Device) -> Answer {
+        match self.logged_in(headers, body, device).await {
             Ok(answer) => answer,
             Err(refusal) => self.answer(refusal, None).await,
         }
@@ -484,7 +509,7 @@ impl FlaskJwt {
         inner.rules.verify(&parsed, |_| Ok(inner.verifying_key.clone()), inner.clock.now())
     }
 
-    async fn logged_in(&self, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Refusal> {
+    async fn logged_in(&self, headers: &HeaderMap, body: &[u8], device: Device) -> Result<Answer, Refusal> {
         let Inner { config, hooks, .. } = &*self.0;
         if !is_json(headers) {
             return Err(Refusal::Unreadable("The login must be application/json"));
@@ -502,7 +527,8 @@ impl FlaskJwt {
         let authenticate = hooks.authenticate.as_ref().ok_or_else(|| {
             Refusal::HookFailed("no authenticate hook; add `.authenticate(…)` to the FlaskJwtBuilder".into())
         })?;
-        let identity = authenticate((username, password)).await?.ok_or_else(refused)?;
+        let login = Login { username, password, device };
+        let identity = authenticate(login).await?.ok_or_else(refused)?;
         let token = self.create_token(&identity).await?;
         match &hooks.auth_response {
             Some(hook) => Ok(hook((token, identity)).await?),
@@ -639,10 +665,12 @@ impl FlaskJwt {
         }
     }
 
+    /// The log has learnt the cause.
     pub(super) async fn revoked(&self) -> Answer {
-        self.invalid_token("Token has been revoked").await
+        self.shaped(FlaskJwtError::new("Invalid token", "Token has been revoked"), None).await
     }
 
+    /// The log has learnt the cause.
     pub(super) fn no_user(&self) -> Answer {
         let error = FlaskJwtError::new("Invalid JWT", "User does not exist");
         Answer::json(StatusCode::UNAUTHORIZED, &error)
@@ -674,7 +702,11 @@ impl FlaskJwt {
                 (error, HeaderValue::try_from(format!("JWT realm=\"{}\"", quotable(realm))).ok())
             }
         };
-        tracing::info!(error = error.error, description = error.description, "a request was not let through");
+        tracing::info!(error = error.error, description = ?error.description, "a request was not let through");
+        self.shaped(error, challenge).await
+    }
+
+    async fn shaped(&self, error: FlaskJwtError, challenge: Option<HeaderValue>) -> Answer {
         if let Some(hook) = &self.0.hooks.error {
             return match hook(error).await {
                 Ok(answer) => answer,

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::account::{Accounts, Arrival, LoginError, LoginName, Password};
+use countersign_core::account::{Accounts, Arrival, HashError, LoginError, LoginName, Password};
 use countersign_core::profile::ProfileClaims;
 use countersign_core::session::{
-    AccessError, Device, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
+    AccessError, BeginError, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
 };
 use countersign_core::store::BoxError;
 use countersign_core::{Claims, Clock, KeyRing, Random, TokenType};
@@ -15,13 +15,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
-use super::flask_jwt::{FlaskJwt, FlaskJwtBuilder, Identity};
+use super::flask_jwt::{FlaskJwt, FlaskJwtBuilder, Identity, Login};
 use super::flask_jwt_extended::{
     BuildProfileError, CookieArguments, FlaskJwtExtended, FlaskJwtExtendedBuilder, Lifetime,
 };
 use super::{AnswerInstead, Profile, ProfileToken};
 use crate::answer::{Answer, ErrorCode};
 use crate::cookie_config::CookieKind;
+use crate::csrf::{CsrfError, csrf_matches};
 use crate::locate::Location;
 use crate::requirement::Requirement;
 
@@ -146,7 +147,7 @@ impl Prepared {
                 let accounts = accounts.clone();
                 let builder = builder
                     .is_revoked(move |token| is_revoked(sessions.clone(), token))
-                    .authenticate(move |username, password| log_in(accounts.clone(), username, password))
+                    .authenticate_login(move |login| log_in(accounts.clone(), login))
                     .auth_response(|_, identity| async move { token_answer(&identity) });
                 Engine::FlaskJwt(builder.build()?)
             }
@@ -161,7 +162,10 @@ async fn is_revoked(sessions: Sessions, token: ProfileClaims) -> Result<bool, Bo
     match claims.token_type() {
         TokenType::Access => match sessions.check_access(&claims).await {
             Ok(()) => Ok(false),
-            Err(AccessError::Revoked(_) | AccessError::Invalid(_)) => Ok(true),
+            Err(error @ (AccessError::Revoked(_) | AccessError::Invalid(_))) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "an access token counts as revoked");
+                Ok(true)
+            }
             Err(error) => Err(error.into()),
         },
         TokenType::Refresh => match sessions.check_refresh(&claims).await {
@@ -173,13 +177,24 @@ async fn is_revoked(sessions: Sessions, token: ProfileClaims) -> Result<bool, Bo
 }
 
 /// A login at Flask-JWT's endpoint, with the passwords and the throttle of our accounts.
-async fn log_in(accounts: Accounts, name: Value, password: Value) -> Result<Option<Identity>, BoxError> {
-    let (Value::String(name), Value::String(password)) = (name, password) else { return Ok(None) };
+async fn log_in(accounts: Accounts, login: Login) -> Result<Option<Identity>, BoxError> {
+    /// No name of an account is longer.
+    const MAX_NAME_BYTES: usize = 256;
+    let (Value::String(name), Value::String(password)) = (login.username, login.password) else {
+        return Ok(None);
+    };
+    if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        return Ok(None);
+    }
     let Ok(password) = Password::new_for_login(password) else { return Ok(None) };
-    let arrival = Arrival::new(Presentation::Explicit, Device::default());
+    let arrival = Arrival::new(Presentation::Explicit, login.device);
     match accounts.login(LoginName::parse(&name), password, arrival).await {
         Ok(signed_in) => Ok(Some(Identity::new(signed_in.user.id.as_str(), signed_in.pair))),
-        Err(LoginError::InvalidCredentials) => Ok(None),
+        // All sessions were ended while the login was under way: so it never happened.
+        Err(LoginError::InvalidCredentials | LoginError::Begin(BeginError::EpochRaised)) => Ok(None),
+        Err(LoginError::Hash(HashError::Overloaded)) => {
+            Err(AnswerInstead(Answer::error(ErrorCode::Overloaded)).into())
+        }
         Err(LoginError::TooManyAttempts { retry_after }) => {
             let answer = Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after);
             Err(AnswerInstead(answer).into())
@@ -214,6 +229,11 @@ impl Served {
     }
 
     pub(crate) fn no_user(&self, identity: &Value) -> Answer {
+        tracing::info!(
+            identity = ?identity.to_string(),
+            "a request was not let through: the token's user is gone or disabled, or its claims name no user or \
+             session of this store"
+        );
         match &self.0 {
             Engine::FlaskJwtExtended(jwt) => jwt.no_user(identity),
             Engine::FlaskJwt(jwt) => jwt.no_user(),
@@ -252,7 +272,7 @@ impl Served {
             RefreshError::Refused(refusal) => {
                 tracing::info!(
                     error = &refusal as &dyn std::error::Error,
-                    "a refresh token was not exchanged"
+                    "a request was not let through: its refresh token is not exchanged"
                 );
                 match &self.0 {
                     Engine::FlaskJwtExtended(jwt) => jwt.revoked(),
@@ -327,8 +347,22 @@ impl Served {
         }
     }
 
+    /// Checks the CSRF value for one of the cookies.
+    pub(crate) fn check_csrf(&self, parts: &Parts, kind: CookieKind, claims: &Claims) -> Result<(), CsrfError> {
+        let Engine::FlaskJwtExtended(jwt) = &self.0 else { return Ok(()) };
+        let config = jwt.config();
+        let names = if kind == CookieKind::Refresh { &config.refresh } else { &config.access };
+        let presented = config.csrf_value(parts, names).ok_or(CsrfError::Missing)?;
+        match csrf_matches(&presented, claims.csrf().unwrap_or_default()) {
+            true => Ok(()),
+            false => Err(CsrfError::Mismatch),
+        }
+    }
+
+    /// The name of a cookie that tokens are taken from.
     pub(crate) fn cookie_name(&self, kind: CookieKind) -> Option<&str> {
         match &self.0 {
+            _ if !self.takes_cookies() => None,
             Engine::FlaskJwtExtended(jwt) => Some(match kind {
                 CookieKind::Access => &jwt.config().access.name,
                 CookieKind::Refresh => &jwt.config().refresh.name,

@@ -20,7 +20,7 @@ use crate::app::TestApp;
 use crate::client::{Client, Response};
 
 /// Whoever writes it to the log fails the test.
-pub(crate) const SECRET: &str = "canary-secret-Vq8Zt7_Wm4Kc9Ru6Jd3Fs0Hv2Lp5Go8";
+pub(crate) const SECRET: &str = "canary-secret-Vq8Zt7_Wm4Kc9Ru6Jd3Fs0Hv2Lp5Go8Xn1Yb";
 
 const DAY: u64 = 86_400;
 

@@ -106,7 +106,8 @@ impl Sessions {
             to: session.generation.next(),
             guard: Guard::Generation,
             now,
-            idle_until: (now + policy.idle).min(session.absolute_until),
+            // A token that stays good until it expires has a session that does so, too.
+            idle_until: session.absolute_until,
             device: device.clone(),
         };
         if store.advance(&session.key(), &step).await? {

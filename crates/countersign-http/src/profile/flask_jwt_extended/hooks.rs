@@ -97,7 +97,7 @@ impl Hooks {
         if let Refusal::HookFailed(error) = &refusal {
             return hook_failed(error);
         }
-        tracing::info!(reason = ?refusal.kind(), "a request was not let through");
+        tracing::info!(reason = ?refusal.kind(), message = ?refusal.message(), "a request was not let through");
         match refusal.kind().and_then(|kind| self.answers.get(&kind)) {
             Some(hook) => {
                 hook(RefusalContext { message: refusal.message(), token: refusal.token().cloned() }).await

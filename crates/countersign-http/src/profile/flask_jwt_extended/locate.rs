@@ -96,7 +96,7 @@ impl FlaskJwtExtendedConfig {
     }
 
     /// The value of the header; of the form field, where that counts and the header is empty.
-    fn csrf_value(&self, parts: &Parts, names: &CookieNames) -> Option<Vec<u8>> {
+    pub(in super::super) fn csrf_value(&self, parts: &Parts, names: &CookieNames) -> Option<Vec<u8>> {
         let by_header = header_bytes(&parts.headers, &names.csrf_header);
         if !by_header.is_empty() {
             return Some(by_header);
