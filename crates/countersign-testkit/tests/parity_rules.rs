@@ -1,6 +1,8 @@
 //! The rules by which the replayer of `parity` compares, each shown to be able to fail; and the replayer itself,
 //! against a subject that repeats what was recorded.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
 #[path = "parity/compare.rs"]
 mod compare;
 #[expect(dead_code, reason = "the applications under test need the rest")]
@@ -13,9 +15,9 @@ mod placeholder;
 #[expect(dead_code, reason = "the applications under test need the rest")]
 #[path = "parity/recording.rs"]
 mod recording;
-#[expect(dead_code, reason = "the applications under test need the rest")]
 #[path = "parity/replay.rs"]
 mod replay;
+#[expect(dead_code, reason = "the program alone looks after panics")]
 #[path = "parity/report.rs"]
 mod report;
 

@@ -16,14 +16,16 @@ pub use countersign_http::{
 pub use countersign_core as core;
 /// Tokens in HTTP, for any framework.
 pub use countersign_http as http;
+/// The rules of other libraries, for programs that take their place.
+pub use countersign_http::profile;
 
 /// The layer, extractors and ready-made routes for axum.
 #[cfg(feature = "axum")]
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, Proven,
-        RefreshToken, Reply, SignIn, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, ProfileAuth,
+        Proven, RefreshToken, Reply, SignIn, flask_jwt_routes, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]
@@ -52,3 +54,8 @@ pub mod sqlite {
         countersign_sql::sqlite::open_with_secret(&SqliteOptions::new(path), &OsRandom).await
     }
 }
+
+/// Its programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating-from-flask.md")]
+mod migrating_from_flask {}

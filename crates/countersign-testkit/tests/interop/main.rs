@@ -4,6 +4,8 @@
 //! Needs a Python that can import `flask_jwt_extended`: the one that the environment variable `TEST_FLASK_PYTHON`
 //! names, else `python3`. Without one these tests do nothing but say so; `./test` makes one where it can.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
+
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Write};

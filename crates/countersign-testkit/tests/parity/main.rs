@@ -3,6 +3,15 @@
 //! Every recording in the folders below `parity/` is played, or below the directory that the environment variable
 //! `PARITY_DIR` names. Recordings are data: nothing here knows one by its name.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test with a report of its own"
+)]
+
 mod compare;
 mod hooks;
 mod jar;

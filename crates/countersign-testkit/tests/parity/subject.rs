@@ -43,11 +43,14 @@ async fn send(router: &Router, request: http::Request<Body>) -> Answer {
     Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_vec() }
 }
 
+/// Keys that are given as bytes, by the names of their options.
+type ByteKeys = Vec<(String, Vec<u8>)>;
+
 /// Takes what is not text out of a configuration: keys as bytes. All names must be among those that are known.
 fn take_byte_keys(
     config: &Map<String, Value>,
     known: &[&str],
-) -> Result<(Map<String, Value>, Vec<(String, Vec<u8>)>), NotBuilt> {
+) -> Result<(Map<String, Value>, ByteKeys), NotBuilt> {
     let (mut rest, mut keys) = (Map::new(), Vec::new());
     for (name, value) in config {
         if !known.contains(&name.as_str()) {

@@ -330,7 +330,6 @@ async fn helper(view: FlaskJwtExtendedView, jwt: &FlaskJwtExtended, asked: Asked
     })
 }
 
-#[expect(clippy::result_large_err, reason = "axum's own type")]
 fn asked<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Response> {
     serde_json::from_slice(body).map_err(|error| {
         (StatusCode::INTERNAL_SERVER_ERROR, format!("the view's body is not known: {error}")).into_response()
