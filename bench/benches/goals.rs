@@ -3,7 +3,13 @@
 //! Everything that is compared takes turns, a tenth of a millisecond each: short beside the time that the system gives
 //! a thread, so that other programs interrupt few turns and slow the others alike. What is printed is the median of
 //! the turns, with the quarter below and the quarter above.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
 
 mod support;
 

@@ -7,8 +7,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request};
 use axum::routing::{MethodFilter, on};
-use countersign_http::Requirement;
 use countersign_http::profile::{FlaskJwt, ProfileToken};
+use countersign_http::{Answer, ErrorCode, Requirement};
 use http::request::Parts;
 use http::{Method, header};
 
@@ -54,11 +54,18 @@ impl<S: Send + Sync> FromRequestParts<S> for ProfileAuth {
             return Ok(Self(token));
         }
         let proven = Guard::new(Requirement::ACCESS).check(parts).await?;
-        proven
-            .into_profile_token()
-            .map(Self)
-            .ok_or_else(|| AuthRejection::not_installed("ProfileAuth is in use"))
+        proven.into_profile_token().map(Self).ok_or_else(nothing_proven)
     }
+}
+
+/// A defect of the program, which its log then names.
+fn nothing_proven() -> AuthRejection {
+    tracing::error!(
+        "a handler takes ProfileAuth, but no profile has proven anything: give a profile in an `Arc` to \
+         `AuthLayer::new`, and let handlers of OPTIONS, which Flask-JWT-Extended does not protect, take \
+         `Option<ProfileAuth>`"
+    );
+    AuthRejection::by_profile(Answer::error(ErrorCode::InternalError))
 }
 
 impl<S: Send + Sync> OptionalFromRequestParts<S> for ProfileAuth {

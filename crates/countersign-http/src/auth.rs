@@ -622,7 +622,11 @@ impl Auth {
     /// (RFC 7517 §5). Caches may keep it for five minutes.
     #[must_use]
     pub fn jwks(&self) -> Answer {
-        Answer::jwk_set(self.sessions().public_keys())
+        let keys = match &self.shared.profile {
+            Some(profile) => profile.public_keys(),
+            None => self.sessions().public_keys(),
+        };
+        Answer::jwk_set(keys)
     }
 
     /// The answer to a request that was not let through: as the application [has it](crate::AuthBuilder::answer), else

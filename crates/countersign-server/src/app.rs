@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use countersign_axum::{Auth, AuthLayer, Reply, method_not_allowed, not_found, routes};
+use countersign_axum::{Auth, AuthLayer, Reply, flask_jwt_routes, method_not_allowed, not_found, routes};
 use countersign_core::{UserId, random};
 use countersign_http::{AllowedOrigins, Answer, CSRF_HEADER, ErrorCode, OsRandom};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -30,6 +30,10 @@ pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &Allow
         .route("/readyz", get(readyz).with_state(auth.clone()))
         .route("/.well-known/jwks.json", get(jwks).with_state(auth.clone()))
         .merge(routes());
+    let routes = match auth.flask_jwt() {
+        Some(jwt) => routes.merge(flask_jwt_routes(jwt)),
+        None => routes,
+    };
     around(routes, auth, allowed_origins)
 }
 

@@ -118,6 +118,9 @@ pub(crate) fn builder(settings: &Settings, store: impl Into<Stores>, secrets: Se
     if let Some(permits) = settings.hash_permits {
         builder = builder.hash_permits(permits);
     }
+    if let Some(profile) = settings.profile.served() {
+        builder = builder.profile(profile);
+    }
     if let Some(url) = &settings.public_url {
         builder = builder.public_url(url.clone());
     }

@@ -3,6 +3,7 @@
 //! Every setting has one name, written `COUNTERSIGN_LISTEN` in the environment and `.env`, `listen` in the file. All
 //! are read and checked once, at start; an unknown name is an error that names the nearest known one.
 
+mod profile;
 mod sources;
 mod value;
 
@@ -16,6 +17,7 @@ use countersign_http::AllowedOrigins;
 use countersign_sql::sqlite::{OpenError, SqliteOptions};
 use url::Url;
 
+pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;
 pub(crate) use value::{SettingError, duration};
@@ -35,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) secret: SecretSource,
     /// Lifetimes of tokens, sessions and keys, and the rules of refresh.
     pub(crate) policy: SessionPolicy,
+    /// `profile`: whose rules hold for tokens. Default `native`; the others read the `JWT_…` options as well.
+    pub(crate) profile: ProfileSetting,
     /// `hash_permits`: parallel password hashes. Default one less than there are cores, at least one.
     pub(crate) hash_permits: Option<NonZeroUsize>,
     /// `log`: what is logged. Default `info`.
@@ -73,11 +77,12 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 19] = [
+pub(crate) const NAMES: [&str; 20] = [
     "config",
     "listen",
     "database_url",
     "public_url",
+    "profile",
     "allowed_origins",
     "secret",
     "secret_file",
@@ -158,6 +163,7 @@ impl Settings {
             )?,
             secret: secret(sources)?,
             policy,
+            profile: ProfileSetting::read(sources)?,
             hash_permits: sources
                 .get("hash_permits")
                 .map(|setting| {

@@ -16,6 +16,8 @@ pub use countersign_http::{
 pub use countersign_core as core;
 /// Tokens in HTTP, for any framework.
 pub use countersign_http as http;
+/// The rules of other libraries, for programs that take their place.
+pub use countersign_http::profile;
 
 /// The layer, extractors and ready-made routes for axum.
 #[cfg(feature = "axum")]

@@ -201,7 +201,7 @@ pub struct FlaskJwtError {
     pub description: String,
     /// Which kind.
     pub error: String,
-    /// The status: 401 but for a login that cannot be read.
+    /// The status that Flask-JWT gives it: 401.
     pub status_code: u16,
 }
 
@@ -234,7 +234,7 @@ pub struct FlaskJwt(Arc<Inner>);
 struct Inner {
     config: FlaskJwtConfig,
     rules: FlaskJwtRules,
-    signing_key: SigningKey,
+    signing_key: Option<SigningKey>,
     verifying_key: VerifyingKey,
     hooks: Hooks,
     clock: Arc<dyn Clock>,
@@ -251,6 +251,7 @@ impl fmt::Debug for FlaskJwt {
 pub struct FlaskJwtBuilder {
     config: FlaskJwtConfig,
     hooks: Hooks,
+    import: ImportRules,
     clock: Arc<dyn Clock>,
 }
 
@@ -366,21 +367,21 @@ impl FlaskJwtBuilder {
         self
     }
 
+    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify what a Flask application still signs with
+    /// it. Nothing is signed with it here, so that logins fail. Whoever has one token can search for such a secret,
+    /// and then signs in as anybody, so every start says so in the log (SEC-018).
+    #[must_use]
+    pub fn dangerous_verify_with_short_secret(mut self) -> Self {
+        self.import = self.import.dangerous_accept_short_secrets();
+        self
+    }
+
     /// Checks everything, the key above all.
     ///
     /// # Errors
     /// [`BuildProfileError`] names the option and the remedy.
     pub fn build(self) -> Result<FlaskJwt, BuildProfileError> {
-        const KEY: &str = "JWT_SECRET_KEY";
-        let Self { config, hooks, clock } = self;
-        let algorithm = algorithm_by_name(&config.algorithm).filter(|algorithm| algorithm.is_symmetric());
-        let algorithm = algorithm.ok_or_else(|| {
-            OptionError::new(
-                "JWT_ALGORITHM",
-                "must be HS256, HS384 or HS512: Flask-JWT signs and verifies with one and the same key",
-            )
-        })?;
-        if config.auth_url_rule.is_some() && hooks.authenticate.is_none() {
+        if self.config.auth_url_rule.is_some() && self.hooks.authenticate.is_none() {
             return Err(OptionError::new(
                 "JWT_AUTH_URL_RULE",
                 "gives a login endpoint, so `.authenticate(…)` must say on the builder who may log in; or set it to \
@@ -388,13 +389,27 @@ impl FlaskJwtBuilder {
             )
             .into());
         }
+        self.finish()
+    }
+
+    /// Checks everything but whether there are logins.
+    pub(super) fn finish(self) -> Result<FlaskJwt, BuildProfileError> {
+        const KEY: &str = "JWT_SECRET_KEY";
+        let Self { config, hooks, import, clock } = self;
+        let algorithm = algorithm_by_name(&config.algorithm).filter(|algorithm| algorithm.is_symmetric());
+        let algorithm = algorithm.ok_or_else(|| {
+            OptionError::new(
+                "JWT_ALGORITHM",
+                "must be HS256, HS384 or HS512: Flask-JWT signs and verifies with one and the same key",
+            )
+        })?;
         if !config.required_claims.iter().any(|name| name == "exp") {
             tracing::warn!("JWT_REQUIRED_CLAIMS does not name exp: tokens without it are good for ever");
         }
         let source = config.secret_key.as_ref().ok_or(BuildProfileError::NoKey { option: KEY, algorithm })?;
         let unusable = |error| flask_jwt_extended::unusable(KEY, algorithm, error);
-        let signing_key = source.signing(algorithm).map_err(unusable)?;
-        let verifying_key = source.verifying(algorithm, ImportRules::strict()).map_err(unusable)?;
+        let signing_key = flask_jwt_extended::signs(source, KEY, algorithm, import)?;
+        let verifying_key = source.verifying(algorithm, import).map_err(unusable)?;
         let rules = FlaskJwtRules {
             algorithm: config.algorithm.clone(),
             leeway: config.leeway,
@@ -409,7 +424,12 @@ impl FlaskJwt {
     /// Begins with the options; hooks are added to it.
     #[must_use]
     pub fn builder(config: FlaskJwtConfig) -> FlaskJwtBuilder {
-        FlaskJwtBuilder { config, hooks: Hooks::default(), clock: Arc::new(SystemClock::new()) }
+        FlaskJwtBuilder {
+            config,
+            hooks: Hooks::default(),
+            import: ImportRules::strict(),
+            clock: Arc::new(SystemClock::new()),
+        }
     }
 
     /// The options.
@@ -449,7 +469,9 @@ impl FlaskJwt {
             headers = hook(identity.clone()).await?;
         }
         let token = NewToken::new(claims).with_header(headers)?;
-        Ok(token.sign(signing_key, &config.algorithm)?)
+        let key =
+            signing_key.as_ref().ok_or("JWT_SECRET_KEY is shorter than the hash, so it only verifies")?;
+        Ok(token.sign(key, &config.algorithm)?)
     }
 
     /// Verifies a token that is no part of a request: everything but the user.
@@ -464,17 +486,11 @@ impl FlaskJwt {
 
     async fn logged_in(&self, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Refusal> {
         let Inner { config, hooks, .. } = &*self.0;
-        let unreadable = |description: &str| {
-            Refusal::Error(FlaskJwtError {
-                status_code: 400,
-                ..FlaskJwtError::new("Bad Request", description)
-            })
-        };
         if !is_json(headers) {
-            return Err(unreadable("The login must be application/json"));
+            return Err(Refusal::Unreadable("The login must be application/json"));
         }
         let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
-            return Err(unreadable("The login must be a JSON object"));
+            return Err(Refusal::Unreadable("The login must be a JSON object"));
         };
         let refused = || Refusal::Error(FlaskJwtError::new("Bad Request", "Invalid credentials"));
         let given = |key: &str| members.get(key).filter(|value| !is_nothing(value)).cloned();
@@ -504,11 +520,22 @@ impl FlaskJwt {
         let hooks = &self.0.hooks;
         let token = match &hooks.request {
             Some(hook) => hook(parts).ok_or(Refusal::Absent),
-            None => self.in_header(&parts.headers, requirement),
+            // Flask-JWT knows no other place, so a route that wants others only has no token.
+            None if requirement
+                .locations
+                .as_ref()
+                .is_some_and(|places| !places.contains(&Location::Header)) =>
+            {
+                Err(Refusal::Absent)
+            }
+            None => self.in_header(&parts.headers),
         };
-        let token = match token {
-            Err(Refusal::Absent) if requirement.optional.is_some() => return Ok(None),
-            token => token?,
+        let token = match (token, requirement.optional) {
+            (Err(Refusal::Absent), Some(_))
+            | (Err(Refusal::OtherScheme), Some(Optional::IfAbsent | Optional::IfAbsentOrExpired)) => {
+                return Ok(None);
+            }
+            (token, _) => token?,
         };
         let invalid = |description: &str| Refusal::Error(FlaskJwtError::new("Invalid token", description));
         let claims = match self.decode_token(&token) {
@@ -560,24 +587,17 @@ impl FlaskJwt {
         }))
     }
 
-    /// Flask-JWT knows no other place. A route that wants others only has no token in any.
-    fn in_header(&self, headers: &HeaderMap, requirement: &Requirement) -> Result<String, Refusal> {
-        if requirement.locations.as_ref().is_some_and(|places| !places.contains(&Location::Header)) {
-            return Err(Refusal::Absent);
-        }
+    fn in_header(&self, headers: &HeaderMap) -> Result<String, Refusal> {
         let fields = headers.get_all(header::AUTHORIZATION).iter();
         let fields: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
         let joined = fields.join(",");
         let mut words = joined.split_ascii_whitespace();
         let Some(prefix) = words.next() else { return Err(Refusal::Absent) };
+        if prefix.to_lowercase() != self.0.config.auth_header_prefix.to_lowercase() {
+            return Err(Refusal::OtherScheme);
+        }
         let invalid =
             |description| Err(Refusal::Error(FlaskJwtError::new("Invalid JWT header", description)));
-        if prefix.to_lowercase() != self.0.config.auth_header_prefix.to_lowercase() {
-            return match requirement.optional {
-                Some(Optional::IfAbsent | Optional::IfAbsentOrExpired) => Err(Refusal::Absent),
-                Some(Optional::IfNoCredential) | None => invalid("Unsupported authorization type"),
-            };
-        }
         match (words.next(), words.next()) {
             (None, _) => invalid("Token missing"),
             (Some(token), None) => Ok(token.to_owned()),
@@ -595,7 +615,7 @@ impl FlaskJwt {
     }
 
     pub(super) async fn refresh_in_header(&self, headers: &HeaderMap) -> Result<ProfileClaims, Answer> {
-        match self.in_header(headers, &Requirement::REFRESH) {
+        match self.in_header(headers) {
             Ok(token) => self.decode_refresh(&token).await,
             Err(refusal) => Err(self.answer(refusal, None).await),
         }
@@ -612,7 +632,7 @@ impl FlaskJwt {
 
     /// The token in the header, if there is anything in it.
     pub(super) async fn shown(&self, headers: &HeaderMap) -> Option<Result<ProfileClaims, Answer>> {
-        match self.in_header(headers, &Requirement::REFRESH) {
+        match self.in_header(headers) {
             Ok(token) => Some(self.decode_for_end(&token).await),
             Err(Refusal::Absent) => None,
             Err(refusal) => Some(Err(self.answer(refusal, None).await)),
@@ -637,7 +657,16 @@ impl FlaskJwt {
         let (error, challenge) = match refusal {
             Refusal::HookFailed(error) => return hook_failed(&error),
             Refusal::Forbidden => return Answer::error(ErrorCode::InsufficientScope),
+            Refusal::Unreadable(description) => {
+                let error =
+                    FlaskJwtError { status_code: 400, ..FlaskJwtError::new("Bad Request", description) };
+                return Answer::json(StatusCode::BAD_REQUEST, &error)
+                    .unwrap_or_else(|_| Answer::error(ErrorCode::InternalError));
+            }
             Refusal::Error(error) => (error, None),
+            Refusal::OtherScheme => {
+                (FlaskJwtError::new("Invalid JWT header", "Unsupported authorization type"), None)
+            }
             Refusal::Absent => {
                 let realm = realm.unwrap_or(&self.0.config.default_realm);
                 let error =
@@ -693,8 +722,8 @@ impl TokenFormat for FlaskJwt {
         }
         let issued_at = new.issued_at().unwrap_or_else(|| self.0.clock.now());
         claims.insert("nbf".to_owned(), (issued_at + self.0.config.not_before_delta).as_secs().into());
-        NewToken::new(claims).sign(&self.0.signing_key, &self.0.config.algorithm).map_err(|error| match error
-        {
+        let key = self.0.signing_key.as_ref().ok_or(SignError::Failed)?;
+        NewToken::new(claims).sign(key, &self.0.config.algorithm).map_err(|error| match error {
             IssueError::Sign(error) => error,
             _ => SignError::Failed,
         })
@@ -705,6 +734,10 @@ impl TokenFormat for FlaskJwt {
 enum Refusal {
     /// No token.
     Absent,
+    /// Credentials of another scheme than the configured one.
+    OtherScheme,
+    /// A login that is no JSON object: none of Flask-JWT's errors, so that no hook is asked.
+    Unreadable(&'static str),
     Error(FlaskJwtError),
     /// The token does not permit enough, which Flask-JWT has no word for.
     Forbidden,

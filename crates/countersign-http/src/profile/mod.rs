@@ -15,6 +15,9 @@ pub use options::{OptionError, Options};
 pub(crate) use served::{Prepared, Served};
 pub use served::{Renewal, ServedProfile, ShownTokens};
 
+#[cfg(test)]
+mod testing;
+
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;

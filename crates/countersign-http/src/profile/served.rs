@@ -10,7 +10,7 @@ use countersign_core::session::{
     AccessError, Device, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
 };
 use countersign_core::store::BoxError;
-use countersign_core::{Claims, Clock, Random, TokenType};
+use countersign_core::{Claims, Clock, KeyRing, Random, TokenType};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
@@ -98,7 +98,7 @@ impl ServedProfile {
             }
             Self::FlaskJwt(builder) => {
                 let builder = builder.clock(clock);
-                let engine = Engine::FlaskJwt(builder.clone().build()?);
+                let engine = Engine::FlaskJwt(builder.clone().finish()?);
                 Prepared { profile: builder.into(), engine }
             }
         })
@@ -301,6 +301,14 @@ impl Served {
             }
         }
         shown
+    }
+
+    /// The public keys that verify the tokens, as a JWK set; none for a shared secret.
+    pub(crate) fn public_keys(&self) -> String {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.public_keys().to_jwk_set(),
+            Engine::FlaskJwt(_) => KeyRing::new().to_jwk_set(),
+        }
     }
 
     /// Whether tokens are taken from cookies.

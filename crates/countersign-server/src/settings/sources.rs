@@ -19,6 +19,8 @@ pub(crate) struct Flags {
 /// Every setting that was set anywhere, each from the first source that has it.
 pub(crate) struct Sources {
     settings: BTreeMap<&'static str, Setting>,
+    /// `JWT_…` and `SECRET_KEY`, as a Flask application has them.
+    flask_options: BTreeMap<String, String>,
 }
 
 impl Sources {
@@ -29,7 +31,8 @@ impl Sources {
     pub(crate) fn read(flags: Flags) -> Result<Self, SettingError> {
         // A name that is not Unicode is none of ours; a value that is not is an error of its own.
         let environment = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX))?;
+            let name = name.into_string().ok();
+            let name = name.filter(|name| name.starts_with(PREFIX) || is_flask_option(name))?;
             Some((name, value.to_string_lossy().into_owned()))
         });
         let dotenv = read_dotenv(Path::new(".env"))?;
@@ -51,6 +54,7 @@ impl Sources {
         file: Option<BTreeMap<String, String>>,
     ) -> Result<Self, SettingError> {
         let mut settings = BTreeMap::new();
+        let mut flask_options = BTreeMap::new();
         let mut add = |name: &'static str, shown: &str, source: &str, text: String| {
             if !text.is_empty() {
                 settings.entry(name).or_insert(Setting {
@@ -72,6 +76,10 @@ impl Sources {
             [("environment", environment.into_iter().collect()), (".env", dotenv)] as [(_, BTreeMap<_, _>); 2]
         {
             for (shown, text) in variables {
+                if is_flask_option(&shown) {
+                    flask_options.entry(shown).or_insert(text);
+                    continue;
+                }
                 if let Some(rest) = shown.strip_prefix(PREFIX) {
                     let name = known(&rest.to_lowercase())
                         .filter(|name| shown == variable(name))
@@ -81,12 +89,21 @@ impl Sources {
             }
         }
         for (shown, text) in file.unwrap_or_default() {
+            if is_flask_option(&shown) {
+                flask_options.entry(shown).or_insert(text);
+                continue;
+            }
             let name = known(&shown)
                 .filter(|name| *name != "config")
                 .ok_or_else(|| unknown(&shown, "file", ToOwned::to_owned))?;
             add(name, &shown, "file", text);
         }
-        Ok(Self { settings })
+        Ok(Self { settings, flask_options })
+    }
+
+    /// The options of a Flask application, as texts.
+    pub(crate) fn flask_options(&self) -> BTreeMap<String, String> {
+        self.flask_options.clone()
     }
 
     /// The setting, if it was set.
@@ -94,6 +111,11 @@ impl Sources {
         debug_assert!(NAMES.contains(&name), "{name} is a setting");
         self.settings.get(name).cloned()
     }
+}
+
+/// Whether a Flask application would read it.
+fn is_flask_option(name: &str) -> bool {
+    name.starts_with("JWT_") || name == "SECRET_KEY"
 }
 
 fn known(name: &str) -> Option<&'static str> {
@@ -139,6 +161,11 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
         .into_iter()
         .map(|(name, value)| {
             let text = match value {
+                // As the environment has them: JSON, where it is no text.
+                value if is_flask_option(&name) => match value {
+                    toml::Value::String(text) => text,
+                    value => serde_json::to_string(&value).unwrap_or_default(),
+                },
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(switch) => (if switch { "on" } else { "off" }).to_owned(),

@@ -173,3 +173,89 @@ fn moment(now: Timestamp, seconds: f64) -> Option<OffsetDateTime> {
     let at = if seconds < 0.0 { now - distance } else { now + distance };
     OffsetDateTime::from_unix_timestamp(at.as_secs()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::profile::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess};
+    use crate::profile::testing::{SECRET, Standing, run};
+
+    fn jwt(mut options: Value) -> FlaskJwtExtended {
+        options["JWT_SECRET_KEY"] = SECRET.into();
+        let config = FlaskJwtExtendedConfig::from_options(options.as_object().unwrap().clone()).unwrap();
+        FlaskJwtExtended::builder(config).clock(std::sync::Arc::new(Standing)).build().unwrap()
+    }
+
+    /// The attributes in the order of their names, without the value.
+    fn attributes(field: &HeaderValue) -> String {
+        let mut parts: Vec<_> = field.to_str().unwrap().split("; ").skip(1).collect();
+        parts.sort_unstable();
+        parts.join("; ")
+    }
+
+    fn set(options: Value, arguments: &CookieArguments) -> Vec<String> {
+        let jwt = jwt(options);
+        let token = run(jwt.create_access_token("alice", NewAccess::new())).unwrap();
+        run(jwt.set_access_cookies(&token, arguments)).unwrap().iter().map(attributes).collect()
+    }
+
+    #[test]
+    fn cookies_have_the_attributes_of_the_options() {
+        let nothing = CookieArguments::default();
+        let for_a_minute = CookieArguments { max_age: Some(60.0), domain: None };
+        let at_once = CookieArguments { max_age: Some(0.0), domain: Some(".example.org:80".to_owned()) };
+        let session = "HttpOnly; Path=/";
+        let year = "Expires=Wed, 13 Nov 2024 23:20:00 GMT; HttpOnly; Max-Age=31540000; Path=/";
+        let minute = "Expires=Tue, 14 Nov 2023 22:14:20 GMT; HttpOnly; Max-Age=60; Path=/";
+        let strict = json!({"JWT_COOKIE_SECURE": true, "JWT_COOKIE_SAMESITE": "strict"});
+        for (options, arguments, expected) in [
+            (json!({}), &nothing, session.to_owned()),
+            (strict, &nothing, format!("{session}; SameSite=Strict; Secure")),
+            (json!({"JWT_COOKIE_SAMESITE": "NONE"}), &nothing, format!("{session}; SameSite=None")),
+            (json!({"JWT_SESSION_COOKIE": false}), &nothing, year.to_owned()),
+            (json!({"JWT_SESSION_COOKIE": false}), &for_a_minute, minute.to_owned()),
+            (json!({"JWT_COOKIE_DOMAIN": "example.com"}), &at_once, format!("Domain=example.org; {session}")),
+            (
+                json!({"JWT_ACCESS_COOKIE_PATH": "/a b", "JWT_ACCESS_CSRF_COOKIE_PATH": "/a b"}),
+                &nothing,
+                "HttpOnly; Path=/a%20b".to_owned(),
+            ),
+            (
+                json!({"JWT_ACCESS_COOKIE_PATH": null, "JWT_ACCESS_CSRF_COOKIE_PATH": null}),
+                &nothing,
+                "HttpOnly".to_owned(),
+            ),
+        ] {
+            let readable = expected.replace("HttpOnly; ", "").replace("HttpOnly", "");
+            assert_eq!(set(options.clone(), arguments), [expected, readable], "{options}");
+        }
+    }
+
+    #[test]
+    fn csrf_cookies_are_left_out_where_they_are_switched_off() {
+        for options in [json!({"JWT_CSRF_IN_COOKIES": false}), json!({"JWT_COOKIE_CSRF_PROTECT": false})] {
+            assert_eq!(set(options.clone(), &CookieArguments::default()).len(), 1, "{options}");
+            assert_eq!(jwt(options.clone()).unset_jwt_cookies(None).len(), 2, "{options}");
+        }
+        assert_eq!(jwt(json!({})).unset_jwt_cookies(None).len(), 4);
+    }
+
+    #[test]
+    fn cookies_are_removed_where_they_were_set() {
+        let jwt = jwt(json!({"JWT_COOKIE_DOMAIN": "example.com", "JWT_REFRESH_COOKIE_PATH": "/refresh"}));
+        let fields = jwt.unset_refresh_cookies(None);
+        let past = "Domain=example.com; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+        assert_eq!(attributes(&fields[0]), format!("{past}; HttpOnly; Path=/refresh"));
+        assert_eq!(attributes(&fields[1]), format!("{past}; Path=/"));
+        assert!(fields[0].to_str().unwrap().starts_with("refresh_token_cookie=;"));
+    }
+
+    #[test]
+    fn only_a_valid_token_gets_into_cookies() {
+        let jwt = jwt(json!({}));
+        let refused = run(jwt.set_access_cookies("a.b.c", &CookieArguments::default())).unwrap_err();
+        assert_eq!(refused.to_string(), "Invalid header padding");
+    }
+}

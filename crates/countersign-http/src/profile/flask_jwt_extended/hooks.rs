@@ -127,7 +127,6 @@ pub struct FlaskJwtExtendedBuilder {
     config: FlaskJwtExtendedConfig,
     hooks: Hooks,
     import: ImportRules,
-    verify_only: bool,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -157,7 +156,7 @@ pub enum BuildProfileError {
     #[error(
         "{option} is {actual} bytes long, but {algorithm} needs {minimum}: whoever guesses it signs in as anybody. \
          Make a new one (`openssl rand -base64 48`), let the Flask application sign with it first, and then start \
-         this; or accept the old one for verifying alone, by `dangerous_verify_with_short_secret` on the builder"
+         this; or accept the old one for verifying alone, by `.dangerous_verify_with_short_secret()` on the builder"
     )]
     ShortSecret {
         /// Which option.
@@ -187,7 +186,6 @@ impl FlaskJwtExtendedBuilder {
             config,
             hooks: Hooks::default(),
             import: ImportRules::strict(),
-            verify_only: false,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
         }
@@ -322,13 +320,12 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// Accepts a secret that is shorter than the hash, to verify what the Flask application still signs with it; here
-    /// nothing is signed with a configured key any more. **Whoever guesses the secret signs in as anybody**, in Flask
-    /// and here. For the days until the application signs with a better one.
+    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify what a Flask application still signs with
+    /// it. Nothing is signed with it here. Whoever has one token can search for such a secret, and then signs in as
+    /// anybody, so every start says so in the log (SEC-018).
     #[must_use]
     pub fn dangerous_verify_with_short_secret(mut self) -> Self {
         self.import = self.import.dangerous_accept_short_secrets();
-        self.verify_only = true;
         self
     }
 
@@ -337,7 +334,7 @@ impl FlaskJwtExtendedBuilder {
     /// # Errors
     /// [`BuildProfileError`] names the option and the remedy.
     pub fn build(self) -> Result<FlaskJwtExtended, BuildProfileError> {
-        let Self { config, hooks, import, verify_only, clock, random } = self;
+        let Self { config, hooks, import, clock, random } = self;
         for (name, lifetime) in [
             ("JWT_ACCESS_TOKEN_EXPIRES", config.access_token_expires),
             ("JWT_REFRESH_TOKEN_EXPIRES", config.refresh_token_expires),
@@ -355,10 +352,7 @@ impl FlaskJwtExtendedBuilder {
             return Err(OptionError::new("JWT_TOKEN_LOCATION", "must name at least one location").into());
         }
         let signs_with = algorithm(&config.algorithm)?;
-        let signing_key = match verify_only {
-            true => None,
-            false => signing_key(&config, signs_with, hooks.signing_key.is_some())?,
-        };
+        let signing_key = signing_key(&config, signs_with, import, hooks.signing_key.is_some())?;
         let mut names = config.decode_algorithms.clone();
         if !names.contains(&config.algorithm) {
             names.push(config.algorithm.clone());
@@ -394,6 +388,7 @@ fn algorithm(name: &str) -> Result<Algorithm, BuildProfileError> {
 fn signing_key(
     config: &FlaskJwtExtendedConfig,
     algorithm: Algorithm,
+    import: ImportRules,
     by_hook: bool,
 ) -> Result<Option<SigningKey>, BuildProfileError> {
     let (option, source) = match algorithm.is_symmetric() {
@@ -401,9 +396,7 @@ fn signing_key(
         false => ("JWT_PRIVATE_KEY", &config.private_key),
     };
     match source {
-        Some(source) => {
-            source.signing(algorithm).map(Some).map_err(|error| unusable(option, algorithm, error))
-        }
+        Some(source) => signs(source, option, algorithm, import),
         None if by_hook || !algorithm.is_symmetric() => Ok(None),
         None => Err(BuildProfileError::NoKey { option, algorithm }),
     }
@@ -429,6 +422,23 @@ fn verifying_key(
     }
 }
 
+/// The key that signs; `None` for a secret that is only good enough to verify with under the rules.
+pub(in super::super) fn signs(
+    source: &KeySource,
+    option: &'static str,
+    algorithm: Algorithm,
+    import: ImportRules,
+) -> Result<Option<SigningKey>, BuildProfileError> {
+    match (source.signing(algorithm), source.verifying(algorithm, import)) {
+        (Err(KeyError::SecretTooShort { .. }), Ok(verifying)) => {
+            let warning = verifying.warning().unwrap_or_default();
+            tracing::warn!(%algorithm, "{option} only verifies, and that is dangerous: {warning}");
+            Ok(None)
+        }
+        (signing, _) => signing.map(Some).map_err(|error| unusable(option, algorithm, error)),
+    }
+}
+
 pub(in super::super) fn unusable(
     option: &'static str,
     algorithm: Algorithm,
@@ -439,36 +449,5 @@ pub(in super::super) fn unusable(
             BuildProfileError::ShortSecret { option, algorithm, actual, minimum }
         }
         source => BuildProfileError::Key { option, algorithm, source },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::NewAccess;
-    use super::*;
-
-    fn builder(secret: &str) -> FlaskJwtExtendedBuilder {
-        let options = json!({"JWT_SECRET_KEY": secret}).as_object().cloned().unwrap();
-        FlaskJwtExtended::builder(FlaskJwtExtendedConfig::from_options(options).unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_short_secret_is_refused_with_the_remedy_or_verifies_alone() {
-        const SHORT: &str = "k3-Vq8Zt7_Wm4Kc9";
-        let refused = builder(SHORT).build().unwrap_err().to_string();
-        for part in
-            ["JWT_SECRET_KEY is 16 bytes long, but HS256 needs 32", "dangerous_verify_with_short_secret"]
-        {
-            assert!(refused.contains(part), "{refused}");
-        }
-        let jwt = builder(SHORT).dangerous_verify_with_short_secret().build().unwrap();
-        jwt.create_access_token("alice", NewAccess::new()).await.unwrap_err();
-        // Made with PyJWT: {"sub": "alice", "exp": 4102444800}.
-        let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6NDEwMjQ0NDgwMH0.rpHNlTWdWGrtjdpovq-iNJn4LXpLdbmBuB3kMU34gd8";
-        assert_eq!(jwt.decode_token(token, None, false).await.unwrap().identity(), "alice");
-        let long = builder("k3-Vq8Zt7_Wm4Kc9Ru6Jd3Fs0Hv2Lp5Go8").build().unwrap();
-        long.decode_token(token, None, false).await.unwrap_err();
     }
 }

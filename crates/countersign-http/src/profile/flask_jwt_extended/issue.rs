@@ -50,7 +50,10 @@ pub enum CreateError {
     #[error("a lifetime of 0 seconds is refused; Flask-JWT-Extended would make a token that never expires")]
     NoLifetime,
     /// There is no key to sign with.
-    #[error("there is no key to sign with: set JWT_PRIVATE_KEY, or give a signing_key hook")]
+    #[error(
+        "there is no key to sign with: set JWT_PRIVATE_KEY, a JWT_SECRET_KEY as long as the hash, or a signing_key \
+         hook"
+    )]
     NoKey,
     /// The hook's key cannot be used.
     #[error("the signing key cannot be used")]

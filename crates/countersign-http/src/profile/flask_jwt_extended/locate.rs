@@ -211,3 +211,165 @@ fn found<'r>(token: String) -> Found<'r> {
 fn invalid<'r>(message: String) -> Found<'r> {
     Found::Stop(Refusal::Invalid(message))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderValue, Method};
+
+    use super::*;
+    use crate::profile::testing::get;
+
+    fn config(options: &Value) -> FlaskJwtExtendedConfig {
+        FlaskJwtExtendedConfig::from_options(options.as_object().unwrap().clone()).unwrap()
+    }
+
+    /// The token with its CSRF value, or the message after what it means.
+    fn shown(found: Found<'_>) -> String {
+        match found {
+            Found::Absent(message) => format!("absent: {message}"),
+            Found::Stop(Refusal::Invalid(message)) => format!("422: {message}"),
+            Found::Stop(refusal) => format!("401: {}", refusal.message()),
+            Found::Token(Presented { token, csrf: None }) => format!("token {token}"),
+            Found::Token(Presented { token, csrf: Some(csrf) }) => {
+                format!("token {token} with {}", String::from_utf8_lossy(&csrf))
+            }
+        }
+    }
+
+    #[test]
+    fn headers_are_read_as_flask_jwt_extended_reads_them() {
+        let other_scheme =
+            "absent: Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'";
+        let bad = "422: Bad Authorization header. Expected 'Authorization: Bearer <JWT>'";
+        for (value, expected) in [
+            ("Bearer T", "token T"),
+            ("Basic x, Bearer T", "token T"),
+            ("Bearer T,Basic x", "token T"),
+            ("Bearer T,", "token T"),
+            (",Bearer T", "token T"),
+            ("  Bearer   T  ", "token T"),
+            ("Bearer\tT", "token T"),
+            ("Basic x,,Bearer T", "token T"),
+            ("Bearer", bad),
+            ("Bearer a b", bad),
+            ("Bearer T x, Basic y", bad),
+            ("Bearer,T", bad),
+            (", ,", bad),
+            (", , Bearer T", bad),
+            ("bearer T", other_scheme),
+            ("Basic x", other_scheme),
+            ("T", other_scheme),
+            ("Bearer T, Bearer T", other_scheme),
+            ("", "absent: Missing Authorization Header"),
+            (",,", "absent: Missing Authorization Header"),
+        ] {
+            let parts = get("/", &[("authorization", value)]);
+            let config = FlaskJwtExtendedConfig::default();
+            assert_eq!(shown(config.look(Location::Header, &parts, false)), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_without_a_type_holds_the_token_alone() {
+        let config = config(&serde_json::json!({"JWT_HEADER_NAME": "X-Auth", "JWT_HEADER_TYPE": null}));
+        let bad = "422: Bad X-Auth header. Expected 'X-Auth: <JWT>'";
+        for (value, expected) in [
+            ("T", "token T"),
+            (" T ", "token T"),
+            ("Bearer T", bad),
+            (", ,", bad),
+            ("", "absent: Missing X-Auth Header"),
+        ] {
+            let parts = get("/", &[("x-auth", value)]);
+            assert_eq!(shown(config.look(Location::Header, &parts, false)), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn sec_048_repeated_header_lines_are_one_list() {
+        let mut parts = get("/", &[("authorization", "Bearer T")]);
+        parts.headers.append("authorization", HeaderValue::from_static("Bearer U"));
+        let found = shown(FlaskJwtExtendedConfig::default().look(Location::Header, &parts, false));
+        assert!(found.starts_with("absent: Missing 'Bearer' type"), "{found}");
+    }
+
+    #[test]
+    fn cookies_need_their_csrf_value_where_the_method_does() {
+        let config = FlaskJwtExtendedConfig::default();
+        let look = |method: Method, fields: &[(&str, &str)], is_refresh| {
+            let mut parts = get("/", fields);
+            parts.method = method;
+            shown(config.look(Location::Cookie, &parts, is_refresh))
+        };
+        let cookie = ("cookie", "access_token_cookie=T; refresh_token_cookie=R");
+        assert_eq!(look(Method::GET, &[cookie], false), "token T");
+        assert_eq!(look(Method::GET, &[cookie], true), "token R");
+        assert_eq!(look(Method::POST, &[cookie], false), "401: Missing CSRF token");
+        assert_eq!(look(Method::POST, &[cookie, ("x-csrf-token", "")], false), "401: Missing CSRF token");
+        assert_eq!(look(Method::POST, &[cookie, ("x-csrf-token", "v")], true), "token R with v");
+        assert_eq!(look(Method::GET, &[], false), "absent: Missing cookie \"access_token_cookie\"");
+        let empty = ("cookie", "refresh_token_cookie=");
+        assert_eq!(look(Method::GET, &[empty], true), "absent: Missing cookie \"refresh_token_cookie\"");
+        let twice = ("cookie", "access_token_cookie=T; access_token_cookie=U");
+        assert_eq!(look(Method::GET, &[twice], false), "422: Cookie \"access_token_cookie\" is repeated");
+    }
+
+    #[test]
+    fn the_query_parameter_is_read_with_its_prefix() {
+        let config = config(&serde_json::json!({"JWT_QUERY_STRING_VALUE_PREFIX": "Bearer "}));
+        let wrong =
+            "422: Invalid value for query parameter 'jwt'. Expected the value to start with 'Bearer '";
+        for (uri, expected) in [
+            ("/?jwt=Bearer%20T", "token T"),
+            ("/?a=b&jwt=Bearer+T", "token T"),
+            ("/?jwt=T", wrong),
+            ("/?jwt=", "absent: Missing 'jwt' query paramater"),
+            ("/?JWT=Bearer+T", "absent: Missing 'jwt' query paramater"),
+            ("/", "absent: Missing 'jwt' query paramater"),
+            ("/?jwt=Bearer+T&jwt=Bearer+U", "422: Query parameter 'jwt' is repeated"),
+        ] {
+            assert_eq!(shown(config.look(Location::Query, &get(uri, &[]), false)), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_json_body_holds_the_token_under_its_key() {
+        let missing = "absent: Missing \"access_token\" key in json data.";
+        let not_json = "absent: Invalid content-type. Must be application/json.";
+        let not_text = "422: Invalid token type. Token must be a <class 'bytes'>";
+        for (content_type, body, expected) in [
+            ("application/json", r#"{"access_token": "T"}"#, "token T"),
+            ("Application/vnd.api+JSON; charset=utf-8", r#"{"access_token": "T"}"#, "token T"),
+            ("text/json", r#"{"access_token": "T"}"#, not_json),
+            ("application/json", r#"{"refresh_token": "T"}"#, missing),
+            ("application/json", r#"{"access_token": 0}"#, missing),
+            ("application/json", r#"{"access_token": 5}"#, not_text),
+            ("application/json", r#"{"access_token": ["T"]}"#, not_text),
+            ("application/json", "{", missing),
+            ("application/json", "", missing),
+            ("application/json", "[]", missing),
+            ("application/json", "[1]", "422: The json data must be an object"),
+        ] {
+            let mut parts = get("/", &[("content-type", content_type)]);
+            parts.extensions.insert(BufferedBody(Bytes::from_static(body.as_bytes())));
+            let found = FlaskJwtExtendedConfig::default().look(Location::Body, &parts, false);
+            assert_eq!(shown(found), expected, "{content_type} {body}");
+        }
+    }
+
+    #[test]
+    fn several_places_without_a_token_are_named_in_order() {
+        let messages = ["a", "b", "c"].map(str::to_owned);
+        let message = |places: &[Location]| absent_message(places, &messages[..places.len()]);
+        assert_eq!(message(&[Location::Query]), "a");
+        assert_eq!(
+            message(&[Location::Header, Location::Cookie]),
+            "Missing JWT in headers or cookies (a; b)"
+        );
+        assert_eq!(
+            message(&[Location::Body, Location::Query, Location::Header]),
+            "Missing JWT in json, query_string or headers (a; b; c)"
+        );
+    }
+}

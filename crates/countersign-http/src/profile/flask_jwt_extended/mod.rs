@@ -31,7 +31,7 @@ pub(super) use config::algorithm;
 pub use config::{CookieNames, FlaskJwtExtendedConfig, Lifetime, location_by_name};
 pub use cookies::CookieArguments;
 pub use hooks::{BuildProfileError, FlaskJwtExtendedBuilder, RefusalContext};
-pub(super) use hooks::{Hook, hook, unusable};
+pub(super) use hooks::{Hook, hook, signs, unusable};
 pub use issue::{CreateError, NewAccess, NewRefresh};
 pub(super) use locate::is_json;
 
@@ -45,7 +45,7 @@ use countersign_core::profile::{
     FlaskJwtExtendedRules, KeySource, ProfileClaims, ProfileError, UnverifiedToken,
 };
 use countersign_core::store::BoxError;
-use countersign_core::{Algorithm, Clock, Random, TokenType, VerifyingKey};
+use countersign_core::{Algorithm, Clock, KeyRing, Random, TokenType, VerifyingKey};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
@@ -189,6 +189,17 @@ impl FlaskJwtExtended {
             }
         }
         shown
+    }
+
+    /// The keys that verify tokens. One that serves several algorithms is in it once.
+    pub(super) fn public_keys(&self) -> KeyRing {
+        let mut ring = KeyRing::new();
+        for key in self.0.verifying_keys.values() {
+            if ring.insert(key.clone()).is_err() {
+                tracing::debug!(key = %key.key_id(), "a key serves several algorithms");
+            }
+        }
+        ring
     }
 
     pub(super) fn revoked(&self) -> Answer {
