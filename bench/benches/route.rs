@@ -148,13 +148,16 @@ fn hand_made(count: usize) -> (HandKey, String, Vec<String>) {
     (key, repeated, all)
 }
 
+/// Makes the request of a turn.
+type Making<'a> = dyn Fn(usize) -> Request<Body> + 'a;
+
 /// The time of one request through the router, without a network.
 fn in_process(runtime: &tokio::runtime::Runtime, app: &Router, repeated: &str, distinct: &[String]) {
     let one = |path: &str, token: &str| {
         let builder = Request::get(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
         builder.body(Body::empty()).unwrap()
     };
-    let variants: [(&str, Box<dyn Fn(usize) -> Request<Body>>); 4] = [
+    let variants: [(&str, Box<Making>); 4] = [
         ("open, no layer", Box::new(|_| one("/", repeated))),
         ("open, behind the layer", Box::new(|_| one("/open", repeated))),
         ("protected, token repeated", Box::new(|_| one("/protected", repeated))),

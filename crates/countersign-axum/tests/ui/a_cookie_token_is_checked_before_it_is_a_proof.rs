@@ -16,8 +16,4 @@ fn from_claims(claims: Claims) -> AccessToken {
     AccessToken(claims)
 }
 
-fn converted(claims: Claims) -> AccessToken {
-    claims.into()
-}
-
 fn main() {}

@@ -806,3 +806,205 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 const IDENTITY: &str = "identity";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::profile::testing::{SECRET, Standing, get, run};
+
+    const NOW: i64 = 1_700_000_000;
+
+    fn builder(mut options: Value) -> FlaskJwtBuilder {
+        options["JWT_SECRET_KEY"] = SECRET.into();
+        let config = FlaskJwtConfig::from_options(options.as_object().unwrap().clone()).unwrap();
+        FlaskJwt::builder(config).clock(Arc::new(Standing)).authenticate(|name, password| async move {
+            let known = name == "joe" && password == "pass-joe";
+            Ok::<_, BoxError>(known.then(|| Identity::new(1, "joe")))
+        })
+    }
+
+    fn jwt(options: Value) -> FlaskJwt {
+        builder(options).build().unwrap()
+    }
+
+    /// A token with these claims, those of a usual one beside them; null takes one out.
+    fn token(claims: &Value) -> String {
+        let usual = json!({"identity": 1, "exp": NOW + 300, "iat": NOW, "nbf": NOW});
+        let mut all = usual.as_object().unwrap().clone();
+        all.extend(claims.as_object().unwrap().clone());
+        all.retain(|_, claim| !claim.is_null());
+        let key = KeySource::new(SECRET).signing(countersign_core::Algorithm::Hs256).unwrap();
+        NewToken::new(all).sign(&key, "HS256").unwrap()
+    }
+
+    fn described(answer: &Answer) -> String {
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        format!(
+            "{} {}: {}",
+            body["status_code"],
+            body["error"].as_str().unwrap(),
+            body["description"].as_str().unwrap()
+        )
+    }
+
+    fn asked(jwt: &FlaskJwt, header: &str, requirement: &Requirement) -> String {
+        match run(jwt.authenticate(&get("/", &[("authorization", header)]), requirement)) {
+            Ok(Some(token)) => format!("identity {}", token.identity),
+            Ok(None) => "nobody".to_owned(),
+            Err(answer) => described(&answer),
+        }
+    }
+
+    #[test]
+    fn headers_are_read_as_flask_jwt_reads_them() {
+        let good = token(&json!({}));
+        let absent = "401 Authorization Required: Request does not contain an access token";
+        let other = "401 Invalid JWT header: Unsupported authorization type";
+        for (header, expected) in [
+            (format!("JWT {good}"), "identity 1"),
+            (format!("jwt {good}"), "identity 1"),
+            (format!("  JWT \t {good}  "), "identity 1"),
+            (String::new(), absent),
+            ("   ".to_owned(), absent),
+            (format!("Bearer {good}"), other),
+            ("Basic x".to_owned(), other),
+            (",".to_owned(), other),
+            ("JWT".to_owned(), "401 Invalid JWT header: Token missing"),
+            (format!("JWT {good} x"), "401 Invalid JWT header: Token contains spaces"),
+            ("JWT x".to_owned(), "401 Invalid token: Not enough segments"),
+        ] {
+            assert_eq!(asked(&jwt(json!({})), &header, &Requirement::ACCESS), expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_absent_token_is_challenged_in_the_realm() {
+        let jwt = jwt(json!({"JWT_DEFAULT_REALM": "The \"App\""}));
+        let challenge = |header: &str, requirement: &Requirement| {
+            let refused =
+                run(jwt.authenticate(&get("/", &[("authorization", header)]), requirement)).unwrap_err();
+            refused.headers().get(header::WWW_AUTHENTICATE).map(|field| field.to_str().unwrap().to_owned())
+        };
+        assert_eq!(challenge("", &Requirement::ACCESS).as_deref(), Some("JWT realm=\"The 'App'\""));
+        assert_eq!(
+            challenge("", &Requirement::ACCESS.realm("Admins")).as_deref(),
+            Some("JWT realm=\"Admins\"")
+        );
+        assert_eq!(challenge("JWT x", &Requirement::ACCESS), None);
+    }
+
+    #[test]
+    fn the_first_check_that_fails_is_what_is_said() {
+        for (claims, said) in [
+            (json!({"exp": null, "iat": null}), "Token is missing the \"exp\" claim"),
+            (json!({"iat": null}), "Token is missing the \"iat\" claim"),
+            (json!({"iat": NOW + 11, "nbf": "x"}), "Issued At claim (iat) cannot be in the future."),
+            (json!({"iat": {}}), "Issued At claim (iat) must be an integer."),
+            (json!({"nbf": NOW + 11, "exp": 1}), "The token is not yet valid (nbf)"),
+            (json!({"exp": NOW - 11, "aud": "x"}), "Signature has expired"),
+            (json!({"aud": "x"}), "Invalid audience"),
+            (json!({"aud": 5}), "Invalid claim format in token"),
+            (json!({"aud": "countersign-refresh"}), "Invalid audience"),
+        ] {
+            let header = format!("JWT {}", token(&claims));
+            let expected = format!("401 Invalid token: {said}");
+            assert_eq!(asked(&jwt(json!({})), &header, &Requirement::ACCESS), expected, "{claims}");
+        }
+        for at_the_limit in [json!({"exp": NOW - 10}), json!({"iat": NOW + 10, "nbf": NOW + 10})] {
+            let header = format!("JWT {}", token(&at_the_limit));
+            assert_eq!(asked(&jwt(json!({})), &header, &Requirement::ACCESS), "identity 1", "{at_the_limit}");
+        }
+    }
+
+    #[test]
+    fn a_route_gets_no_less_than_it_requires() {
+        let jwt = jwt(json!({}));
+        let absent = "401 Authorization Required: Request does not contain an access token";
+        let elsewhere = Requirement::ACCESS.locations(vec![Location::Cookie]);
+        for (claims, requirement, expected) in [
+            (
+                json!({"type": "refresh"}),
+                Requirement::ACCESS,
+                "401 Invalid token: Only access tokens are allowed",
+            ),
+            (json!({}), Requirement::REFRESH, "401 Invalid token: Only refresh tokens are allowed"),
+            (json!({"type": "refresh"}), Requirement::REFRESH, "identity 1"),
+            (json!({}), Requirement::FRESH, "401 Invalid token: Fresh token required"),
+            (json!({"fresh": true}), Requirement::FRESH, "identity 1"),
+            (json!({}), elsewhere, absent),
+        ] {
+            let header = format!("JWT {}", token(&claims));
+            assert_eq!(asked(&jwt, &header, &requirement), expected, "{claims} for {requirement:?}");
+        }
+    }
+
+    #[test]
+    fn an_optional_route_takes_other_schemes_for_no_token() {
+        let jwt = jwt(json!({}));
+        let optional = |when| Requirement::ACCESS.optional(when);
+        assert_eq!(asked(&jwt, "Basic x", &optional(Optional::IfAbsent)), "nobody");
+        assert_eq!(asked(&jwt, "", &optional(Optional::IfNoCredential)), "nobody");
+        let refused = asked(&jwt, "Basic x", &optional(Optional::IfNoCredential));
+        assert_eq!(refused, "401 Invalid JWT header: Unsupported authorization type");
+        assert!(asked(&jwt, "JWT x", &optional(Optional::IfAbsent)).starts_with("401"));
+    }
+
+    #[test]
+    fn logins_are_answered_as_flask_jwt_answers_them() {
+        let jwt = jwt(json!({}));
+        let wrong = "401 Bad Request: Invalid credentials";
+        for (content_type, body, expected) in [
+            ("application/json", r#"{"username": "joe", "password": "wrong"}"#, wrong),
+            ("application/json", r#"{"username": "joe", "password": ""}"#, wrong),
+            ("application/json", r#"{"username": "joe"}"#, wrong),
+            ("application/json", r#"{"username": "joe", "password": "pass-joe", "x": 1}"#, wrong),
+            ("application/json", "{", "400 Bad Request: The login must be a JSON object"),
+            ("application/json", "[]", "400 Bad Request: The login must be a JSON object"),
+            ("text/plain", "{}", "400 Bad Request: The login must be application/json"),
+        ] {
+            let headers = get("/", &[("content-type", content_type)]).headers;
+            assert_eq!(
+                described(&run(jwt.login(&headers, body.as_bytes()))),
+                expected,
+                "{content_type} {body}"
+            );
+        }
+        let headers = get("/", &[("content-type", "application/vnd.x+json")]).headers;
+        let answer = run(jwt.login(&headers, br#"{"username": "joe", "password": "pass-joe"}"#));
+        assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");
+        let body: Value = serde_json::from_slice(answer.body()).unwrap();
+        let claims = jwt.decode_token(body["access_token"].as_str().unwrap()).unwrap();
+        let expected = json!({"identity": 1, "exp": NOW + 300, "iat": NOW, "nbf": NOW});
+        assert_eq!(Value::from(claims.claims().clone()), expected);
+    }
+
+    #[test]
+    fn a_login_endpoint_needs_somebody_who_decides() {
+        let options = json!({"JWT_SECRET_KEY": SECRET});
+        let config = FlaskJwtConfig::from_options(options.as_object().unwrap().clone()).unwrap();
+        let refused = FlaskJwt::builder(config.clone()).build().unwrap_err().to_string();
+        assert!(refused.contains("JWT_AUTH_URL_RULE") && refused.contains("authenticate"), "{refused}");
+        assert!(FlaskJwt::builder(FlaskJwtConfig { auth_url_rule: None, ..config }).build().is_ok());
+    }
+
+    #[test]
+    fn flask_jwt_itself_refuses_our_refresh_tokens() {
+        let jwt = jwt(json!({}));
+        let issue = |token_type| {
+            let id = countersign_core::TokenId::new("6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d".parse().unwrap());
+            let user = countersign_core::UserId::new("u1").unwrap();
+            let now = Standing.now();
+            jwt.issue(&NewClaims::new(token_type, user, id, now, now + Duration::from_secs(60))).unwrap()
+        };
+        let access = jwt.decode_token(&issue(TokenType::Access)).unwrap();
+        assert_eq!((access.identity(), access.claims().get("aud")), (&json!("u1"), None));
+        // It looks at no `type`, but refuses every audience.
+        let refresh = jwt.decode_token(&issue(TokenType::Refresh)).unwrap();
+        assert_eq!(refresh.claims()["aud"], "countersign-refresh");
+        let header = format!("JWT {}", issue(TokenType::Refresh));
+        assert_eq!(asked(&jwt, &header, &Requirement::REFRESH), "identity \"u1\"");
+        assert!(asked(&jwt, &header, &Requirement::ACCESS).starts_with("401"));
+    }
+}

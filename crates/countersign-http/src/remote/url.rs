@@ -49,6 +49,10 @@ impl JwksUrl {
         }
         let Some((_, rest)) = text.split_once("://") else { return error("there is no scheme") };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        // Parsers take what follows the third slash for the host.
+        if authority.is_empty() {
+            return error("there is no host in the URL");
+        }
         if authority.contains('@') {
             return error("there is a user name in the URL");
         }

@@ -18,6 +18,8 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_LISTEN             address and port [127.0.0.1:8080]
   COUNTERSIGN_DATABASE_URL       the database, made when missing [sqlite://countersign.db]
   COUNTERSIGN_PUBLIC_URL         under which URL users reach the server: issuer, cookies, own origin
+  COUNTERSIGN_PROFILE            whose rules hold for tokens: native, or flask-jwt-extended or flask-jwt, which read the
+                                 JWT_… options of the Flask application as well [native]
   COUNTERSIGN_ALLOWED_ORIGINS    other origins that may use cookies, comma separated
   COUNTERSIGN_SECRET             seals the keys in the store: base64 of 32 bytes or more, a list while it changes
   COUNTERSIGN_SECRET_FILE        the file with it [beside the SQLite database]

@@ -37,15 +37,24 @@ fn main() -> ExitCode {
         Run::Nothing => return ExitCode::SUCCESS,
     }
     report::keep_places_of_panics();
-    let vendored = Path::new(env!("CARGO_MANIFEST_DIR")).join("parity");
-    let directory = std::env::var_os("PARITY_DIR").map_or(vendored, PathBuf::from);
-    match Report::of(&directory, subject::build, &mut io::stdout().lock()) {
+    match Report::of(&directory(), subject::build, &mut io::stdout().lock()) {
         Ok(report) if report.is_success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("the report cannot be written: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Where the recordings are. A relative `PARITY_DIR` counts from this crate, where `cargo test` starts programs, or from
+/// the workspace.
+fn directory() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match std::env::var_os("PARITY_DIR").filter(|named| !named.is_empty()).map(PathBuf::from) {
+        None => package.join("parity"),
+        Some(named) if named.exists() => named,
+        Some(named) => package.join("../..").join(named),
     }
 }
 

@@ -368,3 +368,145 @@ impl From<BoxError> for Refusal {
         Self::HookFailed(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::profile::NewToken;
+    use serde_json::json;
+
+    use super::*;
+    use crate::profile::testing::{SECRET, Standing, get, run};
+
+    const NOW: i64 = 1_700_000_000;
+
+    fn jwt(mut options: Value) -> FlaskJwtExtended {
+        options["JWT_SECRET_KEY"] = SECRET.into();
+        let config = FlaskJwtExtendedConfig::from_options(options.as_object().unwrap().clone()).unwrap();
+        FlaskJwtExtended::builder(config).clock(Arc::new(Standing)).build().unwrap()
+    }
+
+    /// A token with these claims, those of a usual one beside them; null takes one out.
+    fn token(claims: &Value) -> String {
+        let usual =
+            json!({"sub": "alice", "exp": NOW + 900, "iat": NOW, "nbf": NOW, "jti": "j", "csrf": "c"});
+        let mut all = usual.as_object().unwrap().clone();
+        all.extend(claims.as_object().unwrap().clone());
+        all.retain(|_, claim| !claim.is_null());
+        let key = KeySource::new(SECRET).signing(Algorithm::Hs256).unwrap();
+        NewToken::new(all).sign(&key, "HS256").unwrap()
+    }
+
+    fn refused(jwt: &FlaskJwtExtended, claims: &Value, csrf: Option<&str>) -> String {
+        run(jwt.decode_token(&token(claims), csrf, false)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_first_check_that_fails_is_what_is_said() {
+        let jwt = jwt(json!({"JWT_DECODE_AUDIENCE": "us", "JWT_DECODE_ISSUER": "them"}));
+        // Each is mended in turn, from the check that comes first to the one that comes last.
+        let mut claims = json!({
+            "iat": NOW + 1, "nbf": NOW + 1, "exp": "never", "iss": "x", "aud": "x", "sub": 5, "jti": 5, "csrf": 5,
+        });
+        for (mended, to, said) in [
+            ("", json!(null), "The token is not yet valid (iat)"),
+            ("iat", json!(NOW), "The token is not yet valid (nbf)"),
+            ("nbf", json!(NOW), "Expiration Time claim (exp) must be an integer."),
+            ("exp", json!(NOW), "Invalid issuer"),
+            ("iss", json!("them"), "Audience doesn't match"),
+            ("aud", json!(["x", "us"]), "Subject must be a string"),
+            ("sub", json!("alice"), "JWT ID must be a string"),
+            ("jti", json!("j"), "CSRF double submit tokens do not match"),
+            ("csrf", json!("c"), "Token has expired"),
+        ] {
+            if !mended.is_empty() {
+                claims[mended] = to;
+            }
+            assert_eq!(refused(&jwt, &claims, Some("c")), said, "after {mended}");
+        }
+    }
+
+    #[test]
+    fn what_flask_jwt_extended_accepts_by_mistake_is_refused() {
+        let jwt = jwt(json!({}));
+        for (claims, said) in [
+            (json!({"exp": null}), "Token is missing the \"exp\" claim"),
+            (json!({"exp": "1800000000"}), "Expiration Time claim (exp) must be an integer."),
+            (json!({"iat": true}), "Issued At claim (iat) must be an integer."),
+            (json!({"type": 5}), "Token type must be a string"),
+        ] {
+            assert_eq!(refused(&jwt, &claims, None), said, "{claims}");
+        }
+    }
+
+    #[test]
+    fn tokens_without_end_are_accepted_of_the_kind_that_is_configured_so() {
+        let jwt = jwt(json!({"JWT_REFRESH_TOKEN_EXPIRES": false}));
+        let refresh = token(&json!({"exp": null, "type": "refresh"}));
+        assert!(run(jwt.decode_token(&refresh, None, false)).is_ok());
+        assert_eq!(refused(&jwt, &json!({"exp": null}), None), "Token is missing the \"exp\" claim");
+    }
+
+    #[test]
+    fn absent_claims_have_their_defaults() {
+        let bare = token(&json!({"jti": null, "iat": null, "nbf": null, "csrf": null}));
+        let claims = run(jwt(json!({})).decode_token(&bare, None, false)).unwrap();
+        let expected =
+            json!({"sub": "alice", "exp": NOW + 900, "type": "access", "fresh": false, "jti": null});
+        assert_eq!(Value::from(claims.claims().clone()), expected);
+    }
+
+    #[test]
+    fn a_route_is_passed_by_the_token_that_it_requires() {
+        let jwt = jwt(json!({}));
+        let status = |claims: Value, requirement: &Requirement| {
+            let bearer = format!("Bearer {}", token(&claims));
+            let outcome = run(jwt.authenticate(&get("/", &[("authorization", &bearer)]), requirement));
+            outcome.map_or_else(|answer| answer.status().as_u16(), |_| 200)
+        };
+        let (access, refresh, any) = (Requirement::ACCESS, Requirement::REFRESH, Requirement::ANY);
+        for (claims, requirement, expected) in [
+            (json!({}), &access, 200),
+            (json!({"type": "other"}), &access, 200),
+            (json!({"type": "refresh"}), &access, 422),
+            (json!({"type": "refresh"}), &refresh, 200),
+            (json!({}), &refresh, 422),
+            (json!({"type": "refresh"}), &any, 200),
+            (json!({"fresh": true}), &Requirement::FRESH, 200),
+            (json!({"fresh": NOW}), &Requirement::FRESH, 200),
+            (json!({"fresh": NOW - 1}), &Requirement::FRESH, 401),
+            (json!({"fresh": "yes"}), &Requirement::FRESH, 401),
+            (json!({}), &Requirement::FRESH, 401),
+            (json!({"fresh": true, "type": "refresh"}), &Requirement::FRESH, 422),
+            (json!({"exp": NOW}), &access, 401),
+            (json!({"exp": NOW}), &Requirement::ACCESS.optional(Optional::IfAbsentOrExpired), 200),
+        ] {
+            assert_eq!(status(claims.clone(), requirement), expected, "{claims} for {requirement:?}");
+        }
+    }
+
+    #[test]
+    fn options_needs_no_token_and_shows_none() {
+        let mut parts = get("/", &[("authorization", "Bearer junk")]);
+        parts.method = Method::OPTIONS;
+        assert!(run(jwt(json!({})).authenticate(&parts, &Requirement::ACCESS)).unwrap().is_none());
+    }
+
+    #[test]
+    fn sec_018_a_short_secret_is_refused_or_only_verifies() {
+        const SHORT: &str = "flask-pw1";
+        let options = json!({"JWT_SECRET_KEY": SHORT});
+        let config = FlaskJwtExtendedConfig::from_options(options.as_object().unwrap().clone()).unwrap();
+        let builder = FlaskJwtExtended::builder(config).clock(Arc::new(Standing));
+        let refused = builder.clone().build().unwrap_err().to_string();
+        assert!(refused.contains("9 bytes long") && refused.contains("openssl rand"), "{refused}");
+        assert!(!refused.contains(SHORT));
+
+        let jwt = builder.dangerous_verify_with_short_secret().build().unwrap();
+        let refused = run(jwt.create_access_token("alice", NewAccess::new())).unwrap_err();
+        assert!(matches!(refused, CreateError::NoKey), "{refused}");
+        assert_eq!(run(jwt.decode_token(SHORT_SECRETS_TOKEN, None, false)).unwrap().identity(), "alice");
+    }
+
+    /// `{"sub": "alice", "exp": 4102444800}`, signed with `flask-pw1`.
+    const SHORT_SECRETS_TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6NDEwMjQ0NDgwMH0.eY7-xN1SJeyS_ys5gY_AWGpeZ2wnzXdlepoePkSqSms";
+}
