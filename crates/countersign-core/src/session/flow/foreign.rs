@@ -191,7 +191,7 @@ impl Sessions {
             return Err(Refusal::Ended.into());
         }
         let now = clock.now();
-        let absolute_until = token.expires_at().unwrap_or(Timestamp::MAX);
+        let absolute_until = token.expires_at().unwrap_or(Timestamp::MAX).min(issued_at + policy.absolute);
         let seed = random::bytes(&**random).map_err(|_| SignError::Failed)?;
         Ok(Session {
             user_id,
