@@ -379,6 +379,36 @@ impl Auth {
         }
     }
 
+    /// Whether a token that is no part of a request would be accepted now by the profile's rules, for its own kind;
+    /// `None` where no profile has its own. A refresh token is not exchanged.
+    pub async fn judge_by_profile(&self, token: &str) -> Option<Result<Claims, BoxError>> {
+        let profile = self.shared.profile.as_ref()?;
+        Some(self.judged_by(profile, token).await)
+    }
+
+    async fn judged_by(&self, profile: &Served, token: &str) -> Result<Claims, BoxError> {
+        let verified = profile.decode(token).await?;
+        let claims = verified.to_claims().ok_or(
+            "its identity can be no user's id here, or it does not name its session as this library does",
+        )?;
+        match claims.token_type() {
+            TokenType::Access => self.sessions().check_access(&claims).await?,
+            TokenType::Refresh => {
+                if self.accounts().enabled_user(claims.subject()).await?.is_none() {
+                    return Err(Refusal::User.into());
+                }
+                self.sessions().check_refresh(&claims).await?;
+            }
+        }
+        Ok(claims)
+    }
+
+    /// The name of the algorithm with which a token is signed with the profile's key, or why that is not proven;
+    /// `None` where no profile has its own.
+    pub async fn signature_by_profile(&self, token: &str) -> Option<Result<String, BoxError>> {
+        Some(self.shared.profile.as_ref()?.proves(token).await)
+    }
+
     /// Whether a login can be presented by cookies.
     #[must_use]
     pub fn takes_cookies(&self) -> bool {

@@ -101,7 +101,7 @@ fn with_settings(
 async fn auth(settings: &Settings) -> Result<(Auth, Arc<SqliteStore>), Box<dyn Error>> {
     let (store, secrets) = serve::open_existing(settings).await?;
     let store = Arc::new(store);
-    let auth = serve::builder(settings, store.clone(), secrets).without_background().build().await?;
+    let auth = serve::build(serve::builder(settings, store.clone(), secrets).without_background()).await?;
     Ok((auth, store))
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use countersign_core::Secrets;
 use countersign_core::store::Stores;
-use countersign_http::{Auth, AuthBuilder, OsRandom};
+use countersign_http::profile::flask_jwt_extended::BuildProfileError;
+use countersign_http::{Auth, AuthBuilder, BuildError, OsRandom};
 use countersign_sql::sqlite::{SqliteOptions, SqliteStore, open_with_secret};
 use countersign_sql::{SecretFile, parse_secrets};
 use tokio::net::TcpListener;
@@ -51,7 +52,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
             );
         }
     }
-    let auth = builder.build().await?;
+    let auth = build(builder).await?;
     say_what_is_odd(settings, &auth);
 
     let origin = settings
@@ -86,9 +87,29 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Builds it; an error tells what to do about the server, not about a program.
+pub(crate) async fn build(builder: AuthBuilder) -> Result<Auth, Box<dyn Error>> {
+    builder.build().await.map_err(|error| match error {
+        BuildError::Profile(BuildProfileError::ShortSecret { option, algorithm, actual, minimum }) => format!(
+            "{option} is {actual} bytes long, but {algorithm} needs {minimum}: whoever guesses it signs in as anybody. \
+             Make a new one (openssl rand -base64 48), let the Flask application sign with it first, and start this \
+             server when the old tokens have expired; \"Secrets that are too short\" in docs/migrating-from-flask.md \
+             shows how"
+        )
+        .into(),
+        error => error.into(),
+    })
+}
+
 /// What is allowed, but hardly meant.
 fn say_what_is_odd(settings: &Settings, auth: &Auth) {
     let policy = &settings.policy;
+    if auth.has_profile() {
+        for (setting, instead) in &settings.overruled {
+            tracing::warn!(setting, "{setting} has no effect in a profile: {instead}");
+        }
+        return;
+    }
     if policy.idle > policy.absolute {
         tracing::warn!(
             "COUNTERSIGN_SESSION_IDLE is longer than COUNTERSIGN_SESSION_LIFETIME and so ends no session; set it lower"

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) policy: SessionPolicy,
     /// `profile`: whose rules hold for tokens. Default `native`; the others read the `JWT_…` options as well.
     pub(crate) profile: ProfileSetting,
+    /// Settings that were set and that the profile's options decide instead: which, and what decides.
+    pub(crate) overruled: Vec<(String, &'static str)>,
     /// `hash_permits`: parallel password hashes. Default one less than there are cores, at least one.
     pub(crate) hash_permits: Option<NonZeroUsize>,
     /// `log`: what is logged. Default `info`.
@@ -143,6 +145,7 @@ impl Settings {
                     "must be a level such as info or debug, or directives such as info,countersign=debug",
                 )),
             })?;
+        let profile = ProfileSetting::read(sources)?;
         Ok(Self {
             listen: sources
                 .get("listen")
@@ -163,7 +166,8 @@ impl Settings {
             )?,
             secret: secret(sources)?,
             policy,
-            profile: ProfileSetting::read(sources)?,
+            overruled: profile.overruled(sources),
+            profile,
             hash_permits: sources
                 .get("hash_permits")
                 .map(|setting| {

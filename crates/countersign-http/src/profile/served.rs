@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::account::{Accounts, Arrival, HashError, LoginError, LoginName, Password};
-use countersign_core::profile::ProfileClaims;
+use countersign_core::profile::{ProfileClaims, ProfileError};
 use countersign_core::session::{
     AccessError, BeginError, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
 };
@@ -163,7 +163,10 @@ async fn is_revoked(sessions: Sessions, token: ProfileClaims) -> Result<bool, Bo
         TokenType::Access => match sessions.check_access(&claims).await {
             Ok(()) => Ok(false),
             Err(error @ (AccessError::Revoked(_) | AccessError::Invalid(_))) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "an access token counts as revoked");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "an access token counts as revoked"
+                );
                 Ok(true)
             }
             Err(error) => Err(error.into()),
@@ -289,6 +292,26 @@ impl Served {
         }
     }
 
+    /// Verifies a token that is no part of a request: everything but the user, the session and revocation.
+    pub(crate) async fn decode(&self, token: &str) -> Result<ProfileClaims, BoxError> {
+        Ok(match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.decode_token(token, None, false).await?,
+            Engine::FlaskJwt(jwt) => jwt.decode_token(token)?,
+        })
+    }
+
+    /// The name of the algorithm whose signature holds, of an expired token as well.
+    pub(crate) async fn proves(&self, token: &str) -> Result<String, BoxError> {
+        let claims = match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.decode_token(token, None, true).await?,
+            Engine::FlaskJwt(jwt) => match jwt.decode_token(token) {
+                Err(ProfileError::Expired(claims)) => *claims,
+                verdict => verdict?,
+            },
+        };
+        Ok(claims.header().get("alg").and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
     /// Verifies a token of either kind, whatever its times.
     pub(crate) async fn verify_for_end(&self, token: &str) -> Option<Claims> {
         let verified = match &self.0 {
@@ -348,7 +371,12 @@ impl Served {
     }
 
     /// Checks the CSRF value for one of the cookies.
-    pub(crate) fn check_csrf(&self, parts: &Parts, kind: CookieKind, claims: &Claims) -> Result<(), CsrfError> {
+    pub(crate) fn check_csrf(
+        &self,
+        parts: &Parts,
+        kind: CookieKind,
+        claims: &Claims,
+    ) -> Result<(), CsrfError> {
         let Engine::FlaskJwtExtended(jwt) = &self.0 else { return Ok(()) };
         let config = jwt.config();
         let names = if kind == CookieKind::Refresh { &config.refresh } else { &config.access };

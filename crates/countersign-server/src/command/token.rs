@@ -59,7 +59,8 @@ enum TokenSubcommand {
 struct Mint {
     /// The user: id, e-mail address or username
     user: String,
-    /// How long it is valid, such as 60s or 10m; at most COUNTERSIGN_ACCESS_LIFETIME, which is the default
+    /// How long it is valid, such as 60s or 10m; at most COUNTERSIGN_ACCESS_LIFETIME (in a profile: what its options
+    /// say), which is the default
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     lifetime: Option<Duration>,
     /// Let it pass as one from a login
@@ -94,7 +95,8 @@ impl Given {
         let text = text.trim();
         // As copied from a request.
         let text = text.strip_prefix("Authorization:").unwrap_or(text).trim_start();
-        Ok(text.strip_prefix("Bearer ").unwrap_or(text).trim_start().to_owned())
+        let token = ["Bearer ", "JWT "].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+        Ok(token.trim_start().to_owned())
     }
 }
 
@@ -110,10 +112,13 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
             let inspected = Inspected {
                 alleged: &alleged,
                 kind,
-                signature: signature(&token, &auth, kind),
-                key: key(&alleged, &store.keys().await?, auth.sessions()),
+                signature: signature(&token, &auth, kind).await,
+                key: match auth.has_profile() {
+                    true => "of the profile's options".to_owned(),
+                    false => key(&alleged, &store.keys().await?, auth.sessions()),
+                },
                 refused: verdict.err().map(|why| why.to_string()),
-                issuer: auth.sessions().issuer(),
+                issuer: (!auth.has_profile()).then(|| auth.sessions().issuer()),
             };
             say(&inspected.explained(auth.clock().now()));
             Ok(())
@@ -194,6 +199,9 @@ fn alleged_kind(alleged: &UnverifiedClaims) -> TokenType {
 
 /// What the server would do with the token.
 async fn judge(auth: &Auth, token: &str, kind: TokenType) -> Result<(), Box<dyn Error>> {
+    if let Some(verdict) = auth.judge_by_profile(token).await {
+        return verdict.map(drop).map_err(|why| why as Box<dyn Error>);
+    }
     match kind {
         TokenType::Access => {
             auth.sessions().authenticate(token).await?;
@@ -209,7 +217,12 @@ async fn judge(auth: &Auth, token: &str, kind: TokenType) -> Result<(), Box<dyn 
 }
 
 /// Whether the signature holds, in words.
-fn signature(token: &str, auth: &Auth, kind: TokenType) -> String {
+async fn signature(token: &str, auth: &Auth, kind: TokenType) -> String {
+    match auth.signature_by_profile(token).await {
+        None => {}
+        Some(Ok(algorithm)) => return format!("holds, {}", plain(&algorithm)),
+        Some(Err(why)) => return format!("not proven: {}", plain(&why.to_string())),
+    }
     match auth.sessions().verify_signature(token, kind) {
         Ok(algorithm) => format!("holds, {algorithm}"),
         Err(error) => format!("not proven: {error}"),
@@ -241,8 +254,8 @@ struct Inspected<'a> {
     key: String,
     /// Why the server would refuse it.
     refused: Option<String>,
-    /// The server's own.
-    issuer: &'a str,
+    /// The server's own; a profile has other rules for it.
+    issuer: Option<&'a str>,
 }
 
 impl Inspected<'_> {
@@ -263,9 +276,12 @@ impl Inspected<'_> {
                 "csrf" => "present, not shown".to_owned(),
                 "exp" | "iat" | "nbf" => in_words(value, now),
                 "fresh" if value.is_number() => in_words(value, now),
-                "iss" if value.as_str() != Some(*issuer) => {
-                    format!("{}, but this server is {}", shown(value), plain(issuer))
-                }
+                "iss" => match issuer {
+                    Some(issuer) if value.as_str() != Some(issuer) => {
+                        format!("{}, but this server is {}", shown(value), plain(issuer))
+                    }
+                    _ => shown(value),
+                },
                 _ => shown(value),
             };
             line(&format!("  {}", label(name)), &value);

@@ -41,6 +41,35 @@ impl ProfileSetting {
         }
     }
 
+    /// The settings that this profile's options decide instead, where they were set: as written, and what decides.
+    pub(super) fn overruled(&self, sources: &Sources) -> Vec<(String, &'static str)> {
+        const NO_ROTATION: &str = "refresh tokens are not rotated there";
+        const KEY: &str = "JWT_ALGORITHM decides what tokens are signed with";
+        let settings: &[(&'static str, &'static str)] = match self {
+            Self::Native => &[],
+            Self::FlaskJwtExtended(_) => &[
+                ("access_lifetime", "JWT_ACCESS_TOKEN_EXPIRES decides"),
+                ("session_idle", "a session lives as long as its refresh token, JWT_REFRESH_TOKEN_EXPIRES"),
+                ("session_lifetime", "JWT_REFRESH_TOKEN_EXPIRES decides"),
+                ("refresh_grace", NO_ROTATION),
+                ("refresh_heal", NO_ROTATION),
+                ("key_algorithm", KEY),
+            ],
+            Self::FlaskJwt(_) => &[
+                ("access_lifetime", "JWT_EXPIRATION_DELTA decides"),
+                (
+                    "session_idle",
+                    "a session lives as long as its refresh token, COUNTERSIGN_SESSION_LIFETIME",
+                ),
+                ("refresh_grace", NO_ROTATION),
+                ("refresh_heal", NO_ROTATION),
+                ("key_algorithm", KEY),
+            ],
+        };
+        let set = settings.iter().filter_map(|(name, instead)| Some((sources.get(name)?.name, *instead)));
+        set.collect()
+    }
+
     /// The rules to build; `None` for the server's own.
     pub(crate) fn served(&self) -> Option<ServedProfile> {
         match self {

@@ -13,6 +13,7 @@ mod keys;
 mod kill_nine;
 mod logs;
 mod main_path;
+mod profiles;
 mod server;
 mod slow;
 mod starting;

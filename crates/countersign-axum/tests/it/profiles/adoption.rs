@@ -56,7 +56,9 @@ async fn a_refresh_token_of_flask_gets_a_session_that_is_listed_under_its_jti() 
 
 #[tokio::test]
 async fn ending_its_session_ends_a_refresh_token_of_flask_for_good() {
-    for way in ["delete", "logout", "logout by header", "revoke", "revoke before it is shown", "logout before"] {
+    for way in
+        ["delete", "logout", "logout by header", "revoke", "revoke before it is shown", "logout before"]
+    {
         let beside = Beside::new().await;
         let account = beside.app.register("ada").await;
         let foreign = beside.refresh(account.user_id.as_str()).await;

@@ -91,7 +91,11 @@ async fn the_options_decide_names_and_attributes() {
     for (cookie, path) in cookies.iter().zip(["/api", "/", "/v1/auth/refresh", "/"]) {
         let path = format!("Path={path}");
         for attribute in ["Secure", "SameSite=Lax", "Domain=example.com", "Max-Age=31540000", &path] {
-            assert!(cookie.attributes.contains(&attribute.to_owned()), "{attribute}: {:?}", cookie.attributes);
+            assert!(
+                cookie.attributes.contains(&attribute.to_owned()),
+                "{attribute}: {:?}",
+                cookie.attributes
+            );
         }
     }
     let mut sending = browser.clone().with("x-own", browser.cookie("ca"));
@@ -193,7 +197,8 @@ async fn sec_079_a_login_by_cookie_ends_the_session_that_the_browser_carries() {
     assert_says("before", &beside.app.refresh(&before).await, 401, "Token has been revoked");
 
     // No browser's headers: the CSRF value decides, any one of those that the cookies have.
-    let user: countersign_core::UserId = payload(browser.cookie(ACCESS))["sub"].as_str().unwrap().parse().unwrap();
+    let user: countersign_core::UserId =
+        payload(browser.cookie(ACCESS))["sub"].as_str().unwrap().parse().unwrap();
     let id = user.as_str();
     let (access, refresh) = (beside.access(id).await, beside.refresh(id).await);
     let foreign = beside.app.client().set_cookie(ACCESS, &access).set_cookie(REFRESH, &refresh);
@@ -235,7 +240,11 @@ async fn without_csrf_protection_tokens_have_no_value_and_requests_need_none() {
     assert_eq!(names(&reply.json()), ["access_token"]);
     assert_eq!(browser.post_nothing("/hello").await.status(), 200);
     let mut evil = browser.clone().without("sec-fetch-site").with("origin", "https://evil.example");
-    assert_eq!(evil.post_nothing("/hello").await.outcome(), (403, "cross_site".to_owned()), "where ours is stricter");
+    assert_eq!(
+        evil.post_nothing("/hello").await.outcome(),
+        (403, "cross_site".to_owned()),
+        "where ours is stricter"
+    );
     let login = json!({ "username": "ada", "password": PASSWORD, "cookies": true });
     let mut program = browser.clone().without("sec-fetch-site");
     assert_eq!(program.post("/v1/auth/login", &login).await.status(), 200);

@@ -65,7 +65,12 @@ async fn every_protected_route_refuses_as_flask_jwt_does() {
     let jwt = |token: &str| Some(format!("JWT {token}"));
     for (case, field, error, description) in [
         ("nothing", None, "Authorization Required", "Request does not contain an access token"),
-        ("another scheme", Some("Basic eDp5".to_owned()), "Invalid JWT header", "Unsupported authorization type"),
+        (
+            "another scheme",
+            Some("Basic eDp5".to_owned()),
+            "Invalid JWT header",
+            "Unsupported authorization type",
+        ),
         (
             "bearer",
             Some(format!("Bearer {}", account.access_token)),
@@ -103,11 +108,19 @@ async fn sec_176_a_refresh_token_is_none_for_access_and_the_other_way_round() {
     for token in [&account.access_token, &foreign] {
         let by_header = beside.bearer(token).post_nothing("/v1/auth/refresh").await;
         assert_says("header", &by_header, "Invalid token", "Only refresh tokens are allowed");
-        assert_says("body", &beside.app.refresh(token).await, "Invalid token", "Only refresh tokens are allowed");
+        assert_says(
+            "body",
+            &beside.app.refresh(token).await,
+            "Invalid token",
+            "Only refresh tokens are allowed",
+        );
     }
-    assert!(beside.flask.decode_token(&account.refresh_token).is_ok_and(|claims| {
-        claims.token_type() == countersign_core::TokenType::Refresh
-    }));
+    assert!(
+        beside
+            .flask
+            .decode_token(&account.refresh_token)
+            .is_ok_and(|claims| { claims.token_type() == countersign_core::TokenType::Refresh })
+    );
 }
 
 #[tokio::test]
@@ -179,11 +192,17 @@ async fn the_login_endpoint_takes_flask_jwts_body_and_nothing_else() {
         assert_eq!((reply.status(), reply.json()), (401, refused.clone()));
         assert_eq!(reply.header("www-authenticate"), None);
     }
-    for (content_type, body) in
-        [(Some("text/plain"), "{}"), (None, "{}"), (Some("application/json"), "{"), (Some("application/json"), "[]")]
-    {
-        let reply =
-            beside.app.client().send_bytes(Method::POST, "/auth", content_type, body.as_bytes().to_vec()).await;
+    for (content_type, body) in [
+        (Some("text/plain"), "{}"),
+        (None, "{}"),
+        (Some("application/json"), "{"),
+        (Some("application/json"), "[]"),
+    ] {
+        let reply = beside
+            .app
+            .client()
+            .send_bytes(Method::POST, "/auth", content_type, body.as_bytes().to_vec())
+            .await;
         assert_eq!((reply.status(), reply.code().as_str()), (400, "Bad Request"), "{body}");
     }
     let large = vec![b' '; 70 * 1024];

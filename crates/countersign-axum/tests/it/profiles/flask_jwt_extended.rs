@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    Beside, DAY, PROTECTED, assert_says, changed, extended, header, key_pairs, minutes, names, seconds, signed,
+    Beside, DAY, PROTECTED, assert_says, changed, extended, header, key_pairs, minutes, names, seconds,
+    signed,
 };
 use crate::app::{Account, PASSWORD, TestApp, credentials};
 use crate::client::payload;
@@ -19,14 +20,13 @@ async fn tokens_say_what_flasks_say_and_name_their_session() {
     let beside = Beside::new().await;
     let account = beside.app.register("ada").await;
     let now = seconds(&beside.app);
-    for (token, kind, fresh, lifetime) in
-        [(&account.access_token, "access", true, 900), (&account.refresh_token, "refresh", false, 30 * 86_400)]
-    {
+    for (token, kind, fresh, lifetime) in [
+        (&account.access_token, "access", true, 900),
+        (&account.refresh_token, "refresh", false, 30 * 86_400),
+    ] {
         assert_eq!(header(token), json!({ "alg": "HS256", "typ": "JWT" }), "{kind}");
         let claims = payload(token);
-        let expected = [
-            "csrf", "epoch", "exp", "fresh", "gen", "iat", "jti", "nbf", "sid", "sub", "type",
-        ];
+        let expected = ["csrf", "epoch", "exp", "fresh", "gen", "iat", "jti", "nbf", "sid", "sub", "type"];
         assert_eq!(names(&claims), expected, "{kind}");
         assert_eq!(claims["sub"], account.user_id.as_str(), "{kind}");
         assert_eq!((&claims["type"], &claims["fresh"]), (&json!(kind), &json!(fresh)));
@@ -97,7 +97,8 @@ async fn every_protected_route_refuses_as_flask_does() {
             "another scheme",
             Some("Basic eDp5".to_owned()),
             401,
-            "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'".to_owned(),
+            "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'"
+                .to_owned(),
         ),
         (
             "words",
@@ -106,7 +107,12 @@ async fn every_protected_route_refuses_as_flask_does() {
             "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'".to_owned(),
         ),
         ("a forged one", bearer(&forged), 422, "Invalid payload padding".to_owned()),
-        ("a refresh token", bearer(&account.refresh_token), 422, "Only non-refresh tokens are allowed".to_owned()),
+        (
+            "a refresh token",
+            bearer(&account.refresh_token),
+            422,
+            "Only non-refresh tokens are allowed".to_owned(),
+        ),
         ("a number for a user", bearer(&other), 422, "Subject must be a string".to_owned()),
         ("an expired one", bearer(&expired), 401, "Token has expired".to_owned()),
         ("a revoked one", bearer(&ended.access_token), 401, "Token has been revoked".to_owned()),
@@ -178,7 +184,9 @@ async fn errors_that_are_not_about_tokens_stay_ours() {
         ),
         (
             "syntax",
-            app.client().send_bytes(Method::POST, "/v1/auth/refresh", Some("application/json"), b"{".to_vec()).await,
+            app.client()
+                .send_bytes(Method::POST, "/v1/auth/refresh", Some("application/json"), b"{".to_vec())
+                .await,
             (400, "invalid_request"),
         ),
         (
@@ -218,7 +226,11 @@ async fn a_store_that_is_down_is_a_503_and_never_a_401() {
     }
     for token in [&account.access_token, &access] {
         for path in ["/v1/auth/me", "/v1/auth/sessions"] {
-            assert_eq!(beside.bearer(token).get(path).await.outcome(), (503, "unavailable".to_owned()), "{path}");
+            assert_eq!(
+                beside.bearer(token).get(path).await.outcome(),
+                (503, "unavailable".to_owned()),
+                "{path}"
+            );
         }
         assert_eq!(beside.app.hello(token).await, 200, "nothing needs the store here");
     }
@@ -484,7 +496,8 @@ async fn cookies_are_not_to_be_had_where_the_options_do_not_take_them() {
     let login = json!({ "username": "ada", "password": PASSWORD, "cookies": true });
     assert_eq!(app.client().post("/v1/auth/login", &login).await.status(), 422);
     // Somebody else's cookies of that name mean nothing here.
-    let mut browser = app.client().set_cookie("access_token_cookie", "x").with("origin", "https://evil.example");
+    let mut browser =
+        app.client().set_cookie("access_token_cookie", "x").with("origin", "https://evil.example");
     assert_eq!(browser.get("/v1/auth/me").await.status(), 401);
     let login = json!({ "username": "ada", "password": PASSWORD });
     let reply = browser.post("/v1/auth/login", &login).await;
