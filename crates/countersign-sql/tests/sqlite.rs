@@ -85,9 +85,13 @@ async fn a_write_that_conflicts_leaves_the_others_of_its_commit_alone() {
         let store = store.clone();
         writes.spawn(async move {
             match number % 3 {
-                // The id is taken: an error of this write's own.
-                0 => assert!(store.insert_session(&session(1, 0)).await.is_err()),
-                // The account's id is taken, which shows only after the names were looked at.
+                // The id is taken, which is no error.
+                0 => {
+                    let inserted = store.insert_session(&session(1, 0)).await.unwrap();
+                    assert_eq!(inserted, SessionInserted::Taken);
+                }
+                // The account's id is taken, which shows only after the names were looked at: an error of this write's
+                // own.
                 1 => {
                     let same_id = user(1, &format!("{number}@example.com"), None);
                     assert!(store.insert_user(&same_id).await.is_err());

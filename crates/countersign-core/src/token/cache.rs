@@ -30,6 +30,8 @@ struct Set {
     /// A hint which entry to look at; the entry decides.
     tags: [AtomicU64; WAYS],
     entries: [ArcSwapOption<Entry>; WAYS],
+    /// The tags of tokens that were last verified with a shared secret and not remembered.
+    seen: [AtomicU64; WAYS],
 }
 
 struct Entry {
@@ -89,6 +91,10 @@ impl TokenCache {
             (0..(self.capacity / WAYS).next_power_of_two()).map(|_| Set::default()).collect()
         });
         let Some((set, tag)) = self.find(sets, token) else { return };
+        // Remembering a token costs more than half of verifying a MAC, which pays only for tokens that come again.
+        if key.algorithm().is_symmetric() && !set.has_seen(tag, &self.turn) {
+            return;
+        }
         let free = || set.entries.iter().position(|slot| slot.load().is_none());
         let same = set.tags.iter().position(|hint| hint.load(Ordering::Relaxed) == tag);
         let way = same.or_else(free).unwrap_or_else(|| self.turn.fetch_add(1, Ordering::Relaxed) % WAYS);
@@ -106,6 +112,19 @@ impl TokenCache {
         // The number of sets is a power of two.
         let index = usize::try_from(tag).unwrap_or(usize::MAX) & sets.len().wrapping_sub(1);
         sets.get(index).map(|set| (set, tag))
+    }
+}
+
+impl Set {
+    /// Whether this tag was among the last ones; it is from now on.
+    fn has_seen(&self, tag: u64, turn: &AtomicUsize) -> bool {
+        if self.seen.iter().any(|seen| seen.load(Ordering::Relaxed) == tag) {
+            return true;
+        }
+        if let Some(oldest) = self.seen.get(turn.fetch_add(1, Ordering::Relaxed) % WAYS) {
+            oldest.store(tag, Ordering::Relaxed);
+        }
+        false
     }
 }
 
