@@ -400,6 +400,9 @@ impl AuthBuilder {
         let profile =
             self.profile.take().map(|profile| profile.prepare(self.clock.clone(), self.random.clone()));
         let profile = profile.transpose()?;
+        if let Some(profile) = &profile {
+            profile.try_out(&*self.clock).await?;
+        }
         let policy = match &profile {
             Some(profile) => profile.policy(self.policy.clone()),
             None => self.policy.clone(),

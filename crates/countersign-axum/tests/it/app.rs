@@ -12,6 +12,7 @@ use countersign_axum::{
 };
 use countersign_core::store::MemoryStore;
 use countersign_core::{Clock as _, SessionId, UserId};
+use countersign_http::BuildError;
 use countersign_testkit::{FixedClock, Instrumented, RecordedEvents, SeededRandom, TestBed};
 use serde_json::json;
 use url::Url;
@@ -45,6 +46,14 @@ impl TestApp {
     /// The same, with other settings.
     pub(crate) async fn with(configure: impl FnOnce(AuthBuilder) -> AuthBuilder) -> Self {
         let store = Instrumented::new(MemoryStore::new());
+        Self::node(store, Arc::new(FixedClock::default()), configure).await.unwrap()
+    }
+
+    /// The same, where the settings may be wrong.
+    pub(crate) async fn try_with(
+        configure: impl FnOnce(AuthBuilder) -> AuthBuilder,
+    ) -> Result<Self, BuildError> {
+        let store = Instrumented::new(MemoryStore::new());
         Self::node(store, Arc::new(FixedClock::default()), configure).await
     }
 
@@ -52,7 +61,7 @@ impl TestApp {
         store: Instrumented,
         clock: Arc<FixedClock>,
         configure: impl FnOnce(AuthBuilder) -> AuthBuilder,
-    ) -> Self {
+    ) -> Result<Self, BuildError> {
         log::install();
         let events = Arc::new(RecordedEvents::default());
         let builder = Auth::builder(store.stores(), TestBed::secrets())
@@ -63,7 +72,7 @@ impl TestApp {
             .random(Arc::new(SeededRandom::default()))
             .events(events.clone())
             .without_background();
-        let auth = configure(builder).build().await.unwrap();
+        let auth = configure(builder).build().await?;
         let login = auth.flask_jwt().map_or_else(Router::new, flask_jwt_routes);
         let router = Router::new()
             .merge(login)
@@ -77,7 +86,7 @@ impl TestApp {
             .method_not_allowed_fallback(method_not_allowed)
             .layer(AuthLayer::new(auth.clone()));
         store.reset_calls();
-        Self { auth, store, clock, events, router }
+        Ok(Self { auth, store, clock, events, router })
     }
 
     /// A client that keeps cookies, as a browser does, but says nothing about where its requests come from.

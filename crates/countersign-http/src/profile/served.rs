@@ -10,7 +10,7 @@ use countersign_core::session::{
     AccessError, BeginError, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
 };
 use countersign_core::store::BoxError;
-use countersign_core::{Claims, Clock, KeyRing, Random, TokenType};
+use countersign_core::{Claims, Clock, KeyRing, NewClaims, Random, TokenType, UserId};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
@@ -107,6 +107,30 @@ impl ServedProfile {
 }
 
 impl Prepared {
+    /// Makes a token and takes it, before anybody gets one: keys that are no pair, an issuer or audience that is asked
+    /// for but not given, or no key to sign with, would show at the first login else.
+    pub(crate) async fn try_out(&self, clock: &dyn Clock) -> Result<(), BuildProfileError> {
+        let Engine::FlaskJwtExtended(jwt) = &self.engine else { return Ok(()) };
+        if let Some(error) = jwt.signs_nothing() {
+            return Err(error);
+        }
+        let no_tokens = |reason: String| BuildProfileError::NoTokens { reason };
+        let (Ok(user), Ok(id)) = (UserId::new("somebody"), "00000000-0000-4000-8000-000000000000".parse())
+        else {
+            return Ok(());
+        };
+        let now = clock.now();
+        let claims = NewClaims::new(TokenType::Access, user, id, now, now + Duration::from_secs(60));
+        let token = jwt.issue(&claims).map_err(|error| no_tokens(error.to_string()))?;
+        match jwt.decode_token(&token, None, false).await {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(no_tokens(format!(
+                "what is made with them, they refuse: {refused}; look at JWT_ENCODE_… and JWT_DECODE_…, and whether the \
+                 keys are a pair"
+            ))),
+        }
+    }
+
     pub(crate) fn format(&self) -> Arc<dyn TokenFormat> {
         match &self.engine {
             Engine::FlaskJwtExtended(jwt) => Arc::new(jwt.clone()),

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    Beside, DAY, PROTECTED, assert_says, changed, extended, header, key_pairs, minutes, names, seconds,
-    signed,
+    Beside, DAY, PROTECTED, assert_says, changed, extended, header, key_pairs, minutes, names, other_rsa_key,
+    seconds, signed,
 };
 use crate::app::{Account, PASSWORD, TestApp, credentials};
 use crate::client::payload;
@@ -548,4 +548,42 @@ async fn a_key_pair_signs_and_its_public_half_alone_is_published() {
     let shared = TestApp::with(|auth| auth.profile(FlaskJwtExtended::builder(extended(&json!({}))))).await;
     let set: Value = serde_json::from_slice(shared.auth.jwks().body()).unwrap();
     assert_eq!(set, json!({ "keys": [] }), "a shared secret is nobody's business");
+}
+
+#[tokio::test]
+async fn options_with_which_no_token_of_ours_would_be_good_are_an_error_at_once() {
+    let [(_, private, public), (_, other, _)] = key_pairs().try_into().unwrap();
+    let short = "canary-secret-16";
+    let cases: [(Value, bool, &[&str]); 6] = [
+        (json!({ "JWT_DECODE_ISSUER": "flask" }), false, &["Token is missing the \"iss\" claim"]),
+        (
+            json!({ "JWT_DECODE_AUDIENCE": ["a"], "JWT_ENCODE_AUDIENCE": "b" }),
+            false,
+            &["Audience doesn't match"],
+        ),
+        (json!({ "JWT_ALGORITHM": "RS256", "JWT_PUBLIC_KEY": public }), false, &["JWT_PRIVATE_KEY"]),
+        (
+            json!({ "JWT_ALGORITHM": "RS256", "JWT_PUBLIC_KEY": public, "JWT_PRIVATE_KEY": other }),
+            false,
+            &["JWT_PRIVATE_KEY"],
+        ),
+        (
+            json!({ "JWT_ALGORITHM": "RS256", "JWT_PUBLIC_KEY": other_rsa_key(), "JWT_PRIVATE_KEY": private }),
+            false,
+            &["Signature verification failed"],
+        ),
+        // Verifying alone is for programs that issue nothing.
+        (json!({ "JWT_SECRET_KEY": short }), true, &["JWT_SECRET_KEY"]),
+    ];
+    for (options, dangerous, saying) in cases {
+        let mut builder = FlaskJwtExtended::builder(extended(&options));
+        if dangerous {
+            builder = builder.dangerous_verify_with_short_secret();
+        }
+        let error = TestApp::try_with(|auth| auth.profile(builder)).await.unwrap_err().to_string();
+        for text in saying {
+            assert!(error.contains(text), "{options}: {error}");
+        }
+        assert!(!error.contains("canary") && !error.contains("PRIVATE KEY-"), "{error}");
+    }
 }

@@ -173,3 +173,10 @@ fn key_pairs() -> Vec<(String, String, String)> {
     });
     pairs.into()
 }
+
+/// The public key of another RSA pair.
+fn other_rsa_key() -> String {
+    let recording = include_str!("../../../../countersign-testkit/parity/fje/alg_rs256_pkcs1_key.json");
+    let recording: Value = serde_json::from_str(recording).unwrap();
+    recording["config"]["JWT_PUBLIC_KEY"].as_str().unwrap().to_owned()
+}

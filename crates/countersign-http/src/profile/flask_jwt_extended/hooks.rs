@@ -168,6 +168,12 @@ pub enum BuildProfileError {
         /// How many it needs.
         minimum: usize,
     },
+    /// With these options sessions of this library would get tokens that nobody takes, or none.
+    #[error("sessions cannot get tokens by these options: {reason}")]
+    NoTokens {
+        /// Why.
+        reason: String,
+    },
     /// A key cannot be used.
     #[error("{option} cannot be used for {algorithm}: {source}")]
     Key {

@@ -191,6 +191,22 @@ impl FlaskJwtExtended {
         shown
     }
 
+    /// Why it cannot issue tokens of sessions, if it has no configured key to sign with.
+    pub(super) fn signs_nothing(&self) -> Option<BuildProfileError> {
+        if self.0.signing_key.is_some() {
+            return None;
+        }
+        let algorithm = countersign_core::profile::algorithm_by_name(&self.0.config.algorithm)?;
+        Some(match algorithm.is_symmetric() {
+            true => BuildProfileError::NoTokens {
+                reason:
+                    "nothing is signed here with a JWT_SECRET_KEY that is too short, or that a hook gives"
+                        .to_owned(),
+            },
+            false => BuildProfileError::NoKey { option: "JWT_PRIVATE_KEY", algorithm },
+        })
+    }
+
     /// The keys that verify tokens. One that serves several algorithms is in it once.
     pub(super) fn public_keys(&self) -> KeyRing {
         let mut ring = KeyRing::new();
