@@ -285,3 +285,40 @@ async fn the_body_and_the_query_are_looked_at_where_the_options_say_so() {
     assert_eq!(client.post("/v1/auth/logout", &json!({ "long": account.refresh_token })).await.status(), 204);
     assert_says("ended", &beside.app.refresh(&account.refresh_token).await, 401, "Token has been revoked");
 }
+
+#[tokio::test]
+async fn a_proxy_asks_about_cookies_by_the_method_of_the_request_behind() {
+    let beside = Beside::with(locations()).await;
+    let (browser, _) = signed_in(&beside.app, "ada").await;
+    for (method, status) in [(None, 401), (Some("POST"), 401), (Some("GET"), 200)] {
+        let mut proxy = browser.clone();
+        if let Some(method) = method {
+            proxy = proxy.with("x-forwarded-method", method);
+        }
+        let reply = proxy.get("/v1/auth/verify").await;
+        assert_eq!(reply.status(), status, "{method:?}: {reply:?}");
+        if status == 401 {
+            assert_says("no value", &reply, 401, "Missing CSRF token");
+            assert_eq!(csrf(&proxy, CSRF).get("/v1/auth/verify").await.status(), 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_csrf_value_may_come_in_a_form_where_the_options_say_so() {
+    for allowed in [true, false] {
+        let mut options = locations();
+        options["JWT_CSRF_CHECK_FORM"] = json!(allowed);
+        options["JWT_ACCESS_CSRF_FIELD_NAME"] = json!("proof");
+        let beside = Beside::with(options).await;
+        let (mut browser, _) = signed_in(&beside.app, "ada").await;
+        let form = format!("text=hello&proof={}", browser.cookie(CSRF)).into_bytes();
+        let kind = Some("application/x-www-form-urlencoded");
+        let reply = browser.send_bytes(Method::POST, "/hello", kind, form).await;
+        if allowed {
+            assert_eq!(reply.status(), 200, "{reply:?}");
+        } else {
+            assert_says("header alone", &reply, 401, "Missing CSRF token");
+        }
+    }
+}
