@@ -156,6 +156,7 @@ async fn options_that_cannot_be_used_are_errors_that_name_option_and_fix_and_sho
         (vec![EXTENDED, KEY, ("JWT_ALGORITHM", "none")], vec!["JWT_ALGORITHM"]),
         (vec![PLAIN, KEY, ("JWT_ALGORITHM", "RS256")], vec!["JWT_ALGORITHM", "HS256, HS384 or HS512"]),
         (vec![EXTENDED, ("JWT_ALGORITHM", "RS256")], vec!["JWT_PUBLIC_KEY"]),
+        (vec![EXTENDED, KEY, ("JWT_DECODE_ISSUER", "flask")], vec!["\"iss\"", "JWT_ENCODE_"]),
         (
             vec![EXTENDED, KEY, ("JWT_ACCESS_TOKEN_EXPIRES", "soon")],
             vec!["JWT_ACCESS_TOKEN_EXPIRES", "seconds"],

@@ -1,5 +1,7 @@
 //! Flask-JWT, with its login endpoint.
 
+use std::num::NonZeroUsize;
+
 use countersign_testkit::Point;
 use http::Method;
 use serde_json::{Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use super::{BesidePlain, DAY, PROTECTED, changed, header, names, seconds};
 use crate::app::{PASSWORD, credentials};
 use crate::client::{Response, payload};
+use crate::log;
 
 #[track_caller]
 fn assert_says(case: &str, reply: &Response, error: &str, description: &str) {
@@ -347,4 +350,42 @@ async fn cookies_are_not_to_be_had() {
     assert_eq!(reply.outcome(), (422, "invalid_fields".to_owned()));
     let why = reply.json()["fields"]["cookies"].as_str().unwrap().to_owned();
     assert!(why.contains("not taken from cookies") && !why.contains("JWT_TOKEN_LOCATION"), "{why}");
+}
+
+#[tokio::test]
+async fn sec_121_a_full_hash_pool_is_overloaded_at_the_endpoint_too() {
+    let built =
+        BesidePlain::built(json!({}), |auth| auth.hash_permits(NonZeroUsize::MIN).hash_queue(0)).await;
+    let attempts: Vec<_> = (0..8)
+        .map(|i| {
+            let mut client = built.app.client();
+            let body = json!({ "username": format!("n{i}"), "password": PASSWORD });
+            tokio::spawn(async move { client.post("/auth", &body).await })
+        })
+        .collect();
+    let mut overloaded = 0;
+    for attempt in attempts {
+        let reply = attempt.await.unwrap();
+        if reply.status() == 503 {
+            overloaded += 1;
+            assert_eq!(reply.code(), "overloaded");
+            assert!(reply.header("retry-after").is_some());
+        } else {
+            assert_eq!(reply.status(), 401);
+        }
+    }
+    assert_eq!(overloaded, 7);
+}
+
+#[tokio::test]
+async fn one_line_of_the_log_tells_why_a_request_was_refused() {
+    let beside = BesidePlain::new().await;
+    let account = beside.app.register("ada").await;
+    let logout = json!({ "refresh_token": account.refresh_token });
+    assert_eq!(beside.app.client().post("/v1/auth/logout", &logout).await.status(), 204);
+    let token = beside.token("nobody-but-for-the-log").await;
+    beside.me(&token).await;
+    let lines = log::lines_with("nobody-but-for-the-log");
+    let lines: Vec<_> = lines.iter().filter(|line| line.contains("was not let through")).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }

@@ -7,6 +7,7 @@ mod flask_jwt_extended;
 
 use std::time::Duration;
 
+use countersign_axum::AuthBuilder;
 use countersign_core::Algorithm;
 use countersign_core::claims::decode_unverified;
 use countersign_core::profile::{KeySource, NewToken};
@@ -85,7 +86,11 @@ impl BesidePlain {
     }
 
     async fn with(options: Value) -> Self {
-        let app = TestApp::with(|auth| auth.profile(FlaskJwt::builder(plain(&options)))).await;
+        Self::built(options, |auth| auth).await
+    }
+
+    async fn built(options: Value, more: impl FnOnce(AuthBuilder) -> AuthBuilder) -> Self {
+        let app = TestApp::with(|auth| more(auth.profile(FlaskJwt::builder(plain(&options))))).await;
         let flask = FlaskJwt::builder(plain(&options))
             .authenticate(|_, _| async { Ok::<_, std::io::Error>(None) })
             .clock(app.clock.clone())
