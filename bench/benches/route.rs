@@ -96,6 +96,7 @@ fn main() {
         .route("/protected", get(protected))
         .layer(AuthLayer::new(auth))
         .merge(Router::new().route("/by-hand", get(by_hand)).layer(axum::Extension(hand_key)))
+        .merge(Router::new().route("/extension", get(open)).layer(axum::Extension(())))
         .merge(bare);
 
     in_process(&runtime, &app, &repeated, &distinct);
@@ -157,8 +158,9 @@ fn in_process(runtime: &tokio::runtime::Runtime, app: &Router, repeated: &str, d
         let builder = Request::get(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
         builder.body(Body::empty()).unwrap()
     };
-    let variants: [(&str, Box<Making>); 4] = [
+    let variants: [(&str, Box<Making>); 5] = [
         ("open, no layer", Box::new(|_| one("/", repeated))),
+        ("open, behind axum's Extension", Box::new(|_| one("/extension", repeated))),
         ("open, behind the layer", Box::new(|_| one("/open", repeated))),
         ("protected, token repeated", Box::new(|_| one("/protected", repeated))),
         ("protected, tokens distinct", Box::new(|turn| one("/protected", &distinct[turn % DISTINCT]))),
@@ -181,7 +183,7 @@ fn in_process(runtime: &tokio::runtime::Runtime, app: &Router, repeated: &str, d
     println!("\nin process, one request (median of {ROUNDS} rounds, lowest to highest):");
     for ((name, _), times) in variants.iter().zip(&mut times) {
         let (median, low, high) = spread(times);
-        println!("  {name:28} {median:7.0} ns  ({low:.0} to {high:.0})");
+        println!("  {name:30} {median:7.0} ns  ({low:.0} to {high:.0})");
     }
 }
 
@@ -243,7 +245,7 @@ fn over_loopback(
             let (median, low, high) = spread(&mut ratios);
             format!("  {median:.3} of open ({low:.3} to {high:.3})")
         });
-        println!("  {name:28} {median:7.0}/s  ({low:.0} to {high:.0}){ratio}");
+        println!("  {name:30} {median:7.0}/s  ({low:.0} to {high:.0}){ratio}");
     }
 }
 
