@@ -518,8 +518,11 @@ impl Auth {
 
     /// Takes the token out of a request's URI, if tokens may be there, for [`Auth::authenticate`] to find among the
     /// extensions; in the URI `redacted` stands in its place. Whether there was one: the answer then needs
-    /// [`private_query`](crate::private_query).
+    /// [`private_query`](crate::private_query). A profile leaves it where the Flask application finds it, too.
     pub fn take_from_query(&self, uri: &mut Uri, extensions: &mut Extensions) -> bool {
+        if let Some(profile) = &self.shared.profile {
+            return profile.is_in_query(uri);
+        }
         let locator = &self.shared.access;
         if !locator.order().contains(&Location::Query) {
             return false;

@@ -12,8 +12,9 @@ use countersign_core::session::{
 use countersign_core::store::BoxError;
 use countersign_core::{Claims, Clock, KeyRing, NewClaims, Random, TokenType, UserId};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::Value;
+use url::form_urlencoded;
 
 use super::flask_jwt::{FlaskJwt, FlaskJwtBuilder, Identity, Login};
 use super::flask_jwt_extended::{
@@ -384,6 +385,15 @@ impl Served {
             Engine::FlaskJwtExtended(jwt) => jwt.config().token_location.contains(&Location::Cookie),
             Engine::FlaskJwt(_) => false,
         }
+    }
+
+    /// Whether the query string holds what may be a token.
+    pub(crate) fn is_in_query(&self, uri: &Uri) -> bool {
+        let Engine::FlaskJwtExtended(jwt) = &self.0 else { return false };
+        let config = jwt.config();
+        config.token_location.contains(&Location::Query)
+            && form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+                .any(|(name, _)| name == config.query_string_name)
     }
 
     /// Whether cookies need a CSRF value at all.

@@ -271,7 +271,10 @@ async fn the_body_and_the_query_are_looked_at_where_the_options_say_so() {
     .await;
     let account = beside.app.register("ada").await;
     let mut client = beside.app.client();
-    assert_eq!(client.get(&format!("/v1/auth/me?t={}", account.access_token)).await.status(), 200);
+    let reply = client.get(&format!("/hello?t={}", account.access_token)).await;
+    assert_eq!(reply.status(), 200, "{reply:?}");
+    assert_eq!(reply.header("referrer-policy"), Some("no-referrer"), "the URL is a secret");
+    assert!(client.get("/hello").await.header("referrer-policy").is_none());
     let body = json!({ "token": account.access_token });
     assert_eq!(client.post("/hello", &body).await.status(), 200);
     let body = json!({ "token": account.access_token, "tokens": ["00000000-0000-4000-8000-000000000000"] });
