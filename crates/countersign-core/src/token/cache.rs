@@ -5,6 +5,9 @@
 //!
 //! A table of small sets without locks. Its size never changes; a new token takes the place of an older one of its
 //! set. Only verified tokens get in, so nobody fills it with tokens of their own making.
+//!
+//! Remembering a token costs about what verifying a MAC does. So one with a MAC is remembered when it comes for the
+//! second time while its set still has its tag; tokens that come once then cost nothing and push nobody out.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -29,6 +32,8 @@ pub(super) struct TokenCache {
 struct Set {
     /// A hint which entry to look at; the entry decides.
     tags: [AtomicU64; WAYS],
+    /// Tags of tokens that were verified lately and are not remembered.
+    seen: [AtomicU64; WAYS],
     entries: [ArcSwapOption<Entry>; WAYS],
 }
 
@@ -89,6 +94,9 @@ impl TokenCache {
             (0..(self.capacity / WAYS).next_power_of_two()).map(|_| Set::default()).collect()
         });
         let Some((set, tag)) = self.find(sets, token) else { return };
+        if key.algorithm().is_symmetric() && !set.was_seen(tag) {
+            return;
+        }
         let free = || set.entries.iter().position(|slot| slot.load().is_none());
         let same = set.tags.iter().position(|hint| hint.load(Ordering::Relaxed) == tag);
         let way = same.or_else(free).unwrap_or_else(|| self.turn.fetch_add(1, Ordering::Relaxed) % WAYS);
@@ -106,6 +114,22 @@ impl TokenCache {
         // The number of sets is a power of two.
         let index = usize::try_from(tag).unwrap_or(usize::MAX) & sets.len().wrapping_sub(1);
         sets.get(index).map(|set| (set, tag))
+    }
+}
+
+impl Set {
+    /// Whether a token with this tag was verified lately; from now on one was. A tag that two tokens share only makes
+    /// one of them be remembered early.
+    fn was_seen(&self, tag: u64) -> bool {
+        let was_seen = self.seen.iter().any(|seen| seen.load(Ordering::Relaxed) == tag);
+        if !was_seen {
+            // The tag is random, and these of its bits have not chosen the set.
+            let way = usize::try_from(tag >> 32).unwrap_or_default() % WAYS;
+            if let Some(seen) = self.seen.get(way) {
+                seen.store(tag, Ordering::Relaxed);
+            }
+        }
+        was_seen
     }
 }
 
