@@ -34,6 +34,11 @@ pub struct CurrentUser<U>(pub U);
 #[derive(Clone, Debug)]
 pub(crate) struct Installed(pub(crate) Auth);
 
+// As statics, so that no request makes them anew and takes them apart again.
+static ACCESS: Requirement = Requirement::ACCESS;
+static FRESH: Requirement = Requirement::FRESH;
+static REFRESH: Requirement = Requirement::REFRESH;
+
 fn installed(parts: &Parts) -> Result<Auth, AuthRejection> {
     let auth = parts.extensions.get::<Auth>().cloned();
     auth.ok_or_else(|| AuthRejection::not_installed("a handler takes a countersign extractor"))
@@ -73,7 +78,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AccessToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        claims(parts, &Requirement::ACCESS).await.map(Self)
+        claims(parts, &ACCESS).await.map(Self)
     }
 }
 
@@ -91,7 +96,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Fresh<AccessToken> {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        claims(parts, &Requirement::FRESH).await.map(|claims| Self(AccessToken(claims)))
+        claims(parts, &FRESH).await.map(|claims| Self(AccessToken(claims)))
     }
 }
 
@@ -99,7 +104,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RefreshToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        claims(parts, &Requirement::REFRESH).await.map(Self)
+        claims(parts, &REFRESH).await.map(Self)
     }
 }
 
@@ -108,7 +113,7 @@ impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for CurrentUser<U> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
         let auth = installed(parts)?;
-        let claims = claims(parts, &Requirement::ACCESS).await?;
+        let claims = claims(parts, &ACCESS).await?;
         match auth.load_user(&claims).await {
             Ok(user) => Ok(Self(user)),
             Err(error) => Err(AuthRejection::new(&auth, parts, None, error).await),

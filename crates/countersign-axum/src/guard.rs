@@ -95,7 +95,7 @@ pub(crate) async fn prove(
     requirement: &Requirement,
 ) -> Result<Option<Authenticated>, AuthRejection> {
     if auth.wants_body_for(parts, requirement) {
-        read_ahead(parts).await;
+        Box::pin(read_ahead(parts)).await;
     }
     match auth.authenticate_optional(parts, requirement).await {
         Ok(authenticated) => Ok(authenticated),

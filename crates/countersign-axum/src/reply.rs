@@ -41,7 +41,9 @@ impl AuthRejection {
         requirement: Option<&Requirement>,
         error: AuthError,
     ) -> Self {
-        Self { reply: Reply(auth.refuse(parts, requirement, &error).await), error: Some(error) }
+        // Boxed, so that requests that are let through carry no room for a refusal.
+        let answer = Box::pin(auth.refuse(parts, requirement, &error)).await;
+        Self { reply: Reply(answer), error: Some(error) }
     }
 
     /// The layer is missing: a defect of the program, which its log then names.

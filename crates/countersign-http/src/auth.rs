@@ -276,7 +276,7 @@ impl Auth {
     ) -> Result<Option<Authenticated>, AuthError> {
         self.check_cross_site(parts)?;
         if let Some(profile) = &self.shared.profile {
-            return self.find_by_profile(profile, parts, requirement).await;
+            return Box::pin(self.find_by_profile(profile, parts, requirement)).await;
         }
         let (locator, order) = self.places(requirement);
         let in_query = if Self::looks_in_query(requirement, order) { self.in_query(parts)? } else { None };
@@ -438,7 +438,8 @@ impl Auth {
         Ok(match (is_refresh, requirement.skip_revocation) {
             (false, false) => sessions.authenticate(token).await?,
             (false, true) => sessions.verify_access(token).await.map_err(AccessError::from)?,
-            (true, false) => sessions.authenticate_refresh(token).await?,
+            // Waits for a store: boxed, so that what every request waits for stays small.
+            (true, false) => Box::pin(sessions.authenticate_refresh(token)).await?,
             (true, true) => sessions.verify_refresh(token).map_err(RefreshError::from)?,
         })
     }

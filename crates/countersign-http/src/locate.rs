@@ -206,12 +206,12 @@ impl Locator {
         headers: &'r HeaderMap,
         elsewhere: Elsewhere<'r>,
     ) -> Result<Option<Located<'r>>, LocateError> {
+        let bearer = if order.contains(&Location::Header) { bearer(headers) } else { Ok(None) };
         // A malformed header spoils the request even where another place would decide.
-        let in_header = in_header(order, headers);
-        if in_header == Err(LocateError::MalformedAuthorization) {
+        if bearer == Err(LocateError::MalformedAuthorization) {
             return Err(LocateError::MalformedAuthorization);
         }
-        let mut places = self.each_in(order, headers, in_header, elsewhere);
+        let mut places = self.each_in(order, headers, bearer, elsewhere);
         let Some(deciding) = places.next().transpose()? else { return Ok(None) };
         if self.refuse_several && places.flatten().any(|other| other.token != deciding.token) {
             return Err(LocateError::SeveralTokens);
@@ -225,19 +225,19 @@ impl Locator {
         headers: &'r HeaderMap,
         elsewhere: impl Into<Elsewhere<'r>>,
     ) -> impl Iterator<Item = Result<Located<'r>, LocateError>> {
-        self.each_in(&self.order, headers, in_header(&self.order, headers), elsewhere.into())
+        self.each_in(&self.order, headers, bearer(headers), elsewhere.into())
     }
 
     fn each_in<'r>(
         &self,
         order: &[Location],
         headers: &'r HeaderMap,
-        in_header: Result<Option<&'r str>, LocateError>,
+        bearer: Result<Option<&'r str>, LocateError>,
         elsewhere: Elsewhere<'r>,
     ) -> impl Iterator<Item = Result<Located<'r>, LocateError>> {
         order.iter().filter_map(move |&location| {
             let token = match location {
-                Location::Header => in_header,
+                Location::Header => bearer,
                 Location::Cookie => self.cookie(headers),
                 Location::Query => Ok(elsewhere.query),
                 Location::Body => Ok(elsewhere.body),
@@ -291,11 +291,6 @@ impl fmt::Debug for Located<'_> {
     }
 }
 
-/// The bearer token of the `Authorization` header, if that is a place to look in. Read once for each request.
-fn in_header<'r>(order: &[Location], headers: &'r HeaderMap) -> Result<Option<&'r str>, LocateError> {
-    if order.contains(&Location::Header) { bearer(headers) } else { Ok(None) }
-}
-
 /// The bearer token of the `Authorization` header.
 ///
 /// Credentials of another scheme (`Basic dXNlcjpwYXNz`) count as no bearer token: a proxy in front may need them,
@@ -311,11 +306,15 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, LocateError> {
 }
 
 fn bearer_token(field: &[u8]) -> Result<Option<&str>, LocateError> {
-    if let Some(token) = usual_bearer_token(field) {
-        return Ok(Some(token));
-    }
     let (scheme, credentials) = split_scheme(field);
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
+    // What every request has that is in order: no comma is in it, so it is no list.
+    if is_bearer
+        && is_token68(credentials)
+        && let Ok(token) = std::str::from_utf8(credentials)
+    {
+        return Ok(Some(token));
+    }
     let is_other_scheme = !is_bearer && !scheme.is_empty() && !credentials.is_empty();
 
     // Other schemes have lists of parameters, so for them a comma alone does not make a list of credentials.
@@ -331,28 +330,7 @@ fn bearer_token(field: &[u8]) -> Result<Option<&str>, LocateError> {
     if is_other_scheme {
         return Ok(None);
     }
-    match std::str::from_utf8(credentials) {
-        Ok(token) if is_bearer && is_token68(credentials) => Ok(Some(token)),
-        _ => Err(LocateError::NotAToken(Location::Header)),
-    }
-}
-
-/// What nearly every request has: the scheme, one space, and characters of a token68 but `=`. One pass without an early
-/// end, so that the compiler looks at many bytes at once.
-fn usual_bearer_token(field: &[u8]) -> Option<&str> {
-    let (scheme, token) = field.split_at_checked(b"bearer ".len())?;
-    let is_usual = token.iter().fold(!token.is_empty(), |usual, byte| {
-        usual
-            & (byte.is_ascii_alphanumeric()
-                | (*byte == b'-')
-                | (*byte == b'.')
-                | (*byte == b'_')
-                | (*byte == b'~')
-                | (*byte == b'+')
-                | (*byte == b'/'))
-    });
-    let is_bearer = is_usual && scheme.eq_ignore_ascii_case(b"bearer ");
-    str::from_utf8(token).ok().filter(|_| is_bearer)
+    Err(LocateError::NotAToken(Location::Header))
 }
 
 /// Splits at the spaces behind the scheme (RFC 9110 §11.4). Without a space there are no credentials; without a
@@ -383,9 +361,17 @@ fn begins_with_bearer(element: &[u8]) -> bool {
 
 /// RFC 9110 §11.2: letters, digits and `-._~+/`, then any number of `=`.
 fn is_token68(text: &[u8]) -> bool {
-    let is_body = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
-    let body = text.iter().take_while(|byte| is_body(byte)).count();
-    body > 0 && text.iter().skip(body).all(|&byte| byte == b'=')
+    let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
+    let body = text.get(..text.len().saturating_sub(padding)).unwrap_or_default();
+    // Every byte is looked at, without branches, so that the compiler takes many at once: this runs for each request.
+    !body.is_empty() && body.iter().fold(true, |all, &byte| all & is_token68_char(byte))
+}
+
+fn is_token68_char(byte: u8) -> bool {
+    let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    let is_digit = byte.wrapping_sub(b'0') < 10;
+    let is_dash_dot_or_slash = byte.wrapping_sub(b'-') < 3;
+    is_letter | is_digit | is_dash_dot_or_slash | (byte == b'_') | (byte == b'~') | (byte == b'+')
 }
 
 /// RFC 9110 §5.6.2.
@@ -454,6 +440,19 @@ mod tests {
             let expected =
                 expected.map(|token| token.map(|token| Located { token, location: Location::Header }));
             assert_eq!(access().locate(&headers, None), expected, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn sec_047_of_all_bytes_only_those_of_a_token68_are_in_a_token() {
+        for byte in 0..=u8::MAX {
+            let expected = byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+            for before in [0, 1, 15, 16, 40] {
+                let mut text = vec![b'a'; before];
+                text.push(byte);
+                text.extend_from_slice(b"a=");
+                assert_eq!(is_token68(&text), expected, "{byte:#x}");
+            }
         }
     }
 

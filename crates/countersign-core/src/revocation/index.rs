@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::entry::{Entry, Target};
@@ -40,13 +41,17 @@ pub enum Standing {
 #[derive(Debug)]
 pub struct Index {
     hasher: RandomState,
-    users: Box<[RwLock<HashMap<UserId, UserEntries>>]>,
+    users: Box<[RwLock<Users>]>,
+    /// A bit for each part of `users` that holds anything, set and cleared under its lock. Mostly none does.
+    occupied: AtomicU64,
     keys: RwLock<HashMap<KeyId, Timestamp>>,
 }
 
+type Users = HashMap<UserId, UserEntries>;
+
 impl Index {
     /// Into how many separately locked parts the users are divided.
-    pub const SHARDS: usize = 64;
+    pub const SHARDS: usize = u64::BITS as usize;
 
     /// An empty index.
     #[must_use]
@@ -54,6 +59,7 @@ impl Index {
         Self {
             hasher: RandomState::new(),
             users: (0..Self::SHARDS).map(|_| RwLock::default()).collect(),
+            occupied: AtomicU64::new(0),
             keys: RwLock::default(),
         }
     }
@@ -63,16 +69,13 @@ impl Index {
         match &entry.target {
             Target::Key { id } => later(&mut write(&self.keys), id.clone(), entry.until),
             Target::Session { user_id, id } => {
-                let mut users = self.write_shard(user_id);
-                later(&mut users.entry(user_id.clone()).or_default().sessions, *id, entry.until);
+                self.change(user_id, |entries| later(&mut entries.sessions, *id, entry.until));
             }
             Target::Token { user_id, id } => {
-                let mut users = self.write_shard(user_id);
-                later(&mut users.entry(user_id.clone()).or_default().tokens, *id, entry.until);
+                self.change(user_id, |entries| later(&mut entries.tokens, *id, entry.until));
             }
             Target::User { user_id, epoch, except } => {
-                let mut users = self.write_shard(user_id);
-                users.entry(user_id.clone()).or_default().epochs.insert(*epoch, *except, entry);
+                self.change(user_id, |entries| entries.epochs.insert(*epoch, *except, entry));
             }
         }
     }
@@ -82,7 +85,7 @@ impl Index {
     /// # Errors
     /// [`RevokedBy`] says which kind of entry does.
     pub fn check(&self, user_id: &UserId, token: TokenId, standing: Standing) -> Result<(), RevokedBy> {
-        let users = self.read_shard(user_id);
+        let Some(users) = self.read_shard(user_id) else { return Ok(()) };
         let Some(entries) = users.get(user_id) else { return Ok(()) };
         if entries.tokens.contains_key(&token) {
             return Err(RevokedBy::Token);
@@ -104,7 +107,9 @@ impl Index {
     /// Whether this token of the user is itself in the log.
     #[must_use]
     pub fn is_token_revoked(&self, user_id: &UserId, token: TokenId) -> bool {
-        self.read_shard(user_id).get(user_id).is_some_and(|entries| entries.tokens.contains_key(&token))
+        self.read_shard(user_id).is_some_and(|users| {
+            users.get(user_id).is_some_and(|entries| entries.tokens.contains_key(&token))
+        })
     }
 
     /// Whether the key was removed.
@@ -115,8 +120,9 @@ impl Index {
 
     /// Forgets what no longer matters at `now`.
     pub fn prune(&self, now: Timestamp) {
-        for shard in &self.users {
-            write(shard).retain(|_, entries| {
+        for (number, shard) in self.users.iter().enumerate() {
+            let mut users = write(shard);
+            users.retain(|_, entries| {
                 entries.tokens.retain(|_, until| *until > now);
                 entries.sessions.retain(|_, until| *until > now);
                 if entries.epochs.until <= now {
@@ -124,6 +130,9 @@ impl Index {
                 }
                 !entries.is_empty()
             });
+            if users.is_empty() {
+                self.occupied.fetch_and(!bit(number), Ordering::Release);
+            }
         }
         write(&self.keys).retain(|_, until| *until > now);
     }
@@ -142,19 +151,34 @@ impl Index {
         self.len() == 0
     }
 
-    fn shard(&self, user_id: &UserId) -> &RwLock<HashMap<UserId, UserEntries>> {
-        let shard = usize::try_from(self.hasher.hash_one(user_id) % Self::SHARDS as u64).unwrap_or(0);
+    fn shard(&self, user_id: &UserId) -> usize {
+        usize::try_from(self.hasher.hash_one(user_id) % Self::SHARDS as u64).unwrap_or(0)
+    }
+
+    /// The user's part, unless it is empty.
+    fn read_shard(&self, user_id: &UserId) -> Option<RwLockReadGuard<'_, Users>> {
+        let occupied = self.occupied.load(Ordering::Acquire);
+        if occupied == 0 {
+            return None;
+        }
+        let number = self.shard(user_id);
+        if occupied & bit(number) == 0 {
+            return None;
+        }
+        self.users.get(number).map(read)
+    }
+
+    fn change(&self, user_id: &UserId, change: impl FnOnce(&mut UserEntries)) {
+        let number = self.shard(user_id);
         #[expect(clippy::indexing_slicing, reason = "a remainder of the number of shards is a shard")]
-        &self.users[shard]
+        let mut users = write(&self.users[number]);
+        change(users.entry(user_id.clone()).or_default());
+        self.occupied.fetch_or(bit(number), Ordering::Release);
     }
+}
 
-    fn read_shard(&self, user_id: &UserId) -> RwLockReadGuard<'_, HashMap<UserId, UserEntries>> {
-        read(self.shard(user_id))
-    }
-
-    fn write_shard(&self, user_id: &UserId) -> RwLockWriteGuard<'_, HashMap<UserId, UserEntries>> {
-        write(self.shard(user_id))
-    }
+fn bit(shard: usize) -> u64 {
+    1 << shard
 }
 
 impl Default for Index {

@@ -436,27 +436,31 @@ impl Sessions {
         let Shared { access_verifier, clock, view, .. } = &*self.shared;
         // Asked before the ring is read, because the ring is part of what must not be too old.
         let is_fresh = view.is_fresh();
-        let mut verified = access_verifier.verify(token, clock.now());
+        let mut now = clock.now();
+        let mut verified = access_verifier.verify(token, now);
         if verified == Err(VerifyError::UnknownKey) {
-            self.reload_for_unknown_key().await;
-            verified = access_verifier.verify(token, clock.now());
+            // Rare, and boxed, so that what every request waits for stays small.
+            Box::pin(self.reload_for_unknown_key()).await;
+            now = clock.now();
+            verified = access_verifier.verify(token, now);
         }
         let mut claims = verified?;
         if !is_fresh {
-            view.ensure_fresh().await?;
+            Box::pin(view.ensure_fresh()).await?;
             // Its key may have been removed meanwhile.
-            claims = access_verifier.verify(token, clock.now())?;
+            now = clock.now();
+            claims = access_verifier.verify(token, now)?;
         }
-        self.check_unrevoked(&claims)?;
+        self.check_unrevoked(&claims, now)?;
         Ok(claims)
     }
 
     /// What the log says about the claims of an access token that verifies.
-    fn check_unrevoked(&self, claims: &Claims) -> Result<(), AccessError> {
-        let Shared { policy, clock, .. } = &*self.shared;
+    fn check_unrevoked(&self, claims: &Claims, now: Timestamp) -> Result<(), AccessError> {
+        let policy = &self.shared.policy;
         // The log forgets what concerns tokens of the lifetime that holds now. One from before the lifetime was
         // shortened must not outlive its revocation.
-        let oldest = clock.now() - policy.leeway - policy.access_lifetime;
+        let oldest = now - policy.leeway - policy.access_lifetime;
         if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
             return Err(VerifyError::Expired.into());
         }
@@ -475,7 +479,7 @@ impl Sessions {
         if verified != Err(VerifyError::UnknownKey) {
             return verified;
         }
-        self.reload_for_unknown_key().await;
+        Box::pin(self.reload_for_unknown_key()).await;
         access_verifier.verify(token, clock.now())
     }
 

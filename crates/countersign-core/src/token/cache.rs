@@ -5,6 +5,9 @@
 //!
 //! A table of small sets without locks. Its size never changes; a new token takes the place of an older one of its
 //! set. Only verified tokens get in, so nobody fills it with tokens of their own making.
+//!
+//! Remembering a token costs about what verifying a MAC does. So one with a MAC is remembered when it comes for the
+//! second time while its set still has its tag; tokens that come once then cost nothing and push nobody out.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -29,9 +32,9 @@ pub(super) struct TokenCache {
 struct Set {
     /// A hint which entry to look at; the entry decides.
     tags: [AtomicU64; WAYS],
-    entries: [ArcSwapOption<Entry>; WAYS],
-    /// The tags of tokens that were last verified with a shared secret and not remembered.
+    /// Tags of tokens that were verified lately and are not remembered.
     seen: [AtomicU64; WAYS],
+    entries: [ArcSwapOption<Entry>; WAYS],
 }
 
 struct Entry {
@@ -91,8 +94,7 @@ impl TokenCache {
             (0..(self.capacity / WAYS).next_power_of_two()).map(|_| Set::default()).collect()
         });
         let Some((set, tag)) = self.find(sets, token) else { return };
-        // Remembering a token costs more than half of verifying a MAC, which pays only for tokens that come again.
-        if key.algorithm().is_symmetric() && !set.has_seen(tag, &self.turn) {
+        if key.algorithm().is_symmetric() && !set.was_seen(tag) {
             return;
         }
         let free = || set.entries.iter().position(|slot| slot.load().is_none());
@@ -116,15 +118,18 @@ impl TokenCache {
 }
 
 impl Set {
-    /// Whether this tag was among the last ones; it is from now on.
-    fn has_seen(&self, tag: u64, turn: &AtomicUsize) -> bool {
-        if self.seen.iter().any(|seen| seen.load(Ordering::Relaxed) == tag) {
-            return true;
+    /// Whether a token with this tag was verified lately; from now on one was. A tag that two tokens share only makes
+    /// one of them be remembered early.
+    fn was_seen(&self, tag: u64) -> bool {
+        let was_seen = self.seen.iter().any(|seen| seen.load(Ordering::Relaxed) == tag);
+        if !was_seen {
+            // The tag is random, and these of its bits have not chosen the set.
+            let way = usize::try_from(tag >> 32).unwrap_or_default() % WAYS;
+            if let Some(seen) = self.seen.get(way) {
+                seen.store(tag, Ordering::Relaxed);
+            }
         }
-        if let Some(oldest) = self.seen.get(turn.fetch_add(1, Ordering::Relaxed) % WAYS) {
-            oldest.store(tag, Ordering::Relaxed);
-        }
-        false
+        was_seen
     }
 }
 

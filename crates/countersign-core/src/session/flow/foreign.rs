@@ -61,7 +61,7 @@ impl Sessions {
         if !view.is_fresh() {
             view.ensure_fresh().await?;
         }
-        self.check_unrevoked(claims)
+        self.check_unrevoked(claims, self.shared.clock.now())
     }
 
     /// Exchanges a refresh token, verified elsewhere, for an access token, and leaves it good for the next time.
