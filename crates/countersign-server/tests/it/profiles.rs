@@ -1,5 +1,7 @@
 //! The server in place of a Flask application, or beside it.
 
+use countersign_http::profile::FlaskJwtExtended;
+use countersign_http::profile::flask_jwt_extended::{FlaskJwtExtendedConfig, NewRefresh};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -287,4 +289,41 @@ async fn token_commands_know_the_profiles_tokens() {
         folder.run(&["token", "verify", &forged], &settings).await.assert_refused(&[]);
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_flask_issued_is_taken_listed_and_ended_also_after_a_restart() {
+    let folder = Folder::new();
+    let server = folder.serve_with(&[EXTENDED, KEY]).await;
+    let client = Client::new(&server);
+    let pair = client.post("/v1/auth/register", &account()).await.expect(201).pair();
+    let options = json!({ "JWT_SECRET_KEY": SECRET }).as_object().cloned().unwrap();
+    let flask =
+        FlaskJwtExtended::builder(FlaskJwtExtendedConfig::from_options(options).unwrap()).build().unwrap();
+    let user = claims(&pair.access)["sub"].as_str().unwrap().to_owned();
+    let foreign = flask.create_refresh_token(user, NewRefresh::default()).await.unwrap();
+    let id = claims(&foreign)["jti"].as_str().unwrap().to_owned();
+
+    // Shown by several at once, it gets one session.
+    let (first, second, third) =
+        tokio::join!(client.refresh(&foreign), client.refresh(&foreign), client.refresh(&foreign));
+    for answer in [first, second, third] {
+        let renewed = answer.expect(200).body["access_token"].as_str().unwrap().to_owned();
+        assert_eq!(claims(&renewed)["sid"], *id);
+        client.me(&renewed).await.expect(200);
+    }
+    let sessions = client.request(Method::GET, "/v1/auth/sessions").bearer_auth(&pair.access);
+    let listed = send(sessions).await.unwrap().expect(200).body;
+    let ids: Vec<_> = listed["sessions"].as_array().unwrap().iter().map(|session| &session["id"]).collect();
+    assert_eq!(ids.len(), 2, "{listed}");
+    assert!(ids.contains(&&json!(id)), "{listed}");
+    let end = client.request(Method::DELETE, &format!("/v1/auth/sessions/{id}")).bearer_auth(&pair.access);
+    send(end).await.unwrap().expect(204);
+    client.refresh(&foreign).await.expect(401);
+    server.stop().await;
+
+    let server = folder.serve_with(&[EXTENDED, KEY]).await;
+    let refused = Client::new(&server).refresh(&foreign).await.expect(401);
+    assert_eq!(refused.body, json!({ "msg": "Token has been revoked" }));
+    server.stop().await;
 }
