@@ -107,8 +107,9 @@ impl Index {
     /// Whether this token of the user is itself in the log.
     #[must_use]
     pub fn is_token_revoked(&self, user_id: &UserId, token: TokenId) -> bool {
-        self.read_shard(user_id)
-            .is_some_and(|users| users.get(user_id).is_some_and(|entries| entries.tokens.contains_key(&token)))
+        self.read_shard(user_id).is_some_and(|users| {
+            users.get(user_id).is_some_and(|entries| entries.tokens.contains_key(&token))
+        })
     }
 
     /// Whether the key was removed.
@@ -299,6 +300,19 @@ mod tests {
         assert_eq!(index.check(&user("ada"), token(1), NEW), Err(RevokedBy::Token));
         assert_eq!(index.check(&user("ada"), token(2), NEW), Ok(()));
         assert_eq!(index.check(&user("bob"), token(1), NEW), Ok(()));
+    }
+
+    #[test]
+    fn an_index_that_was_emptied_takes_entries_again() {
+        let index = Index::new();
+        let revoked = entry(Target::Token { user_id: user("ada"), id: token(1) });
+        for _ in 0..2 {
+            assert_eq!(index.check(&user("ada"), token(1), NEW), Ok(()));
+            index.insert(&revoked);
+            index.prune(LATER - std::time::Duration::from_millis(1));
+            assert_eq!(index.check(&user("ada"), token(1), NEW), Err(RevokedBy::Token));
+            index.prune(LATER);
+        }
     }
 
     #[test]
