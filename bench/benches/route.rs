@@ -74,6 +74,21 @@ impl<S: Send + Sync> FromRequestParts<S> for HandMade {
     }
 }
 
+/// The least that an extractor can cost.
+struct Nothing;
+
+impl<S: Send + Sync> FromRequestParts<S> for Nothing {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        Ok(Self)
+    }
+}
+
+async fn extracted(_: Nothing) -> &'static str {
+    "ok"
+}
+
 async fn open() -> &'static str {
     "ok"
 }
@@ -95,6 +110,7 @@ fn main() {
     let bare = Router::new().route("/", get(open));
     let app = Router::new()
         .route("/open", get(open))
+        .route("/nothing", get(extracted))
         .route("/protected", get(protected))
         .layer(AuthLayer::new(auth))
         .merge(
@@ -164,10 +180,11 @@ fn in_process(
 ) {
     let [ours, by_hand] = repeated.map(std::slice::from_ref);
     let [all_ours, all_by_hand] = distinct;
-    let variants: [(&str, &str, &[String]); 8] = [
+    let variants: [(&str, &str, &[String]); 9] = [
         ("open, no layer", "/", ours),
         ("open, behind axum's Extension", "/by-hand/open", ours),
         ("open, behind the layer", "/open", ours),
+        ("the same, an idle extractor", "/nothing", ours),
         ("protected, token repeated", "/protected", ours),
         ("by hand, token repeated", "/by-hand", by_hand),
         ("open, tokens distinct", "/open", all_ours),

@@ -70,3 +70,25 @@ fn remembered_tokens_take_bounded_memory() {
     grown[0] = 0;
     assert!(grown.iter().all(|bytes| bytes.abs() < 4 * 1024), "no growth once it is full: {grown:?}");
 }
+
+#[test]
+fn hs256_tokens_that_come_once_are_not_kept() {
+    let key = key(Algorithm::Hs256);
+    let issuer = Issuer::new(key.clone());
+    let random = Seeded::new(5);
+    let verifier = verifier(&key, TokenType::Access).with_cache(64);
+    let new = || {
+        let id = TokenId::new(random::uuid(&random).unwrap());
+        let user = "ada".parse().unwrap();
+        issuer.issue(&NewClaims::new(TokenType::Access, user, id, at(0), at(900))).unwrap()
+    };
+    // The first makes the table.
+    verifier.verify(&new(), at(0)).unwrap();
+    let tokens: Vec<_> = (0..1_000).map(|_| new()).collect();
+    let memory = measure(|| {
+        for token in &tokens {
+            verifier.verify(token, at(0)).unwrap();
+        }
+    });
+    assert_eq!((memory.count_current, memory.bytes_current), (0, 0));
+}

@@ -303,6 +303,19 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_was_emptied_takes_entries_again() {
+        let index = Index::new();
+        let revoked = entry(Target::Token { user_id: user("ada"), id: token(1) });
+        for _ in 0..2 {
+            assert_eq!(index.check(&user("ada"), token(1), NEW), Ok(()));
+            index.insert(&revoked);
+            index.prune(LATER - std::time::Duration::from_millis(1));
+            assert_eq!(index.check(&user("ada"), token(1), NEW), Err(RevokedBy::Token));
+            index.prune(LATER);
+        }
+    }
+
+    #[test]
     fn sec_088_entries_leave_the_index_when_no_token_is_left_that_they_concern() {
         let index = Index::new();
         for number in 0..50 {
