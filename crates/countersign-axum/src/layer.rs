@@ -13,6 +13,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::guard::Proven;
 use crate::pending;
 
 /// Makes guards and extractors work in all routes below it. Routes with neither cost nothing.
@@ -45,6 +46,8 @@ impl Authority {
     /// Inserts itself, and where credentials may travel in this request's body, a handle to that. Whether a token in
     /// the URI was taken out of it.
     fn install(&self, request: &mut Request<Body>) -> bool {
+        // What a guard of another layer has proven counts for that one.
+        request.extensions_mut().remove::<Proven>();
         let mut by_query = false;
         let wants_body = match self {
             Self::Native(auth) => auth.wants_body(request.method(), request.uri(), request.headers()),
@@ -63,6 +66,7 @@ impl Authority {
                 request.extensions_mut().insert(auth.clone());
             }
             Self::Profile(profile) => {
+                by_query = profile.is_in_query(request.uri());
                 request.extensions_mut().insert(profile.clone());
             }
         }

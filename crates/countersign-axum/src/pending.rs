@@ -31,6 +31,24 @@ struct Halves {
     read: VecDeque<Result<Frame<Bytes>, axum::Error>>,
     /// `None` while somebody is reading ahead.
     rest: Option<Body>,
+    /// What somebody has seen of the body, for whoever has another copy of the request's head.
+    ahead: Option<Ahead>,
+}
+
+/// The body, as far as it was read ahead.
+#[derive(Clone)]
+enum Ahead {
+    Whole(Bytes),
+    Beginning(Bytes),
+}
+
+impl Ahead {
+    fn leave_in(self, parts: &mut Parts) {
+        match self {
+            Self::Whole(body) => parts.extensions.insert(BufferedBody(body)).map(drop),
+            Self::Beginning(body) => parts.extensions.insert(BodyBeginning(body)).map(drop),
+        };
+    }
 }
 
 /// Leaves a handle to the body among the request's extensions.
@@ -41,7 +59,8 @@ pub(crate) fn hold(request: &mut Request<Body>) {
         return;
     }
     let body = std::mem::take(request.body_mut());
-    let held = PendingBody(Arc::new(Mutex::new(Halves { read: VecDeque::new(), rest: Some(body) })));
+    let held =
+        PendingBody(Arc::new(Mutex::new(Halves { read: VecDeque::new(), rest: Some(body), ahead: None })));
     request.extensions_mut().insert(held.clone());
     *request.body_mut() = Body::new(held);
 }
@@ -50,9 +69,21 @@ pub(crate) fn hold(request: &mut Request<Body>) {
 /// 64 KiB, else only its beginning.
 pub(crate) async fn read_ahead(parts: &mut Parts) {
     let Some(held) = parts.extensions.remove::<PendingBody>() else { return };
-    let rest = held.halves().rest.take();
-    let mut putting_back = PuttingBack { held: &held, read: VecDeque::new(), rest };
+    let mut putting_back = {
+        let mut halves = held.halves();
+        if let Some(ahead) = halves.ahead.clone() {
+            ahead.leave_in(parts);
+            return;
+        }
+        // Somebody else is reading.
+        let Some(rest) = halves.rest.take() else { return };
+        PuttingBack { held: &held, read: std::mem::take(&mut halves.read), rest: Some(rest) }
+    };
     let mut beginning = BytesMut::new();
+    // What is there already was read by somebody who was broken off.
+    for data in putting_back.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()) {
+        beginning.extend_from_slice(data);
+    }
     let is_whole = loop {
         let Some(rest) = &mut putting_back.rest else { return };
         let Some(frame) = rest.frame().await else { break true };
@@ -70,11 +101,10 @@ pub(crate) async fn read_ahead(parts: &mut Parts) {
         }
     };
     drop(putting_back);
-    if is_whole {
-        parts.extensions.insert(BufferedBody(beginning.freeze()));
-    } else {
-        parts.extensions.insert(BodyBeginning(beginning.freeze()));
-    }
+    let beginning = beginning.freeze();
+    let ahead = if is_whole { Ahead::Whole(beginning) } else { Ahead::Beginning(beginning) };
+    held.halves().ahead = Some(ahead.clone());
+    ahead.leave_in(parts);
 }
 
 /// Reads the body ahead for a requirement, if it looks there.

@@ -295,6 +295,10 @@ impl Auth {
             }
             verified => verified?,
         };
+        // Refresh tokens are good for weeks, so none is taken from a URL, whatever the route accepts.
+        if located.location == Location::Query && claims.token_type() == TokenType::Refresh {
+            return Err(LocateError::NotAToken(Location::Query).into());
+        }
         if requirement.fresh && !claims.freshness().is_fresh(self.clock().now()) {
             return Err(AuthError::NotFresh);
         }
@@ -453,8 +457,12 @@ impl Auth {
         let claims = &authenticated.claims;
         match claims.token_type() {
             TokenType::Access => self.sessions().recheck(claims).await?,
-            TokenType::Refresh if self.clock().now() < authenticated.expires_at() => {}
-            TokenType::Refresh => return Err(AccessError::from(VerifyError::Expired).into()),
+            TokenType::Refresh if self.clock().now() >= authenticated.expires_at() => {
+                return Err(AccessError::from(VerifyError::Expired).into());
+            }
+            // Asks the store: the index forgets ended sessions long before their refresh tokens expire.
+            TokenType::Refresh if self.has_profile() => self.sessions().check_refresh(claims).await?,
+            TokenType::Refresh => self.sessions().recheck_refresh(claims).await?,
         }
         self.ask_application(claims, false).await
     }
@@ -521,6 +529,10 @@ impl Auth {
     /// extensions; in the URI `redacted` stands in its place. Whether there was one: the answer then needs
     /// [`private_query`](crate::private_query). A profile leaves it where the Flask application finds it, too.
     pub fn take_from_query(&self, uri: &mut Uri, extensions: &mut Extensions) -> bool {
+        // Another layer around this one has done it.
+        if extensions.get::<TakenFromQuery>().is_some() {
+            return true;
+        }
         if let Some(profile) = &self.shared.profile {
             return profile.is_in_query(uri);
         }
@@ -534,9 +546,9 @@ impl Auth {
             Err(error) => Err(error),
         };
         extensions.insert(TakenFromQuery(taken));
-        if let Some(redacted) = locator.redacted(uri) {
-            *uri = redacted;
-        }
+        // What cannot be written again is left away as a whole.
+        let path = || uri.path().parse().unwrap_or_default();
+        *uri = locator.redacted(uri).unwrap_or_else(path);
         true
     }
 

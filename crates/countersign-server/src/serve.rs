@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::app::app;
 use crate::home::ShownOrigin;
-use crate::settings::{Flags, SecretSource, Settings, Sources};
+use crate::settings::{Flags, ProfileSetting, SecretSource, Settings, Sources};
 use crate::telemetry::{self, say};
 
 /// For how long running requests may go on after the server was asked to stop.
@@ -25,8 +25,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
-    let settings = Settings::read(&Sources::read(flags)?)?;
+    let sources = Sources::read(flags)?;
+    let settings = Settings::read(&sources)?;
     telemetry::start(&settings.log, settings.log_format);
+    ProfileSetting::warn_of_unknown_options(&sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(&settings));
     runtime.shutdown_timeout(Duration::from_secs(1));

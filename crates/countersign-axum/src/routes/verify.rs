@@ -1,7 +1,7 @@
 //! Asking on behalf of another service: what nginx calls `auth_request` and Traefik `forwardAuth`.
 
 use axum::extract::Request;
-use countersign_http::Requirement;
+use countersign_http::{Answer, Auth, ErrorCode, Location, Requirement};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use url::form_urlencoded;
@@ -17,7 +17,10 @@ use crate::reply::Reply;
 pub(super) async fn verify(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (mut parts, _) = request.into_parts();
     parts.method = judged_method(&parts.headers);
-    let requirement = requirement(&parts);
+    let requirement = match requirement(&auth, &parts) {
+        Some(requirement) => requirement,
+        None => return Err(Reply(Answer::error_with(ErrorCode::InvalidRequest, WRONG_QUERY))),
+    };
     read_ahead_for(&auth, &mut parts, &requirement).await;
     match auth.authenticate(&parts, &requirement).await {
         Ok(caller) => personal(StatusCode::OK, &caller.claims().to_map()),
@@ -25,13 +28,25 @@ pub(super) async fn verify(Installed(auth): Installed, request: Request) -> Resu
     }
 }
 
-fn requirement(parts: &Parts) -> Requirement {
+/// `None` for a query that asks for something else, or for nothing: a misspelt name must not switch the check off.
+fn requirement(auth: &Auth, parts: &Parts) -> Option<Requirement> {
     let query = parts.uri.query().unwrap_or_default();
-    form_urlencoded::parse(query.as_bytes())
-        .filter(|(name, _)| name == "scope")
-        .flat_map(|(_, scopes)| scopes.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        .fold(Requirement::ACCESS, Requirement::scope)
+    // Where tokens are taken from the query, its other parameters are not ours to judge.
+    let may_hold_tokens = auth.has_profile() || auth.access_locator().order().contains(&Location::Query);
+    let mut requirement = Requirement::ACCESS;
+    for (name, scopes) in form_urlencoded::parse(query.as_bytes()) {
+        let mut scopes = scopes.split_ascii_whitespace().peekable();
+        match (name == "scope", scopes.peek()) {
+            (true, Some(_)) => requirement = scopes.fold(requirement, Requirement::scope),
+            (true, None) => return None,
+            (false, _) if may_hold_tokens => {}
+            (false, _) => return None,
+        }
+    }
+    Some(requirement)
 }
+
+const WRONG_QUERY: &str = "The query may name scopes, as scope=…, and nothing else.";
 
 /// The method that the request behind this one has, as far as it matters for cookies.
 ///

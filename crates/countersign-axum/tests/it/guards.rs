@@ -12,7 +12,7 @@ use countersign_core::session::SessionPolicy;
 use countersign_http::profile::{Profile, ProfileToken};
 use countersign_http::{Answer, ErrorCode};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -389,6 +389,10 @@ struct ByWord;
 
 #[async_trait::async_trait]
 impl Profile for ByWord {
+    fn is_in_query(&self, _: &Uri) -> bool {
+        false
+    }
+
     fn wants_body(&self, method: &Method, _: &HeaderMap, _: Option<&Requirement>) -> bool {
         *method == Method::POST
     }
@@ -514,9 +518,12 @@ async fn what_outlives_its_request_learns_of_expiry_and_revocation() {
 
     let again = app.login("ada").await;
     let found = app.auth.authenticate(&head(&again.access_token), &Requirement::ACCESS).await.unwrap();
+    let refresh = app.auth.authenticate(&head(&again.refresh_token), &Requirement::REFRESH).await.unwrap();
     let mut client = app.client().bearer(&again.access_token);
     assert_eq!(client.post_nothing("/v1/auth/logout").await.status(), 204);
     let ended = app.auth.recheck(&found).await.unwrap_err();
+    assert_eq!(ended.code(), ErrorCode::InvalidToken);
+    let ended = app.auth.recheck(&refresh).await.unwrap_err();
     assert_eq!(ended.code(), ErrorCode::InvalidToken);
     assert!(app.auth.authenticate(&head("x"), &Requirement::ACCESS).await.is_err());
 }

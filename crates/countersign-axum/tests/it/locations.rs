@@ -1,9 +1,9 @@
 //! Tokens in the query string and in JSON bodies.
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{FromRequestParts as _, Request};
 use axum::routing::{get, post};
-use countersign_axum::{AccessToken, AuthBuilder, AuthLayer, Location, RefreshToken};
+use countersign_axum::{AccessToken, AuthBuilder, AuthLayer, Guard, Location, RefreshToken, Requirement};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -60,6 +60,54 @@ async fn sec_051_sec_195_a_token_in_the_query_leaves_no_trace() {
     assert!(!log::contains(canary));
     let not_found = client.clone().get(&format!("/nowhere?access_token={canary}")).await;
     assert_eq!((not_found.status(), not_found.header("cache-control")), (404, Some("private, no-store")));
+}
+
+#[tokio::test]
+async fn sec_051_a_refresh_token_is_never_taken_from_the_query() {
+    let app = everywhere().await;
+    let account = app.register("ada").await;
+    let router = Router::new()
+        .route("/any", get(async || "in"))
+        .route_layer(Guard::new(Requirement::ANY))
+        .layer(AuthLayer::new(app.auth.clone()));
+    let client = Client::new(router);
+    for (token, expected) in [(&account.access_token, 200), (&account.refresh_token, 401)] {
+        assert_eq!(client.clone().get(&format!("/any?access_token={token}")).await.status(), expected);
+        assert_eq!(client.clone().bearer(token).get("/any").await.status(), 200, "elsewhere either will do");
+    }
+}
+
+#[tokio::test]
+async fn a_second_layer_around_a_route_takes_nothing_away() {
+    let app = everywhere().await;
+    let token = app.register("ada").await.access_token;
+    let router = Router::new()
+        .route("/uri", get(async |_: AccessToken, request: Request| request.uri().to_string()))
+        .layer(AuthLayer::new(app.auth.clone()))
+        .layer(AuthLayer::new(app.auth.clone()));
+    let reply = Client::new(router).get(&format!("/uri?access_token={token}")).await;
+    assert_eq!((reply.status(), &reply.body[..]), (200, &b"/uri?access_token=redacted"[..]));
+}
+
+/// Middleware that looks at a copy of the head, as some do, and then lets the request go on.
+#[tokio::test]
+async fn a_body_that_was_read_ahead_for_a_copy_of_the_head_is_whole_for_everybody() {
+    let app = everywhere().await;
+    let token = app.register("ada").await.access_token;
+    let peek = axum::middleware::from_fn(async |request: Request, next: axum::middleware::Next| {
+        let (parts, body) = request.into_parts();
+        let seen = AccessToken::from_request_parts(&mut parts.clone(), &()).await;
+        assert!(seen.is_ok());
+        next.run(Request::from_parts(parts, body)).await
+    });
+    let router = Router::new()
+        .route("/body", post(async |_: AccessToken, body: String| body))
+        .layer(peek)
+        .layer(AuthLayer::new(app.auth.clone()));
+    let body = json!({ "access_token": token, "more": "x".repeat(10_000) });
+    let reply = Client::new(router).send_json(Method::POST, "/body", &body).await;
+    assert_eq!(reply.status(), 200, "{reply:?}");
+    assert_eq!(reply.json(), body);
 }
 
 #[tokio::test]

@@ -64,6 +64,9 @@ async fn scopes_are_asked_for_in_the_query() {
         ("?scope=read+write", 200),
         ("?scope=read&scope=write", 200),
         ("?scope=admin", 403),
+        ("?scope=", 400),
+        ("?scopes=admin", 400),
+        ("?scope=read&x=1", 400),
         ("?scope=read%20admin", 403),
         ("?scope=read&scope=admin", 403),
     ] {

@@ -508,15 +508,25 @@ impl Sessions {
     /// [`RefreshError::Invalid`] and [`RefreshError::Refused`] for a token that is not accepted,
     /// [`RefreshError::Store`] when the store cannot answer.
     pub async fn authenticate_refresh(&self, token: &str) -> Result<Claims, RefreshError> {
-        let Shared { policy, clock, store, .. } = &*self.shared;
         let claims = self.verify_refresh(token)?;
+        self.recheck_refresh(&claims).await?;
+        Ok(claims)
+    }
+
+    /// Asks once more whether a refresh would take a verified refresh token: for what outlives the request that was
+    /// authenticated with it.
+    ///
+    /// # Errors
+    /// [`RefreshError::Refused`] for one that is not accepted, [`RefreshError::Store`] when the store cannot answer.
+    pub async fn recheck_refresh(&self, claims: &Claims) -> Result<(), RefreshError> {
+        let Shared { policy, clock, store, .. } = &*self.shared;
         let Some(session) = claims.session() else { return Err(Refusal::Unknown.into()) };
         let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
         let presented = Presented { generation: session.generation, device: Device::default() };
         let found = store.session(&key).await?.ok_or(Refusal::Unknown)?;
         let circumstances = self.circumstances(&found.session, found.log, true);
         match decide(&found.session, &circumstances, &presented, clock.now(), policy) {
-            Decision::Advance(_) | Decision::Reserve | Decision::Heal(_) => Ok(claims),
+            Decision::Advance(_) | Decision::Reserve | Decision::Heal(_) => Ok(()),
             Decision::Refuse(refusal) => Err(refusal.into()),
             Decision::Replay => Err(Refusal::Superseded.into()),
         }

@@ -17,7 +17,7 @@ use countersign_core::session::{Device, TokenFormat};
 use countersign_core::store::BoxError;
 use countersign_core::{Clock, NewClaims, SigningKey, TokenType, VerifyingKey};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -725,6 +725,10 @@ impl FlaskJwt {
 
 #[async_trait]
 impl Profile for FlaskJwt {
+    fn is_in_query(&self, _: &Uri) -> bool {
+        false
+    }
+
     fn wants_body(&self, _: &Method, _: &HeaderMap, _: Option<&Requirement>) -> bool {
         false
     }

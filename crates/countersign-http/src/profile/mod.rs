@@ -12,7 +12,7 @@ pub mod flask_jwt_extended;
 pub use flask_jwt::FlaskJwt;
 pub use flask_jwt_extended::FlaskJwtExtended;
 pub use options::{OptionError, Options};
-pub(crate) use served::{Prepared, Served};
+pub(crate) use served::{Prepared, Served, Shown};
 pub use served::{Renewal, ServedProfile, ShownTokens};
 
 #[cfg(test)]
@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use countersign_core::profile::ProfileClaims;
 use countersign_core::store::BoxError;
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value};
 
 use crate::answer::{Answer, ErrorCode};
@@ -41,6 +41,10 @@ pub trait Profile: fmt::Debug + Send + Sync + 'static {
     /// [`BufferedBody`](crate::BufferedBody) among the request's extensions.
     /// `requirement` is that of the route, where it is known.
     fn wants_body(&self, method: &Method, headers: &HeaderMap, requirement: Option<&Requirement>) -> bool;
+
+    /// Whether the query string of such a URI holds a token: its answer must then be kept out of caches and `Referer`s
+    /// (SEC-051).
+    fn is_in_query(&self, uri: &Uri) -> bool;
 
     /// Lets a request through if it proves what is required; `None` if it may pass as nobody. Otherwise the answer,
     /// as the application's hooks want it. The log has learnt the cause.

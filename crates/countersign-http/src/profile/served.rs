@@ -14,7 +14,6 @@ use countersign_core::{Claims, Clock, KeyRing, NewClaims, Random, TokenType, Use
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::Value;
-use url::form_urlencoded;
 
 use super::flask_jwt::{FlaskJwt, FlaskJwtBuilder, Identity, Login};
 use super::flask_jwt_extended::{
@@ -258,7 +257,7 @@ impl Served {
 
     pub(crate) fn no_user(&self, identity: &Value) -> Answer {
         tracing::info!(
-            identity = ?identity.to_string(),
+            identity = ?identity.as_str().unwrap_or("no text"),
             "a request was not let through: the token's user is gone or disabled, or its claims name no user or \
              session of this store"
         );
@@ -354,17 +353,17 @@ impl Served {
                 Engine::FlaskJwtExtended(jwt) => jwt.decode_for_end(token, None).await,
                 Engine::FlaskJwt(jwt) => jwt.decode_for_end(token).await,
             };
-            shown.add(verdict, Location::Body);
+            shown.add(verdict.into());
         }
         match &self.0 {
             Engine::FlaskJwtExtended(jwt) => {
-                for (verdict, location) in jwt.shown(parts).await {
-                    shown.add(verdict, location);
+                for verdict in jwt.shown(parts).await {
+                    shown.add(verdict);
                 }
             }
             Engine::FlaskJwt(jwt) => {
                 if let Some(verdict) = jwt.shown(&parts.headers).await {
-                    shown.add(verdict, Location::Header);
+                    shown.add(verdict.into());
                 }
             }
         }
@@ -389,11 +388,7 @@ impl Served {
 
     /// Whether the query string holds what may be a token.
     pub(crate) fn is_in_query(&self, uri: &Uri) -> bool {
-        let Engine::FlaskJwtExtended(jwt) = &self.0 else { return false };
-        let config = jwt.config();
-        config.token_location.contains(&Location::Query)
-            && form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-                .any(|(name, _)| name == config.query_string_name)
+        self.profile().is_in_query(uri)
     }
 
     /// Whether cookies need a CSRF value at all.
@@ -471,13 +466,32 @@ impl Served {
 }
 
 impl ShownTokens {
-    fn add(&mut self, verdict: Result<ProfileClaims, Answer>, location: Location) {
-        match verdict {
-            Ok(verified) => self.tokens.extend(verified.to_claims()),
-            Err(answer) => {
-                self.cookies_proven &= location != Location::Cookie;
+    fn add(&mut self, shown: Shown) {
+        match shown {
+            Shown::Good(verified) => self.tokens.extend(verified.to_claims()),
+            Shown::Bad(answer) => {
+                self.refusal.get_or_insert(answer);
+            }
+            Shown::Unproven(answer) => {
+                self.cookies_proven = false;
                 self.refusal.get_or_insert(answer);
             }
         }
+    }
+}
+
+/// A token that a request shows for logging out.
+pub(crate) enum Shown {
+    /// It holds.
+    Good(ProfileClaims),
+    /// It does not.
+    Bad(Answer),
+    /// It is a cookie that holds, but came without its CSRF value.
+    Unproven(Answer),
+}
+
+impl From<Result<ProfileClaims, Answer>> for Shown {
+    fn from(verdict: Result<ProfileClaims, Answer>) -> Self {
+        verdict.map_or_else(Self::Bad, Self::Good)
     }
 }

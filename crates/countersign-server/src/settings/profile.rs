@@ -70,6 +70,11 @@ impl ProfileSetting {
         set.collect()
     }
 
+    /// Names the `JWT_…` variables that are no options in the log, which is not there yet when settings are read.
+    pub(crate) fn warn_of_unknown_options(sources: &Sources) -> Result<(), SettingError> {
+        Self::read(sources).map(drop)
+    }
+
     /// The rules to build; `None` for the server's own.
     pub(crate) fn served(&self) -> Option<ServedProfile> {
         match self {

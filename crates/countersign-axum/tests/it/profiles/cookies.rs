@@ -188,6 +188,49 @@ async fn a_browser_that_flask_signed_in_is_signed_in_here() {
 }
 
 #[tokio::test]
+async fn either_csrf_value_logs_a_browser_that_flask_signed_in_out_of_both_tokens() {
+    for name in [CSRF, CSRF_REFRESH] {
+        let beside = Beside::with(locations()).await;
+        let account = beside.app.register("ada").await;
+        let id = account.user_id.as_str();
+        let (access, refresh) = (beside.access(id).await, beside.refresh(id).await);
+        let value = |token: &str| payload(token)["csrf"].as_str().unwrap().to_owned();
+        let browser = beside
+            .app
+            .browser()
+            .set_cookie(ACCESS, &access)
+            .set_cookie(REFRESH, &refresh)
+            .set_cookie(CSRF, &value(&access))
+            .set_cookie(CSRF_REFRESH, &value(&refresh));
+        let refused = browser.clone().without("x-csrf-token").post_nothing("/v1/auth/logout").await;
+        assert_says(name, &refused, 401, "Missing CSRF token");
+        let wrong = browser.clone().without("x-csrf-token").with("x-csrf-token", "guess");
+        let refused = wrong.clone().post_nothing("/v1/auth/logout").await;
+        assert_says(name, &refused, 401, "CSRF double submit tokens do not match");
+        assert!(refused.set_cookies().is_empty());
+
+        let reply = csrf(&browser, name).post_nothing("/v1/auth/logout").await;
+        assert_eq!(reply.status(), 204, "{name}: {reply:?}");
+        assert_eq!(reply.set_cookies().len(), 4, "{name}");
+        assert_says(name, &beside.app.refresh(&refresh).await, 401, "Token has been revoked");
+        let me = beside.app.client().set_cookie(ACCESS, &access).get("/v1/auth/me").await;
+        assert_says(name, &me, 401, "Token has been revoked");
+    }
+}
+
+#[tokio::test]
+async fn sec_063_a_junk_cookie_does_not_keep_a_logout_from_removing_the_cookies() {
+    let beside = Beside::with(locations()).await;
+    let (browser, _) = signed_in(&beside.app, "ada").await;
+    let refresh = browser.cookie(REFRESH).to_owned();
+    let reply =
+        csrf(&browser, CSRF_REFRESH).set_cookie(ACCESS, "a.b.c").post_nothing("/v1/auth/logout").await;
+    assert_eq!(reply.status(), 204, "{reply:?}");
+    assert_eq!(reply.set_cookies().len(), 4);
+    assert_says("ended", &beside.app.refresh(&refresh).await, 401, "Token has been revoked");
+}
+
+#[tokio::test]
 async fn sec_079_a_login_by_cookie_ends_the_session_that_the_browser_carries() {
     let beside = Beside::with(locations()).await;
     let login = json!({ "username": "ada", "password": PASSWORD, "cookies": true });

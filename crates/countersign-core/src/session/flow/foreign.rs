@@ -221,7 +221,8 @@ impl Sessions {
                 Ok(found) => self.end_now(&found.session.key(), reason).await.map(drop),
                 Err(RefreshError::Store(error)) => Err(error),
                 // It does not refresh as it is.
-                Err(_) => Ok(()),
+                Err(RefreshError::Refused(_) | RefreshError::Invalid(_)) => Ok(()),
+                Err(error) => Err(StoreError::new("session", "begin the token's session", error)),
             };
         }
         let at = clock.now();

@@ -145,7 +145,9 @@ pub enum BuildProfileError {
     #[error(transparent)]
     Option(#[from] OptionError),
     /// A key is missing.
-    #[error("{option} must be set for {algorithm}, or a hook must give the key")]
+    #[error(
+        "{option} must be set for {algorithm} (for a secret SECRET_KEY will do), or in a program of your own a hook must give the key"
+    )]
     NoKey {
         /// Which option.
         option: &'static str,

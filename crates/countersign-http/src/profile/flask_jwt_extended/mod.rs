@@ -47,11 +47,13 @@ use countersign_core::profile::{
 use countersign_core::store::BoxError;
 use countersign_core::{Algorithm, Clock, KeyRing, Random, TokenType, VerifyingKey};
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value};
+use url::form_urlencoded;
 
-use super::{Profile, ProfileToken};
+use super::{Profile, ProfileToken, Shown};
 use crate::answer::Answer;
+use crate::cookie::{CookieLookup, find_cookie};
 use crate::form::is_form;
 use crate::locate::Location;
 use crate::requirement::{Optional, RequiredToken, Requirement};
@@ -169,24 +171,61 @@ impl FlaskJwtExtended {
         }
     }
 
-    /// The tokens of a request in all places, of either kind.
-    pub(super) async fn shown(&self, parts: &Parts) -> Vec<(Result<ProfileClaims, Answer>, Location)> {
+    /// The tokens of a request in all places, of either kind, expired or not.
+    pub(super) async fn shown(&self, parts: &Parts) -> Vec<Shown> {
         let mut shown = Vec::new();
         for &location in &self.0.config.token_location {
+            if location == Location::Cookie {
+                shown.extend(self.shown_in_cookies(parts).await);
+                continue;
+            }
             for is_refresh in [false, true] {
-                // Only cookies and bodies have another name for each kind.
-                if is_refresh && matches!(location, Location::Header | Location::Query) {
+                // Only bodies have another name for each kind.
+                if is_refresh && location != Location::Body {
                     continue;
                 }
                 let verdict = match self.0.config.look(location, parts, is_refresh) {
                     Found::Absent(_) => continue,
                     Found::Stop(refusal) => Err(self.answer(Refused(refusal)).await),
-                    Found::Token(presented) => {
-                        self.decode_for_end(&presented.token, presented.csrf.as_deref()).await
-                    }
+                    Found::Token(presented) => self.decode_for_end(&presented.token, None).await,
                 };
-                shown.push((verdict, location));
+                shown.push(verdict.into());
             }
+        }
+        shown
+    }
+
+    /// The cookies' tokens. Each has a CSRF value of its own, but pages send one: any of them shows that the request
+    /// comes from a page that can read the cookies.
+    async fn shown_in_cookies(&self, parts: &Parts) -> Vec<Shown> {
+        let config = &self.0.config;
+        let (mut good, mut shown) = (Vec::new(), Vec::new());
+        for names in [&config.access, &config.refresh] {
+            match find_cookie(&parts.headers, &names.name) {
+                CookieLookup::Absent | CookieLookup::One("") => {}
+                CookieLookup::One(token) => match self.decode_for_end(token, None).await {
+                    Ok(claims) => good.push(claims),
+                    Err(answer) => shown.push(Shown::Bad(answer)),
+                },
+                CookieLookup::Unreadable | CookieLookup::Repeated => {
+                    let refusal = Refusal::Invalid(format!("Cookie \"{}\" is not a token", names.name));
+                    shown.push(Shown::Bad(self.answer(Refused(refusal)).await));
+                }
+            }
+        }
+        let needs_csrf = config.cookie_csrf_protect && config.csrf_methods.contains(&parts.method);
+        let kinds = [&config.access, &config.refresh];
+        let values: Vec<_> = kinds.into_iter().filter_map(|names| config.csrf_value(parts, names)).collect();
+        let is_proven = good.iter().any(|claims| values.iter().any(|value| claims.csrf_matches(value)));
+        if good.is_empty() || is_proven || !needs_csrf {
+            shown.extend(good.into_iter().map(Shown::Good));
+        } else {
+            let message = match values.is_empty() {
+                true => "Missing CSRF token",
+                false => "CSRF double submit tokens do not match",
+            };
+            let refusal = Refusal::Unauthorized(message.to_owned());
+            shown.push(Shown::Unproven(self.answer(Refused(refusal)).await));
         }
         shown
     }
@@ -354,6 +393,12 @@ impl FlaskJwtExtended {
 
 #[async_trait]
 impl Profile for FlaskJwtExtended {
+    // Whatever the options say, a route of its own may look there.
+    fn is_in_query(&self, uri: &Uri) -> bool {
+        let query = uri.query().unwrap_or_default().as_bytes();
+        form_urlencoded::parse(query).any(|(name, _)| name == self.0.config.query_string_name)
+    }
+
     fn wants_body(&self, method: &Method, headers: &HeaderMap, requirement: Option<&Requirement>) -> bool {
         let config = &self.0.config;
         let places =
