@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use countersign_http::profile::flask_jwt::FlaskJwtConfig;
+use countersign_http::profile::flask_jwt_extended::FlaskJwtExtendedConfig;
+
 use super::NAMES;
 use super::value::{Setting, SettingError};
 
@@ -90,6 +93,10 @@ impl Sources {
         }
         for (shown, text) in file.unwrap_or_default() {
             if is_flask_option(&shown) {
+                // The file is this server's own, so that a name nobody knows is a mistake.
+                if !flask_options_known().any(|known| known == shown) {
+                    return Err(nearest(&shown, "file", flask_options_known().map(ToOwned::to_owned)));
+                }
                 flask_options.entry(shown).or_insert(text);
                 continue;
             }
@@ -127,9 +134,18 @@ fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.to_uppercase())
 }
 
+/// The options of both profiles.
+fn flask_options_known() -> impl Iterator<Item = &'static str> {
+    FlaskJwtExtendedConfig::NAMES.into_iter().chain(FlaskJwtConfig::NAMES)
+}
+
 fn unknown(shown: &str, source: &str, spelled: impl Fn(&str) -> String) -> SettingError {
+    nearest(shown, source, NAMES.into_iter().map(spelled))
+}
+
+fn nearest(shown: &str, source: &str, names: impl Iterator<Item = String>) -> SettingError {
     let lower = shown.to_lowercase();
-    let nearest = NAMES.into_iter().map(spelled).max_by(|a, b| {
+    let nearest = names.max_by(|a, b| {
         let near = |known: &String| strsim::jaro_winkler(&known.to_lowercase(), &lower);
         near(a).total_cmp(&near(b))
     });
@@ -216,6 +232,7 @@ mod tests {
             (map(&[("COUNTERSIGN_LISTENS", "x")]), BTreeMap::new(), "COUNTERSIGN_LISTEN?"),
             (BTreeMap::new(), map(&[("databse_url", "x")]), "database_url?"),
             (map(&[("COUNTERSIGN_listen", "x")]), BTreeMap::new(), "COUNTERSIGN_LISTEN?"),
+            (BTreeMap::new(), map(&[("JWT_TOKEN_LOCATIONS", "x")]), "JWT_TOKEN_LOCATION?"),
         ] {
             let error = Sources::collect(Flags::default(), BTreeMap::new(), Some(dotenv), Some(file));
             let error = error.map(|_| ()).unwrap_err().to_string();
