@@ -12,7 +12,9 @@ mod issue;
 mod read;
 
 pub use issue::{IssueError, NewToken, PROTECTED_CLAIMS};
-pub use read::{FLASK_JWT_REFRESH_AUDIENCE, FlaskJwtExtendedRules, FlaskJwtRules, Leeway, UnverifiedToken};
+pub use read::{
+    FLASK_JWT_REFRESH_AUDIENCE, FlaskJwtExtendedRules, FlaskJwtRules, Leeway, UnverifiedToken, is_falsy,
+};
 
 use std::fmt;
 use std::sync::Arc;

@@ -413,8 +413,10 @@ fn audiences(value: &Value) -> Result<impl Iterator<Item = &str>, ProfileError> 
     Ok(list.iter().filter_map(Value::as_str))
 }
 
-/// What the peers' language takes for nothing.
-fn is_falsy(value: &Value) -> bool {
+/// Whether Python, which Flask's libraries are written in, takes the value for nothing: `null`, `false`, zero, or what
+/// is empty.
+#[must_use]
+pub fn is_falsy(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,

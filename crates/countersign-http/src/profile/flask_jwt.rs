@@ -11,7 +11,7 @@ use countersign_core::jws::SignError;
 use countersign_core::key::ImportRules;
 use countersign_core::profile::{
     FLASK_JWT_REFRESH_AUDIENCE, FlaskJwtRules, IssueError, KeySource, Leeway, NewToken, ProfileClaims,
-    ProfileError, UnverifiedToken, algorithm_by_name,
+    ProfileError, UnverifiedToken, algorithm_by_name, is_falsy,
 };
 use countersign_core::session::{Device, TokenFormat};
 use countersign_core::store::BoxError;
@@ -518,7 +518,7 @@ impl FlaskJwt {
             return Err(Refusal::Unreadable("The login must be a JSON object"));
         };
         let refused = || Refusal::Error(FlaskJwtError::new("Bad Request", "Invalid credentials"));
-        let given = |key: &str| members.get(key).filter(|value| !is_nothing(value)).cloned();
+        let given = |key: &str| members.get(key).filter(|value| !is_falsy(value)).cloned();
         let (Some(username), Some(password), 2) =
             (given(&config.auth_username_key), given(&config.auth_password_key), members.len())
         else {
@@ -794,18 +794,6 @@ fn text(error: &ProfileError) -> String {
         ProfileError::NotANumber(name) => format!("{} must be an integer.", claim_in_words(name)),
         ProfileError::Audience => "Invalid audience".to_owned(),
         error => flask_jwt_extended::text(error),
-    }
-}
-
-/// What Python takes for nothing.
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) => false,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(members) => members.is_empty(),
     }
 }
 

@@ -338,22 +338,21 @@ impl Served {
 
     /// Verifies a token of either kind, whatever its times.
     pub(crate) async fn verify_for_end(&self, token: &str) -> Option<Claims> {
-        let verified = match &self.0 {
-            Engine::FlaskJwtExtended(jwt) => jwt.decode_for_end(token, None).await,
+        self.decode_for_end(token).await.ok()?.to_claims()
+    }
+
+    async fn decode_for_end(&self, token: &str) -> Result<ProfileClaims, Answer> {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.decode_for_end(token).await,
             Engine::FlaskJwt(jwt) => jwt.decode_for_end(token).await,
-        };
-        verified.ok()?.to_claims()
+        }
     }
 
     /// Every token that a request shows, of either kind, expired or not.
     pub(crate) async fn shown(&self, parts: &Parts, in_body: [Option<&str>; 2]) -> ShownTokens {
         let mut shown = ShownTokens { cookies_proven: true, ..ShownTokens::default() };
         for token in in_body.into_iter().flatten() {
-            let verdict = match &self.0 {
-                Engine::FlaskJwtExtended(jwt) => jwt.decode_for_end(token, None).await,
-                Engine::FlaskJwt(jwt) => jwt.decode_for_end(token).await,
-            };
-            shown.add(verdict.into());
+            shown.add(self.decode_for_end(token).await.into());
         }
         match &self.0 {
             Engine::FlaskJwtExtended(jwt) => {

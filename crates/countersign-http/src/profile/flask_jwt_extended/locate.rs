@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use countersign_core::profile::is_falsy;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use serde_json::Value;
@@ -142,18 +143,12 @@ fn in_json<'r>(parts: &'r Parts, key: &str) -> Found<'r> {
     match serde_json::from_slice(body) {
         Err(_) => missing(),
         Ok(Value::Object(mut members)) => match members.remove(key) {
-            None | Some(Value::Null | Value::Bool(false)) => missing(),
-            Some(Value::String(token)) if token.is_empty() => missing(),
+            None => missing(),
+            Some(value) if is_falsy(&value) => missing(),
             Some(Value::String(token)) => found(token),
-            Some(Value::Number(number)) if number.as_f64() == Some(0.0) => missing(),
-            Some(Value::Array(list)) if list.is_empty() => missing(),
-            Some(Value::Object(members)) if members.is_empty() => missing(),
             Some(_) => invalid("Invalid token type. Token must be a <class 'bytes'>".to_owned()),
         },
-        Ok(Value::Null | Value::Bool(false)) => missing(),
-        Ok(Value::Number(number)) if number.as_f64() == Some(0.0) => missing(),
-        Ok(Value::String(text)) if text.is_empty() => missing(),
-        Ok(Value::Array(list)) if list.is_empty() => missing(),
+        Ok(value) if is_falsy(&value) => missing(),
         Ok(_) => invalid("The json data must be an object".to_owned()),
     }
 }

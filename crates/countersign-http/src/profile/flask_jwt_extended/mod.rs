@@ -159,15 +159,10 @@ impl FlaskJwtExtended {
     }
 
     /// Verifies a token of either kind, expired or not.
-    pub(super) async fn decode_for_end(
-        &self,
-        token: &str,
-        csrf: Option<&[u8]>,
-    ) -> Result<ProfileClaims, Answer> {
-        match self.verified(token, csrf).await {
+    pub(super) async fn decode_for_end(&self, token: &str) -> Result<ProfileClaims, Answer> {
+        match self.decode_token(token, None, true).await {
             Ok(claims) => Ok(claims),
-            Err(Refusal::Expired(claims)) => Ok(*claims),
-            Err(refusal) => Err(self.answer(Refused(refusal)).await),
+            Err(refused) => Err(self.answer(refused).await),
         }
     }
 
@@ -187,7 +182,7 @@ impl FlaskJwtExtended {
                 let verdict = match self.0.config.look(location, parts, is_refresh) {
                     Found::Absent(_) => continue,
                     Found::Stop(refusal) => Err(self.answer(Refused(refusal)).await),
-                    Found::Token(presented) => self.decode_for_end(&presented.token, None).await,
+                    Found::Token(presented) => self.decode_for_end(&presented.token).await,
                 };
                 shown.push(verdict.into());
             }
@@ -203,7 +198,7 @@ impl FlaskJwtExtended {
         for names in [&config.access, &config.refresh] {
             match find_cookie(&parts.headers, &names.name) {
                 CookieLookup::Absent | CookieLookup::One("") => {}
-                CookieLookup::One(token) => match self.decode_for_end(token, None).await {
+                CookieLookup::One(token) => match self.decode_for_end(token).await {
                     Ok(claims) => good.push(claims),
                     Err(answer) => shown.push(Shown::Bad(answer)),
                 },
