@@ -3,6 +3,8 @@
 //! Feature `sqlite` (default): [`sqlite::SqliteStore`] keeps everything in one file and needs no server.
 //! [`SecretFile`] keeps the secret that seals the keys in such a store, in a file beside it.
 
+mod column;
+mod record;
 mod secret_file;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

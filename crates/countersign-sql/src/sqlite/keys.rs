@@ -2,14 +2,13 @@
 
 use async_trait::async_trait;
 use countersign_core::Timestamp;
-use countersign_core::key::{Algorithm, KeyId};
-use countersign_core::store::{KeyPurpose, KeyStore, StoreError, StoredKey};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use countersign_core::key::KeyId;
+use countersign_core::store::{KeyStore, StoreError, StoredKey};
 use uuid::Uuid;
 
-use super::row::{malformed, number, optional_time, parsed, time};
 use super::{STORE, SqliteStore, Undo};
+use crate::column::malformed;
+use crate::record::{KeyRecord, all};
 
 const INSERT_ID: &str = "INSERT INTO store (only_row, id) VALUES (1, ?1) ON CONFLICT (only_row) DO NOTHING";
 
@@ -84,23 +83,10 @@ impl KeyStore for SqliteStore {
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         let action = "read the keys";
-        let rows = self.read(action, sqlx::query(FIND_ALL).fetch_all(&self.readers)).await?;
-        let keys: Result<Vec<_>, _> = rows.iter().map(stored_key).collect();
-        let mut keys = keys.map_err(|error| StoreError::new(STORE, action, error))?;
+        let query = sqlx::query_as::<_, KeyRecord>(FIND_ALL);
+        let rows = self.read(action, query.fetch_all(&self.readers)).await?;
+        let mut keys: Vec<StoredKey> = all(rows).map_err(|error| StoreError::new(STORE, action, error))?;
         keys.sort_by_key(|key| (key.purpose, key.number));
         Ok(keys)
     }
-}
-
-fn stored_key(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
-    Ok(StoredKey {
-        purpose: parsed(row, "purpose", |name| KeyPurpose::from_name(name).ok_or("an unknown purpose"))?,
-        number: number(row, "number")?,
-        key_id: parsed(row, "key_id", KeyId::new)?,
-        algorithm: parsed(row, "algorithm", str::parse::<Algorithm>)?,
-        sealed: row.try_get("sealed")?,
-        created_at: time(row, "created_at")?,
-        active_at: time(row, "active_at")?,
-        removed_at: optional_time(row, "removed_at")?,
-    })
 }

@@ -21,10 +21,10 @@ mod keys;
 mod migrations;
 mod options;
 mod revocations;
-mod row;
 mod sessions;
 mod throttles;
 mod users;
+mod watch;
 mod with_secret;
 mod writer;
 
@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::store::StoreError;
+use countersign_core::store::{ChangeSignal, StoreError};
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use sqlx::{Connection, SqliteConnection};
 use tokio::task::JoinHandle;
@@ -61,6 +61,9 @@ pub struct SqliteStore {
     tail: SqlitePool,
     connector: Connector,
     path: PathBuf,
+    changed: Arc<ChangeSignal>,
+    /// Looks for what other processes have written.
+    watching: JoinHandle<()>,
 }
 
 /// A read did not answer in time.
@@ -81,11 +84,14 @@ impl SqliteStore {
         let readers = pool(&connector, options.readers).await?;
         let tail = pool(&connector, 1).await?;
         let (writer, writing) = Writer::start(connection, connector.clone(), options.max_batch);
-        Ok(Self { writer, writing, readers, tail, connector, path })
+        let changed = Arc::new(ChangeSignal::new());
+        let watching = tokio::spawn(watch::run(connector.clone(), Arc::downgrade(&changed)));
+        Ok(Self { writer, writing, readers, tail, connector, path, changed, watching })
     }
 
     /// Waits for the writes under way and closes the file. Without it they are still done or undone as a whole.
     pub async fn close(self) {
+        self.watching.abort();
         drop(self.writer);
         let _ended = self.writing.await;
         self.readers.close().await;

@@ -1,17 +1,16 @@
 //! The revocation log.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
-use countersign_core::key::KeyId;
 use countersign_core::revocation::{Entry, EntryKey, Target};
-use countersign_core::store::{EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked};
-use countersign_core::{Epoch, SessionId, Timestamp, TokenId, UserId};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use countersign_core::store::{
+    Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
+};
+use countersign_core::{Epoch, Timestamp, UserId};
+use sqlx::SqliteConnection;
 
-use super::row::{integer, limit, malformed, number, optional_parsed, optional_time, parsed, time};
 use super::{STORE, SqliteStore, Undo};
+use crate::column::{integer, limit, number, optional_time};
+use crate::record::{EntryRecord, LiveTokenRecord, all, room_beside};
 
 const EPOCH: &str =
     "SELECT coalesce(max(n), 0) AS n FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''";
@@ -65,28 +64,40 @@ const PURGE_OUTDONE: &str = "
 
 #[async_trait]
 impl RevocationStore for SqliteStore {
+    fn is_one_copy(&self) -> bool {
+        true
+    }
+
+    fn changes(&self) -> Option<Changes> {
+        Some(self.changed.subscribe())
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        // One machine, one clock.
+        Ok(None)
+    }
+
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
         let action = "read the user's epoch";
-        let query = sqlx::query(EPOCH).bind(user_id.as_str());
-        let row = self.read(action, query.fetch_one(&self.readers)).await?;
-        let epoch = number(&row, "n").map_err(|error| StoreError::new(STORE, action, error))?;
+        let query = sqlx::query_scalar(EPOCH).bind(user_id.as_str());
+        let n = self.read(action, query.fetch_one(&self.readers)).await?;
+        let epoch = number("n", n).map_err(|error| StoreError::new(STORE, action, error))?;
         Ok(Epoch::new(epoch))
     }
 
     async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
         let action = "read when the user's epoch was raised";
-        let query = sqlx::query(RAISED_AT).bind(user_id.as_str());
-        let row = self.read(action, query.fetch_one(&self.readers)).await?;
-        optional_time(&row, "at").map_err(|error| StoreError::new(STORE, action, error))
+        let query = sqlx::query_scalar(RAISED_AT).bind(user_id.as_str());
+        let at = self.read(action, query.fetch_one(&self.readers)).await?;
+        optional_time("at", at).map_err(|error| StoreError::new(STORE, action, error))
     }
 
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
         let (user_id, raise) = (user_id.clone(), *raise);
         self.write("raise the user's epoch", Undo::Savepoint, move |connection| {
             Box::pin(async move {
-                let query = sqlx::query(EPOCH).bind(user_id.as_str());
-                let row = query.fetch_one(&mut *connection).await?;
-                let epoch = Epoch::new(number(&row, "n")?).next();
+                let query = sqlx::query_scalar(EPOCH).bind(user_id.as_str());
+                let epoch = Epoch::new(number("n", query.fetch_one(&mut *connection).await?)?).next();
                 sqlx::query(MARK_ENDED)
                     .bind(user_id.as_str())
                     .bind(integer(epoch.as_u64())?)
@@ -112,18 +123,12 @@ impl RevocationStore for SqliteStore {
         let (user_id, tokens) = (user_id.clone(), tokens.clone());
         self.write("revoke tokens", Undo::Savepoint, move |connection| {
             Box::pin(async move {
-                let query = sqlx::query(LIVE_TOKENS).bind(user_id.as_str()).bind(tokens.at.as_millis());
+                let query = sqlx::query_as::<_, LiveTokenRecord>(LIVE_TOKENS);
+                let query = query.bind(user_id.as_str()).bind(tokens.at.as_millis());
                 let live = query.fetch_all(&mut *connection).await?;
-                let mut live_ids = HashSet::with_capacity(live.len());
-                let mut free_at: Option<Timestamp> = None;
-                for row in &live {
-                    live_ids.insert(parsed(row, "ref", str::parse::<TokenId>)?);
-                    let until = time(row, "until")?;
-                    free_at = Some(free_at.map_or(until, |earliest| earliest.min(until)));
-                }
-                live_ids.extend(&tokens.ids);
-                if live_ids.len() > tokens.limit {
-                    return Ok(TokensRevoked::TooMany { free_at: free_at.unwrap_or(tokens.until) });
+                let room = room_beside(&live, &tokens)?;
+                if room != TokensRevoked::Yes {
+                    return Ok(room);
                 }
                 for id in tokens.ids {
                     let target = Target::Token { user_id: user_id.clone(), id };
@@ -160,7 +165,7 @@ impl RevocationStore for SqliteStore {
             }
             None => ("", "", "", 0),
         };
-        let query = sqlx::query(if since == Timestamp::MIN { ALL } else { TAIL })
+        let query = sqlx::query_as::<_, EntryRecord>(if since == Timestamp::MIN { ALL } else { TAIL })
             .bind(user_id)
             .bind(kind)
             .bind(reference)
@@ -168,7 +173,7 @@ impl RevocationStore for SqliteStore {
             .bind(limit(at_most))
             .bind(since.as_millis());
         let rows = self.read(action, query.fetch_all(&self.tail)).await?;
-        rows.iter().map(entry).collect::<Result<_, _>>().map_err(fail)
+        all(rows).map_err(fail)
     }
 
     async fn purge_entries(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
@@ -229,24 +234,6 @@ async fn merge(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), s
         .execute(connection)
         .await?;
     Ok(())
-}
-
-fn entry(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
-    let user_id = || parsed(row, "user_id", UserId::new);
-    let target = match row.try_get("kind")? {
-        "session" => {
-            Target::Session { user_id: user_id()?, id: parsed(row, "ref", str::parse::<SessionId>)? }
-        }
-        "user" => Target::User {
-            user_id: user_id()?,
-            epoch: Epoch::new(number(row, "n")?),
-            except: optional_parsed(row, "except_session", str::parse::<SessionId>)?,
-        },
-        "token" => Target::Token { user_id: user_id()?, id: parsed(row, "ref", str::parse::<TokenId>)? },
-        "key" => Target::Key { id: parsed(row, "ref", KeyId::new)? },
-        _ => return Err(malformed("kind", "an unknown kind")),
-    };
-    Ok(Entry { target, until: time(row, "until")?, at: time(row, "at")? })
 }
 
 #[cfg(test)]

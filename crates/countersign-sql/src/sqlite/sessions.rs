@@ -1,20 +1,14 @@
 //! Sessions. The conditions in SQL are those of [`Advance::applies`], [`Heal::applies`] and
 //! [`Acknowledgement::applies`], word for word.
 
-use std::net::IpAddr;
-
 use async_trait::async_trait;
-use countersign_core::session::{
-    Acknowledgement, Advance, Device, EndReason, Ended, Guard, Heal, LogStanding, Session, SessionKey,
-    SessionSeed,
-};
+use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{End, FoundSession, SessionEnded, SessionInserted, SessionStore, StoreError};
-use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use countersign_core::{Timestamp, UserId};
 
-use super::row::{integer, limit, malformed, number, optional_parsed, optional_time, parsed, time};
-use super::{SqliteStore, Undo};
+use super::{STORE, SqliteStore, Undo};
+use crate::column::{GuardParameters, integer, limit};
+use crate::record::{EndedRecord, FoundRecord, SessionRecord, all};
 
 /// Inserts while the user's epoch is still the session's.
 const INSERT: &str = "
@@ -44,7 +38,7 @@ const ADVANCE: &str = "
         healed_run = CASE heals WHEN 0 THEN 0 ELSE healed_run END,
         heals = 0,
         last_seen_at = ?5,
-        idle_until = ?6,
+        idle_until = min(?6, absolute_until),
         user_agent = ?7,
         ip = ?8
     WHERE user_id = ?1 AND id = ?2 AND generation = ?3
@@ -54,7 +48,8 @@ const ADVANCE: &str = "
             OR NOT (generation > 0 AND issued_at - ?10 <= ?5 AND ?5 < issued_at + ?11))
         AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'session' AND ref = ?2)
         AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''
-            AND n > session.epoch AND except_session IS NOT ?2)";
+            AND n > session.epoch AND except_session IS NOT ?2)
+    RETURNING *";
 
 const HEAL: &str = "
     UPDATE session SET
@@ -144,34 +139,18 @@ impl SessionStore for SqliteStore {
 
     async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
         let action = "read the session";
-        let query = sqlx::query(FIND).bind(key.user_id.as_str()).bind(key.id.to_string());
+        let query =
+            sqlx::query_as::<_, FoundRecord>(FIND).bind(key.user_id.as_str()).bind(key.id.to_string());
         let row = self.read(action, query.fetch_optional(&self.readers)).await?;
-        row.map(|row| {
-            let log = LogStanding {
-                ended: number::<i64>(&row, "log_ended")? != 0,
-                epoch: Epoch::new(number(&row, "log_epoch")?),
-            };
-            Ok(FoundSession { session: session(&row)?, log })
-        })
-        .transpose()
-        .map_err(|error: sqlx::Error| StoreError::new(super::STORE, action, error))
+        row.map(FoundSession::try_from).transpose().map_err(|error| StoreError::new(STORE, action, error))
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<bool, StoreError> {
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
         let (key, step) = (key.clone(), step.clone());
         self.write("advance the session", Undo::Statement, move |connection| {
             Box::pin(async move {
-                let (issued_at, leeway, grace) = match step.guard {
-                    Guard::Generation => (None, None, None),
-                    Guard::IssuedAt(issued_at) => (Some(issued_at.as_millis()), None, None),
-                    Guard::OutsideReserve { leeway, grace } => {
-                        // Capped at the latest time, so that SQLite adds without overflow. The sum needs no cap:
-                        // a session that has not expired has a `now` before the latest time.
-                        let millis = |duration| (Timestamp::MIN + duration).as_millis();
-                        (None, Some(millis(leeway)), Some(millis(grace)))
-                    }
-                };
-                let advanced = sqlx::query(ADVANCE)
+                let guard = GuardParameters::from(step.guard);
+                let advanced = sqlx::query_as::<_, SessionRecord>(ADVANCE)
                     .bind(key.user_id.as_str())
                     .bind(key.id.to_string())
                     .bind(i64::from(step.from.as_u32()))
@@ -180,12 +159,12 @@ impl SessionStore for SqliteStore {
                     .bind(step.idle_until.as_millis())
                     .bind(step.device.user_agent)
                     .bind(step.device.ip.map(|ip| ip.to_string()))
-                    .bind(issued_at)
-                    .bind(leeway)
-                    .bind(grace)
-                    .execute(connection)
+                    .bind(guard.issued_at)
+                    .bind(guard.leeway)
+                    .bind(guard.grace)
+                    .fetch_optional(connection)
                     .await?;
-                Ok(advanced.rows_affected() > 0)
+                advanced.map(Session::try_from).transpose()
             })
         })
         .await
@@ -239,16 +218,14 @@ impl SessionStore for SqliteStore {
         self.write("end the session", Undo::Savepoint, move |connection| {
             Box::pin(async move {
                 let (user_id, id) = (key.user_id.as_str(), key.id.to_string());
-                let found = sqlx::query(FIND_ENDED).bind(user_id).bind(&id);
+                let found = sqlx::query_as::<_, EndedRecord>(FIND_ENDED).bind(user_id).bind(&id);
                 let Some(found) = found.fetch_optional(&mut *connection).await? else {
                     return Ok(SessionEnded::Unknown);
                 };
-                let ended_in_row = number::<i64>(&found, "row_ended")? != 0;
-                let ended_in_log = number::<i64>(&found, "log_ended")? != 0;
-                if ended_in_row {
+                if found.in_row() {
                     return Ok(SessionEnded::Before);
                 }
-                if !ended_in_log {
+                if !found.in_log() {
                     sqlx::query(LOG_END)
                         .bind(user_id)
                         .bind(&id)
@@ -264,7 +241,7 @@ impl SessionStore for SqliteStore {
                     .bind(end.reason.name())
                     .execute(&mut *connection)
                     .await?;
-                Ok(if ended_in_log { SessionEnded::Before } else { SessionEnded::Now })
+                Ok(if found.in_log() { SessionEnded::Before } else { SessionEnded::Now })
             })
         })
         .await
@@ -272,12 +249,9 @@ impl SessionStore for SqliteStore {
 
     async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
         let action = "list the user's sessions";
-        let query = sqlx::query(LIVE).bind(user_id.as_str()).bind(now.as_millis());
+        let query = sqlx::query_as::<_, SessionRecord>(LIVE).bind(user_id.as_str()).bind(now.as_millis());
         let rows = self.read(action, query.fetch_all(&self.readers)).await?;
-        rows.iter()
-            .map(session)
-            .collect::<Result<_, _>>()
-            .map_err(|error| StoreError::new(super::STORE, action, error))
+        all(rows).map_err(|error| StoreError::new(STORE, action, error))
     }
 
     async fn purge_sessions(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
@@ -291,38 +265,6 @@ impl SessionStore for SqliteStore {
         })
         .await
     }
-}
-
-fn session(row: &SqliteRow) -> Result<Session, sqlx::Error> {
-    let seed: &[u8] = row.try_get("seed")?;
-    let seed = seed.try_into().map_err(|error: std::array::TryFromSliceError| malformed("seed", error))?;
-    let reason =
-        optional_parsed(row, "end_reason", |name| EndReason::from_name(name).ok_or("an unknown reason"))?;
-    let ended = match (optional_time(row, "ended_at")?, reason) {
-        (Some(at), Some(reason)) => Some(Ended { at, reason }),
-        (None, None) => None,
-        _ => return Err(malformed("end_reason", "a reason without a time, or the reverse")),
-    };
-    Ok(Session {
-        user_id: parsed(row, "user_id", UserId::new)?,
-        id: parsed(row, "id", str::parse::<SessionId>)?,
-        epoch: Epoch::new(number(row, "epoch")?),
-        generation: Generation::new(number(row, "generation")?),
-        issued_at: time(row, "issued_at")?,
-        acknowledged_at: optional_time(row, "acknowledged_at")?,
-        heals: number(row, "heals")?,
-        healed_run: number(row, "healed_run")?,
-        seed: SessionSeed::new(seed),
-        created_at: time(row, "created_at")?,
-        last_seen_at: time(row, "last_seen_at")?,
-        idle_until: time(row, "idle_until")?,
-        absolute_until: time(row, "absolute_until")?,
-        device: Device {
-            user_agent: row.try_get("user_agent")?,
-            ip: optional_parsed(row, "ip", str::parse::<IpAddr>)?,
-        },
-        ended,
-    })
 }
 
 #[cfg(test)]

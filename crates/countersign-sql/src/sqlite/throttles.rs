@@ -5,10 +5,10 @@ use countersign_core::Timestamp;
 use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
 use countersign_core::store::{StoreError, ThrottleStore};
 use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
-use super::row::{limit, number, optional_time, time};
 use super::{STORE, SqliteStore, Undo};
+use crate::column::limit;
+use crate::record::AttemptsRecord;
 
 const FIND: &str = "SELECT * FROM throttle WHERE key = ?1";
 
@@ -48,9 +48,9 @@ impl ThrottleStore for SqliteStore {
 
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
         let action = "read the attempts";
-        let query = sqlx::query(FIND).bind(key);
+        let query = sqlx::query_as::<_, AttemptsRecord>(FIND).bind(key);
         let row = self.read(action, query.fetch_optional(&self.readers)).await?;
-        row.as_ref().map(attempts).transpose().map_err(|error| StoreError::new(STORE, action, error))
+        row.map(Attempts::try_from).transpose().map_err(|error| StoreError::new(STORE, action, error))
     }
 
     async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
@@ -78,8 +78,9 @@ impl SqliteStore {
         let key = key.to_owned();
         self.write(action, Undo::Statement, move |connection| {
             Box::pin(async move {
-                let found = sqlx::query(FIND).bind(&key).fetch_optional(&mut *connection).await?;
-                let before = found.as_ref().map(attempts).transpose()?.unwrap_or_default();
+                let query = sqlx::query_as::<_, AttemptsRecord>(FIND).bind(&key);
+                let found = query.fetch_optional(&mut *connection).await?;
+                let before = found.map(Attempts::try_from).transpose()?.unwrap_or_default();
                 let mut counter = before;
                 let answer = step(&mut counter);
                 // A flood of refused attempts changes nothing, so it costs no write either.
@@ -109,13 +110,4 @@ async fn put(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-fn attempts(row: &SqliteRow) -> Result<Attempts, sqlx::Error> {
-    Ok(Attempts {
-        failures: number(row, "failures")?,
-        last_failure: optional_time(row, "last_failure")?,
-        running: number(row, "running")?,
-        running_until: time(row, "running_until")?,
-    })
 }

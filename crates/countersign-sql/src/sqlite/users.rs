@@ -1,14 +1,13 @@
 //! Accounts and the names they have claimed.
 
 use async_trait::async_trait;
-use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
+use countersign_core::account::{PasswordHash, User, Username};
 use countersign_core::store::{NameKey, StoreError, UserInserted, UserStore};
 use countersign_core::{Timestamp, UserId};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
-use super::row::{optional_parsed, optional_time, parsed, time};
 use super::{STORE, SqliteStore, Undo};
+use crate::record::UserRecord;
 
 const CLAIM: &str = "
     INSERT INTO account_name (kind, key, user_id) VALUES (?1, ?2, ?3)";
@@ -69,9 +68,9 @@ impl UserStore for SqliteStore {
 
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
         let action = "read the account";
-        let query = sqlx::query(FIND).bind(id.as_str());
+        let query = sqlx::query_as::<_, UserRecord>(FIND).bind(id.as_str());
         let row = self.read(action, query.fetch_optional(&self.readers)).await?;
-        row.as_ref().map(user).transpose().map_err(|error| StoreError::new(STORE, action, error))
+        row.map(User::try_from).transpose().map_err(|error| StoreError::new(STORE, action, error))
     }
 
     async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError> {
@@ -80,9 +79,9 @@ impl UserStore for SqliteStore {
             NameKey::Email(key) => (EMAIL, key),
             NameKey::Username(key) => (USERNAME, key),
         };
-        let query = sqlx::query(FIND_BY_NAME).bind(kind).bind(key);
+        let query = sqlx::query_as::<_, UserRecord>(FIND_BY_NAME).bind(kind).bind(key);
         let row = self.read(action, query.fetch_optional(&self.readers)).await?;
-        row.as_ref().map(user).transpose().map_err(|error| StoreError::new(STORE, action, error))
+        row.map(User::try_from).transpose().map_err(|error| StoreError::new(STORE, action, error))
     }
 
     async fn replace_password_hash(
@@ -134,16 +133,4 @@ async fn claim(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(CLAIM).bind(kind).bind(key).bind(id.as_str()).execute(connection).await?;
     Ok(())
-}
-
-fn user(row: &SqliteRow) -> Result<User, sqlx::Error> {
-    let password_hash: Option<String> = row.try_get("password_hash")?;
-    Ok(User {
-        id: parsed(row, "id", UserId::new)?,
-        email: parsed(row, "email", EmailAddress::parse)?,
-        username: optional_parsed(row, "username", Username::parse)?,
-        password_hash: password_hash.map(PasswordHash::from_stored),
-        created_at: time(row, "created_at")?,
-        disabled_at: optional_time(row, "disabled_at")?,
-    })
 }

@@ -1,0 +1,87 @@
+//! Between values and columns. What a column cannot hold exactly, or what it holds that is no such value, is an
+//! error: nothing is rounded, cut or replaced by a default.
+
+use countersign_core::Timestamp;
+use countersign_core::session::Guard;
+use countersign_core::store::BoxError;
+
+/// A number as a signed 64-bit column holds it.
+pub(crate) fn integer(number: u64) -> Result<i64, sqlx::Error> {
+    i64::try_from(number).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// A limit; all there is, if it is more than the engine can count.
+pub(crate) fn limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// A number of a smaller type.
+pub(crate) fn number<T>(column: &str, number: i64) -> Result<T, sqlx::Error>
+where
+    T: TryFrom<i64, Error: std::error::Error + Send + Sync + 'static>,
+{
+    T::try_from(number).map_err(|error| malformed(column, error))
+}
+
+/// A time.
+pub(crate) fn time(column: &str, millis: i64) -> Result<Timestamp, sqlx::Error> {
+    let time = Timestamp::from_millis(millis);
+    if time.as_millis() == millis { Ok(time) } else { Err(malformed(column, "a time out of range")) }
+}
+
+/// A time, if there is one.
+pub(crate) fn optional_time(column: &str, millis: Option<i64>) -> Result<Option<Timestamp>, sqlx::Error> {
+    millis.map(|millis| time(column, millis)).transpose()
+}
+
+/// Text that is parsed.
+pub(crate) fn parsed<T, E>(
+    column: &str,
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, sqlx::Error>
+where
+    E: Into<BoxError>,
+{
+    parse(text).map_err(|error| malformed(column, error))
+}
+
+/// Text that is parsed, if there is one.
+pub(crate) fn optional_parsed<T, E>(
+    column: &str,
+    text: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, sqlx::Error>
+where
+    E: Into<BoxError>,
+{
+    text.map(parse).transpose().map_err(|error| malformed(column, error))
+}
+
+/// The column holds what this program never writes.
+pub(crate) fn malformed(column: &str, error: impl Into<BoxError>) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() }
+}
+
+/// A [`Guard`] as parameters of a statement that has room for every kind of guard: those of the others are null.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GuardParameters {
+    pub(crate) issued_at: Option<i64>,
+    pub(crate) leeway: Option<i64>,
+    pub(crate) grace: Option<i64>,
+}
+
+impl From<Guard> for GuardParameters {
+    fn from(guard: Guard) -> Self {
+        match guard {
+            Guard::Generation => Self::default(),
+            Guard::IssuedAt(issued_at) => Self { issued_at: Some(issued_at.as_millis()), ..Self::default() },
+            Guard::OutsideReserve { leeway, grace } => {
+                // Capped at the latest time, so that the engine adds without overflow. The sum needs no cap: a session
+                // that has not expired has a `now` before the latest time.
+                let millis = |duration| Some((Timestamp::MIN + duration).as_millis());
+                Self { issued_at: None, leeway: millis(leeway), grace: millis(grace) }
+            }
+        }
+    }
+}

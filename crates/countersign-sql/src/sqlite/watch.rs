@@ -1,0 +1,38 @@
+//! Noticing what other processes have written into the same file.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use countersign_core::store::ChangeSignal;
+use sqlx::SqliteConnection;
+
+use super::connection::{Connector, Role};
+
+/// How often the file is looked at: a fraction of what a revocation may take to arrive, and some microseconds of work.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
+
+/// Raises the signal whenever another connection has committed, until the store is gone. SQLite counts the commits of
+/// others in shared memory, so looking reads no page.
+pub(super) async fn run(connector: Connector, changed: Weak<ChangeSignal>) {
+    while changed.strong_count() > 0 {
+        if let Ok(connection) = connector.connect(Role::Reader).await {
+            // It ends with an error or with the store; either way there is nothing to tell: the log is polled too.
+            let _ended = look(connection, &changed).await;
+        }
+        tokio::time::sleep(AFTER_A_FAILURE).await;
+    }
+}
+
+async fn look(mut connection: SqliteConnection, changed: &Weak<ChangeSignal>) -> Result<(), sqlx::Error> {
+    let mut known = None;
+    loop {
+        let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await?;
+        let Some(signal) = changed.upgrade() else { return Ok(()) };
+        if known.replace(version).is_some_and(|known| known != version) {
+            signal.raise();
+        }
+        drop(signal);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
