@@ -117,6 +117,7 @@ async fn accounts(stores: Stores) -> Accounts {
         audience: None,
         policy,
         clock: clock.clone(),
+        node: uuid::Uuid::nil(),
         random: random.clone(),
         events: Arc::new(LogEvents),
         format: None,

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::revocation::RevocationView;
 use crate::session::Sessions;
-use crate::store::{KEEP_ENTRIES_FOR, StoreError, Stores};
+use crate::store::{Changes, KEEP_ENTRIES_FOR, StoreError, Stores};
 use crate::time::{Clock, Timestamp};
 
 /// The running background tasks; they stop when the last clone is dropped.
@@ -60,7 +61,7 @@ impl Background {
             let (sessions, stores) = (sessions.clone(), stores.clone());
             spawn_every(runtime, PURGE_EVERY, "purge what has expired", move || {
                 let (sessions, stores) = (sessions.clone(), stores.clone());
-                async move { purge(&stores, &**sessions.clock(), sessions.policy().leeway).await }
+                async move { purge(&stores, &*sessions.clock(), sessions.policy().leeway).await }
             })
         };
         let rotate = {
@@ -73,7 +74,24 @@ impl Background {
                 }
             })
         };
-        Self { _tasks: Arc::new(Tasks(vec![tail, flush, purge, rotate])) }
+        let mut tasks = vec![tail, flush, purge, rotate];
+        if let Some(changes) = stores.revocations.changes() {
+            let view = sessions.view().clone();
+            tasks.push(runtime.spawn(read_pushed(view, changes)).abort_handle());
+        }
+        Self { _tasks: Arc::new(Tasks(tasks)) }
+    }
+}
+
+/// Reads the log whenever the store tells that it has grown.
+async fn read_pushed(view: RevocationView, mut changes: Changes) {
+    while changes.next().await {
+        let began = Instant::now();
+        if let Err(error) = view.read_pushed().await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "could not read what was pushed");
+        }
+        // However often it grows, reading it takes at most a fifth of the time.
+        tokio::time::sleep(began.elapsed() * 4).await;
     }
 }
 

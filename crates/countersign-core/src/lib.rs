@@ -29,6 +29,6 @@ pub use json::JsonError;
 pub use key::{Algorithm, KeyId, KeyRing, SigningKey, VerifyingKey};
 pub use random::{Random, RandomError};
 pub use seal::{Secret, Secrets};
-pub use time::{Clock, Timestamp};
+pub use time::{Clock, StoreClock, Timestamp};
 pub use token::{Issuer, Verifier};
 pub use verify::{VerifyError, VerifyErrorKind};

@@ -3,7 +3,11 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+
+use crate::store::{RevocationStore, StoreError};
 
 /// A point in time, in milliseconds since the Unix epoch, between 1970 and the year 287396.
 ///
@@ -82,6 +86,81 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn monotonic(&self) -> Duration;
 }
 
+/// A machine's clock, corrected to the time of the store that all nodes share. Lifetimes, windows and the order of
+/// things are the same on every node then, whatever the machines' clocks say.
+#[derive(Debug)]
+pub struct StoreClock {
+    machine: Arc<dyn Clock>,
+    /// What is added to the machine's time, in milliseconds.
+    offset: AtomicI64,
+}
+
+impl StoreClock {
+    /// More than this is worth telling the operator.
+    pub const REMARKABLE: Duration = Duration::from_secs(5);
+
+    /// The machine's own time, until the store's is known.
+    #[must_use]
+    pub fn new(machine: Arc<dyn Clock>) -> Self {
+        Self { machine, offset: AtomicI64::new(0) }
+    }
+
+    /// How far the machine's clock is from the store's.
+    #[must_use]
+    pub fn offset(&self) -> Duration {
+        Duration::from_millis(self.offset.load(Ordering::Relaxed).unsigned_abs())
+    }
+
+    /// Asks the store for its time and takes it in.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer.
+    pub async fn ask(&self, store: &dyn RevocationStore) -> Result<(), StoreError> {
+        let asked = self.machine.monotonic();
+        if let Some(answer) = store.time().await? {
+            self.observe(asked, answer);
+        }
+        Ok(())
+    }
+
+    /// Takes in what the store answered to a question that was asked at `asked`, by the machine's monotonic time. The
+    /// answer belongs to some moment since then; within that, the offset stays as it is, so that time does not jump
+    /// about with the network's delays.
+    pub fn observe(&self, asked: Duration, answer: Timestamp) {
+        let took = self.machine.monotonic().saturating_sub(asked);
+        let middle = self.machine.now() - took / 2;
+        let measured = answer.as_millis().saturating_sub(middle.as_millis());
+        let known = self.offset.load(Ordering::Relaxed);
+        let uncertain = i64::try_from((took / 2).as_millis()).unwrap_or(i64::MAX).saturating_add(UNCERTAIN);
+        if measured.saturating_sub(known).saturating_abs() <= uncertain {
+            return;
+        }
+        self.offset.store(measured, Ordering::Relaxed);
+        let offset = self.offset();
+        if offset > Self::REMARKABLE {
+            tracing::warn!(
+                offset_millis = measured,
+                "this machine's clock is off by {} s from the store's; set it right",
+                offset.as_secs()
+            );
+        }
+    }
+}
+
+/// Engines tell their time in milliseconds or coarser, and answers are read a moment late, in milliseconds.
+const UNCERTAIN: i64 = 5;
+
+impl Clock for StoreClock {
+    fn now(&self) -> Timestamp {
+        let machine = self.machine.now().as_millis();
+        Timestamp::from_millis(machine.saturating_add(self.offset.load(Ordering::Relaxed)))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.machine.monotonic()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +177,34 @@ mod tests {
     #[test]
     fn seconds_round_down() {
         assert_eq!(Timestamp::from_millis(1_999).as_secs(), 1);
+    }
+
+    #[derive(Debug)]
+    struct Machine(Timestamp, Duration);
+
+    impl Clock for Machine {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.1
+        }
+    }
+
+    #[test]
+    fn sec_208_a_machine_whose_clock_is_off_goes_by_the_stores() {
+        let millis = Duration::from_millis;
+        for (case, store, asked, expected) in [
+            ("the same time", 1_000_000, 500, 1_000_000),
+            ("within the time that the answer took", 1_000_040, 400, 1_000_000),
+            ("ahead by 5 minutes", 1_300_000, 500, 1_300_000),
+            ("behind by 5 minutes", 700_000, 500, 700_000),
+            ("the answer is from the middle of the time it took", 1_300_000, 300, 1_300_100),
+        ] {
+            let clock = StoreClock::new(Arc::new(Machine(Timestamp::from_millis(1_000_000), millis(500))));
+            clock.observe(millis(asked), Timestamp::from_millis(store));
+            assert_eq!(clock.now().as_millis(), expected, "{case}");
+        }
     }
 }

@@ -44,6 +44,8 @@ pub enum ErrorCode {
     EmailTaken,
     /// 409: the user name belongs to another account.
     UsernameTaken,
+    /// 409: the user has as many sessions as are allowed, and a login is to end none of them.
+    TooManySessions,
     /// 413: the body is larger than 64 KiB.
     TooLarge,
     /// 415: the body is not JSON.
@@ -70,7 +72,7 @@ pub struct Answer {
 
 impl ErrorCode {
     /// Every code, in the order of its status.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidRequest,
         Self::MissingToken,
         Self::InvalidToken,
@@ -83,6 +85,7 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::EmailTaken,
         Self::UsernameTaken,
+        Self::TooManySessions,
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::InvalidFields,
@@ -144,6 +147,11 @@ impl ErrorCode {
             }
             Self::EmailTaken => (S::CONFLICT, "email_taken", "Another account has this e-mail address."),
             Self::UsernameTaken => (S::CONFLICT, "username_taken", "Another account has this user name."),
+            Self::TooManySessions => (
+                S::CONFLICT,
+                "too_many_sessions",
+                "The user is signed in as often as is allowed; signing out elsewhere makes room.",
+            ),
             Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "too_large", "The body is larger than 64 KiB."),
             Self::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be application/json.")
@@ -453,6 +461,7 @@ mod tests {
             (405, "method_not_allowed", None),
             (409, "email_taken", None),
             (409, "username_taken", None),
+            (409, "too_many_sessions", None),
             (413, "too_large", None),
             (415, "unsupported_media_type", None),
             (422, "invalid_fields", None),

@@ -11,7 +11,7 @@ use countersign_core::key::KeyError;
 use countersign_core::keychain::{Keychain, KeychainError};
 use countersign_core::session::{ExtraClaims, PolicyError, SessionPolicy, Sessions, SessionsConfig};
 use countersign_core::store::{BoxError, KeyPurpose, StoreError, Stores};
-use countersign_core::{Claims, Clock, Random, RandomError, Secrets, UserId, VerifyingKey};
+use countersign_core::{Claims, Clock, Random, RandomError, Secrets, StoreClock, UserId, VerifyingKey};
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
 use url::Url;
@@ -420,9 +420,12 @@ impl AuthBuilder {
             cross_site = cross_site.with_loopback_names();
         }
         let first = policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
-        let (clock, random) = (&*self.clock, &*self.random);
+        // The first keys are dated by the store's time, too.
+        let store_clock = StoreClock::new(self.clock.clone());
+        store_clock.ask(&*self.stores.revocations).await?;
         let mut keychain =
-            Keychain::open_with(&*self.stores.keys, &self.secrets, first, clock, random).await?;
+            Keychain::open_with(&*self.stores.keys, &self.secrets, first, &store_clock, &*self.random)
+                .await?;
         for key in self.accepted_keys {
             if let Some(warning) = key.warning() {
                 let (key, algorithm) = (key.key_id(), key.algorithm().name());
@@ -441,12 +444,14 @@ impl AuthBuilder {
             policy,
             extra_claims: self.extra_claims,
             clock: self.clock.clone(),
+            node: countersign_core::random::uuid(&*self.random)?,
             random: self.random.clone(),
             events: self.events,
             format: profile.as_ref().map(Prepared::format),
             runtime: runtime.clone(),
         })?;
         sessions.poll().await?;
+        let clock = sessions.clock();
         let permits = self.hash_permits.unwrap_or_else(default_hash_permits);
         let hasher =
             HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;
@@ -455,9 +460,9 @@ impl AuthBuilder {
             users: self.stores.users,
             throttles: self.stores.throttles,
             hasher,
-            sessions,
             throttle: self.throttle,
-            clock: self.clock.clone(),
+            clock: clock.clone(),
+            sessions,
             random: self.random,
             runtime,
         });
@@ -472,7 +477,7 @@ impl AuthBuilder {
                 hooks: self.hooks,
                 profile,
                 cookies,
-                clock: self.clock,
+                clock,
                 loaders: self.loaders.with_accounts(&accounts),
                 accounts,
                 _background: background,

@@ -119,6 +119,10 @@ async fn readyz(State(auth): State<Auth>) -> Response {
         tracing::error!(error = &error as &dyn std::error::Error, "not ready");
         return Reply(Answer::error(ErrorCode::Unavailable)).into_response();
     }
+    if !auth.sessions().clock_is_near() {
+        tracing::error!("not ready: this machine's clock is too far from the store's");
+        return Reply(Answer::error(ErrorCode::Unavailable)).into_response();
+    }
     if let Err(error) = auth.sessions().view().ensure_fresh().await {
         tracing::error!(error = &error as &dyn std::error::Error, "not ready");
         return Reply(Answer::error(ErrorCode::Unavailable)).into_response();

@@ -7,12 +7,12 @@ mod profile;
 mod sources;
 mod value;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use countersign_core::Algorithm;
-use countersign_core::session::{PolicyError, SessionPolicy};
+use countersign_core::session::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 use countersign_http::AllowedOrigins;
 use countersign_sql::sqlite::{OpenError, SqliteOptions};
 use url::Url;
@@ -79,7 +79,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 20] = [
+pub(crate) const NAMES: [&str; 23] = [
     "config",
     "listen",
     "database_url",
@@ -91,7 +91,10 @@ pub(crate) const NAMES: [&str; 20] = [
     "access_lifetime",
     "session_idle",
     "session_lifetime",
+    "max_sessions",
+    "sessions_at_limit",
     "refresh_grace",
+    "refresh_grace_for",
     "refresh_heal",
     "leeway",
     "revocation_bound",
@@ -115,6 +118,29 @@ impl Settings {
         let policy = SessionPolicy {
             access_lifetime: duration("access_lifetime", default.access_lifetime)?,
             fresh_for: default.fresh_for,
+            max_sessions: sources
+                .get("max_sessions")
+                .map(|setting| {
+                    let wrong = |_| setting.wrong("must be a whole number, at least 1");
+                    setting.text().parse::<NonZeroU32>().map_err(wrong)
+                })
+                .transpose()?,
+            at_limit: sources.get("sessions_at_limit").map_or(
+                Ok(default.at_limit),
+                |setting| match setting.text() {
+                    "end-oldest" => Ok(AtLimit::EndOldest),
+                    "refuse" => Ok(AtLimit::Refuse),
+                    _ => Err(setting.wrong("must be end-oldest or refuse")),
+                },
+            )?,
+            grace_for: sources.get("refresh_grace_for").map_or(
+                Ok(default.grace_for),
+                |setting| match setting.text() {
+                    "anyone" => Ok(GraceFor::Anyone),
+                    "same-client" => Ok(GraceFor::SameClient),
+                    _ => Err(setting.wrong("must be anyone or same-client")),
+                },
+            )?,
             idle: duration("session_idle", default.idle)?,
             absolute: duration("session_lifetime", default.absolute)?,
             grace: duration("refresh_grace", default.grace)?,
@@ -328,6 +354,9 @@ mod tests {
             ("COUNTERSIGN_KEY_ROTATION", "1h", "at least 1 day, or off"),
             ("COUNTERSIGN_KEY_ALGORITHM", "eddsa", "EdDSA"),
             ("COUNTERSIGN_KEY_ALGORITHM", "none", "one of HS256"),
+            ("COUNTERSIGN_MAX_SESSIONS", "0", "at least 1"),
+            ("COUNTERSIGN_SESSIONS_AT_LIMIT", "evict", "end-oldest or refuse"),
+            ("COUNTERSIGN_REFRESH_GRACE_FOR", "me", "anyone or same-client"),
             ("COUNTERSIGN_LOG", "a=b=c", "info"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();

@@ -1,6 +1,7 @@
 //! Sessions and accounts over any stores, with time and randomness in the test's hands.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_core::account::{
@@ -17,8 +18,12 @@ use countersign_core::session::{
 use countersign_core::store::{FoundSession, Stores};
 use countersign_core::{Claims, Random, Secret, Secrets, UserId};
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use crate::{FixedClock, SeededRandom};
+
+/// Every node is one of its own.
+static NODES: AtomicU64 = AtomicU64::new(1);
 
 /// One node: sessions and accounts, ready to be used. Made by [`TestBed::over`]; more nodes over the same stores by
 /// [`TestBed::another_node`].
@@ -110,6 +115,7 @@ impl TestBed {
             policy: config.policy.clone(),
             extra_claims: None,
             clock: clock.clone(),
+            node: Uuid::from_u128(NODES.fetch_add(1, Ordering::Relaxed).into()),
             random: random.clone(),
             events: events.clone(),
             format: config.format.clone(),
@@ -234,6 +240,14 @@ impl RecordedEvents {
     #[must_use]
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl RecordedEvents {
+    /// Of the events so far, all of which are then forgotten, those that may be an attack.
+    #[must_use]
+    pub fn take_alarms(&self) -> Vec<Event> {
+        self.take().into_iter().filter(Event::is_alarm).collect()
     }
 }
 

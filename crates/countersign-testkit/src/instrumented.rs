@@ -10,11 +10,11 @@ use countersign_core::key::KeyId;
 use countersign_core::revocation::{Entry, EntryKey};
 use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{
-    End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded, SessionInserted,
-    SessionStore, StoreError, StoredKey, Stores, ThrottleStore, TokenRevocation, TokensRevoked, UserInserted,
-    UserStore,
+    Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
+    SessionInserted, SessionStore, StoreError, StoredKey, Stores, ThrottleStore, TokenRevocation,
+    TokensRevoked, UserInserted, UserStore,
 };
-use countersign_core::{Epoch, Timestamp, UserId};
+use countersign_core::{Clock, Epoch, Timestamp, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -51,6 +51,7 @@ struct Orders {
     lost_replies: Vec<&'static str>,
     lost_steps: u64,
     panics: Vec<&'static str>,
+    clock: Option<Arc<dyn Clock>>,
     gates: VecDeque<(Point, oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
 
@@ -121,6 +122,12 @@ impl Instrumented {
         self.orders().lost_steps = calls;
     }
 
+    /// From now on this is the store's time. Without it the stores have no time of their own, even if those behind
+    /// have: tests set their clocks to where they want them.
+    pub fn set_time(&self, clock: Arc<dyn Clock>) {
+        self.orders().clock = Some(clock);
+    }
+
     /// The next call of a method waits at this point until the gate opens; later calls pass.
     #[must_use]
     pub fn hold(&self, point: Point) -> Gate {
@@ -163,18 +170,18 @@ impl Instrumented {
         answer
     }
 
-    async fn step(
+    async fn step<T: Default>(
         &self,
         method: &'static str,
-        step: impl Future<Output = Result<bool, StoreError>> + Send,
-    ) -> Result<bool, StoreError> {
+        step: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
         let lost = {
             let mut orders = self.orders();
             let lost = orders.lost_steps > 0;
             orders.lost_steps = orders.lost_steps.saturating_sub(1);
             lost
         };
-        if lost { self.call(method, async { Ok(false) }).await } else { self.call(method, step).await }
+        if lost { self.call(method, async { Ok(T::default()) }).await } else { self.call(method, step).await }
     }
 }
 
@@ -226,7 +233,7 @@ impl SessionStore for Instrumented {
         self.call("session", self.inner.sessions.session(key)).await
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<bool, StoreError> {
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
         self.step("advance", self.inner.sessions.advance(key, step)).await
     }
 
@@ -253,6 +260,19 @@ impl SessionStore for Instrumented {
 
 #[async_trait]
 impl RevocationStore for Instrumented {
+    fn is_one_copy(&self) -> bool {
+        self.inner.revocations.is_one_copy()
+    }
+
+    fn changes(&self) -> Option<Changes> {
+        self.inner.revocations.changes()
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let clock = self.orders().clock.clone();
+        self.call("time", async { Ok(clock.map(|clock| clock.now())) }).await
+    }
+
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
         self.call("epoch", self.inner.revocations.epoch(user_id)).await
     }

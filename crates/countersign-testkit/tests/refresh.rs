@@ -218,7 +218,7 @@ async fn a_session_that_no_longer_lives_is_refused_without_an_event() {
             let refused = at.bed.sessions.refresh(&claims, case != "user disabled", browser()).await;
             let Err(RefreshError::Refused(found)) = refused else { panic!("{case}: {refused:?}") };
             assert_eq!(found, refusal, "{case}, generation {generation}");
-            assert_eq!(at.bed.events.take(), [], "{case}: no event");
+            assert_eq!(at.bed.events.take_alarms(), [], "{case}: no event");
         }
     }
 }
@@ -370,12 +370,12 @@ async fn sec_093_an_old_token_ends_its_session_and_tells() {
             current: Generation::new(2),
             device: thief,
         };
-        assert_eq!(at.bed.events.take(), [expected], "{case}");
+        assert_eq!(at.bed.events.take_alarms(), [expected], "{case}");
         for pair in [&at.first, &at.was, &at.is] {
             assert!(refresh(&at.bed, pair).await.is_err(), "{case}: no token of the session refreshes");
             assert!(at.bed.authenticate(&pair.access_token).await.is_err(), "{case}: nor opens anything");
         }
-        assert_eq!(at.bed.events.take(), [], "{case}: an ended session has no more to tell");
+        assert_eq!(at.bed.events.take_alarms(), [], "{case}: an ended session has no more to tell");
         assert!(refresh(&at.bed, &bystander).await.is_ok(), "{case}: the user's other sessions live on");
     }
 }
@@ -411,7 +411,7 @@ async fn sec_094_three_tabs_stay_signed_in_whatever_the_order_of_their_replies()
             );
         }
         assert_eq!(bed.row(&stored).await.session.generation, Generation::new(12), "one step a round");
-        assert_eq!(bed.events.take(), []);
+        assert_eq!(bed.events.take_alarms(), []);
     }
 }
 
@@ -704,10 +704,10 @@ async fn four_lost_races_are_worth_another_try_and_never_a_replay() {
         assert_eq!(matches!(answer, Err(RefreshError::Contended)), contended, "{answer:?}");
         assert_eq!(
             (watched.calls("session"), watched.calls("advance")),
-            (4, 4),
-            "four tries, each after a read"
+            (3, 4),
+            "four tries, each but the first after a read"
         );
-        assert_eq!(bed.events.take(), []);
+        assert_eq!(bed.events.take_alarms(), []);
         assert!(refresh(&bed, &first).await.is_ok(), "the session is whole");
     }
     // The same where the lost step is a heal.
@@ -739,18 +739,20 @@ async fn sec_101_a_failing_store_costs_nobody_the_session() {
     let (watched, bed, mut pair) = signed_in(SessionPolicy::default()).await;
     for round in 0..20 {
         bed.clock.advance(secs(900));
+        // The step itself, or the read after a step that somebody else was faster with.
+        watched.lose_steps(round % 2);
         watched.fail_once_after(round % 2);
         let answer = refresh(&bed, &pair).await;
         assert!(matches!(answer, Err(RefreshError::Store(_))), "round {round}: {answer:?}");
         pair = step(&bed, &pair).await;
     }
-    assert_eq!(bed.events.take(), []);
+    assert_eq!(bed.events.take_alarms(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_half_does_no_refresh() {
     let (watched, bed, first) = signed_in(SessionPolicy::default()).await;
-    let mut read = watched.hold(Point::After("session"));
+    let mut read = watched.hold(Point::Before("advance"));
     let mut done = watched.hold(Point::After("advance"));
     let request = tokio::spawn({
         let (bed, first) = (bed.clone(), first.clone());
@@ -801,7 +803,8 @@ async fn a_refresh_in_flight_cannot_bring_back_an_ended_session() {
         }
         bed.clock.advance(HOUR);
         let before = bed.row(&first).await.session;
-        let mut read = watched.hold(Point::After("session"));
+        // The first step is taken unread; a heal follows a read of the row.
+        let mut read = watched.hold(if heals { Point::After("session") } else { Point::Before("advance") });
         let request = tokio::spawn({
             let (bed, first) = (bed.clone(), first.clone());
             async move { refresh(&bed, &first).await }
@@ -817,7 +820,7 @@ async fn a_refresh_in_flight_cannot_bring_back_an_ended_session() {
         assert!(matches!(answer, Err(RefreshError::Refused(Refusal::Ended))), "{case}: {answer:?}");
         let after = bed.row(&first).await.session;
         assert_eq!((after.generation, after.issued_at), (before.generation, before.issued_at), "{case}");
-        assert_eq!(bed.events.take(), [], "{case}: losing a race is no replay");
+        assert_eq!(bed.events.take_alarms(), [], "{case}: losing a race is no replay");
     }
 }
 
@@ -893,7 +896,7 @@ async fn parallel_refreshes_acknowledgements_and_an_end_lose_nothing() {
             assert!(!pairs.is_empty());
         }
         for bed in [&one, &other] {
-            assert_eq!(bed.events.take(), [], "round {round}: nobody looks like a thief");
+            assert_eq!(bed.events.take_alarms(), [], "round {round}: nobody looks like a thief");
             for pair in [&first, &next] {
                 assert!(!ends || refresh(bed, pair).await.is_err(), "round {round}: ended is ended");
             }
@@ -905,7 +908,7 @@ async fn parallel_refreshes_acknowledgements_and_an_end_lose_nothing() {
 async fn one_generation_used_by_two_devices_is_reported() {
     let at = at_two(SessionPolicy::default()).await;
     assert_eq!(at.present(&at.was).await, Answer::Same);
-    assert_eq!(at.bed.events.take(), [], "a second tab of the same browser");
+    assert_eq!(at.bed.events.take_alarms(), [], "a second tab of the same browser");
     for old in [&at.was, &at.is] {
         let phone = device("phone");
         assert!(same(&at.bed.refresh(&old.refresh_token, phone.clone()).await.unwrap().pair, &at.is));
@@ -915,7 +918,7 @@ async fn one_generation_used_by_two_devices_is_reported() {
             generation: Generation::new(2),
             device: phone,
         };
-        assert_eq!(at.bed.events.take(), [expected]);
+        assert_eq!(at.bed.events.take_alarms(), [expected]);
     }
 }
 
@@ -926,15 +929,16 @@ async fn serving_a_generation_again_writes_nothing() {
     at.watched.reset_calls();
     assert_eq!(at.present(&at.was).await, Answer::Same);
     assert_eq!(at.present(&at.is).await, Answer::Same);
-    assert_eq!((at.watched.total_calls(), at.watched.calls("session")), (2, 2), "one read each");
+    let calls = (at.watched.calls("session"), at.watched.calls("advance"), at.watched.total_calls());
+    assert_eq!(calls, (2, 1, 3), "one read each; the older one might have been the current one");
     assert_eq!(at.bed.row(&at.is).await, before);
 }
 
 #[tokio::test]
-async fn a_step_takes_one_read_and_one_write() {
+async fn a_step_takes_one_call_to_the_store() {
     let (watched, bed, first) = signed_in(SessionPolicy::default()).await;
     watched.reset_calls();
     step(&bed, &first).await;
-    assert_eq!((watched.calls("session"), watched.calls("advance"), watched.total_calls()), (1, 1, 2));
+    assert_eq!((watched.calls("advance"), watched.total_calls()), (1, 1));
     assert_eq!(FixedClock::START, bed.clock.now());
 }

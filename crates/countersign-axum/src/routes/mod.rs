@@ -136,6 +136,7 @@ impl From<BeginError> for Reply {
         match error {
             // All sessions were ended while the login was under way: so it never happened.
             BeginError::EpochRaised => Self::error(ErrorCode::InvalidCredentials),
+            BeginError::TooManySessions => Self::error(ErrorCode::TooManySessions),
             BeginError::Sign(error) => error.into(),
             BeginError::ExtraClaims(ExtraClaimsError::Claim(_)) => internal(&error),
             error => unavailable(&error),

@@ -141,12 +141,7 @@ async fn settle() {
 async fn a_client_that_hangs_up_cannot_half_do_a_refresh() {
     let app = TestApp::new().await;
     let mut account = app.register("ada").await;
-    let points = [
-        Point::Before("session"),
-        Point::After("session"),
-        Point::Before("advance"),
-        Point::After("advance"),
-    ];
+    let points = [Point::Before("advance"), Point::After("advance")];
     for (step, point) in (1..).zip(points) {
         app.wait(60);
         let (sender, token) = (app.clone(), account.refresh_token.clone());
@@ -245,12 +240,7 @@ async fn a_client_that_hangs_up_leaves_no_attempt_running() {
 #[tokio::test]
 async fn a_refresh_that_races_a_logout_yields_nothing_that_lives() {
     let app = TestApp::new().await;
-    let points = [
-        Point::Before("session"),
-        Point::After("session"),
-        Point::Before("advance"),
-        Point::After("advance"),
-    ];
+    let points = [Point::Before("advance"), Point::After("advance")];
     for (i, point) in points.into_iter().enumerate() {
         let account = app.register(&format!("ada-{i}")).await;
         let mut gate = app.store.hold(point);
@@ -297,7 +287,7 @@ async fn a_login_that_races_the_end_of_all_sessions_never_happened() {
 async fn sec_099_a_refresh_that_races_a_disabling_yields_nothing() {
     let app = TestApp::new().await;
     let account = app.register("ada").await;
-    let mut gate = app.store.hold(Point::Before("session"));
+    let mut gate = app.store.hold(Point::Before("advance"));
     let refreshing = tokio::spawn({
         let (app, token) = (app.clone(), account.refresh_token.clone());
         async move { app.refresh(&token).await.outcome() }

@@ -75,10 +75,10 @@ async fn sec_093_an_older_token_ends_the_session() {
             app.auth.sessions().flush_acknowledgements().await.unwrap();
         }
         app.wait(wait);
-        let _ = app.events.take();
+        let _ = app.events.take_alarms();
         let reply = app.refresh(&account.refresh_token).await;
         assert_eq!(reply.outcome(), (401, "invalid_token".to_owned()), "{case}");
-        assert!(matches!(app.events.take()[..], [Event::RefreshReused { .. }]), "{case}");
+        assert!(matches!(app.events.take_alarms()[..], [Event::RefreshReused { .. }]), "{case}");
         assert_eq!(
             app.refresh(&current.refresh_token).await.status(),
             401,

@@ -15,6 +15,7 @@ use super::password::Password;
 use super::throttle::{Outcome, Refused, ThrottlePolicy};
 use super::user::User;
 use crate::claims::Claims;
+use crate::event::Event;
 use crate::id::UserId;
 use crate::random::{Random, RandomError, uuid};
 use crate::session::{
@@ -253,6 +254,7 @@ impl Accounts {
             UserInserted::EmailTaken => return Err(RegisterError::EmailTaken),
             UserInserted::UsernameTaken => return Err(RegisterError::UsernameTaken),
         }
+        sessions.tell(&Event::Registered { user_id: id.clone() });
         self.end_replaced(arrival.replacing).await?;
         let pair = sessions.begin(id, epoch, arrival.presentation, arrival.device).await?;
         Ok(SignedIn { user, pair })
@@ -287,8 +289,10 @@ impl Accounts {
         let user = users.user_by_name(name.key().unwrap_or(NameKey::Email(""))).await?;
         let key = user.as_ref().map_or_else(|| name.throttle_key(), |user| format!("user:{}", user.id));
         // Counted before hashing (SEC-126): parallel guesses cannot all slip through.
+        let user_id = user.as_ref().map(|user| user.id.clone());
         if let Err(Refused { retry_after, .. }) = throttles.begin_attempt(&key, clock.now(), throttle).await?
         {
+            sessions.tell(&Event::LoginThrottled { user_id, device: arrival.device });
             return Err(LoginError::TooManyAttempts { retry_after });
         }
         let checked = self.check(user.map(|user| user.id), password).await;
@@ -298,7 +302,10 @@ impl Accounts {
             Err(_) => Outcome::Abandoned,
         };
         throttles.finish_attempt(&key, outcome, clock.now(), throttle).await?;
-        let Some((user, epoch)) = checked? else { return Err(LoginError::InvalidCredentials) };
+        let Some((user, epoch)) = checked? else {
+            sessions.tell(&Event::LoginFailed { user_id, device: arrival.device });
+            return Err(LoginError::InvalidCredentials);
+        };
         self.end_replaced(arrival.replacing).await?;
         match sessions.begin(user.id.clone(), epoch, arrival.presentation, arrival.device).await {
             Ok(pair) => Ok(SignedIn { user, pair }),
@@ -373,10 +380,15 @@ impl Accounts {
         let (this, id) = (self.clone(), id.clone());
         detached(&self.shared.runtime, async move {
             let AccountsConfig { users, sessions, clock, .. } = &*this.shared;
-            let known = users.set_disabled(&id, Some(clock.now())).await?;
-            if known {
-                sessions.end_all(id, None, EndReason::Disabled).await?;
+            if users.user(&id).await?.is_none() {
+                return Ok(false);
             }
+            // The epoch may live in another engine than the account. Raised before, a crash in between leaves nobody
+            // signed in; raised after, it ends what logged in meanwhile.
+            sessions.end_all(id.clone(), None, EndReason::Disabled).await?;
+            let known = users.set_disabled(&id, Some(clock.now())).await?;
+            sessions.end_all(id.clone(), None, EndReason::Disabled).await?;
+            sessions.tell(&Event::UserDisabled { user_id: id });
             Ok(known)
         })
         .await
@@ -387,6 +399,10 @@ impl Accounts {
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     pub async fn enable(&self, id: &UserId) -> Result<bool, StoreError> {
-        self.shared.users.set_disabled(id, None).await
+        let known = self.shared.users.set_disabled(id, None).await?;
+        if known {
+            self.shared.sessions.tell(&Event::UserEnabled { user_id: id.clone() });
+        }
+        Ok(known)
     }
 }

@@ -1,5 +1,7 @@
 //! Entries of the revocation log.
 
+use uuid::Uuid;
+
 use crate::id::{Epoch, SessionId, TokenId, UserId};
 use crate::key::KeyId;
 use crate::time::Timestamp;
@@ -36,6 +38,12 @@ pub enum Target {
         /// The key.
         id: KeyId,
     },
+    /// Nothing: a node's heartbeat. A node that reads it back in the log has read everything that was written before
+    /// it, however the engine behind replicates.
+    Node {
+        /// The node: one run of one process.
+        id: Uuid,
+    },
 }
 
 /// One line of the revocation log. Entries merge by union and maximum: their order and repetition never matter.
@@ -52,11 +60,11 @@ pub struct Entry {
 /// What makes an entry unique in the log, and the order in which pages of it are read.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EntryKey {
-    /// The user; empty for keys.
+    /// The user; empty for keys and nodes.
     pub user_id: String,
-    /// `key`, `session`, `token` or `user`.
+    /// `key`, `node`, `session`, `token` or `user`.
     pub kind: &'static str,
-    /// The session's, token's or key's id; empty for users.
+    /// The session's, token's, key's or node's id; empty for users.
     pub reference: String,
     /// The epoch for users, else 0.
     pub number: u64,
@@ -71,18 +79,19 @@ impl Entry {
             Target::User { user_id, epoch, .. } => (user_id.as_str(), "user", String::new(), epoch.as_u64()),
             Target::Token { user_id, id } => (user_id.as_str(), "token", id.to_string(), 0),
             Target::Key { id } => ("", "key", id.to_string(), 0),
+            Target::Node { id } => ("", "node", id.hyphenated().to_string(), 0),
         };
         EntryKey { user_id: user_id.to_owned(), kind, reference, number }
     }
 
-    /// The user it concerns; a removed key concerns none in particular.
+    /// The user it concerns; removed keys and nodes concern none in particular.
     #[must_use]
     pub fn user_id(&self) -> Option<&UserId> {
         match &self.target {
             Target::Session { user_id, .. }
             | Target::User { user_id, .. }
             | Target::Token { user_id, .. } => Some(user_id),
-            Target::Key { .. } => None,
+            Target::Key { .. } | Target::Node { .. } => None,
         }
     }
 }

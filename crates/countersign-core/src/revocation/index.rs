@@ -68,6 +68,7 @@ impl Index {
     pub fn insert(&self, entry: &Entry) {
         match &entry.target {
             Target::Key { id } => later(&mut write(&self.keys), id.clone(), entry.until),
+            Target::Node { .. } => {}
             Target::Session { user_id, id } => {
                 self.change(user_id, |entries| later(&mut entries.sessions, *id, entry.until));
             }

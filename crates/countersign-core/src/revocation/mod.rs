@@ -7,4 +7,4 @@ mod view;
 
 pub use entry::{Entry, EntryKey, Target};
 pub use index::{Index, RevokedBy, Standing};
-pub use view::{RevocationView, ViewTooOld};
+pub use view::{RevocationView, ViewStats, ViewTooOld};

@@ -1,6 +1,6 @@
 //! A node's view of the revocation log: the index, the tail that keeps it up to date, and its honest age.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::entry::{Entry, EntryKey, Target};
 use super::index::Index;
 use crate::key::KeyRing;
 use crate::session::remove_from_ring;
 use crate::store::{RevocationStore, StoreError};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, StoreClock, Timestamp};
 
 /// The view is older than the bound and could not be renewed in time. Answer 503: better no answer than one
 /// that may accept a revoked token.
@@ -34,10 +35,16 @@ pub struct RevocationView {
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn RevocationStore>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<StoreClock>,
     runtime: Handle,
     bound: Duration,
+    /// Under which name this node's heartbeat is in the log.
+    node: Uuid,
     index: Index,
+    /// The latest `at` of the entries that this node has read or written, in milliseconds.
+    newest: AtomicI64,
+    /// How old an entry of another node was when it was read here first, in milliseconds; -1 before the first.
+    lag: AtomicI64,
     /// Where removed keys are taken out.
     rings: OnceLock<[Arc<ArcSwap<KeyRing>>; 2]>,
     /// The monotonic time, in milliseconds plus one, from before the last good poll began; 0 before the first.
@@ -59,7 +66,45 @@ struct Tail {
     last_good: Option<Timestamp>,
     /// When the last full read began, by the monotonic clock; `None` asks for one.
     last_full: Option<Duration>,
+    /// The `at` of this node's last heartbeat.
+    last_beat: Timestamp,
+    /// When what was pushed was last read, by the store's clock.
+    last_pushed: Option<Timestamp>,
 }
+
+/// What a node knows of the log, in numbers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ViewStats {
+    /// How many entries still matter.
+    pub entries: usize,
+    /// How old the view is; `None` before the first good poll.
+    pub age: Option<Duration>,
+    /// How long ago the newest entry of another node had been written when this node read it; `None` before the first.
+    pub lag: Option<Duration>,
+    /// How far the machine's clock is from the store's.
+    pub clock_offset: Duration,
+}
+
+/// What a read of the log must have met to count.
+#[derive(Clone, Copy, Debug)]
+struct Beat {
+    /// The `at` of the heartbeat that was just written; `None` where none is needed.
+    at: Option<Timestamp>,
+    seen: bool,
+}
+
+impl Beat {
+    fn is_good(self) -> bool {
+        self.at.is_none() || self.seen
+    }
+}
+
+/// The log was read, but from a copy that lacks what was written before.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "what was read is older than this node's own heartbeat: a replica that lags, or a store that lost writes"
+)]
+struct ReadIsOld;
 
 impl RevocationView {
     /// How far behind the last good poll the next one starts, so that an entry whose commit became visible late
@@ -70,24 +115,33 @@ impl RevocationView {
     /// For how long a request waits for a shared poll.
     pub const JOIN_DEADLINE: Duration = Duration::from_secs(1);
     /// How many entries a page holds.
-    pub const PAGE: usize = 1_000;
+    pub const PAGE: usize = 5_000;
+    /// For how long a heartbeat stays in the log.
+    const BEAT_LIVES: Duration = Duration::from_secs(60);
+    /// How far behind the last read of what was pushed the next one starts. What becomes visible later than that is
+    /// left to the next poll.
+    const PUSH_OVERLAP: Duration = Duration::from_secs(1);
 
     /// A view that has not read anything yet: nothing is accepted before the first good [`RevocationView::poll`].
     #[must_use]
     pub fn new(
         store: Arc<dyn RevocationStore>,
-        clock: Arc<dyn Clock>,
+        clock: Arc<StoreClock>,
         runtime: Handle,
         bound: Duration,
+        node: Uuid,
     ) -> Self {
-        let tail = Tail { last_good: None, last_full: None };
+        let tail = Tail { last_good: None, last_full: None, last_beat: Timestamp::MIN, last_pushed: None };
         Self {
             shared: Arc::new(Shared {
                 store,
                 clock,
                 runtime,
                 bound,
+                node,
                 index: Index::new(),
+                newest: AtomicI64::new(0),
+                lag: AtomicI64::new(-1),
                 rings: OnceLock::new(),
                 as_of: AtomicU64::new(0),
                 tail: tokio::sync::Mutex::new(tail),
@@ -104,6 +158,7 @@ impl RevocationView {
 
     /// Takes in an entry that this node wrote itself and the store has acknowledged.
     pub fn learn(&self, entry: &Entry) {
+        self.shared.newest.fetch_max(entry.at.as_millis(), Ordering::Relaxed);
         self.shared.index.insert(entry);
         if let Target::Key { id } = &entry.target {
             for ring in self.shared.rings.get().into_iter().flatten() {
@@ -131,6 +186,18 @@ impl RevocationView {
         self.age().is_some_and(|age| age <= self.shared.bound)
     }
 
+    /// The view in numbers, for telemetry.
+    #[must_use]
+    pub fn stats(&self) -> ViewStats {
+        let lag = u64::try_from(self.shared.lag.load(Ordering::Relaxed)).ok();
+        ViewStats {
+            entries: self.shared.index.len(),
+            age: self.age(),
+            lag: lag.map(Duration::from_millis),
+            clock_offset: self.shared.clock.offset(),
+        }
+    }
+
     /// Reads what is new in the log: the entries since shortly before the last good poll. At first, every minute
     /// and after a failure it reads the whole log too; while that takes long, the new entries are read in between,
     /// so that the view does not grow old over it.
@@ -147,15 +214,17 @@ impl RevocationView {
         let mut tail = self.shared.tail.lock().await;
         // Whatever happens from here on, a poll that did not end well is followed by a full read.
         let last_full = tail.last_full.take();
+        if last_full.is_none_or(|last_full| is_over(clock, last_full)) {
+            self.shared.clock.ask(&*self.shared.store).await?;
+        }
         // A clock that was set back would make the incremental read skip entries.
         if tail.last_good.is_some_and(|last_good| clock.now() < last_good) {
             tail.last_good = None;
+            tail.last_pushed = None;
         }
         if self.read_new(&mut tail).await? {
-            let recent =
-                |last_full: &Duration| clock.monotonic().saturating_sub(*last_full) < Self::FULL_READ_EVERY;
             fresh();
-            if let Some(last_full) = last_full.filter(recent) {
+            if let Some(last_full) = last_full.filter(|last_full| !is_over(clock, *last_full)) {
                 tail.last_full = Some(last_full);
                 return Ok(());
             }
@@ -167,23 +236,60 @@ impl RevocationView {
     async fn read_new(&self, tail: &mut Tail) -> Result<bool, StoreError> {
         let Some(last_good) = tail.last_good else { return Ok(false) };
         let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
+        let mut beat = self.beat(tail, began_at).await?;
+        self.read_since(last_good - Self::OVERLAP, began_at, &mut beat).await?;
+        self.good(tail, beat, began, began_at)?;
+        Ok(true)
+    }
+
+    /// Reads what a [push](RevocationStore::changes) has announced. The view grows no younger by it: what it rests on is
+    /// the poll.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer.
+    pub async fn read_pushed(&self) -> Result<(), StoreError> {
+        let mut tail = self.shared.tail.lock().await;
+        let Some(from) = tail.last_pushed.max(tail.last_good) else { return Ok(()) };
+        let began_at = self.shared.clock.now();
+        self.read_since(from - Self::PUSH_OVERLAP, began_at, &mut Beat { at: None, seen: false }).await?;
+        tail.last_pushed = Some(began_at);
+        Ok(())
+    }
+
+    async fn read_since(&self, since: Timestamp, now: Timestamp, beat: &mut Beat) -> Result<(), StoreError> {
         let mut after = None;
         loop {
-            after = self.read_page(last_good - Self::OVERLAP, after.as_ref(), began_at).await?;
+            after = self.read_page(since, after.as_ref(), now, beat).await?;
             if after.is_none() {
-                break;
+                return Ok(());
             }
         }
-        self.good(tail, began, began_at);
-        Ok(true)
+    }
+
+    /// Writes this node's heartbeat, where the store has more than one copy.
+    async fn beat(&self, tail: &mut Tail, now: Timestamp) -> Result<Beat, StoreError> {
+        let Shared { store, node, .. } = &*self.shared;
+        if store.is_one_copy() {
+            return Ok(Beat { at: None, seen: false });
+        }
+        // Later than the one before even if the clock was set back: entries merge by the later time.
+        let at = now.max(tail.last_beat + Duration::from_millis(1));
+        let entry = Entry { target: Target::Node { id: *node }, until: at + Self::BEAT_LIVES, at };
+        store.insert_entry(&entry).await?;
+        tail.last_beat = at;
+        Ok(Beat { at: Some(at), seen: false })
     }
 
     /// Reads the whole log, page by page, and forgets what no longer matters.
     async fn read_all(&self, tail: &mut Tail) -> Result<(), StoreError> {
         let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
+        let mut beat = match tail.last_good {
+            Some(_) => Beat { at: None, seen: false },
+            None => self.beat(tail, began_at).await?,
+        };
         let mut after = None;
         loop {
-            after = self.read_page(Timestamp::MIN, after.as_ref(), began_at).await?;
+            after = self.read_page(Timestamp::MIN, after.as_ref(), began_at, &mut beat).await?;
             if after.is_none() {
                 break;
             }
@@ -192,7 +298,7 @@ impl RevocationView {
             }
         }
         if tail.last_good.is_none() {
-            self.good(tail, began, began_at);
+            self.good(tail, beat, began, began_at)?;
         }
         tail.last_full = Some(began);
         self.shared.index.prune(began_at);
@@ -205,19 +311,42 @@ impl RevocationView {
         since: Timestamp,
         after: Option<&EntryKey>,
         now: Timestamp,
+        beat: &mut Beat,
     ) -> Result<Option<EntryKey>, StoreError> {
-        let page = self.shared.store.entries(since, after, Self::PAGE).await?;
-        for entry in page.iter().filter(|entry| entry.until > now) {
-            self.learn(entry);
+        let Shared { store, node, newest, lag, .. } = &*self.shared;
+        let known = newest.load(Ordering::Relaxed);
+        let page = store.entries(since, after, Self::PAGE).await?;
+        let mut latest = None;
+        for entry in &page {
+            if let Target::Node { id } = &entry.target {
+                beat.seen |= id == node && Some(entry.at) >= beat.at;
+            } else if entry.until > now {
+                self.learn(entry);
+                latest = latest.max(Some(entry.at));
+            }
+        }
+        if let Some(latest) = latest.filter(|latest| latest.as_millis() > known && known > 0) {
+            let age = self.shared.clock.now().since(latest).as_millis();
+            lag.store(i64::try_from(age).unwrap_or(i64::MAX), Ordering::Relaxed);
         }
         Ok(page.last().filter(|_| page.len() >= Self::PAGE).map(Entry::key))
     }
 
     /// Notes that everything written before `began` is in the index.
-    fn good(&self, tail: &mut Tail, began: Duration, began_at: Timestamp) {
+    fn good(
+        &self,
+        tail: &mut Tail,
+        beat: Beat,
+        began: Duration,
+        began_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        if !beat.is_good() {
+            return Err(StoreError::new("replicated", "show what was written before", ReadIsOld));
+        }
         tail.last_good = Some(began_at);
         let as_of = u64::try_from(began.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1);
         self.shared.as_of.store(as_of, Ordering::Release);
+        Ok(())
     }
 
     /// Returns at once while the view is fresh; else joins the one poll that all waiting requests share, for at
@@ -264,4 +393,9 @@ impl RevocationView {
         self.shared.runtime.spawn(poll.in_current_span());
         state
     }
+}
+
+/// Whether a full read that began then is to be followed by another one.
+fn is_over(clock: &dyn Clock, last_full: Duration) -> bool {
+    clock.monotonic().saturating_sub(last_full) >= RevocationView::FULL_READ_EVERY
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::policy::SessionPolicy;
+use super::policy::{GraceFor, SessionPolicy};
 use super::row::{Device, Session};
 use crate::id::{Epoch, Generation, SessionId};
 use crate::time::Timestamp;
@@ -82,7 +82,7 @@ pub struct Advance {
     pub guard: Guard,
     /// The time of the step: the new generation's `issued_at`. The session must not have expired by then.
     pub now: Timestamp,
-    /// The new idle expiry.
+    /// The new idle expiry; the row takes its absolute expiry instead, if that is earlier.
     pub idle_until: Timestamp,
     /// The client that refreshes.
     pub device: Device,
@@ -142,6 +142,10 @@ pub fn decide(
     }
     let grace = policy.grace;
     let graceful = !grace.is_zero();
+    let has_grace = match policy.grace_for {
+        GraceFor::Anyone => true,
+        GraceFor::SameClient => presented.device.user_agent == session.device.user_agent,
+    };
     let idle_until = (now + policy.idle).min(session.absolute_until);
     let advance = |to: Generation, guard| {
         Decision::Advance(Advance {
@@ -162,7 +166,7 @@ pub fn decide(
         return if circumstances.access_revoked {
             advance(session.generation.next(), Guard::IssuedAt(session.issued_at))
         } else if graceful && in_reserve_window(session, now, policy.leeway, grace) {
-            Decision::Reserve
+            if has_grace { Decision::Reserve } else { Decision::Replay }
         } else if graceful {
             let guard = Guard::OutsideReserve { leeway: policy.leeway, grace };
             advance(session.generation.next(), guard)
@@ -173,7 +177,7 @@ pub fn decide(
     if presented.generation.next() == session.generation && graceful {
         let within = |from: Timestamp| now < from + grace;
         if within(session.issued_at) || session.acknowledged_at.is_some_and(within) {
-            return Decision::Reserve;
+            return if has_grace { Decision::Reserve } else { Decision::Replay };
         }
         let first_heal = session.heals == 0;
         if policy.healing
@@ -191,6 +195,24 @@ pub fn decide(
         }
     }
     Decision::Replay
+}
+
+/// The step that [`decide`] asks for wherever the current generation is presented and steps on, known without the row.
+/// A store that takes it saves the refresh from reading the row first; one that does not has changed nothing.
+pub(super) fn unread(presented: &Presented, now: Timestamp, policy: &SessionPolicy) -> Advance {
+    let guard = if policy.grace.is_zero() {
+        Guard::Generation
+    } else {
+        Guard::OutsideReserve { leeway: policy.leeway, grace: policy.grace }
+    };
+    Advance {
+        from: presented.generation,
+        to: presented.generation.next(),
+        guard,
+        now,
+        idle_until: now + policy.idle,
+        device: presented.device.clone(),
+    }
 }
 
 /// What speaks against refreshing the session at all.
@@ -256,7 +278,7 @@ impl Advance {
         }
         session.heals = 0;
         session.last_seen_at = self.now;
-        session.idle_until = self.idle_until;
+        session.idle_until = self.idle_until.min(session.absolute_until);
         session.device = self.device.clone();
     }
 }
@@ -306,5 +328,96 @@ impl Acknowledgement {
     pub fn apply(&self, session: &mut Session, at: Timestamp) {
         session.acknowledged_at = Some(at);
         session.last_seen_at = session.last_seen_at.max(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::id::UserId;
+    use crate::session::SessionSeed;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    fn around() -> impl Strategy<Value = Timestamp> {
+        let edges = prop::sample::select(vec![-40_000_i64, -30_000, -10_000, 0, 10_000, 30_000, 40_000]);
+        (edges, -1..=1_i64).prop_map(|(edge, by)| Timestamp::from_millis(NOW.as_millis() + edge + by))
+    }
+
+    fn device(agent: &str) -> Device {
+        Device::new(Some(agent), None)
+    }
+
+    fn session() -> impl Strategy<Value = Session> {
+        let late = || prop_oneof![4 => Just(NOW + Duration::from_secs(86_400)), 1 => around()];
+        (0..3_u32, around(), prop::option::of(around()), 0..4_u8, late(), late()).prop_map(
+            |(generation, issued_at, acknowledged_at, heals, idle_until, absolute_until)| Session {
+                user_id: UserId::from(Uuid::nil()),
+                id: SessionId::new(Uuid::nil()),
+                epoch: Epoch::FIRST,
+                generation: Generation::new(generation),
+                issued_at,
+                acknowledged_at,
+                heals,
+                healed_run: 0,
+                seed: SessionSeed::new([0; 32]),
+                created_at: NOW,
+                last_seen_at: NOW,
+                idle_until,
+                absolute_until,
+                device: device("tab"),
+                ended: None,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_step_taken_unread_is_the_one_that_reading_would_have_led_to(
+            session in session(),
+            generation in 0..4_u32,
+            ended in any::<bool>(),
+            graceful in any::<bool>(),
+            access_revoked in any::<bool>(),
+            same_client in any::<bool>(),
+        ) {
+            let policy = SessionPolicy {
+                grace: if graceful { Duration::from_secs(30) } else { Duration::ZERO },
+                grace_for: if same_client { GraceFor::SameClient } else { GraceFor::Anyone },
+                ..SessionPolicy::default()
+            };
+            let log = LogStanding { ended, ..LogStanding::default() };
+            let circumstances = Circumstances { ended_in_log: ended, access_revoked, ..Circumstances::CLEAR };
+            let presented = Presented { generation: Generation::new(generation), device: device("other tab") };
+            let step = unread(&presented, NOW, &policy);
+            let decided = decide(&session, &circumstances, &presented, NOW, &policy);
+            if step.applies(&session, log) {
+                let Decision::Advance(decided) = decided else {
+                    return Err(TestCaseError::fail(format!("taken, but {decided:?} was right")));
+                };
+                let (mut one, mut other) = (session.clone(), session);
+                step.apply(&mut one);
+                decided.apply(&mut other);
+                prop_assert_eq!(one, other);
+            } else if presented.generation == session.generation && !access_revoked {
+                prop_assert!(!matches!(decided, Decision::Advance(_)), "{decided:?} takes two calls");
+            }
+        }
+
+        #[test]
+        fn sec_182_the_grace_of_one_client_is_no_grace_for_another(session in session(), back in 0..2_u32) {
+            let policy = SessionPolicy { grace_for: GraceFor::SameClient, ..SessionPolicy::default() };
+            let Some(generation) = session.generation.as_u32().checked_sub(back) else { return Ok(()) };
+            let by = |agent| Presented { generation: Generation::new(generation), device: device(agent) };
+            let answer = |agent| decide(&session, &Circumstances::CLEAR, &by(agent), NOW, &policy);
+            if answer("tab") == Decision::Reserve {
+                prop_assert_eq!(answer("thief"), Decision::Replay);
+            } else {
+                prop_assert!(answer("thief") != Decision::Reserve);
+            }
+        }
     }
 }

@@ -5,18 +5,20 @@ mod issue;
 mod keys;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::acknowledge::Acknowledgements;
-use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide};
+use super::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide, unread};
 use super::derive::{csrf_value, token_id};
 use super::extra::{ExtraClaims, ExtraClaimsError};
-use super::policy::{PolicyError, SessionPolicy};
+use super::policy::{AtLimit, PolicyError, SessionPolicy};
 use super::row::{Device, EndReason, Session, SessionKey, SessionSeed};
 use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
 use crate::event::{Event, Events};
@@ -31,7 +33,7 @@ use crate::store::{
     End, EpochRaise, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionStore, StoreError,
     TokenRevocation, TokensRevoked,
 };
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, StoreClock, Timestamp};
 use crate::token::{Issuer, Verifier};
 use crate::verify::VerifyError;
 
@@ -62,8 +64,10 @@ pub struct SessionsConfig {
     pub policy: SessionPolicy,
     /// Claims of the application's own for access tokens. Default none.
     pub extra_claims: Option<ExtraClaims>,
-    /// The time.
+    /// The machine's time; where the store has a time of its own, it is corrected to that.
     pub clock: Arc<dyn Clock>,
+    /// What this run of this process is called in the revocation log; no other has the same.
+    pub node: Uuid,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// Where events go.
@@ -99,7 +103,7 @@ struct Shared {
     refresh_keys: Arc<ArcSwap<KeyRing>>,
     policy: SessionPolicy,
     extra_claims: Option<ExtraClaims>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<StoreClock>,
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
     acknowledgements: Acknowledgements,
@@ -176,6 +180,9 @@ pub enum BeginError {
     /// All the user's sessions were ended after the login began.
     #[error("all sessions of the user were ended while the login was under way")]
     EpochRaised,
+    /// The user has as many live sessions as are allowed.
+    #[error("the user has as many live sessions as are allowed")]
+    TooManySessions,
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -276,6 +283,7 @@ impl Sessions {
             policy,
             extra_claims,
             clock,
+            node,
             random,
             events,
             format,
@@ -283,6 +291,7 @@ impl Sessions {
             ..
         } = config;
         policy.check()?;
+        let clock = Arc::new(StoreClock::new(clock));
         let issuer = config.issuer.unwrap_or_else(|| format!("urn:uuid:{}", keychain.store_id.hyphenated()));
         let parties = Parties { issuer, audience: config.audience };
         let verifying = |token_type, ring| {
@@ -297,8 +306,13 @@ impl Sessions {
                 None => verifying,
             })
         };
-        let view =
-            RevocationView::new(revocations.clone(), clock.clone(), runtime.clone(), policy.revocation_bound);
+        let view = RevocationView::new(
+            revocations.clone(),
+            clock.clone(),
+            runtime.clone(),
+            policy.revocation_bound,
+            node,
+        );
         view.remove_keys_from([keychain.access.ring.clone(), keychain.refresh.ring.clone()]);
         Ok(Self {
             shared: Arc::new(Shared {
@@ -353,10 +367,17 @@ impl Sessions {
         &self.shared.policy
     }
 
-    /// The clock.
+    /// The time that all nodes share: the store's, where it has one, else this machine's.
     #[must_use]
-    pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.shared.clock
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.shared.clock.clone()
+    }
+
+    /// Whether this machine's clock is near enough to the store's: within the leeway. One that is not may still lead
+    /// others astray that verify tokens by it, and is better repaired before it serves.
+    #[must_use]
+    pub fn clock_is_near(&self) -> bool {
+        self.shared.clock.offset() <= self.shared.policy.leeway.max(StoreClock::REMARKABLE)
     }
 
     /// The user's epoch. A login reads it before it checks the password, and [`Sessions::begin`] insists on it.
@@ -419,10 +440,44 @@ impl Sessions {
     /// Inserts a session that just begins.
     async fn insert_new(&self, session: &Session) -> Result<(), BeginError> {
         match self.shared.store.insert_session(session).await? {
-            SessionInserted::Yes => Ok(()),
-            SessionInserted::EpochRaised => Err(BeginError::EpochRaised),
+            SessionInserted::Yes => {}
+            SessionInserted::EpochRaised => return Err(BeginError::EpochRaised),
             // Ids are random, so this is a broken source of randomness.
-            SessionInserted::Taken => Err(RandomError.into()),
+            SessionInserted::Taken => return Err(RandomError.into()),
+        }
+        if let Some(limit) = self.shared.policy.max_sessions {
+            self.keep_within(limit, session).await?;
+        }
+        self.shared.events.emit(&Event::SessionBegan {
+            user_id: session.user_id.clone(),
+            session_id: session.id,
+            device: session.device.clone(),
+        });
+        Ok(())
+    }
+
+    /// Ends what the user has too many of. The new session is counted after it was inserted: of logins at the same
+    /// time each then sees the others, or is seen by them, and the newest `limit` stay, or the oldest.
+    async fn keep_within(&self, limit: NonZeroU32, new: &Session) -> Result<(), BeginError> {
+        let Shared { policy, clock, store, .. } = &*self.shared;
+        let limit = usize::try_from(limit.get()).unwrap_or(usize::MAX);
+        let live = store.live_sessions(&new.user_id, clock.now()).await?;
+        let surplus = live.len().saturating_sub(limit);
+        if surplus == 0 {
+            return Ok(());
+        }
+        match policy.at_limit {
+            AtLimit::EndOldest => {
+                for session in live.iter().skip(limit) {
+                    self.end_now(&session.key(), EndReason::Evicted).await?;
+                }
+                Ok(())
+            }
+            AtLimit::Refuse if live.iter().take(surplus).any(|session| session.id == new.id) => {
+                self.end_now(&new.key(), EndReason::Evicted).await?;
+                Err(BeginError::TooManySessions)
+            }
+            AtLimit::Refuse => Ok(()),
         }
     }
 
@@ -596,17 +651,29 @@ impl Sessions {
         let presentation = if token.csrf().is_some() { Presentation::Cookie } else { Presentation::Explicit };
         let key = SessionKey { user_id: token.subject().clone(), id: presented.id };
         let presented = Presented { generation: presented.generation, device };
-        for _ in 0..Self::TRIES {
+        // Before any step: if they cannot be had, nothing has happened.
+        let extra = self.extra_claims(&key.user_id).await?;
+        let mut tries = Self::TRIES;
+        // Nearly every refresh steps on from the generation that it presents, so that is tried first, unread; but not
+        // with a token that is so young that its pair is likely to be served again.
+        let now = clock.now();
+        let is_young = presented.generation > Generation::FIRST
+            && token.issued_at().is_some_and(|issued_at| now < issued_at + policy.grace);
+        if user_enabled && !is_young {
+            tries -= 1;
+            let step = unread(&presented, now, policy);
+            if let Some(session) = store.advance(&key, &step).await? {
+                return Ok(Refreshed { pair: self.pair(&session, presentation, &extra)?, advanced: true });
+            }
+        }
+        for _ in 0..tries {
             let Some(found) = store.session(&key).await? else { return Err(Refusal::Unknown.into()) };
             let mut session = found.session;
             let circumstances = self.circumstances(&session, found.log, user_enabled);
             match decide(&session, &circumstances, &presented, clock.now(), policy) {
                 Decision::Refuse(refusal) => return Err(refusal.into()),
                 Decision::Advance(step) => {
-                    // Before the step: if they cannot be had, nothing has happened.
-                    let extra = self.extra_claims(&key.user_id).await?;
-                    if store.advance(&key, &step).await? {
-                        step.apply(&mut session);
+                    if let Some(session) = store.advance(&key, &step).await? {
                         return Ok(Refreshed {
                             pair: self.pair(&session, presentation, &extra)?,
                             advanced: true,
@@ -614,7 +681,6 @@ impl Sessions {
                     }
                 }
                 Decision::Heal(step) => {
-                    let extra = self.extra_claims(&key.user_id).await?;
                     if store.heal(&key, &step).await? {
                         step.apply(&mut session);
                         return Ok(Refreshed {
@@ -624,7 +690,6 @@ impl Sessions {
                     }
                 }
                 Decision::Reserve => {
-                    let extra = self.extra_claims(&key.user_id).await?;
                     if presented.generation == session.generation {
                         // Its holder shows the current refresh token, so it has arrived.
                         self.acknowledge(token);
@@ -742,7 +807,14 @@ impl Sessions {
         let until = at + policy.revocation_horizon();
         let ended = store.end_session(key, &End { reason, at, until }).await?;
         match ended {
-            SessionEnded::Now => self.learn(session_entry(key, at, until)).await?,
+            SessionEnded::Now => {
+                self.learn(session_entry(key, at, until)).await?;
+                self.shared.events.emit(&Event::SessionEnded {
+                    user_id: key.user_id.clone(),
+                    session_id: key.id,
+                    reason,
+                });
+            }
             // Another node may have ended it, and this one has not read that yet.
             SessionEnded::Before => self.shared.view.learn(&session_entry(key, at, until)),
             SessionEnded::Unknown => {}
@@ -767,6 +839,7 @@ impl Sessions {
             let raise = EpochRaise { except, reason, at, until };
             let entry = this.shared.log.raise_epoch(&user_id, &raise).await?;
             this.learn(entry).await?;
+            this.shared.events.emit(&Event::AllSessionsEnded { user_id, except, reason });
             Ok(())
         })
         .await
@@ -784,6 +857,11 @@ impl Sessions {
             self.shared.log.insert_entry(&entry).await?;
         }
         Ok(())
+    }
+
+    /// Tells of something that happened.
+    pub(crate) fn tell(&self, event: &Event) {
+        self.shared.events.emit(event);
     }
 
     /// The user's live sessions, newest first.
@@ -823,6 +901,7 @@ impl Sessions {
             let target = Target::Token { user_id: user_id.clone(), id: *id };
             self.learn(Entry { target, until, at }).await?;
         }
+        self.shared.events.emit(&Event::TokensRevoked { user_id: user_id.clone(), ids: tokens.ids.clone() });
         for session in store.live_sessions(user_id, clock.now()).await? {
             let is_named = |id: &TokenId| tokens.ids.binary_search(id).is_ok();
             if is_named(&token_id(&session, TokenType::Refresh))

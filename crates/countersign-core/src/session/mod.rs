@@ -19,5 +19,5 @@ pub use flow::{
     Presentation, RefreshError, Refreshed, Renewed, RevokeTokensError, Sessions, SessionsConfig, TokenFormat,
 };
 pub(crate) use flow::{detached, remove_from_ring};
-pub use policy::{PolicyError, SessionPolicy};
+pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 pub use row::{Device, EndReason, Ended, Session, SessionKey, SessionSeed};

@@ -1,5 +1,6 @@
 //! How long sessions, tokens and keys live, and how forgiving refresh is.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::key::Algorithm;
@@ -18,9 +19,15 @@ pub struct SessionPolicy {
     pub idle: Duration,
     /// A session ends this long after its login, refreshed or not. Default 30 days.
     pub absolute: Duration,
+    /// How many live sessions a user may have. Default `None`: any number.
+    pub max_sessions: Option<NonZeroU32>,
+    /// What a login does that would be one too many. Default: it ends the oldest.
+    pub at_limit: AtLimit,
     /// For this long after a rotation the predecessor is answered with the successor again, so that tabs and
     /// retries don't look like theft. Default 30 s, 0–300 s, at most half the access lifetime; 0 is strict single use.
     pub grace: Duration,
+    /// Whom the grace is for. Default anyone who holds the token.
+    pub grace_for: GraceFor,
     /// Whether a predecessor is served after the grace if its successor never arrived. Default on. Switch it
     /// off where access tokens are verified elsewhere, because then nobody learns that a successor is in use.
     pub healing: bool,
@@ -36,6 +43,28 @@ pub struct SessionPolicy {
     pub key_algorithm: Option<Algorithm>,
 }
 
+/// Whom the grace after a rotation is for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum GraceFor {
+    /// Whoever holds the token. Two tabs look alike, but so does a thief who refreshes inside every grace window; that
+    /// two clients share a generation is [told](crate::event::Event::RefreshShared).
+    #[default]
+    Anyone,
+    /// Only the client that refreshed last, by its `User-Agent`. Another one is taken for a thief, and the session ends.
+    /// A browser that updates itself between two tabs' refreshes is logged out, too.
+    SameClient,
+}
+
+/// What a login does when its user has as many live sessions as are allowed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AtLimit {
+    /// It ends the oldest ones.
+    #[default]
+    EndOldest,
+    /// It is refused. Who cannot reach an old device any more then waits until that session has expired.
+    Refuse,
+}
+
 impl Default for SessionPolicy {
     fn default() -> Self {
         Self {
@@ -43,7 +72,10 @@ impl Default for SessionPolicy {
             fresh_for: None,
             idle: Duration::from_secs(14 * 24 * 3600),
             absolute: Duration::from_secs(30 * 24 * 3600),
+            max_sessions: None,
+            at_limit: AtLimit::EndOldest,
             grace: Duration::from_secs(30),
+            grace_for: GraceFor::Anyone,
             healing: true,
             leeway: Duration::from_secs(10),
             revocation_bound: Duration::from_secs(5),

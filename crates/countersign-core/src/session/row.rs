@@ -88,12 +88,21 @@ pub enum EndReason {
     Replayed,
     /// The account was disabled.
     Disabled,
+    /// A newer login took its place: the user had as many sessions as are allowed.
+    Evicted,
 }
 
 impl EndReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 6] =
-        [Self::LoggedOut, Self::EndedByUser, Self::AllEnded, Self::Replaced, Self::Replayed, Self::Disabled];
+    pub const ALL: [Self; 7] = [
+        Self::LoggedOut,
+        Self::EndedByUser,
+        Self::AllEnded,
+        Self::Replaced,
+        Self::Replayed,
+        Self::Disabled,
+        Self::Evicted,
+    ];
 
     /// The name under which stores keep it.
     #[must_use]
@@ -105,6 +114,7 @@ impl EndReason {
             Self::Replaced => "replaced",
             Self::Replayed => "replayed",
             Self::Disabled => "disabled",
+            Self::Evicted => "evicted",
         }
     }
 

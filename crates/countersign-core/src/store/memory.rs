@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    End, EpochRaise, FoundSession, KeyPurpose, KeyStore, NameKey, RevocationStore, SessionEnded,
-    SessionInserted, SessionStore, StoreError, StoredKey, ThrottleStore, TokenRevocation, TokensRevoked,
-    UserInserted, UserStore,
+    ChangeSignal, Changes, End, EpochRaise, FoundSession, KeyPurpose, KeyStore, NameKey, RevocationStore,
+    SessionEnded, SessionInserted, SessionStore, StoreError, StoredKey, ThrottleStore, TokenRevocation,
+    TokensRevoked, UserInserted, UserStore,
 };
 use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
 use crate::id::{Epoch, SessionId, UserId};
@@ -22,6 +22,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    changed: ChangeSignal,
 }
 
 #[derive(Debug, Default)]
@@ -113,16 +114,13 @@ impl SessionStore for MemoryStore {
             .map(|session| FoundSession { session: session.clone(), log: state.standing(key) }))
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<bool, StoreError> {
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
         let mut state = self.state();
         let log = state.standing(key);
-        match state.sessions.get_mut(key) {
-            Some(session) if step.applies(session, log) => {
-                step.apply(session);
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        Ok(state.sessions.get_mut(key).filter(|session| step.applies(session, log)).map(|session| {
+            step.apply(session);
+            session.clone()
+        }))
     }
 
     async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
@@ -161,6 +159,7 @@ impl SessionStore for MemoryStore {
         }
         let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
         state.merge(&Entry { target, until: end.until, at: end.at });
+        self.changed.raise();
         Ok(SessionEnded::Now)
     }
 
@@ -198,6 +197,18 @@ impl SessionStore for MemoryStore {
 
 #[async_trait]
 impl RevocationStore for MemoryStore {
+    fn is_one_copy(&self) -> bool {
+        true
+    }
+
+    fn changes(&self) -> Option<Changes> {
+        Some(self.changed.subscribe())
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
         Ok(self.state().epoch(user_id))
     }
@@ -214,6 +225,7 @@ impl RevocationStore for MemoryStore {
         let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
         let entry = Entry { target, until: raise.until, at: raise.at };
         state.merge(&entry);
+        self.changed.raise();
         for session in state.sessions.values_mut() {
             if session.user_id == *user_id
                 && Some(session.id) != raise.except
@@ -253,11 +265,13 @@ impl RevocationStore for MemoryStore {
         for entry in &entries {
             state.merge(entry);
         }
+        self.changed.raise();
         Ok(TokensRevoked::Yes)
     }
 
     async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
         self.state().merge(entry);
+        self.changed.raise();
         Ok(())
     }
 
@@ -289,7 +303,7 @@ impl RevocationStore for MemoryStore {
                     .get(&SessionKey { user_id: user_id.clone(), id: *id })
                     .is_none_or(|session| session.ended.is_some()),
                 Target::User { user_id, epoch, .. } => *epoch < state.epoch(user_id),
-                Target::Token { .. } | Target::Key { .. } => true,
+                Target::Token { .. } | Target::Key { .. } | Target::Node { .. } => true,
             })
             .map(|(key, _)| key.clone())
             .take(limit)

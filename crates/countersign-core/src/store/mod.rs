@@ -4,6 +4,7 @@
 //! The doc comments are the promises. `countersign-testkit` has a suite that checks them on any implementation;
 //! [`MemoryStore`] is the reference.
 
+mod changes;
 mod memory;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::revocation::{Entry, EntryKey};
 use crate::session::{Acknowledgement, Advance, EndReason, Heal, LogStanding, Session, SessionKey};
 use crate::time::Timestamp;
 
+pub use changes::{ChangeSignal, Changes};
 pub use memory::MemoryStore;
 
 /// The cause of a [`StoreError`].
@@ -104,9 +106,9 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError>;
 
     /// Moves a live session to another generation as one atomic step, if [`Advance::applies`] to the row and the
-    /// log as they are then. Of concurrent calls with the same `from` at most one gets `true`; the others change
-    /// nothing.
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<bool, StoreError>;
+    /// log as they are then; returns the row as the step has left it. Of concurrent calls with the same `from` at most
+    /// one gets a row; the others get `None` and change nothing.
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError>;
 
     /// Issues a live session's generation again as one atomic step, if [`Heal::applies`]; else changes nothing.
     async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError>;
@@ -168,6 +170,18 @@ pub enum TokensRevoked {
 /// An insert whose key is taken makes `at` and `until` the later ones of both.
 #[async_trait]
 pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
+    /// Whether there is one copy of the log, so that whoever reads it reads everything that was written before: one
+    /// file, or one process. Otherwise every node writes a heartbeat ([`Target::Node`](crate::revocation::Target)) into
+    /// the log, and trusts what it read only if that was in it.
+    fn is_one_copy(&self) -> bool;
+
+    /// Tells of entries that other nodes have written, as soon as they have; `None` if the engine cannot. Nothing is
+    /// promised by it: a node polls all the same.
+    fn changes(&self) -> Option<Changes>;
+
+    /// The store's own time, by which all nodes go; `None` where the machine's own clock is the store's.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError>;
+
     /// The user's epoch: the highest of the log's `user` entries.
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError>;
 

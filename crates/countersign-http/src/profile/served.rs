@@ -222,6 +222,9 @@ async fn log_in(accounts: Accounts, login: Login) -> Result<Option<Identity>, Bo
         Err(LoginError::Hash(HashError::Overloaded)) => {
             Err(AnswerInstead(Answer::error(ErrorCode::Overloaded)).into())
         }
+        Err(LoginError::Begin(BeginError::TooManySessions)) => {
+            Err(AnswerInstead(Answer::error(ErrorCode::TooManySessions)).into())
+        }
         Err(LoginError::TooManyAttempts { retry_after }) => {
             let answer = Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after);
             Err(AnswerInstead(answer).into())

@@ -85,8 +85,8 @@ pub async fn user_ids_are_opaque(stores: &Stores) {
     for (number, session) in sessions.iter_mut().enumerate() {
         let advancing = step(session, NOW + secs(60), "hostile");
         let advanced = stores.sessions.advance(&session.key(), &advancing).await.expect("the store answers");
-        assert!(advanced, "{:?} advances", session.user_id);
         advancing.apply(session);
+        assert_eq!(advanced.as_ref(), Some(&*session), "{:?} advances", session.user_id);
         if number % 2 == 0 {
             let raised = stores.revocations.raise_epoch(&session.user_id, &raise(None, NOW)).await;
             assert_eq!(raised.expect("the store answers").key().number, 1, "{:?}", session.user_id);

@@ -15,6 +15,7 @@ pub async fn run(stores: &Stores, rounds: usize) {
     tokens_are_revoked_all_or_none(stores).await;
     the_limit_counts_live_entries_of_the_user(stores).await;
     parallel_revocations_keep_the_limit(stores, rounds).await;
+    heartbeats_are_read_back(stores).await;
 }
 
 /// The user's entries, read page by page.
@@ -219,6 +220,27 @@ pub async fn parallel_revocations_keep_the_limit(stores: &Stores, rounds: usize)
         let written = answers.iter().filter(|answer| **answer == TokensRevoked::Yes).count();
         assert_eq!(written, 2, "round {round}: two times four are within ten, three times are not");
         assert_eq!(entries_of(stores, &user).await.len(), 8, "round {round}: all or none of each call");
+    }
+}
+
+/// Where there may be several copies of the log, a heartbeat comes back in the first page, with its latest time, and
+/// concerns nobody.
+pub async fn heartbeats_are_read_back(stores: &Stores) {
+    if stores.revocations.is_one_copy() {
+        return;
+    }
+    let fixture = Fixture::new("heartbeats_are_read_back");
+    let (one, other) = (Target::Node { id: fixture.uuid() }, Target::Node { id: fixture.uuid() });
+    for beat in 0..3 {
+        // Later than what any other check writes, so that only these are read.
+        let at = NOW + secs(1_000_000 + beat);
+        let mut written = vec![];
+        for target in [&one, &other] {
+            written.push(insert_entry(stores, target.clone(), at, at + secs(60)).await);
+        }
+        written.sort_by_key(Entry::key);
+        let read = stores.revocations.entries(at, None, 100).await.expect("the store answers");
+        assert_eq!(read, written, "what was written is read");
     }
 }
 

@@ -80,7 +80,7 @@ pub async fn a_session_is_found_only_with_its_user(stores: &Stores) {
         let sessions = &stores.sessions;
         assert_eq!(sessions.session(&key).await.expect("the store answers"), None);
         let advanced = sessions.advance(&key, &step(&session, NOW, "thief")).await;
-        assert!(!advanced.expect("the store answers"), "what is not there does not advance");
+        assert_eq!(advanced.expect("the store answers"), None, "what is not there does not advance");
         let healed = sessions.heal(&key, &heal(&session, NOW)).await.expect("the store answers");
         assert!(!healed, "what is not there does not heal");
         let ended = sessions.end_session(&key, &end(EndReason::LoggedOut, NOW)).await;
@@ -152,10 +152,12 @@ pub async fn sec_092_of_parallel_advances_one_wins(stores: &Stores, rounds: usiz
             async move { sessions.advance(&key, &step).await.expect("the store answers") }
         }))
         .await;
-        let winners: Vec<_> = steps.iter().zip(answers).filter(|(_, won)| *won).collect();
+        let winners: Vec<_> =
+            steps.iter().zip(answers).filter_map(|(step, answer)| Some((step, answer?))).collect();
         assert_eq!(winners.len(), 1, "round {round}: exactly one of {CALLERS} callers advances");
-        for (step, _) in winners {
+        for (step, row) in winners {
             step.apply(&mut expected);
+            assert_eq!(row, expected, "round {round}: the winner gets the row as it has left it");
         }
         assert_eq!(found(stores, &key).await.session, expected, "round {round}: the winner's row");
     }
@@ -241,7 +243,7 @@ async fn refuses_every_step(stores: &Stores, session: &Session, when: &str) {
         ] {
             let step = Advance { guard, ..step(session, now, "late") };
             let advanced = stores.sessions.advance(&session.key(), &step).await.expect("the store answers");
-            assert!(!advanced, "no session advances {when}");
+            assert_eq!(advanced, None, "no session advances {when}");
         }
         let healed = stores.sessions.heal(&session.key(), &heal(session, now)).await;
         assert!(!healed.expect("the store answers"), "no session heals {when}");
@@ -305,12 +307,15 @@ pub async fn no_advance_outlives_an_end(stores: &Stores, rounds: usize) {
                 } else {
                     let step = step(&session, NOW, "beside the end");
                     sessions.advance(&key, &step).await.expect("the store answers");
-                    false
+                    None
                 }
             }
         }))
         .await;
-        assert!(!answers.contains(&true), "round {round}: no advance succeeds after the end has returned");
+        assert!(
+            answers.iter().all(Option::is_none),
+            "round {round}: no advance succeeds after the end has returned"
+        );
         let row = found(stores, &key).await;
         assert!(row.session.ended.is_some() && row.log.ended, "round {round}: the end is never lost");
         refuses_every_step(stores, &row.session, "after a race with its end").await;
@@ -372,8 +377,8 @@ pub async fn a_raised_epoch_ends_all_but_the_excepted_session(stores: &Stores) {
     for session in [&mut kept, &mut bobs.clone()] {
         let step = step(session, NOW + secs(60), "still here");
         let advanced = stores.sessions.advance(&session.key(), &step).await.expect("the store answers");
-        assert!(advanced, "the excepted session and other users' live on");
         step.apply(session);
+        assert_eq!(advanced.as_ref(), Some(&*session), "the excepted session and other users' live on");
         assert_eq!(found(stores, &session.key()).await.session, *session);
     }
 
@@ -420,8 +425,9 @@ pub async fn acknowledgements_are_noted_once(stores: &Stores) {
     assert_eq!(found(stores, &key).await.session, expected, "the first one counts");
 
     let step = step(&expected, NOW + secs(900), "next");
-    assert!(stores.sessions.advance(&key, &step).await.expect("the store answers"));
+    let advanced = stores.sessions.advance(&key, &step).await.expect("the store answers");
     step.apply(&mut expected);
+    assert_eq!(advanced.as_ref(), Some(&expected));
     stores.sessions.acknowledge(&[acknowledge(4)], NOW + secs(960)).await.expect("the store answers");
     let seen_at = NOW + secs(960);
     let expected = Session { acknowledged_at: Some(seen_at), last_seen_at: seen_at, ..expected };

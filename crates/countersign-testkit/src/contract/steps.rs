@@ -62,7 +62,9 @@ async fn take(stores: &Stores, before: &FoundSession, step: &Step, round: &str, 
             if applies {
                 step.apply(&mut expected);
             }
-            (applies, stores.sessions.advance(&key, step).await.expect("the store answers"))
+            let row = stores.sessions.advance(&key, step).await.expect("the store answers");
+            assert_eq!(row, applies.then(|| expected.clone()), "{round}: {step:?} returns the row");
+            (applies, applies)
         }
         Conditional::Heal(step) => {
             let applies = step.applies(&before.session, before.log);
@@ -222,7 +224,8 @@ fn random_step(fixture: &Fixture, before: &FoundSession) -> Step {
             to: Generation::new(generation.as_u32() + 1 + u32::try_from(random.below(3)).unwrap_or(0)),
             guard,
             now: near(fixture),
-            idle_until: NOW + secs(7_200),
+            // At times beyond the row's absolute expiry, which then is the end of idleness too.
+            idle_until: NOW + secs(random.pick(&[7_200, 14_400, 20_000])),
             device: device("any"),
         }))
     } else {

@@ -302,7 +302,7 @@ async fn parallel_refreshes_all_succeed() {
         assert_eq!(sessions.len(), 1);
     }
     assert_eq!(beside.app.live_sessions(&account.user_id).await.len(), 2);
-    assert!(beside.app.events.take().is_empty(), "nobody takes it for a replay");
+    assert!(beside.app.events.take_alarms().is_empty(), "nobody takes it for a replay");
 }
 
 #[tokio::test]

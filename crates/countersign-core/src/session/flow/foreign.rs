@@ -18,7 +18,7 @@ use crate::session::derive::csrf_value;
 use crate::session::policy::SessionPolicy;
 use crate::session::row::{Device, EndReason, Session, SessionKey, SessionSeed};
 use crate::store::{FoundSession, SessionInserted, StoreError};
-use crate::time::Timestamp;
+use crate::time::{Clock as _, Timestamp};
 use crate::verify::VerifyError;
 
 /// Writes tokens as another library does.
@@ -110,11 +110,10 @@ impl Sessions {
             idle_until: session.absolute_until,
             device: device.clone(),
         };
-        if store.advance(&session.key(), &step).await? {
-            step.apply(&mut session);
-        } else {
-            session = self.live_session(token, user_enabled, &device).await?;
-        }
+        session = match store.advance(&session.key(), &step).await? {
+            Some(session) => session,
+            None => self.live_session(token, user_enabled, &device).await?,
+        };
         let reference = SessionRef { id: session.id, generation: session.generation, epoch: session.epoch };
         let access_expires_at = (now + policy.access_lifetime).min(session.absolute_until);
         let extra = self.extra_claims(&session.user_id).await?;

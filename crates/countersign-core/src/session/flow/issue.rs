@@ -9,7 +9,7 @@ use crate::claims::{ClaimError, Freshness, NewClaims, SessionRef, TokenType};
 use crate::id::{Generation, SessionId, UserId};
 use crate::random;
 use crate::session::{Device, Session, SessionSeed, token_id};
-use crate::time::Timestamp;
+use crate::time::{Clock as _, Timestamp};
 
 /// What [`Sessions::issue_access`] puts into a token, beside what every token has.
 #[derive(Clone, Debug, Default)]

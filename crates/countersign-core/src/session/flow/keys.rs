@@ -8,12 +8,14 @@ use arc_swap::ArcSwap;
 
 use super::{Sessions, Shared};
 use crate::claims::TokenType;
+use crate::event::Event;
 use crate::jws;
 use crate::key::{Algorithm, KeyError, KeyId, KeyRing, SigningKey};
 use crate::keychain::{self, KeyState, KeychainError, NewKey, Schedule, Step};
 use crate::revocation::{Entry, RevocationView, Target};
 use crate::session::SessionPolicy;
 use crate::store::{KeyPurpose, StoreError, StoredKey};
+use crate::time::Clock as _;
 use crate::token::Issuer;
 use crate::verify::VerifyError;
 
@@ -389,6 +391,7 @@ impl Sessions {
         if !keys.remove_key(id, now).await? {
             return Err(KeyLifeError::Unknown);
         }
+        self.tell(&Event::KeyRemoved { key_id: id.clone() });
         let mut entry = Entry { target: Target::Key { id: id.clone() }, until: now + overlap, at: now };
         self.shared.log.insert_entry(&entry).await?;
         view.learn(&entry);
