@@ -1,0 +1,331 @@
+//! The names of all Redis keys, and the texts that stand for values within them.
+//!
+//! A key has a fixed form whatever a client or an application sends (SEC-155): texts from outside are in it as
+//! hexadecimal digits, or not at all. What belongs to a user is in keys with the user in braces, which a cluster keeps
+//! together:
+//!
+//! | key | kind | what |
+//! |---|---|---|
+//! | `p:meta` | hash | `layout`, `mark` (of this set of data), `handles`, `id` |
+//! | `p:{user}:sessions` | hash | session id → row |
+//! | `p:{user}:log` | hash | `s` + session, `t` + token, `u` + epoch → `until at except`; `e` → summary of the epochs |
+//! | `p:{}:log` | hash | `k` + key id, `n` + node → `until at -` |
+//! | `p:log` | sorted set | all entries, score 0: in the order of [`EntryKey`] |
+//! | `p:log:at`, `p:log:until` | sorted set | the same by `at`; those that may be purged by `until` |
+//! | `p:sessions:until` | sorted set | all sessions by absolute expiry |
+//! | `p:{user}:account` | hash | the account |
+//! | `p:email:…`, `p:username:…` | string | whose name it is |
+//! | `p:throttle:…` | string | a counter of login attempts |
+//! | `p:throttles` | sorted set | all counters by their last change |
+//! | `p:keys` | hash | `i` + key id → key; `n` + purpose and number → nothing, it is taken |
+//!
+//! No key has an expiry of Redis's own. What has expired is purged by the times in the rows, which come from the
+//! clock that the flows go by; and a server that may evict keys with an expiry finds none of these.
+
+use countersign_core::key::KeyId;
+use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::{Epoch, SessionId, TokenId, UserId};
+use uuid::Uuid;
+
+use crate::failure::Failure;
+use crate::text::{parsed, time};
+
+/// Separates the parts of a member. No user id and no key id holds it, and it sorts before all that they may hold: so
+/// members sort as their parts do.
+const SEPARATOR: char = '\u{1}';
+
+/// No session, where one may be named.
+pub(crate) const NONE: &str = "-";
+
+/// Makes the names of keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(crate) fn meta(&self) -> String {
+        self.plain("meta")
+    }
+
+    pub(crate) fn sessions(&self, user_id: &str) -> String {
+        self.of_user(user_id, "sessions")
+    }
+
+    /// The user's entries in the log; without a user, those that concern nobody in particular.
+    pub(crate) fn user_log(&self, user_id: &str) -> String {
+        self.of_user(user_id, "log")
+    }
+
+    pub(crate) fn account(&self, user_id: &str) -> String {
+        self.of_user(user_id, "account")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.plain("log")
+    }
+
+    pub(crate) fn log_by_at(&self) -> String {
+        self.plain("log:at")
+    }
+
+    pub(crate) fn log_by_until(&self) -> String {
+        self.plain("log:until")
+    }
+
+    /// The keys of every script that writes to the log: the user's entries and all entries, three times.
+    pub(crate) fn whole_log(&self, user_id: &str) -> [String; 4] {
+        [self.user_log(user_id), self.log(), self.log_by_at(), self.log_by_until()]
+    }
+
+    pub(crate) fn sessions_by_until(&self) -> String {
+        self.plain("sessions:until")
+    }
+
+    pub(crate) fn email(&self, key: &str) -> String {
+        self.of_text("email", key)
+    }
+
+    pub(crate) fn username(&self, key: &str) -> String {
+        self.of_text("username", key)
+    }
+
+    pub(crate) fn throttle(&self, key: &str) -> String {
+        self.of_text("throttle", key)
+    }
+
+    pub(crate) fn throttles(&self) -> String {
+        self.plain("throttles")
+    }
+
+    pub(crate) fn keys(&self) -> String {
+        self.plain("keys")
+    }
+
+    /// The channel on which nodes tell each other that the log has grown.
+    pub(crate) fn channel(&self) -> String {
+        self.plain("changed")
+    }
+
+    fn plain(&self, name: &str) -> String {
+        format!("{}:{name}", self.prefix)
+    }
+
+    fn of_text(&self, kind: &str, text: &str) -> String {
+        format!("{}:{kind}:{}", self.prefix, hex(text.as_bytes()))
+    }
+
+    fn of_user(&self, user_id: &str, name: &str) -> String {
+        format!("{}:{{{}}}:{name}", self.prefix, hex(user_id.as_bytes()))
+    }
+}
+
+/// The member of all sessions by absolute expiry.
+pub(crate) fn session_member(user_id: &UserId, id: SessionId) -> String {
+    format!("{user_id}{SEPARATOR}{id}")
+}
+
+/// The user and the session of such a member.
+pub(crate) fn session_of_member(member: &str) -> Result<(&str, &str), Failure> {
+    member.split_once(SEPARATOR).ok_or(Failure::Malformed("sessions:until"))
+}
+
+/// An epoch as 20 digits, so that epochs compare as texts: Lua's numbers are exact only up to 2^53.
+pub(crate) fn digits(epoch: Epoch) -> String {
+    format!("{:020}", epoch.as_u64())
+}
+
+/// Where an entry is kept, and what is kept of it.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// The user it concerns; empty for keys and nodes.
+    pub(crate) user_id: String,
+    /// The field among the user's entries.
+    pub(crate) field: String,
+    /// The key: the first part of its members.
+    pub(crate) key: String,
+    /// The session that an epoch excepts.
+    pub(crate) except: String,
+}
+
+impl From<&Entry> for Line {
+    fn from(entry: &Entry) -> Self {
+        let except = match &entry.target {
+            Target::User { except: Some(except), .. } => except.to_string(),
+            _ => NONE.to_owned(),
+        };
+        let key = entry.key();
+        let field = field(&key);
+        Self { key: key_text(&key.user_id, &field), user_id: key.user_id, field, except }
+    }
+}
+
+/// The field of an entry: its kind's first letter, which sorts as the kinds do, then its number or its reference. A
+/// kind has only one of the two.
+fn field(key: &EntryKey) -> String {
+    match key.kind {
+        "user" => format!("u{:020}", key.number),
+        kind => format!("{}{}", kind.get(..1).unwrap_or_default(), key.reference),
+    }
+}
+
+/// The first part of an entry's members; with a part of a field, what it starts with.
+pub(crate) fn key_text(user_id: &str, field: &str) -> String {
+    format!("{user_id}{SEPARATOR}{field}")
+}
+
+/// Where in the order of all members those start that come after the entry with this key.
+pub(crate) fn after(key: &EntryKey) -> String {
+    // The entry's own members go on with the separator, and any other key that starts with this one goes on with more.
+    format!("({}\u{2}", key_text(&key.user_id, &field(key)))
+}
+
+/// The user and the field of a member of the log.
+pub(crate) fn line_of_member(member: &str) -> Result<(&str, &str), Failure> {
+    let mut parts = member.split(SEPARATOR);
+    match (parts.next(), parts.next()) {
+        (Some(user_id), Some(field)) => Ok((user_id, field)),
+        _ => Err(Failure::Malformed("log")),
+    }
+}
+
+/// The entry that a member of the log stands for.
+pub(crate) fn entry_of_member(member: &str) -> Result<Entry, Failure> {
+    const WHAT: &str = "log";
+    let malformed = || Failure::Malformed(WHAT);
+    let mut parts = member.split(SEPARATOR);
+    let (Some(user_id), Some(field), Some(value), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(malformed());
+    };
+    let mut values = value.split(' ');
+    let (Some(until), Some(at), Some(except), None) =
+        (values.next(), values.next(), values.next(), values.next())
+    else {
+        return Err(malformed());
+    };
+    let user = || parsed(WHAT, UserId::new(user_id));
+    let (kind, reference) = field.split_at_checked(1).ok_or_else(malformed)?;
+    let target = match kind {
+        "s" => Target::Session { user_id: user()?, id: parsed(WHAT, reference.parse::<SessionId>())? },
+        "t" => Target::Token { user_id: user()?, id: parsed(WHAT, reference.parse::<TokenId>())? },
+        "u" => Target::User {
+            user_id: user()?,
+            epoch: Epoch::new(parsed(WHAT, reference.parse())?),
+            except: match except {
+                NONE => None,
+                except => Some(parsed(WHAT, except.parse())?),
+            },
+        },
+        "k" => Target::Key { id: parsed(WHAT, KeyId::new(reference))? },
+        "n" => Target::Node { id: parsed(WHAT, Uuid::try_parse(reference))? },
+        _ => return Err(malformed()),
+    };
+    Ok(Entry { target, until: time(WHAT, until)?, at: time(WHAT, at)? })
+}
+
+/// Two digits for each byte: different texts stay different.
+fn hex(bytes: &[u8]) -> String {
+    let digit = |number: u8| char::from_digit(u32::from(number), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::Timestamp;
+
+    use super::*;
+
+    fn entries() -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let users = ["a", "ab", "a b", "A", "ä", "z", "{a}", "a}:log", "\u{10ffff}", "0"];
+        let entry = |target| Entry { target, until: Timestamp::MAX, at: Timestamp::MIN };
+        for user_id in users.map(|text| UserId::new(text).unwrap()) {
+            for id in [Uuid::nil(), Uuid::from_u128(0x1234), Uuid::max()] {
+                entries.push(entry(Target::Session { user_id: user_id.clone(), id: SessionId::new(id) }));
+                entries.push(entry(Target::Token { user_id: user_id.clone(), id: TokenId::new(id) }));
+            }
+            for (number, except) in
+                [(0, None), (9, Some(SessionId::new(Uuid::nil()))), (10, None), (u64::MAX, None)]
+            {
+                entries.push(entry(Target::User {
+                    user_id: user_id.clone(),
+                    epoch: Epoch::new(number),
+                    except,
+                }));
+            }
+        }
+        for id in ["a", "ab", "a b", "A", "é"] {
+            entries.push(entry(Target::Key { id: KeyId::new(id).unwrap() }));
+        }
+        entries.push(entry(Target::Node { id: Uuid::max() }));
+        entries
+    }
+
+    fn member(entry: &Entry) -> String {
+        let Line { key, except, .. } = Line::from(entry);
+        format!("{key}{SEPARATOR}{} {} {except}", entry.until.as_millis(), entry.at.as_millis())
+    }
+
+    #[test]
+    fn members_are_in_the_order_of_their_keys_and_give_the_entries_back() {
+        let mut entries = entries();
+        entries.sort_by_key(Entry::key);
+        let members: Vec<_> = entries.iter().map(member).collect();
+        assert!(members.is_sorted(), "{members:?}");
+        for (number, (entry, member)) in entries.iter().zip(&members).enumerate() {
+            assert_eq!(entry_of_member(member).unwrap(), *entry);
+            let line = Line::from(entry);
+            assert_eq!(line_of_member(member).unwrap(), (line.user_id.as_str(), line.field.as_str()));
+            let start = after(&entry.key());
+            let start = start.strip_prefix('(').unwrap();
+            for (other, following) in members.iter().enumerate() {
+                assert_eq!(following.as_str() > start, other > number, "{following:?} after {member:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sec_155_keys_have_a_fixed_form() {
+        let names = Names::new("p");
+        let mut keys = std::collections::HashSet::new();
+        for text in ["{", "}", "{}", "a:b", "a", "é", "\u{202e}", "*", "p:{61}:log", " ", ""] {
+            for key in [names.sessions(text), names.user_log(text), names.email(text), names.throttle(text)] {
+                assert!(
+                    key.bytes().all(|byte| byte.is_ascii_lowercase() || b"0123456789:{}".contains(&byte))
+                );
+                assert!(key.matches(['{', '}']).count() <= 2, "{key}");
+                assert!(keys.insert(key), "another key for another text");
+            }
+        }
+    }
+
+    #[test]
+    fn what_this_program_never_writes_is_an_error() {
+        for member in [
+            "",
+            "a",
+            "a\u{1}",
+            "a\u{1}x\u{1}1 1 -",
+            "a\u{1}u1x\u{1}1 1 -",
+            "a\u{1}u1\u{1}1 -1 -",
+            "a\u{1}u1\u{1}1 9007199254740993 -",
+            "a\u{1}u1\u{1}1 1",
+            "a\u{1}u1\u{1}1 1 - -",
+            "a\u{1}u1\u{1}1 1 -\u{1}",
+            "a\u{1}é\u{1}1 1 -",
+            "\u{1}u1\u{1}1 1 -",
+        ] {
+            assert!(entry_of_member(member).is_err(), "{member:?}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Lua scripts: every write is one, so that it sees and changes everything in one atomic step.
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+/// A script, known to the server by the hash of its text.
+#[derive(Debug)]
+pub(crate) struct Script {
+    text: &'static str,
+    hash: String,
+}
+
+/// A script with its keys and arguments.
+#[derive(Debug)]
+pub(crate) struct Call {
+    script: &'static Script,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        Self { text, hash: redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    /// Calls it with these keys: all that it touches.
+    pub(crate) fn on(&'static self, keys: impl IntoIterator<Item = String>) -> Call {
+        Call { script: self, keys: keys.into_iter().collect(), arguments: Vec::new() }
+    }
+}
+
+impl Call {
+    /// One more key.
+    pub(crate) fn key(mut self, key: String) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    /// One more argument.
+    pub(crate) fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// One more argument, a number.
+    pub(crate) fn number(self, number: impl ToString) -> Self {
+        self.arg(number.to_string())
+    }
+
+    /// The command that names the script by its hash.
+    pub(crate) fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.hash)
+    }
+
+    /// The command that carries the script, for a server that does not know it; from then on it does.
+    pub(crate) fn in_full(&self) -> Cmd {
+        self.command("EVAL", self.script.text)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len());
+        for key in &self.keys {
+            command.arg(key);
+        }
+        for argument in &self.arguments {
+            command.arg(argument.as_slice());
+        }
+        command
+    }
+}
+
+macro_rules! scripts {
+    ($($name:ident = $($part:literal)+;)+) => {
+        $(pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(concat!($(include_str!(concat!("lua/", $part, ".lua")), "\n"),+))
+        });)+
+    };
+}
+
+scripts! {
+    OPEN = "open";
+    INSERT_SESSION = "insert_session";
+    SESSION = "session";
+    ADVANCE = "row" "allows" "advance";
+    HEAL = "row" "allows" "heal";
+    ACKNOWLEDGE = "row" "acknowledge";
+    END_SESSION = "row" "put" "end_session";
+    LIVE_SESSIONS = "live_sessions";
+    PURGE_SESSIONS = "purge_sessions";
+    RAISE_EPOCH = "row" "put" "raise_epoch";
+    REVOKE_TOKENS = "put" "revoke_tokens";
+    INSERT_ENTRY = "put" "insert_entry";
+    PURGE_ENTRIES = "row" "purge_entries";
+    INSERT_USER = "insert_user";
+    REPLACE_PASSWORD_HASH = "replace_password_hash";
+    SET_DISABLED = "set_disabled";
+    SWAP_ATTEMPTS = "swap_attempts";
+    PURGE_ATTEMPTS = "purge_attempts";
+    STORE_ID = "store_id";
+    INSERT_KEY = "insert_key";
+    RESEAL_KEY = "reseal_key";
+    REMOVE_KEY = "remove_key";
+}

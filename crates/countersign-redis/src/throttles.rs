@@ -1,0 +1,175 @@
+//! Counters of login attempts.
+//!
+//! A counter is read, moved on by core's own rules, and written if it is still as it was read; else again from what it
+//! has become. Refused attempts change nothing, so a flood of them is a flood of reads.
+
+use async_trait::async_trait;
+use countersign_core::Timestamp;
+use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
+use countersign_core::store::{StoreError, ThrottleStore};
+use redis::Cmd;
+
+use crate::answer;
+use crate::failure::Failure;
+use crate::script::{PURGE_ATTEMPTS, SWAP_ATTEMPTS};
+use crate::store::RedisStore;
+use crate::text::{number, optional_time, time, time_text};
+
+const WHAT: &str = "attempts";
+/// How many counters one script purges: about a millisecond of work.
+const PURGE_STEP: usize = 200;
+
+#[async_trait]
+impl ThrottleStore for RedisStore {
+    async fn begin_attempt(
+        &self,
+        key: &str,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        self.step("count the attempt", key, now, |attempts| attempts.begin(now, policy)).await
+    }
+
+    async fn finish_attempt(
+        &self,
+        key: &str,
+        outcome: Outcome,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<(), StoreError> {
+        self.step("settle the attempt", key, now, |attempts| attempts.finish(outcome, now, policy)).await
+    }
+
+    async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
+        let op = self.op("read the attempts");
+        let text = op.query(&self.counter(key)).await?;
+        let text = op.value(answer::optional_text(text))?;
+        op.value(text.as_deref().map(read).transpose())
+    }
+
+    async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let op = self.op("purge attempts");
+        op.all(async {
+            let mut purged = 0_u64;
+            let mut left = limit;
+            while left > 0 {
+                let at_most = left.min(PURGE_STEP);
+                let mut command = redis::cmd("ZRANGEBYSCORE");
+                command.arg(self.names.throttles()).arg("-inf").arg(format!("({}", before.as_millis()));
+                command.arg("LIMIT").arg(0).arg(at_most);
+                let idle = op.value(answer::list(op.query(&command).await?))?;
+                if idle.is_empty() {
+                    break;
+                }
+                let (found, mut call) =
+                    (idle.len(), PURGE_ATTEMPTS.on([self.names.throttles()]).number(before.as_millis()));
+                for key in idle {
+                    let key = op.value(answer::text(key))?;
+                    call = call.key(self.names.throttle(&key)).arg(key);
+                }
+                let gone = op.write(&call).await?;
+                purged = purged.saturating_add(op.value(answer::count(&gone))?);
+                left -= at_most;
+                if found < at_most {
+                    break;
+                }
+            }
+            Ok(purged)
+        })
+        .await
+    }
+}
+
+impl RedisStore {
+    async fn step<T: Send>(
+        &self,
+        action: &'static str,
+        key: &str,
+        now: Timestamp,
+        step: impl Fn(&mut Attempts) -> T + Send + Sync,
+    ) -> Result<T, StoreError> {
+        let op = self.op(action);
+        op.all(async {
+            let text = op.query(&self.counter(key)).await?;
+            let mut known = op.value(answer::optional_text(text))?;
+            // Of those who try at once one succeeds each time, so everybody's turn comes; the deadline ends it.
+            loop {
+                let before = op.value(known.as_deref().map(read).transpose())?.unwrap_or_default();
+                let mut attempts = before;
+                let answer = step(&mut attempts);
+                if attempts == before {
+                    return Ok(answer);
+                }
+                let mut call = SWAP_ATTEMPTS
+                    .on([self.names.throttle(key), self.names.throttles()])
+                    .arg(write(&attempts))
+                    .number(now.as_millis())
+                    .arg(key);
+                if let Some(known) = known {
+                    call = call.arg(known);
+                }
+                let current = op.write(&call).await?;
+                match op.value(answer::optional_text(current))? {
+                    None => return Ok(answer),
+                    Some(current) => known = Some(current).filter(|current| !current.is_empty()),
+                }
+            }
+        })
+        .await
+    }
+
+    fn counter(&self, key: &str) -> Cmd {
+        let mut command = redis::cmd("GET");
+        command.arg(self.names.throttle(key));
+        command
+    }
+}
+
+/// `failures last_failure running running_until`.
+fn write(attempts: &Attempts) -> String {
+    format!(
+        "{} {} {} {}",
+        attempts.failures,
+        time_text(attempts.last_failure),
+        attempts.running,
+        attempts.running_until.as_millis()
+    )
+}
+
+fn read(text: &str) -> Result<Attempts, Failure> {
+    let mut parts = text.split(' ');
+    let (Some(failures), Some(last_failure), Some(running), Some(running_until), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Failure::Malformed(WHAT));
+    };
+    Ok(Attempts {
+        failures: number(WHAT, failures)?,
+        last_failure: optional_time(WHAT, last_failure)?,
+        running: number(WHAT, running)?,
+        running_until: time(WHAT, running_until)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_reads_back_as_written() {
+        for attempts in [
+            Attempts::default(),
+            Attempts {
+                failures: u32::MAX,
+                last_failure: Some(Timestamp::MAX),
+                running: u32::MAX,
+                running_until: Timestamp::MAX,
+            },
+        ] {
+            assert_eq!(read(&write(&attempts)).unwrap(), attempts);
+        }
+        for text in ["", "0 - 0", "0 - 0 0 0", "0 x 0 0", "-1 - 0 0", "0 - 0 -1"] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Stores under prefixes of their own, a server that can be made to hang, and values to write.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes only functions with #[test] for tests, and not every test file uses everything"
+)]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use countersign_core::session::{Advance, Device, EndReason, Guard, Session, SessionKey, SessionSeed};
+use countersign_core::store::{End, EpochRaise};
+use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
+use countersign_redis::{RedisOptions, RedisStore};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_123);
+
+/// The URL in an environment variable; `None` if its tests are left out on purpose.
+pub(crate) fn url(variable: &str) -> Option<String> {
+    match std::env::var(variable) {
+        Ok(url) if url == "none" => None,
+        Ok(url) => Some(url),
+        Err(_) => {
+            panic!("run ./test, or set {variable} to a server's URL, or to none to leave these tests out")
+        }
+    }
+}
+
+/// A part of a Redis that nobody else uses, and that is empty again when it is dropped, even by a panic.
+#[derive(Debug)]
+pub(crate) struct Place {
+    url: String,
+    prefix: String,
+}
+
+impl Place {
+    pub(crate) fn new(url: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let address = &raw const COUNT as usize;
+        // With the process's id and the address of its memory, no two runs of any tests meet.
+        let prefix = format!("test:{}:{address:x}:{count}", std::process::id());
+        let place = Self { url: url.to_owned(), prefix };
+        place.clear();
+        place
+    }
+
+    pub(crate) fn durable() -> Option<Self> {
+        url("TEST_REDIS_URL").map(|url| Self::new(&url))
+    }
+
+    pub(crate) fn options(&self) -> RedisOptions {
+        RedisOptions::from_url(&self.url).unwrap().prefix(&self.prefix).unwrap()
+    }
+
+    /// The options for the same place through a proxy.
+    pub(crate) fn through(&self, proxy: &Proxy) -> RedisOptions {
+        let server = authority(&self.url);
+        let url = self.url.replacen(server, &proxy.address, 1);
+        RedisOptions::from_url(&url).unwrap().prefix(&self.prefix).unwrap()
+    }
+
+    pub(crate) async fn open(&self) -> RedisStore {
+        RedisStore::open(&self.options()).await.unwrap()
+    }
+
+    pub(crate) fn server(&self) -> &str {
+        authority(&self.url)
+    }
+
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{}:{name}", self.prefix)
+    }
+
+    pub(crate) fn connect(&self) -> redis::Connection {
+        redis::Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let mut connection = self.connect();
+        let mut keys = Vec::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(self.key("*")).arg("COUNT").arg(10_000);
+            let (next, found): (u64, Vec<String>) = scan.query(&mut connection).unwrap();
+            keys.extend(found);
+            cursor = next;
+            if cursor == 0 {
+                return keys;
+            }
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        let mut connection = self.connect();
+        for keys in self.keys().chunks(1_000) {
+            redis::cmd("UNLINK").arg(keys).exec(&mut connection).unwrap();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Host and port of a URL.
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").unwrap().1;
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    rest.split(['/', '?']).next().unwrap()
+}
+
+/// A way to the server that can be cut or held up.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) address: String,
+    state: watch::Sender<Traffic>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Traffic {
+    /// Everything goes through.
+    Flows,
+    /// Connections stay, but nothing goes through and nothing more is taken in.
+    Hangs,
+    /// Connections are closed, and new ones too.
+    Cut,
+}
+
+impl Proxy {
+    pub(crate) async fn start(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (state, traffic) = watch::channel(Traffic::Flows);
+        let server = server.to_owned();
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                tokio::spawn(carry(client, server.clone(), traffic.clone()));
+            }
+        });
+        Self { address, state }
+    }
+
+    pub(crate) fn set(&self, traffic: Traffic) {
+        self.state.send_replace(traffic);
+    }
+}
+
+async fn carry(mut client: TcpStream, server: String, mut traffic: watch::Receiver<Traffic>) {
+    let mut server = TcpStream::connect(server).await.unwrap();
+    loop {
+        let state = *traffic.borrow_and_update();
+        let changed = match state {
+            Traffic::Flows => tokio::select! {
+                _ended = copy_bidirectional(&mut client, &mut server) => return,
+                changed = traffic.changed() => changed,
+            },
+            Traffic::Hangs => traffic.changed().await,
+            Traffic::Cut => return,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) fn user_id(number: u128) -> UserId {
+    UserId::from(Uuid::from_u128(number))
+}
+
+pub(crate) fn session_id(number: u128) -> SessionId {
+    SessionId::new(Uuid::from_u128(number))
+}
+
+pub(crate) fn key(user: u128, session: u128) -> SessionKey {
+    SessionKey { user_id: user_id(user), id: session_id(session) }
+}
+
+pub(crate) fn session(user: u128, id: u128) -> Session {
+    Session {
+        user_id: user_id(user),
+        id: session_id(id),
+        epoch: Epoch::FIRST,
+        generation: Generation::FIRST,
+        issued_at: NOW,
+        acknowledged_at: None,
+        heals: 0,
+        healed_run: 0,
+        seed: SessionSeed::new([7; 32]),
+        created_at: NOW,
+        last_seen_at: NOW,
+        idle_until: NOW + seconds(86_400),
+        absolute_until: NOW + seconds(30 * 86_400),
+        device: Device::new(Some("Test/1.0"), "192.0.2.1".parse().ok()),
+        ended: None,
+    }
+}
+
+pub(crate) fn advance(from: u32) -> Advance {
+    Advance {
+        from: Generation::new(from),
+        to: Generation::new(from + 1),
+        guard: Guard::Generation,
+        now: NOW + seconds(60),
+        idle_until: NOW + seconds(86_460),
+        device: Device::default(),
+    }
+}
+
+pub(crate) fn end() -> End {
+    End { reason: EndReason::LoggedOut, at: NOW, until: NOW + seconds(900) }
+}
+
+pub(crate) fn raise() -> EpochRaise {
+    EpochRaise { except: None, reason: EndReason::AllEnded, at: NOW, until: NOW + seconds(900) }
+}
