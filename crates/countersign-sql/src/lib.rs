@@ -1,9 +1,12 @@
 //! Countersign's stores on SQL databases.
 //!
 //! Feature `sqlite` (default): [`sqlite::SqliteStore`] keeps everything in one file and needs no server.
+//! Feature `postgres`: `postgres::PostgresStore` keeps everything in a PostgreSQL database, for any number of nodes.
 //! [`SecretFile`] keeps the secret that seals the keys in such a store, in a file beside it.
 
 mod column;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod record;
 mod secret_file;
 #[cfg(feature = "sqlite")]

@@ -1,0 +1,132 @@
+//! The tables and their changes over time.
+//!
+//! Not sqlx's own runner: it locks by session and prepares statements by name, and neither works through a pooler that
+//! hands each transaction to another server connection. Here everything is in one transaction.
+
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType};
+use sqlx::postgres::PgDatabaseError;
+use sqlx::{Connection, PgConnection, Row, SqlSafeStr};
+
+use super::options::OpenError;
+use super::server::{Role, Route};
+
+/// Every change, oldest first. One that was released is never edited: its checksum is kept in the database.
+fn changes() -> Vec<Migration> {
+    let change = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    vec![change(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql"))]
+}
+
+/// How the tables are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// Every change known here was made, and no other.
+    Current,
+    /// The first so many were made.
+    Behind(usize),
+    /// This one was made, which is not known here, or known with other content.
+    Other(i64),
+}
+
+/// A schema of its own: applications have tables with such names too.
+const HAS_SCHEMA: &str = "SELECT to_regnamespace('countersign') IS NOT NULL";
+
+const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS countersign";
+
+const CREATE_TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS countersign.migration (
+        version    BIGINT NOT NULL PRIMARY KEY,
+        name       TEXT NOT NULL,
+        checksum   BYTEA NOT NULL,
+        applied_at TIMESTAMPTZ NOT NULL DEFAULT now()
+    )";
+
+/// Of nodes that start at once one gets the lock; the others find its work done when they get it. Whoever only looks
+/// does not wait.
+const LOCK: &str = "LOCK TABLE countersign.migration IN EXCLUSIVE MODE";
+
+const HAS_TABLE: &str = "SELECT to_regclass('countersign.migration') IS NOT NULL";
+
+const APPLIED: &str = "SELECT version, checksum FROM countersign.migration ORDER BY version";
+
+const NOTE: &str = "INSERT INTO countersign.migration (version, name, checksum) VALUES ($1, $2, $3)";
+
+/// Far more than changes take; a server that hangs must not hang the start of a program for ever.
+const DEADLINE: Duration = Duration::from_secs(600);
+/// Of nodes that make the schema at once one succeeds; the others fail, and find it made when they try again.
+const TRIES: u32 = 10;
+
+/// How the tables are.
+pub(super) async fn standing(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
+    if !is_true(connection, HAS_TABLE).await? {
+        return Ok(Standing::Behind(0));
+    }
+    let known = changes();
+    let applied = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
+    for (number, row) in applied.iter().enumerate() {
+        let (version, checksum): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+        let same = |known: &Migration| known.version == version && *known.checksum == *checksum;
+        if !known.get(number).is_some_and(same) {
+            return Ok(Standing::Other(version));
+        }
+    }
+    Ok(if applied.len() == known.len() { Standing::Current } else { Standing::Behind(applied.len()) })
+}
+
+/// Makes the changes that are missing, all or none.
+pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
+    let attempts = async {
+        let mut connection = route.connect(Role::Migrate).await?;
+        let mut tries = 0;
+        loop {
+            match attempt(&mut connection).await {
+                Err(error) if is_race(&error) && tries < TRIES => tries += 1,
+                Err(error) => return Err(OpenError::Postgres(error)),
+                Ok(Standing::Other(version)) => return Err(OpenError::Migrate { version }),
+                Ok(Standing::Current | Standing::Behind(_)) => break,
+            }
+        }
+        connection.close().await.map_err(OpenError::Postgres)
+    };
+    tokio::time::timeout(DEADLINE, attempts).await.map_err(|_| OpenError::Deadline)?
+}
+
+async fn attempt(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    // Making what is there needs a right that an application need not have.
+    if !is_true(&mut transaction, HAS_SCHEMA).await? {
+        sqlx::raw_sql(CREATE_SCHEMA).execute(&mut *transaction).await?;
+    }
+    if !is_true(&mut transaction, HAS_TABLE).await? {
+        sqlx::raw_sql(CREATE_TABLE).execute(&mut *transaction).await?;
+    }
+    sqlx::raw_sql(LOCK).execute(&mut *transaction).await?;
+    let standing = standing(&mut transaction).await?;
+    if let Standing::Behind(applied) = standing {
+        for change in changes().into_iter().skip(applied) {
+            sqlx::raw_sql(change.sql).execute(&mut *transaction).await?;
+            let note = sqlx::query(NOTE).persistent(false).bind(change.version);
+            let note = note.bind(change.description.into_owned()).bind(change.checksum.into_owned());
+            note.execute(&mut *transaction).await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(standing)
+}
+
+async fn is_true(connection: &mut PgConnection, question: &'static str) -> Result<bool, sqlx::Error> {
+    sqlx::raw_sql(question).fetch_one(connection).await?.try_get(0)
+}
+
+/// Whether another node was doing the same at the same time.
+fn is_race(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    // unique_violation (in the catalog), duplicate_schema, duplicate_table, duplicate_object, serialization_failure,
+    // deadlock_detected
+    error.is_some_and(|error| {
+        matches!(error.code(), "23505" | "42P06" | "42P07" | "42710" | "40001" | "40P01")
+    })
+}

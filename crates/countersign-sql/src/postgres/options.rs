@@ -1,0 +1,246 @@
+//! Which server, and how it is used.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+
+/// How a [`PostgresStore`](super::PostgresStore) is opened.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    pub(super) server: PgConnectOptions,
+    pub(super) listen: Option<PgConnectOptions>,
+    pub(super) pooled: Option<bool>,
+    pub(super) run_migrations: bool,
+    pub(super) deadline: Duration,
+    pub(super) connections: u32,
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The URL is not one of PostgreSQL. It is not repeated here: it may hold the password.
+    #[error("not a PostgreSQL URL: write postgres://user:password@host:5432/database")]
+    Url,
+    /// The URL has a parameter that means nothing here.
+    #[error("the PostgreSQL URL has an unknown parameter; known are: {}", PARAMETERS.join(", "))]
+    UrlParameter,
+    /// The server refused, or could not be reached.
+    #[error("could not open the database")]
+    Postgres(#[source] sqlx::Error),
+    /// The database holds text in an encoding that has not every character.
+    #[error("the database's encoding is {found}, but must be UTF8")]
+    Encoding {
+        /// What it is.
+        found: String,
+    },
+    /// The tables are those of another version of this program, or were changed by hand.
+    #[error("the database's tables are not those of this version: change {version} is not known here")]
+    Migrate {
+        /// The number of the change that is not known, or is known with other content.
+        version: i64,
+    },
+    /// The tables are not up to date, and that is not to be changed.
+    #[error("the database's tables are not up to date; run the migrations first")]
+    NotMigrated,
+    /// The server did not answer in time.
+    #[error("the server did not answer before the deadline")]
+    Deadline,
+}
+
+impl PostgresOptions {
+    /// The default deadline: 3 s.
+    pub const DEADLINE: Duration = Duration::from_secs(3);
+    /// The default number of connections: 16.
+    pub const CONNECTIONS: u32 = 16;
+
+    /// The database that a URL leads to: `postgres://user:password@host:5432/database`. What it leaves out comes from
+    /// the environment (`PGHOST`, `PGPASSWORD`, …) and `~/.pgpass`, as for other programs.
+    ///
+    /// Parameters: `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; default `prefer`),
+    /// `sslrootcert`, `sslcert`, `sslkey` (files), `application_name`, `host` (a folder with a socket, too), `port`,
+    /// `user`, `password`, `dbname`, `options`, and `statement-cache-capacity`: 0 means the same as
+    /// [`pooled(true)`](Self::pooled).
+    ///
+    /// # Errors
+    /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
+    pub fn from_url(url: &str) -> Result<Self, OpenError> {
+        let (server, pooled) = parse(url)?;
+        Ok(Self {
+            server,
+            listen: None,
+            pooled,
+            run_migrations: true,
+            deadline: Self::DEADLINE,
+            connections: Self::CONNECTIONS,
+        })
+    }
+
+    /// Where to listen for what other nodes revoke, if the first URL leads to a pooler: straight to the server, to the
+    /// same database. Without it, a node behind a pooler learns of revocations only by polling.
+    ///
+    /// # Errors
+    /// As [`PostgresOptions::from_url`].
+    pub fn listen_url(mut self, url: &str) -> Result<Self, OpenError> {
+        self.listen = Some(parse(url)?.0);
+        Ok(self)
+    }
+
+    /// Whether there is a pooler in between that hands each transaction to another server connection (PgBouncer in
+    /// transaction mode) and does not carry prepared statements along. Default: found out when the store is opened.
+    ///
+    /// If so, each statement is sent in a transaction of its own, four round trips instead of one. PgBouncer from 1.21
+    /// on with `max_prepared_statements` above 0 carries them along: `pooled(false)` is right for it, and fast.
+    #[must_use]
+    pub fn pooled(mut self, pooled: bool) -> Self {
+        self.pooled = Some(pooled);
+        self
+    }
+
+    /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
+    #[must_use]
+    pub fn run_migrations(mut self, run: bool) -> Self {
+        self.run_migrations = run;
+        self
+    }
+
+    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
+    /// gets its 503 while the client still waits; at least 10 ms, at most a minute. The server gives statements up by
+    /// then, too, unless a pooler is in between.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        self
+    }
+
+    /// How many connections do the work at most. Default 16, enough to keep some cores of the server busy; at least 1.
+    /// Two more read the revocation log, and one listens.
+    #[must_use]
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Field by field: the driver's own would print the password.
+        f.debug_struct("PostgresOptions")
+            .field("host", &self.server.get_host())
+            .field("port", &self.server.get_port())
+            .field("database", &self.server.get_database())
+            .field("user", &self.server.get_username())
+            .field("listens_elsewhere", &self.listen.is_some())
+            .field("pooled", &self.pooled)
+            .field("run_migrations", &self.run_migrations)
+            .field("deadline", &self.deadline)
+            .field("connections", &self.connections)
+            .finish()
+    }
+}
+
+/// What may follow the question mark in a URL.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// Reads a URL, and whether it says that a pooler is in between.
+fn parse(url: &str) -> Result<(PgConnectOptions, Option<bool>), OpenError> {
+    let (scheme, rest) = url.split_once("://").ok_or(OpenError::Url)?;
+    if !matches!(scheme, "postgres" | "postgresql") || rest.contains('#') {
+        return Err(OpenError::Url);
+    }
+    // The driver would log the value of a parameter that it does not know, and leave it out.
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let mut pooled = None;
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
+            return Err(OpenError::UrlParameter);
+        }
+        if name == "statement-cache-capacity" {
+            pooled = Some(value == "0");
+        }
+    }
+    let server = PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    let server = match server.get_application_name() {
+        Some(_) => server,
+        None => server.application_name("countersign"),
+    };
+    // Statements are no secret, but logs are to hold no SQL. No number here has a fraction, and poolers refuse the
+    // parameter that says how to write one.
+    Ok((server.disable_statement_logging().extra_float_digits(None), pooled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_a_server_and_a_database() {
+        for (url, expected) in [
+            ("postgres://ada:secret@db.example:5433/auth", Ok(("db.example", 5433, "auth"))),
+            ("postgresql://ada@db.example/auth?sslmode=require", Ok(("db.example", 5432, "auth"))),
+            ("postgres://ada@db.example/auth?options[search_path]=x", Ok(("db.example", 5432, "auth"))),
+            ("postgres://ada@db.example/auth?sslmode=perhaps", Err("url")),
+            ("postgres://ada:secret@db.example/auth?sslpassword=x", Err("parameter")),
+            ("postgres://ada:se?cret@db.example/auth", Err("parameter")),
+            ("postgres://ada:se#cret@db.example/auth", Err("url")),
+            ("mysql://ada@db.example/auth", Err("url")),
+            ("db.example/auth", Err("url")),
+        ] {
+            let found = PostgresOptions::from_url(url);
+            let found = found.as_ref().map(|options| {
+                let server = &options.server;
+                (server.get_host(), server.get_port(), server.get_database().unwrap_or_default())
+            });
+            let found = found.map_err(|error| match error {
+                OpenError::UrlParameter => "parameter",
+                _ => "url",
+            });
+            assert_eq!(found, expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_cache_of_no_statements_means_a_pooler() {
+        for (url, pooled) in [
+            ("postgres://db.example/auth", None),
+            ("postgres://db.example/auth?statement-cache-capacity=0", Some(true)),
+            ("postgres://db.example/auth?statement-cache-capacity=100", Some(false)),
+        ] {
+            assert_eq!(PostgresOptions::from_url(url).unwrap().pooled, pooled, "{url}");
+        }
+    }
+
+    #[test]
+    fn no_text_shows_the_password() {
+        let options = PostgresOptions::from_url("postgres://ada:s3cret@db.example/auth").unwrap();
+        let options = options.listen_url("postgres://ada:s3cret@db.example/auth").unwrap();
+        assert!(!format!("{options:?}").contains("s3cret"));
+        for url in ["postgres://ada:s3cret@db.example:port/auth", "postgres://ada:s3?cret@db.example/auth"] {
+            let error = PostgresOptions::from_url(url).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("cret"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Telling the other nodes at once what was revoked, and being told. All of it is best effort: who hears nothing polls.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use countersign_core::store::ChangeSignal;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::engine::{Engine, Statement};
+use super::options::{OpenError, PostgresOptions};
+use super::server::{Role, Route};
+
+/// What is sent after an entry was committed, and listened for.
+const CHANNEL: &str = "countersign_revocation";
+
+const NOTIFY: &str = "SELECT pg_notify($1, '')";
+
+const IS_ALIVE: &str = "SELECT 1";
+
+/// How long nothing may be heard before the connection is tested: some networks swallow a server without a word.
+const SILENCE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A task that ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Announces what is asked for while it is busy once, not each time.
+///
+/// A notification inside the transaction that writes would make all commits of the whole server wait for one another, as
+/// PostgreSQL sends them in the order of commits. So it is sent afterwards, here, and nobody waits for it.
+pub(super) fn announce(engine: Engine, wanted: Arc<Notify>) -> Task {
+    Task(tokio::spawn(async move {
+        loop {
+            wanted.notified().await;
+            let notify = Statement::new(NOTIFY).bind(CHANNEL);
+            if let Err(error) = engine.write("announce a revocation", notify).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "could not announce a revocation; other nodes learn of it when they poll"
+                );
+            }
+        }
+    }))
+}
+
+/// Where to listen: at the URL for that, or where the work is done if nobody is in between. `None` if neither will do.
+pub(super) async fn route(work: &Route, options: &PostgresOptions) -> Option<Route> {
+    const WITHOUT: &str = "learning of other nodes' revocations by polling alone";
+    match &options.listen {
+        None if work.is_direct() => Some(work.clone()),
+        None => {
+            tracing::info!(
+                "a pooler is in between, which carries no notifications, and no listen URL is set; {WITHOUT}"
+            );
+            None
+        }
+        Some(server) => match Route::to_listen(server.clone(), options.deadline).await {
+            Ok(Some(route)) => Some(route),
+            Ok(None) => {
+                tracing::warn!("the listen URL leads to a pooler, which carries no notifications; {WITHOUT}");
+                None
+            }
+            // A server that is away now may be there later.
+            Err(OpenError::Deadline) => Some(Route::straight(server.clone(), options.deadline)),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not connect to the listen URL; {WITHOUT} until that works"
+                );
+                Some(Route::straight(server.clone(), options.deadline))
+            }
+        },
+    }
+}
+
+/// Raises the signal when another node announces something, and whenever announcements may have been missed.
+pub(super) fn listen(route: Route, deadline: Duration, changed: Weak<ChangeSignal>) -> Task {
+    Task(tokio::spawn(async move {
+        let mut pause = FIRST_PAUSE;
+        let mut complained = false;
+        while changed.strong_count() > 0 {
+            let heard = hear(&route, deadline, &changed, &mut pause).await;
+            let Err(error) = heard else { return };
+            // Once, not at each try: it may go on for long, and polling does the work.
+            if complained {
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot listen for revocations");
+            } else {
+                complained = true;
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot listen for other nodes' revocations; learning of them by polling until that works"
+                );
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
+    }))
+}
+
+/// Listens until that fails, or the store is gone.
+async fn hear(
+    route: &Route,
+    deadline: Duration,
+    changed: &Weak<ChangeSignal>,
+    pause: &mut Duration,
+) -> Result<(), sqlx::Error> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(deadline)
+        .connect_lazy_with(route.options(Role::Listen));
+    let mut listener = PgListener::connect_with(&pool).await?;
+    listener.eager_reconnect(false);
+    within(deadline, listener.listen(CHANNEL)).await?;
+    *pause = FIRST_PAUSE;
+    // From here on nothing is missed; until here it may have been.
+    loop {
+        match changed.upgrade() {
+            Some(signal) => signal.raise(),
+            None => return Ok(()),
+        }
+        loop {
+            match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+                Ok(Ok(Some(_))) => break,
+                Ok(Ok(None)) => return Err(sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    within(deadline, sqlx::query(IS_ALIVE).persistent(false).execute(&mut listener)).await?;
+                    if changed.strong_count() == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let timed_out = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(deadline, answer).await.map_err(timed_out)?
+}

@@ -1,0 +1,294 @@
+//! The revocation log.
+
+use async_trait::async_trait;
+use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::store::{
+    Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
+};
+use countersign_core::{Epoch, Timestamp, UserId};
+
+use super::engine::{Statement, Transaction, malformed, only, values};
+use super::{PURGE_STEP, PostgresStore};
+use crate::column::{integer, limit, number, optional_time, time};
+use crate::record::{EntryRecord, room_beside};
+
+const TIME: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+const EPOCH: &str = "
+    SELECT coalesce(max(n), 0) FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''";
+
+const RAISED_AT: &str = "
+    SELECT max(at) FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''";
+
+/// A key that is taken keeps the later times; where nothing would change, nothing is written.
+const MERGE: &str = "
+    INSERT INTO countersign.revocation AS known (user_id, kind, ref, n, except_session, until, at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (user_id, kind, ref, n) DO UPDATE SET
+        until = greatest(known.until, excluded.until), at = greatest(known.at, excluded.at)
+    WHERE known.until < excluded.until OR known.at < excluded.at";
+
+/// [`MERGE`] for tokens of one user.
+const MERGE_TOKENS: &str = "
+    INSERT INTO countersign.revocation AS known (user_id, kind, ref, n, until, at)
+    SELECT $1, 'token', id, 0, $3, $4 FROM (SELECT DISTINCT unnest($2::text[]) AS id) AS tokens
+    ON CONFLICT (user_id, kind, ref, n) DO UPDATE SET
+        until = greatest(known.until, excluded.until), at = greatest(known.at, excluded.at)
+    WHERE known.until < excluded.until OR known.at < excluded.at";
+
+/// The entry with the next number, and the marks of the sessions that it ends. Of callers at once each waits for the one
+/// before, whose number it wanted; it returns nothing then, and tries again. Rows are locked in the order of their keys.
+const RAISE: &str = "
+    WITH raised AS (
+        INSERT INTO countersign.revocation (user_id, kind, ref, n, except_session, until, at)
+        SELECT $1, 'user', '', coalesce(max(n), 0) + 1, $2, $3, $4 FROM countersign.revocation
+            WHERE user_id = $1 AND kind = 'user' AND ref = ''
+        ON CONFLICT DO NOTHING
+        RETURNING n),
+    ended AS (
+        SELECT session.id FROM raised JOIN countersign.session ON session.epoch < raised.n
+        WHERE session.user_id = $1 AND session.id IS DISTINCT FROM $2 AND session.ended_at IS NULL
+        ORDER BY session.id
+        FOR UPDATE OF session),
+    marked AS (
+        UPDATE countersign.session SET ended_at = $4, end_reason = $5 FROM ended
+        WHERE session.user_id = $1 AND session.id = ended.id AND session.ended_at IS NULL)
+    SELECT n FROM raised";
+
+/// Marks the sessions that were being inserted while [`RAISE`] looked.
+const MARK_LATE: &str = "
+    UPDATE countersign.session SET ended_at = $4, end_reason = $5
+    WHERE user_id = $1 AND epoch < $3 AND id IS DISTINCT FROM $2 AND ended_at IS NULL";
+
+/// Until the end of the transaction, others who revoke tokens of this user wait here. A row to wait at, and no advisory
+/// lock, because those are not known to the distributed relatives of PostgreSQL.
+const QUEUE: &str = "
+    INSERT INTO countersign.token_owner AS known (user_id, until) VALUES ($1, $2)
+    ON CONFLICT (user_id) DO UPDATE SET until = greatest(known.until, excluded.until)";
+
+/// Run after [`QUEUE`], so it sees what those before have committed.
+const LIVE_TOKENS: &str = "
+    SELECT ref, until FROM countersign.revocation WHERE user_id = $1 AND kind = 'token' AND until > $2";
+
+/// The whole log, by its primary key.
+const ALL: &str = "
+    SELECT user_id, kind, ref, n, except_session, until, at FROM countersign.revocation
+    WHERE (user_id, kind, ref, n) > ($1, $2, $3, $4)
+    ORDER BY user_id, kind, ref, n LIMIT $5";
+
+/// Its tail. Few entries are that young, so they are found by `at` and sorted: read in the order of their keys, they would
+/// be found by reading the whole log.
+const TAIL: &str = "
+    WITH young AS MATERIALIZED (
+        SELECT user_id, kind, ref, n, except_session, until, at FROM countersign.revocation WHERE at >= $6)
+    SELECT * FROM young
+    WHERE (user_id, kind, ref, n) > ($1, $2, $3, $4)
+    ORDER BY user_id, kind, ref, n LIMIT $5";
+
+/// Unlike those that stay (below), entries that may go are found first in the index. What another node is deleting is
+/// left to it.
+const PURGE: &str = "
+    WITH old AS MATERIALIZED (
+        SELECT user_id, kind, ref, n FROM countersign.revocation AS entry
+        WHERE kind <> 'user' AND until < $1
+            AND (kind <> 'session' OR NOT EXISTS (SELECT 1 FROM countersign.session
+                WHERE session.user_id = entry.user_id AND session.id = entry.ref AND ended_at IS NULL))
+        ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)
+    DELETE FROM countersign.revocation AS entry USING old
+    WHERE entry.user_id = old.user_id AND entry.kind = old.kind AND entry.ref = old.ref AND entry.n = old.n";
+
+/// A user's highest entry stays, so this looks at many that do not go: at so many in a step, and goes on from there.
+/// Returns the last that it looked at, how many those were, and how many of them it deleted.
+const PURGE_OUTDONE: &str = "
+    WITH old AS MATERIALIZED (
+        SELECT until, user_id, n FROM countersign.revocation
+        WHERE kind = 'user' AND until < $1 AND (until, user_id, n) > ($2, $3, $4)
+        ORDER BY until, user_id, n LIMIT $5),
+    outdone AS MATERIALIZED (
+        SELECT entry.user_id, entry.n FROM old JOIN countersign.revocation AS entry
+            ON entry.user_id = old.user_id AND entry.kind = 'user' AND entry.ref = '' AND entry.n = old.n
+        WHERE entry.until < $1 AND EXISTS (SELECT 1 FROM countersign.revocation AS higher
+            WHERE higher.user_id = old.user_id AND higher.kind = 'user' AND higher.ref = '' AND higher.n > old.n)
+        LIMIT $6 FOR UPDATE OF entry SKIP LOCKED),
+    gone AS (
+        DELETE FROM countersign.revocation AS entry USING outdone
+        WHERE entry.user_id = outdone.user_id AND entry.kind = 'user' AND entry.ref = '' AND entry.n = outdone.n
+        RETURNING 1)
+    SELECT until, user_id, n, (SELECT count(*) FROM old), (SELECT count(*) FROM gone)
+    FROM old ORDER BY until DESC, user_id DESC, n DESC LIMIT 1";
+
+const PURGE_QUEUE: &str = "
+    WITH old AS MATERIALIZED (
+        SELECT user_id FROM countersign.token_owner WHERE until < $1 ORDER BY until LIMIT $2
+        FOR UPDATE SKIP LOCKED)
+    DELETE FROM countersign.token_owner USING old WHERE token_owner.user_id = old.user_id";
+
+#[async_trait]
+impl RevocationStore for PostgresStore {
+    fn is_one_copy(&self) -> bool {
+        false
+    }
+
+    fn changes(&self) -> Option<Changes> {
+        self.changed.as_ref().map(|changed| changed.subscribe())
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        const ACTION: &str = "read the server's time";
+        let rows = self.tail.read::<(i64,)>(ACTION, Statement::new(TIME)).await?;
+        let (now,) = only(ACTION, rows)?;
+        time("time", now).map(Some).map_err(malformed(ACTION))
+    }
+
+    async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
+        const ACTION: &str = "read the user's epoch";
+        let statement = Statement::new(EPOCH).bind(user_id.as_str());
+        let (n,) = only(ACTION, self.work.read::<(i64,)>(ACTION, statement).await?)?;
+        number("n", n).map(Epoch::new).map_err(malformed(ACTION))
+    }
+
+    async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
+        const ACTION: &str = "read when the user's epoch was raised";
+        let statement = Statement::new(RAISED_AT).bind(user_id.as_str());
+        let (at,) = only(ACTION, self.work.read::<(Option<i64>,)>(ACTION, statement).await?)?;
+        optional_time("at", at).map_err(malformed(ACTION))
+    }
+
+    async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
+        const ACTION: &str = "raise the user's epoch";
+        let except = raise.except.map(|id| id.to_string());
+        let of_them = |sql| Statement::new(sql).bind(user_id.as_str()).bind(except.as_deref());
+        let at = raise.at.as_millis();
+        let raised = async {
+            loop {
+                let statement =
+                    of_them(RAISE).bind(raise.until.as_millis()).bind(at).bind(raise.reason.name());
+                let rows: Vec<(i64,)> = self.work.write_returning(ACTION, statement).await?;
+                if let Some((n,)) = rows.into_iter().next() {
+                    return Ok(n);
+                }
+            }
+        };
+        let n = self.work.series(ACTION, raised).await?;
+        self.announce();
+        let mark = of_them(MARK_LATE).bind(n).bind(at).bind(raise.reason.name());
+        // The epoch is raised whatever comes of this: late sessions have no mark then, but the log ends them.
+        if let Err(error) = self.work.write(ACTION, mark).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "could not mark late sessions");
+        }
+        let epoch = number("n", n).map(Epoch::new).map_err(malformed(ACTION))?;
+        let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
+        Ok(Entry { target, until: raise.until, at: raise.at })
+    }
+
+    async fn revoke_tokens(
+        &self,
+        user_id: &UserId,
+        tokens: &TokenRevocation,
+    ) -> Result<TokensRevoked, StoreError> {
+        let ids: Vec<String> = tokens.ids.iter().map(ToString::to_string).collect();
+        let (user_id, at, until) = (user_id.as_str(), tokens.at.as_millis(), tokens.until.as_millis());
+        let queue = Statement::new(QUEUE).bind(user_id).bind(until);
+        let live = Statement::new(LIVE_TOKENS).bind(user_id).bind(at);
+        let merge = Statement::new(MERGE_TOKENS).bind(user_id).bind(ids).bind(until).bind(at);
+        let (queue, live, merge) = (&queue, &live, &merge);
+        let work = |mut transaction: Transaction| async move {
+            transaction.write(queue).await?;
+            let room = room_beside(&transaction.read(live).await?, tokens)?;
+            if room == TokensRevoked::Yes {
+                transaction.write(merge).await?;
+                transaction.commit().await?;
+            } else {
+                transaction.undo().await?;
+            }
+            Ok(room)
+        };
+        let revoked = self.work.transaction("revoke tokens", work).await?;
+        if revoked == TokensRevoked::Yes {
+            self.announce();
+        }
+        Ok(revoked)
+    }
+
+    async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+        const ACTION: &str = "insert into the revocation log";
+        let key = entry.key();
+        let except = match &entry.target {
+            Target::User { except, .. } => except.map(|id| id.to_string()),
+            _ => None,
+        };
+        let statement = Statement::new(MERGE)
+            .bind(key.user_id)
+            .bind(key.kind)
+            .bind(key.reference)
+            .bind(integer(key.number).map_err(malformed(ACTION))?)
+            .bind(except)
+            .bind(entry.until.as_millis())
+            .bind(entry.at.as_millis());
+        if let Target::Node { .. } = entry.target {
+            // A heartbeat is the tail's own: it must not wait behind other work. It is nothing to tell others of.
+            self.tail.write(ACTION, statement).await?;
+        } else {
+            self.work.write(ACTION, statement).await?;
+            self.announce();
+        }
+        Ok(())
+    }
+
+    async fn entries(
+        &self,
+        since: Timestamp,
+        after: Option<&EntryKey>,
+        at_most: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        const ACTION: &str = "read the revocation log";
+        // Every key is after ('', '', '', 0): none has an empty kind.
+        let (user_id, kind, reference, n) = after.map_or(("", "", "", 0), |after| {
+            (after.user_id.as_str(), after.kind, after.reference.as_str(), after.number)
+        });
+        let n = integer(n).map_err(malformed(ACTION))?;
+        let page =
+            |sql| Statement::new(sql).bind(user_id).bind(kind).bind(reference).bind(n).bind(limit(at_most));
+        let statement = if since == Timestamp::MIN { page(ALL) } else { page(TAIL).bind(since.as_millis()) };
+        values(ACTION, self.tail.read::<EntryRecord>(ACTION, statement).await?)
+    }
+
+    async fn purge_entries(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
+        const ACTION: &str = "purge the revocation log";
+        let purged = self.purge(ACTION, PURGE, before, at_most).await?;
+        let left = at_most.saturating_sub(usize::try_from(purged).unwrap_or(usize::MAX));
+        let outdone = self.purge_outdone(ACTION, before, left).await?;
+        // These are no entries, so they are not counted.
+        self.purge(ACTION, PURGE_QUEUE, before, PURGE_STEP).await?;
+        Ok(purged.saturating_add(outdone))
+    }
+}
+
+impl PostgresStore {
+    async fn purge_outdone(
+        &self,
+        action: &'static str,
+        before: Timestamp,
+        at_most: usize,
+    ) -> Result<u64, StoreError> {
+        let mut purged = 0_u64;
+        let mut last = (i64::MIN, String::new(), 0_i64);
+        loop {
+            let left = at_most.saturating_sub(usize::try_from(purged).unwrap_or(usize::MAX));
+            if left == 0 {
+                return Ok(purged);
+            }
+            let (until, user_id, n) = &last;
+            let statement = Statement::new(PURGE_OUTDONE).bind(before.as_millis()).bind(until).bind(user_id);
+            let statement = statement.bind(n).bind(limit(PURGE_STEP)).bind(limit(left));
+            let rows: Vec<(i64, String, i64, i64, i64)> =
+                self.work.write_returning(action, statement).await?;
+            let Some((until, user_id, n, seen, gone)) = rows.into_iter().next() else { return Ok(purged) };
+            purged = purged.saturating_add(u64::try_from(gone).unwrap_or(0));
+            if seen < limit(PURGE_STEP) {
+                return Ok(purged);
+            }
+            last = (until, user_id, n);
+        }
+    }
+}

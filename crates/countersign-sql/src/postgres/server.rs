@@ -1,0 +1,249 @@
+//! How to reach the server: what is asked of every connection, and what turned out to be in between.
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
+use sqlx::{ConnectOptions, PgConnection, Row};
+
+use super::options::{OpenError, PostgresOptions};
+
+/// A way to the server.
+#[derive(Clone)]
+pub(super) struct Route {
+    options: PgConnectOptions,
+    deadline: Duration,
+    /// Whether settings can be asked for when a connection is opened.
+    settings: bool,
+    /// Whether a statement that was prepared on a connection is there afterwards.
+    prepared: bool,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Role {
+    /// The operations, each with its deadline.
+    Work,
+    /// The tail of the log.
+    Tail,
+    /// Waiting for notifications.
+    Listen,
+    /// Changes of the tables, which may take their time.
+    Migrate,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The options hold the password.
+        f.debug_struct("Route")
+            .field("settings", &self.settings)
+            .field("prepared", &self.prepared)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Route {
+    /// Finds out what is between here and the server; returns the first connection, too.
+    pub(super) async fn explore(options: &PostgresOptions) -> Result<(Self, PgConnection), OpenError> {
+        let route = |settings, prepared| Self {
+            options: options.server.clone(),
+            deadline: options.deadline,
+            settings,
+            prepared,
+        };
+        if options.pooled == Some(true) {
+            let route = route(false, false);
+            let connection = route.connect(Role::Work).await?;
+            return Ok((route, connection));
+        }
+        let prepared = options.pooled == Some(false);
+        match Self::try_settings(route(true, true)).await {
+            Ok(Ok(found)) => Ok(found),
+            // They were taken and not carried on: somebody is in between.
+            Ok(Err(connection)) => Ok((route(false, prepared), connection)),
+            // Or they were refused. If that was not the reason, the next try fails just so.
+            Err(OpenError::Postgres(error)) if is_refusal(&error) => {
+                let route = route(false, prepared);
+                let connection = route.connect(Role::Work).await?;
+                Ok((route, connection))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A way that is taken to lead straight to the server.
+    pub(super) fn straight(options: PgConnectOptions, deadline: Duration) -> Self {
+        Self { options, deadline, settings: true, prepared: true }
+    }
+
+    /// The way to listen at these options, if it leads straight to the server.
+    pub(super) async fn to_listen(
+        options: PgConnectOptions,
+        deadline: Duration,
+    ) -> Result<Option<Self>, OpenError> {
+        match Self::try_settings(Self::straight(options, deadline)).await {
+            Ok(Ok((route, _))) => Ok(Some(route)),
+            Ok(Err(_)) => Ok(None),
+            Err(OpenError::Postgres(error)) if is_refusal(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Connects, and looks whether the settings have arrived; else the connection alone.
+    async fn try_settings(route: Self) -> Result<Result<(Self, PgConnection), PgConnection>, OpenError> {
+        let mut connection = route.connect(Role::Work).await?;
+        let asking = sqlx::raw_sql("SELECT setting FROM pg_settings WHERE name = 'statement_timeout'")
+            .fetch_one(&mut connection);
+        let row = tokio::time::timeout(route.deadline, asking).await;
+        let row = row.map_err(|_| OpenError::Deadline)?.map_err(OpenError::Postgres)?;
+        let found: String = row.try_get(0).map_err(OpenError::Postgres)?;
+        Ok(if found == route.deadline.as_millis().to_string() {
+            Ok((route, connection))
+        } else {
+            Err(connection)
+        })
+    }
+
+    /// Whether a statement that was prepared on a connection is there afterwards.
+    pub(super) fn keeps_statements(&self) -> bool {
+        self.prepared
+    }
+
+    /// Whether nobody is in between.
+    pub(super) fn is_direct(&self) -> bool {
+        self.settings
+    }
+
+    /// Where connections lead, and what is asked of them.
+    pub(super) fn options(&self, role: Role) -> PgConnectOptions {
+        let options = self.options.clone();
+        if !self.settings || role == Role::Migrate {
+            return options;
+        }
+        // A client that gives up closes its connection, but the server notices that only when it next writes to it.
+        // Until then it would wait for locks, and hold those that it has.
+        let deadline = self.deadline.as_millis().to_string();
+        let options = options
+            .options([("statement_timeout", &deadline), ("idle_in_transaction_session_timeout", &deadline)]);
+        match role {
+            // The plan for the tail depends on how young the entries are that are asked for.
+            Role::Tail => options.options([("plan_cache_mode", "force_custom_plan")]),
+            Role::Work | Role::Listen | Role::Migrate => options,
+        }
+    }
+
+    /// Opens a connection.
+    pub(super) async fn connect(&self, role: Role) -> Result<PgConnection, OpenError> {
+        let options = self.options(role);
+        let connecting = tokio::time::timeout(self.deadline, options.connect()).await;
+        connecting.map_err(|_| OpenError::Deadline)?.map_err(OpenError::Postgres)
+    }
+}
+
+/// Whether a connection may have been refused because of what was asked of it.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    // Classes: connection, protocol; feature not supported; object not in the right state; syntax error.
+    let code = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    code.is_some_and(|error| {
+        ["08", "0A", "22", "42", "55"].iter().any(|class| error.code().starts_with(class))
+    })
+}
+
+/// What the server does with what it was told to keep, and what that may cost.
+///
+/// # Errors
+/// [`OpenError::Encoding`], where it could not even keep every text.
+pub(super) async fn weaknesses(connection: &mut PgConnection) -> Result<Vec<String>, OpenError> {
+    let rows = sqlx::raw_sql(
+        "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'server_encoding',
+            'synchronous_commit', 'synchronous_standby_names')",
+    );
+    let rows = rows.fetch_all(connection).await.map_err(OpenError::Postgres)?;
+    let mut settings = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let name: String = row.try_get(0).map_err(OpenError::Postgres)?;
+        let value: String = row.try_get(1).map_err(OpenError::Postgres)?;
+        settings.push((name, value));
+    }
+    judge(&settings)
+}
+
+fn judge(settings: &[(String, String)]) -> Result<Vec<String>, OpenError> {
+    let value =
+        |name: &str| settings.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
+    if let Some(found) = value("server_encoding").filter(|encoding| *encoding != "UTF8") {
+        return Err(OpenError::Encoding { found: found.to_owned() });
+    }
+    let has_standby = value("synchronous_standby_names").is_some_and(|names| !names.trim().is_empty());
+    let mut weaknesses = Vec::new();
+    for (name, weak, loss) in [
+        (
+            "fsync",
+            &["off"][..],
+            "a crash of the server's machine can lose or damage everything, logouts and accounts among it",
+        ),
+        (
+            "full_page_writes",
+            &["off"],
+            "a crash of the server's machine can damage pages that were being written, and all that is on them",
+        ),
+        (
+            "synchronous_commit",
+            &["off"],
+            "a crash of the server can undo what was answered in the last second: logouts, refreshes, registrations",
+        ),
+        (
+            "synchronous_commit",
+            if has_standby { &["local"] } else { &[] },
+            "a failover to the standby can undo what was answered just before: logouts, refreshes, registrations",
+        ),
+    ] {
+        if let Some(found) = value(name).filter(|found| weak.contains(found)) {
+            weaknesses.push(format!("{name} is {found}: {loss}"));
+        }
+    }
+    if !has_standby {
+        tracing::info!(
+            "synchronous_standby_names is empty: if there is a standby, a failover to it can undo what was answered \
+             just before"
+        );
+    }
+    Ok(weaknesses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_settings_are_named_with_what_they_cost() {
+        for (settings, expected) in [
+            (&[("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on")][..], &[][..]),
+            (&[("fsync", "off")], &["fsync is off"]),
+            (&[("full_page_writes", "off")], &["full_page_writes is off"]),
+            (&[("synchronous_commit", "off")], &["synchronous_commit is off"]),
+            (&[("synchronous_commit", "local"), ("synchronous_standby_names", "")], &[]),
+            (
+                &[("synchronous_commit", "local"), ("synchronous_standby_names", "*")],
+                &["synchronous_commit is local"],
+            ),
+            (&[("synchronous_commit", "remote_write"), ("synchronous_standby_names", "*")], &[]),
+            // Relatives of PostgreSQL lack some.
+            (&[], &[]),
+        ] {
+            let settings: Vec<_> =
+                settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let found = judge(&settings).unwrap();
+            assert_eq!(found.len(), expected.len(), "{settings:?}: {found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.starts_with(expected) && found.len() > expected.len() + 20, "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoding_that_lacks_characters_is_refused() {
+        let latin = [("server_encoding".to_owned(), "LATIN1".to_owned())];
+        assert!(matches!(judge(&latin), Err(OpenError::Encoding { found }) if found == "LATIN1"));
+    }
+}
