@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use countersign_core::store::ChangeSignal;
 use futures_util::StreamExt as _;
-use redis::Client;
+use redis::aio::{PubSubSink, PubSubStream};
+use redis::{Client, RedisError};
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -16,7 +17,8 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 /// How often it is asked whether the connection still lives.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 
-/// Raises the signal whenever somebody but `own` tells of a change, until the store is gone.
+/// Raises the signal whenever somebody but `own` tells of a change, and whenever it listens again after it did not,
+/// until the store is gone.
 pub(crate) async fn run(
     client: Client,
     channel: String,
@@ -24,47 +26,70 @@ pub(crate) async fn run(
     deadline: Duration,
     changed: Weak<ChangeSignal>,
 ) {
-    let mut pause = PAUSE_FIRST;
+    let (mut listener, mut pause) = (Listener { channel, own, deadline, has_listened: false }, PAUSE_FIRST);
     while changed.strong_count() > 0 {
-        let mut has_listened = false;
-        if let Err(error) = listen(&client, &channel, &own, deadline, &changed, &mut has_listened).await {
-            // There is nothing more to tell: the log is polled too.
+        let listening = match listener.subscribe(&client).await {
+            Ok((sink, messages)) => {
+                // What was told meanwhile was not heard. At first there is no meanwhile: a node begins by reading.
+                if listener.has_listened
+                    && let Some(signal) = changed.upgrade()
+                {
+                    signal.raise();
+                }
+                (listener.has_listened, pause) = (true, PAUSE_FIRST);
+                listener.listen(sink, messages, &changed).await
+            }
+            Err(failure) => {
+                pause = pause.saturating_mul(2).min(PAUSE_LONGEST);
+                Err(failure)
+            }
+        };
+        if let Err(error) = listening {
+            // There is nothing more to do: the log is polled too.
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "the push of the revocation log stopped"
             );
         }
-        pause = if has_listened { PAUSE_FIRST } else { pause.saturating_mul(2).min(PAUSE_LONGEST) };
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn listen(
-    client: &Client,
-    channel: &str,
-    own: &str,
+struct Listener {
+    channel: String,
+    /// What this store's own messages say.
+    own: String,
     deadline: Duration,
-    changed: &Weak<ChangeSignal>,
-    has_listened: &mut bool,
-) -> Result<(), Failure> {
-    let connecting = timeout(deadline, client.get_async_pubsub()).await.map_err(|_| Failure::Deadline)?;
-    let (mut sink, mut messages) = connecting.map_err(Failure::driver)?.split();
-    loop {
-        // At first it subscribes. Later that says nothing new, but only a connection that lives confirms it.
-        let subscribing = timeout(deadline, sink.subscribe(channel)).await.map_err(|_| Failure::Deadline)?;
-        subscribing.map_err(Failure::driver)?;
-        if !*has_listened {
-            *has_listened = true;
-            let Some(signal) = changed.upgrade() else { return Ok(()) };
-            // What was told meanwhile was not heard.
-            signal.raise();
-        }
-        while let Ok(message) = timeout(ASK_EVERY, messages.next()).await {
-            let Some(message) = message else { return Ok(()) };
-            let Some(signal) = changed.upgrade() else { return Ok(()) };
-            if message.get_payload_bytes() != own.as_bytes() {
-                signal.raise();
+    has_listened: bool,
+}
+
+impl Listener {
+    async fn subscribe(&self, client: &Client) -> Result<(PubSubSink, PubSubStream), Failure> {
+        let subscribing = async {
+            let (mut sink, messages) = client.get_async_pubsub().await?.split();
+            sink.subscribe(&self.channel).await?;
+            Ok::<_, RedisError>((sink, messages))
+        };
+        timeout(self.deadline, subscribing).await.map_err(|_| Failure::Deadline)?.map_err(Failure::driver)
+    }
+
+    /// Until the connection breaks or the store is gone.
+    async fn listen(
+        &self,
+        mut sink: PubSubSink,
+        mut messages: PubSubStream,
+        changed: &Weak<ChangeSignal>,
+    ) -> Result<(), Failure> {
+        loop {
+            while let Ok(message) = timeout(ASK_EVERY, messages.next()).await {
+                let (Some(message), Some(signal)) = (message, changed.upgrade()) else { return Ok(()) };
+                if message.get_payload_bytes() != self.own.as_bytes() {
+                    signal.raise();
+                }
             }
+            // To subscribe again says nothing new, but only a connection that lives confirms it.
+            let asked = timeout(self.deadline, sink.subscribe(&self.channel)).await;
+            asked.map_err(|_| Failure::Deadline)?.map_err(Failure::driver)?;
         }
     }
 }

@@ -41,13 +41,12 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new(url: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let address = &raw const COUNT as usize;
-        // With the process's id and the address of its memory, no two runs of any tests meet.
-        let prefix = format!("test:{}:{address:x}:{count}", std::process::id());
-        let place = Self { url: url.to_owned(), prefix };
-        place.clear();
-        place
+        let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+        let (secs, micros): (u64, u32) = redis::cmd("TIME").query(&mut connection).unwrap();
+        // No two runs of any tests meet, wherever they run.
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("test:{secs}.{micros:06}:{process}:{count}");
+        Self { url: url.to_owned(), prefix }
     }
 
     pub(crate) fn durable() -> Option<Self> {
@@ -79,6 +78,30 @@ impl Place {
 
     pub(crate) fn connect(&self) -> redis::Connection {
         redis::Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+    }
+
+    /// Waits until so many stores listen for changes.
+    pub(crate) async fn is_listened_to_by(&self, stores: u64) {
+        let mut connection = self.connect();
+        let channel = self.key("changed");
+        let counting = async {
+            loop {
+                let mut count = redis::cmd("PUBSUB");
+                count.arg("NUMSUB").arg(&channel);
+                let (_, listening): (String, u64) = count.query(&mut connection).unwrap();
+                if listening == stores {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(seconds(20), counting).await.unwrap();
+    }
+
+    /// What a node does that has written.
+    pub(crate) fn tell(&self) {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(self.key("changed")).arg("another node").exec(&mut self.connect()).unwrap();
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
@@ -125,21 +148,19 @@ pub(crate) struct Proxy {
     state: watch::Sender<Traffic>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Traffic {
-    /// Everything goes through.
-    Flows,
-    /// Connections stay, but nothing goes through and nothing more is taken in.
-    Hangs,
-    /// Connections are closed, and new ones too.
-    Cut,
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    /// Connections stay, but nothing goes through.
+    hangs: bool,
+    /// How often all connections were closed.
+    cuts: u32,
 }
 
 impl Proxy {
     pub(crate) async fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (state, traffic) = watch::channel(Traffic::Flows);
+        let (state, traffic) = watch::channel(Traffic::default());
         let server = server.to_owned();
         tokio::spawn(async move {
             loop {
@@ -150,22 +171,24 @@ impl Proxy {
         Self { address, state }
     }
 
-    pub(crate) fn set(&self, traffic: Traffic) {
-        self.state.send_replace(traffic);
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.state.send_modify(|traffic| traffic.hangs = hangs);
+    }
+
+    /// Closes all connections there are.
+    pub(crate) fn cut(&self) {
+        self.state.send_modify(|traffic| traffic.cuts += 1);
     }
 }
 
 async fn carry(mut client: TcpStream, server: String, mut traffic: watch::Receiver<Traffic>) {
+    let cuts = traffic.borrow().cuts;
     let mut server = TcpStream::connect(server).await.unwrap();
-    loop {
-        let state = *traffic.borrow_and_update();
-        let changed = match state {
-            Traffic::Flows => tokio::select! {
-                _ended = copy_bidirectional(&mut client, &mut server) => return,
-                changed = traffic.changed() => changed,
-            },
-            Traffic::Hangs => traffic.changed().await,
-            Traffic::Cut => return,
+    while traffic.borrow_and_update().cuts == cuts {
+        let hangs = traffic.borrow().hangs;
+        let changed = tokio::select! {
+            _ended = copy_bidirectional(&mut client, &mut server), if !hangs => return,
+            changed = traffic.changed() => changed,
         };
         if changed.is_err() {
             return;
