@@ -8,15 +8,15 @@ pub(crate) mod token;
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use countersign_core::Algorithm;
+use countersign_core::store::Stores;
 use countersign_http::Auth;
-use countersign_sql::sqlite::{self, SqliteOptions, SqliteStore};
 
 use crate::serve;
 use crate::settings::{Flags, Settings, Sources};
+use crate::store::Database;
 use crate::telemetry::say;
 
 /// Authentication for web applications in any language.
@@ -67,6 +67,9 @@ pub(crate) struct StoreFlags {
     /// The database [env: COUNTERSIGN_DATABASE_URL] [default: sqlite://countersign.db]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
+    /// Where sessions, revocations and throttles are, if not in the database [env: COUNTERSIGN_SESSIONS_URL]
+    #[arg(long, value_name = "URL")]
+    sessions: Option<String>,
 }
 
 impl From<ServeFlags> for Flags {
@@ -77,7 +80,7 @@ impl From<ServeFlags> for Flags {
 
 impl From<StoreFlags> for Flags {
     fn from(flags: StoreFlags) -> Self {
-        Self { config: flags.config, listen: None, database: flags.database }
+        Self { config: flags.config, listen: None, database: flags.database, sessions: flags.sessions }
     }
 }
 
@@ -98,19 +101,19 @@ fn with_settings(
 }
 
 /// What the server has of the settings, without listening.
-async fn auth(settings: &Settings) -> Result<(Auth, Arc<SqliteStore>), Box<dyn Error>> {
-    let (store, secrets) = serve::open_existing(settings).await?;
-    let store = Arc::new(store);
-    let auth = serve::build(serve::builder(settings, store.clone(), secrets).without_background()).await?;
-    Ok((auth, store))
+async fn auth(settings: &Settings) -> Result<(Auth, Stores), Box<dyn Error>> {
+    let (database, secrets) = Database::open_existing(settings).await?;
+    let stores = database.stores();
+    let auth = serve::build(serve::builder(settings, stores.clone(), secrets).without_background()).await?;
+    Ok((auth, stores))
 }
 
 /// `countersign migrate`
 pub(crate) fn migrate(flags: StoreFlags) -> Result<(), Box<dyn Error>> {
     with_settings(flags, async |settings| {
-        let options = SqliteOptions::from_url(&settings.database_url)?;
-        sqlite::migrate(&options).await?;
-        say(&format!("{} is up to date", options.path().display()));
+        for name in Database::migrate(settings).await? {
+            say(&format!("{name} is up to date"));
+        }
         Ok(())
     })
 }

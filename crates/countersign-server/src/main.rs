@@ -5,6 +5,7 @@ mod command;
 mod home;
 mod serve;
 mod settings;
+mod store;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -2,22 +2,19 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::Secrets;
 use countersign_core::store::Stores;
 use countersign_http::profile::flask_jwt_extended::BuildProfileError;
-use countersign_http::{Auth, AuthBuilder, BuildError, OsRandom};
-use countersign_sql::sqlite::{SqliteOptions, SqliteStore, open_with_secret};
-use countersign_sql::{SecretFile, parse_secrets};
+use countersign_http::{Auth, AuthBuilder, BuildError};
 use tokio::net::TcpListener;
 use url::Url;
 
 use crate::app::app;
 use crate::home::ShownOrigin;
-use crate::settings::{Flags, ProfileSetting, SecretSource, Settings, Sources};
+use crate::settings::{Flags, ProfileSetting, Settings, Sources};
+use crate::store::Database;
 use crate::telemetry::{self, say};
 
 /// For how long running requests may go on after the server was asked to stop.
@@ -40,11 +37,10 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(&settings.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen ADDRESS:PORT", settings.listen)
     })?;
-    let (store, secrets) = open(settings).await?;
-    let store = Arc::new(store);
+    let (database, secrets) = Database::open(settings).await?;
     let address = listener.local_addr()?;
 
-    let mut builder = builder(settings, store.clone(), secrets);
+    let mut builder = builder(settings, database.stores(), secrets);
     if settings.public_url.is_none() {
         if address.ip().is_loopback() {
             builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
@@ -83,7 +79,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     if let Err(error) = auth.sessions().flush_acknowledgements().await {
         tracing::warn!(error = &error as &dyn Error, "acknowledgements could not be written");
     }
-    if let Err(error) = store.checkpoint().await {
+    if let Err(error) = database.settle().await {
         tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
     }
     Ok(())
@@ -148,34 +144,6 @@ pub(crate) fn builder(settings: &Settings, store: impl Into<Stores>, secrets: Se
         builder = builder.public_url(url.clone());
     }
     builder
-}
-
-/// The store and the secret that opens its keys.
-async fn open(settings: &Settings) -> Result<(SqliteStore, Secrets), Box<dyn Error>> {
-    open_at(settings, SqliteOptions::from_url(&settings.database_url)?).await
-}
-
-/// As the server does, but only a database that is there.
-pub(crate) async fn open_existing(settings: &Settings) -> Result<(SqliteStore, Secrets), Box<dyn Error>> {
-    open_at(settings, SqliteOptions::from_url(&settings.database_url)?.create(false)).await
-}
-
-async fn open_at(
-    settings: &Settings,
-    options: SqliteOptions,
-) -> Result<(SqliteStore, Secrets), Box<dyn Error>> {
-    match &settings.secret {
-        SecretSource::Beside => Ok(open_with_secret(&options, &OsRandom).await?),
-        SecretSource::Given(text) => {
-            let secrets = parse_secrets(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?;
-            Ok((SqliteStore::open(&options).await?, secrets))
-        }
-        SecretSource::File(path) => {
-            let store = SqliteStore::open(&options).await?;
-            let secrets = SecretFile::at(Path::new(path)).load(!store.has_keys().await?)?;
-            Ok((store, secrets))
-        }
-    }
 }
 
 /// Listens for SIGTERM and Ctrl-C from now on; the future ends when one of them has come.

@@ -14,9 +14,10 @@ use std::time::Duration;
 use countersign_core::Algorithm;
 use countersign_core::session::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 use countersign_http::AllowedOrigins;
-use countersign_sql::sqlite::{OpenError, SqliteOptions};
+use countersign_sql::sqlite::SqliteOptions;
 use url::Url;
 
+use crate::store::{self, Location};
 pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;
@@ -28,7 +29,9 @@ pub(crate) struct Settings {
     /// `listen`: address and port. Default `127.0.0.1:8080`; port 0 takes a free one.
     pub(crate) listen: String,
     /// `database_url`. Default `sqlite://countersign.db`; created when missing.
-    pub(crate) database_url: String,
+    pub(crate) database: Location,
+    /// `sessions_url`: another engine for sessions, revocations and throttles. Default none: the database.
+    pub(crate) sessions: Option<Location>,
     /// `public_url`: issuer, cookie prefix and Secure, own origin. Default unset.
     pub(crate) public_url: Option<Url>,
     /// `allowed_origins`: which other origins may use cookies; switches CORS on. Default none.
@@ -79,10 +82,11 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 23] = [
+pub(crate) const NAMES: [&str; 24] = [
     "config",
     "listen",
     "database_url",
+    "sessions_url",
     "public_url",
     "profile",
     "allowed_origins",
@@ -176,9 +180,11 @@ impl Settings {
             listen: sources
                 .get("listen")
                 .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
-            database_url: sources
-                .get("database_url")
-                .map_or(Ok("sqlite://countersign.db".to_owned()), |setting| database_url(&setting))?,
+            database: match sources.get("database_url") {
+                Some(setting) => location(&setting)?,
+                None => Location::Sqlite(SqliteOptions::new("countersign.db")),
+            },
+            sessions: sources.get("sessions_url").map(|setting| location(&setting)).transpose()?,
             public_url: sources.get("public_url").map(|setting| public_url(&setting)).transpose()?,
             allowed_origins: sources.get("allowed_origins").map_or(
                 Ok(AllowedOrigins::default()),
@@ -206,16 +212,12 @@ impl Settings {
     }
 }
 
-fn database_url(setting: &Setting) -> Result<String, SettingError> {
-    let url = setting.text();
-    match SqliteOptions::from_url(url) {
-        Ok(_) => Ok(url.to_owned()),
-        Err(OpenError::InMemory) => Err(setting.wrong("must name a file: nothing in memory survives a restart")),
-        Err(_) => Err(setting.wrong(
-            "must be sqlite:// and the path of a file, such as sqlite:///var/lib/countersign/countersign.db; SQLite is \
-             the only engine of this version",
-        )),
-    }
+/// An engine's URL. Never repeats it: it may hold a password.
+fn location(setting: &Setting) -> Result<Location, SettingError> {
+    Location::parse(setting.text()).map_err(|error| match error {
+        Some(error) => setting.wrong(format!("cannot be used: {error}")),
+        None => setting.wrong(format!("must be {}", store::URLS)),
+    })
 }
 
 /// A duration, or `off`.
@@ -296,7 +298,9 @@ mod tests {
     fn defaults_are_those_of_the_contract() {
         let settings = read(&[]).unwrap();
         assert_eq!(settings.listen, "127.0.0.1:8080");
-        assert_eq!(settings.database_url, "sqlite://countersign.db");
+        let Location::Sqlite(options) = &settings.database else { panic!("{:?}", settings.database) };
+        assert_eq!(options.path(), std::path::Path::new("countersign.db"));
+        assert!(settings.sessions.is_none());
         assert_eq!(settings.policy, SessionPolicy::default());
         assert_eq!(settings.log_format, LogFormat::Text);
         assert!(settings.public_url.is_none() && settings.allowed_origins.is_empty());
@@ -340,9 +344,11 @@ mod tests {
     fn a_wrong_value_is_an_error_that_names_the_setting_and_the_fix() {
         for (name, value, fix) in [
             ("COUNTERSIGN_LISTEN", "8080", "127.0.0.1:8080"),
-            ("COUNTERSIGN_DATABASE_URL", "postgres://db/auth", "SQLite is the only engine"),
+            ("COUNTERSIGN_DATABASE_URL", "oracle://db/auth", "postgres://"),
+            ("COUNTERSIGN_DATABASE_URL", "postgres://db:port/auth", "postgres"),
+            ("COUNTERSIGN_SESSIONS_URL", "memcached://db", "redis://"),
             ("COUNTERSIGN_DATABASE_URL", "countersign.db", "sqlite:///var/lib"),
-            ("COUNTERSIGN_DATABASE_URL", "sqlite::memory:", "must name a file"),
+            ("COUNTERSIGN_DATABASE_URL", "sqlite::memory:", "name a file"),
             ("COUNTERSIGN_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
             ("COUNTERSIGN_ALLOWED_ORIGINS", "*", "https://app.example.com"),
             ("COUNTERSIGN_REFRESH_HEAL", "maybe", "on or off"),

@@ -11,7 +11,7 @@ use crate::settings::LogFormat;
 
 /// Libraries whose own debugging output shows requests as they came, secrets included (SEC-147). They say at most
 /// this, whatever is asked for.
-const QUIET: [&str; 5] = ["h2", "hyper", "hyper_util", "sqlx", "tower"];
+const QUIET: [&str; 7] = ["h2", "hyper", "hyper_util", "mongodb", "redis", "sqlx", "tower"];
 
 /// Starts logging to standard error.
 pub(crate) fn start(directives: &str, format: LogFormat) {

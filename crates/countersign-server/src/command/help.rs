@@ -17,6 +17,7 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_CONFIG             the TOML file
   COUNTERSIGN_LISTEN             address and port [127.0.0.1:8080]
   COUNTERSIGN_DATABASE_URL       the database, made when missing [sqlite://countersign.db]
+  COUNTERSIGN_SESSIONS_URL       where sessions, revocations and throttles are, if not in the database
   COUNTERSIGN_PUBLIC_URL         under which URL users reach the server: issuer, cookies, own origin
   COUNTERSIGN_PROFILE            whose rules hold for tokens: native, or flask-jwt-extended or flask-jwt, which read the
                                  JWT_… options of the Flask application as well [native]

@@ -7,14 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use countersign_core::session::SessionPolicy;
-use countersign_core::store::{KeyPurpose, KeyStore as _, StoredKey};
+use countersign_core::store::{KeyPurpose, StoredKey};
 use countersign_core::{Algorithm, Clock as _, KeyId, Timestamp, keychain, random};
 use countersign_http::{OsRandom, SystemClock, rfc3339};
-use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
 
 use super::key_file::{self, Format};
 use super::{StoreFlags, auth, with_settings};
-use crate::serve;
+use crate::store::Database;
 use crate::telemetry::say;
 
 #[derive(Args, Debug)]
@@ -135,8 +134,7 @@ pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
             Ok(())
         }
         KeySubcommand::List { store } => with_settings(store, async |settings| {
-            let options = SqliteOptions::from_url(&settings.database_url)?.create(false);
-            let keys = SqliteStore::open(&options).await?.keys().await?;
+            let keys = Database::open_without_secret(settings).await?.stores().keys.keys().await?;
             list(&keys, SystemClock::new().now(), &settings.policy);
             Ok(())
         }),
@@ -165,8 +163,8 @@ pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
             Ok(())
         }),
         KeySubcommand::Reseal { store } => with_settings(store, async |settings| {
-            let (store, secrets) = serve::open_existing(settings).await?;
-            let (sealed, all) = keychain::reseal(&store, &secrets, &OsRandom).await?;
+            let (database, secrets) = Database::open_existing(settings).await?;
+            let (sealed, all) = keychain::reseal(&*database.stores().keys, &secrets, &OsRandom).await?;
             if sealed < all {
                 return Err(format!(
                     "{sealed} of {all} keys were sealed anew; somebody else changed the others meanwhile: try again"

@@ -10,7 +10,7 @@ use countersign_core::account::{EmailAddress, User, Username};
 use countersign_core::claims::decode_unverified;
 use countersign_core::keychain;
 use countersign_core::session::{AccessGrant, Device, Refusal, Sessions};
-use countersign_core::store::{KeyStore as _, NameKey, StoredKey, UserStore};
+use countersign_core::store::{NameKey, StoredKey, UserStore};
 use countersign_core::{Timestamp, TokenType, UnverifiedClaims, UserId};
 use countersign_http::{Auth, rfc3339};
 use serde_json::{Map, Value};
@@ -106,7 +106,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
         TokenSubcommand::Inspect { given, store } => with_settings(store, async |settings| {
             let token = given.read()?;
             let alleged = decode_unverified(&token)?;
-            let (auth, store) = auth(settings).await?;
+            let (auth, stores) = auth(settings).await?;
             let kind = alleged_kind(&alleged);
             let verdict = judge(&auth, &token, kind).await;
             let inspected = Inspected {
@@ -115,7 +115,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
                 signature: signature(&token, &auth, kind).await,
                 key: match auth.has_profile() {
                     true => "of the profile's options".to_owned(),
-                    false => key(&alleged, &store.keys().await?, auth.sessions()),
+                    false => key(&alleged, &stores.keys.keys().await?, auth.sessions()),
                 },
                 refused: verdict.err().map(|why| why.to_string()),
                 issuer: (!auth.has_profile()).then(|| auth.sessions().issuer()),
@@ -140,8 +140,8 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
                 }
             }
             with_settings(store, async |settings| {
-                let (auth, store) = auth(settings).await?;
-                let user = find_user(&*store, &user).await?;
+                let (auth, stores) = auth(settings).await?;
+                let user = find_user(&*stores.users, &user).await?;
                 let device = Device::new(Some("countersign token mint"), None);
                 let grant = AccessGrant { lifetime, fresh, claims, device };
                 say(&auth.sessions().issue_access(user.id, grant).await?.token);

@@ -17,6 +17,7 @@ pub(crate) struct Flags {
     pub(crate) config: Option<PathBuf>,
     pub(crate) listen: Option<String>,
     pub(crate) database: Option<String>,
+    pub(crate) sessions: Option<String>,
 }
 
 /// Every setting that was set anywhere, each from the first source that has it.
@@ -67,9 +68,11 @@ impl Sources {
                 });
             }
         };
-        for (name, flag, value) in
-            [("listen", "--listen", flags.listen), ("database_url", "--database", flags.database)]
-        {
+        for (name, flag, value) in [
+            ("listen", "--listen", flags.listen),
+            ("database_url", "--database", flags.database),
+            ("sessions_url", "--sessions", flags.sessions),
+        ] {
             if let Some(text) = value {
                 add(name, flag, "command line", text);
             }

@@ -9,11 +9,14 @@
 
 mod answers;
 mod client;
+mod engine;
 mod keys;
 mod kill_nine;
 mod logs;
 mod main_path;
+mod nodes;
 mod profiles;
+mod proxy;
 mod server;
 mod slow;
 mod starting;

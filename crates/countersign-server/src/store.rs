@@ -1,0 +1,194 @@
+//! Which engines keep what, and opening them.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign_core::Secrets;
+use countersign_core::store::{StoreError, Stores};
+use countersign_http::OsRandom;
+use countersign_redis::{RedisOptions, RedisStore};
+use countersign_sql::postgres::{PostgresOptions, PostgresStore};
+use countersign_sql::sqlite::{self, SqliteOptions, SqliteStore, open_with_secret};
+use countersign_sql::{SecretFile, parse_secrets, postgres};
+
+use crate::settings::{SecretSource, Settings};
+
+/// How to reach one engine, checked.
+#[derive(Clone, Debug)]
+pub(crate) enum Location {
+    Sqlite(SqliteOptions),
+    Postgres(PostgresOptions),
+    Redis(RedisOptions),
+}
+
+/// An engine, opened.
+#[derive(Clone, Debug)]
+enum Engine {
+    Sqlite(Arc<SqliteStore>),
+    Postgres(Arc<PostgresStore>),
+    Redis(Arc<RedisStore>),
+}
+
+/// Everything the server keeps, in one engine or two.
+#[derive(Debug)]
+pub(crate) struct Database {
+    accounts: Engine,
+    sessions: Option<Engine>,
+}
+
+/// What a URL may look like.
+pub(crate) const URLS: &str = "sqlite:// and the path of a file, such as sqlite:///var/lib/countersign/countersign.db, or \
+     postgres://, mysql://, mongodb:// or redis:// with user, password, host and database";
+
+impl Location {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// What is wrong with it, without repeating it: it may hold a password. `None` if no engine has such URLs.
+    pub(crate) fn parse(url: &str) -> Result<Self, Option<Box<dyn Error>>> {
+        fn some(error: impl Error + 'static) -> Option<Box<dyn Error>> {
+            Some(error.into())
+        }
+        match url.split(':').next().unwrap_or_default() {
+            "sqlite" => SqliteOptions::from_url(url).map(Self::Sqlite).map_err(some),
+            "postgres" | "postgresql" => PostgresOptions::from_url(url).map(Self::Postgres).map_err(some),
+            "redis" | "rediss" => RedisOptions::from_url(url).map(Self::Redis).map_err(some),
+            _ => Err(None),
+        }
+    }
+
+    async fn open(&self) -> Result<Engine, Box<dyn Error>> {
+        Ok(match self {
+            Self::Sqlite(options) => Engine::Sqlite(Arc::new(SqliteStore::open(options).await?)),
+            Self::Postgres(options) => Engine::Postgres(Arc::new(PostgresStore::open(options).await?)),
+            Self::Redis(options) => Engine::Redis(Arc::new(RedisStore::open(options).await?)),
+        })
+    }
+
+    /// The same, but a SQLite file that is missing is not made.
+    fn existing(self) -> Self {
+        match self {
+            Self::Sqlite(options) => Self::Sqlite(options.create(false)),
+            other => other,
+        }
+    }
+
+    /// Creates its tables or brings them up to date; returns what to call it.
+    async fn migrate(&self) -> Result<String, Box<dyn Error>> {
+        let name = match self {
+            Self::Sqlite(options) => {
+                sqlite::migrate(options).await?;
+                return Ok(options.path().display().to_string());
+            }
+            Self::Postgres(options) => {
+                postgres::migrate(options).await?;
+                "the PostgreSQL database"
+            }
+            Self::Redis(options) => {
+                countersign_redis::migrate(options).await?;
+                "the Redis database"
+            }
+        };
+        Ok(name.to_owned())
+    }
+}
+
+impl Database {
+    /// Opens what the settings name, and the secret that seals the keys. Makes what is missing.
+    pub(crate) async fn open(settings: &Settings) -> Result<(Self, Secrets), Box<dyn Error>> {
+        Self::open_at(settings, settings.database.clone()).await
+    }
+
+    /// As the server does, but only a database that is there.
+    pub(crate) async fn open_existing(settings: &Settings) -> Result<(Self, Secrets), Box<dyn Error>> {
+        Self::open_at(settings, settings.database.clone().existing()).await
+    }
+
+    /// As [`Database::open_existing`], without the secret and the engine of the sessions: for looking at keys.
+    pub(crate) async fn open_without_secret(settings: &Settings) -> Result<Self, Box<dyn Error>> {
+        let accounts = settings.database.clone().existing().open().await?;
+        Ok(Self { accounts, sessions: None })
+    }
+
+    async fn open_at(settings: &Settings, location: Location) -> Result<(Self, Secrets), Box<dyn Error>> {
+        let (accounts, secrets) = match (&settings.secret, &location) {
+            (SecretSource::Beside, Location::Sqlite(options)) => {
+                let (store, secrets) = open_with_secret(options, &OsRandom).await?;
+                (Engine::Sqlite(Arc::new(store)), secrets)
+            }
+            (SecretSource::Beside, _) => {
+                return Err("a database that machines share needs a secret that they share, which seals the keys in it: \
+                     countersign key secret makes one; set COUNTERSIGN_SECRET to it, or COUNTERSIGN_SECRET_FILE to \
+                     the path of a file with it, the same for every server"
+                    .into());
+            }
+            (SecretSource::Given(text), _) => {
+                let secrets = parse_secrets(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?;
+                (location.open().await?, secrets)
+            }
+            (SecretSource::File(path), _) => {
+                let engine = location.open().await?;
+                let secrets = SecretFile::at(Path::new(path)).load(!engine.has_keys().await?)?;
+                (engine, secrets)
+            }
+        };
+        let sessions = match &settings.sessions {
+            Some(location) => {
+                Some(location.open().await.map_err(|error| format!("COUNTERSIGN_SESSIONS_URL: {error}"))?)
+            }
+            None => None,
+        };
+        Ok((Self { accounts, sessions }, secrets))
+    }
+
+    /// Creates the tables, in both engines if there are two, or brings them up to date; returns what to call them.
+    pub(crate) async fn migrate(settings: &Settings) -> Result<Vec<String>, Box<dyn Error>> {
+        let mut names = vec![settings.database.migrate().await?];
+        if let Some(sessions) = &settings.sessions {
+            names.push(sessions.migrate().await?);
+        }
+        Ok(names)
+    }
+
+    /// What the library works with: accounts and keys from one engine; sessions, revocations and throttles from the
+    /// other, if there is one.
+    pub(crate) fn stores(&self) -> Stores {
+        let accounts = self.accounts.stores();
+        match &self.sessions {
+            None => accounts,
+            Some(sessions) => {
+                let Stores { sessions, revocations, throttles, .. } = sessions.stores();
+                Stores { sessions, revocations, throttles, ..accounts }
+            }
+        }
+    }
+
+    /// When the server stops: makes SQLite files complete by themselves.
+    pub(crate) async fn settle(&self) -> Result<(), StoreError> {
+        for engine in [Some(&self.accounts), self.sessions.as_ref()].into_iter().flatten() {
+            if let Engine::Sqlite(store) = engine {
+                store.checkpoint().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine {
+    fn stores(&self) -> Stores {
+        match self.clone() {
+            Self::Sqlite(store) => store.into(),
+            Self::Postgres(store) => store.into(),
+            Self::Redis(store) => store.into(),
+        }
+    }
+
+    async fn has_keys(&self) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.has_keys().await,
+            Self::Postgres(store) => store.has_keys().await,
+            Self::Redis(store) => store.has_keys().await,
+        }
+    }
+}
