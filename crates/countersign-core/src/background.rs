@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
-use crate::revocation::RevocationView;
 use crate::session::Sessions;
 use crate::store::{Changes, KEEP_ENTRIES_FOR, StoreError, Stores};
 use crate::time::{Clock, Timestamp};
@@ -76,22 +75,22 @@ impl Background {
         };
         let mut tasks = vec![tail, flush, purge, rotate];
         if let Some(changes) = stores.revocations.changes() {
-            let view = sessions.view().clone();
-            tasks.push(runtime.spawn(read_pushed(view, changes)).abort_handle());
+            tasks.push(runtime.spawn(read_pushed(sessions.clone(), changes)).abort_handle());
         }
         Self { _tasks: Arc::new(Tasks(tasks)) }
     }
 }
 
 /// Reads the log whenever the store tells that it has grown.
-async fn read_pushed(view: RevocationView, mut changes: Changes) {
+async fn read_pushed(sessions: Sessions, mut changes: Changes) {
+    let clock = sessions.clock();
     while changes.next().await {
-        let began = Instant::now();
-        if let Err(error) = view.read_pushed().await {
+        let began = clock.monotonic();
+        if let Err(error) = sessions.view().read_pushed().await {
             tracing::debug!(error = &error as &dyn std::error::Error, "could not read what was pushed");
         }
         // However often it grows, reading it takes at most a fifth of the time.
-        tokio::time::sleep(began.elapsed() * 4).await;
+        tokio::time::sleep(clock.monotonic().saturating_sub(began) * 4).await;
     }
 }
 

@@ -18,8 +18,8 @@ use crate::settings::{SecretSource, Settings};
 #[derive(Clone, Debug)]
 pub(crate) enum Location {
     Sqlite(SqliteOptions),
-    Postgres(PostgresOptions),
-    Redis(RedisOptions),
+    Postgres(Box<PostgresOptions>),
+    Redis(Box<RedisOptions>),
 }
 
 /// An engine, opened.
@@ -52,8 +52,12 @@ impl Location {
         }
         match url.split(':').next().unwrap_or_default() {
             "sqlite" => SqliteOptions::from_url(url).map(Self::Sqlite).map_err(some),
-            "postgres" | "postgresql" => PostgresOptions::from_url(url).map(Self::Postgres).map_err(some),
-            "redis" | "rediss" => RedisOptions::from_url(url).map(Self::Redis).map_err(some),
+            "postgres" | "postgresql" => {
+                PostgresOptions::from_url(url).map(|options| Self::Postgres(options.into())).map_err(some)
+            }
+            "redis" | "rediss" => {
+                RedisOptions::from_url(url).map(|options| Self::Redis(options.into())).map_err(some)
+            }
             _ => Err(None),
         }
     }
