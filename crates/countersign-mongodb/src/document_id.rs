@@ -1,0 +1,79 @@
+//! The `_id`s of documents: texts that sort the same way on every engine.
+
+use countersign_core::revocation::EntryKey;
+use countersign_core::session::SessionKey;
+
+/// Between the parts of an `_id`. No user, key or session id holds a control character, so the parts cannot run into
+/// each other; and it sorts before every character that they do hold, so a shorter part sorts first.
+const SEPARATOR: char = '\t';
+
+/// A session's `_id`: its user and its id. Sessions are sharded by user, and an engine sees to unique `_id`s within a
+/// shard only. That is enough: equal `_id`s have equal users, and so are on the same shard.
+pub(crate) fn session(key: &SessionKey) -> String {
+    let mut id = String::new();
+    escape(&mut id, key.user_id.as_str());
+    id.push(SEPARATOR);
+    id.push_str(&key.id.to_string());
+    id
+}
+
+/// An entry's `_id`. In its order the entries are in the order of their keys, byte by byte.
+pub(crate) fn entry(key: &EntryKey) -> String {
+    let mut id = String::new();
+    escape(&mut id, &key.user_id);
+    id.push(SEPARATOR);
+    id.push_str(key.kind);
+    id.push(SEPARATOR);
+    escape(&mut id, &key.reference);
+    id.push(SEPARATOR);
+    // As many digits as the highest number has, so that 10 comes after 9.
+    id.push_str(&format!("{:020}", key.number));
+    id
+}
+
+/// The `_id` of a claim on a name.
+pub(crate) fn name(kind: &str, key: &str) -> String {
+    format!("{kind}{SEPARATOR}{key}")
+}
+
+/// The text in ASCII alone, in the same order as before.
+///
+/// MongoDB and FerretDB compare texts by their bytes, mongo-java-server by UTF-16 units, and that differs from U+E000
+/// on. All agree about ASCII. The escape character is its highest printable one, so what it begins sorts last.
+fn escape(id: &mut String, text: &str) {
+    const ESCAPE: u8 = b'~';
+    for byte in text.bytes() {
+        if byte < ESCAPE {
+            id.push(char::from(byte));
+        } else {
+            id.push_str(&format!("{}{byte:02x}", char::from(ESCAPE)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(user_id: &str, kind: &'static str, reference: &str, number: u64) -> EntryKey {
+        EntryKey { user_id: user_id.to_owned(), kind, reference: reference.to_owned(), number }
+    }
+
+    #[test]
+    fn the_ids_of_entries_sort_as_their_keys_do_and_are_as_different() {
+        let texts =
+            ["", "a", "a b", "ab", "B", "~", "~7", "}", "é", "ﬀ", "😀", "\u{feff}", "z~", "zz", "\u{e000}"];
+        let mut keys = Vec::new();
+        for user_id in texts {
+            for reference in texts {
+                for (kind, number) in [("key", 0), ("user", 9), ("user", 10), ("user", u64::MAX)] {
+                    keys.push(key(user_id, kind, reference, number));
+                }
+            }
+        }
+        keys.sort();
+        let ids: Vec<_> = keys.iter().map(entry).collect();
+        assert!(ids.is_sorted_by(|one, next| one < next), "{ids:#?}");
+        assert!(ids.iter().all(|id| id.is_ascii()));
+    }
+}

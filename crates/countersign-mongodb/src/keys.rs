@@ -1,0 +1,66 @@
+//! Sealed keys and the store's own identity.
+
+use async_trait::async_trait;
+use countersign_core::Timestamp;
+use countersign_core::key::KeyId;
+use countersign_core::store::{KeyStore, StoreError, StoredKey};
+use mongodb::bson::{Bson, doc};
+use uuid::Uuid;
+
+use crate::field::{binary, parsed};
+use crate::record;
+use crate::records::Query;
+use crate::store::MongodbStore;
+
+/// The `_id` of the document with the store's id.
+const ID: &str = "id";
+
+#[async_trait]
+impl KeyStore for MongodbStore {
+    async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError> {
+        self.answer("read the store's id", async {
+            loop {
+                if let Some(document) = self.store.find_one(doc! { "_id": ID }).await? {
+                    return parsed(&document, "id", Uuid::try_parse);
+                }
+                let document = doc! { "_id": ID, "id": candidate.hyphenated().to_string() };
+                if self.store.insert(&document).await? {
+                    return Ok(candidate);
+                }
+            }
+        })
+        .await
+    }
+
+    async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError> {
+        self.answer("insert the key", async { self.keys.insert(&record::of_key(key)).await }).await
+    }
+
+    async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+        self.answer("reseal the key", async {
+            let _alone = self.alone(id.as_str()).await;
+            let filter = doc! { "key_id": id.as_str(), "sealed": binary(old) };
+            self.keys.update_one(filter, doc! { "$set": { "sealed": binary(new) } }).await
+        })
+        .await
+    }
+
+    async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
+        self.answer("remove the key", async {
+            let _alone = self.alone(id.as_str()).await;
+            let filter = doc! { "key_id": id.as_str(), "removed_at": Bson::Null };
+            let removed = doc! { "removed_at": at.as_millis(), "sealed": binary(&[]) };
+            self.keys.update_one(filter, doc! { "$set": removed }).await
+        })
+        .await
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        self.answer("read the keys", async {
+            let mut keys = record::all(&self.keys.find(Query::default()).await?, record::key)?;
+            keys.sort_by_key(|key| (key.purpose, key.number));
+            Ok(keys)
+        })
+        .await
+    }
+}

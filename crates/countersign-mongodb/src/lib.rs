@@ -1,0 +1,44 @@
+//! Countersign's stores on MongoDB and what speaks its wire protocol.
+//!
+//! ```no_run
+//! use countersign_core::store::Stores;
+//! use countersign_mongodb::{MongodbOptions, MongodbStore, OpenError};
+//!
+//! # async fn open() -> Result<(), OpenError> {
+//! let options = MongodbOptions::from_url("mongodb://localhost/countersign?replicaSet=rs0")?;
+//! let stores = Stores::from(MongodbStore::open(&options).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A session is one document, and an end is an insert into the revocation log, so no transactions are needed, nor
+//! anything else that only some of MongoDB's relatives have: `_id`s and plain unique indexes, `insert`, `find`, `update`
+//! with a condition, `delete`. What a server has beyond that is used (TTL indexes, change streams), and what it lacks is
+//! done without. Where a server, or the URL, is weaker than the store's promises, [`MongodbStore::weaknesses`] and the
+//! log tell.
+//!
+//! What was answered is in the journals of a majority of the replica set. For a sharded cluster, `session` and
+//! `revocation` are sharded by `user_id`, the other large collections by `_id`.
+
+mod call;
+mod document_id;
+mod field;
+mod keys;
+mod locks;
+mod options;
+mod push;
+mod record;
+mod records;
+mod revocations;
+mod schema;
+mod server;
+mod sessions;
+mod store;
+mod throttles;
+mod users;
+
+pub use options::{MongodbOptions, OpenError};
+pub use store::{MongodbStore, migrate};
+
+/// The name of this engine in errors.
+const STORE_NAME: &str = "mongodb";

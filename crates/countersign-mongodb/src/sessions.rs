@@ -1,0 +1,322 @@
+//! Sessions: one document each, and the log beside them in another collection.
+//!
+//! # How a step and an end are kept apart without a transaction
+//!
+//! An end is an insert into the log (its commit point), then the row's mark. A step ([`SessionStore::advance`], `heal`)
+//!
+//! 1. reads the row and the log, at the same time, and asks [`Advance::applies`] or [`Heal::applies`] itself,
+//! 2. writes the row as [`Advance::apply`] makes it, on the condition that it is still as it was read,
+//! 3. reads the log again. If it speaks against the session now, the row is marked and the step counts as refused.
+//!
+//! *Of concurrent steps from one generation at most one succeeds*: the condition names generation, time of issue and
+//! count of heals; every step changes one of them, and no value comes back. All that the rules look at is named in the
+//! condition, or never changes (epoch, absolute expiry), or changes only together with what is named (idle expiry and
+//! `healed_run`, with generation or heals), or is set by the step itself (for an advance, the acknowledgement).
+//!
+//! *No step succeeds once an end has returned*: the row is marked then, and the condition asks for a row without a mark.
+//! *None applies under an entry whose row is not marked*, after a crash say: the entry was there before the step, so 1.
+//! reads it, and nothing is written. *An entry that comes in between 1. and 2.* belongs to an end that has not returned;
+//! 3. sees it if it was there before the write. If it came after, the step came before the end, and what it issued ends
+//! with it: every node refuses the session's tokens by the entry, and the next refresh meets it in 1.
+//!
+//! The two reads of 1. need no common snapshot. Whatever was answered before they began is in both; what happens
+//! meanwhile may be in either, and the row's part of it is in the condition. The log only grows.
+
+use async_trait::async_trait;
+use countersign_core::revocation::{Entry, Target};
+use countersign_core::session::{
+    Acknowledgement, Advance, EndReason, Ended, Heal, LogStanding, Session, SessionKey,
+};
+use countersign_core::store::{End, FoundSession, SessionEnded, SessionInserted, SessionStore, StoreError};
+use countersign_core::{Epoch, SessionId, Timestamp, UserId};
+use mongodb::bson::{Bson, Document, RawDocument, doc};
+
+use crate::call::{Failure, pause};
+use crate::document_id;
+use crate::field::text;
+use crate::record;
+use crate::records::{Change, Query};
+use crate::store::MongodbStore;
+
+/// What the log says about a session, and with which mark its row is to be ended for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    log: LogStanding,
+    mark: Option<Ended>,
+}
+
+#[async_trait]
+impl SessionStore for MongodbStore {
+    /// Inserts first and reads the epoch afterwards. A raise that came before the insert is seen then, and the row goes
+    /// again; one that came later ends the session by its entry, as it does any other. If this node dies in between,
+    /// the row stays, under an entry that has ended it.
+    async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
+        self.answer("insert the session", async {
+            let lives = session.absolute_until.since(session.created_at);
+            let gone_at = self.not_before_opening(session.created_at) + lives;
+            if !self.sessions.insert(&record::of_session(session, gone_at)?).await? {
+                return Ok(SessionInserted::Taken);
+            }
+            if self.epoch_in_log(&session.user_id).await? == session.epoch {
+                return Ok(SessionInserted::Yes);
+            }
+            self.sessions.delete_many(row(&session.key())).await?;
+            Ok(SessionInserted::EpochRaised)
+        })
+        .await
+    }
+
+    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+        self.answer("read the session", async {
+            let (session, standing) = self.row_and_standing(key).await?;
+            Ok(session.map(|session| FoundSession { session, log: standing.log }))
+        })
+        .await
+    }
+
+    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
+        self.answer("advance the session", async {
+            let take = |row: &Session, log| {
+                step.applies(row, log).then(|| {
+                    let mut after = row.clone();
+                    step.apply(&mut after);
+                    (as_read(row), after)
+                })
+            };
+            self.step(key, take).await
+        })
+        .await
+    }
+
+    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+        self.answer("heal the session", async {
+            let take = |row: &Session, log| {
+                step.applies(row, log).then(|| {
+                    let mut after = row.clone();
+                    step.apply(&mut after);
+                    let mut condition = as_read(row);
+                    // Unlike an advance, a heal keeps the acknowledgement, and must find none.
+                    condition.insert("acknowledged_at", Bson::Null);
+                    (condition, after)
+                })
+            };
+            Ok(self.step(key, take).await?.is_some())
+        })
+        .await
+    }
+
+    async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
+        for seen in seen.chunks(ACKNOWLEDGE_STEP) {
+            self.answer("acknowledge generations", async {
+                let changes: Vec<_> = seen
+                    .iter()
+                    .map(|seen| {
+                        let key = SessionKey { user_id: seen.user_id.clone(), id: seen.session_id };
+                        let mut filter = row(&key);
+                        filter.insert("generation", i64::from(seen.generation.as_u32()));
+                        filter.insert("acknowledged_at", Bson::Null);
+                        let update = doc! {
+                            "$set": { "acknowledged_at": at.as_millis() },
+                            "$max": { "last_seen_at": at.as_millis() },
+                        };
+                        Change { filter, update, upsert: false }
+                    })
+                    .collect();
+                let _alone = self.all_alone().await;
+                self.sessions.change_all(&changes).await
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+        self.answer("end the session", async {
+            let _alone = self.alone(key.user_id.as_str()).await;
+            let Some(session) = self.row(key).await? else { return Ok(SessionEnded::Unknown) };
+            if session.ended.is_some() {
+                return Ok(SessionEnded::Before);
+            }
+            let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
+            let entry = Entry { target, until: end.until, at: end.at };
+            let mine = Ended { at: end.at, reason: end.reason };
+            let inserted = self.insert_end(&entry, end.reason).await?;
+            // Whoever wrote the entry may have died since, or not have come to the row yet. Then this does its work.
+            let mark = if inserted { mine } else { self.standing(key).await?.mark.unwrap_or(mine) };
+            self.mark(key, mark).await?;
+            if !inserted {
+                return Ok(SessionEnded::Before);
+            }
+            self.has_written();
+            Ok(SessionEnded::Now)
+        })
+        .await
+    }
+
+    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+        self.answer("list the user's sessions", async {
+            let rows = self.sessions.find(Query {
+                filter: doc! {
+                    "user_id": user_id.as_str(),
+                    "ended_at": Bson::Null,
+                    "idle_until": { "$gt": now.as_millis() },
+                    "absolute_until": { "$gt": now.as_millis() },
+                },
+                ..Query::default()
+            });
+            let ends = self.log.find(Query {
+                filter: doc! { "user_id": user_id.as_str(), "kind": { "$in": ["session", "user"] } },
+                ..Query::default()
+            });
+            let (rows, ends) = tokio::try_join!(rows, ends)?;
+            let ends = record::all(&ends, record::entry)?;
+            let mut live = record::all(&rows, record::session)?;
+            live.retain(|session| {
+                let mut log = LogStanding::default();
+                for entry in &ends {
+                    note(&mut log, entry, session.id);
+                }
+                session.is_live(now) && !log.ended && log.epoch <= session.epoch
+            });
+            live.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
+            Ok(live)
+        })
+        .await
+    }
+
+    async fn purge_sessions(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
+        let old = doc! { "absolute_until": { "$lt": before.as_millis() } };
+        self.purge("purge sessions", &self.sessions, old, "absolute_until", at_most).await
+    }
+}
+
+impl MongodbStore {
+    async fn row(&self, key: &SessionKey) -> Result<Option<Session>, Failure> {
+        self.sessions.find_one(row(key)).await?.as_deref().map(record::session).transpose()
+    }
+
+    async fn standing(&self, key: &SessionKey) -> Result<Standing, Failure> {
+        // Entries of tokens, of which there may be many, are not read: their `ref` is neither.
+        let filter = doc! {
+            "user_id": key.user_id.as_str(),
+            "kind": { "$in": ["session", "user"] },
+            "ref": { "$in": ["", key.id.to_string()] },
+        };
+        let mut standing = Standing::default();
+        for document in self.log.find(Query { filter, ..Query::default() }).await? {
+            let entry = record::entry(&document)?;
+            let was_ended = standing.log.ended;
+            // What ended this session alone comes before what ended all.
+            if note(&mut standing.log, &entry, key.id) && !was_ended {
+                standing.mark = Some(mark_of(&document, &entry)?);
+            }
+        }
+        Ok(standing)
+    }
+
+    async fn row_and_standing(&self, key: &SessionKey) -> Result<(Option<Session>, Standing), Failure> {
+        tokio::try_join!(self.row(key), self.standing(key))
+    }
+
+    /// A conditional step, as the module's first lines tell. `take` says whether it applies, and if so under which
+    /// condition, and what the row is afterwards.
+    async fn step(
+        &self,
+        key: &SessionKey,
+        take: impl Fn(&Session, LogStanding) -> Option<(Document, Session)> + Send + Sync,
+    ) -> Result<Option<Session>, Failure> {
+        let _alone = self.alone(key.user_id.as_str()).await;
+        let mut tries = 0;
+        loop {
+            let (row_before, standing) = self.row_and_standing(key).await?;
+            let Some((condition, after)) = row_before.and_then(|row| take(&row, standing.log)) else {
+                return Ok(None);
+            };
+            let mut filter = row(key);
+            filter.extend(condition);
+            if self.sessions.update_one(filter, doc! { "$set": record::changing(&after) }).await? {
+                let standing = self.standing(key).await?;
+                if !standing.log.ended && standing.log.epoch <= after.epoch {
+                    return Ok(Some(after));
+                }
+                if let Some(mark) = standing.mark {
+                    self.mark(key, mark).await?;
+                }
+                return Ok(None);
+            }
+            // Another one changed the row since it was read. What it is now decides, in most cases against this step.
+            tries += 1;
+            pause(tries).await;
+        }
+    }
+
+    /// Marks a row as ended, unless it is.
+    async fn mark(&self, key: &SessionKey, ended: Ended) -> Result<(), Failure> {
+        let mut filter = row(key);
+        filter.insert("ended_at", Bson::Null);
+        self.sessions.update_one(filter, doc! { "$set": record::of_ended(ended) }).await.map(|_| ())
+    }
+
+    /// Marks the rows of the sessions that a user's new epoch has ended.
+    pub(crate) async fn mark_all(
+        &self,
+        user_id: &UserId,
+        epoch: Epoch,
+        except: Option<SessionId>,
+        ended: Ended,
+    ) -> Result<(), Failure> {
+        let mut filter = doc! {
+            "user_id": user_id.as_str(),
+            "ended_at": Bson::Null,
+            "epoch": { "$lt": crate::field::integer(epoch.as_u64())? },
+        };
+        if let Some(except) = except {
+            filter.insert("id", doc! { "$ne": except.to_string() });
+        }
+        self.sessions.update_many(filter, doc! { "$set": record::of_ended(ended) }).await
+    }
+}
+
+/// The filter that finds a session: by its `_id`, with the user for the engine to know the shard.
+fn row(key: &SessionKey) -> Document {
+    doc! { "_id": document_id::session(key), "user_id": key.user_id.as_str() }
+}
+
+/// The condition that the row is as it was read, as far as that can change.
+fn as_read(row: &Session) -> Document {
+    doc! {
+        "generation": i64::from(row.generation.as_u32()),
+        "issued_at": row.issued_at.as_millis(),
+        "heals": i64::from(row.heals),
+        "ended_at": Bson::Null,
+    }
+}
+
+/// Adds to what the log says about a session; whether the entry says something that was not known before.
+fn note(log: &mut LogStanding, entry: &Entry, session: SessionId) -> bool {
+    match &entry.target {
+        Target::Session { id, .. } if *id == session => {
+            log.ended = true;
+            true
+        }
+        Target::User { epoch, except, .. } if *except != Some(session) && *epoch > log.epoch => {
+            log.epoch = *epoch;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// How the row of a session that the entry ends is to be marked. The reason is kept beside entries that end something;
+/// entries that came into the log in other ways have none.
+fn mark_of(document: &RawDocument, entry: &Entry) -> Result<Ended, Failure> {
+    let reason = record::optional_reason(document, "reason")?;
+    let otherwise = match text(document, "kind")? {
+        "user" => EndReason::AllEnded,
+        _ => EndReason::EndedByUser,
+    };
+    Ok(Ended { at: entry.at, reason: reason.unwrap_or(otherwise) })
+}
+
+/// How many acknowledgements one command carries.
+const ACKNOWLEDGE_STEP: usize = 1_000;

@@ -1,0 +1,251 @@
+//! The store: opening it, closing it, and what all its parts share.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_core::Timestamp;
+use countersign_core::store::{ChangeSignal, StoreError};
+use mongodb::options::{ClientOptions, ReadConcern};
+use mongodb::{Client, Database};
+use tokio::sync::{MutexGuard, Notify};
+use tokio::task::JoinHandle;
+
+use crate::STORE_NAME;
+use crate::call::{Failure, Lane, within};
+use crate::locks::Locks;
+use crate::options::{MongodbOptions, OpenError};
+use crate::push::Listener;
+use crate::records::Records;
+use crate::{schema, server};
+
+/// All of Countersign's stores in one MongoDB database.
+///
+/// It runs a task that listens for what other nodes write, so it is opened and used within one tokio runtime.
+#[derive(Debug)]
+pub struct MongodbStore {
+    pub(crate) sessions: Records,
+    pub(crate) log: Records,
+    pub(crate) token_batches: Records,
+    pub(crate) accounts: Records,
+    pub(crate) names: Records,
+    pub(crate) throttles: Records,
+    pub(crate) keys: Records,
+    pub(crate) store: Records,
+    /// The tail of the revocation log and the server's time, which must not wait behind other work.
+    pub(crate) tail: Tail,
+    pub(crate) locks: Locks,
+    pub(crate) changed: Arc<ChangeSignal>,
+    /// Tells the listener of this node's own entries.
+    pub(crate) written: Arc<Notify>,
+    /// The server's time when the store was opened.
+    opened_at: Timestamp,
+    updates_are_atomic: bool,
+    deadline: Duration,
+    weaknesses: Vec<String>,
+    client: Client,
+    listening: JoinHandle<()>,
+}
+
+/// Connections beside the pool.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    client: Client,
+    pub(crate) database: Database,
+    pub(crate) lane: Lane,
+    pub(crate) log: Records,
+}
+
+impl MongodbStore {
+    /// Connects to the database and brings its collections up to date, as the options say. Nodes that do so at the same
+    /// time do not disturb each other.
+    ///
+    /// # Errors
+    /// [`OpenError`], also when no server could be asked within the deadline.
+    pub async fn open(options: &MongodbOptions) -> Result<Self, OpenError> {
+        let (mut client_options, mut weaknesses) = options.client().await?;
+        let (client, lane) = pool(options, &client_options, options.connections)?;
+        let database = client.database(&options.database);
+        let hello = within(options.deadline, server::hello(&database, &lane)).await;
+        let hello = hello.map_err(|failure| options.failed("connect", failure))?;
+        if hello.is_standalone {
+            weaknesses.push(
+                "the server is no member of a replica set: what it answered is lost with its disk, and it is one machine"
+                    .to_owned(),
+            );
+        }
+        // A relative may know no other level than its own.
+        let (client, lane, database) = match schema::prepare(options, &database, &lane).await {
+            Err(OpenError::Server { .. }) if hello.is_standalone && client_options.read_concern.is_some() => {
+                client_options.read_concern = Some(ReadConcern::local());
+                let (local, lane) = pool(options, &client_options, options.connections)?;
+                let database = local.database(&options.database);
+                schema::prepare(options, &database, &lane).await?;
+                client.shutdown().immediate(true).await;
+                (local, lane, database)
+            }
+            prepared => {
+                prepared?;
+                (client, lane, database)
+            }
+        };
+        let records = |name| Records::new(&database, name, &lane);
+        let store = records(schema::STORE);
+
+        let looked = within(options.deadline, async {
+            let volatile = server::is_volatile(&database, &lane).await?;
+            Ok((volatile, server::updates_are_atomic(&store).await?))
+        });
+        let (volatile, updates_are_atomic) =
+            looked.await.map_err(|failure| options.failed("try updates", failure))?;
+        if volatile == Some(true) {
+            weaknesses.push(
+                "the storage engine keeps everything in memory: all is lost when the server stops".to_owned(),
+            );
+        }
+        if !updates_are_atomic {
+            weaknesses.push(
+                "updates under a condition are not atomic: replay detection, the brake on guessing passwords and the \
+                 limit of revoked tokens are best effort between nodes; ends, epochs and names are not concerned"
+                    .to_owned(),
+            );
+        }
+        for weakness in &weaknesses {
+            tracing::warn!(servers = options.servers(), "mongodb: {weakness}");
+        }
+
+        // One connection each for what reads the tail, what asks for the time, what streams, and what rings.
+        let (tail_client, tail_lane) = pool(options, &client_options, TAIL_CONNECTIONS)?;
+        let tail_database = tail_client.database(&options.database);
+        let log = records(schema::LOG);
+        let tail = Tail {
+            log: log.through(&tail_database, &tail_lane),
+            client: tail_client,
+            database: tail_database,
+            lane: tail_lane,
+        };
+        let changed = Arc::new(ChangeSignal::new());
+        let written = Arc::new(Notify::new());
+        let listener = Listener {
+            database: tail.database.clone(),
+            store: store.through(&tail.database, &Lane::new(1, give_up(options.deadline))),
+            deadline: options.deadline,
+            changed: Arc::downgrade(&changed),
+            written: written.clone(),
+        };
+        Ok(Self {
+            sessions: records(schema::SESSIONS),
+            log,
+            token_batches: records(schema::TOKEN_BATCHES),
+            accounts: records(schema::ACCOUNTS),
+            names: records(schema::NAMES),
+            throttles: records(schema::THROTTLES),
+            keys: records(schema::KEYS),
+            store,
+            tail,
+            locks: Locks::new(),
+            changed,
+            written,
+            opened_at: hello.time,
+            updates_are_atomic,
+            deadline: options.deadline,
+            weaknesses,
+            client,
+            listening: tokio::spawn(listener.run()),
+        })
+    }
+
+    /// In what the server, or what the URL asks of it, is weaker than the store's promises, and what can be lost: a
+    /// sentence each. The log has told them too. Empty for a replica set or a sharded cluster with the default settings.
+    #[must_use]
+    pub fn weaknesses(&self) -> &[String] {
+        &self.weaknesses
+    }
+
+    /// Closes the connections. Without it that happens too, a moment later.
+    pub async fn close(self) {
+        self.listening.abort();
+        self.tail.client.clone().shutdown().immediate(true).await;
+        self.client.clone().shutdown().immediate(true).await;
+    }
+
+    /// Whether there are keys in the store. If so, they were sealed with a secret that must still be there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the server does not answer.
+    pub async fn has_keys(&self) -> Result<bool, StoreError> {
+        self.answer("look for keys", async { Ok(self.keys.find_one(Default::default()).await?.is_some()) })
+            .await
+    }
+
+    /// Waits for an operation, at most until the deadline.
+    pub(crate) async fn answer<T>(
+        &self,
+        action: &'static str,
+        operation: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, StoreError> {
+        let answer = within(self.deadline, operation).await;
+        answer.map_err(|failure| StoreError::new(STORE_NAME, action, failure))
+    }
+
+    /// Waits until no other caller in this process changes the user's documents, where the engine itself does not keep
+    /// them apart. So a single node is exact there too.
+    pub(crate) async fn alone(&self, key: &str) -> Option<MutexGuard<'_, ()>> {
+        if self.updates_are_atomic { None } else { self.locks.one(key).await }
+    }
+
+    /// As [`MongodbStore::alone`], for all users.
+    pub(crate) async fn all_alone(&self) -> Vec<MutexGuard<'_, ()>> {
+        if self.updates_are_atomic { Vec::new() } else { self.locks.all().await }
+    }
+
+    /// A time for the server to count from by its own clock (TTL), whatever clock the callers go by: the server's when
+    /// the store was opened, or theirs if that is later.
+    pub(crate) fn not_before_opening(&self, time: Timestamp) -> Timestamp {
+        self.opened_at.max(time)
+    }
+
+    /// The log has grown by more than a heartbeat.
+    pub(crate) fn has_written(&self) {
+        self.written.notify_one();
+    }
+}
+
+impl Drop for MongodbStore {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// Brings the collections of a database up to date, for a command line.
+///
+/// # Errors
+/// [`OpenError`]; then the collections are as before, but some of the new indexes may be there already.
+pub async fn migrate(options: &MongodbOptions) -> Result<(), OpenError> {
+    MongodbStore::open(&options.clone().run_migrations(true)).await?.close().await;
+    Ok(())
+}
+
+fn pool(
+    options: &MongodbOptions,
+    client_options: &ClientOptions,
+    connections: u32,
+) -> Result<(Client, Lane), OpenError> {
+    let mut client_options = client_options.clone();
+    client_options.max_pool_size = Some(connections);
+    if client_options.min_pool_size.is_some_and(|min| min > connections) {
+        client_options.min_pool_size = Some(connections);
+    }
+    let client = Client::with_options(client_options);
+    let client = client.map_err(|error| options.failed("set up the driver", error.into()))?;
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    Ok((client, Lane::new(connections, give_up(options.deadline))))
+}
+
+/// When a call that nobody waits for any more frees its connection.
+fn give_up(deadline: Duration) -> Duration {
+    deadline.saturating_mul(4)
+}
+
+/// One for the tail, one for the time, one for the stream, one for the bell.
+const TAIL_CONNECTIONS: u32 = 4;

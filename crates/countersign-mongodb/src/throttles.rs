@@ -1,0 +1,90 @@
+//! Counters of login attempts.
+
+use async_trait::async_trait;
+use countersign_core::Timestamp;
+use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
+use countersign_core::store::{StoreError, ThrottleStore};
+use mongodb::bson::doc;
+
+use crate::call::{Failure, pause};
+use crate::field::date;
+use crate::record;
+use crate::store::MongodbStore;
+
+#[async_trait]
+impl ThrottleStore for MongodbStore {
+    async fn begin_attempt(
+        &self,
+        key: &str,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        let begin = |attempts: &mut Attempts| attempts.begin(now, policy);
+        self.answer("count the attempt", self.count(key, now, begin)).await
+    }
+
+    async fn finish_attempt(
+        &self,
+        key: &str,
+        outcome: Outcome,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<(), StoreError> {
+        let finish = |attempts: &mut Attempts| attempts.finish(outcome, now, policy);
+        self.answer("settle the attempt", self.count(key, now, finish)).await
+    }
+
+    async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
+        self.answer("read the attempts", self.counter(key)).await
+    }
+
+    async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
+        let old = doc! { "touched_at": { "$lt": before.as_millis() } };
+        self.purge("purge attempts", &self.throttles, old, "touched_at", at_most).await
+    }
+}
+
+impl MongodbStore {
+    async fn counter(&self, key: &str) -> Result<Option<Attempts>, Failure> {
+        self.throttles.find_one(doc! { "_id": key }).await?.as_deref().map(record::attempts).transpose()
+    }
+
+    /// Reads a counter, moves it on, and writes it back on the condition that it is as it was read; again until that
+    /// holds. The condition is the whole counter, so one that has come back to what it was does no harm.
+    async fn count<T: Send>(
+        &self,
+        key: &str,
+        now: Timestamp,
+        step: impl Fn(&mut Attempts) -> T + Send + Sync,
+    ) -> Result<T, Failure> {
+        // Attempts on one account through this node take turns instead of failing each other's conditions.
+        let _turn = self.locks.one(key).await;
+        let mut tries = 0;
+        loop {
+            let found = self.counter(key).await?;
+            let before = found.unwrap_or_default();
+            let mut counter = before;
+            let answer = step(&mut counter);
+            // A flood of refused attempts changes nothing, so it costs no write either.
+            if counter == before {
+                return Ok(answer);
+            }
+            let mut document = record::of_attempts(&counter);
+            document.insert("touched_at", now.as_millis());
+            document.insert("gone_at", date(self.not_before_opening(now)));
+            let mut filter = doc! { "_id": key };
+            let written = if found.is_some() {
+                filter.extend(record::of_attempts(&before));
+                self.throttles.update_one(filter, doc! { "$set": document }).await?
+            } else {
+                filter.extend(document);
+                self.throttles.insert(&filter).await?
+            };
+            if written {
+                return Ok(answer);
+            }
+            tries += 1;
+            pause(tries).await;
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Databases on the server under test, gone with the test.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "clippy takes only functions with #[test] for tests")]
+
+use std::env;
+use std::time::Duration;
+
+use countersign_core::session::{Device, Session, SessionSeed};
+use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
+use countersign_mongodb::{MongodbOptions, MongodbStore};
+use mongodb::bson::oid::ObjectId;
+use mongodb::{Client, Database};
+use uuid::Uuid;
+
+pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+/// A database of this name alone, dropped with this value.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    pub(crate) url: String,
+    pub(crate) name: String,
+}
+
+impl Fresh {
+    /// `None` where the tests on a server are to be left out.
+    pub(crate) fn new() -> Option<Self> {
+        let url = env::var("TEST_MONGODB_URL").unwrap_or_else(|_| {
+            panic!(
+                "run ./test, or set TEST_MONGODB_URL to a server's URL, or to none to leave these tests out"
+            )
+        });
+        (url != "none").then(|| Self { url, name: format!("countersign_test_{}", ObjectId::new()) })
+    }
+
+    pub(crate) fn options(&self) -> MongodbOptions {
+        MongodbOptions::from_url(&self.url).unwrap().database(&self.name)
+    }
+
+    pub(crate) async fn open(&self) -> MongodbStore {
+        MongodbStore::open(&self.options()).await.unwrap()
+    }
+
+    /// Another program that uses the database.
+    pub(crate) async fn other_program(&self) -> Database {
+        Client::with_uri_str(&self.url).await.unwrap().database(&self.name)
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        let (url, name) = (self.url.clone(), self.name.clone());
+        // The test's own runtime may be the one that panics.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = Client::with_uri_str(&url).await.unwrap();
+                client.database(&name).drop().await.unwrap();
+            });
+        });
+        let dropped = dropping.join();
+        if !std::thread::panicking() {
+            dropped.unwrap();
+        }
+    }
+}
+
+pub(crate) fn seconds(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(crate) fn user_id(number: u128) -> UserId {
+    Uuid::from_u128(number).into()
+}
+
+pub(crate) fn session_id(number: u128) -> SessionId {
+    SessionId::new(Uuid::from_u128(number))
+}
+
+pub(crate) fn session(user: u128, number: u128) -> Session {
+    Session {
+        user_id: user_id(user),
+        id: session_id(number),
+        epoch: Epoch::FIRST,
+        generation: Generation::FIRST,
+        issued_at: NOW,
+        acknowledged_at: None,
+        heals: 0,
+        healed_run: 0,
+        seed: SessionSeed::new([7; 32]),
+        created_at: NOW,
+        last_seen_at: NOW,
+        idle_until: NOW + seconds(86_400),
+        absolute_until: NOW + seconds(10 * 86_400),
+        device: Device::new(Some("Firefox"), Some("2001:db8::1".parse().unwrap())),
+        ended: None,
+    }
+}
