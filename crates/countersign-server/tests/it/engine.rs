@@ -121,7 +121,11 @@ impl Engine {
 fn unique() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("countersign_test_{}_{}_{number}", std::process::id(), uuid::Uuid::new_v4().simple())
+    format!(
+        "countersign_test_{}_{}_{number}",
+        std::process::id(),
+        countersign_core::random::uuid(&countersign_http::OsRandom).unwrap().simple()
+    )
 }
 
 /// Creates a database on this server; returns its URL.
