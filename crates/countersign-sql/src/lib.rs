@@ -2,9 +2,12 @@
 //!
 //! Feature `sqlite` (default): [`sqlite::SqliteStore`] keeps everything in one file and needs no server.
 //! Feature `postgres`: `postgres::PostgresStore` keeps everything in a PostgreSQL database, for any number of nodes.
+//! Feature `mysql`: `mysql::MySqlStore` does the same in a MySQL or MariaDB database.
 //! [`SecretFile`] keeps the secret that seals the keys in such a store, in a file beside it.
 
 mod column;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod record;

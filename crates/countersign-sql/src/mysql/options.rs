@@ -1,0 +1,210 @@
+//! Which server, and how it is used.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::mysql::MySqlConnectOptions;
+
+/// How a [`MySqlStore`](super::MySqlStore) is opened.
+#[derive(Clone)]
+pub struct MySqlOptions {
+    pub(super) server: MySqlConnectOptions,
+    pub(super) run_migrations: bool,
+    pub(super) deadline: Duration,
+    pub(super) connections: u32,
+    pub(super) watch: bool,
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The URL is not one of MySQL or MariaDB. It is not repeated here: it may hold the password.
+    #[error("not a MySQL URL: write mysql://user:password@host:3306/database")]
+    Url,
+    /// The URL has a parameter that means nothing here.
+    #[error("the MySQL URL has an unknown parameter; known are: {}", PARAMETERS.join(", "))]
+    UrlParameter,
+    /// The server refused, or could not be reached.
+    #[error("could not open the database")]
+    MySql(#[from] sqlx::Error),
+    /// The server wants the password encrypted, and the connection is not.
+    #[error(
+        "the server takes this user's password (caching_sha2_password, sha256_password) only over TLS: turn TLS on in \
+         the server, and write ssl-mode=REQUIRED or ssl-mode=VERIFY_IDENTITY in the URL"
+    )]
+    PasswordNeedsTls,
+    /// The server did not take a setting that the store's promises rest on, or a proxy between took it away.
+    #[error("{setting} is {found}, but must be {expected}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A table is kept by a storage engine that has no transactions.
+    #[error("the table {table} is kept by {engine}, but must be by InnoDB")]
+    Engine {
+        /// The table.
+        table: String,
+        /// What keeps it.
+        engine: String,
+    },
+    /// The tables are those of another version of this program, or were changed by hand.
+    #[error("the database's tables are not those of this version: change {version} is not known here")]
+    Migrate {
+        /// The number of the change that is not known, or is known with other content.
+        version: i64,
+    },
+    /// The tables are not up to date, and that is not to be changed.
+    #[error("the database's tables are not up to date; run the migrations first")]
+    NotMigrated,
+    /// The server did not answer in time.
+    #[error("the server did not answer before the deadline")]
+    Deadline,
+}
+
+impl MySqlOptions {
+    /// The default deadline: 3 s.
+    pub const DEADLINE: Duration = Duration::from_secs(3);
+    /// The default number of connections: 16.
+    pub const CONNECTIONS: u32 = 16;
+
+    /// The database that a URL leads to: `mysql://user:password@host:3306/database`, or the same with `mariadb://`.
+    /// Special characters in the user and the password are percent-encoded.
+    ///
+    /// Parameters: `ssl-mode` (`DISABLED`, `PREFERRED`, `REQUIRED`, `VERIFY_CA`, `VERIFY_IDENTITY`; default `PREFERRED`),
+    /// `ssl-ca`, `ssl-cert`, `ssl-key` (files), and `socket` (the server's socket on the same machine).
+    ///
+    /// # Errors
+    /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
+    pub fn from_url(url: &str) -> Result<Self, OpenError> {
+        Ok(Self {
+            server: parse(url)?,
+            run_migrations: true,
+            deadline: Self::DEADLINE,
+            connections: Self::CONNECTIONS,
+            watch: true,
+        })
+    }
+
+    /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
+    #[must_use]
+    pub fn run_migrations(mut self, run: bool) -> Self {
+        self.run_migrations = run;
+        self
+    }
+
+    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
+    /// gets its 503 while the client still waits; at least 10 ms, at most a minute. The server gives up waiting for locks
+    /// after a second, MariaDB gives whole statements up by the deadline, and MySQL those that only read.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        self
+    }
+
+    /// How many connections do the work at most. Default 16, enough to keep some cores of the server busy; at least 1.
+    /// Two more read the revocation log, and one looks for what other nodes have written.
+    #[must_use]
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+
+    /// Whether to look, 40 times a second, for what other nodes have revoked. Default: yes; it is what makes a logout
+    /// arrive at other nodes within some hundredths of a second. If not, they learn of it when they poll.
+    #[must_use]
+    pub fn watch(mut self, watch: bool) -> Self {
+        self.watch = watch;
+        self
+    }
+}
+
+impl fmt::Debug for MySqlOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Field by field: the driver's own would print the password.
+        f.debug_struct("MySqlOptions")
+            .field("host", &self.server.get_host())
+            .field("port", &self.server.get_port())
+            .field("socket", &self.server.get_socket())
+            .field("user", &self.server.get_username())
+            .field("database", &self.server.get_database())
+            .field("run_migrations", &self.run_migrations)
+            .field("deadline", &self.deadline)
+            .field("connections", &self.connections)
+            .field("watch", &self.watch)
+            .finish()
+    }
+}
+
+/// What may follow the question mark in a URL. What the driver knows beside these would change how text is kept.
+const PARAMETERS: [&str; 9] =
+    ["ssl-mode", "sslmode", "ssl-ca", "sslca", "ssl-cert", "sslcert", "ssl-key", "sslkey", "socket"];
+
+fn parse(url: &str) -> Result<MySqlConnectOptions, OpenError> {
+    let (scheme, rest) = url.split_once("://").ok_or(OpenError::Url)?;
+    if !matches!(scheme, "mysql" | "mariadb") || rest.contains('#') {
+        return Err(OpenError::Url);
+    }
+    // The driver would ignore a parameter that it does not know.
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+        if !PARAMETERS.contains(&name) {
+            return Err(OpenError::UrlParameter);
+        }
+    }
+    let server = MySqlConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    if server.get_database().is_none() {
+        return Err(OpenError::Url);
+    }
+    // The mode is set as a whole once a connection is open. Statements are no secret, but logs are to hold no SQL.
+    Ok(server.pipes_as_concat(false).no_engine_substitution(false).disable_statement_logging())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_a_server_and_a_database() {
+        for (url, expected) in [
+            ("mysql://ada:secret@db.example:3307/auth", Ok(("db.example", 3307, "auth"))),
+            ("mariadb://ada@db.example/auth?ssl-mode=REQUIRED", Ok(("db.example", 3306, "auth"))),
+            ("mysql://ada@localhost/auth?socket=/run/mysqld.sock", Ok(("localhost", 3306, "auth"))),
+            ("mysql://ada@db.example/auth?ssl-mode=perhaps", Err("url")),
+            ("mysql://ada@db.example/", Err("url")),
+            ("mysql://ada@db.example/auth?charset=latin1", Err("parameter")),
+            ("mysql://ada:se?cret@db.example/auth", Err("parameter")),
+            ("mysql://ada:se#cret@db.example/auth", Err("url")),
+            ("postgres://ada@db.example/auth", Err("url")),
+            ("db.example/auth", Err("url")),
+        ] {
+            let found = MySqlOptions::from_url(url);
+            let found = found.as_ref().map(|options| {
+                let server = &options.server;
+                (server.get_host(), server.get_port(), server.get_database().unwrap_or_default())
+            });
+            let found = found.map_err(|error| match error {
+                OpenError::UrlParameter => "parameter",
+                _ => "url",
+            });
+            assert_eq!(found, expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn no_text_shows_the_password() {
+        let options = MySqlOptions::from_url("mysql://ada:s3cret@db.example/auth").unwrap();
+        assert!(!format!("{options:?}").contains("s3cret"));
+        for url in ["mysql://ada:s3cret@db.example:port/auth", "mysql://ada:s3?cret@db.example/auth"] {
+            let error = MySqlOptions::from_url(url).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("cret"), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Databases that are there as long as a test, and values for them.
+
+use std::env;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use countersign_core::account::{EmailAddress, PasswordHash, User};
+use countersign_core::revocation::{Entry, Target};
+use countersign_core::session::{Advance, Device, EndReason, Guard, Session, SessionKey, SessionSeed};
+use countersign_core::store::{End, EpochRaise};
+use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
+use countersign_sql::mysql::{MySqlOptions, MySqlStore};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// The server's URL; `None` to leave its tests out.
+pub(crate) fn server() -> Option<String> {
+    match env::var("TEST_MYSQL_URL") {
+        Ok(url) if url == "none" => None,
+        Ok(url) => Some(url),
+        Err(_) => {
+            panic!("run ./test, or set TEST_MYSQL_URL to a server's URL, or to none to leave these tests out")
+        }
+    }
+}
+
+/// A database of its own, deleted at the end, also of a test that fails.
+#[derive(Debug)]
+pub(crate) struct Database {
+    server: String,
+    pub(crate) name: String,
+}
+
+impl Database {
+    /// A new, empty one; `None` to leave the test out.
+    pub(crate) async fn fresh() -> Option<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let random = RandomState::new().hash_one(NUMBER.fetch_add(1, Ordering::Relaxed));
+        let database = Self { name: format!("countersign_test_{random:016x}"), server: server()? };
+        database.run_on_server(format!("CREATE DATABASE {}", database.name)).await;
+        Some(database)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let (address, parameters) = self.server.split_once('?').unwrap_or((&self.server, ""));
+        let (authority, _) = address.rsplit_once('/').unwrap();
+        format!("{authority}/{}?{parameters}", self.name)
+    }
+
+    pub(crate) fn options(&self) -> MySqlOptions {
+        MySqlOptions::from_url(&self.url()).unwrap()
+    }
+
+    pub(crate) async fn open(&self) -> MySqlStore {
+        MySqlStore::open(&self.options()).await.unwrap()
+    }
+
+    /// As another program would.
+    pub(crate) async fn connect(&self) -> MySqlConnection {
+        MySqlConnectOptions::from_str(&self.url()).unwrap().connect().await.unwrap()
+    }
+
+    pub(crate) async fn run_on_server(&self, sql: String) {
+        let options = MySqlConnectOptions::from_str(&self.server).unwrap();
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let sql = format!("DROP DATABASE IF EXISTS {}", self.name);
+        std::thread::scope(|scope| {
+            let dropping = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(self.run_on_server(sql));
+            });
+            // Its own panic would hide the test's.
+            let _ = dropping.join();
+        });
+    }
+}
+
+/// A way to a server that can be blocked: bytes are taken and not handed on, as by a network that swallows them.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+}
+
+impl Proxy {
+    /// A way to the server of a URL.
+    pub(crate) async fn to(url: &str) -> Self {
+        let options = MySqlConnectOptions::from_str(url).unwrap();
+        let (host, port) = (options.get_host().to_owned(), options.get_port());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (open, is_open) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (host, is_open) = (host.clone(), is_open.clone());
+                tokio::spawn(async move {
+                    let Ok(server) = TcpStream::connect((host, port)).await else { return };
+                    let (from_client, to_client) = client.into_split();
+                    let (from_server, to_server) = server.into_split();
+                    tokio::join!(
+                        forward(from_client, to_server, is_open.clone()),
+                        forward(from_server, to_client, is_open)
+                    );
+                });
+            }
+        });
+        Self { address, open }
+    }
+
+    /// The URL with the proxy in the server's place.
+    pub(crate) fn url(&self, url: &str) -> String {
+        let (before, rest) = url.split_once('@').unwrap();
+        let (_, after) = rest.split_once('/').unwrap();
+        format!("{before}@{}/{after}", self.address)
+    }
+
+    pub(crate) fn block(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn unblock(&self) {
+        self.open.send_replace(true);
+    }
+}
+
+async fn forward(from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_open: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        if from.readable().await.is_err() || is_open.wait_for(|open| *open).await.is_err() {
+            return;
+        }
+        let read = match from.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => return,
+        };
+        if is_open.wait_for(|open| *open).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until something is so, for ten seconds at most.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), waiting).await.is_ok(), "{what}");
+}
+
+pub(crate) async fn run(connection: &mut MySqlConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
+
+pub(crate) async fn count(connection: &mut MySqlConnection, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+pub(crate) fn seconds(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(crate) fn user_id(number: u128) -> UserId {
+    Uuid::from_u128(number).into()
+}
+
+pub(crate) fn session_id(number: u128) -> SessionId {
+    SessionId::new(Uuid::from_u128(number))
+}
+
+pub(crate) fn token_id(number: u128) -> TokenId {
+    TokenId::new(Uuid::from_u128(number))
+}
+
+pub(crate) fn key(user: u128, session: u128) -> SessionKey {
+    SessionKey { user_id: user_id(user), id: session_id(session) }
+}
+
+pub(crate) fn session(user: u128, number: u128) -> Session {
+    Session {
+        user_id: user_id(user),
+        id: session_id(number),
+        epoch: Epoch::FIRST,
+        generation: Generation::FIRST,
+        issued_at: NOW,
+        acknowledged_at: None,
+        heals: 0,
+        healed_run: 0,
+        seed: SessionSeed::new([7; 32]),
+        created_at: NOW,
+        last_seen_at: NOW,
+        idle_until: NOW + seconds(86_400),
+        absolute_until: NOW + seconds(10 * 86_400),
+        device: Device::new(Some("Firefox"), Some("2001:db8::1".parse().unwrap())),
+        ended: None,
+    }
+}
+
+pub(crate) fn user(number: u128, email: &str) -> User {
+    User {
+        id: user_id(number),
+        email: EmailAddress::parse(email).unwrap(),
+        username: None,
+        password_hash: Some(PasswordHash::from_stored("$argon2id$s3cret".to_owned())),
+        created_at: NOW,
+        disabled_at: None,
+    }
+}
+
+pub(crate) fn advance(from: u32) -> Advance {
+    Advance {
+        from: Generation::new(from),
+        to: Generation::new(from + 1),
+        guard: Guard::Generation,
+        now: NOW + seconds(60),
+        idle_until: NOW + seconds(86_460),
+        device: Device::default(),
+    }
+}
+
+pub(crate) fn end() -> End {
+    End { reason: EndReason::LoggedOut, at: NOW, until: NOW + seconds(900) }
+}
+
+pub(crate) fn raise(except: Option<u128>) -> EpochRaise {
+    EpochRaise {
+        except: except.map(session_id),
+        reason: EndReason::AllEnded,
+        at: NOW,
+        until: NOW + seconds(900),
+    }
+}
+
+pub(crate) fn entry(target: Target, at: Timestamp) -> Entry {
+    Entry { target, until: at + seconds(900), at }
+}
+
+pub(crate) fn token_entry(user: u128, token: u128, at: Timestamp) -> Entry {
+    entry(Target::Token { user_id: user_id(user), id: token_id(token) }, at)
+}
