@@ -7,6 +7,7 @@ use std::sync::Arc;
 use countersign_core::Secrets;
 use countersign_core::store::{StoreError, Stores};
 use countersign_http::OsRandom;
+use countersign_mongodb::{MongodbOptions, MongodbStore};
 use countersign_redis::{RedisOptions, RedisStore};
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};
 use countersign_sql::sqlite::{self, SqliteOptions, SqliteStore, open_with_secret};
@@ -19,6 +20,7 @@ use crate::settings::{SecretSource, Settings};
 pub(crate) enum Location {
     Sqlite(SqliteOptions),
     Postgres(Box<PostgresOptions>),
+    Mongodb(Box<MongodbOptions>),
     Redis(Box<RedisOptions>),
 }
 
@@ -27,6 +29,7 @@ pub(crate) enum Location {
 enum Engine {
     Sqlite(Arc<SqliteStore>),
     Postgres(Arc<PostgresStore>),
+    Mongodb(Arc<MongodbStore>),
     Redis(Arc<RedisStore>),
 }
 
@@ -55,6 +58,9 @@ impl Location {
             "postgres" | "postgresql" => {
                 PostgresOptions::from_url(url).map(|options| Self::Postgres(options.into())).map_err(some)
             }
+            "mongodb" | "mongodb+srv" => {
+                MongodbOptions::from_url(url).map(|options| Self::Mongodb(options.into())).map_err(some)
+            }
             "redis" | "rediss" => {
                 RedisOptions::from_url(url).map(|options| Self::Redis(options.into())).map_err(some)
             }
@@ -66,6 +72,7 @@ impl Location {
         Ok(match self {
             Self::Sqlite(options) => Engine::Sqlite(Arc::new(SqliteStore::open(options).await?)),
             Self::Postgres(options) => Engine::Postgres(Arc::new(PostgresStore::open(options).await?)),
+            Self::Mongodb(options) => Engine::Mongodb(Arc::new(MongodbStore::open(options).await?)),
             Self::Redis(options) => Engine::Redis(Arc::new(RedisStore::open(options).await?)),
         })
     }
@@ -88,6 +95,10 @@ impl Location {
             Self::Postgres(options) => {
                 postgres::migrate(options).await?;
                 "the PostgreSQL database"
+            }
+            Self::Mongodb(options) => {
+                countersign_mongodb::migrate(options).await?;
+                "the MongoDB database"
             }
             Self::Redis(options) => {
                 countersign_redis::migrate(options).await?;
@@ -184,6 +195,7 @@ impl Engine {
         match self.clone() {
             Self::Sqlite(store) => store.into(),
             Self::Postgres(store) => store.into(),
+            Self::Mongodb(store) => store.into(),
             Self::Redis(store) => store.into(),
         }
     }
@@ -192,6 +204,7 @@ impl Engine {
         match self {
             Self::Sqlite(store) => store.has_keys().await,
             Self::Postgres(store) => store.has_keys().await,
+            Self::Mongodb(store) => store.has_keys().await,
             Self::Redis(store) => store.has_keys().await,
         }
     }
