@@ -1,14 +1,17 @@
 //! How an operation is carried out: on a lent connection, within the deadline, tried again where the server says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::store::{BoxError, StoreError};
 use sqlx::postgres::{PgArguments, PgDatabaseError, PgRow, PgSeverity};
 use sqlx::query::Query;
-use sqlx::{Arguments, Encode, FromRow, PgConnection, Postgres, Type};
+use sqlx::{Arguments, AssertSqlSafe, Encode, FromRow, PgConnection, Postgres, Type};
 
 use super::STORE;
 use super::pool::{Lease, Pool};
+use super::server::Route;
+use crate::record::all;
 
 /// Carries operations out.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub(super) struct Engine {
     deadline: Duration,
     /// Whether a connection still has in the next transaction what was prepared on it in this one.
     keeps_statements: bool,
+    /// How a transaction begins.
+    begin: Arc<str>,
 }
 
 /// A statement with its parameters, which may be sent more than once. It cannot be printed, because parameters are
@@ -72,6 +77,16 @@ impl Statement {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn sql(&self) -> &'static str {
+        self.sql
+    }
+
+    #[cfg(test)]
+    pub(super) fn parameters(&self) -> PgArguments {
+        self.parameters.clone().unwrap()
+    }
+
     fn query(&self, keep: bool) -> Result<Query<'static, Postgres, PgArguments>, sqlx::Error> {
         let parameters = self.parameters.clone().map_err(|error| sqlx::Error::Encode(error.into()))?;
         Ok(sqlx::query_with(self.sql, parameters).persistent(keep))
@@ -87,8 +102,19 @@ impl Statement {
 }
 
 impl Engine {
-    pub(super) fn new(pool: Pool, deadline: Duration, keeps_statements: bool) -> Self {
-        Self { pool, deadline, keeps_statements }
+    pub(super) fn new(pool: Pool, deadline: Duration, route: &Route) -> Self {
+        let begin = if route.is_direct() {
+            "BEGIN".into()
+        } else {
+            // Connections could not be told, so each transaction is.
+            let millis = deadline.as_millis();
+            format!(
+                "BEGIN; SET LOCAL statement_timeout = {millis}; \
+                 SET LOCAL idle_in_transaction_session_timeout = {millis}"
+            )
+            .into()
+        };
+        Self { pool, deadline, keeps_statements: route.keeps_statements(), begin }
     }
 
     /// Reads, in one statement.
@@ -168,7 +194,9 @@ impl Engine {
     }
 
     async fn begin(&self, mut lease: Lease) -> Result<Transaction, sqlx::Error> {
-        sqlx::raw_sql("BEGIN").execute(lease.connection()?).await?;
+        // Nothing in it comes from outside.
+        let begin = AssertSqlSafe(self.begin.clone());
+        sqlx::raw_sql(begin).execute(lease.connection()?).await?;
         Ok(Transaction { lease, keeps_statements: self.keeps_statements })
     }
 
@@ -286,8 +314,7 @@ pub(super) fn values<R, T>(action: &'static str, rows: Vec<R>) -> Result<Vec<T>,
 where
     T: TryFrom<R, Error = sqlx::Error>,
 {
-    let values: Result<_, _> = rows.into_iter().map(T::try_from).collect();
-    values.map_err(malformed(action))
+    all(rows).map_err(malformed(action))
 }
 
 /// A column holds what this program never writes, or a parameter is more than a column can hold.

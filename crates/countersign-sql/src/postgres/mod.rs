@@ -22,6 +22,8 @@ mod engine;
 mod keys;
 mod migrations;
 mod options;
+#[cfg(test)]
+mod plans;
 mod pool;
 mod push;
 mod revocations;
@@ -97,7 +99,7 @@ impl PostgresStore {
 
         let engine = |role, connections| {
             let pool = Pool::new(route.options(role), connections, options.deadline);
-            Engine::new(pool, options.deadline, route.keeps_statements())
+            Engine::new(pool, options.deadline, &route)
         };
         let (work, tail) = (engine(Role::Work, options.connections), engine(Role::Tail, TAIL_CONNECTIONS));
         let wanted = Arc::new(Notify::new());

@@ -86,13 +86,13 @@ const TAIL: &str = "
     ORDER BY user_id, kind, ref, n LIMIT $5";
 
 /// Unlike those that stay (below), entries that may go are found first in the index. What another node is deleting is
-/// left to it.
+/// left to it. Not `NOT EXISTS`: for that, the server would read all sessions first.
 const PURGE: &str = "
     WITH old AS MATERIALIZED (
         SELECT user_id, kind, ref, n FROM countersign.revocation AS entry
         WHERE kind <> 'user' AND until < $1
-            AND (kind <> 'session' OR NOT EXISTS (SELECT 1 FROM countersign.session
-                WHERE session.user_id = entry.user_id AND session.id = entry.ref AND ended_at IS NULL))
+            AND (kind <> 'session' OR coalesce((SELECT ended_at IS NOT NULL FROM countersign.session
+                WHERE session.user_id = entry.user_id AND session.id = entry.ref), true))
         ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)
     DELETE FROM countersign.revocation AS entry USING old
     WHERE entry.user_id = old.user_id AND entry.kind = old.kind AND entry.ref = old.ref AND entry.n = old.n";
@@ -289,6 +289,42 @@ impl PostgresStore {
                 return Ok(purged);
             }
             last = (until, user_id, n);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plans::Filled;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_reads_more_than_it_needs() {
+        let Some(mut filled) = Filled::open().await else { return };
+        let of_user = |sql| Statement::new(sql).bind("user 5");
+        let entry = of_user(MERGE).bind("token").bind("token 5").bind(0_i64).bind(None::<String>);
+        let tokens = of_user(MERGE_TOKENS).bind(vec!["token 5"]).bind(5_i64).bind(5_i64);
+        let raise = of_user(RAISE).bind(None::<String>).bind(5_i64).bind(5_i64).bind("all_ended");
+        let mark = of_user(MARK_LATE).bind(None::<String>).bind(1_i64).bind(5_i64).bind("all_ended");
+        let page = |sql| of_user(sql).bind("token").bind("token 5").bind(0_i64).bind(5_000_i64);
+        let outdone = Statement::new(PURGE_OUTDONE).bind(2_000_i64).bind(5_i64).bind("user 5").bind(1_i64);
+        for (statement, index) in [
+            (of_user(EPOCH), "revocation_pkey"),
+            (of_user(RAISED_AT), "revocation_pkey"),
+            (entry.bind(5_i64).bind(5_i64), "revocation_pkey"),
+            (tokens, "revocation_pkey"),
+            (raise, "revocation_pkey"),
+            (mark, "session_pkey"),
+            (of_user(QUEUE).bind(5_i64), "token_owner_pkey"),
+            (of_user(LIVE_TOKENS).bind(5_i64), "revocation_pkey"),
+            (page(ALL), "revocation_pkey"),
+            (page(TAIL).bind(19_900_i64), "revocation_at"),
+            (Statement::new(PURGE).bind(100_i64).bind(10_i64), "revocation_until"),
+            (outdone.bind(100_i64).bind(100_i64), "revocation_user_until"),
+            (Statement::new(PURGE_QUEUE).bind(100_i64).bind(10_i64), "token_owner_until"),
+        ] {
+            let plan = filled.plan(&statement).await;
+            assert!(!plan.contains("Seq Scan") && plan.contains(index), "{}: {plan}", statement.sql());
         }
     }
 }

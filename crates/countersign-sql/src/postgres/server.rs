@@ -109,7 +109,7 @@ impl Route {
         self.prepared
     }
 
-    /// Whether nobody is in between.
+    /// Whether nobody is in between, as far as settings tell.
     pub(super) fn is_direct(&self) -> bool {
         self.settings
     }

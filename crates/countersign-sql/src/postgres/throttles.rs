@@ -6,10 +6,13 @@ use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
 use countersign_core::store::{StoreError, ThrottleStore};
 
 use super::PostgresStore;
-use super::engine::{Statement, values};
+use super::engine::{Statement, Transaction, values};
 use crate::record::AttemptsRecord;
 
 const FIND: &str = "SELECT * FROM countersign.throttle WHERE key = $1";
+
+/// Waits until nobody else moves it.
+const FIND_LOCKED: &str = "SELECT * FROM countersign.throttle WHERE key = $1 FOR UPDATE";
 
 const INSERT: &str = "
     INSERT INTO countersign.throttle (key, failures, last_failure, running, running_until, touched_at)
@@ -63,9 +66,9 @@ impl ThrottleStore for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Reads a counter, moves it on and writes it back if it is still as it was read; else once more. Each time one of
-    /// those that try gets through, and those that are refused write nothing, so that ends soon. No lock is held while
-    /// the network is waited for.
+    /// Reads a counter, moves it on and writes it back if it is still as it was read. Who comes too late for that tries
+    /// again while others wait for the row. So an attempt that is refused, of which there may be a flood, neither writes
+    /// nor waits for a lock.
     async fn step<T: Send>(
         &self,
         action: &'static str,
@@ -73,36 +76,85 @@ impl PostgresStore {
         now: Timestamp,
         step: impl Fn(&mut Attempts) -> T + Send + Sync,
     ) -> Result<T, StoreError> {
+        let step = &step;
         let steps = async {
+            let (answer, put) = moved_on(key, now, self.attempts(key).await?, step);
+            let Some(put) = put else { return Ok(answer) };
+            if self.work.write(action, put).await? > 0 {
+                return Ok(answer);
+            }
+            let find = &Statement::new(FIND_LOCKED).bind(key);
             loop {
-                let found = self.attempts(key).await?;
-                let before = found.unwrap_or_default();
-                let mut counter = before;
-                let answer = step(&mut counter);
-                // A flood of refused attempts changes nothing, so it costs no write either.
-                if counter == before {
-                    return Ok(answer);
-                }
-                let put = Statement::new(if found.is_some() { REPLACE } else { INSERT })
-                    .bind(key)
-                    .bind(i64::from(counter.failures))
-                    .bind(counter.last_failure.map(Timestamp::as_millis))
-                    .bind(i64::from(counter.running))
-                    .bind(counter.running_until.as_millis())
-                    .bind(now.as_millis());
-                let put = match found {
-                    Some(before) => put
-                        .bind(i64::from(before.failures))
-                        .bind(before.last_failure.map(Timestamp::as_millis))
-                        .bind(i64::from(before.running))
-                        .bind(before.running_until.as_millis()),
-                    None => put,
+                let locked = |mut transaction: Transaction| async move {
+                    let found = transaction.read::<AttemptsRecord>(find).await?.pop();
+                    let (answer, put) = moved_on(key, now, found.map(Attempts::try_from).transpose()?, step);
+                    let done = match put {
+                        Some(put) => transaction.write(&put).await? > 0,
+                        None => true,
+                    };
+                    transaction.commit().await?;
+                    Ok(done.then_some(answer))
                 };
-                if self.work.write(action, put).await? > 0 {
+                // Not done only if there was no row to wait for.
+                if let Some(answer) = self.work.transaction(action, locked).await? {
                     return Ok(answer);
                 }
             }
         };
         self.work.series(action, steps).await
+    }
+}
+
+/// The answer of a step, and what writes the counter back; nothing, if the step left it as it was.
+fn moved_on<T>(
+    key: &str,
+    now: Timestamp,
+    found: Option<Attempts>,
+    step: impl Fn(&mut Attempts) -> T,
+) -> (T, Option<Statement>) {
+    let before = found.unwrap_or_default();
+    let mut after = before;
+    let answer = step(&mut after);
+    if after == before {
+        return (answer, None);
+    }
+    let put = Statement::new(if found.is_some() { REPLACE } else { INSERT })
+        .bind(key)
+        .bind(i64::from(after.failures))
+        .bind(after.last_failure.map(Timestamp::as_millis))
+        .bind(i64::from(after.running))
+        .bind(after.running_until.as_millis())
+        .bind(now.as_millis());
+    let put = if found.is_some() {
+        put.bind(i64::from(before.failures))
+            .bind(before.last_failure.map(Timestamp::as_millis))
+            .bind(i64::from(before.running))
+            .bind(before.running_until.as_millis())
+    } else {
+        put
+    };
+    (answer, Some(put))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plans::Filled;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_reads_more_than_it_needs() {
+        let Some(mut filled) = Filled::open().await else { return };
+        let counter = |sql| Statement::new(sql).bind("user 5").bind(0_i64).bind(None::<i64>).bind(0_i64);
+        let replace = counter(REPLACE).bind(0_i64).bind(5_i64);
+        let replace = replace.bind(0_i64).bind(None::<i64>).bind(0_i64).bind(0_i64);
+        for (statement, index) in [
+            (Statement::new(FIND).bind("user 5"), "throttle_pkey"),
+            (Statement::new(FIND_LOCKED).bind("user 5"), "throttle_pkey"),
+            (replace, "throttle_pkey"),
+            (Statement::new(PURGE).bind(100_i64).bind(10_i64), "throttle_touched_at"),
+        ] {
+            let plan = filled.plan(&statement).await;
+            assert!(!plan.contains("Seq Scan") && plan.contains(index), "{}: {plan}", statement.sql());
+        }
     }
 }

@@ -98,3 +98,23 @@ impl UserStore for PostgresStore {
         Ok(self.work.write("disable or enable the account", statement).await? > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plans::Filled;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_reads_more_than_it_needs() {
+        let Some(mut filled) = Filled::open().await else { return };
+        for (statement, index) in [
+            (Statement::new(FIND).bind("user 5"), "account_pkey"),
+            (Statement::new(FIND_BY_NAME).bind("email").bind("5@example.org"), "account_name_pkey"),
+            (Statement::new(REPLACE_HASH).bind("user 5").bind("old").bind("new"), "account_pkey"),
+            (Statement::new(SET_DISABLED).bind("user 5").bind(5_i64), "account_pkey"),
+        ] {
+            let plan = filled.plan(&statement).await;
+            assert!(!plan.contains("Seq Scan") && plan.contains(index), "{}: {plan}", statement.sql());
+        }
+    }
+}

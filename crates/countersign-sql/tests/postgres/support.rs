@@ -4,7 +4,6 @@ use std::env;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -105,8 +104,24 @@ impl Drop for Database {
 /// A way to a server that can be blocked: bytes are taken and not handed on, as by a network that swallows them.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
-    open: watch::Sender<bool>,
+    address: SocketAddr,
+    way: watch::Sender<Way>,
+}
+
+/// What a [`Proxy`] does with bytes.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    open: bool,
+    /// Connections with a lower number are never heard of again.
+    from: u64,
+    /// How many connections were made.
+    connections: u64,
+}
+
+impl Way {
+    fn lets_through(self, connection: u64) -> bool {
+        self.open && connection >= self.from
+    }
 }
 
 impl Proxy {
@@ -116,22 +131,25 @@ impl Proxy {
         let (host, port) = (options.get_host().to_owned(), options.get_port());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (open, is_open) = watch::channel(true);
+        let (way, seen) = watch::channel(Way { open: true, from: 0, connections: 0 });
+        let counter = way.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (host, is_open) = (host.clone(), is_open.clone());
+                let (host, seen) = (host.clone(), seen.clone());
+                let number = seen.borrow().connections;
+                counter.send_modify(|way| way.connections += 1);
                 tokio::spawn(async move {
                     let Ok(server) = TcpStream::connect((host, port)).await else { return };
                     let (from_client, to_client) = client.into_split();
                     let (from_server, to_server) = server.into_split();
                     tokio::join!(
-                        forward(from_client, to_server, is_open.clone()),
-                        forward(from_server, to_client, is_open)
+                        forward(from_client, to_server, seen.clone(), number),
+                        forward(from_server, to_client, seen, number)
                     );
                 });
             }
         });
-        Self { address, open }
+        Self { address, way }
     }
 
     /// The URL with the proxy in the server's place.
@@ -141,23 +159,32 @@ impl Proxy {
         format!("{before}@{}/{after}", self.address)
     }
 
+    /// Hands nothing on.
     pub(crate) fn block(&self) {
-        self.open.send_replace(false);
+        self.way.send_modify(|way| way.open = false);
     }
 
+    /// Goes on where it was.
     pub(crate) fn unblock(&self) {
-        self.open.send_replace(true);
+        self.way.send_modify(|way| way.open = true);
+    }
+
+    /// Hands nothing on of the connections that there are, for good. New ones work.
+    pub(crate) fn swallow(&self) {
+        self.way.send_modify(|way| way.from = way.connections);
     }
 }
 
 async fn forward(
     from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut is_open: watch::Receiver<bool>,
+    mut way: watch::Receiver<Way>,
+    number: u64,
 ) {
+    let lets_through = |way: &Way| way.lets_through(number);
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        if from.readable().await.is_err() || is_open.wait_for(|open| *open).await.is_err() {
+        if from.readable().await.is_err() || way.wait_for(lets_through).await.is_err() {
             return;
         }
         let read = match from.try_read(&mut buffer) {
@@ -166,7 +193,7 @@ async fn forward(
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
             Err(_) => return,
         };
-        if is_open.wait_for(|open| *open).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        if way.wait_for(lets_through).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
@@ -278,5 +305,3 @@ pub(crate) fn token_entry(user: u128, token: u128, at: Timestamp) -> Entry {
         at,
     }
 }
-
-pub(crate) type Shared = Arc<PostgresStore>;

@@ -1,0 +1,88 @@
+//! How the server would run a statement on tables that are filled. For the tests beside the statements.
+
+use std::env;
+use std::hash::{BuildHasher, RandomState};
+use std::str::FromStr;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
+
+use super::engine::Statement;
+use super::{PostgresOptions, PostgresStore};
+
+/// A database with 20 000 users, who have two sessions, an entry of each kind, an account and a counter each; deleted at
+/// the end.
+pub(super) struct Filled {
+    server: String,
+    name: String,
+    pub(super) connection: PgConnection,
+}
+
+const FILL: &str = "
+    INSERT INTO countersign.session (user_id, id, epoch, generation, issued_at, heals, healed_run, seed, created_at,
+        last_seen_at, idle_until, absolute_until)
+    SELECT 'user ' || number % 20000, 'session ' || number, 1, 0, number, 0, 0, '', number, number, 9e15, 9e15
+    FROM generate_series(1, 40000) AS number;
+    INSERT INTO countersign.revocation (user_id, kind, ref, n, until, at)
+    SELECT 'user ' || number % 20000, kind, CASE kind WHEN 'user' THEN '' ELSE kind || ' ' || number END,
+        CASE kind WHEN 'user' THEN 1 ELSE 0 END, number, number
+    FROM generate_series(1, 20000) AS number, unnest(array['session', 'token', 'user']) AS kind;
+    INSERT INTO countersign.account (id, email, created_at)
+    SELECT 'user ' || number, number || '@example.org', 0 FROM generate_series(1, 20000) AS number;
+    INSERT INTO countersign.account_name (kind, key, user_id)
+    SELECT 'email', number || '@example.org', 'user ' || number FROM generate_series(1, 20000) AS number;
+    INSERT INTO countersign.throttle (key, failures, running, running_until, touched_at)
+    SELECT 'user ' || number, 0, 0, 0, number FROM generate_series(1, 20000) AS number;
+    INSERT INTO countersign.token_owner (user_id, until)
+    SELECT 'user ' || number, number FROM generate_series(1, 20000) AS number;
+    ANALYZE";
+
+impl Filled {
+    /// `None` to leave the test out.
+    pub(super) async fn open() -> Option<Self> {
+        let server = match env::var("TEST_POSTGRES_URL") {
+            Ok(url) if url == "none" => return None,
+            Ok(url) => url,
+            Err(_) => panic!(
+                "run ./test, or set TEST_POSTGRES_URL to a server's URL, or to none to leave these tests out"
+            ),
+        };
+        let name = format!("countersign_plans_{:016x}", RandomState::new().hash_one(0));
+        let options = PgConnectOptions::from_str(&server).unwrap();
+        run(&options, format!("CREATE DATABASE {name}")).await;
+        let options = options.database(&name);
+        let url = options.to_url_lossy().to_string();
+        PostgresStore::open(&PostgresOptions::from_url(&url).unwrap()).await.unwrap().close().await;
+        run(&options, FILL.to_owned()).await;
+        let connection = options.connect().await.unwrap();
+        Some(Self { server, name, connection })
+    }
+
+    /// The plan of a statement, a line for each of its nodes.
+    pub(super) async fn plan(&mut self, statement: &Statement) -> String {
+        let explain = AssertSqlSafe(format!("EXPLAIN {}", statement.sql()));
+        let query = sqlx::query_scalar_with(explain, statement.parameters()).persistent(false);
+        let lines: Vec<String> = query.fetch_all(&mut self.connection).await.unwrap();
+        lines.join("\n")
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        let options = PgConnectOptions::from_str(&self.server).unwrap();
+        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        std::thread::scope(|scope| {
+            let dropping = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(run(&options, sql));
+            });
+            // Its own panic would hide the test's.
+            let _ = dropping.join();
+        });
+    }
+}
+
+async fn run(options: &PgConnectOptions, sql: String) {
+    let mut connection = options.connect().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+}
