@@ -16,7 +16,7 @@ use countersign_core::session::{
     SessionsConfig, TokenFormat,
 };
 use countersign_core::store::{FoundSession, Stores};
-use countersign_core::{Claims, Random, Secret, Secrets, UserId};
+use countersign_core::{Claims, Random, Secret, Secrets, StoreClock, UserId};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
@@ -88,7 +88,15 @@ impl TestBed {
     /// # Panics
     /// As [`TestBed::over`], and if the policy contradicts itself.
     pub async fn with(stores: impl Into<Stores>, config: BedConfig) -> Self {
-        Self::node(stores.into(), Arc::new(FixedClock::default()), config).await
+        Self::at(stores, Arc::new(FixedClock::default()), config).await
+    }
+
+    /// The same on a machine with a clock of its own.
+    ///
+    /// # Panics
+    /// As [`TestBed::with`].
+    pub async fn at(stores: impl Into<Stores>, clock: Arc<FixedClock>, config: BedConfig) -> Self {
+        Self::node(stores.into(), clock, config).await
     }
 
     /// Another node over the same stores, with a view and a hash pool of its own.
@@ -103,7 +111,9 @@ impl TestBed {
         let runtime = Handle::current();
         let events = Arc::new(RecordedEvents::default());
         let random = config.random.clone();
-        let keychain = Keychain::open(&*stores.keys, &Self::secrets(), &*clock, &*random).await;
+        let store_clock = StoreClock::new(clock.clone());
+        store_clock.ask(&*stores.revocations).await.expect("the store answers");
+        let keychain = Keychain::open(&*stores.keys, &Self::secrets(), &store_clock, &*random).await;
         let sessions = Sessions::new(SessionsConfig {
             sessions: stores.sessions.clone(),
             revocations: stores.revocations.clone(),
@@ -136,7 +146,7 @@ impl TestBed {
             hasher: hasher.expect("randomness for the decoy"),
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
-            clock: clock.clone(),
+            clock: sessions.clock(),
             random,
             runtime,
         });

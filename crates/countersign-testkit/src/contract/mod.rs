@@ -7,6 +7,7 @@
 #![expect(clippy::panic, reason = "a check fails by panicking with the promise that was broken")]
 
 mod fixture;
+pub mod flow;
 pub mod hostile;
 pub mod keys;
 pub mod restart;
@@ -57,6 +58,7 @@ pub async fn run(backend: &dyn Backend, rounds: usize) {
     revocations::purging_keeps_what_still_decides(&backend.fresh().await).await;
     throttles::purging_takes_what_is_idle(&backend.fresh().await).await;
     keys::run(&backend.fresh().await).await;
+    flow::run(&backend.fresh().await, rounds).await;
     keys::one_store_id_wins(&backend.fresh().await).await;
     restart::everything_survives(backend).await;
 }
