@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How often idle connections are looked after.
 const ROUND: Duration = Duration::from_secs(10);
@@ -38,6 +38,8 @@ struct Shared {
     idle: Mutex<Vec<Idle>>,
     /// Counts the rounds.
     round: AtomicU32,
+    /// A connection did not answer. It may have waited for a lock, or the server may be out of reach.
+    suspicion: Arc<Notify>,
 }
 
 impl fmt::Debug for Shared {
@@ -70,6 +72,7 @@ pub(super) struct Lease {
 impl Pool {
     /// At most so many connections, opened when they are needed. To be made within a tokio runtime.
     pub(super) fn new(options: PgConnectOptions, size: u32, deadline: Duration) -> Self {
+        let suspicion = Arc::new(Notify::new());
         let permits = usize::try_from(size).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             options,
@@ -77,8 +80,9 @@ impl Pool {
             permits: Arc::new(Semaphore::new(permits)),
             idle: Mutex::new(Vec::new()),
             round: AtomicU32::new(0),
+            suspicion: suspicion.clone(),
         });
-        tokio::spawn(look_after(Arc::downgrade(&shared), deadline));
+        tokio::spawn(look_after(Arc::downgrade(&shared), suspicion, deadline));
         Self { shared }
     }
 
@@ -121,6 +125,27 @@ impl Shared {
     fn round(&self) -> u32 {
         self.round.load(Ordering::Relaxed)
     }
+
+    /// Asks one of these idle connections, in the place of one that would be lent, and closes all if it does not answer.
+    /// Returns whether there was one.
+    async fn test(&self, deadline: Duration, of_these: impl Fn(&Idle) -> bool) -> bool {
+        let Ok(_permit) = self.permits.clone().try_acquire_owned() else { return false };
+        let found = {
+            let mut idle = self.idle();
+            let found = idle.iter().position(of_these);
+            found.map(|found| idle.remove(found))
+        };
+        let Some(mut found) = found else { return false };
+        match tokio::time::timeout(deadline, found.connection.ping()).await {
+            Ok(Ok(())) => {
+                found.answered = self.round();
+                // To the front: it is the last to be lent.
+                self.idle().insert(0, found);
+            }
+            Ok(Err(_)) | Err(_) => self.idle().clear(),
+        }
+        true
+    }
 }
 
 impl Lease {
@@ -140,32 +165,29 @@ impl Lease {
     }
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Dropped with its connection, it was interrupted.
+        if self.connection.is_some() {
+            self.shared.suspicion.notify_one();
+        }
+    }
+}
+
 /// Closes what nobody needs, and finds out which connections are dead before somebody needs them. Ends with the pool.
-async fn look_after(pool: Weak<Shared>, deadline: Duration) {
+async fn look_after(pool: Weak<Shared>, suspicion: Arc<Notify>, deadline: Duration) {
     loop {
-        tokio::time::sleep(ROUND).await;
+        let is_suspected = tokio::time::timeout(ROUND, suspicion.notified()).await.is_ok();
         let Some(shared) = pool.upgrade() else { return };
+        if is_suspected {
+            // If this one is dead, so are the others, and none of them is found out by a caller who waits for it.
+            shared.test(deadline, |_| true).await;
+            continue;
+        }
         let round = shared.round.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         shared.idle().retain(|idle| {
             round.wrapping_sub(idle.used) < MAX_IDLE_ROUNDS && round.wrapping_sub(idle.opened) < MAX_ROUNDS
         });
-        // Those that nobody has used for a round, each in the place of one that would be lent.
-        while let Ok(permit) = shared.permits.clone().try_acquire_owned() {
-            let rested = {
-                let mut idle = shared.idle();
-                let rested = idle.iter().position(|idle| round.wrapping_sub(idle.answered) > 1);
-                rested.map(|rested| idle.remove(rested))
-            };
-            let Some(mut rested) = rested else { break };
-            match tokio::time::timeout(deadline, rested.connection.ping()).await {
-                Ok(Ok(())) => {
-                    rested.answered = round;
-                    // To the front: it is the last to be lent.
-                    shared.idle().insert(0, rested);
-                }
-                Ok(Err(_)) | Err(_) => shared.idle().clear(),
-            }
-            drop(permit);
-        }
+        while shared.test(deadline, |idle| round.wrapping_sub(idle.answered) > 1).await {}
     }
 }

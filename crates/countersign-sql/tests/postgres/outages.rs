@@ -92,6 +92,23 @@ async fn connections_that_are_swallowed_for_good_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn callers_in_turn_do_not_find_out_one_by_one_that_all_connections_are_dead() {
+    let Some(database) = Database::fresh().await else { return };
+    let proxy = Proxy::to(&database.url()).await;
+    let options = PostgresOptions::from_url(&proxy.url(&database.url())).unwrap();
+    let store = Arc::new(PostgresStore::open(&options.deadline(DEADLINE).connections(12)).await.unwrap());
+    assert_eq!(everything(&store, 0).await, 0, "so that there are many connections");
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()";
+    assert!(count(&mut database.connect().await, connections).await >= 12);
+    proxy.swallow();
+    let mut failed = 0;
+    while store.user(&user_id(9)).await.is_err() {
+        failed += 1;
+    }
+    assert!((1..5).contains(&failed), "{failed} callers waited in vain");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_of_the_server_reads_notice_nothing() {
     let Some(database) = Database::fresh().await else { return };
     let store = Arc::new(database.open().await);
