@@ -9,9 +9,10 @@ use countersign_core::store::{StoreError, Stores};
 use countersign_http::OsRandom;
 use countersign_mongodb::{MongodbOptions, MongodbStore};
 use countersign_redis::{RedisOptions, RedisStore};
+use countersign_sql::mysql::{MySqlOptions, MySqlStore};
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};
 use countersign_sql::sqlite::{self, SqliteOptions, SqliteStore, open_with_secret};
-use countersign_sql::{SecretFile, parse_secrets, postgres};
+use countersign_sql::{SecretFile, mysql, parse_secrets, postgres};
 
 use crate::settings::{SecretSource, Settings};
 
@@ -20,6 +21,7 @@ use crate::settings::{SecretSource, Settings};
 pub(crate) enum Location {
     Sqlite(SqliteOptions),
     Postgres(Box<PostgresOptions>),
+    Mysql(Box<MySqlOptions>),
     Mongodb(Box<MongodbOptions>),
     Redis(Box<RedisOptions>),
 }
@@ -29,6 +31,7 @@ pub(crate) enum Location {
 enum Engine {
     Sqlite(Arc<SqliteStore>),
     Postgres(Arc<PostgresStore>),
+    Mysql(Arc<MySqlStore>),
     Mongodb(Arc<MongodbStore>),
     Redis(Arc<RedisStore>),
 }
@@ -58,6 +61,9 @@ impl Location {
             "postgres" | "postgresql" => {
                 PostgresOptions::from_url(url).map(|options| Self::Postgres(options.into())).map_err(some)
             }
+            "mysql" | "mariadb" => {
+                MySqlOptions::from_url(url).map(|options| Self::Mysql(options.into())).map_err(some)
+            }
             "mongodb" | "mongodb+srv" => {
                 MongodbOptions::from_url(url).map(|options| Self::Mongodb(options.into())).map_err(some)
             }
@@ -72,6 +78,7 @@ impl Location {
         Ok(match self {
             Self::Sqlite(options) => Engine::Sqlite(Arc::new(SqliteStore::open(options).await?)),
             Self::Postgres(options) => Engine::Postgres(Arc::new(PostgresStore::open(options).await?)),
+            Self::Mysql(options) => Engine::Mysql(Arc::new(MySqlStore::open(options).await?)),
             Self::Mongodb(options) => Engine::Mongodb(Arc::new(MongodbStore::open(options).await?)),
             Self::Redis(options) => Engine::Redis(Arc::new(RedisStore::open(options).await?)),
         })
@@ -95,6 +102,10 @@ impl Location {
             Self::Postgres(options) => {
                 postgres::migrate(options).await?;
                 "the PostgreSQL database"
+            }
+            Self::Mysql(options) => {
+                mysql::migrate(options).await?;
+                "the MySQL database"
             }
             Self::Mongodb(options) => {
                 countersign_mongodb::migrate(options).await?;
@@ -195,6 +206,7 @@ impl Engine {
         match self.clone() {
             Self::Sqlite(store) => store.into(),
             Self::Postgres(store) => store.into(),
+            Self::Mysql(store) => store.into(),
             Self::Mongodb(store) => store.into(),
             Self::Redis(store) => store.into(),
         }
@@ -204,6 +216,7 @@ impl Engine {
         match self {
             Self::Sqlite(store) => store.has_keys().await,
             Self::Postgres(store) => store.has_keys().await,
+            Self::Mysql(store) => store.has_keys().await,
             Self::Mongodb(store) => store.has_keys().await,
             Self::Redis(store) => store.has_keys().await,
         }
