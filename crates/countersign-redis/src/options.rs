@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redis::{Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, TlsCertificates};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use crate::failure::Failure;
 use crate::link::choose_cryptography;
@@ -117,6 +119,8 @@ impl RedisOptions {
     /// Parameters: `prefix`, `durability` (`always`, `everysec` or `volatile`) and `wait_replicas` are the methods here;
     /// `ssl_ca_certs` names a file with the CA certificates to trust instead of the system's, `ssl_certfile` and
     /// `ssl_keyfile` the client's own certificate and key (all PEM); a socket has `db`, `user` and `pass`.
+    ///
+    /// For `rediss://`, aws-lc-rs becomes the cryptography of all of the program's rustls, unless it has chosen one.
     ///
     /// # Errors
     /// [`OpenError::Url`], [`OpenError::File`] or [`OpenError::Certificate`]. No message holds the URL, which may have a
@@ -272,7 +276,11 @@ impl Parameters {
             (None, None) => None,
             _ => return Err(OpenError::Url { reason: "ssl_certfile and ssl_keyfile belong together" }),
         };
-        Ok(TlsCertificates { client_tls, root_cert: self.ca_certificates.as_deref().map(read).transpose()? })
+        let root_cert = self.ca_certificates.as_deref().map(read).transpose()?;
+        if root_cert.as_deref().is_some_and(|ca| CertificateDer::pem_slice_iter(ca).next().is_none()) {
+            return Err(OpenError::Certificate);
+        }
+        Ok(TlsCertificates { client_tls, root_cert })
     }
 }
 

@@ -68,6 +68,17 @@ impl Place {
         RedisStore::open(&self.options()).await.unwrap()
     }
 
+    /// The URL with another scheme and another server.
+    pub(crate) fn url_at(&self, scheme: &str, server: &str) -> String {
+        let url = self.url.replacen(authority(&self.url), server, 1);
+        let rest = url.split_once("://").unwrap().1;
+        format!("{scheme}://{}", rest.split('?').next().unwrap())
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(crate) fn server(&self) -> &str {
         authority(&self.url)
     }
