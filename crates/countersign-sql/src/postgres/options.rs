@@ -25,8 +25,11 @@ pub enum OpenError {
     /// The URL is not one of PostgreSQL. It is not repeated here: it may hold the password.
     #[error("not a PostgreSQL URL: write postgres://user:password@host:5432/database")]
     Url,
-    /// The URL has a parameter that means nothing here.
-    #[error("the PostgreSQL URL has an unknown parameter; known are: {}", PARAMETERS.join(", "))]
+    /// The URL has a parameter that means nothing here, or cannot have that value.
+    #[error(
+        "the PostgreSQL URL has a parameter that is unknown or cannot have that value; known are: {}",
+        PARAMETERS.join(", ")
+    )]
     UrlParameter,
     /// The server refused, or could not be reached.
     #[error("could not open the database")]
@@ -62,16 +65,17 @@ impl PostgresOptions {
     ///
     /// Parameters: `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; default `prefer`),
     /// `sslrootcert`, `sslcert`, `sslkey` (files), `application_name`, `host` (a folder with a socket, too), `port`,
-    /// `user`, `password`, `dbname`, `options`, and `statement-cache-capacity`: 0 means the same as
-    /// [`pooled(true)`](Self::pooled).
+    /// `user`, `password`, `dbname`, `options`; of Countersign's own `pooled=true` or `false`
+    /// ([`pooled`](Self::pooled)), and `listen=host:port`, the server behind a pooler
+    /// ([`listen_url`](Self::listen_url)). `statement-cache-capacity=0` means the same as `pooled=true`.
     ///
     /// # Errors
     /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
-        let (server, pooled) = parse(url)?;
+        let Parsed { server, listen, pooled } = parse(url)?;
         Ok(Self {
             server,
-            listen: None,
+            listen,
             pooled,
             run_migrations: true,
             deadline: Self::DEADLINE,
@@ -85,7 +89,7 @@ impl PostgresOptions {
     /// # Errors
     /// As [`PostgresOptions::from_url`].
     pub fn listen_url(mut self, url: &str) -> Result<Self, OpenError> {
-        self.listen = Some(parse(url)?.0);
+        self.listen = Some(parse(url)?.server);
         Ok(self)
     }
 
@@ -143,7 +147,7 @@ impl fmt::Debug for PostgresOptions {
 }
 
 /// What may follow the question mark in a URL.
-const PARAMETERS: [&str; 18] = [
+const PARAMETERS: [&str; 20] = [
     "sslmode",
     "ssl-mode",
     "sslrootcert",
@@ -162,34 +166,53 @@ const PARAMETERS: [&str; 18] = [
     "password",
     "application_name",
     "options",
+    "pooled",
+    "listen",
 ];
 
-/// Reads a URL, and whether it says that a pooler is in between.
-fn parse(url: &str) -> Result<(PgConnectOptions, Option<bool>), OpenError> {
+/// What a URL says.
+struct Parsed {
+    server: PgConnectOptions,
+    listen: Option<PgConnectOptions>,
+    pooled: Option<bool>,
+}
+
+fn parse(url: &str) -> Result<Parsed, OpenError> {
     let (scheme, rest) = url.split_once("://").ok_or(OpenError::Url)?;
     if !matches!(scheme, "postgres" | "postgresql") || rest.contains('#') {
         return Err(OpenError::Url);
     }
-    // The driver would log the value of a parameter that it does not know, and leave it out.
-    let query = rest.split_once('?').map_or("", |(_, query)| query);
-    let mut pooled = None;
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut pooled, mut listen, mut for_the_driver) = (None, None, Vec::new());
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
-            return Err(OpenError::UrlParameter);
-        }
-        if name == "statement-cache-capacity" {
-            pooled = Some(value == "0");
+        match name {
+            "pooled" => pooled = Some(value.parse().map_err(|_| OpenError::UrlParameter)?),
+            "listen" => listen = Some(host_and_port(value).ok_or(OpenError::UrlParameter)?),
+            "statement-cache-capacity" => pooled = Some(value == "0"),
+            // The driver would log the value of a parameter that it does not know, and leave it out.
+            _ if PARAMETERS.contains(&name) || name.starts_with("options[") => for_the_driver.push(parameter),
+            _ => return Err(OpenError::UrlParameter),
         }
     }
-    let server = PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    let url = format!("{address}?{}", for_the_driver.join("&"));
+    let server = PgConnectOptions::from_str(&url).map_err(|_| OpenError::Url)?;
     let server = match server.get_application_name() {
         Some(_) => server,
         None => server.application_name("countersign"),
     };
     // Statements are no secret, but logs are to hold no SQL. No number here has a fraction, and poolers refuse the
     // parameter that says how to write one.
-    Ok((server.disable_statement_logging().extra_float_digits(None), pooled))
+    let server = server.disable_statement_logging().extra_float_digits(None);
+    let listen = listen.map(|(host, port)| server.clone().host(&host).port(port));
+    Ok(Parsed { server, listen, pooled })
+}
+
+/// Reads `host:port`, as it is or as some write it in a URL.
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let text = text.replace("%3A", ":").replace("%3a", ":").replace("%5B", "[").replace("%5D", "]");
+    let (host, port) = text.rsplit_once(':')?;
+    Some((host.to_owned(), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
 }
 
 #[cfg(test)]
@@ -223,13 +246,25 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_of_no_statements_means_a_pooler() {
-        for (url, pooled) in [
-            ("postgres://db.example/auth", None),
-            ("postgres://db.example/auth?statement-cache-capacity=0", Some(true)),
-            ("postgres://db.example/auth?statement-cache-capacity=100", Some(false)),
+    fn a_url_tells_of_a_pooler_and_of_the_server_behind_it() {
+        for (parameters, expected) in [
+            ("", Some((None, None))),
+            ("statement-cache-capacity=0", Some((Some(true), None))),
+            ("statement-cache-capacity=100", Some((Some(false), None))),
+            ("pooled=true&sslmode=disable", Some((Some(true), None))),
+            ("pooled=false", Some((Some(false), None))),
+            ("pooled=perhaps", None),
+            ("listen=10.0.0.5:5433", Some((None, Some(("10.0.0.5", 5433))))),
+            ("pooled=true&listen=db.example%3A5432", Some((Some(true), Some(("db.example", 5432))))),
+            ("listen=db.example", None),
+            ("listen=:5432", None),
         ] {
-            assert_eq!(PostgresOptions::from_url(url).unwrap().pooled, pooled, "{url}");
+            let options = PostgresOptions::from_url(&format!("postgres://ada@db.example/auth?{parameters}"));
+            let found = options.as_ref().ok().map(|options| {
+                let listen = options.listen.as_ref().map(|listen| (listen.get_host(), listen.get_port()));
+                (options.pooled, listen)
+            });
+            assert_eq!(found, expected, "{parameters}");
         }
     }
 
