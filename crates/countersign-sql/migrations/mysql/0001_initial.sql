@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS countersign_revocation (
     -- For the tail of the log.
     KEY at (at),
     -- For purging. A user's highest `user` entry stays for ever, and must not stand in the way of those that go.
-    KEY kind_until (kind, until)
+    KEY kind_until (kind, until, user_id, n)
 ) ENGINE = InnoDB;
 
 -- Callers that revoke tokens of one user one by one queue at that user's row here, so that they keep the limit together.

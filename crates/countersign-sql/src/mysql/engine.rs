@@ -116,6 +116,12 @@ impl Statement {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn explained(&self) -> Query<'static, MySql, MySqlArguments> {
+        let explain = AssertSqlSafe(format!("EXPLAIN {}", self.sql.as_str()));
+        sqlx::query_with(explain, self.parameters.clone().unwrap()).persistent(false)
+    }
+
     fn query(&self) -> Result<Query<'static, MySql, MySqlArguments>, sqlx::Error> {
         let parameters = self.parameters.clone().map_err(|error| sqlx::Error::Encode(error.into()))?;
         Ok(sqlx::query_with(self.sql.clone(), parameters))

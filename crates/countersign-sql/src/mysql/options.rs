@@ -100,8 +100,8 @@ impl MySqlOptions {
     }
 
     /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
-    /// gets its 503 while the client still waits; at least 10 ms, at most a minute. The server gives up waiting for locks
-    /// after a second, MariaDB gives whole statements up by the deadline, and MySQL those that only read.
+    /// gets its 503 while the client still waits; at least 10 ms, at most a minute. The server gives up waiting for a lock
+    /// after a third of it (a second at least), MariaDB gives whole statements up by the deadline, and MySQL those that only read.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));

@@ -99,12 +99,13 @@ pub(super) const TAIL: &str = concat!(
     " ORDER BY entry.user_id, entry.kind, entry.ref, entry.n LIMIT ?"
 );
 
+/// In the order of the index. For a deletion, MariaDB recognises it only by both columns; for a query, only without the first.
 macro_rules! purge {
     ($kind:literal) => {
         concat!(
             "DELETE FROM countersign_revocation WHERE kind = '",
             $kind,
-            "' AND until < ? ORDER BY until LIMIT ?"
+            "' AND until < ? ORDER BY kind, until LIMIT ?"
         )
     };
 }
@@ -117,7 +118,7 @@ pub(super) const PURGE_SESSIONS: &str = "
     WHERE kind = 'session' AND until < ? AND NOT EXISTS (SELECT 1 FROM countersign_session AS session
         WHERE session.user_id = countersign_revocation.user_id AND session.id = countersign_revocation.ref
             AND session.ended_at IS NULL)
-    ORDER BY until LIMIT ?";
+    ORDER BY kind, until LIMIT ?";
 
 /// `user` entries, in the order in which they stopped mattering: what comes after the last that was looked at.
 macro_rules! old_user_entries {

@@ -104,7 +104,8 @@ impl Route {
             Kind::MySql => format!("max_execution_time = {millis}"),
         };
         // Whole seconds are all that there is. Whoever has waited so long starts again while the deadline allows.
-        vec![isolation, format!("{mode}, innodb_lock_wait_timeout = 1, {limits}")]
+        let lock_wait = (self.deadline.as_secs() / 3).max(1);
+        vec![isolation, format!("{mode}, innodb_lock_wait_timeout = {lock_wait}, {limits}")]
     }
 
     /// Reads the settings back that the promises rest on: a proxy may have kept them to itself.

@@ -318,3 +318,61 @@ fn as_left(mut row: Session, step: &Advance, healed_run: u8) -> Session {
     row.ended = None;
     row
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use countersign_core::session::{Device, EndReason, Ended, Guard, SessionSeed};
+    use countersign_core::{Epoch, Generation, SessionId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    #[test]
+    fn a_step_returns_the_row_as_it_has_left_it_though_others_have_followed() {
+        let later = NOW + Duration::from_secs(9);
+        let row = Session {
+            user_id: Uuid::from_u128(1).into(),
+            id: SessionId::new(Uuid::from_u128(2)),
+            epoch: Epoch::new(3),
+            generation: Generation::new(4),
+            issued_at: NOW,
+            acknowledged_at: Some(NOW),
+            heals: 1,
+            healed_run: 2,
+            seed: SessionSeed::new([7; 32]),
+            created_at: NOW,
+            last_seen_at: NOW,
+            idle_until: later,
+            absolute_until: later,
+            device: Device::default(),
+            ended: None,
+        };
+        let step = Advance {
+            from: row.generation,
+            to: row.generation.next(),
+            guard: Guard::Generation,
+            now: NOW + Duration::from_secs(1),
+            idle_until: later + Duration::from_secs(1),
+            device: Device::new(Some("Firefox"), None),
+        };
+        let mut expected = row.clone();
+        step.apply(&mut expected);
+        let since = Session {
+            generation: Generation::new(9),
+            issued_at: later,
+            acknowledged_at: Some(later),
+            heals: 3,
+            healed_run: 5,
+            last_seen_at: later,
+            idle_until: NOW,
+            device: Device::new(Some("Chrome"), None),
+            ended: Some(Ended { at: later, reason: EndReason::LoggedOut }),
+            ..row
+        };
+        assert_eq!(as_left(since, &step, expected.healed_run), expected);
+    }
+}

@@ -8,4 +8,9 @@
 )]
 
 mod contract;
+mod log;
+mod opening;
+mod outages;
+mod races;
 mod support;
+mod throughput;

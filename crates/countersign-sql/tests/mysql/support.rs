@@ -4,6 +4,7 @@ use std::env;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -61,13 +62,20 @@ impl Database {
         MySqlOptions::from_url(&self.url()).unwrap()
     }
 
+    /// A store whose operations wait for locks as long as a test holds them.
+    pub(crate) async fn open_patient(&self) -> Arc<MySqlStore> {
+        Arc::new(MySqlStore::open(&self.options().deadline(Duration::from_secs(60))).await.unwrap())
+    }
+
     pub(crate) async fn open(&self) -> MySqlStore {
         MySqlStore::open(&self.options()).await.unwrap()
     }
 
-    /// As another program would.
+    /// As another program would. It locks rows and nothing between them.
     pub(crate) async fn connect(&self) -> MySqlConnection {
-        MySqlConnectOptions::from_str(&self.url()).unwrap().connect().await.unwrap()
+        let mut connection = MySqlConnectOptions::from_str(&self.url()).unwrap().connect().await.unwrap();
+        run(&mut connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await;
+        connection
     }
 
     pub(crate) async fn run_on_server(&self, sql: String) {
@@ -95,7 +103,21 @@ impl Drop for Database {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
-    open: watch::Sender<bool>,
+    way: watch::Sender<Way>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    open: bool,
+    /// The number of the first connection that is not swallowed.
+    from: u64,
+    connections: u64,
+}
+
+impl Way {
+    fn lets_through(self, connection: u64) -> bool {
+        self.open && connection >= self.from
+    }
 }
 
 impl Proxy {
@@ -105,22 +127,25 @@ impl Proxy {
         let (host, port) = (options.get_host().to_owned(), options.get_port());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (open, is_open) = watch::channel(true);
+        let (way, seen) = watch::channel(Way { open: true, from: 0, connections: 0 });
+        let counter = way.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (host, is_open) = (host.clone(), is_open.clone());
+                let (host, seen) = (host.clone(), seen.clone());
+                let number = seen.borrow().connections;
+                counter.send_modify(|way| way.connections += 1);
                 tokio::spawn(async move {
                     let Ok(server) = TcpStream::connect((host, port)).await else { return };
                     let (from_client, to_client) = client.into_split();
                     let (from_server, to_server) = server.into_split();
                     tokio::join!(
-                        forward(from_client, to_server, is_open.clone()),
-                        forward(from_server, to_client, is_open)
+                        forward(from_client, to_server, seen.clone(), number),
+                        forward(from_server, to_client, seen, number)
                     );
                 });
             }
         });
-        Self { address, open }
+        Self { address, way }
     }
 
     /// The URL with the proxy in the server's place.
@@ -130,19 +155,27 @@ impl Proxy {
         format!("{before}@{}/{after}", self.address)
     }
 
+    /// Hands nothing on.
     pub(crate) fn block(&self) {
-        self.open.send_replace(false);
+        self.way.send_modify(|way| way.open = false);
     }
 
+    /// Goes on where it was.
     pub(crate) fn unblock(&self) {
-        self.open.send_replace(true);
+        self.way.send_modify(|way| way.open = true);
+    }
+
+    /// Hands nothing on of the connections that there are, for good. New ones work.
+    pub(crate) fn swallow(&self) {
+        self.way.send_modify(|way| way.from = way.connections);
     }
 }
 
-async fn forward(from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_open: watch::Receiver<bool>) {
+async fn forward(from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Receiver<Way>, number: u64) {
+    let lets_through = |way: &Way| way.lets_through(number);
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        if from.readable().await.is_err() || is_open.wait_for(|open| *open).await.is_err() {
+        if from.readable().await.is_err() || way.wait_for(lets_through).await.is_err() {
             return;
         }
         let read = match from.try_read(&mut buffer) {
@@ -151,7 +184,7 @@ async fn forward(from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_open: watch
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
             Err(_) => return,
         };
-        if is_open.wait_for(|open| *open).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        if way.wait_for(lets_through).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
@@ -165,6 +198,36 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         }
     };
     assert!(tokio::time::timeout(Duration::from_secs(10), waiting).await.is_ok(), "{what}");
+}
+
+/// How many statements of others wait for a lock in this database. The server looks only if nobody has asked for a tenth of
+/// a second.
+pub(crate) async fn waiting(connection: &mut MySqlConnection) -> i64 {
+    tokio::time::sleep(Duration::from_millis(110)).await;
+    const WAITING: &str = "
+        SELECT COUNT(*) FROM information_schema.INNODB_TRX JOIN information_schema.PROCESSLIST
+            ON PROCESSLIST.ID = trx_mysql_thread_id
+        WHERE DB = DATABASE() AND trx_state = 'LOCK WAIT'";
+    count(connection, WAITING).await
+}
+
+/// How many connections of others there are to this database.
+pub(crate) async fn others(connection: &mut MySqlConnection) -> i64 {
+    const OTHERS: &str = "
+        SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND ID <> CONNECTION_ID()";
+    count(connection, OTHERS).await
+}
+
+/// Ends the connections of others to this database.
+pub(crate) async fn kill_others(connection: &mut MySqlConnection) {
+    const OTHERS: &str = "
+        SELECT CAST(ID AS SIGNED) FROM information_schema.PROCESSLIST
+        WHERE DB = DATABASE() AND ID <> CONNECTION_ID()";
+    let others: Vec<i64> = sqlx::query_scalar(OTHERS).fetch_all(&mut *connection).await.unwrap();
+    for id in others {
+        // It may have gone by itself.
+        let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut *connection).await;
+    }
 }
 
 pub(crate) async fn run(connection: &mut MySqlConnection, sql: &'static str) {
