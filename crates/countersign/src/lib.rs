@@ -55,6 +55,27 @@ pub mod sqlite {
     }
 }
 
+/// Everything in a PostgreSQL database, shared by any number of servers.
+#[cfg(feature = "postgres")]
+pub use countersign_sql::postgres;
+
+/// Everything in a MariaDB or MySQL database, shared by any number of servers.
+#[cfg(feature = "mysql")]
+pub use countersign_sql::mysql;
+
+/// Everything in MongoDB or what speaks its wire protocol, shared by any number of servers.
+#[cfg(feature = "mongodb")]
+pub use countersign_mongodb as mongodb;
+
+/// Sessions, or everything, in Redis.
+#[cfg(feature = "redis")]
+pub use countersign_redis as redis;
+
+/// Reads the secrets that seal the keys in a shared store, as `COUNTERSIGN_SECRET` has them: base64, a list separated by
+/// commas.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use countersign_sql::parse_secrets;
+
 /// Its programs compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/migrating-from-flask.md")]

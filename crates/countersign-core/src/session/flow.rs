@@ -457,13 +457,13 @@ impl Sessions {
     }
 
     /// Ends what the user has too many of. The new session is counted after it was inserted: of logins at the same
-    /// time each then sees the others, or is seen by them, and the newest `limit` stay, or the oldest.
+    /// moment each then sees the others, or is seen by them. Where logins are refused, more of them may be than would
+    /// have been one by one, but none is let in too many.
     async fn keep_within(&self, limit: NonZeroU32, new: &Session) -> Result<(), BeginError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
         let limit = usize::try_from(limit.get()).unwrap_or(usize::MAX);
         let live = store.live_sessions(&new.user_id, clock.now()).await?;
-        let surplus = live.len().saturating_sub(limit);
-        if surplus == 0 {
+        if live.len() <= limit {
             return Ok(());
         }
         match policy.at_limit {
@@ -473,11 +473,10 @@ impl Sessions {
                 }
                 Ok(())
             }
-            AtLimit::Refuse if live.iter().take(surplus).any(|session| session.id == new.id) => {
+            AtLimit::Refuse => {
                 self.end_now(&new.key(), EndReason::Evicted).await?;
                 Err(BeginError::TooManySessions)
             }
-            AtLimit::Refuse => Ok(()),
         }
     }
 
