@@ -1,10 +1,31 @@
-//! The in-memory index of the revocation log: one hash lookup, by user, answers for token, session and epoch.
+//! The in-memory index of the revocation log: answers on every request whether a token, its session or its user's
+//! epoch was revoked.
+//!
+//! It is divided by user into parts ([`shard`]). A part has a table of revoked tokens and ended sessions
+//! ([`points`]) and one of raised epochs ([`epochs`]), which hold keyed hashes instead of ids ([`fingerprint`]).
+//! Readers take no lock: they read the tables while others write.
+
+mod epochs;
+mod fingerprint;
+#[cfg(test)]
+mod model;
+mod occupied;
+mod points;
+mod seconds;
+mod shard;
+mod table;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::fmt;
+use std::hash::RandomState;
+use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
+
+use self::epochs::{Excepted, Raise};
+use self::fingerprint::{Point, Subject};
+use self::occupied::Occupied;
+use self::shard::{Shard, Tables, Writer};
 use super::entry::{Entry, Target};
 use crate::id::{Epoch, SessionId, TokenId, UserId};
 use crate::key::KeyId;
@@ -30,54 +51,53 @@ pub enum RevokedBy {
 pub enum Standing {
     /// It presents this session, which began in this epoch.
     Session(SessionId, Epoch),
-    /// It presents none; it was issued then. Every later raise of the user's epoch ends it.
+    /// It presents none; it was issued then. Every later raise of the user's epoch ends it, and so does one in the
+    /// same second: only whole seconds are compared.
     IssuedAt(Timestamp),
 }
 
 /// The log's entries that still matter, by user.
 ///
-/// Reads take a shared lock of one of [`Index::SHARDS`] parts; inserting is idempotent and commutative, so the
-/// tail may read an entry as often and in whatever order it likes.
-#[derive(Debug)]
+/// [`Index::check`] never waits, and sees every entry whose [`Index::insert`] has returned. Inserting is idempotent
+/// and commutative, so the tail may read an entry as often and in whatever order it likes. A token or a session
+/// takes 23 to 34 bytes, a user whose epoch was raised takes 44 to 66 for each entry that decides.
 pub struct Index {
-    hasher: RandomState,
-    users: Box<[RwLock<Users>]>,
-    /// A bit for each part of `users` that holds anything, set and cleared under its lock. Mostly none does.
-    occupied: AtomicU64,
-    keys: RwLock<HashMap<KeyId, Timestamp>>,
+    hash_key: RandomState,
+    shards: Box<[Shard]>,
+    occupied: Occupied,
+    keys: ArcSwap<HashMap<KeyId, Timestamp>>,
 }
 
-type Users = HashMap<UserId, UserEntries>;
-
 impl Index {
-    /// Into how many separately locked parts the users are divided.
-    pub const SHARDS: usize = u64::BITS as usize;
-
     /// An empty index.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            hasher: RandomState::new(),
-            users: (0..Self::SHARDS).map(|_| RwLock::default()).collect(),
-            occupied: AtomicU64::new(0),
-            keys: RwLock::default(),
+            hash_key: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            occupied: Occupied::default(),
+            keys: ArcSwap::default(),
         }
     }
 
-    /// Takes an entry in. Repeats and any order are fine.
+    /// Takes an entry in. Repeats and any order are fine. When this returns, every later check sees the entry.
     pub fn insert(&self, entry: &Entry) {
+        let until = seconds::ceil(entry.until);
         match &entry.target {
-            Target::Key { id } => later(&mut write(&self.keys), id.clone(), entry.until),
+            Target::Key { id } => self.insert_key(id, entry.until),
+            // Heartbeats concern nobody.
             Target::Node { .. } => {}
             Target::Session { user_id, id } => {
-                self.change(user_id, |entries| later(&mut entries.sessions, *id, entry.until));
+                self.change(user_id, |user, shard| shard.insert_point(&user.session(*id), until));
             }
             Target::Token { user_id, id } => {
-                self.change(user_id, |entries| later(&mut entries.tokens, *id, entry.until));
+                self.change(user_id, |user, shard| shard.insert_point(&user.token(*id), until));
             }
-            Target::User { user_id, epoch, except } => {
-                self.change(user_id, |entries| entries.epochs.insert(*epoch, *except, entry));
-            }
+            Target::User { user_id, epoch, except } => self.change(user_id, |user, shard| {
+                let except = except.map_or(Excepted::NONE, |id| Excepted::session(&user.session(id)));
+                let at = seconds::floor(entry.at);
+                shard.insert_epoch(user, &Raise { epoch: *epoch, except, at, until });
+            }),
         }
     }
 
@@ -86,64 +106,98 @@ impl Index {
     /// # Errors
     /// [`RevokedBy`] says which kind of entry does.
     pub fn check(&self, user_id: &UserId, token: TokenId, standing: Standing) -> Result<(), RevokedBy> {
-        let Some(users) = self.read_shard(user_id) else { return Ok(()) };
-        let Some(entries) = users.get(user_id) else { return Ok(()) };
-        if entries.tokens.contains_key(&token) {
+        let Some((user, tables)) = self.find(user_id) else { return Ok(()) };
+        let Tables { points, epochs } = &**tables;
+        let token = user.token(token);
+        let standing = match standing {
+            Standing::Session(id, epoch) => Hashed::Session(user.session(id), epoch),
+            Standing::IssuedAt(at) => Hashed::IssuedAt(seconds::floor(at)),
+        };
+        // All three are asked for before any answer is used, so that they are on their way from the memory at the
+        // same time. The answers are mostly no, and never wrongly.
+        let maybe_token = points.may_contain(&token);
+        let maybe_session = match &standing {
+            Hashed::Session(session, _) => points.may_contain(session),
+            Hashed::IssuedAt(_) => false,
+        };
+        let maybe_user = epochs.may_contain(&user);
+        if maybe_token && points.contains(&token) {
             return Err(RevokedBy::Token);
         }
-        match standing {
-            Standing::Session(session, _) if entries.sessions.contains_key(&session) => {
+        match &standing {
+            Hashed::Session(session, _) if maybe_session && points.contains(session) => {
                 Err(RevokedBy::Session)
             }
-            Standing::Session(session, epoch) if entries.epochs.for_session(session) > epoch => {
+            Hashed::Session(session, epoch) if maybe_user && epochs.for_session(&user, session) > *epoch => {
                 Err(RevokedBy::Epoch)
             }
-            Standing::IssuedAt(at) if entries.epochs.raised_at.is_some_and(|raised_at| at <= raised_at) => {
+            Hashed::IssuedAt(at) if maybe_user && Some(*at) <= epochs.raised_at(&user) => {
                 Err(RevokedBy::Epoch)
             }
-            Standing::Session(..) | Standing::IssuedAt(_) => Ok(()),
+            Hashed::Session(..) | Hashed::IssuedAt(_) => Ok(()),
         }
     }
 
     /// Whether this token of the user is itself in the log.
     #[must_use]
     pub fn is_token_revoked(&self, user_id: &UserId, token: TokenId) -> bool {
-        self.read_shard(user_id).is_some_and(|users| {
-            users.get(user_id).is_some_and(|entries| entries.tokens.contains_key(&token))
-        })
+        self.find(user_id).is_some_and(|(user, tables)| tables.points.contains(&user.token(token)))
     }
 
     /// Whether the key was removed.
     #[must_use]
     pub fn is_key_revoked(&self, key: &KeyId) -> bool {
-        read(&self.keys).contains_key(key)
+        self.keys.load().contains_key(key)
     }
 
-    /// Forgets what no longer matters at `now`.
+    /// Forgets what no longer matters at `now`, part by part; only inserts into the part that is being looked at
+    /// wait.
+    ///
+    /// Up to an eighth of the entries may stay longer. They revoke nothing but tokens that have expired.
     pub fn prune(&self, now: Timestamp) {
-        for (number, shard) in self.users.iter().enumerate() {
-            let mut users = write(shard);
-            users.retain(|_, entries| {
-                entries.tokens.retain(|_, until| *until > now);
-                entries.sessions.retain(|_, until| *until > now);
-                if entries.epochs.until <= now {
-                    entries.epochs = Epochs::default();
-                }
-                !entries.is_empty()
-            });
-            if users.is_empty() {
-                self.occupied.fetch_and(!bit(number), Ordering::Release);
+        for (number, shard) in self.shards.iter().enumerate() {
+            self.prune_shard(number, shard, now);
+        }
+        self.prune_keys(now);
+    }
+
+    /// As [`Index::prune`], which takes a third of a second at ten million entries; lets other tasks run in between.
+    pub(super) async fn prune_by_turns(&self, now: Timestamp) {
+        let mut entries = 0;
+        for (number, shard) in self.shards.iter().enumerate() {
+            entries += shard.len();
+            self.prune_shard(number, shard, now);
+            if entries >= PRUNED_IN_A_TURN {
+                entries = 0;
+                tokio::task::yield_now().await;
             }
         }
-        write(&self.keys).retain(|_, until| *until > now);
+        self.prune_keys(now);
+    }
+
+    fn prune_shard(&self, number: usize, shard: &Shard, now: Timestamp) {
+        let mut writer = shard.writer();
+        writer.prune(now);
+        if writer.is_empty() {
+            // While nobody can insert.
+            self.occupied.remove(number);
+        }
+    }
+
+    fn prune_keys(&self, now: Timestamp) {
+        if self.keys.load().values().any(|until| *until <= now) {
+            self.keys.rcu(|keys| {
+                let mut keys = HashMap::clone(keys);
+                keys.retain(|_, until| *until > now);
+                keys
+            });
+        }
     }
 
     /// How many entries it holds; of a user's epochs only the ones that decide.
     #[must_use]
     pub fn len(&self) -> usize {
-        let users: usize =
-            self.users.iter().map(|shard| read(shard).values().map(UserEntries::len).sum::<usize>()).sum();
-        users + read(&self.keys).len()
+        self.shards.iter().map(Shard::len).sum::<usize>() + self.keys.load().len()
     }
 
     /// Whether it holds nothing.
@@ -152,34 +206,39 @@ impl Index {
         self.len() == 0
     }
 
-    fn shard(&self, user_id: &UserId) -> usize {
-        usize::try_from(self.hasher.hash_one(user_id) % Self::SHARDS as u64).unwrap_or(0)
-    }
-
-    /// The user's part, unless it is empty.
-    fn read_shard(&self, user_id: &UserId) -> Option<RwLockReadGuard<'_, Users>> {
-        let occupied = self.occupied.load(Ordering::Acquire);
-        if occupied == 0 {
+    /// The user and its part, unless that is empty.
+    fn find(&self, user_id: &UserId) -> Option<(Subject<'_>, Guard<Arc<Tables>>)> {
+        // Mostly nothing is revoked, and then there is nothing to hash for.
+        if self.occupied.is_empty() {
             return None;
         }
-        let number = self.shard(user_id);
-        if occupied & bit(number) == 0 {
-            return None;
-        }
-        self.users.get(number).map(read)
+        let user = Subject::new(&self.hash_key, user_id);
+        let number = shard_of(&user);
+        let shard = self.shards.get(number).filter(|_| self.occupied.contains(number))?;
+        Some((user, shard.tables()))
     }
 
-    fn change(&self, user_id: &UserId, change: impl FnOnce(&mut UserEntries)) {
-        let number = self.shard(user_id);
+    fn change(&self, user_id: &UserId, change: impl FnOnce(&Subject<'_>, &mut Writer<'_>)) {
+        let user = Subject::new(&self.hash_key, user_id);
+        let number = shard_of(&user);
         #[expect(clippy::indexing_slicing, reason = "a remainder of the number of shards is a shard")]
-        let mut users = write(&self.users[number]);
-        change(users.entry(user_id.clone()).or_default());
-        self.occupied.fetch_or(bit(number), Ordering::Release);
+        let mut writer = self.shards[number].writer();
+        change(&user, &mut writer);
+        self.occupied.add(number);
     }
-}
 
-fn bit(shard: usize) -> u64 {
-    1 << shard
+    fn insert_key(&self, id: &KeyId, until: Timestamp) {
+        // The tail brings the same few keys again and again.
+        if self.keys.load().get(id).is_some_and(|known| *known >= until) {
+            return;
+        }
+        self.keys.rcu(|keys| {
+            let mut keys = HashMap::clone(keys);
+            let known = keys.entry(id.clone()).or_insert(until);
+            *known = (*known).max(until);
+            keys
+        });
+    }
 }
 
 impl Default for Index {
@@ -188,94 +247,40 @@ impl Default for Index {
     }
 }
 
-// No code that holds one of these locks can panic half way through a change, so a poisoned one is still whole.
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn later<K: Eq + std::hash::Hash>(entries: &mut HashMap<K, Timestamp>, key: K, until: Timestamp) {
-    let known = entries.entry(key).or_insert(until);
-    *known = (*known).max(until);
-}
-
-#[derive(Debug, Default)]
-struct UserEntries {
-    tokens: HashMap<TokenId, Timestamp>,
-    sessions: HashMap<SessionId, Timestamp>,
-    epochs: Epochs,
-}
-
-impl UserEntries {
-    fn len(&self) -> usize {
-        let epochs = usize::from(self.epochs.highest.is_some()) + usize::from(self.epochs.other.is_some());
-        self.tokens.len() + self.sessions.len() + epochs
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
-/// Of a user's epoch entries: the highest, and the highest that excepts another session than that one does. For
-/// any session, one of the two is the highest entry that does not except it.
-#[derive(Debug, Default)]
-struct Epochs {
-    highest: Option<EpochEntry>,
-    other: Option<EpochEntry>,
-    raised_at: Option<Timestamp>,
-    until: Timestamp,
+/// A [`Standing`] in the form of the tables.
+enum Hashed<'k> {
+    Session(Point<'k>, Epoch),
+    IssuedAt(u32),
 }
 
-#[derive(Clone, Copy, Debug)]
-struct EpochEntry {
-    epoch: Epoch,
-    except: Option<SessionId>,
-}
+/// Into how many parts the users are divided. Larger tables are replaced one part at a time, so the more parts
+/// there are, the less memory that takes and the shorter it is.
+const SHARDS: usize = 256;
 
-impl Epochs {
-    fn insert(&mut self, epoch: Epoch, except: Option<SessionId>, logged: &Entry) {
-        self.until = self.until.max(logged.until);
-        self.raised_at = self.raised_at.max(Some(logged.at));
-        let entry = EpochEntry { epoch, except };
-        match self.highest {
-            None => self.highest = Some(entry),
-            Some(highest) if entry.epoch > highest.epoch => {
-                self.highest = Some(entry);
-                if highest.except != entry.except {
-                    self.other = Some(highest);
-                }
-            }
-            Some(highest) if entry.epoch < highest.epoch && entry.except != highest.except => {
-                if self.other.is_none_or(|other| other.epoch < entry.epoch) {
-                    self.other = Some(entry);
-                }
-            }
-            Some(_) => {}
-        }
-    }
+/// A few milliseconds' work.
+const PRUNED_IN_A_TURN: usize = 65_536;
 
-    fn for_session(&self, session: SessionId) -> Epoch {
-        let deciding = if self.highest.is_some_and(|entry| entry.except == Some(session)) {
-            self.other
-        } else {
-            self.highest
-        };
-        deciding.map_or(Epoch::FIRST, |entry| entry.epoch)
-    }
+fn shard_of(user: &Subject<'_>) -> usize {
+    usize::try_from(user.fingerprint() % SHARDS as u64).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
 
     const LATER: Timestamp = Timestamp::from_secs(1_000);
+    const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
     const NEW: Standing = Standing::IssuedAt(Timestamp::MAX);
 
     fn session(number: u8) -> SessionId {
@@ -329,6 +334,69 @@ mod tests {
         assert_eq!(index.len(), 101);
         index.prune(LATER);
         assert!(index.is_empty());
+    }
+
+    #[test]
+    fn a_check_does_not_wait_for_a_writer() {
+        let index = Index::new();
+        index.insert(&entry(Target::Token { user_id: user("ada"), id: token(1) }));
+        let writers: Vec<_> = index.shards.iter().map(Shard::writer).collect();
+        assert_eq!(index.check(&user("ada"), token(1), NEW), Err(RevokedBy::Token));
+        assert_eq!(index.check(&user("ada"), token(2), NEW), Ok(()));
+        drop(writers);
+    }
+
+    #[test]
+    fn tokens_without_a_session_are_compared_by_whole_seconds() {
+        let index = Index::new();
+        let at = Timestamp::from_millis(5_500);
+        let target = Target::User { user_id: user("ada"), epoch: Epoch::new(1), except: Some(session(1)) };
+        index.insert(&Entry { target, until: LATER, at });
+        for (issued_at, revoked) in [(4_999, true), (5_000, true), (5_999, true), (6_000, false)] {
+            let standing = Standing::IssuedAt(Timestamp::from_millis(issued_at));
+            assert_eq!(index.check(&user("ada"), token(1), standing).is_err(), revoked, "{issued_at}");
+        }
+    }
+
+    #[test]
+    fn a_removed_key_is_forgotten_at_the_latest_time_that_it_came_with() {
+        let (index, key) = (Index::new(), KeyId::new("2026-01").unwrap());
+        for until in [LATER - SECOND, LATER, LATER - SECOND] {
+            index.insert(&Entry { until, ..entry(Target::Key { id: key.clone() }) });
+        }
+        index.prune(LATER - SECOND);
+        assert!(index.is_key_revoked(&key) && index.len() == 1);
+        index.prune(LATER);
+        assert!(!index.is_key_revoked(&key) && index.is_empty());
+    }
+
+    #[test]
+    fn pruning_many_entries_lets_others_run_in_between() {
+        let index = Index::new();
+        for number in 0..PRUNED_IN_A_TURN as u128 {
+            let user_id = UserId::from(Uuid::from_u128(number % 1_000));
+            let target = Target::Token { user_id, id: TokenId::new(Uuid::from_u128(number)) };
+            index.insert(&entry(target));
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        let mut pruning = std::pin::pin!(index.prune_by_turns(LATER));
+        assert!(pruning.as_mut().poll(&mut context).is_pending());
+        assert!(pruning.as_mut().poll(&mut context).is_ready());
+        assert!(index.is_empty());
+    }
+
+    #[test]
+    fn what_has_expired_goes_when_it_is_an_eighth_of_its_part() {
+        for (expired, kept) in [(9, 80), (10, 70)] {
+            let index = Index::new();
+            for number in 0..80 {
+                let until = if number < expired { LATER - SECOND } else { LATER };
+                let target = Target::Token { user_id: user("ada"), id: token(number) };
+                index.insert(&Entry { until, ..entry(target) });
+            }
+            index.prune(LATER - SECOND);
+            assert_eq!(index.len(), kept, "{expired}");
+        }
     }
 
     /// The definition of design §8, over the whole log.

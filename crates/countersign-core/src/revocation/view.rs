@@ -301,7 +301,7 @@ impl RevocationView {
             self.good(tail, beat, began, began_at)?;
         }
         tail.last_full = Some(began);
-        self.shared.index.prune(began_at);
+        self.shared.index.prune_by_turns(began_at).await;
         Ok(())
     }
 
