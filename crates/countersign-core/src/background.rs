@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::revocation::{RevocationView, ViewStats};
 use crate::session::Sessions;
 use crate::store::{Changes, KEEP_ENTRIES_FOR, StoreError, Stores};
 use crate::time::{Clock, Timestamp};
@@ -46,7 +47,11 @@ impl Background {
             let sessions = sessions.clone();
             spawn_every(runtime, poll_every, "read the revocation log", move || {
                 let sessions = sessions.clone();
-                async move { sessions.poll().await }
+                async move {
+                    let polled = sessions.poll().await;
+                    measure(sessions.view(), polled.is_ok());
+                    polled
+                }
             })
         };
         let flush = {
@@ -79,6 +84,20 @@ impl Background {
         }
         Self { _tasks: Arc::new(Tasks(tasks)) }
     }
+}
+
+/// Hands the view's numbers to whoever collects them, through the `metrics` crate.
+fn measure(view: &RevocationView, is_good: bool) {
+    let ViewStats { entries, age, lag, clock_offset } = view.stats();
+    metrics::gauge!("countersign_revocation_entries").set(u32::try_from(entries).unwrap_or(u32::MAX));
+    metrics::gauge!("countersign_revocation_view_age_seconds")
+        .set(age.unwrap_or(Duration::MAX).as_secs_f64());
+    if let Some(lag) = lag {
+        metrics::gauge!("countersign_revocation_lag_seconds").set(lag.as_secs_f64());
+    }
+    metrics::gauge!("countersign_clock_offset_seconds").set(clock_offset.as_secs_f64());
+    let outcome = if is_good { "good" } else { "failed" };
+    metrics::counter!("countersign_revocation_polls_total", "outcome" => outcome).increment(1);
 }
 
 /// Reads the log whenever the store tells that it has grown.

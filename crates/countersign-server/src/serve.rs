@@ -8,6 +8,7 @@ use countersign_core::Secrets;
 use countersign_core::store::Stores;
 use countersign_http::profile::flask_jwt_extended::BuildProfileError;
 use countersign_http::{Auth, AuthBuilder, BuildError};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use url::Url;
 
@@ -37,6 +38,10 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(&settings.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen ADDRESS:PORT", settings.listen)
     })?;
+    if let Some(address) = settings.metrics_listen {
+        let exporter = PrometheusBuilder::new().with_http_listener(address).install();
+        exporter.map_err(|error| format!("metrics cannot be served on {address}: {error}"))?;
+    }
     let (database, secrets) = Database::open(settings).await?;
     let address = listener.local_addr()?;
 

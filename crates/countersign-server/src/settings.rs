@@ -7,6 +7,7 @@ mod profile;
 mod sources;
 mod value;
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) overruled: Vec<(String, &'static str)>,
     /// `hash_permits`: parallel password hashes. Default one less than there are cores, at least one.
     pub(crate) hash_permits: Option<NonZeroUsize>,
+    /// `metrics_listen`: where metrics are served, apart from everything else. Default nowhere.
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// `log`: what is logged. Default `info`.
     pub(crate) log: String,
     /// `log_format`: `text` (default) or `json`.
@@ -82,7 +85,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 24] = [
+pub(crate) const NAMES: [&str; 25] = [
     "config",
     "listen",
     "database_url",
@@ -105,6 +108,7 @@ pub(crate) const NAMES: [&str; 24] = [
     "key_rotation",
     "key_algorithm",
     "hash_permits",
+    "metrics_listen",
     "log",
     "log_format",
 ];
@@ -204,6 +208,13 @@ impl Settings {
                 .get("hash_permits")
                 .map(|setting| {
                     setting.text().parse().map_err(|_| setting.wrong("must be a whole number, at least 1"))
+                })
+                .transpose()?,
+            metrics_listen: sources
+                .get("metrics_listen")
+                .map(|setting| {
+                    let wrong = |_| setting.wrong("must be an IP address and a port, such as 127.0.0.1:9090");
+                    setting.text().parse().map_err(wrong)
                 })
                 .transpose()?,
             log,
@@ -360,6 +371,7 @@ mod tests {
             ("COUNTERSIGN_KEY_ROTATION", "1h", "at least 1 day, or off"),
             ("COUNTERSIGN_KEY_ALGORITHM", "eddsa", "EdDSA"),
             ("COUNTERSIGN_KEY_ALGORITHM", "none", "one of HS256"),
+            ("COUNTERSIGN_METRICS_LISTEN", "localhost", "127.0.0.1:9090"),
             ("COUNTERSIGN_MAX_SESSIONS", "0", "at least 1"),
             ("COUNTERSIGN_SESSIONS_AT_LIMIT", "evict", "end-oldest or refuse"),
             ("COUNTERSIGN_REFRESH_GRACE_FOR", "me", "anyone or same-client"),

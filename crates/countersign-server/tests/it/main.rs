@@ -14,6 +14,7 @@ mod keys;
 mod kill_nine;
 mod logs;
 mod main_path;
+mod metrics;
 mod nodes;
 mod profiles;
 mod proxy;
