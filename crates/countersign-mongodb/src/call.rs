@@ -39,6 +39,8 @@ pub(crate) enum Failure {
         #[source]
         source: BoxError,
     },
+    #[error("the driver did not understand the answer")]
+    NotUnderstood,
     #[error("the number is too large to be kept")]
     TooLarge,
     #[error("there is an account with this id")]
@@ -142,7 +144,12 @@ impl Failure {
         /// Illegal operation, not authorized, unknown command, cannot create index, invalid options, command not
         /// supported, invalid index option, not implemented, unknown pipeline stage, change streams need a replica set.
         const CODES: [i32; 10] = [20, 13, 59, 67, 72, 115, 197, 238, 40_324, 40_573];
-        self.code().is_some_and(|code| CODES.contains(&code))
+        match self {
+            Self::Server { code, .. } => CODES.contains(code),
+            // mongo-java-server refuses change streams with an error that has no code, and the driver takes none such.
+            Self::NotUnderstood => true,
+            _ => false,
+        }
     }
 }
 
@@ -173,7 +180,7 @@ impl From<Error> for Failure {
             ErrorKind::Authentication { .. } => Self::Driver("the server did not accept the credentials"),
             ErrorKind::Shutdown => Self::Closed,
             ErrorKind::InvalidArgument { .. } => Self::Driver("the driver did not accept an argument"),
-            ErrorKind::InvalidResponse { .. } => Self::Driver("the driver did not understand the answer"),
+            ErrorKind::InvalidResponse { .. } => Self::NotUnderstood,
             _ => Self::Driver("the driver failed"),
         }
     }

@@ -8,6 +8,7 @@ use mongodb::bson::{Bson, doc};
 use uuid::Uuid;
 
 use crate::field::{binary, parsed};
+use crate::locks::Turn;
 use crate::record;
 use crate::records::Query;
 use crate::store::MongodbStore;
@@ -18,7 +19,7 @@ const ID: &str = "id";
 #[async_trait]
 impl KeyStore for MongodbStore {
     async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError> {
-        self.answer("read the store's id", async {
+        self.answer("read the store's id", Turn::Any, async {
             loop {
                 if let Some(document) = self.store.find_one(doc! { "_id": ID }).await? {
                     return parsed(&document, "id", Uuid::try_parse);
@@ -33,12 +34,12 @@ impl KeyStore for MongodbStore {
     }
 
     async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError> {
-        self.answer("insert the key", async { self.keys.insert(&record::of_key(key)).await }).await
+        let insert = async { self.keys.insert(&record::of_key(key)).await };
+        self.answer("insert the key", Turn::Any, insert).await
     }
 
     async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
-        self.answer("reseal the key", async {
-            let _alone = self.alone(id.as_str()).await;
+        self.answer("reseal the key", Turn::IfWeak(id.as_str()), async {
             let filter = doc! { "key_id": id.as_str(), "sealed": binary(old) };
             self.keys.update_one(filter, doc! { "$set": { "sealed": binary(new) } }).await
         })
@@ -46,8 +47,7 @@ impl KeyStore for MongodbStore {
     }
 
     async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
-        self.answer("remove the key", async {
-            let _alone = self.alone(id.as_str()).await;
+        self.answer("remove the key", Turn::IfWeak(id.as_str()), async {
             let filter = doc! { "key_id": id.as_str(), "removed_at": Bson::Null };
             let removed = doc! { "removed_at": at.as_millis(), "sealed": binary(&[]) };
             self.keys.update_one(filter, doc! { "$set": removed }).await
@@ -56,7 +56,7 @@ impl KeyStore for MongodbStore {
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.answer("read the keys", async {
+        self.answer("read the keys", Turn::Any, async {
             let mut keys = record::all(&self.keys.find(Query::default()).await?, record::key)?;
             keys.sort_by_key(|key| (key.purpose, key.number));
             Ok(keys)

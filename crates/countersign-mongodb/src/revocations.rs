@@ -14,6 +14,7 @@ use mongodb::bson::{Document, RawDocument, doc};
 use crate::call::{Failure, pause};
 use crate::document_id;
 use crate::field::{self, documents, number, optional_parsed, parsed, text, time};
+use crate::locks::Turn;
 use crate::record;
 use crate::records::{Change, Query, Records};
 use crate::schema::KEEP_UNFINISHED;
@@ -31,18 +32,18 @@ impl RevocationStore for MongodbStore {
     }
 
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.answer("tell the time", async {
+        self.answer_beside("tell the time", async {
             Ok(Some(server::hello(&self.tail.database, &self.tail.lane).await?.time))
         })
         .await
     }
 
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
-        self.answer("read the user's epoch", self.epoch_in_log(user_id)).await
+        self.answer("read the user's epoch", Turn::Any, self.epoch_in_log(user_id)).await
     }
 
     async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
-        self.answer("read when the user's epoch was raised", async {
+        self.answer("read when the user's epoch was raised", Turn::Any, async {
             let query = Query { filter: raises(user_id), fields: doc! { "at": 1 }, ..Query::default() };
             let found = self.log.find(query).await?;
             let times = record::all(&found, |document| time(document, "at"))?;
@@ -54,8 +55,7 @@ impl RevocationStore for MongodbStore {
     /// The insert is the commit point. Of those that insert the same number one succeeds, and the others try the next,
     /// which is free unless somebody else has taken that one too; so the numbers have no gaps.
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
-        self.answer("raise the user's epoch", async {
-            let _alone = self.alone(user_id.as_str()).await;
+        self.answer("raise the user's epoch", Turn::IfWeak(user_id.as_str()), async {
             let mut epoch = self.epoch_in_log(user_id).await?.next();
             let entry = loop {
                 let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
@@ -79,18 +79,17 @@ impl RevocationStore for MongodbStore {
     ///
     /// The batch is read before the log. So whatever others have promised is counted: it is in the batch that was read,
     /// or was there before and is in the log by then, or comes after and fails the condition. Who finds a batch that is
-    /// not wholly in the log (its writer is still at it, or has died) writes it too.
+    /// not wholly in the log (its writer is still at it, or has died) writes it too. Callers in this process take turns,
+    /// for they would only fail each other's conditions.
     async fn revoke_tokens(
         &self,
         user_id: &UserId,
         tokens: &TokenRevocation,
     ) -> Result<TokensRevoked, StoreError> {
-        self.answer("revoke tokens", async {
+        self.answer("revoke tokens", Turn::Always(user_id.as_str()), async {
             if tokens.ids.is_empty() {
                 return Ok(TokensRevoked::Yes);
             }
-            // Callers in this process would only fail each other's conditions.
-            let _turn = self.locks.one(user_id.as_str()).await;
             let mut tries = 0;
             loop {
                 let known = self.token_batches.find_one(doc! { "_id": user_id.as_str() }).await?;
@@ -122,22 +121,19 @@ impl RevocationStore for MongodbStore {
     }
 
     async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
-        self.answer("insert into the revocation log", async {
+        const ACTION: &str = "insert into the revocation log";
+        let insert = async |log: &Records| {
             let Change { filter, update, .. } = merge(entry)?;
-            let is_beat = matches!(entry.target, Target::Node { .. });
+            log.upsert(filter, update).await
+        };
+        let turn = match &entry.target {
             // A heartbeat belongs to the tail.
-            let log = if is_beat { &self.tail.log } else { &self.log };
-            let _alone = match entry.user_id() {
-                Some(user_id) => self.alone(user_id.as_str()).await,
-                None => None,
-            };
-            log.upsert(filter, update).await?;
-            if !is_beat {
-                self.has_written();
-            }
-            Ok(())
-        })
-        .await
+            Target::Node { .. } => return self.answer_beside(ACTION, insert(&self.tail.log)).await,
+            _ => entry.user_id().map_or(Turn::Any, |user_id| Turn::IfWeak(user_id.as_str())),
+        };
+        self.answer(ACTION, turn, insert(&self.log)).await?;
+        self.has_written();
+        Ok(())
     }
 
     async fn entries(
@@ -146,7 +142,7 @@ impl RevocationStore for MongodbStore {
         after: Option<&EntryKey>,
         at_most: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        self.answer("read the revocation log", async {
+        self.answer_beside("read the revocation log", async {
             let mut filter = Document::new();
             if since > Timestamp::MIN {
                 filter.insert("at", doc! { "$gte": since.as_millis() });
@@ -276,7 +272,7 @@ impl MongodbStore {
         while left > 0 {
             let step = left.min(PURGE_STEP);
             let (found, gone) = self
-                .answer(action, async {
+                .answer(action, Turn::Any, async {
                     let query = Query {
                         filter: old.clone(),
                         sort: doc! { time: 1 },
@@ -333,7 +329,7 @@ impl MongodbStore {
                 let gone = delete(&self.log, done, &old).await?;
                 Ok((found, gone))
             };
-            let (found, gone) = self.answer(action, step).await?;
+            let (found, gone) = self.answer(action, Turn::Any, step).await?;
             purged = purged.saturating_add(gone);
             left = left.saturating_sub(usize::try_from(gone).unwrap_or(usize::MAX));
             let Some(last) = found.last().filter(|_| found.len() >= PURGE_STEP) else { break };
@@ -401,7 +397,7 @@ impl MongodbStore {
     /// What crashes have left half-done, where the server does not delete it by itself.
     async fn purge_unfinished(&self, action: &'static str) -> Result<(), StoreError> {
         let old = field::date(self.not_before_opening(Timestamp::MIN) - KEEP_UNFINISHED);
-        self.answer(action, async {
+        self.answer(action, Turn::Any, async {
             self.token_batches.delete_many(doc! { "touched_at": { "$lt": old } }).await?;
             self.purge_registrations(old).await
         })

@@ -34,6 +34,7 @@ use mongodb::bson::{Bson, Document, RawDocument, doc};
 use crate::call::{Failure, pause};
 use crate::document_id;
 use crate::field::text;
+use crate::locks::Turn;
 use crate::record;
 use crate::records::{Change, Query};
 use crate::store::MongodbStore;
@@ -51,7 +52,7 @@ impl SessionStore for MongodbStore {
     /// again; one that came later ends the session by its entry, as it does any other. If this node dies in between,
     /// the row stays, under an entry that has ended it.
     async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
-        self.answer("insert the session", async {
+        self.answer("insert the session", Turn::Any, async {
             let lives = session.absolute_until.since(session.created_at);
             let gone_at = self.not_before_opening(session.created_at) + lives;
             if !self.sessions.insert(&record::of_session(session, gone_at)?).await? {
@@ -67,7 +68,7 @@ impl SessionStore for MongodbStore {
     }
 
     async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
-        self.answer("read the session", async {
+        self.answer("read the session", Turn::Any, async {
             let (session, standing) = self.row_and_standing(key).await?;
             Ok(session.map(|session| FoundSession { session, log: standing.log }))
         })
@@ -75,7 +76,7 @@ impl SessionStore for MongodbStore {
     }
 
     async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
-        self.answer("advance the session", async {
+        self.answer("advance the session", Turn::IfWeak(key.user_id.as_str()), async {
             let take = |row: &Session, log| {
                 step.applies(row, log).then(|| {
                     let mut after = row.clone();
@@ -89,7 +90,7 @@ impl SessionStore for MongodbStore {
     }
 
     async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
-        self.answer("heal the session", async {
+        self.answer("heal the session", Turn::IfWeak(key.user_id.as_str()), async {
             let take = |row: &Session, log| {
                 step.applies(row, log).then(|| {
                     let mut after = row.clone();
@@ -106,8 +107,11 @@ impl SessionStore for MongodbStore {
     }
 
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
-        for seen in seen.chunks(ACKNOWLEDGE_STEP) {
-            self.answer("acknowledge generations", async {
+        // Each command has a deadline of its own, and each of its statements looks at the whole collection on FerretDB
+        // with SQLite.
+        let step = if self.updates_are_atomic() { ACKNOWLEDGE_STEP } else { ACKNOWLEDGE_STEP / 10 };
+        for seen in seen.chunks(step) {
+            self.answer("acknowledge generations", Turn::OfAllIfWeak, async {
                 let changes: Vec<_> = seen
                     .iter()
                     .map(|seen| {
@@ -122,7 +126,6 @@ impl SessionStore for MongodbStore {
                         Change { filter, update, upsert: false }
                     })
                     .collect();
-                let _alone = self.all_alone().await;
                 self.sessions.change_all(&changes).await
             })
             .await?;
@@ -131,8 +134,7 @@ impl SessionStore for MongodbStore {
     }
 
     async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
-        self.answer("end the session", async {
-            let _alone = self.alone(key.user_id.as_str()).await;
+        self.answer("end the session", Turn::IfWeak(key.user_id.as_str()), async {
             let Some(session) = self.row(key).await? else { return Ok(SessionEnded::Unknown) };
             if session.ended.is_some() {
                 return Ok(SessionEnded::Before);
@@ -154,7 +156,7 @@ impl SessionStore for MongodbStore {
     }
 
     async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
-        self.answer("list the user's sessions", async {
+        self.answer("list the user's sessions", Turn::Any, async {
             let rows = self.sessions.find(Query {
                 filter: doc! {
                     "user_id": user_id.as_str(),
@@ -225,7 +227,6 @@ impl MongodbStore {
         key: &SessionKey,
         take: impl Fn(&Session, LogStanding) -> Option<(Document, Session)> + Send + Sync,
     ) -> Result<Option<Session>, Failure> {
-        let _alone = self.alone(key.user_id.as_str()).await;
         let mut tries = 0;
         loop {
             let (row_before, standing) = self.row_and_standing(key).await?;
@@ -318,5 +319,5 @@ fn mark_of(document: &RawDocument, entry: &Entry) -> Result<Ended, Failure> {
     Ok(Ended { at: entry.at, reason: reason.unwrap_or(otherwise) })
 }
 
-/// How many acknowledgements one command carries.
-const ACKNOWLEDGE_STEP: usize = 1_000;
+/// How many acknowledgements one command carries: some milliseconds of work.
+const ACKNOWLEDGE_STEP: usize = 500;

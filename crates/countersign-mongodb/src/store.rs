@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use countersign_core::Timestamp;
 use countersign_core::store::{ChangeSignal, StoreError};
+use mongodb::bson::Document;
 use mongodb::options::{ClientOptions, ReadConcern};
 use mongodb::{Client, Database};
-use tokio::sync::{MutexGuard, Notify};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::STORE_NAME;
 use crate::call::{Failure, Lane, within};
-use crate::locks::Locks;
+use crate::locks::{Locks, Turn};
 use crate::options::{MongodbOptions, OpenError};
 use crate::push::Listener;
 use crate::records::Records;
@@ -34,7 +35,9 @@ pub struct MongodbStore {
     pub(crate) store: Records,
     /// The tail of the revocation log and the server's time, which must not wait behind other work.
     pub(crate) tail: Tail,
-    pub(crate) locks: Locks,
+    locks: Locks,
+    /// For as many operations as there are connections.
+    room: Semaphore,
     pub(crate) changed: Arc<ChangeSignal>,
     /// Tells the listener of this node's own entries.
     pub(crate) written: Arc<Notify>,
@@ -144,6 +147,7 @@ impl MongodbStore {
             store,
             tail,
             locks: Locks::new(),
+            room: Semaphore::new(usize::try_from(options.connections).unwrap_or(usize::MAX)),
             changed,
             written,
             opened_at: hello.time,
@@ -174,12 +178,31 @@ impl MongodbStore {
     /// # Errors
     /// [`StoreError`] when the server does not answer.
     pub async fn has_keys(&self) -> Result<bool, StoreError> {
-        self.answer("look for keys", async { Ok(self.keys.find_one(Default::default()).await?.is_some()) })
-            .await
+        let found = async { Ok(self.keys.find_one(Document::new()).await?.is_some()) };
+        self.answer("look for keys", Turn::Any, found).await
     }
 
-    /// Waits for an operation, at most until the deadline.
+    /// Waits for an operation, at most until the deadline: for its turn, then for room, then for its calls.
+    ///
+    /// No more operations begin than there are connections. With more work than the server can do, those that have begun
+    /// come to their end then, and the rest ends without having done anything; if all took their first step before any
+    /// took its second, none would be done by its deadline.
     pub(crate) async fn answer<T>(
+        &self,
+        action: &'static str,
+        turn: Turn<'_>,
+        operation: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, StoreError> {
+        self.answer_beside(action, async {
+            let _turn = self.locks.wait(turn, !self.updates_are_atomic).await;
+            let _room = self.room.acquire().await.map_err(|_| Failure::Closed)?;
+            operation.await
+        })
+        .await
+    }
+
+    /// As [`MongodbStore::answer`], for what has connections of its own.
+    pub(crate) async fn answer_beside<T>(
         &self,
         action: &'static str,
         operation: impl Future<Output = Result<T, Failure>> + Send,
@@ -188,15 +211,9 @@ impl MongodbStore {
         answer.map_err(|failure| StoreError::new(STORE_NAME, action, failure))
     }
 
-    /// Waits until no other caller in this process changes the user's documents, where the engine itself does not keep
-    /// them apart. So a single node is exact there too.
-    pub(crate) async fn alone(&self, key: &str) -> Option<MutexGuard<'_, ()>> {
-        if self.updates_are_atomic { None } else { self.locks.one(key).await }
-    }
-
-    /// As [`MongodbStore::alone`], for all users.
-    pub(crate) async fn all_alone(&self) -> Vec<MutexGuard<'_, ()>> {
-        if self.updates_are_atomic { Vec::new() } else { self.locks.all().await }
+    /// Whether the engine settles races between updates under a condition.
+    pub(crate) fn updates_are_atomic(&self) -> bool {
+        self.updates_are_atomic
     }
 
     /// A time for the server to count from by its own clock (TTL), whatever clock the callers go by: the server's when

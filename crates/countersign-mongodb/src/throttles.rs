@@ -8,6 +8,7 @@ use mongodb::bson::doc;
 
 use crate::call::{Failure, pause};
 use crate::field::date;
+use crate::locks::Turn;
 use crate::record;
 use crate::store::MongodbStore;
 
@@ -20,7 +21,7 @@ impl ThrottleStore for MongodbStore {
         policy: &ThrottlePolicy,
     ) -> Result<Result<(), Refused>, StoreError> {
         let begin = |attempts: &mut Attempts| attempts.begin(now, policy);
-        self.answer("count the attempt", self.count(key, now, begin)).await
+        self.answer("count the attempt", Turn::Always(key), self.count(key, now, begin)).await
     }
 
     async fn finish_attempt(
@@ -31,11 +32,11 @@ impl ThrottleStore for MongodbStore {
         policy: &ThrottlePolicy,
     ) -> Result<(), StoreError> {
         let finish = |attempts: &mut Attempts| attempts.finish(outcome, now, policy);
-        self.answer("settle the attempt", self.count(key, now, finish)).await
+        self.answer("settle the attempt", Turn::Always(key), self.count(key, now, finish)).await
     }
 
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
-        self.answer("read the attempts", self.counter(key)).await
+        self.answer("read the attempts", Turn::Any, self.counter(key)).await
     }
 
     async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
@@ -50,15 +51,14 @@ impl MongodbStore {
     }
 
     /// Reads a counter, moves it on, and writes it back on the condition that it is as it was read; again until that
-    /// holds. The condition is the whole counter, so one that has come back to what it was does no harm.
+    /// holds. The condition is the whole counter, so one that has come back to what it was does no harm. Attempts on one
+    /// account through this node take turns instead of failing each other's conditions.
     async fn count<T: Send>(
         &self,
         key: &str,
         now: Timestamp,
         step: impl Fn(&mut Attempts) -> T + Send + Sync,
     ) -> Result<T, Failure> {
-        // Attempts on one account through this node take turns instead of failing each other's conditions.
-        let _turn = self.locks.one(key).await;
         let mut tries = 0;
         loop {
             let found = self.counter(key).await?;

@@ -20,6 +20,7 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use crate::call::{Failure, pause};
 use crate::document_id;
 use crate::field::{date, is_set, optional_date, text};
+use crate::locks::Turn;
 use crate::record;
 use crate::records::Query;
 use crate::store::MongodbStore;
@@ -33,7 +34,7 @@ const PENDING_FOR: std::time::Duration = std::time::Duration::from_secs(300);
 #[async_trait]
 impl UserStore for MongodbStore {
     async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError> {
-        self.answer("insert the account", async {
+        self.answer("insert the account", Turn::Any, async {
             let mut wanted = vec![(document_id::name(EMAIL, user.email.key()), UserInserted::EmailTaken)];
             if let Some(username) = &user.username {
                 wanted.push((document_id::name(USERNAME, username.key()), UserInserted::UsernameTaken));
@@ -65,7 +66,7 @@ impl UserStore for MongodbStore {
     }
 
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        self.answer("read the account", self.account(id.as_str())).await
+        self.answer("read the account", Turn::Any, self.account(id.as_str())).await
     }
 
     async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError> {
@@ -73,7 +74,7 @@ impl UserStore for MongodbStore {
             NameKey::Email(key) => document_id::name(EMAIL, key),
             NameKey::Username(key) => document_id::name(USERNAME, key),
         };
-        self.answer("find the account by its name", async {
+        self.answer("find the account by its name", Turn::Any, async {
             match self.names.find_one(doc! { "_id": name }).await? {
                 Some(claim) => self.account(text(&claim, "user_id")?).await,
                 None => Ok(None),
@@ -88,8 +89,7 @@ impl UserStore for MongodbStore {
         old: Option<&PasswordHash>,
         new: &PasswordHash,
     ) -> Result<bool, StoreError> {
-        self.answer("replace the password hash", async {
-            let _alone = self.alone(id.as_str()).await;
+        self.answer("replace the password hash", Turn::IfWeak(id.as_str()), async {
             let mut filter = committed(id);
             filter.insert("password_hash", old.map(PasswordHash::expose));
             self.accounts.update_one(filter, doc! { "$set": { "password_hash": new.expose() } }).await
@@ -98,8 +98,7 @@ impl UserStore for MongodbStore {
     }
 
     async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError> {
-        self.answer("disable or enable the account", async {
-            let _alone = self.alone(id.as_str()).await;
+        self.answer("disable or enable the account", Turn::IfWeak(id.as_str()), async {
             let disabled = disabled.map(Timestamp::as_millis);
             self.accounts.update_one(committed(id), doc! { "$set": { "disabled_at": disabled } }).await
         })

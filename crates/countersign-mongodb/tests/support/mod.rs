@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy takes only functions with #[test] for tests")]
 
+pub(crate) mod proxy;
+
 use std::env;
 use std::time::Duration;
 
