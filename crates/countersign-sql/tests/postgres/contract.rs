@@ -7,7 +7,7 @@ use countersign_core::store::Stores;
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};
 use countersign_testkit::contract::{self, Backend};
 
-use crate::support::{Database, server};
+use crate::support::{Database, patient, server};
 
 /// Databases that are there as long as the test.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Postgres {
         let databases = self.databases.lock().unwrap();
         let database = databases.last().unwrap();
         let url = if self.through_pooler { database.pooler_url().unwrap() } else { database.url() };
-        PostgresOptions::from_url(&url).unwrap()
+        patient(&url)
     }
 }
 

@@ -128,11 +128,11 @@ async fn listening_ends_with_the_store() {
 async fn behind_a_pooler_only_a_listen_url_tells() {
     let Some(database) = Database::fresh().await else { return };
     let Some(pooler) = database.pooler_url() else { return };
-    let writer = PostgresStore::open(&PostgresOptions::from_url(&pooler).unwrap()).await.unwrap();
+    let writer = PostgresStore::open(&patient(&pooler)).await.unwrap();
     assert!(writer.changes().is_none());
-    let useless = PostgresOptions::from_url(&pooler).unwrap().listen_url(&pooler).unwrap();
+    let useless = patient(&pooler).listen_url(&pooler).unwrap();
     assert!(PostgresStore::open(&useless).await.unwrap().changes().is_none());
-    let options = PostgresOptions::from_url(&pooler).unwrap().listen_url(&database.url()).unwrap();
+    let options = patient(&pooler).listen_url(&database.url()).unwrap();
     let (_reader, mut changes) = listening(&options).await;
     writer.insert_entry(&token_entry(1, 1, NOW)).await.unwrap();
     is_told(&mut changes).await;

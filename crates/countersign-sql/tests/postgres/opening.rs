@@ -17,7 +17,7 @@ async fn five_nodes_open_an_empty_database_at_once() {
             let Some(url) = url else { return };
             let mut nodes = JoinSet::new();
             for candidate in 0..5 {
-                let options = PostgresOptions::from_url(&url).unwrap();
+                let options = patient(&url);
                 nodes.spawn(async move {
                     let store = PostgresStore::open(&options).await.unwrap();
                     store.store_id(Uuid::from_u128(candidate)).await.unwrap()

@@ -173,7 +173,7 @@ async fn callers_that_go_away_leave_no_connection_in_a_state() {
     let mut ways = vec![database.url()];
     ways.extend(database.pooler_url());
     for (round, url) in (0..).zip(ways) {
-        let options = PostgresOptions::from_url(&url).unwrap().connections(2);
+        let options = patient(&url).connections(2);
         let store = Arc::new(PostgresStore::open(&options).await.unwrap());
         for number in 0..60 {
             let store = store.clone();

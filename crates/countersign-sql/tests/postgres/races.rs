@@ -165,46 +165,48 @@ async fn what_the_server_undid_for_others_is_done_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn steps_and_notes_and_ends_of_many_sessions_never_block_each_other_for_good() {
+async fn what_touches_many_sessions_takes_them_in_the_same_order() {
     let Some(database) = Database::fresh().await else { return };
     let store = Arc::new(database.open().await);
-    for number in 0..40 {
-        store.insert_session(&session(1, number)).await.unwrap();
-    }
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    let mut work = JoinSet::new();
-    for caller in 0..24_u128 {
-        let store = store.clone();
-        work.spawn(async move {
-            for round in 0..10 {
-                match caller % 4 {
-                    0 => {
-                        // In an order of its own.
-                        let mut seen: Vec<_> = (0..40)
-                            .map(|number| Acknowledgement {
-                                user_id: user_id(1),
-                                session_id: session_id((number * 7 + caller) % 40),
-                                generation: Generation::FIRST,
-                            })
-                            .collect();
-                        seen.rotate_left(round);
-                        store.acknowledge(&seen, NOW).await.unwrap();
-                    }
-                    1 => {
-                        store.raise_epoch(&user_id(1), &raise(Some(caller))).await.unwrap();
-                    }
-                    2 => {
-                        store.end_session(&key(1, caller + round as u128), &end()).await.unwrap();
-                    }
-                    _ => {
-                        store.advance(&key(1, caller), &advance(0)).await.unwrap();
-                    }
-                }
+    let mut blocker = database.connect().await;
+    for user in 0..10 {
+        for number in 0..10 {
+            store.insert_session(&session(user, number)).await.unwrap();
+        }
+        // All are held up at the first session that they want, and set free together.
+        let mut lock = blocker.begin().await.unwrap();
+        run(&mut lock, "SELECT 1 FROM countersign.session FOR UPDATE").await;
+        let mut work = JoinSet::new();
+        for caller in 0..4 {
+            let store = store.clone();
+            let mut numbers: Vec<_> = (0..10).collect();
+            if caller % 2 == 0 {
+                numbers.reverse();
             }
+            work.spawn(async move {
+                let seen: Vec<_> = numbers
+                    .into_iter()
+                    .map(|number| Acknowledgement {
+                        user_id: user_id(user),
+                        session_id: session_id(number),
+                        generation: Generation::FIRST,
+                    })
+                    .collect();
+                store.acknowledge(&seen, NOW).await.unwrap();
+            });
+        }
+        let ending = store.clone();
+        work.spawn(async move {
+            ending.raise_epoch(&user_id(user), &raise(None)).await.unwrap();
         });
+        until("all wait", async || waiting(&mut database.connect().await).await == 5).await;
+        lock.rollback().await.unwrap();
+        work.join_all().await;
+        assert_eq!(store.live_sessions(&user_id(user), NOW).await.unwrap(), []);
     }
-    work.join_all().await;
-    assert_eq!(store.epoch(&user_id(1)).await.unwrap(), Epoch::new(60));
+    // A connection that ends tells what it has counted.
+    Arc::into_inner(store).unwrap().close().await;
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(count(&mut database.connect().await, deadlocks).await, 0);
 }
 

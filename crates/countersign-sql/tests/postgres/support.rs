@@ -68,7 +68,7 @@ impl Database {
     }
 
     pub(crate) fn options(&self) -> PostgresOptions {
-        PostgresOptions::from_url(&self.url()).unwrap()
+        patient(&self.url())
     }
 
     pub(crate) async fn open(&self) -> PostgresStore {
@@ -99,6 +99,11 @@ impl Drop for Database {
             let _ = dropping.join();
         });
     }
+}
+
+/// Options with a deadline that no busy machine misses, for tests that are about something else.
+pub(crate) fn patient(url: &str) -> PostgresOptions {
+    PostgresOptions::from_url(url).unwrap().deadline(Duration::from_secs(30))
 }
 
 /// A way to a server that can be blocked: bytes are taken and not handed on, as by a network that swallows them.

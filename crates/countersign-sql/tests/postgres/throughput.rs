@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use countersign_core::session::{Device, SessionPolicy};
 use countersign_core::store::{SessionStore, Stores, UserStore};
-use countersign_sql::postgres::{PostgresOptions, PostgresStore};
+use countersign_sql::postgres::PostgresStore;
 use countersign_testkit::{BedConfig, TestBed};
 use tokio::task::JoinSet;
 
-use crate::support::{Database, advance, key, session, user, user_id};
+use crate::support::{Database, advance, key, patient, session, user, user_id};
 
 const CLIENTS: u128 = 64;
 const REFRESHES: u128 = 300;
@@ -21,7 +21,7 @@ async fn slow_refreshes_of_64_clients_at_once() {
     let mut ways = vec![("straight", database.url())];
     ways.extend(database.pooler_url().map(|url| ("through a pooler", url)));
     for (way, url) in ways {
-        let store = Arc::new(PostgresStore::open(&PostgresOptions::from_url(&url).unwrap()).await.unwrap());
+        let store = Arc::new(PostgresStore::open(&patient(&url)).await.unwrap());
         let measured = advance_all(&store).await;
         println!("{way}: {measured:.0} advances a second");
         let measured = refresh_all(store).await;
