@@ -95,14 +95,14 @@ impl TryFrom<FoundRecord> for FoundSession {
 }
 
 /// Whether a session was ended, by its row and by the log.
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 #[derive(Clone, Copy, Debug, FromRow)]
 pub(crate) struct EndedRecord {
     row_ended: i64,
     log_ended: i64,
 }
 
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 impl EndedRecord {
     pub(crate) fn in_row(self) -> bool {
         self.row_ended != 0

@@ -1,6 +1,6 @@
--- Times are milliseconds since the Unix epoch. Ids are UUID text. Text is kept as its UTF-8 bytes, so that it is compared
--- and ordered byte by byte and a space at its end counts, whatever the server's character sets and collations are. To
--- read it in the `mysql` program, start that with --skip-binary-as-hex.
+-- Times are milliseconds since the Unix epoch. Ids are UUID text. Text is kept as its UTF-8 bytes, so that it is
+-- compared and ordered byte by byte and a space at its end counts, whatever the server's character sets and
+-- collations are. To read it in the `mysql` program, start that with --skip-binary-as-hex.
 --
 -- MySQL ends a transaction at every change of a table, so each statement here may be run again: after a crash half-way
 -- the next start does the rest.
@@ -47,8 +47,8 @@ CREATE TABLE IF NOT EXISTS countersign_revocation (
     KEY kind_until (kind, until, user_id, n)
 ) ENGINE = InnoDB;
 
--- Callers that revoke tokens of one user one by one queue at that user's row here, so that they keep the limit together.
--- `until` is when the last of these tokens stops mattering, and the row with it.
+-- Callers that revoke tokens of one user one by one queue at that user's row here, so that they keep the limit
+-- together. `until` is when the last of these tokens stops mattering, and the row with it.
 CREATE TABLE IF NOT EXISTS countersign_token_owner (
     user_id VARBINARY(255) NOT NULL PRIMARY KEY,
     until   BIGINT         NOT NULL,

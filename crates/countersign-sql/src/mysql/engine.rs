@@ -36,8 +36,8 @@ pub(super) struct Done {
     pub(super) noted: u64,
 }
 
-/// Several statements that are done all or none. READ COMMITTED: each sees what was committed before it began. When one
-/// fails, everything is undone and no other can follow.
+/// Several statements that are done all or none. READ COMMITTED: each sees what was committed before it began. When
+/// one fails, everything is undone and no other can follow.
 pub(super) struct Transaction {
     /// `None` once it has ended.
     lease: Option<Lease>,
@@ -379,8 +379,9 @@ impl Fate {
                     // ER_CLIENT_INTERACTION_TIMEOUT; ER_UNKNOWN_STMT_HANDLER; ER_NEED_REPREPARE
                     4031 | 1243 | 1615 => Self::Stale,
                     // ER_CON_COUNT_ERROR; ER_UNKNOWN_COM_ERROR: a node that has left its cluster; ER_SERVER_SHUTDOWN;
-                    // the connection's own errors; ER_OPTION_PREVENTS_STATEMENT, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
-                    // and ER_READ_ONLY_MODE: once a primary, now a replica; ER_CONNECTION_KILLED
+                    // the connection's own errors; ER_OPTION_PREVENTS_STATEMENT,
+                    // ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION and ER_READ_ONLY_MODE: once a primary, now a replica;
+                    // ER_CONNECTION_KILLED
                     1040 | 1047 | 1053 | 1152..=1161 | 1290 | 1792 | 1836 | 1927 => Self::Broken,
                     _ => Self::Usable,
                 }
@@ -406,9 +407,9 @@ fn tellable(error: sqlx::Error) -> BoxError {
     else {
         return error.into();
     };
-    // Those of use to an operator that hold names of users, hosts, tables and settings alone: full disk or table, too many
-    // connections, no right, no such database, table, column or setting, shutdown, value too long, read only, deadlock,
-    // lock wait and statement timeouts, too many statements, killed, interrupted.
+    // Those of use to an operator that hold names of users, hosts, tables and settings alone: full disk or table, too
+    // many connections, no right, no such database, table, column or setting, shutdown, value too long, read only,
+    // deadlock, lock wait and statement timeouts, too many statements, killed, interrupted.
     let is_plain = matches!(
         error.number(),
         1021 | 1040 | 1044

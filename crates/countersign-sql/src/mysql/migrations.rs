@@ -1,7 +1,7 @@
 //! The tables and their changes over time.
 //!
-//! Not sqlx's own runner: its table could be the application's, and after a crash half-way it refuses to go on. Here every
-//! change can be made again.
+//! Not sqlx's own runner: its table could be the application's, and after a crash half-way it refuses to go on. Here
+//! every change can be made again.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use sqlx::{Connection, MySqlConnection, Row, SqlSafeStr};
 use super::options::OpenError;
 use super::server::{Role, Route};
 
-/// Every change, oldest first. One that was released is never edited: its checksum is kept in the database. MySQL ends the
-/// transaction at each statement that changes a table, so every statement must be good to be run again, beside another node
-/// that runs it too: the lock below is not known to all clusters.
+/// Every change, oldest first. One that was released is never edited: its checksum is kept in the database. MySQL
+/// ends the transaction at each statement that changes a table, so every statement must be good to be run again,
+/// beside another node that runs it too: the lock below is not known to all clusters.
 fn changes() -> Vec<Migration> {
     let change = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -44,8 +44,8 @@ const CREATE_TABLE: &str = "
         applied_at TIMESTAMP      NOT NULL DEFAULT CURRENT_TIMESTAMP
     ) ENGINE = InnoDB";
 
-/// Of nodes that start at once one gets the lock; the others find its work done when they get it. Names of locks are the
-/// whole server's, so the database's is part of it. The connection's end frees it.
+/// Of nodes that start at once one gets the lock; the others find its work done when they get it. Names of locks are
+/// the whole server's, so the database's is part of it. The connection's end frees it.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('countersign ', SHA1(DATABASE())), ?)";
 
 const APPLIED: &str = "SELECT version, checksum FROM countersign_migration ORDER BY version";

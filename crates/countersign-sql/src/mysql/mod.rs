@@ -11,13 +11,13 @@
 //! # }
 //! ```
 //!
-//! The tables' names begin with `countersign_`, so the database may be the application's own. What was answered is on the
-//! server's disk, as far as the server's settings go ([`MySqlStore::weaknesses`]). Each node looks many times a second for
-//! what others have revoked ([`MySqlOptions::watch`]), and polls all the same.
+//! The tables' names begin with `countersign_`, so the database may be the application's own. What was answered is on
+//! the server's disk, as far as the server's settings go ([`MySqlStore::weaknesses`]). Each node looks many times a
+//! second for what others have revoked ([`MySqlOptions::watch`]), and polls all the same.
 //!
-//! The URL leads to the primary, or to any node of a cluster that takes writes; not to a proxy that sends reads to replicas.
-//! Transactions are READ COMMITTED, which every connection asks for and checks. Where a proxy takes that away later, the
-//! statements are right under REPEATABLE READ, too, and only get into each other's way more often.
+//! The URL leads to the primary, or to any node of a cluster that takes writes; not to a proxy that sends reads to
+//! replicas. Transactions are READ COMMITTED, which every connection asks for and checks. Where a proxy takes that
+//! away later, the statements are right under REPEATABLE READ, too, and only get into each other's way more often.
 
 mod engine;
 mod keys;

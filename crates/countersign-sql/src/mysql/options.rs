@@ -77,8 +77,8 @@ impl MySqlOptions {
     /// The database that a URL leads to: `mysql://user:password@host:3306/database`, or the same with `mariadb://`.
     /// Special characters in the user and the password are percent-encoded.
     ///
-    /// Parameters: `ssl-mode` (`DISABLED`, `PREFERRED`, `REQUIRED`, `VERIFY_CA`, `VERIFY_IDENTITY`; default `PREFERRED`),
-    /// `ssl-ca`, `ssl-cert`, `ssl-key` (files), and `socket` (the server's socket on the same machine).
+    /// Parameters: `ssl-mode` (`DISABLED`, `PREFERRED`, `REQUIRED`, `VERIFY_CA`, `VERIFY_IDENTITY`; default
+    /// `PREFERRED`), `ssl-ca`, `ssl-cert`, `ssl-key` (files), and `socket` (the server's socket on the same machine).
     ///
     /// # Errors
     /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
@@ -99,9 +99,10 @@ impl MySqlOptions {
         self
     }
 
-    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
-    /// gets its 503 while the client still waits; at least 10 ms, at most a minute. The server gives up waiting for a lock
-    /// after a third of it (a second at least), MariaDB gives whole statements up by the deadline, and MySQL those that only read.
+    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request gets
+    /// its 503 while the client still waits; at least 10 ms, at most a minute. The server gives up waiting for a lock
+    /// after a third of it (a second at least), MariaDB gives whole statements up by the deadline, and MySQL those
+    /// that only read.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));

@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row};
 use super::engine::Statement;
 use super::{MySqlOptions, migrate, revocations, sessions, throttles, users, watch};
 
-/// A database with 4 000 users, who have two sessions, an entry of each kind, an account and a counter each; deleted at
-/// the end.
+/// A database with 4 000 users, who have two sessions, an entry of each kind, an account and a counter each; deleted
+/// at the end.
 struct Filled {
     server: String,
     name: String,

@@ -1,12 +1,13 @@
 //! Connections that are kept open, and lent to one operation at a time.
 //!
 //! Not sqlx's own pool, for two reasons. It asks the server a question after each use, before the connection is lent
-//! again: a second round trip for every statement. And it waits for that answer as long as it takes: after the network has
-//! swallowed a server, every connection in that state is lost to the pool for as many minutes as TCP goes on trying.
+//! again: a second round trip for every statement. And it waits for that answer as long as it takes: after the
+//! network has swallowed a server, every connection in that state is lost to the pool for as many minutes as TCP goes
+//! on trying.
 //!
-//! Here a connection goes back at once after an operation that came to its end, and is dropped, its socket closed, after
-//! one that was interrupted by its deadline, its caller or the network. Idle connections are looked after in the
-//! background.
+//! Here a connection goes back at once after an operation that came to its end, and is dropped, its socket closed,
+//! after one that was interrupted by its deadline, its caller or the network. Idle connections are looked after in
+//! the background.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};

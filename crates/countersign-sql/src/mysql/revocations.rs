@@ -35,15 +35,15 @@ pub(super) const MERGE_TOKENS: [&str; 3] = [
     " ON DUPLICATE KEY UPDATE until = GREATEST(until, ?), at = GREATEST(at, ?)",
 ];
 
-/// The entry with the next number. Of callers at once one inserts it; the others wait for its commit, and then find the
-/// number taken.
+/// The entry with the next number. Of callers at once one inserts it; the others wait for its commit, and then find
+/// the number taken.
 pub(super) const RAISE: &str = "
     INSERT INTO countersign_revocation (user_id, kind, ref, n, except_session, until, at)
     VALUES (?, 'user', '', ?, ?, ?, ?)";
 
-/// Marks the sessions that [`RAISE`] ends. Once in its transaction, so that a step that waits for a row finds the mark with the
-/// entry; and once afterwards, for those that were being inserted meanwhile: InnoDB passes over rows that were not
-/// committed yet.
+/// Marks the sessions that [`RAISE`] ends. Once in its transaction, so that a step that waits for a row finds the
+/// mark with the entry; and once afterwards, for those that were being inserted meanwhile: InnoDB passes over rows
+/// that were not committed yet.
 pub(super) const MARK_ENDED: &str = "
     UPDATE countersign_session FORCE INDEX (PRIMARY) SET ended_at = ?, end_reason = ?
     WHERE user_id = ? AND epoch < ? AND NOT id <=> ? AND ended_at IS NULL";
@@ -59,7 +59,8 @@ pub(super) const LIVE_TOKENS: &str = "
     SELECT CONVERT(ref USING utf8mb4) AS ref, until FROM countersign_revocation FORCE INDEX (PRIMARY)
     WHERE user_id = ? AND kind = 'token' AND until > ?";
 
-/// What comes after a key, in the order of keys. Written out, because the servers find no range for a comparison of rows.
+/// What comes after a key, in the order of keys. Written out, because the servers find no range for a comparison of
+/// rows.
 macro_rules! after_key {
     () => {
         "(entry.user_id > ?
@@ -69,7 +70,8 @@ macro_rules! after_key {
     };
 }
 
-/// What [`EntryRecord`] reads. The names of the converted columns are those of the table's, so whoever sorts says which.
+/// What [`EntryRecord`] reads. The names of the converted columns are those of the table's, so whoever sorts says
+/// which.
 macro_rules! entry_columns {
     () => {
         "CONVERT(entry.user_id USING utf8mb4) AS user_id, CONVERT(entry.kind USING utf8mb4) AS kind,
@@ -88,8 +90,8 @@ pub(super) const ALL: &str = concat!(
     " ORDER BY entry.user_id, entry.kind, entry.ref, entry.n LIMIT ?"
 );
 
-/// Its tail. Few entries are that young, so they are found by `at` and sorted: read in the order of their keys, they would
-/// be found by reading the whole log.
+/// Its tail. Few entries are that young, so they are found by `at` and sorted: read in the order of their keys, they
+/// would be found by reading the whole log.
 pub(super) const TAIL: &str = concat!(
     "SELECT ",
     entry_columns!(),
@@ -99,7 +101,8 @@ pub(super) const TAIL: &str = concat!(
     " ORDER BY entry.user_id, entry.kind, entry.ref, entry.n LIMIT ?"
 );
 
-/// In the order of the index. For a deletion, MariaDB recognises it only by both columns; for a query, only without the first.
+/// In the order of the index. For a deletion, MariaDB recognises it only by both columns; for a query, only without
+/// the first.
 macro_rules! purge {
     ($kind:literal) => {
         concat!(
@@ -137,8 +140,8 @@ pub(super) const STEP: &str = concat!(
     " LIMIT 1 OFFSET ?"
 );
 
-/// Deletes those of a step that are not their user's highest. The highest stays the highest, so it does not matter what
-/// happens after the look; only the entry's own time may have been raised, and is looked at again.
+/// Deletes those of a step that are not their user's highest. The highest stays the highest, so it does not matter
+/// what happens after the look; only the entry's own time may have been raised, and is looked at again.
 pub(super) const PURGE_OUTDONE: &str = concat!(
     "DELETE gone FROM countersign_revocation AS gone
     JOIN (SELECT DISTINCT step.user_id, step.n FROM (SELECT entry.user_id, entry.n ",

@@ -32,8 +32,9 @@ pub(super) enum Role {
     Migrate,
 }
 
-/// A transaction that is left open by a client that vanished without a word keeps its locks until the server ends it, and
-/// MySQL knows no other limit than that for idle connections, 8 h by default. Ours show that they live more often.
+/// A transaction that is left open by a client that vanished without a word keeps its locks until the server ends it,
+/// and MySQL knows no other limit than that for idle connections, 8 h by default. Ours show that they live more
+/// often.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Too long a value must be an error, never be cut.

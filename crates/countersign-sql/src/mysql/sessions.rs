@@ -3,21 +3,26 @@
 //!
 //! # Races
 //!
-//! READ COMMITTED. A step ([`ADVANCE`], [`HEAL`]) waits for the row's lock, then looks at the row as it was committed last,
-//! and only then at the log: the log's part of the condition speaks of the row's own columns, so it can be evaluated
-//! only when the row is there, and InnoDB takes the snapshot for it when it first needs one. (Said with parameters
-//! instead, the servers may evaluate it while they plan the statement, before they wait. `NO_SEMIJOIN` keeps MySQL from
-//! turning it into a join, which it could start at the log.) So a step sees every entry that was committed before the row was its
-//! own, and every mark. What ends sessions with a mark ([`MARK_ENDED`], the log's `MARK_ENDED`) waits for the same lock:
-//! either the step was first, and the mark follows it, or it finds the mark.
+//! READ COMMITTED. A step ([`ADVANCE`], [`HEAL`]) waits for the row's lock, then looks at the row as it was committed
+//! last, and only then at the log: the log's part of the condition speaks of the row's own columns, so it can be
+//! evaluated only when the row is there, and InnoDB takes the snapshot for it when it first needs one. (Said with
+//! parameters instead, the servers may evaluate it while they plan the statement, before they wait. `NO_SEMIJOIN`
+//! keeps MySQL from turning it into a join, which it could start at the log.) So a step sees every entry that was
+//! committed before the row was its own, and every mark. What ends sessions with a mark ([`MARK_ENDED`], the log's
+//! `MARK_ENDED`) waits for the same lock: either the step was first, and the mark follows it, or it finds the mark.
 //!
 //! A login that is under way while the epoch is raised is the reverse case: there is no row yet to wait for. So each
 //! looks once more after its commit: the login for a raised epoch ([`super::revocations::EPOCH`]), the raise for
 //! sessions to mark. As both commit before they look, at least one of them sees the other.
 //!
-//! REPEATABLE READ, if a proxy has taken the session's settings away: what an update looks up in another table is then
-//! read as committed last, too, and locked, so a step sees at least as much. Every other statement here reads or writes one
-//! table. In the transactions the first statement is a write, so no snapshot is older than the locks that follow from it.
+//! REPEATABLE READ, if a proxy has taken the session's settings away: what an update looks up in another table is
+//! then read as committed last, too, and locked, so a step sees at least as much. In the transactions nothing is
+//! decided upon a read that came before the lock: the one that reads first, the raise, only guesses its number, and
+//! its insert finds out.
+//!
+//! Clusters in which every node writes (Galera, Group Replication): locks are each node's own, but what changes the same
+//! row at two nodes is refused at one of them when it commits, and done again. A step and an end change the same row,
+//! and so do all others here that must not both succeed.
 //!
 //! MySQL assigns from left to right, and what was assigned is seen further to the right. So no assignment here reads a
 //! column that was assigned before it.
@@ -75,8 +80,8 @@ pub(super) const FIND: &str = concat!(
     FROM countersign_session AS session WHERE session.user_id = ? AND session.id = ?"
 );
 
-/// Of the guard's parameters, those of the other kinds of guard are null. `LAST_INSERT_ID` notes the one new value that
-/// depends on the old row and could be another one when the row is read after this ([`READ`]).
+/// Of the guard's parameters, those of the other kinds of guard are null. `LAST_INSERT_ID` notes the one new value
+/// that depends on the old row and could be another one when the row is read after this ([`READ`]).
 pub(super) const ADVANCE: &str = concat!(
     "UPDATE countersign_session AS session SET
         generation = ?,
@@ -117,8 +122,8 @@ pub(super) const HEAL: &str = concat!(
     log_allows!()
 );
 
-/// Many at once: the middle part once for each. The server goes through them in the order of their keys, as all statements
-/// do that lock more than one row, so that none waits for another that waits for it.
+/// Many at once: the middle part once for each. The server goes through them in the order of their keys, as all
+/// statements do that lock more than one row, so that none waits for another that waits for it.
 pub(super) const ACKNOWLEDGE: [&str; 3] = [
     "UPDATE countersign_session FORCE INDEX (PRIMARY)
     SET acknowledged_at = ?, last_seen_at = GREATEST(last_seen_at, ?)
@@ -252,7 +257,8 @@ impl SessionStore for MySqlStore {
 
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
         for seen in seen.chunks(ACKNOWLEDGE_STEP) {
-            // Some repeat the first: few different lengths make few different statements, which the server keeps prepared.
+            // Some repeat the first: few different lengths make few different statements, which the server keeps
+            // prepared.
             let length = seen.len().next_power_of_two();
             let repeated = seen.iter().chain(seen.iter().cycle()).take(length);
             let statement = Statement::repeating(ACKNOWLEDGE, " OR ", length);
@@ -310,8 +316,9 @@ fn of(sql: &'static str, key: &SessionKey) -> Statement {
     Statement::new(sql).text(key.user_id.as_str()).text(key.id.to_string().as_str())
 }
 
-/// The row as the step has left it, from what it was some time after. Others may have followed at once, but what the step
-/// itself has not set never changes: all but `healed_run`, which it has noted, and the end, which it had found missing.
+/// The row as the step has left it, from what it was some time after. Others may have followed at once, but what the
+/// step itself has not set never changes: all but `healed_run`, which it has noted, and the end, which it had found
+/// missing.
 fn as_left(mut row: Session, step: &Advance, healed_run: u8) -> Session {
     step.apply(&mut row);
     row.healed_run = healed_run;

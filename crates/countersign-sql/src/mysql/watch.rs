@@ -10,18 +10,18 @@ use tokio::time::MissedTickBehavior;
 
 use super::server::{Role, Route};
 
-/// How often the log is looked at: a fraction of what a revocation may take to arrive, and about a hundredth of a
+/// How often the log is looked at: a fraction of what a revocation may take to arrive, and less than a tenth of a
 /// millisecond of work, as it touches some entries of one index.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// How far back it is looked, at least. An entry's `at` is its writer's, from before it was committed; what becomes visible
-/// later than that is left to the next poll.
+/// How far back it is looked, at least. An entry's `at` is its writer's, from before it was committed; what becomes
+/// visible later than that is left to the next poll.
 const WINDOW_MILLIS: i64 = 2_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The server's time, the number of entries since some time, and the sum of their times from then on: any entry that
-/// comes, or comes again with a later time, changes one of the two. Heartbeats are nobody's news. All that is asked for is
-/// in the index.
+/// comes, or comes again with a later time, changes one of the two. Heartbeats are nobody's news. All that is asked
+/// for is in the index.
 pub(super) const LOOK: &str = "
     SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000,
         COUNT(*), CAST(COALESCE(SUM(at - ?), 0) AS SIGNED)

@@ -48,7 +48,8 @@ async fn an_entry_that_becomes_visible_10_seconds_late_is_still_read() {
     let Target::Token { user_id, id } = &entry.target else { unreachable!() };
     let mut other = database.connect().await;
     let mut slow = other.begin().await.unwrap();
-    let insert = "INSERT INTO countersign_revocation (user_id, kind, ref, n, until, at) VALUES (?, 'token', ?, 0, ?, ?)";
+    let insert = "INSERT INTO countersign_revocation (user_id, kind, ref, n, until, at)
+        VALUES (?, 'token', ?, 0, ?, ?)";
     let insert = sqlx::query(insert).bind(user_id.as_str()).bind(id.to_string());
     let insert = insert.bind(entry.until.as_millis()).bind(entry.at.as_millis());
     insert.execute(&mut *slow).await.unwrap();

@@ -200,8 +200,8 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(10), waiting).await.is_ok(), "{what}");
 }
 
-/// How many statements of others wait for a lock in this database. The server looks only if nobody has asked for a tenth of
-/// a second.
+/// How many statements of others wait for a lock in this database. The server looks only if nobody has asked for a
+/// tenth of a second.
 pub(crate) async fn waiting(connection: &mut MySqlConnection) -> i64 {
     tokio::time::sleep(Duration::from_millis(110)).await;
     const WAITING: &str = "

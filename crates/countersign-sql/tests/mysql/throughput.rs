@@ -1,4 +1,5 @@
-//! How many refreshes a second, and how soon another node hears of a revocation: figures for whoever changes a hot statement. `cargo test --release -- --ignored --nocapture`
+//! How many refreshes a second, and how soon another node hears of a revocation: figures for whoever changes a hot
+//! statement. `cargo test --release -- --ignored --nocapture`
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
