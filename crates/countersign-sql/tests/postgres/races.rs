@@ -169,13 +169,22 @@ async fn what_touches_many_sessions_takes_them_in_the_same_order() {
     let Some(database) = Database::fresh().await else { return };
     let store = Arc::new(database.open().await);
     let mut blocker = database.connect().await;
+    // So many others that each row is looked up by its key, in the order in which it was asked for.
+    run(
+        &mut blocker,
+        "INSERT INTO countersign.session (user_id, id, epoch, generation, issued_at, heals, healed_run, seed,
+            created_at, last_seen_at, idle_until, absolute_until)
+        SELECT 'other ' || number, 'x', 0, 0, 0, 0, 0, '', 0, 0, 0, 0 FROM generate_series(1, 50000) AS number;
+        ANALYZE countersign.session",
+    )
+    .await;
     for user in 0..10 {
         for number in 0..10 {
             store.insert_session(&session(user, number)).await.unwrap();
         }
         // All are held up at the first session that they want, and set free together.
         let mut lock = blocker.begin().await.unwrap();
-        run(&mut lock, "SELECT 1 FROM countersign.session FOR UPDATE").await;
+        run(&mut lock, "SELECT 1 FROM countersign.session WHERE id <> 'x' FOR UPDATE").await;
         let mut work = JoinSet::new();
         for caller in 0..4 {
             let store = store.clone();
