@@ -20,7 +20,6 @@ use crate::records::Records;
 use crate::schema::LOG;
 
 /// What the listening task works with.
-#[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) database: Database,
     /// Through a connection of its own.
@@ -31,7 +30,7 @@ pub(crate) struct Listener {
     pub(crate) written: Arc<Notify>,
 }
 
-/// How often the bell is looked at.
+/// How often the bell is looked at, and a stream at most that has nothing to tell.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often the task sees whether the store is still there.
@@ -91,7 +90,8 @@ impl Listener {
                 match stream.next_if_any().await {
                     Ok(Some(_)) => break,
                     Ok(None) if self.changed.strong_count() == 0 => return Ok(()),
-                    Ok(None) if stream.is_alive() => {}
+                    // Not every server waits before it answers so.
+                    Ok(None) if stream.is_alive() => sleep(LOOK_EVERY).await,
                     Ok(None) | Err(_) => return Err(Lost::Ended),
                 }
             }

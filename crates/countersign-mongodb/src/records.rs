@@ -8,7 +8,7 @@ use mongodb::{Collection, Database};
 use crate::call::{Failure, Lane, is_duplicate, pause};
 
 /// One collection, through the connections of one lane.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Records {
     collection: Collection<RawDocumentBuf>,
     database: Database,

@@ -65,9 +65,9 @@ impl RevocationStore for MongodbStore {
                 }
                 epoch = epoch.next();
             };
+            self.has_written();
             let ended = Ended { at: raise.at, reason: raise.reason };
             self.mark_all(user_id, epoch, raise.except, ended).await?;
-            self.has_written();
             Ok(entry)
         })
         .await

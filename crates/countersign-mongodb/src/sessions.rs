@@ -143,14 +143,13 @@ impl SessionStore for MongodbStore {
             let entry = Entry { target, until: end.until, at: end.at };
             let mine = Ended { at: end.at, reason: end.reason };
             let inserted = self.insert_end(&entry, end.reason).await?;
+            if inserted {
+                self.has_written();
+            }
             // Whoever wrote the entry may have died since, or not have come to the row yet. Then this does its work.
             let mark = if inserted { mine } else { self.standing(key).await?.mark.unwrap_or(mine) };
             self.mark(key, mark).await?;
-            if !inserted {
-                return Ok(SessionEnded::Before);
-            }
-            self.has_written();
-            Ok(SessionEnded::Now)
+            Ok(if inserted { SessionEnded::Now } else { SessionEnded::Before })
         })
         .await
     }

@@ -1,5 +1,6 @@
 //! The store: opening it, closing it, and what all its parts share.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,6 @@ use crate::{schema, server};
 /// All of Countersign's stores in one MongoDB database.
 ///
 /// It runs a task that listens for what other nodes write, so it is opened and used within one tokio runtime.
-#[derive(Debug)]
 pub struct MongodbStore {
     pub(crate) sessions: Records,
     pub(crate) log: Records,
@@ -51,7 +51,6 @@ pub struct MongodbStore {
 }
 
 /// Connections beside the pool.
-#[derive(Debug)]
 pub(crate) struct Tail {
     client: Client,
     pub(crate) database: Database,
@@ -77,7 +76,7 @@ impl MongodbStore {
                     .to_owned(),
             );
         }
-        // A relative may know no other level than its own.
+        // A server on its own may know no read concern but `local`, which there is the same.
         let (client, lane, database) = match schema::prepare(options, &database, &lane).await {
             Err(OpenError::Server { .. }) if hello.is_standalone && client_options.read_concern.is_some() => {
                 client_options.read_concern = Some(ReadConcern::local());
@@ -117,8 +116,9 @@ impl MongodbStore {
             tracing::warn!(servers = options.servers(), "mongodb: {weakness}");
         }
 
-        // One connection each for what reads the tail, what asks for the time, what streams, and what rings.
-        let (tail_client, tail_lane) = pool(options, &client_options, TAIL_CONNECTIONS)?;
+        let (tail_client, _) = pool(options, &client_options, TAIL_CONNECTIONS)?;
+        // The other two are for the stream and the bell.
+        let tail_lane = Lane::new(2, give_up(options.deadline));
         let tail_database = tail_client.database(&options.database);
         let log = records(schema::LOG);
         let tail = Tail {
@@ -228,6 +228,17 @@ impl MongodbStore {
     }
 }
 
+impl fmt::Debug for MongodbStore {
+    /// Without the driver's own clients, which hold the credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongodbStore")
+            .field("database", &self.tail.database.name())
+            .field("deadline", &self.deadline)
+            .field("weaknesses", &self.weaknesses)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Drop for MongodbStore {
     fn drop(&mut self) {
         self.listening.abort();
@@ -264,5 +275,5 @@ fn give_up(deadline: Duration) -> Duration {
     deadline.saturating_mul(4)
 }
 
-/// One for the tail, one for the time, one for the stream, one for the bell.
+/// Two for the tail, heartbeats and the time; one for the stream; one for the bell.
 const TAIL_CONNECTIONS: u32 = 4;
