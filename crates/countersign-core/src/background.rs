@@ -35,6 +35,8 @@ pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
 pub const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How often it is asked whether a key is to be replaced.
 pub const ROTATE_EVERY: Duration = Duration::from_secs(60);
+/// For how long at most nothing is read that was pushed.
+const LONGEST_PUSH_PAUSE: Duration = Duration::from_millis(10);
 /// How many rows one purging statement deletes at most, so that it never holds anybody up for long.
 pub const PURGE_BATCH: usize = 500;
 
@@ -108,8 +110,9 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
         if let Err(error) = sessions.view().read_pushed().await {
             tracing::debug!(error = &error as &dyn std::error::Error, "could not read what was pushed");
         }
-        // However often it grows, reading it takes at most a fifth of the time.
-        tokio::time::sleep(clock.monotonic().saturating_sub(began) * 4).await;
+        // However often it grows, reading takes a fifth of the time; but what comes next is not to wait for long.
+        let pause = clock.monotonic().saturating_sub(began) * 4;
+        tokio::time::sleep(pause.min(LONGEST_PUSH_PAUSE)).await;
     }
 }
 
