@@ -1,9 +1,11 @@
 //! The command line.
 
 mod help;
+pub(crate) mod import;
 pub(crate) mod jws;
 pub(crate) mod key;
 mod key_file;
+pub(crate) mod revoke_all;
 pub(crate) mod token;
 
 use std::error::Error;
@@ -45,6 +47,18 @@ pub(crate) enum Command {
     Token(token::TokenCommand),
     /// Verify anybody's signed tokens with keys from a file.
     Jws(jws::JwsCommand),
+    /// Bring users and sessions from another application's database.
+    Import(import::ImportCommand),
+    /// Refuse every token that was ever issued: after a backup was restored, or if keys may be in wrong hands.
+    ///
+    /// A restored store has forgotten the logouts since the backup. All keys are removed and new ones take their place:
+    /// every server refuses every older token within COUNTERSIGN_REVOCATION_BOUND, services that verify by themselves when
+    /// they fetch the published keys again, and everybody signs in again.
+    ///
+    /// Best before the servers start again. Running ones need no restart, but one that has not heard of it yet may still
+    /// exchange a refresh token for a new pair, which is good then. The sessions stay in users' lists until they expire,
+    /// though no token of theirs works any more.
+    RevokeAll(revoke_all::RevokeAll),
 }
 
 /// What serving takes.

@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         Command::Key(key) => command::key::run(key),
         Command::Token(token) => command::token::run(token),
         Command::Jws(jws) => command::jws::run(&jws),
+        Command::Import(import) => command::import::run(import),
+        Command::RevokeAll(revoke_all) => command::revoke_all::run(revoke_all),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

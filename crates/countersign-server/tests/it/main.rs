@@ -10,6 +10,7 @@
 mod answers;
 mod client;
 mod engine;
+mod import;
 mod keys;
 mod kill_nine;
 mod logs;
@@ -18,6 +19,7 @@ mod metrics;
 mod nodes;
 mod profiles;
 mod proxy;
+mod revoke_all;
 mod server;
 mod slow;
 mod starting;

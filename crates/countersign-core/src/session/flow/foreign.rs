@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{AccessError, RefreshError, Sessions, Shared};
 use crate::claims::{Claims, NewClaims, SessionRef, TokenType};
-use crate::id::{Generation, SessionId, TokenId};
+use crate::id::{Generation, SessionId, TokenId, UserId};
 use crate::jws::SignError;
 use crate::random;
 use crate::revocation::{Entry, Standing, Target};
@@ -170,31 +170,48 @@ impl Sessions {
 
     /// The row of a session for a refresh token that names none and that nothing in the log speaks against.
     async fn adopted(&self, token: &Claims, device: &Device) -> Result<Session, RefreshError> {
-        let Shared { policy, clock, log, random, view, .. } = &*self.shared;
-        let user_id = token.subject().clone();
         let issued_at = token.issued_at().unwrap_or(Timestamp::MIN);
+        let (user_id, id) = (token.subject(), token.token_id());
+        self.foreign_session(user_id, id, issued_at, token.expires_at(), device).await
+    }
+
+    /// The row of the session that a refresh token of another library has here, made from what is known of the token:
+    /// the one that it would get when it is first shown. Nothing is written.
+    ///
+    /// # Errors
+    /// [`RefreshError::Refused`] if the token is too old, or the log speaks against it; [`RefreshError::Store`] when the
+    /// store cannot answer.
+    pub async fn foreign_session(
+        &self,
+        user_id: &UserId,
+        token_id: TokenId,
+        issued_at: Timestamp,
+        expires_at: Option<Timestamp>,
+        device: &Device,
+    ) -> Result<Session, RefreshError> {
+        let Shared { policy, clock, log, random, view, .. } = &*self.shared;
         // For longer than this nobody remembers that the token was revoked.
         if issued_at <= clock.now() - policy.leeway - policy.absolute {
             return Err(Refusal::Expired.into());
         }
         // The epoch first: what raises it from now on keeps the row from being inserted.
-        let epoch = log.epoch(&user_id).await?;
-        if log.epoch_raised_at(&user_id).await?.is_some_and(|raised_at| issued_at <= raised_at) {
+        let epoch = log.epoch(user_id).await?;
+        if log.epoch_raised_at(user_id).await?.is_some_and(|raised_at| issued_at <= raised_at) {
             return Err(Refusal::EpochRaised.into());
         }
         if !view.is_fresh() {
             self.poll().await?;
         }
         let standing = Standing::IssuedAt(issued_at);
-        if view.index().check(&user_id, token.token_id(), standing).is_err() {
+        if view.index().check(user_id, token_id, standing).is_err() {
             return Err(Refusal::Ended.into());
         }
         let now = clock.now();
-        let absolute_until = token.expires_at().unwrap_or(Timestamp::MAX).min(issued_at + policy.absolute);
+        let absolute_until = expires_at.unwrap_or(Timestamp::MAX).min(issued_at + policy.absolute);
         let seed = random::bytes(&**random).map_err(|_| SignError::Failed)?;
         Ok(Session {
-            user_id,
-            id: SessionId::new(token.token_id().as_uuid()),
+            user_id: user_id.clone(),
+            id: SessionId::new(token_id.as_uuid()),
             epoch,
             generation: Generation::FIRST,
             issued_at: now,
@@ -202,7 +219,7 @@ impl Sessions {
             heals: 0,
             healed_run: 0,
             seed: SessionSeed::new(seed),
-            created_at: token.issued_at().unwrap_or(now),
+            created_at: issued_at,
             last_seen_at: now,
             idle_until: absolute_until,
             absolute_until,
@@ -211,9 +228,23 @@ impl Sessions {
         })
     }
 
+    /// Revokes a token of another library, of either kind, for as long as any such token lives. Unlike
+    /// [`Sessions::revoke_tokens`] it is not for users to call, and so knows no limit; a session that the token has here
+    /// is not ended by it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer; revoking it again is safe.
+    pub async fn revoke_foreign(&self, user_id: UserId, id: TokenId) -> Result<(), StoreError> {
+        let Shared { policy, clock, log, .. } = &*self.shared;
+        let at = clock.now();
+        let target = Target::Token { user_id, id };
+        let entry = Entry { target, until: at + self.token_horizon(policy), at };
+        log.insert_entry(&entry).await?;
+        self.learn(entry).await
+    }
+
     /// Ends what a token that names no session stands for: its own session for a refresh token, else itself.
     pub(super) async fn end_foreign_now(&self, token: &Claims, reason: EndReason) -> Result<(), StoreError> {
-        let Shared { policy, clock, log, .. } = &*self.shared;
         if token.token_type() == TokenType::Refresh {
             // The row is what remembers the end for as long as the token lives.
             return match self.presented_session(token, &Device::default()).await {
@@ -224,11 +255,7 @@ impl Sessions {
                 Err(error) => Err(StoreError::new("session", "begin the token's session", error)),
             };
         }
-        let at = clock.now();
-        let target = Target::Token { user_id: token.subject().clone(), id: token.token_id() };
-        let entry = Entry { target, until: at + self.token_horizon(policy), at };
-        log.insert_entry(&entry).await?;
-        self.learn(entry).await
+        self.revoke_foreign(token.subject().clone(), token.token_id()).await
     }
 
     /// For how long the entry of a single token matters. A refresh token that names no session has no row that would

@@ -1,0 +1,273 @@
+//! Another application's database, which is only read: its tables, their columns, and their rows as texts.
+
+use std::error::Error;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use countersign_sql::sqlite::SqliteOptions;
+use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection, MySqlConnection, PgConnection, Row, SqliteConnection,
+};
+
+use super::value::Cell;
+
+/// For how long the database may take to answer at first.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection to the database, in a transaction that changes nothing and sees everything as it was at its beginning.
+#[derive(Debug)]
+pub(super) enum Source {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+    Mysql(MySqlConnection),
+}
+
+/// A table and its columns, by the names that the database itself gives.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Where it is, if that must be said.
+    schema: Option<String>,
+    pub(super) name: String,
+    /// Whether it is found without saying where it is.
+    pub(super) is_near: bool,
+    pub(super) columns: Vec<Column>,
+}
+
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    kind: String,
+}
+
+impl Source {
+    /// Opens what the URL names. SQLAlchemy's drivers in it (`postgresql+psycopg2`) are no matter.
+    ///
+    /// # Errors
+    /// Why not, without repeating the URL: it may hold a password.
+    pub(super) async fn open(url: &str) -> Result<Self, Box<dyn Error>> {
+        const FORM: &str = "--from must be sqlite:// and the path of a file, or postgres:// or mysql:// with user, \
+             password, host and database";
+        let (scheme, rest) = url.split_once(':').ok_or(FORM)?;
+        let opening = async {
+            Ok::<_, Box<dyn Error>>(match scheme.split('+').next().unwrap_or_default() {
+                "sqlite" => Self::Sqlite(open_sqlite(&format!("sqlite:{rest}")).await?),
+                "postgres" | "postgresql" => {
+                    let options =
+                        PgConnectOptions::from_str(&format!("postgres:{rest}")).map_err(|_| FORM)?;
+                    // Poolers refuse the parameter that says how to write fractions.
+                    let options = options.disable_statement_logging().extra_float_digits(None);
+                    let mut connection = options.connect().await?;
+                    sqlx::raw_sql(
+                        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'; \
+                         SET LOCAL DateStyle = 'ISO, YMD'",
+                    )
+                    .execute(&mut connection)
+                    .await?;
+                    Self::Postgres(connection)
+                }
+                "mysql" | "mariadb" => {
+                    let options =
+                        MySqlConnectOptions::from_str(&format!("mysql:{rest}")).map_err(|_| FORM)?;
+                    if options.get_database().is_none() {
+                        return Err(FORM.into());
+                    }
+                    let mut connection = options.disable_statement_logging().connect().await?;
+                    sqlx::raw_sql("SET time_zone = '+00:00'").execute(&mut connection).await?;
+                    sqlx::raw_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                        .execute(&mut connection)
+                        .await?;
+                    Self::Mysql(connection)
+                }
+                _ => return Err(FORM.into()),
+            })
+        };
+        match tokio::time::timeout(PATIENCE, opening).await {
+            Ok(opened) => opened.map_err(|error| match error.downcast::<sqlx::Error>() {
+                Ok(error) => Box::new(NotRead(*error)).into(),
+                Err(error) => error,
+            }),
+            Err(_) => Err("the Flask application's database does not answer".into()),
+        }
+    }
+
+    /// All tables that this user may read.
+    pub(super) async fn tables(&mut self) -> Result<Vec<Table>, NotRead> {
+        let rows = match self {
+            Self::Sqlite(connection) => {
+                let sql = "SELECT '', m.name, c.name, lower(c.type), 'true' \
+                     FROM sqlite_schema AS m JOIN pragma_table_info(m.name) AS c \
+                     WHERE m.type = 'table' AND m.sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY m.name, c.cid";
+                sqlx::raw_sql(sql).fetch_all(connection).await?.iter().map(cells_of_sqlite).collect()
+            }
+            Self::Postgres(connection) => {
+                let sql = "SELECT table_schema::text, table_name::text, column_name::text, data_type::text, \
+                     (table_schema = ANY (current_schemas(false)))::text FROM information_schema.columns \
+                     WHERE table_schema NOT IN ('information_schema', 'pg_catalog') \
+                     ORDER BY table_schema, table_name, ordinal_position";
+                sqlx::raw_sql(sql).fetch_all(connection).await?.iter().map(cells_of_postgres).collect()
+            }
+            Self::Mysql(connection) => {
+                let sql = "SELECT '', table_name, column_name, lower(data_type), 'true' \
+                     FROM information_schema.columns WHERE table_schema = DATABASE() \
+                     ORDER BY table_name, ordinal_position";
+                sqlx::raw_sql(sql).fetch_all(connection).await?.iter().map(cells_of_mysql).collect()
+            }
+        };
+        let rows: Vec<Vec<Cell>> = rows;
+        let mut tables: Vec<Table> = Vec::new();
+        for row in rows {
+            // Names that are no text cannot be asked for.
+            let Ok([schema, name, column, kind, near]) = <[Cell; 5]>::try_from(row) else { continue };
+            let (Cell::Text(name), Cell::Text(column)) = (name, column) else { continue };
+            let text = |cell| if let Cell::Text(text) = cell { text } else { String::new() };
+            let schema = Some(text(schema)).filter(|schema| !schema.is_empty());
+            let column = Column { name: column, kind: text(kind) };
+            match tables.last_mut().filter(|table| table.name == name && table.schema == schema) {
+                Some(table) => table.columns.push(column),
+                None => {
+                    tables.push(Table { schema, name, is_near: text(near) == "true", columns: vec![column] });
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    /// All rows of a table, with these of its columns.
+    pub(super) async fn rows(
+        &mut self,
+        table: &Table,
+        columns: &[&Column],
+    ) -> Result<Vec<Vec<Cell>>, NotRead> {
+        let list = |expression: &dyn Fn(&Column) -> String| {
+            let expressions: Vec<_> = columns.iter().map(|column| expression(column)).collect();
+            expressions.join(", ")
+        };
+        Ok(match self {
+            Self::Sqlite(connection) => {
+                let list = list(&|column| format!("CAST({} AS TEXT)", quoted(&column.name, '"')));
+                let sql = format!("SELECT {list} FROM {}", table.quoted('"'));
+                let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
+                rows.iter().map(cells_of_sqlite).collect()
+            }
+            Self::Postgres(connection) => {
+                let list = list(&|column| match (quoted(&column.name, '"'), column.kind.as_str()) {
+                    (name, "bytea") => format!("encode({name}, 'escape')"),
+                    (name, _) => format!("({name})::text"),
+                });
+                let sql = format!("SELECT {list} FROM {}", table.quoted('"'));
+                let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
+                rows.iter().map(cells_of_postgres).collect()
+            }
+            Self::Mysql(connection) => {
+                let list = list(&|column| match (quoted(&column.name, '`'), column.kind.as_str()) {
+                    (name, "bit") => format!("CAST({name} + 0 AS CHAR)"),
+                    // As they are: what is no text would become nothing.
+                    (name, kind) if kind.ends_with("binary") || kind.ends_with("blob") => name,
+                    (name, _) => format!("CAST({name} AS CHAR)"),
+                });
+                let sql = format!("SELECT {list} FROM {}", table.quoted('`'));
+                let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
+                rows.iter().map(cells_of_mysql).collect()
+            }
+        })
+    }
+
+    /// Lets go of the database.
+    pub(super) async fn close(self) {
+        // Everything was read; what the goodbye comes to is no matter.
+        let _ = match self {
+            Self::Sqlite(connection) => connection.close().await,
+            Self::Postgres(connection) => connection.close().await,
+            Self::Mysql(connection) => connection.close().await,
+        };
+    }
+}
+
+impl Table {
+    /// Whether somebody means it who writes this: its name, or schema and name where it is elsewhere.
+    pub(super) fn is_called(&self, text: &str) -> bool {
+        let with_schema = self.schema.as_ref().map(|schema| format!("{schema}.{}", self.name));
+        (self.is_near && self.name == text) || with_schema.as_deref() == Some(text)
+    }
+
+    /// The column with this name, in any case.
+    pub(super) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    fn quoted(&self, mark: char) -> String {
+        let name = quoted(&self.name, mark);
+        match &self.schema {
+            Some(schema) => format!("{}.{name}", quoted(schema, mark)),
+            None => name,
+        }
+    }
+}
+
+/// A name as a delimited identifier (SQL-92 §5.2). All names come from the database's own catalogue.
+fn quoted(name: &str, mark: char) -> String {
+    let doubled = [mark, mark].iter().collect::<String>();
+    format!("{mark}{}{mark}", name.replace(mark, &doubled))
+}
+
+async fn open_sqlite(url: &str) -> Result<SqliteConnection, Box<dyn Error>> {
+    let options = SqliteOptions::from_url(url)?;
+    let path = options.path();
+    if !path.exists() {
+        return Err(format!(
+            "there is no file {}; here sqlite:///var/app.db is /var/app.db, and sqlite://app.db is relative",
+            path.display()
+        )
+        .into());
+    }
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).create_if_missing(false);
+    let mut connection = options.disable_statement_logging().connect().await?;
+    sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
+    Ok(connection)
+}
+
+fn cells_of_sqlite(row: &SqliteRow) -> Vec<Cell> {
+    (0..row.len()).map(|index| cell(row.try_get_unchecked::<Option<Vec<u8>>, _>(index))).collect()
+}
+
+fn cells_of_mysql(row: &MySqlRow) -> Vec<Cell> {
+    (0..row.len()).map(|index| cell(row.try_get_unchecked::<Option<Vec<u8>>, _>(index))).collect()
+}
+
+fn cells_of_postgres(row: &PgRow) -> Vec<Cell> {
+    let text = |index| row.try_get_unchecked::<Option<String>, _>(index);
+    (0..row.len()).map(|index| cell(text(index).map(|text| text.map(String::into_bytes)))).collect()
+}
+
+fn cell(read: Result<Option<Vec<u8>>, sqlx::Error>) -> Cell {
+    match read {
+        Ok(None) => Cell::Null,
+        Ok(Some(bytes)) => String::from_utf8(bytes).map_or(Cell::Bytes, Cell::Text),
+        Err(_) => Cell::Bytes,
+    }
+}
+
+/// The Flask application's database could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the Flask application's database could not be read")]
+pub(super) struct NotRead(#[from] sqlx::Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_names_whatever_is_in_them() {
+        for (name, mark, expected) in [
+            ("user", '"', r#""user""#),
+            (r#"a"; DROP TABLE b; --"#, '"', r#""a""; DROP TABLE b; --""#),
+            (r#""""#, '"', r#""""""""#),
+            ("a`b\"c'd\\e", '`', "`a``b\"c'd\\e`"),
+        ] {
+            assert_eq!(quoted(name, mark), expected);
+        }
+    }
+}
