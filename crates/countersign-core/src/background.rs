@@ -107,7 +107,7 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
     let clock = sessions.clock();
     while changes.next().await {
         let began = clock.monotonic();
-        if let Err(error) = sessions.view().read_pushed().await {
+        if let Err(error) = sessions.read_pushed().await {
             tracing::debug!(error = &error as &dyn std::error::Error, "could not read what was pushed");
         }
         // However often it grows, reading takes a fifth of the time; but what comes next is not to wait for long.

@@ -537,10 +537,10 @@ async fn help_shows_what_a_command_takes_and_names_the_settings() {
         }
     }
     assert!(help(&[]).await.contains("COUNTERSIGN_KEY_ROTATION"));
-    let wrong = folder.run(&["key", "list", "--database", "mysql://db"], &[]).await;
-    wrong.assert_refused(&["--database (command line)", "sqlite:///", "SQLite is the only engine"]);
-    let wrong = folder.run(&[], &[("COUNTERSIGN_DATABASE_URL", "postgres://db")]).await;
-    wrong.assert_refused(&["COUNTERSIGN_DATABASE_URL (environment)", "SQLite is the only engine"]);
+    let wrong = folder.run(&["key", "list", "--database", "oracle://db"], &[]).await;
+    wrong.assert_refused(&["--database (command line)", "sqlite:///", "postgres://"]);
+    let wrong = folder.run(&[], &[("COUNTERSIGN_DATABASE_URL", "memcached://db")]).await;
+    wrong.assert_refused(&["COUNTERSIGN_DATABASE_URL (environment)", "mongodb://"]);
 }
 
 #[tokio::test]

@@ -104,6 +104,18 @@ impl Sessions {
         Ok(())
     }
 
+    /// Reads what the store has told of: new entries of the log, and new keys if one was removed that signs here.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the log cannot be read.
+    pub async fn read_pushed(&self) -> Result<(), StoreError> {
+        self.shared.view.read_pushed().await?;
+        if !self.signs_with_known_keys() {
+            self.reload_or_warn().await;
+        }
+        Ok(())
+    }
+
     async fn reload_or_warn(&self) {
         if let Err(error) = self.reload_keys().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the keys could not be reloaded");
