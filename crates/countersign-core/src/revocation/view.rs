@@ -86,15 +86,21 @@ pub struct ViewStats {
 }
 
 /// What a read of the log must have met to count.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Beat {
     /// The `at` of the heartbeat that was just written; `None` where none is needed.
     at: Option<Timestamp>,
     seen: bool,
+    /// Removed keys that are not learned yet; `None` where they are learned as they come.
+    removed_keys: Option<Vec<Entry>>,
 }
 
 impl Beat {
-    fn is_good(self) -> bool {
+    fn none() -> Self {
+        Self { at: None, seen: false, removed_keys: None }
+    }
+
+    fn is_good(&self) -> bool {
         self.at.is_none() || self.seen
     }
 }
@@ -245,15 +251,19 @@ impl RevocationView {
     /// Reads what a [push](RevocationStore::changes) has announced. The view grows no younger by it: what it rests on is
     /// the poll.
     ///
+    /// Returns the entries of removed keys that it has met, and has not [learned](Self::learn): before that, their
+    /// successors are to be read, so that nothing is signed with a key that is no longer accepted.
+    ///
     /// # Errors
     /// [`StoreError`] when the store does not answer.
-    pub async fn read_pushed(&self) -> Result<(), StoreError> {
+    pub async fn read_pushed(&self) -> Result<Vec<Entry>, StoreError> {
         let mut tail = self.shared.tail.lock().await;
-        let Some(from) = tail.last_pushed.max(tail.last_good) else { return Ok(()) };
+        let Some(from) = tail.last_pushed.max(tail.last_good) else { return Ok(Vec::new()) };
         let began_at = self.shared.clock.now();
-        self.read_since(from - Self::PUSH_OVERLAP, began_at, &mut Beat { at: None, seen: false }).await?;
+        let mut met = Beat { removed_keys: Some(Vec::new()), ..Beat::none() };
+        self.read_since(from - Self::PUSH_OVERLAP, began_at, &mut met).await?;
         tail.last_pushed = Some(began_at);
-        Ok(())
+        Ok(met.removed_keys.unwrap_or_default())
     }
 
     async fn read_since(&self, since: Timestamp, now: Timestamp, beat: &mut Beat) -> Result<(), StoreError> {
@@ -270,21 +280,21 @@ impl RevocationView {
     async fn beat(&self, tail: &mut Tail, now: Timestamp) -> Result<Beat, StoreError> {
         let Shared { store, node, .. } = &*self.shared;
         if store.is_one_copy() {
-            return Ok(Beat { at: None, seen: false });
+            return Ok(Beat::none());
         }
         // Later than the one before even if the clock was set back: entries merge by the later time.
         let at = now.max(tail.last_beat + Duration::from_millis(1));
         let entry = Entry { target: Target::Node { id: *node }, until: at + Self::BEAT_LIVES, at };
         store.insert_entry(&entry).await?;
         tail.last_beat = at;
-        Ok(Beat { at: Some(at), seen: false })
+        Ok(Beat { at: Some(at), ..Beat::none() })
     }
 
     /// Reads the whole log, page by page, and forgets what no longer matters.
     async fn read_all(&self, tail: &mut Tail) -> Result<(), StoreError> {
         let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
         let mut beat = match tail.last_good {
-            Some(_) => Beat { at: None, seen: false },
+            Some(_) => Beat::none(),
             None => self.beat(tail, began_at).await?,
         };
         let mut after = None;
@@ -321,7 +331,10 @@ impl RevocationView {
             if let Target::Node { id } = &entry.target {
                 beat.seen |= id == node && Some(entry.at) >= beat.at;
             } else if entry.until > now {
-                self.learn(entry);
+                match (&entry.target, &mut beat.removed_keys) {
+                    (Target::Key { .. }, Some(removed)) => removed.push(entry.clone()),
+                    _ => self.learn(entry),
+                }
                 latest = latest.max(Some(entry.at));
             }
         }

@@ -104,14 +104,19 @@ impl Sessions {
         Ok(())
     }
 
-    /// Reads what the store has told of: new entries of the log, and new keys if one was removed that signs here.
+    /// Reads what the store has told of: new entries of the log and, if a key was removed, the keys before that.
     ///
     /// # Errors
     /// [`StoreError`] when the log cannot be read.
     pub async fn read_pushed(&self) -> Result<(), StoreError> {
-        self.shared.view.read_pushed().await?;
-        if !self.signs_with_known_keys() {
+        let removed_keys = self.shared.view.read_pushed().await?;
+        let is_new = |entry: &Entry| match &entry.target {
+            Target::Key { id } => !self.shared.view.index().is_key_revoked(id),
+            _ => false,
+        };
+        if removed_keys.iter().any(is_new) {
             self.reload_or_warn().await;
+            removed_keys.iter().for_each(|entry| self.shared.view.learn(entry));
         }
         Ok(())
     }
