@@ -22,6 +22,7 @@
 //! # });
 //! ```
 
+pub mod agreement;
 mod bed;
 mod clock;
 pub mod contract;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::{FixedClock, SeededRandom};
 
 /// When the checks happen, with milliseconds that a store must not lose.
-pub(super) const NOW: Timestamp = Timestamp::from_millis(FixedClock::START.as_millis() + 123);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(FixedClock::START.as_millis() + 123);
 
 pub(super) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)

@@ -22,6 +22,8 @@ use std::fmt;
 use async_trait::async_trait;
 use countersign_core::store::Stores;
 
+pub(crate) use fixture::NOW;
+
 /// A kind of store under test.
 #[async_trait]
 pub trait Backend: fmt::Debug + Sync {
