@@ -4,19 +4,22 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use countersign_core::store::{BoxError, StoreError};
+use sqlx::error::DatabaseError;
 use sqlx::mysql::{MySqlArguments, MySqlDatabaseError, MySqlRow};
 use sqlx::query::Query;
 use sqlx::{Arguments, AssertSqlSafe, Encode, FromRow, MySql, MySqlConnection, SqlSafeStr, SqlStr, Type};
 
 use super::STORE;
-use super::pool::{Lease, Pool};
+use super::options::OpenError;
+use super::server::{Role, Route};
+use crate::operations::{Dialect, Fate, Operations, Shape, settled};
+use crate::pool::{Lease, Pool, Server};
 use crate::record::all;
 
 /// Carries operations out.
 #[derive(Clone, Debug)]
 pub(super) struct Engine {
-    pool: Pool,
-    deadline: Duration,
+    operations: Operations<Route>,
 }
 
 /// A statement with its parameters, which may be sent more than once. It cannot be printed, because parameters are
@@ -40,20 +43,8 @@ pub(super) struct Done {
 /// one fails, everything is undone and no other can follow.
 pub(super) struct Transaction {
     /// `None` once it has ended.
-    lease: Option<Lease>,
+    lease: Option<Lease<Route>>,
 }
-
-/// What is done, and so whether it may be done twice.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Shape {
-    Read,
-    Write,
-}
-
-/// Nothing came back in time. Whether the operation was done is not known.
-#[derive(Debug, thiserror::Error)]
-#[error("no answer before the deadline")]
-struct DeadlinePassed;
 
 /// What the server said, as far as it does not quote statements or rows.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +54,6 @@ struct ServerError {
     state: String,
     message: Option<String>,
 }
-
-/// How often an operation is tried again that got into the way of another one. Each time one of them gets through.
-const RETRIES: u32 = 10;
 
 impl Statement {
     pub(super) fn new(sql: &'static str) -> Self {
@@ -138,8 +126,8 @@ impl Statement {
 }
 
 impl Engine {
-    pub(super) fn new(pool: Pool, deadline: Duration) -> Self {
-        Self { pool, deadline }
+    pub(super) fn new(pool: Pool<Route>, deadline: Duration) -> Self {
+        Self { operations: Operations::new(pool, deadline) }
     }
 
     /// Reads, in one statement.
@@ -148,20 +136,20 @@ impl Engine {
         action: &'static str,
         statement: Statement,
     ) -> Result<Vec<R>, StoreError> {
-        let rows = self.retried(Shape::Read, || async {
-            let mut lease = self.pool.lend().await?;
+        let rows = self.operations.retried(Shape::Read, || async {
+            let mut lease = self.operations.lend().await?;
             let rows = statement.rows(lease.connection()?).await;
             settled(lease, rows)
         });
-        let rows = self.within_the_deadline(action, rows).await?;
+        let rows = self.operations.within_the_deadline(action, rows).await?;
         let rows: Result<_, _> = rows.iter().map(R::from_row).collect();
         rows.map_err(malformed(action))
     }
 
     /// Writes, in one statement, which is a transaction by itself.
     pub(super) async fn write(&self, action: &'static str, statement: Statement) -> Result<Done, StoreError> {
-        let done = self.retried(Shape::Write, || self.write_once(&statement));
-        self.within_the_deadline(action, done).await
+        let done = self.operations.retried(Shape::Write, || self.write_once(&statement));
+        self.operations.within_the_deadline(action, done).await
     }
 
     /// Inserts a row, unless one with its key is there; returns whether it did.
@@ -171,12 +159,13 @@ impl Engine {
         statement: Statement,
     ) -> Result<bool, StoreError> {
         // No `INSERT IGNORE`: it would ignore that a value is too long, too, and cut it.
-        let inserted = self.retried(Shape::Write, || async { is_new(self.write_once(&statement).await) });
-        self.within_the_deadline(action, inserted).await
+        let inserted =
+            self.operations.retried(Shape::Write, || async { is_new(self.write_once(&statement).await) });
+        self.operations.within_the_deadline(action, inserted).await
     }
 
     async fn write_once(&self, statement: &Statement) -> Result<Done, sqlx::Error> {
-        let mut lease = self.pool.lend().await?;
+        let mut lease = self.operations.lend().await?;
         let done = statement.execute(lease.connection()?).await;
         settled(lease, done)
     }
@@ -191,12 +180,12 @@ impl Engine {
     where
         F: Future<Output = Result<T, sqlx::Error>>,
     {
-        let done = self.retried(Shape::Write, || async {
-            let mut lease = self.pool.lend().await?;
+        let done = self.operations.retried(Shape::Write, || async {
+            let mut lease = self.operations.lend().await?;
             sqlx::raw_sql("BEGIN").execute(lease.connection()?).await?;
             work(Transaction { lease: Some(lease) }).await
         });
-        self.within_the_deadline(action, done).await
+        self.operations.within_the_deadline(action, done).await
     }
 
     /// An operation of several reads, writes and transactions, all of it within the deadline.
@@ -205,66 +194,13 @@ impl Engine {
         action: &'static str,
         steps: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let steps = tokio::time::timeout(self.deadline, steps).await;
-        steps.map_err(|_| StoreError::new(STORE, action, DeadlinePassed))?
-    }
-
-    /// When the deadline has passed, or the caller goes away, the connection is closed: nobody can say what the server
-    /// still does on it.
-    async fn within_the_deadline<T>(
-        &self,
-        action: &'static str,
-        work: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.deadline, work).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(StoreError::new(STORE, action, tellable(error))),
-            Err(_) => Err(StoreError::new(STORE, action, DeadlinePassed)),
-        }
-    }
-
-    async fn retried<T, F>(&self, shape: Shape, work: impl Fn() -> F) -> Result<T, sqlx::Error>
-    where
-        F: Future<Output = Result<T, sqlx::Error>>,
-    {
-        let (mut conflicts, mut reconnected) = (0, false);
-        loop {
-            let error = match work().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let fate = Fate::after(&error);
-            if !fate.leaves_the_connection() {
-                // It was closed. If it was dead, the others that are idle probably are too.
-                self.pool.distrust_idle();
-            }
-            match fate {
-                Fate::Conflict if conflicts < RETRIES => {
-                    conflicts += 1;
-                    tokio::time::sleep(Duration::from_millis(1 << conflicts.min(6))).await;
-                }
-                // Nothing was done; a new connection does it.
-                Fate::Stale if !reconnected => reconnected = true,
-                // It may have been done, which does not matter to a read. It is what a connection looks like that was
-                // idle while the server restarted.
-                Fate::Broken if shape == Shape::Read && !reconnected => reconnected = true,
-                _ => return Err(error),
-            }
-        }
+        self.operations.series(action, steps).await
     }
 
     /// Lends no more connections.
     pub(super) async fn close(&self) {
-        self.pool.close(self.deadline).await;
+        self.operations.close().await;
     }
-}
-
-/// Gives the connection back, unless it is no longer good for anything.
-fn settled<T>(lease: Lease, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-    if done.as_ref().err().is_none_or(|error| Fate::after(error).leaves_the_connection()) {
-        lease.give_back();
-    }
-    done
 }
 
 /// Whether a row was inserted, or one with its key was there.
@@ -312,7 +248,7 @@ impl Transaction {
     /// After an error, undoes everything at once: others may be waiting.
     async fn undone_by<T>(&mut self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if let Err(error) = &done
-            && Fate::after(error).leaves_the_connection()
+            && Fate::after::<Route>(error).leaves_the_connection()
         {
             self.end("ROLLBACK").await?;
         }
@@ -353,94 +289,79 @@ pub(super) fn malformed(action: &'static str) -> impl Fn(sqlx::Error) -> StoreEr
     move |error| StoreError::new(STORE, action, error)
 }
 
-/// What an error says about the connection, and about trying again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Fate {
-    /// The connection does its work; the operation failed for a reason of its own.
-    Usable,
-    /// Two transactions were in each other's way, and the server undid this one, or its statement.
-    Conflict,
-    /// The connection was closed for its silence, or its prepared statements are no longer good. Nothing was done.
-    Stale,
-    /// The connection is gone, or leads to a server that no longer takes writes.
-    Broken,
+impl Server for Route {
+    type Connection = MySqlConnection;
+
+    async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
+        Self::connect(self, Role::Work).await.map_err(|error| match error {
+            OpenError::MySql(error) => error,
+            other => sqlx::Error::config(other),
+        })
+    }
 }
 
-impl Fate {
-    fn after(error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(error) => {
-                let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() else { return Self::Broken };
-                match error.number() {
-                    // ER_LOCK_DEADLOCK, also where a cluster does not take a transaction; ER_LOCK_WAIT_TIMEOUT;
-                    // ER_CHECKREAD: another one has changed the row; ER_TRANSACTION_ROLLBACK_DURING_COMMIT: the group
-                    // does not take it
-                    1213 | 1205 | 1020 | 3101 => Self::Conflict,
-                    // ER_CLIENT_INTERACTION_TIMEOUT; ER_UNKNOWN_STMT_HANDLER; ER_NEED_REPREPARE
-                    4031 | 1243 | 1615 => Self::Stale,
-                    // ER_CON_COUNT_ERROR; ER_UNKNOWN_COM_ERROR: a node that has left its cluster; ER_SERVER_SHUTDOWN;
-                    // the connection's own errors; ER_OPTION_PREVENTS_STATEMENT,
-                    // ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION and ER_READ_ONLY_MODE: once a primary, now a replica;
-                    // ER_CONNECTION_KILLED
-                    1040 | 1047 | 1053 | 1152..=1161 | 1290 | 1792 | 1836 | 1927 => Self::Broken,
-                    _ => Self::Usable,
-                }
-            }
-            sqlx::Error::Encode(_)
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::RowNotFound => Self::Usable,
-            _ => Self::Broken,
+impl Dialect for Route {
+    const STORE: &'static str = STORE;
+
+    fn fate(error: &dyn DatabaseError) -> Fate {
+        let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() else { return Fate::Broken };
+        match error.number() {
+            // ER_LOCK_DEADLOCK, also where a cluster does not take a transaction; ER_LOCK_WAIT_TIMEOUT;
+            // ER_CHECKREAD: another one has changed the row; ER_TRANSACTION_ROLLBACK_DURING_COMMIT: the group
+            // does not take it
+            1213 | 1205 | 1020 | 3101 => Fate::Conflict,
+            // ER_CLIENT_INTERACTION_TIMEOUT; ER_UNKNOWN_STMT_HANDLER; ER_NEED_REPREPARE
+            4031 | 1243 | 1615 => Fate::Stale,
+            // ER_CON_COUNT_ERROR; ER_UNKNOWN_COM_ERROR: a node that has left its cluster; ER_SERVER_SHUTDOWN;
+            // the connection's own errors; ER_OPTION_PREVENTS_STATEMENT,
+            // ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION and ER_READ_ONLY_MODE: once a primary, now a replica;
+            // ER_CONNECTION_KILLED
+            1040 | 1047 | 1053 | 1152..=1161 | 1290 | 1792 | 1836 | 1927 => Fate::Broken,
+            _ => Fate::Usable,
         }
     }
 
-    fn leaves_the_connection(self) -> bool {
-        matches!(self, Self::Usable | Self::Conflict)
+    fn tellable(error: sqlx::Error) -> BoxError {
+        let Some(error) =
+            error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
+        else {
+            return error.into();
+        };
+        // Those of use to an operator that hold names of users, hosts, tables and settings alone: full disk or table, too
+        // many connections, no right, no such database, table, column or setting, shutdown, value too long, read only,
+        // deadlock, lock wait and statement timeouts, too many statements, killed, interrupted.
+        let is_plain = matches!(
+            error.number(),
+            1021 | 1040 | 1044
+                ..=1047
+                    | 1049
+                    | 1053
+                    | 1054
+                    | 1114
+                    | 1129
+                    | 1130
+                    | 1142
+                    | 1143
+                    | 1146
+                    | 1193
+                    | 1203
+                    | 1205
+                    | 1213
+                    | 1226
+                    | 1227
+                    | 1290
+                    | 1317
+                    | 1406
+                    | 1461
+                    | 1792
+                    | 1836
+                    | 1927
+                    | 1969
+                    | 3024
+                    | 4031
+        );
+        let message = is_plain.then(|| format!("{}; ", error.message()));
+        let state = error.code().unwrap_or_default().to_owned();
+        ServerError { number: error.number(), state, message }.into()
     }
-}
-
-/// The error without what the server quotes of statements and rows.
-fn tellable(error: sqlx::Error) -> BoxError {
-    let Some(error) =
-        error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>())
-    else {
-        return error.into();
-    };
-    // Those of use to an operator that hold names of users, hosts, tables and settings alone: full disk or table, too
-    // many connections, no right, no such database, table, column or setting, shutdown, value too long, read only,
-    // deadlock, lock wait and statement timeouts, too many statements, killed, interrupted.
-    let is_plain = matches!(
-        error.number(),
-        1021 | 1040 | 1044
-            ..=1047
-                | 1049
-                | 1053
-                | 1054
-                | 1114
-                | 1129
-                | 1130
-                | 1142
-                | 1143
-                | 1146
-                | 1193
-                | 1203
-                | 1205
-                | 1213
-                | 1226
-                | 1227
-                | 1290
-                | 1317
-                | 1406
-                | 1461
-                | 1792
-                | 1836
-                | 1927
-                | 1969
-                | 3024
-                | 4031
-    );
-    let message = is_plain.then(|| format!("{}; ", error.message()));
-    let state = error.code().unwrap_or_default().to_owned();
-    ServerError { number: error.number(), state, message }.into()
 }

@@ -25,7 +25,6 @@ mod migrations;
 mod options;
 #[cfg(test)]
 mod plans;
-mod pool;
 mod revocations;
 mod server;
 mod sessions;
@@ -40,11 +39,11 @@ use countersign_core::store::{ChangeSignal, StoreError};
 
 use engine::{Engine, Statement, only};
 use migrations::Standing;
-use pool::Pool;
 use server::Route;
 use watch::Task;
 
 use crate::column::limit;
+use crate::pool::Pool;
 
 pub use options::{MySqlOptions, OpenError};
 

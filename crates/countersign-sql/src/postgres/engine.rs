@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::store::{BoxError, StoreError};
-use sqlx::postgres::{PgArguments, PgDatabaseError, PgRow, PgSeverity};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgRow, PgSeverity};
 use sqlx::query::Query;
-use sqlx::{Arguments, AssertSqlSafe, Encode, FromRow, PgConnection, Postgres, Type};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Encode, FromRow, PgConnection, Postgres, Type};
 
 use super::STORE;
-use super::pool::{Lease, Pool};
 use super::server::Route;
+use crate::operations::{Dialect, Fate, Operations, Shape, settled};
+use crate::pool::{Lease, Pool, Server};
 use crate::record::all;
 
 /// Carries operations out.
 #[derive(Clone, Debug)]
 pub(super) struct Engine {
-    pool: Pool,
-    deadline: Duration,
+    operations: Operations<PgConnectOptions>,
     /// Whether a connection still has in the next transaction what was prepared on it in this one.
     keeps_statements: bool,
     /// How a transaction begins.
@@ -34,21 +35,9 @@ pub(super) struct Statement {
 /// Several statements that are done all or none (READ COMMITTED: each sees what was committed before it began). When it
 /// is dropped, its connection is closed, and the server undoes what was done.
 pub(super) struct Transaction {
-    lease: Lease,
+    lease: Lease<PgConnectOptions>,
     keeps_statements: bool,
 }
-
-/// What a statement does, and so whether it may be done twice.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Shape {
-    Read,
-    Write,
-}
-
-/// Nothing came back in time. Whether the operation was done is not known.
-#[derive(Debug, thiserror::Error)]
-#[error("no answer before the deadline")]
-struct DeadlinePassed;
 
 /// What the server said. Its details are left out: they quote rows.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +46,6 @@ struct ServerError {
     code: String,
     message: String,
 }
-
-/// How often a transaction is tried again that got into the way of another one. Each time one of them gets through.
-const RETRIES: u32 = 10;
 
 impl Statement {
     pub(super) fn new(sql: &'static str) -> Self {
@@ -102,7 +88,7 @@ impl Statement {
 }
 
 impl Engine {
-    pub(super) fn new(pool: Pool, deadline: Duration, route: &Route) -> Self {
+    pub(super) fn new(pool: Pool<PgConnectOptions>, deadline: Duration, route: &Route) -> Self {
         let begin = if route.is_direct() {
             "BEGIN".into()
         } else {
@@ -114,7 +100,11 @@ impl Engine {
             )
             .into()
         };
-        Self { pool, deadline, keeps_statements: route.keeps_statements(), begin }
+        Self {
+            operations: Operations::new(pool, deadline),
+            keeps_statements: route.keeps_statements(),
+            begin,
+        }
     }
 
     /// Reads, in one statement.
@@ -128,8 +118,8 @@ impl Engine {
 
     /// Writes, in one statement, and returns how many rows that has changed.
     pub(super) async fn write(&self, action: &'static str, statement: Statement) -> Result<u64, StoreError> {
-        let changed = self.retried(Shape::Write, || async {
-            let mut lease = self.pool.lend().await?;
+        let changed = self.operations.retried(Shape::Write, || async {
+            let mut lease = self.operations.lend().await?;
             // A statement is prepared in one exchange and run in the next. Only a transaction makes sure that a pooler
             // hands both to the same server connection; on another one, the same name may be another program's
             // statement.
@@ -142,7 +132,7 @@ impl Engine {
             transaction.commit().await?;
             Ok(changed)
         });
-        self.within_the_deadline(action, changed).await
+        self.operations.within_the_deadline(action, changed).await
     }
 
     /// Writes, in one statement, and returns its rows.
@@ -160,8 +150,8 @@ impl Engine {
         shape: Shape,
         statement: Statement,
     ) -> Result<Vec<R>, StoreError> {
-        let rows = self.retried(shape, || async {
-            let mut lease = self.pool.lend().await?;
+        let rows = self.operations.retried(shape, || async {
+            let mut lease = self.operations.lend().await?;
             if self.keeps_statements {
                 let done = statement.rows(lease.connection()?, true).await;
                 return settled(lease, done);
@@ -171,7 +161,7 @@ impl Engine {
             transaction.commit().await?;
             Ok(rows)
         });
-        let rows = self.within_the_deadline(action, rows).await?;
+        let rows = self.operations.within_the_deadline(action, rows).await?;
         let rows: Result<_, _> = rows.iter().map(R::from_row).collect();
         rows.map_err(|error| StoreError::new(STORE, action, error))
     }
@@ -186,14 +176,14 @@ impl Engine {
     where
         F: Future<Output = Result<T, sqlx::Error>>,
     {
-        let done = self.retried(Shape::Write, || async {
-            let transaction = self.begin(self.pool.lend().await?).await?;
+        let done = self.operations.retried(Shape::Write, || async {
+            let transaction = self.begin(self.operations.lend().await?).await?;
             work(transaction).await
         });
-        self.within_the_deadline(action, done).await
+        self.operations.within_the_deadline(action, done).await
     }
 
-    async fn begin(&self, mut lease: Lease) -> Result<Transaction, sqlx::Error> {
+    async fn begin(&self, mut lease: Lease<PgConnectOptions>) -> Result<Transaction, sqlx::Error> {
         // Nothing in it comes from outside.
         let begin = AssertSqlSafe(self.begin.clone());
         sqlx::raw_sql(begin).execute(lease.connection()?).await?;
@@ -206,66 +196,13 @@ impl Engine {
         action: &'static str,
         steps: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let steps = tokio::time::timeout(self.deadline, steps).await;
-        steps.map_err(|_| StoreError::new(STORE, action, DeadlinePassed))?
-    }
-
-    /// When the deadline has passed, or the caller goes away, the connection is closed: nobody can say what the server
-    /// still does on it.
-    async fn within_the_deadline<T>(
-        &self,
-        action: &'static str,
-        work: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.deadline, work).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(StoreError::new(STORE, action, tellable(error))),
-            Err(_) => Err(StoreError::new(STORE, action, DeadlinePassed)),
-        }
-    }
-
-    async fn retried<T, F>(&self, shape: Shape, work: impl Fn() -> F) -> Result<T, sqlx::Error>
-    where
-        F: Future<Output = Result<T, sqlx::Error>>,
-    {
-        let (mut conflicts, mut reconnected) = (0, false);
-        loop {
-            let error = match work().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let fate = Fate::after(&error);
-            if !fate.leaves_the_connection() {
-                // It was closed. If it was dead, the others that are idle probably are too.
-                self.pool.distrust_idle();
-            }
-            match fate {
-                Fate::Conflict if conflicts < RETRIES => {
-                    conflicts += 1;
-                    tokio::time::sleep(Duration::from_millis(1 << conflicts.min(6))).await;
-                }
-                // Nothing was done; a new connection does it.
-                Fate::Stale if !reconnected => reconnected = true,
-                // It may have been done, which does not matter to a read. It is what a connection looks like that was
-                // idle while the server restarted.
-                Fate::Broken if shape == Shape::Read && !reconnected => reconnected = true,
-                _ => return Err(error),
-            }
-        }
+        self.operations.series(action, steps).await
     }
 
     /// Lends no more connections.
     pub(super) async fn close(&self) {
-        self.pool.close(self.deadline).await;
+        self.operations.close().await;
     }
-}
-
-/// Gives the connection back, unless it is no longer good for anything.
-fn settled<T>(lease: Lease, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-    if done.as_ref().err().is_none_or(|error| Fate::after(error).leaves_the_connection()) {
-        lease.give_back();
-    }
-    done
 }
 
 impl Transaction {
@@ -322,56 +259,37 @@ pub(super) fn malformed(action: &'static str) -> impl Fn(sqlx::Error) -> StoreEr
     move |error| StoreError::new(STORE, action, error)
 }
 
-/// What an error says about the connection, and about trying again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Fate {
-    /// The connection does its work; the operation failed for a reason of its own.
-    Usable,
-    /// Two transactions were in each other's way, and the server undid this one.
-    Conflict,
-    /// The connection's prepared statements are no longer good: the tables were changed, or the server behind a pooler
-    /// is another one. Nothing was done.
-    Stale,
-    /// The connection is gone, or leads to a server that no longer takes writes.
-    Broken,
+impl Server for PgConnectOptions {
+    type Connection = PgConnection;
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        ConnectOptions::connect(self).await
+    }
 }
 
-impl Fate {
-    fn after(error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(error) => {
-                let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else { return Self::Broken };
-                match error.code() {
-                    // serialization_failure, deadlock_detected
-                    "40001" | "40P01" => Self::Conflict,
-                    // invalid_sql_statement_name; feature_not_supported: a cached plan that no longer fits
-                    "26000" | "0A000" => Self::Stale,
-                    // read_only_sql_transaction: once a primary, now a standby
-                    "25006" => Self::Broken,
-                    _ if error.severity() == PgSeverity::Error => Self::Usable,
-                    _ => Self::Broken,
-                }
+impl Dialect for PgConnectOptions {
+    const STORE: &'static str = STORE;
+
+    fn fate(error: &dyn DatabaseError) -> Fate {
+        let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else { return Fate::Broken };
+        match error.code() {
+            // serialization_failure, deadlock_detected
+            "40001" | "40P01" => Fate::Conflict,
+            // invalid_sql_statement_name; feature_not_supported: a cached plan that no longer fits
+            "26000" | "0A000" => Fate::Stale,
+            // read_only_sql_transaction: once a primary, now a standby
+            "25006" => Fate::Broken,
+            _ if error.severity() == PgSeverity::Error => Fate::Usable,
+            _ => Fate::Broken,
+        }
+    }
+
+    fn tellable(error: sqlx::Error) -> BoxError {
+        match error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) {
+            Some(error) => {
+                ServerError { code: error.code().to_owned(), message: error.message().to_owned() }.into()
             }
-            sqlx::Error::Encode(_)
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::RowNotFound => Self::Usable,
-            _ => Self::Broken,
+            None => error.into(),
         }
-    }
-
-    fn leaves_the_connection(self) -> bool {
-        matches!(self, Self::Usable | Self::Conflict)
-    }
-}
-
-/// The error without what the server quotes of rows.
-fn tellable(error: sqlx::Error) -> BoxError {
-    match error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) {
-        Some(error) => {
-            ServerError { code: error.code().to_owned(), message: error.message().to_owned() }.into()
-        }
-        None => error.into(),
     }
 }

@@ -24,7 +24,6 @@ mod migrations;
 mod options;
 #[cfg(test)]
 mod plans;
-mod pool;
 mod push;
 mod revocations;
 mod server;
@@ -40,11 +39,11 @@ use tokio::sync::Notify;
 
 use engine::{Engine, Statement, only};
 use migrations::Standing;
-use pool::Pool;
 use push::Task;
 use server::{Role, Route};
 
 use crate::column::limit;
+use crate::pool::Pool;
 
 pub use options::{OpenError, PostgresOptions};
 

@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::Connection;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How often idle connections are looked after.
@@ -24,33 +23,48 @@ const MAX_IDLE_ROUNDS: u32 = 60;
 /// In how many rounds a connection is replaced, so that they spread over the servers behind a name: half an hour.
 const MAX_ROUNDS: u32 = 180;
 
-/// Lends connections.
-#[derive(Clone, Debug)]
-pub(super) struct Pool {
-    shared: Arc<Shared>,
+/// A server that connections are kept to.
+pub(crate) trait Server: Send + Sync + 'static {
+    /// A connection to it.
+    type Connection: Connection + fmt::Debug;
+
+    /// Opens a connection, ready for work.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, sqlx::Error>> + Send;
 }
 
-struct Shared {
-    options: PgConnectOptions,
+/// Lends connections.
+#[derive(Debug)]
+pub(crate) struct Pool<S: Server> {
+    shared: Arc<Shared<S>>,
+}
+
+impl<S: Server> Clone for Pool<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+struct Shared<S: Server> {
+    server: S,
     size: u32,
     permits: Arc<Semaphore>,
     /// The one used last is at the end, and is lent next.
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Vec<Idle<S::Connection>>>,
     /// Counts the rounds.
     round: AtomicU32,
     /// A connection did not answer. It may have waited for a lock, or the server may be out of reach.
     suspicion: Arc<Notify>,
 }
 
-impl fmt::Debug for Shared {
+impl<S: Server> fmt::Debug for Shared<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The options hold the password.
+        // How to reach the server may hold the password.
         f.debug_struct("Shared").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
-struct Idle {
-    connection: PgConnection,
+struct Idle<C> {
+    connection: C,
     /// The round in which it was opened.
     opened: u32,
     /// The round in which it was used last.
@@ -61,21 +75,21 @@ struct Idle {
 
 /// A connection for one operation. Unless it is [given back](Lease::give_back), it is closed.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(crate) struct Lease<S: Server> {
     /// `None` once it was given back.
-    connection: Option<PgConnection>,
+    connection: Option<S::Connection>,
     opened: u32,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<S>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Pool {
+impl<S: Server> Pool<S> {
     /// At most so many connections, opened when they are needed. To be made within a tokio runtime.
-    pub(super) fn new(options: PgConnectOptions, size: u32, deadline: Duration) -> Self {
+    pub(crate) fn new(server: S, size: u32, deadline: Duration) -> Self {
         let suspicion = Arc::new(Notify::new());
         let permits = usize::try_from(size).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
-            options,
+            server,
             size,
             permits: Arc::new(Semaphore::new(permits)),
             idle: Mutex::new(Vec::new()),
@@ -87,24 +101,24 @@ impl Pool {
     }
 
     /// Waits for a connection; the deadline is the caller's.
-    pub(super) async fn lend(&self) -> Result<Lease, sqlx::Error> {
+    pub(crate) async fn lend(&self) -> Result<Lease<S>, sqlx::Error> {
         let shared = self.shared.clone();
         let permit = shared.permits.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
         let idle = shared.idle().pop();
         let (connection, opened) = match idle {
             Some(idle) => (idle.connection, idle.opened),
-            None => (shared.options.connect().await?, shared.round()),
+            None => (shared.server.connect().await?, shared.round()),
         };
         Ok(Lease { connection: Some(connection), opened, shared, _permit: permit })
     }
 
     /// Closes the idle connections: one was found to be dead, so the others probably are too.
-    pub(super) fn distrust_idle(&self) {
+    pub(crate) fn distrust_idle(&self) {
         self.shared.idle().clear();
     }
 
     /// Lends no more, and closes all connections that are idle. Those that are lent are closed when they come back.
-    pub(super) async fn close(&self, deadline: Duration) {
+    pub(crate) async fn close(&self, deadline: Duration) {
         self.shared.permits.close();
         let idle = std::mem::take(&mut *self.shared.idle());
         let closing = async {
@@ -116,8 +130,8 @@ impl Pool {
     }
 }
 
-impl Shared {
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+impl<S: Server> Shared<S> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle<S::Connection>>> {
         // Nothing panics between two changes that belong together.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,7 +142,7 @@ impl Shared {
 
     /// Asks one of these idle connections, in the place of one that would be lent, and closes all if it does not answer.
     /// Returns whether there was one.
-    async fn test(&self, deadline: Duration, of_these: impl Fn(&Idle) -> bool) -> bool {
+    async fn test(&self, deadline: Duration, of_these: impl Fn(&Idle<S::Connection>) -> bool) -> bool {
         let Ok(_permit) = self.permits.clone().try_acquire_owned() else { return false };
         let found = {
             let mut idle = self.idle();
@@ -148,14 +162,14 @@ impl Shared {
     }
 }
 
-impl Lease {
+impl<S: Server> Lease<S> {
     /// The connection.
-    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+    pub(crate) fn connection(&mut self) -> Result<&mut S::Connection, sqlx::Error> {
         self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
     }
 
     /// Leaves the connection to the next one: it does what it is told, and has no transaction open.
-    pub(super) fn give_back(mut self) {
+    pub(crate) fn give_back(mut self) {
         if let Some(connection) = self.connection.take()
             && !self.shared.permits.is_closed()
         {
@@ -165,7 +179,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl<S: Server> Drop for Lease<S> {
     fn drop(&mut self) {
         // Dropped with its connection, it was interrupted.
         if self.connection.is_some() {
@@ -175,7 +189,7 @@ impl Drop for Lease {
 }
 
 /// Closes what nobody needs, and finds out which connections are dead before somebody needs them. Ends with the pool.
-async fn look_after(pool: Weak<Shared>, suspicion: Arc<Notify>, deadline: Duration) {
+async fn look_after<S: Server>(pool: Weak<Shared<S>>, suspicion: Arc<Notify>, deadline: Duration) {
     loop {
         let is_suspected = tokio::time::timeout(ROUND, suspicion.notified()).await.is_ok();
         let Some(shared) = pool.upgrade() else { return };
