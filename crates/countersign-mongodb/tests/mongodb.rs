@@ -18,8 +18,8 @@ use countersign_core::session::{Advance, EndReason, Guard, SessionKey};
 use countersign_core::store::*;
 use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use countersign_mongodb::{MongodbOptions, MongodbStore, OpenError, migrate};
+use countersign_testkit::Proxy;
 use mongodb::bson::{Bson, DateTime, Document, doc};
-use support::proxy::Proxy;
 use support::*;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -520,12 +520,12 @@ async fn use_everything(store: Arc<MongodbStore>, number: u128) -> Vec<Result<()
 async fn hang(reopen: fn(&Proxy)) {
     let Some(database) = Fresh::new() else { return };
     let servers = database.options().servers().to_owned();
-    let proxy = Proxy::to(servers.clone()).await;
+    let proxy = Proxy::to(&servers).await;
     let (before, after) = database.url.split_once(&servers).unwrap();
     let query = after.strip_prefix('/').unwrap_or(after);
     let (_, parameters) = query.split_once('?').unwrap_or((query, ""));
     // Else the driver would learn of the replica set's own addresses, and go there.
-    let url = format!("{before}{}/?directConnection=true&{parameters}", proxy.address);
+    let url = format!("{before}{}/?directConnection=true&{parameters}", proxy.address());
     let deadline = Duration::from_millis(600);
     let options = MongodbOptions::from_url(url.trim_end_matches('&')).unwrap().database(&database.name);
     migrate(&options).await.unwrap();
@@ -581,5 +581,9 @@ async fn sec_087_a_server_that_hangs_fails_everything_by_the_deadline_and_recove
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_087_connections_that_die_without_a_word_are_replaced() {
-    hang(Proxy::lose_connections).await;
+    hang(|proxy| {
+        proxy.swallow();
+        proxy.unblock();
+    })
+    .await;
 }

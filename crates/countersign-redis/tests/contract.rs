@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use countersign_core::store::Stores;
 use countersign_redis::{RedisOptions, RedisStore};
 use countersign_testkit::contract::{self, Backend};
+use countersign_testkit::server_url;
 use support::Place;
 
 /// Places that are there as long as the test.
@@ -22,12 +23,12 @@ struct Redis {
 
 impl Redis {
     fn durable() -> Option<Self> {
-        let url = support::url("TEST_REDIS_URL")?;
+        let url = server_url("TEST_REDIS_URL")?;
         Some(Self { url, is_volatile: false, places: Mutex::default() })
     }
 
     fn volatile() -> Option<Self> {
-        let url = support::url("TEST_REDIS_VOLATILE_URL")?;
+        let url = server_url("TEST_REDIS_VOLATILE_URL")?;
         Some(Self { url, is_volatile: true, places: Mutex::default() })
     }
 

@@ -18,6 +18,7 @@ use countersign_core::session::{Acknowledgement, Heal};
 use countersign_core::store::*;
 use countersign_core::{Epoch, Generation, Timestamp, TokenId, UserId};
 use countersign_redis::{OpenError, RedisOptions, RedisStore, migrate};
+use countersign_testkit::{Proxy, server_url};
 use support::*;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -181,7 +182,7 @@ async fn what_one_node_writes_another_is_told_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_push_comes_back_after_the_connection_was_lost() {
     let Some(place) = Place::durable() else { return };
-    let proxy = Proxy::start(place.server()).await;
+    let proxy = Proxy::to(place.server()).await;
     let store = RedisStore::open(&place.through(&proxy)).await.unwrap();
     let mut changes = store.changes().unwrap();
     place.is_listened_to_by(1).await;
@@ -196,7 +197,7 @@ async fn the_push_comes_back_after_the_connection_was_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_087_when_redis_hangs_every_operation_fails_by_the_deadline_and_all_work_again_afterwards() {
     let Some(place) = Place::durable() else { return };
-    let proxy = Proxy::start(place.server()).await;
+    let proxy = Proxy::to(place.server()).await;
     let deadline = Duration::from_secs(1);
     let options = place.through(&proxy).deadline(deadline);
     let store = Arc::new(RedisStore::open(&options).await.unwrap());
@@ -204,7 +205,7 @@ async fn sec_087_when_redis_hangs_every_operation_fails_by_the_deadline_and_all_
         outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     for round in 0..2 {
-        proxy.hang(true);
+        proxy.block();
         // The second time there is no connection to begin with.
         let calls = async {
             let mut calls = every_operation(&store);
@@ -220,7 +221,7 @@ async fn sec_087_when_redis_hangs_every_operation_fails_by_the_deadline_and_all_
     let opening = timeout(deadline * 4, RedisStore::open(&options)).await.unwrap();
     assert!(opening.is_err(), "opening has a deadline too");
 
-    proxy.hang(false);
+    proxy.unblock();
     for (name, outcome) in every_operation(&store).join_all().await {
         outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
@@ -229,10 +230,10 @@ async fn sec_087_when_redis_hangs_every_operation_fails_by_the_deadline_and_all_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_an_error_and_the_next_call_makes_another() {
     let Some(place) = Place::durable() else { return };
-    let proxy = Proxy::start(place.server()).await;
+    let proxy = Proxy::to(place.server()).await;
     let store = Arc::new(RedisStore::open(&place.through(&proxy)).await.unwrap());
     store.insert_session(&session(1, 1)).await.unwrap();
-    proxy.hang(true);
+    proxy.block();
     let under_way = {
         let store = store.clone();
         tokio::spawn(async move { store.advance(&key(1, 1), &advance(0)).await })
@@ -241,7 +242,7 @@ async fn a_lost_connection_is_an_error_and_the_next_call_makes_another() {
     proxy.cut();
     let outcome = timeout(LONG, under_way).await.unwrap().unwrap();
     assert!(outcome.is_err(), "whether it was done is not known");
-    proxy.hang(false);
+    proxy.unblock();
     // Some may still meet a connection of which nobody has noticed that it was cut.
     every_operation(&store).join_all().await;
     for (name, outcome) in every_operation(&store).join_all().await {
@@ -252,7 +253,7 @@ async fn a_lost_connection_is_an_error_and_the_next_call_makes_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_the_server_closed_while_idle_fail_no_call() {
     let Some(place) = Place::durable() else { return };
-    let proxy = Proxy::start(place.server()).await;
+    let proxy = Proxy::to(place.server()).await;
     let store = Arc::new(RedisStore::open(&place.through(&proxy)).await.unwrap());
     let mut changes = store.changes().unwrap();
     place.is_listened_to_by(1).await;
@@ -270,7 +271,7 @@ async fn connections_that_the_server_closed_while_idle_fail_no_call() {
 
 #[tokio::test]
 async fn a_server_that_keeps_nothing_is_refused_unless_that_is_accepted_by_name() {
-    let Some(url) = url("TEST_REDIS_VOLATILE_URL") else { return };
+    let Some(url) = server_url("TEST_REDIS_VOLATILE_URL") else { return };
     let place = Place::new(&url);
     for options in [place.options(), place.options().allow_everysec()] {
         let refused = RedisStore::open(&options).await.unwrap_err();

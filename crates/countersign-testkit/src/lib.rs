@@ -28,8 +28,10 @@ mod clock;
 pub mod contract;
 mod instrumented;
 mod random;
+mod server;
 
 pub use bed::{BedConfig, RecordedEvents, TestBed};
 pub use clock::FixedClock;
 pub use instrumented::{Gate, Instrumented, Point};
 pub use random::{FailingRandom, SeededRandom};
+pub use server::{Proxy, server_url};

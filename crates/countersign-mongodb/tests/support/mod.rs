@@ -2,14 +2,12 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy takes only functions with #[test] for tests")]
 
-pub(crate) mod proxy;
-
-use std::env;
 use std::time::Duration;
 
 use countersign_core::session::{Device, Session, SessionSeed};
 use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_mongodb::{MongodbOptions, MongodbStore};
+use countersign_testkit::server_url;
 use mongodb::bson::oid::ObjectId;
 use mongodb::{Client, Database};
 use uuid::Uuid;
@@ -26,12 +24,8 @@ pub(crate) struct Fresh {
 impl Fresh {
     /// `None` where the tests on a server are to be left out.
     pub(crate) fn new() -> Option<Self> {
-        let url = env::var("TEST_MONGODB_URL").unwrap_or_else(|_| {
-            panic!(
-                "run ./test, or set TEST_MONGODB_URL to a server's URL, or to none to leave these tests out"
-            )
-        });
-        (url != "none").then(|| Self { url, name: format!("countersign_test_{}", ObjectId::new()) })
+        let url = server_url("TEST_MONGODB_URL")?;
+        Some(Self { url, name: format!("countersign_test_{}", ObjectId::new()) })
     }
 
     pub(crate) fn options(&self) -> MongodbOptions {

@@ -13,23 +13,10 @@ use countersign_core::session::{Advance, Device, EndReason, Guard, Session, Sess
 use countersign_core::store::{End, EpochRaise};
 use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_redis::{RedisOptions, RedisStore};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use countersign_testkit::{Proxy, server_url};
 use uuid::Uuid;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_123);
-
-/// The URL in an environment variable; `None` if its tests are left out on purpose.
-pub(crate) fn url(variable: &str) -> Option<String> {
-    match std::env::var(variable) {
-        Ok(url) if url == "none" => None,
-        Ok(url) => Some(url),
-        Err(_) => {
-            panic!("run ./test, or set {variable} to a server's URL, or to none to leave these tests out")
-        }
-    }
-}
 
 /// A part of a Redis that nobody else uses, and that is empty again when it is dropped, even by a panic.
 #[derive(Debug)]
@@ -50,7 +37,7 @@ impl Place {
     }
 
     pub(crate) fn durable() -> Option<Self> {
-        url("TEST_REDIS_URL").map(|url| Self::new(&url))
+        server_url("TEST_REDIS_URL").map(|url| Self::new(&url))
     }
 
     pub(crate) fn options(&self) -> RedisOptions {
@@ -59,9 +46,7 @@ impl Place {
 
     /// The options for the same place through a proxy.
     pub(crate) fn through(&self, proxy: &Proxy) -> RedisOptions {
-        let server = authority(&self.url);
-        let url = self.url.replacen(server, &proxy.address, 1);
-        RedisOptions::from_url(&url).unwrap().prefix(&self.prefix).unwrap()
+        RedisOptions::from_url(&proxy.url(&self.url)).unwrap().prefix(&self.prefix).unwrap()
     }
 
     pub(crate) async fn open(&self) -> RedisStore {
@@ -150,61 +135,6 @@ fn authority(url: &str) -> &str {
     let rest = url.split_once("://").unwrap().1;
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     rest.split(['/', '?']).next().unwrap()
-}
-
-/// A way to the server that can be cut or held up.
-#[derive(Debug)]
-pub(crate) struct Proxy {
-    pub(crate) address: String,
-    state: watch::Sender<Traffic>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Traffic {
-    /// Connections stay, but nothing goes through.
-    hangs: bool,
-    /// How often all connections were closed.
-    cuts: u32,
-}
-
-impl Proxy {
-    pub(crate) async fn start(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (state, traffic) = watch::channel(Traffic::default());
-        let server = server.to_owned();
-        tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(carry(client, server.clone(), traffic.clone()));
-            }
-        });
-        Self { address, state }
-    }
-
-    pub(crate) fn hang(&self, hangs: bool) {
-        self.state.send_modify(|traffic| traffic.hangs = hangs);
-    }
-
-    /// Closes all connections there are.
-    pub(crate) fn cut(&self) {
-        self.state.send_modify(|traffic| traffic.cuts += 1);
-    }
-}
-
-async fn carry(mut client: TcpStream, server: String, mut traffic: watch::Receiver<Traffic>) {
-    let cuts = traffic.borrow().cuts;
-    let mut server = TcpStream::connect(server).await.unwrap();
-    while traffic.borrow_and_update().cuts == cuts {
-        let hangs = traffic.borrow().hangs;
-        let changed = tokio::select! {
-            _ended = copy_bidirectional(&mut client, &mut server), if !hangs => return,
-            changed = traffic.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
-        }
-    }
 }
 
 pub(crate) fn seconds(seconds: u64) -> Duration {

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use countersign_testkit::{Proxy, server_url};
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection};
 
-use crate::proxy::Proxy;
 use crate::server::{Folder, Server};
 
 /// Seals the keys of every test's database.
@@ -51,13 +51,10 @@ impl Engine {
     pub(crate) async fn new(kind: Kind) -> Option<Self> {
         let mut urls = Vec::new();
         for variable in kind.variables() {
-            let url = std::env::var(variable).unwrap_or_else(|_| {
-                panic!("run ./test, or set {variable} to a server's URL, or to none to leave these tests out")
-            });
-            if url == "none" {
+            let Some(url) = server_url(variable) else {
                 println!("LEFT OUT: {variable} is none");
                 return None;
-            }
+            };
             urls.push(url);
         }
         let folder = Folder::new();
@@ -91,13 +88,10 @@ impl Engine {
     /// A server that reaches the engine of its sessions only through a proxy.
     pub(crate) async fn serve_behind_a_proxy(&self) -> (Server, Proxy) {
         let url = self.sessions.as_ref().unwrap_or(&self.database);
-        let parsed = url::Url::parse(url).unwrap();
-        let proxy = Proxy::to(parsed.host_str().unwrap(), parsed.port().unwrap()).await;
-        let mut through = parsed.clone();
-        through.set_port(Some(proxy.port())).unwrap();
+        let proxy = Proxy::to_server_of(url).await;
         let name =
             if self.sessions.is_some() { "COUNTERSIGN_SESSIONS_URL" } else { "COUNTERSIGN_DATABASE_URL" };
-        let server = self.serve_with(&[(name, through.as_str())]).await;
+        let server = self.serve_with(&[(name, &proxy.url(url))]).await;
         (server, proxy)
     }
 

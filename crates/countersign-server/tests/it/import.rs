@@ -502,7 +502,8 @@ async fn a_source_that_cannot_be_read_is_an_error_without_its_password() {
         assert!(!ran.stderr.contains("canary"), "{ran:?}");
     }
     for variable in ["TEST_POSTGRES_URL", "TEST_MYSQL_URL"] {
-        let Ok(mut url) = std::env::var(variable).unwrap().parse::<url::Url>() else { continue };
+        let Some(url) = countersign_testkit::server_url(variable) else { continue };
+        let mut url = url.parse::<url::Url>().unwrap();
         url.set_password(Some("canary")).unwrap();
         let ran = folder.run(&["import", "flask", "--from", url.as_str()], &SETTINGS).await;
         ran.assert_refused(&["could not be read"]);

@@ -18,7 +18,6 @@ mod main_path;
 mod metrics;
 mod nodes;
 mod profiles;
-mod proxy;
 mod revoke_all;
 mod server;
 mod slow;

@@ -283,7 +283,7 @@ async fn sec_210_a_server_cut_off_from_its_store_says_so_and_recovers(engine: &E
         far.me(&pair.access).await.expect(200);
     }
 
-    wire.cut();
+    wire.block();
     near.logout(&leaving.refresh).await.expect(204);
     let clock = SystemClock::new();
     let ended = clock.monotonic();
@@ -307,7 +307,7 @@ async fn sec_210_a_server_cut_off_from_its_store_says_so_and_recovers(engine: &E
     }
     far.get("/healthz").await.expect(200);
 
-    wire.mend();
+    wire.unblock();
     eventually("it recovers", async || far.get("/readyz").await.status == 200).await;
     far.me(&leaving.access).await.expect_error(401, "invalid_token");
     far.refresh(&leaving.refresh).await.expect_error(401, "invalid_token");

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use countersign_core::store::Stores;
 use countersign_testkit::contract::{self, Backend};
+use countersign_testkit::server_url;
 
-use crate::support::{Database, server};
+use crate::support::Database;
 
 /// Databases that are there as long as the test.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ impl Backend for MySql {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_157_the_contract_is_kept() {
-    if server().is_some() {
+    if server_url("TEST_MYSQL_URL").is_some() {
         contract::run(&MySql::default(), 20).await;
     }
 }
@@ -40,7 +41,7 @@ async fn sec_157_the_contract_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a while; run with --ignored"]
 async fn slow_sec_092_the_contract_is_kept_over_200_rounds_of_each_race() {
-    if server().is_some() {
+    if server_url("TEST_MYSQL_URL").is_some() {
         contract::run(&MySql::default(), contract::ROUNDS).await;
     }
 }

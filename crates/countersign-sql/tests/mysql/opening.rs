@@ -3,6 +3,7 @@
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::store::*;
 use countersign_sql::mysql::{MySqlOptions, MySqlStore, OpenError, migrate};
+use countersign_testkit::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -176,7 +177,7 @@ async fn no_error_and_no_text_shows_a_secret() {
 
     let wrong = url.replace(&password, "s3cret");
     let missing = url.replace(&database.name, "there_is_no_such_database");
-    let nobody = Proxy::to(&url).await.url(&url).replace("127.0.0.1", "127.0.0.2");
+    let nobody = Proxy::to_server_of(&url).await.url(&url).replace("127.0.0.1", "127.0.0.2");
     for url in [wrong, missing, nobody] {
         let options = MySqlOptions::from_url(&url).unwrap();
         let error = MySqlStore::open(&options).await.unwrap_err();

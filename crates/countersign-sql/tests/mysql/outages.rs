@@ -9,6 +9,7 @@ use countersign_core::session::Acknowledgement;
 use countersign_core::store::*;
 use countersign_core::{Generation, Timestamp};
 use countersign_sql::mysql::{MySqlOptions, MySqlStore, OpenError};
+use countersign_testkit::Proxy;
 use sqlx::Connection;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -63,7 +64,7 @@ async fn everything(store: &Arc<MySqlStore>, round: u128) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_087_a_server_that_hangs_fails_every_operation_by_the_deadline() {
     let Some(database) = Database::fresh().await else { return };
-    let proxy = Proxy::to(&database.url()).await;
+    let proxy = Proxy::to_server_of(&database.url()).await;
     let options = MySqlOptions::from_url(&proxy.url(&database.url())).unwrap();
     let options = options.deadline(DEADLINE).connections(4);
     let store = Arc::new(MySqlStore::open(&options).await.unwrap());
@@ -81,7 +82,7 @@ async fn sec_087_a_server_that_hangs_fails_every_operation_by_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_swallowed_for_good_are_replaced() {
     let Some(database) = Database::fresh().await else { return };
-    let proxy = Proxy::to(&database.url()).await;
+    let proxy = Proxy::to_server_of(&database.url()).await;
     let options = MySqlOptions::from_url(&proxy.url(&database.url())).unwrap();
     let options = options.deadline(Duration::from_secs(1)).connections(4);
     let store = Arc::new(MySqlStore::open(&options).await.unwrap());

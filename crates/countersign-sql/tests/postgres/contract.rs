@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use countersign_core::store::Stores;
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};
 use countersign_testkit::contract::{self, Backend};
+use countersign_testkit::server_url;
 
-use crate::support::{Database, patient, server};
+use crate::support::{Database, patient};
 
 /// Databases that are there as long as the test.
 #[derive(Debug)]
@@ -49,14 +50,14 @@ impl Backend for Postgres {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_157_the_contract_is_kept() {
-    if server("TEST_POSTGRES_URL").is_some() {
+    if server_url("TEST_POSTGRES_URL").is_some() {
         contract::run(&Postgres::straight(), 20).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_157_the_contract_is_kept_through_a_pooler_in_transaction_mode() {
-    if server("TEST_POSTGRES_URL").and(server("TEST_PGBOUNCER_URL")).is_some() {
+    if server_url("TEST_POSTGRES_URL").and(server_url("TEST_PGBOUNCER_URL")).is_some() {
         contract::run(&Postgres::through_a_pooler(), 20).await;
     }
 }
@@ -64,7 +65,7 @@ async fn sec_157_the_contract_is_kept_through_a_pooler_in_transaction_mode() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a while; run with --ignored"]
 async fn slow_sec_092_the_contract_is_kept_over_200_rounds_of_each_race() {
-    if server("TEST_POSTGRES_URL").is_some() {
+    if server_url("TEST_POSTGRES_URL").is_some() {
         contract::run(&Postgres::straight(), contract::ROUNDS).await;
     }
 }

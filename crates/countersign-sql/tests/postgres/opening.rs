@@ -3,6 +3,7 @@
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::store::*;
 use countersign_sql::postgres::{OpenError, PostgresOptions, PostgresStore, migrate};
+use countersign_testkit::Proxy;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -147,7 +148,7 @@ async fn no_error_and_no_text_shows_a_secret() {
     // A wrong password; a database that is not there; nobody there.
     let wrong = url.replace(&password, "s3cret-wrong");
     let missing = url.replace(&database.name, "countersign_missing");
-    let nobody = Proxy::to(&url).await.url(&url).replace("127.0.0.1", "127.0.0.2");
+    let nobody = Proxy::to_server_of(&url).await.url(&url).replace("127.0.0.1", "127.0.0.2");
     for url in [wrong, missing, nobody] {
         let options = PostgresOptions::from_url(&url).unwrap();
         let error = PostgresStore::open(&options).await.unwrap_err();

@@ -9,6 +9,7 @@ use countersign_core::session::Acknowledgement;
 use countersign_core::store::*;
 use countersign_core::{Generation, Timestamp};
 use countersign_sql::postgres::{OpenError, PostgresOptions, PostgresStore};
+use countersign_testkit::Proxy;
 use sqlx::Connection;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -64,7 +65,7 @@ async fn everything(store: &Arc<PostgresStore>, round: u128) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_087_a_server_that_hangs_fails_every_operation_by_the_deadline() {
     let Some(database) = Database::fresh().await else { return };
-    let proxy = Proxy::to(&database.url()).await;
+    let proxy = Proxy::to_server_of(&database.url()).await;
     let options = PostgresOptions::from_url(&proxy.url(&database.url())).unwrap();
     let options = options.deadline(DEADLINE).connections(4);
     let store = Arc::new(PostgresStore::open(&options).await.unwrap());
@@ -82,7 +83,7 @@ async fn sec_087_a_server_that_hangs_fails_every_operation_by_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_swallowed_for_good_are_replaced() {
     let Some(database) = Database::fresh().await else { return };
-    let proxy = Proxy::to(&database.url()).await;
+    let proxy = Proxy::to_server_of(&database.url()).await;
     let options = PostgresOptions::from_url(&proxy.url(&database.url())).unwrap();
     let store = Arc::new(PostgresStore::open(&options.deadline(DEADLINE).connections(4)).await.unwrap());
     assert_eq!(everything(&store, 0).await, 0, "before");
@@ -94,7 +95,7 @@ async fn connections_that_are_swallowed_for_good_are_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_in_turn_do_not_find_out_one_by_one_that_all_connections_are_dead() {
     let Some(database) = Database::fresh().await else { return };
-    let proxy = Proxy::to(&database.url()).await;
+    let proxy = Proxy::to_server_of(&database.url()).await;
     let options = PostgresOptions::from_url(&proxy.url(&database.url())).unwrap();
     let store = Arc::new(PostgresStore::open(&options.deadline(DEADLINE).connections(12)).await.unwrap());
     assert_eq!(everything(&store, 0).await, 0, "so that there are many connections");

@@ -1,8 +1,6 @@
 //! Databases that are there as long as a test, and values for them.
 
-use std::env;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,25 +11,12 @@ use countersign_core::session::{Advance, Device, EndReason, Guard, Session, Sess
 use countersign_core::store::{End, EpochRaise};
 use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};
+use countersign_testkit::server_url;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use uuid::Uuid;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-/// The URL in this variable; `None` to leave its tests out.
-pub(crate) fn server(variable: &str) -> Option<String> {
-    match env::var(variable) {
-        Ok(url) if url == "none" => None,
-        Ok(url) => Some(url),
-        Err(_) => {
-            panic!("run ./test, or set {variable} to a server's URL, or to none to leave these tests out")
-        }
-    }
-}
 
 /// A database of its own, deleted at the end, also of a test that fails.
 #[derive(Debug)]
@@ -44,7 +29,7 @@ impl Database {
     /// A new, empty one; `None` to leave the test out.
     pub(crate) async fn fresh() -> Option<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let server = server("TEST_POSTGRES_URL")?;
+        let server = server_url("TEST_POSTGRES_URL")?;
         let random = RandomState::new().hash_one(NUMBER.fetch_add(1, Ordering::Relaxed));
         let database = Self { name: format!("countersign_test_{random:016x}"), server };
         database.run_on_server(format!("CREATE DATABASE {}", database.name)).await;
@@ -58,7 +43,7 @@ impl Database {
 
     /// Its URL through PgBouncer; `None` to leave the test out.
     pub(crate) fn pooler_url(&self) -> Option<String> {
-        Some(self.url_at(&server("TEST_PGBOUNCER_URL")?))
+        Some(self.url_at(&server_url("TEST_PGBOUNCER_URL")?))
     }
 
     fn url_at(&self, server: &str) -> String {
@@ -104,104 +89,6 @@ impl Drop for Database {
 /// Options with a deadline that no busy machine misses, for tests that are about something else.
 pub(crate) fn patient(url: &str) -> PostgresOptions {
     PostgresOptions::from_url(url).unwrap().deadline(Duration::from_secs(30))
-}
-
-/// A way to a server that can be blocked: bytes are taken and not handed on, as by a network that swallows them.
-#[derive(Debug)]
-pub(crate) struct Proxy {
-    address: SocketAddr,
-    way: watch::Sender<Way>,
-}
-
-/// What a [`Proxy`] does with bytes.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    open: bool,
-    /// Connections with a lower number are never heard of again.
-    from: u64,
-    /// How many connections were made.
-    connections: u64,
-}
-
-impl Way {
-    fn lets_through(self, connection: u64) -> bool {
-        self.open && connection >= self.from
-    }
-}
-
-impl Proxy {
-    /// A way to the server of a URL.
-    pub(crate) async fn to(url: &str) -> Self {
-        let options = PgConnectOptions::from_str(url).unwrap();
-        let (host, port) = (options.get_host().to_owned(), options.get_port());
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (way, seen) = watch::channel(Way { open: true, from: 0, connections: 0 });
-        let counter = way.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (host, seen) = (host.clone(), seen.clone());
-                let number = seen.borrow().connections;
-                counter.send_modify(|way| way.connections += 1);
-                tokio::spawn(async move {
-                    let Ok(server) = TcpStream::connect((host, port)).await else { return };
-                    let (from_client, to_client) = client.into_split();
-                    let (from_server, to_server) = server.into_split();
-                    tokio::join!(
-                        forward(from_client, to_server, seen.clone(), number),
-                        forward(from_server, to_client, seen, number)
-                    );
-                });
-            }
-        });
-        Self { address, way }
-    }
-
-    /// The URL with the proxy in the server's place.
-    pub(crate) fn url(&self, url: &str) -> String {
-        let (before, rest) = url.split_once('@').unwrap();
-        let (_, after) = rest.split_once('/').unwrap();
-        format!("{before}@{}/{after}", self.address)
-    }
-
-    /// Hands nothing on.
-    pub(crate) fn block(&self) {
-        self.way.send_modify(|way| way.open = false);
-    }
-
-    /// Goes on where it was.
-    pub(crate) fn unblock(&self) {
-        self.way.send_modify(|way| way.open = true);
-    }
-
-    /// Hands nothing on of the connections that there are, for good. New ones work.
-    pub(crate) fn swallow(&self) {
-        self.way.send_modify(|way| way.from = way.connections);
-    }
-}
-
-async fn forward(
-    from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut way: watch::Receiver<Way>,
-    number: u64,
-) {
-    let lets_through = |way: &Way| way.lets_through(number);
-    let mut buffer = vec![0; 16 * 1024];
-    loop {
-        if from.readable().await.is_err() || way.wait_for(lets_through).await.is_err() {
-            return;
-        }
-        let read = match from.try_read(&mut buffer) {
-            Ok(0) => return,
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(_) => return,
-        };
-        if way.wait_for(lets_through).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Waits until something is so, for ten seconds at most.

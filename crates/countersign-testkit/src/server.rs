@@ -1,0 +1,172 @@
+//! Real servers under test: where they are, and a way to them that can break.
+
+#![expect(clippy::panic, reason = "a test without what it needs fails, and says what that is")]
+
+use std::env;
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// The URL of a server, from this environment variable (`TEST_POSTGRES_URL`, …), which `./test` sets; `None` where it
+/// is `none`, because the tests on that server are left out.
+///
+/// # Panics
+/// If the variable is not set.
+#[must_use]
+pub fn server_url(variable: &str) -> Option<String> {
+    let url = env::var(variable).unwrap_or_else(|_| {
+        panic!("run ./test, or set {variable} to a server's URL, or to none to leave these tests out")
+    });
+    (url != "none").then_some(url)
+}
+
+/// A way to a server that can be blocked, as a network is that swallows packets: bytes are taken and not handed on, and
+/// nobody is told.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    way: watch::Sender<Way>,
+}
+
+/// What a [`Proxy`] does with bytes. Connections are numbered as they come.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    open: bool,
+    /// How many connections were made.
+    connections: u64,
+    /// Those with a lower number are never heard of again.
+    swallowed: u64,
+    /// Those with a lower number are closed.
+    cut: u64,
+}
+
+impl Way {
+    fn lets_through(self, connection: u64) -> bool {
+        self.open && connection >= self.swallowed
+    }
+}
+
+impl Proxy {
+    /// A way to a server, given as `host:port`.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub async fn to(server: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (way, seen) = watch::channel(Way { open: true, connections: 0, swallowed: 0, cut: 0 });
+        let (counter, server) = (way.clone(), server.to_owned());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (server, seen) = (server.clone(), seen.clone());
+                let number = seen.borrow().connections;
+                counter.send_modify(|way| way.connections += 1);
+                tokio::spawn(async move {
+                    let Ok(server) = TcpStream::connect(server).await else { return };
+                    let (from_client, to_client) = client.into_split();
+                    let (from_server, to_server) = server.into_split();
+                    let mut cut = seen.clone();
+                    let forwarding = async {
+                        tokio::join!(
+                            forward(from_client, to_server, seen.clone(), number),
+                            forward(from_server, to_client, seen, number)
+                        )
+                    };
+                    tokio::select! {
+                        _ended = forwarding => {}
+                        _cut = cut.wait_for(|way| number < way.cut) => {}
+                    }
+                });
+            }
+        });
+        Self { address, way }
+    }
+
+    /// A way to the server of a URL.
+    ///
+    /// # Panics
+    /// As [`Proxy::to`].
+    pub async fn to_server_of(url: &str) -> Self {
+        Self::to(host_and_port(url)).await
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL with the proxy in the server's place.
+    #[must_use]
+    pub fn url(&self, url: &str) -> String {
+        url.replacen(host_and_port(url), &self.address.to_string(), 1)
+    }
+
+    /// Hands nothing on.
+    pub fn block(&self) {
+        self.way.send_modify(|way| way.open = false);
+    }
+
+    /// Goes on where it was.
+    pub fn unblock(&self) {
+        self.way.send_modify(|way| way.open = true);
+    }
+
+    /// Hands nothing on of the connections that there are, for good. New ones work.
+    pub fn swallow(&self) {
+        self.way.send_modify(|way| way.swallowed = way.connections);
+    }
+
+    /// Closes the connections that there are. New ones work.
+    pub fn cut(&self) {
+        self.way.send_modify(|way| way.cut = way.connections);
+    }
+}
+
+async fn forward(from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Receiver<Way>, number: u64) {
+    let lets_through = |way: &Way| way.lets_through(number);
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        if from.readable().await.is_err() || way.wait_for(lets_through).await.is_err() {
+            return;
+        }
+        let read = match from.try_read(&mut buffer) {
+            Ok(0) => return,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => return,
+        };
+        let Some(bytes) = buffer.get(..read) else { return };
+        if way.wait_for(lets_through).await.is_err() || to.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Host and port of a URL; all of it, if it is no URL.
+fn host_and_port(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+    authority.rsplit_once('@').map_or(authority, |(_, authority)| authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_of_a_url_is_its_host_and_port() {
+        for (url, server) in [
+            ("postgres://ada:secret@127.0.0.1:5432/app?sslmode=disable", "127.0.0.1:5432"),
+            ("redis://:secret@127.0.0.1:6379/0", "127.0.0.1:6379"),
+            ("redis://127.0.0.1:6379?prefix=a@b", "127.0.0.1:6379"),
+            ("mongodb://127.0.0.1:27017", "127.0.0.1:27017"),
+        ] {
+            assert_eq!(host_and_port(url), server, "{url}");
+        }
+    }
+}
