@@ -85,17 +85,18 @@ pub struct ViewStats {
     pub clock_offset: Duration,
 }
 
-/// What a read of the log must have met to count.
+/// What a read of the log has met, and what it must have met to count.
 #[derive(Debug)]
-struct Beat {
-    /// The `at` of the heartbeat that was just written; `None` where none is needed.
+struct Met {
+    /// The `at` of the heartbeat that was just written, and must be read back; `None` where none is needed.
     at: Option<Timestamp>,
+    /// The heartbeat was read.
     seen: bool,
     /// Removed keys that are not learned yet; `None` where they are learned as they come.
     removed_keys: Option<Vec<Entry>>,
 }
 
-impl Beat {
+impl Met {
     fn none() -> Self {
         Self { at: None, seen: false, removed_keys: None }
     }
@@ -242,9 +243,9 @@ impl RevocationView {
     async fn read_new(&self, tail: &mut Tail) -> Result<bool, StoreError> {
         let Some(last_good) = tail.last_good else { return Ok(false) };
         let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
-        let mut beat = self.beat(tail, began_at).await?;
-        self.read_since(last_good - Self::OVERLAP, began_at, &mut beat).await?;
-        self.good(tail, beat, began, began_at)?;
+        let mut met = self.beat(tail, began_at).await?;
+        self.read_since(last_good - Self::OVERLAP, began_at, &mut met).await?;
+        self.good(tail, met, began, began_at)?;
         Ok(true)
     }
 
@@ -260,16 +261,16 @@ impl RevocationView {
         let mut tail = self.shared.tail.lock().await;
         let Some(from) = tail.last_pushed.max(tail.last_good) else { return Ok(Vec::new()) };
         let began_at = self.shared.clock.now();
-        let mut met = Beat { removed_keys: Some(Vec::new()), ..Beat::none() };
+        let mut met = Met { removed_keys: Some(Vec::new()), ..Met::none() };
         self.read_since(from - Self::PUSH_OVERLAP, began_at, &mut met).await?;
         tail.last_pushed = Some(began_at);
         Ok(met.removed_keys.unwrap_or_default())
     }
 
-    async fn read_since(&self, since: Timestamp, now: Timestamp, beat: &mut Beat) -> Result<(), StoreError> {
+    async fn read_since(&self, since: Timestamp, now: Timestamp, met: &mut Met) -> Result<(), StoreError> {
         let mut after = None;
         loop {
-            after = self.read_page(since, after.as_ref(), now, beat).await?;
+            after = self.read_page(since, after.as_ref(), now, met).await?;
             if after.is_none() {
                 return Ok(());
             }
@@ -277,29 +278,29 @@ impl RevocationView {
     }
 
     /// Writes this node's heartbeat, where the store has more than one copy.
-    async fn beat(&self, tail: &mut Tail, now: Timestamp) -> Result<Beat, StoreError> {
+    async fn beat(&self, tail: &mut Tail, now: Timestamp) -> Result<Met, StoreError> {
         let Shared { store, node, .. } = &*self.shared;
         if store.is_one_copy() {
-            return Ok(Beat::none());
+            return Ok(Met::none());
         }
         // Later than the one before even if the clock was set back: entries merge by the later time.
         let at = now.max(tail.last_beat + Duration::from_millis(1));
         let entry = Entry { target: Target::Node { id: *node }, until: at + Self::BEAT_LIVES, at };
         store.insert_entry(&entry).await?;
         tail.last_beat = at;
-        Ok(Beat { at: Some(at), ..Beat::none() })
+        Ok(Met { at: Some(at), ..Met::none() })
     }
 
     /// Reads the whole log, page by page, and forgets what no longer matters.
     async fn read_all(&self, tail: &mut Tail) -> Result<(), StoreError> {
         let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
-        let mut beat = match tail.last_good {
-            Some(_) => Beat::none(),
+        let mut met = match tail.last_good {
+            Some(_) => Met::none(),
             None => self.beat(tail, began_at).await?,
         };
         let mut after = None;
         loop {
-            after = self.read_page(Timestamp::MIN, after.as_ref(), began_at, &mut beat).await?;
+            after = self.read_page(Timestamp::MIN, after.as_ref(), began_at, &mut met).await?;
             if after.is_none() {
                 break;
             }
@@ -308,7 +309,7 @@ impl RevocationView {
             }
         }
         if tail.last_good.is_none() {
-            self.good(tail, beat, began, began_at)?;
+            self.good(tail, met, began, began_at)?;
         }
         tail.last_full = Some(began);
         self.shared.index.prune_by_turns(began_at).await;
@@ -321,7 +322,7 @@ impl RevocationView {
         since: Timestamp,
         after: Option<&EntryKey>,
         now: Timestamp,
-        beat: &mut Beat,
+        met: &mut Met,
     ) -> Result<Option<EntryKey>, StoreError> {
         let Shared { store, node, newest, lag, .. } = &*self.shared;
         let known = newest.load(Ordering::Relaxed);
@@ -329,9 +330,9 @@ impl RevocationView {
         let mut latest = None;
         for entry in &page {
             if let Target::Node { id } = &entry.target {
-                beat.seen |= id == node && Some(entry.at) >= beat.at;
+                met.seen |= id == node && Some(entry.at) >= met.at;
             } else if entry.until > now {
-                match (&entry.target, &mut beat.removed_keys) {
+                match (&entry.target, &mut met.removed_keys) {
                     (Target::Key { .. }, Some(removed)) => removed.push(entry.clone()),
                     _ => self.learn(entry),
                 }
@@ -349,11 +350,11 @@ impl RevocationView {
     fn good(
         &self,
         tail: &mut Tail,
-        beat: Beat,
+        met: Met,
         began: Duration,
         began_at: Timestamp,
     ) -> Result<(), StoreError> {
-        if !beat.is_good() {
+        if !met.is_good() {
             return Err(StoreError::new("replicated", "show what was written before", ReadIsOld));
         }
         tail.last_good = Some(began_at);
