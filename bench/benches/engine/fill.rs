@@ -40,19 +40,19 @@ pub(crate) async fn sessions(database: &Database, stores: &Stores, count: usize,
     match database.engine {
         Engine::Sqlite => {
             let row = row(SQLITE_UUID, "randomblob(32)");
-            let insert = |rows| format!("INSERT INTO session {columns} {}", sqlite_rows(&row, rows));
+            let insert = |_, rows| format!("INSERT INTO session {columns} {}", sqlite_rows(&row, rows));
             run(database, count, insert).await;
         }
         Engine::Postgres => {
             let row = row(POSTGRES_UUID, "decode(repeat('07', 32), 'hex')");
             let insert =
-                |rows| format!("INSERT INTO countersign.session {columns} {}", postgres_rows(&row, rows));
+                |_, rows| format!("INSERT INTO countersign.session {columns} {}", postgres_rows(&row, rows));
             run(database, count, insert).await;
         }
         Engine::Mysql => {
             let row = row(MYSQL_UUID, "RANDOM_BYTES(32)");
             let insert =
-                |rows| format!("INSERT INTO countersign_session {columns} {}", mysql_rows(&row, rows));
+                |_, rows| format!("INSERT INTO countersign_session {columns} {}", mysql_rows(&row, rows));
             run(database, count, insert).await;
         }
         Engine::Redis => {
@@ -92,50 +92,24 @@ pub(crate) async fn sessions(database: &Database, stores: &Stores, count: usize,
     }
 }
 
-/// As many entries of the log, all of them live: 45 % tokens, 45 % sessions, 10 % users.
+/// As many entries of the log, written one after the other in the last quarter of an hour, all of them live: 45 % tokens, 45 % sessions, 10 % users.
 pub(crate) async fn revocations(database: &Database, stores: &Stores, count: usize, now: Timestamp) {
-    let (at, until) = (now.as_millis(), (now + DAY).as_millis());
     let columns = "(user_id, kind, ref, n, except_session, until, at)";
-    let kinds = [("token", count * 45 / 100), ("session", count * 45 / 100), ("user", count / 10)];
-    let row = |kind: &str, uuid: &str| match kind {
-        "user" => format!("{uuid}, 'user', '', 1, NULL, {until}, {at}"),
-        kind => format!("{uuid}, '{kind}', {uuid}, 0, NULL, {until}, {at}"),
-    };
-    match database.engine {
-        Engine::Sqlite => {
-            for (kind, count) in kinds {
-                let row = row(kind, SQLITE_UUID);
-                let insert = |rows| format!("INSERT INTO revocation {columns} {}", sqlite_rows(&row, rows));
-                run(database, count, insert).await;
-            }
-        }
-        Engine::Postgres => {
-            for (kind, count) in kinds {
-                let row = row(kind, POSTGRES_UUID);
-                let insert = |rows| {
-                    format!("INSERT INTO countersign.revocation {columns} {}", postgres_rows(&row, rows))
-                };
-                run(database, count, insert).await;
-            }
-        }
-        Engine::Mysql => {
-            for (kind, count) in kinds {
-                let row = row(kind, MYSQL_UUID);
-                let insert =
-                    |rows| format!("INSERT INTO countersign_revocation {columns} {}", mysql_rows(&row, rows));
-                run(database, count, insert).await;
-            }
-        }
+    let uuid = match database.engine {
+        Engine::Sqlite => SQLITE_UUID,
+        Engine::Postgres => POSTGRES_UUID,
+        Engine::Mysql => MYSQL_UUID,
         Engine::Redis => {
-            through_the_store(count, stores, move |stores, number| async move {
-                let entry = entry(number, Timestamp::from_millis(at));
+            return through_the_store(count, stores, move |stores, number| async move {
+                let entry = entry(number, written_at(number, count, now));
                 stores.revocations.insert_entry(&entry).await.unwrap();
             })
             .await;
         }
         Engine::Mongodb => {
             let document = |number| {
-                let key = entry(number, now).key();
+                let entry = entry(number, written_at(number, count, now));
+                let key = entry.key();
                 let n = i64::try_from(key.number).unwrap();
                 doc! {
                     "_id": format!("{}\t{}\t{}\t{n:020}", key.user_id, key.kind, key.reference),
@@ -144,13 +118,39 @@ pub(crate) async fn revocations(database: &Database, stores: &Stores, count: usi
                     "ref": key.reference,
                     "n": n,
                     "except": Bson::Null,
-                    "until": until,
-                    "at": at,
+                    "until": entry.until.as_millis(),
+                    "at": entry.at.as_millis(),
                 }
             };
-            insert_documents(database, "revocation", count, document).await;
+            return insert_documents(database, "revocation", count, document).await;
         }
+    };
+    let mut before = 0;
+    for (kind, of_kind) in [("token", count * 45 / 100), ("session", count * 45 / 100), ("user", count / 10)]
+    {
+        let insert = |done, rows| {
+            let at = written_at(before + done, count, now);
+            let (at, until) = (at.as_millis(), (at + DAY).as_millis());
+            let row = match kind {
+                "user" => format!("{uuid}, 'user', '', 1, NULL, {until}, {at}"),
+                kind => format!("{uuid}, '{kind}', {uuid}, 0, NULL, {until}, {at}"),
+            };
+            let (table, rows) = match database.engine {
+                Engine::Sqlite => ("revocation", sqlite_rows(&row, rows)),
+                Engine::Postgres => ("countersign.revocation", postgres_rows(&row, rows)),
+                _ => ("countersign_revocation", mysql_rows(&row, rows)),
+            };
+            format!("INSERT INTO {table} {columns} {rows}")
+        };
+        run(database, of_kind, insert).await;
+        before += of_kind;
     }
+}
+
+/// They were written one after the other, in the last quarter of an hour.
+fn written_at(number: usize, count: usize, now: Timestamp) -> Timestamp {
+    const TAKEN: Duration = Duration::from_secs(900);
+    now - TAKEN + TAKEN.mul_f64(number as f64 / count as f64)
 }
 
 fn new_uuid() -> uuid::Uuid {
@@ -215,8 +215,9 @@ fn mysql_rows(row: &str, rows: usize) -> String {
 }
 
 /// Runs statements that insert, and leaves the engine as it would be some time later.
-async fn run(database: &Database, count: usize, insert: impl Fn(usize) -> String) {
-    let steps = (0..count).step_by(ROWS).map(|done| AssertSqlSafe(insert(ROWS.min(count - done))));
+async fn run(database: &Database, count: usize, insert: impl Fn(usize, usize) -> String) {
+    let steps = (0..count).step_by(ROWS);
+    let steps = steps.map(|done| AssertSqlSafe(insert(done, ROWS.min(count - done))));
     match database.engine {
         Engine::Sqlite => {
             let options = SqliteConnectOptions::new().filename(&database.url);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{EndReason, Ended};
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
@@ -139,7 +139,7 @@ impl RevocationStore for MongodbStore {
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         at_most: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         self.answer_beside("read the revocation log", async {
@@ -148,7 +148,7 @@ impl RevocationStore for MongodbStore {
                 filter.insert("at", doc! { "$gte": since.as_millis() });
             }
             if let Some(after) = after {
-                filter.insert("_id", doc! { "$gt": document_id::entry(after) });
+                filter.insert("_id", doc! { "$gt": document_id::entry(&after.key()) });
             }
             let query = Query { filter, sort: doc! { "_id": 1 }, limit: Some(at_most), ..Query::default() };
             record::all(&self.tail.log.find(query).await?, record::entry)

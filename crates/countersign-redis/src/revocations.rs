@@ -1,7 +1,7 @@
 //! The revocation log.
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::Ended;
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
@@ -120,7 +120,7 @@ impl RevocationStore for RedisStore {
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let op = self.op("read the revocation log");
@@ -128,7 +128,7 @@ impl RevocationStore for RedisStore {
             if limit == 0 {
                 return Ok(Vec::new());
             }
-            let after = after.map(layout::after);
+            let after = after.map(|after| layout::after(&after.key()));
             if since == Timestamp::MIN {
                 return self.page(op, after.as_deref(), limit).await;
             }

@@ -445,8 +445,7 @@ async fn a_tail_with_many_young_entries_is_read_in_pages_too() {
     for page in [1, 5, 13, 14, 26, 27, 100] {
         let mut read: Vec<Entry> = Vec::new();
         loop {
-            let after = read.last().map(Entry::key);
-            let entries = store.entries(NOW, after.as_ref(), page).await.unwrap();
+            let entries = store.entries(NOW, read.last(), page).await.unwrap();
             assert!(entries.len() <= page);
             let is_last = entries.len() < page;
             read.extend(entries);
@@ -535,7 +534,7 @@ async fn slow_a_million_entries_are_read_in_pages() {
     loop {
         let page = store.entries(Timestamp::MIN, after.as_ref(), 5_000).await.unwrap();
         count += page.len() as u128;
-        after = page.last().map(Entry::key);
+        after = page.last().cloned();
         if after.is_none() {
             break;
         }

@@ -12,6 +12,8 @@ use countersign_core::session::{Device, EndReason, Ended, LogStanding, Session, 
 use countersign_core::store::{FoundSession, KeyPurpose, StoredKey, TokenRevocation, TokensRevoked};
 use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use sqlx::FromRow;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
 use crate::column::{malformed, number, optional_parsed, optional_time, parsed, time};
@@ -113,47 +115,76 @@ impl EndedRecord {
     }
 }
 
-/// A row of `revocation`.
-#[derive(FromRow)]
-pub(crate) struct EntryRecord {
-    user_id: String,
-    kind: String,
-    #[sqlx(rename = "ref")]
-    reference: String,
-    n: i64,
-    except_session: Option<String>,
-    until: i64,
-    at: i64,
+/// A row of `revocation`, as long as the driver holds it: a node that starts reads a million of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryRecord<'r> {
+    pub(crate) user_id: &'r str,
+    pub(crate) kind: &'r str,
+    pub(crate) reference: &'r str,
+    pub(crate) n: i64,
+    pub(crate) except_session: Option<&'r str>,
+    pub(crate) until: i64,
+    pub(crate) at: i64,
 }
 
-impl TryFrom<EntryRecord> for Entry {
+impl TryFrom<EntryRecord<'_>> for Entry {
     type Error = sqlx::Error;
 
-    fn try_from(row: EntryRecord) -> Result<Self, sqlx::Error> {
-        let user_id = || parsed("user_id", &row.user_id, UserId::new);
-        let target = match row.kind.as_str() {
+    fn try_from(row: EntryRecord<'_>) -> Result<Self, sqlx::Error> {
+        let user_id = || parsed("user_id", row.user_id, UserId::new);
+        let target = match row.kind {
             "session" => Target::Session {
                 user_id: user_id()?,
-                id: parsed("ref", &row.reference, str::parse::<SessionId>)?,
+                id: parsed("ref", row.reference, str::parse::<SessionId>)?,
             },
             "user" => Target::User {
                 user_id: user_id()?,
                 epoch: Epoch::new(number("n", row.n)?),
-                except: optional_parsed(
-                    "except_session",
-                    row.except_session.as_deref(),
-                    str::parse::<SessionId>,
-                )?,
+                except: optional_parsed("except_session", row.except_session, str::parse::<SessionId>)?,
             },
             "token" => Target::Token {
                 user_id: user_id()?,
-                id: parsed("ref", &row.reference, str::parse::<TokenId>)?,
+                id: parsed("ref", row.reference, str::parse::<TokenId>)?,
             },
-            "key" => Target::Key { id: parsed("ref", &row.reference, KeyId::new)? },
-            "node" => Target::Node { id: parsed("ref", &row.reference, Uuid::try_parse)? },
+            "key" => Target::Key { id: parsed("ref", row.reference, KeyId::new)? },
+            "node" => Target::Node { id: parsed("ref", row.reference, Uuid::try_parse)? },
             _ => return Err(malformed("kind", "an unknown kind")),
         };
         Ok(Self { target, until: time("until", row.until)?, at: time("at", row.at)? })
+    }
+}
+
+/// The entry that a row is, whose columns come in the order of [`EntryRecord`].
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[derive(Debug)]
+pub(crate) struct EntryRow(Entry);
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl From<EntryRow> for Entry {
+    fn from(row: EntryRow) -> Self {
+        row.0
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+impl<'r, R> FromRow<'r, R> for EntryRow
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    &'r str: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let row = EntryRecord {
+            user_id: row.try_get(0)?,
+            kind: row.try_get(1)?,
+            reference: row.try_get(2)?,
+            n: row.try_get(3)?,
+            except_session: row.try_get(4)?,
+            until: row.try_get(5)?,
+            at: row.try_get(6)?,
+        };
+        row.try_into().map(Self)
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use countersign_core::account::{Attempts, Outcome, PasswordHash, ThrottlePolicy};
 use countersign_core::key::{Algorithm, KeyId};
-use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Advance, Device, EndReason, Ended, Guard};
 use countersign_core::store::*;
 use countersign_core::{Epoch, Generation, Timestamp, TokenId, UserId};
@@ -428,8 +428,7 @@ async fn what_sqlite_cannot_hold_is_an_error() {
     let mut session = session(2, 1);
     session.epoch = beyond;
     assert!(store.insert_session(&session).await.is_err());
-    let after = EntryKey { user_id: String::new(), kind: "user", reference: String::new(), number: u64::MAX };
-    assert!(store.entries(Timestamp::MIN, Some(&after), 1).await.is_err());
+    assert!(store.entries(Timestamp::MIN, Some(&entry(beyond)), 1).await.is_err());
 
     // The last epoch that fits cannot be raised, and the attempt ends no session.
     let last = Epoch::new(i64::MAX.unsigned_abs());
@@ -559,12 +558,12 @@ async fn the_log_is_read_in_pages_in_the_order_of_its_keys() {
         memory.insert_entry(entry).await.unwrap();
     }
     for since in [Timestamp::MIN, Timestamp::from_millis(1), NOW + seconds(20), NOW + seconds(40)] {
-        let mut after: Option<EntryKey> = None;
+        let mut after: Option<Entry> = None;
         loop {
             let page = store.entries(since, after.as_ref(), 7).await.unwrap();
             assert_eq!(page, memory.entries(since, after.as_ref(), 7).await.unwrap());
             match page.last() {
-                Some(last) => after = Some(last.key()),
+                Some(last) => after = Some(last.clone()),
                 None => break,
             }
         }

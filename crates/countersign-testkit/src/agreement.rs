@@ -1,7 +1,7 @@
 //! Core and a store agree: the same random steps on the store and on the reference give the same answers and leave the
 //! same rows, and what [`decide`] asks for, the store does.
 //!
-//! Like [`contract`](crate::contract), for any implementation. Each check opens a store with `open`, whose database is
+//! Like [`contract`](crate::contract), for any implementation that reads the log in the order of the keys. Each check opens a store with `open`, whose database is
 //! its own, on a runtime of its own; it panics with the smallest case in which the two differ.
 
 #![expect(
@@ -13,7 +13,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{
     Acknowledgement, Advance, Circumstances, Decision, Device, EndReason, Guard, Heal, Presented, Session,
     SessionKey, SessionPolicy, SessionSeed, decide,
@@ -252,7 +252,9 @@ async fn state<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId) -
         let found = store.session(&key).await.unwrap();
         state += &format!("\n{found:?} {:?}", found.as_ref().map(|found| *found.session.seed.as_bytes()));
     }
-    let before = EntryKey { user_id: user_id.to_string(), kind: "", reference: String::new(), number: 0 };
+    // No entry of the user's has a smaller key than a session without a bit.
+    let nobody = Target::Session { user_id: user_id.clone(), id: SessionId::new(Uuid::nil()) };
+    let before = Entry { target: nobody, until: Timestamp::MIN, at: Timestamp::MIN };
     for since in [Timestamp::MIN, Timestamp::from_millis(1)] {
         let mut entries = store.entries(since, Some(&before), 30).await.unwrap();
         entries.retain(|entry| entry.user_id() == Some(user_id));

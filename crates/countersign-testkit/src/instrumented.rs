@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use countersign_core::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
 use countersign_core::key::KeyId;
-use countersign_core::revocation::{Entry, EntryKey};
+use countersign_core::revocation::Entry;
 use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{
     Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
@@ -300,7 +300,7 @@ impl RevocationStore for Instrumented {
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         self.call("entries", self.inner.revocations.entries(since, after, limit)).await

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_core::background::Background;
 use countersign_core::event::Event;
-use countersign_core::revocation::{Entry, EntryKey};
+use countersign_core::revocation::Entry;
 use countersign_core::session::{
     AccessError, AtLimit, BeginError, Device, EndReason, GraceFor, Pair, Presentation, RefreshError,
     SessionKey, SessionPolicy,
@@ -90,7 +90,7 @@ impl RevocationStore for Replicated {
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         if !self.lags.load(Ordering::Relaxed) {

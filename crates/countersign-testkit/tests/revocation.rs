@@ -6,9 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use countersign_core::background::{Background, PURGE_EVERY, purge};
 use countersign_core::keychain::Keychain;
-use countersign_core::revocation::{
-    Entry, EntryKey, RevocationView, RevokedBy, Standing, Target, ViewTooOld,
-};
+use countersign_core::revocation::{Entry, RevocationView, RevokedBy, Standing, Target, ViewTooOld};
 use countersign_core::session::{
     AccessError, BeginError, Device, EndReason, Pair, Presentation, RefreshError, Refusal, RevokeTokensError,
     SessionKey, SessionPolicy, Sessions,
@@ -327,7 +325,7 @@ impl RevocationStore for SlowLog {
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         self.clock.advance(secs(2));

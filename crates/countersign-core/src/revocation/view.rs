@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::entry::{Entry, EntryKey, Target};
+use super::entry::{Entry, Target};
 use super::index::Index;
 use crate::key::KeyRing;
 use crate::session::remove_from_ring;
@@ -123,6 +123,8 @@ impl RevocationView {
     pub const JOIN_DEADLINE: Duration = Duration::from_secs(1);
     /// How many entries a page holds.
     pub const PAGE: usize = 5_000;
+    /// How many entries are taken into the index before other tasks run.
+    const TAKEN_IN_A_TURN: usize = 500;
     /// For how long a heartbeat stays in the log.
     const BEAT_LIVES: Duration = Duration::from_secs(60);
     /// How far behind the last read of what was pushed the next one starts. What becomes visible later than that is
@@ -268,13 +270,11 @@ impl RevocationView {
     }
 
     async fn read_since(&self, since: Timestamp, now: Timestamp, met: &mut Met) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            after = self.read_page(since, after.as_ref(), now, met).await?;
-            if after.is_none() {
-                return Ok(());
-            }
+        let mut page = self.first_page(since).await?;
+        while let Some(read) = page {
+            page = self.take_in_and_go_on(since, read, now, met).await?;
         }
+        Ok(())
     }
 
     /// Writes this node's heartbeat, where the store has more than one copy.
@@ -298,13 +298,10 @@ impl RevocationView {
             Some(_) => Met::none(),
             None => self.beat(tail, began_at).await?,
         };
-        let mut after = None;
-        loop {
-            after = self.read_page(Timestamp::MIN, after.as_ref(), began_at, &mut met).await?;
-            if after.is_none() {
-                break;
-            }
-            if self.age().is_some_and(|age| age > self.shared.bound / 5) {
+        let mut page = self.first_page(Timestamp::MIN).await?;
+        while let Some(read) = page {
+            page = self.take_in_and_go_on(Timestamp::MIN, read, began_at, &mut met).await?;
+            if page.is_some() && self.age().is_some_and(|age| age > self.shared.bound / 5) {
                 self.read_new(tail).await?;
             }
         }
@@ -316,19 +313,37 @@ impl RevocationView {
         Ok(())
     }
 
-    /// Reads a page into the index; the key to go on after, if there may be more.
-    async fn read_page(
+    async fn first_page(&self, since: Timestamp) -> Result<Option<Vec<Entry>>, StoreError> {
+        self.shared.store.entries(since, None, Self::PAGE).await.map(Some)
+    }
+
+    /// Takes a page into the index while the store looks up the next one, if there may be one: at the start of a node
+    /// that has many entries to read, both have enough to do.
+    async fn take_in_and_go_on(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        page: Vec<Entry>,
         now: Timestamp,
         met: &mut Met,
-    ) -> Result<Option<EntryKey>, StoreError> {
-        let Shared { store, node, newest, lag, .. } = &*self.shared;
+    ) -> Result<Option<Vec<Entry>>, StoreError> {
+        let Some(last) = page.last().filter(|_| page.len() >= Self::PAGE) else {
+            self.take_in(&page, now, met).await;
+            return Ok(None);
+        };
+        let next = self.shared.store.entries(since, Some(last), Self::PAGE);
+        let (next, ()) = tokio::join!(next, self.take_in(&page, now, met));
+        next.map(Some)
+    }
+
+    /// Takes entries into the index; other tasks run in between.
+    async fn take_in(&self, page: &[Entry], now: Timestamp, met: &mut Met) {
+        let Shared { node, newest, lag, .. } = &*self.shared;
         let known = newest.load(Ordering::Relaxed);
-        let page = store.entries(since, after, Self::PAGE).await?;
         let mut latest = None;
-        for entry in &page {
+        for (number, entry) in page.iter().enumerate() {
+            if number % Self::TAKEN_IN_A_TURN == Self::TAKEN_IN_A_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             if let Target::Node { id } = &entry.target {
                 met.seen |= id == node && Some(entry.at) >= met.at;
             } else if entry.until > now {
@@ -343,7 +358,6 @@ impl RevocationView {
             let age = self.shared.clock.now().since(latest).as_millis();
             lag.store(i64::try_from(age).unwrap_or(i64::MAX), Ordering::Relaxed);
         }
-        Ok(page.last().filter(|_| page.len() >= Self::PAGE).map(Entry::key))
     }
 
     /// Notes that everything written before `began` is in the index.

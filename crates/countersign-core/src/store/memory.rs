@@ -278,14 +278,14 @@ impl RevocationStore for MemoryStore {
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let state = self.state();
+        let (state, after) = (self.state(), after.map(Entry::key));
         Ok(state
             .log
             .iter()
-            .filter(|(key, entry)| entry.at >= since && after.is_none_or(|after| *key > after))
+            .filter(|(key, entry)| entry.at >= since && after.as_ref().is_none_or(|after| *key > after))
             .map(|(_, entry)| entry.clone())
             .take(limit)
             .collect())

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
 use crate::id::{Epoch, SessionId, TokenId, UserId};
 use crate::key::{Algorithm, KeyId};
-use crate::revocation::{Entry, EntryKey};
+use crate::revocation::Entry;
 use crate::session::{Acknowledgement, Advance, EndReason, Heal, LogStanding, Session, SessionKey};
 use crate::time::Timestamp;
 
@@ -203,11 +203,15 @@ pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     /// whose insert took long calls it again with a later `at`, so that no reader's window has passed it.
     async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError>;
 
-    /// The entries with `at` ≥ `since` and a key after `after`, in the order of their keys, at most `limit`.
+    /// A page of at most `limit` entries with `at` ≥ `since`: the first one, or the one that comes after `after`, which was
+    /// the last entry of the page before.
+    ///
+    /// The order is the store's own, best the one that it reads at the least cost. An entry may move on in it when it
+    /// is written again, but never back, so that who reads all pages has read every entry that was there when it began.
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError>;
 

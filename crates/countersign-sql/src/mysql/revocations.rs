@@ -1,16 +1,16 @@
 //! The revocation log. About races, see [`sessions`](super::sessions).
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::revocation::{Entry, Target};
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
 };
 use countersign_core::{Epoch, Timestamp, UserId};
 
-use super::engine::{Statement, malformed, only, values};
+use super::engine::{Statement, malformed, only};
 use super::{MySqlStore, PURGE_STEP};
 use crate::column::{integer, limit, number, optional_time, time};
-use crate::record::{EntryRecord, LiveTokenRecord, room_beside};
+use crate::record::{EntryRow, LiveTokenRecord, room_beside};
 
 /// Independent of the session's time zone, whose hours may come twice.
 const TIME: &str = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000";
@@ -70,7 +70,7 @@ macro_rules! after_key {
     };
 }
 
-/// What [`EntryRecord`] reads. The names of the converted columns are those of the table's, so whoever sorts says
+/// What [`EntryRow`] reads. The names of the converted columns are those of the table's, so whoever sorts says
 /// which.
 macro_rules! entry_columns {
     () => {
@@ -286,12 +286,13 @@ impl RevocationStore for MySqlStore {
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         at_most: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         const ACTION: &str = "read the revocation log";
         // Every key is after ('', '', '', 0): none has an empty kind.
-        let (user_id, kind, reference, n) = match after {
+        let after = after.map(Entry::key);
+        let (user_id, kind, reference, n) = match &after {
             Some(after) => {
                 let n = integer(after.number).map_err(malformed(ACTION))?;
                 (after.user_id.as_str(), after.kind, after.reference.as_str(), n)
@@ -306,7 +307,8 @@ impl RevocationStore for MySqlStore {
         let statement =
             statement.text(user_id).text(user_id).text(kind).text(user_id).text(kind).text(reference);
         let statement = statement.text(user_id).text(kind).text(reference).number(n).number(limit(at_most));
-        values(ACTION, self.tail.read::<EntryRecord>(ACTION, statement).await?)
+        let rows = self.tail.read::<EntryRow>(ACTION, statement).await?;
+        Ok(rows.into_iter().map(Entry::from).collect())
     }
 
     async fn purge_entries(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {

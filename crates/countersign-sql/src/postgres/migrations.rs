@@ -17,7 +17,10 @@ fn changes() -> Vec<Migration> {
     let change = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    vec![change(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql"))]
+    vec![
+        change(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
+        change(2, "log by time", include_str!("../../migrations/postgres/0002_log_by_time.sql")),
+    ]
 }
 
 /// How the tables are.

@@ -1,16 +1,16 @@
 //! The revocation log.
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::revocation::{Entry, Target};
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
 };
 use countersign_core::{Epoch, Timestamp, UserId};
 
-use super::engine::{Statement, Transaction, malformed, only, values};
+use super::engine::{Statement, Transaction, malformed, only};
 use super::{PURGE_STEP, PostgresStore};
 use crate::column::{integer, limit, number, optional_time, time};
-use crate::record::{EntryRecord, room_beside};
+use crate::record::{EntryRow, room_beside};
 
 const TIME: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
@@ -70,20 +70,12 @@ const QUEUE: &str = "
 const LIVE_TOKENS: &str = "
     SELECT ref, until FROM countersign.revocation WHERE user_id = $1 AND kind = 'token' AND until > $2";
 
-/// The whole log, by its primary key.
-const ALL: &str = "
+/// The log from some time on, as it lies in the table. An entry that is written again gets a later time, so it moves on
+/// in this order and never back.
+const LOG: &str = "
     SELECT user_id, kind, ref, n, except_session, until, at FROM countersign.revocation
-    WHERE (user_id, kind, ref, n) > ($1, $2, $3, $4)
-    ORDER BY user_id, kind, ref, n LIMIT $5";
-
-/// Its tail. Few entries are that young, so they are found by `at` and sorted: read in the order of their keys, they would
-/// be found by reading the whole log.
-const TAIL: &str = "
-    WITH young AS MATERIALIZED (
-        SELECT user_id, kind, ref, n, except_session, until, at FROM countersign.revocation WHERE at >= $6)
-    SELECT * FROM young
-    WHERE (user_id, kind, ref, n) > ($1, $2, $3, $4)
-    ORDER BY user_id, kind, ref, n LIMIT $5";
+    WHERE (at, user_id, kind, ref, n) > ($1, $2, $3, $4, $5)
+    ORDER BY at, user_id, kind, ref, n LIMIT $6";
 
 /// Unlike those that stay (below), entries that may go are found first in the index. What another node is deleting is
 /// left to it. Not `NOT EXISTS`: for that, the server would read all sessions first.
@@ -238,19 +230,24 @@ impl RevocationStore for PostgresStore {
     async fn entries(
         &self,
         since: Timestamp,
-        after: Option<&EntryKey>,
+        after: Option<&Entry>,
         at_most: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         const ACTION: &str = "read the revocation log";
-        // Every key is after ('', '', '', 0): none has an empty kind.
-        let (user_id, kind, reference, n) = after.map_or(("", "", "", 0), |after| {
-            (after.user_id.as_str(), after.kind, after.reference.as_str(), after.number)
+        // The entry before comes first, or what every entry of that time comes after: none has an empty kind.
+        let (at, key) = after.map_or((since, None), |after| (after.at, Some(after.key())));
+        let (user_id, kind, reference, n) = key.as_ref().map_or(("", "", "", 0), |key| {
+            (key.user_id.as_str(), key.kind, key.reference.as_str(), key.number)
         });
-        let n = integer(n).map_err(malformed(ACTION))?;
-        let page =
-            |sql| Statement::new(sql).bind(user_id).bind(kind).bind(reference).bind(n).bind(limit(at_most));
-        let statement = if since == Timestamp::MIN { page(ALL) } else { page(TAIL).bind(since.as_millis()) };
-        values(ACTION, self.tail.read::<EntryRecord>(ACTION, statement).await?)
+        let statement = Statement::new(LOG)
+            .bind(at.as_millis())
+            .bind(user_id)
+            .bind(kind)
+            .bind(reference)
+            .bind(integer(n).map_err(malformed(ACTION))?)
+            .bind(limit(at_most));
+        let rows = self.tail.read::<EntryRow>(ACTION, statement).await?;
+        Ok(rows.into_iter().map(Entry::from).collect())
     }
 
     async fn purge_entries(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
@@ -306,7 +303,8 @@ mod tests {
         let tokens = of_user(MERGE_TOKENS).bind(vec!["token 5"]).bind(5_i64).bind(5_i64);
         let raise = of_user(RAISE).bind(None::<String>).bind(5_i64).bind(5_i64).bind("all_ended");
         let mark = of_user(MARK_LATE).bind(None::<String>).bind(1_i64).bind(5_i64).bind("all_ended");
-        let page = |sql| of_user(sql).bind("token").bind("token 5").bind(0_i64).bind(5_000_i64);
+        let page = Statement::new(LOG).bind(5_i64).bind("user 5").bind("token").bind("token 5").bind(0_i64);
+        let page = page.bind(5_000_i64);
         let outdone = Statement::new(PURGE_OUTDONE).bind(2_000_i64).bind(5_i64).bind("user 5").bind(1_i64);
         for (statement, index) in [
             (of_user(EPOCH), "revocation_pkey"),
@@ -317,8 +315,7 @@ mod tests {
             (mark, "session_pkey"),
             (of_user(QUEUE).bind(5_i64), "token_owner_pkey"),
             (of_user(LIVE_TOKENS).bind(5_i64), "revocation_pkey"),
-            (page(ALL), "revocation_pkey"),
-            (page(TAIL).bind(19_900_i64), "revocation_at"),
+            (page, "revocation_in_time"),
             (Statement::new(PURGE).bind(100_i64).bind(10_i64), "revocation_until"),
             (outdone.bind(100_i64).bind(100_i64), "revocation_user_until"),
             (Statement::new(PURGE_QUEUE).bind(100_i64).bind(10_i64), "token_owner_until"),

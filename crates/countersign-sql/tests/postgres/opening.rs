@@ -1,5 +1,6 @@
 //! Opening: empty and old databases, weak settings, what errors show.
 
+use countersign_core::Timestamp;
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::store::*;
 use countersign_sql::postgres::{OpenError, PostgresOptions, PostgresStore, migrate};
@@ -27,7 +28,7 @@ async fn five_nodes_open_an_empty_database_at_once() {
             let ids = nodes.join_all().await;
             assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
             let mut other = database.connect().await;
-            assert_eq!(count(&mut other, "SELECT count(*) FROM countersign.migration").await, 1);
+            assert_eq!(count(&mut other, "SELECT count(*) FROM countersign.migration").await, 2);
         }
     }
 }
@@ -44,15 +45,46 @@ async fn migrations_are_run_only_if_wanted() {
 
     // Tables of a version that this program does not know.
     let mut other = database.connect().await;
-    run(&mut other, "UPDATE countersign.migration SET version = 9000").await;
+    run(&mut other, "UPDATE countersign.migration SET version = 9000 WHERE version = 2").await;
     for options in [careful.clone(), database.options()] {
         let newer = PostgresStore::open(&options).await.unwrap_err();
         assert!(matches!(newer, OpenError::Migrate { version: 9000 }), "{newer}");
     }
     // Tables that an edited script has made.
-    run(&mut other, "UPDATE countersign.migration SET version = 1, checksum = '\\x00'").await;
+    run(&mut other, "UPDATE countersign.migration SET version = 2, checksum = '\\x00' WHERE version = 9000")
+        .await;
     let edited = PostgresStore::open(&careful).await.unwrap_err();
-    assert!(matches!(edited, OpenError::Migrate { version: 1 }), "{edited}");
+    assert!(matches!(edited, OpenError::Migrate { version: 2 }), "{edited}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_the_first_version_are_brought_up_to_date() {
+    let Some(database) = Database::fresh().await else { return };
+    let mut other = database.connect().await;
+    run(&mut other, "CREATE SCHEMA countersign").await;
+    run(&mut other, include_str!("../../migrations/postgres/0001_initial.sql")).await;
+    run(
+        &mut other,
+        "CREATE TABLE countersign.migration (version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL,
+            checksum BYTEA NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now());
+        INSERT INTO countersign.migration (version, name, checksum) VALUES (1, 'initial', sha384(
+            'countersign'));
+        INSERT INTO countersign.revocation (user_id, kind, ref, n, until, at)
+            VALUES ('ada', 'user', '', 1, 2000, 1000), ('bob', 'user', '', 1, 2000, 1000)",
+    )
+    .await;
+    let edited = PostgresStore::open(&database.options()).await.unwrap_err();
+    assert!(matches!(edited, OpenError::Migrate { version: 1 }), "the script's checksum counts: {edited}");
+    let checksum = "UPDATE countersign.migration SET checksum = decode('4d7a5bf4ef83a001784f0019c06c708fe83086ec57a15e71264c6da1794cb294c2c0826d4c26d07db09e43127cead610', 'hex')";
+    run(&mut other, checksum).await;
+
+    let careful = PostgresStore::open(&database.options().run_migrations(false)).await.unwrap_err();
+    assert!(matches!(careful, OpenError::NotMigrated), "{careful}");
+    let store = database.open().await;
+    assert_eq!(count(&mut other, "SELECT count(*) FROM countersign.migration").await, 2);
+    let read = store.entries(Timestamp::MIN, None, 10).await.unwrap();
+    let users: Vec<_> = read.iter().filter_map(|entry| entry.user_id()).map(|user| user.as_str()).collect();
+    assert_eq!(users, ["ada", "bob"], "what was there is kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]

