@@ -32,9 +32,10 @@ async fn sec_158_after_a_backup_was_restored_ended_sessions_are_ended_by_revoke_
     client.logout(&ended.refresh).await.expect(204);
     client.me(&ended.access).await.expect(401);
     server.stop().await;
-    for name in ["countersign.db-wal", "countersign.db-shm"] {
-        assert!(!folder.names().contains(&name.to_owned()), "{:?}", folder.names());
-    }
+    // Nothing is beside the file that belongs to what was in it. SQLite takes the empty files away only if the last of the
+    // connections is closed before the program has ended.
+    let log = std::fs::metadata(folder.path("countersign.db-wal")).map_or(0, |log| log.len());
+    assert_eq!(log, 0, "{:?}", folder.names());
     std::fs::copy(folder.path("backup.db"), folder.path("countersign.db")).unwrap();
 
     // The store has forgotten that the session was ended.
