@@ -35,15 +35,22 @@ fn requirement(auth: &Auth, parts: &Parts) -> Option<Requirement> {
     let may_hold_tokens = auth.has_profile() || auth.access_locator().order().contains(&Location::Query);
     let mut requirement = Requirement::ACCESS;
     for (name, scopes) in form_urlencoded::parse(query.as_bytes()) {
-        let mut scopes = scopes.split_ascii_whitespace().peekable();
-        match (name == "scope", scopes.peek()) {
-            (true, Some(_)) => requirement = scopes.fold(requirement, Requirement::scope),
-            (true, None) => return None,
-            (false, _) if may_hold_tokens => {}
-            (false, _) => return None,
+        if name == "scope" {
+            let mut scopes = scopes.split_ascii_whitespace().peekable();
+            scopes.peek()?;
+            for scope in scopes {
+                requirement = requirement.scope(Some(scope).filter(|scope| is_scope(scope))?);
+            }
+        } else if !may_hold_tokens {
+            return None;
         }
     }
     Some(requirement)
+}
+
+/// A `scope-token` of RFC 6749 §3.3: no token has another, and the text goes into the log.
+fn is_scope(scope: &str) -> bool {
+    scope.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
 const WRONG_QUERY: &str = "The query may name scopes, as scope=…, and nothing else.";

@@ -35,6 +35,31 @@ impl Kind {
     }
 }
 
+/// Makes a test on each engine of `async fn name(engine: &Engine)`.
+macro_rules! on_every_engine {
+    ($($name:ident)*) => {
+        on_every_engine!(@ sqlite Sqlite: $($name)*);
+        on_every_engine!(@ postgres Postgres: $($name)*);
+        on_every_engine!(@ mysql Mysql: $($name)*);
+        on_every_engine!(@ mongodb Mongodb: $($name)*);
+        on_every_engine!(@ redis Redis: $($name)*);
+        on_every_engine!(@ postgres_and_redis PostgresAndRedis: $($name)*);
+    };
+    (@ $module:ident $kind:ident: $($name:ident)*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    let Some(engine) = $crate::engine::Engine::new($crate::engine::Kind::$kind).await else { return };
+                    super::$name(&engine).await;
+                    engine.drop().await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_every_engine;
+
 /// A database of its own on one engine, or on two, gone with the test.
 #[derive(Debug)]
 pub(crate) struct Engine {

@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod attacks;
 mod client;
 mod engine;
 mod import;

@@ -11,35 +11,11 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::client::{Answer, Client, PASSWORD, claims, send};
-use crate::engine::{Engine, Kind};
+use crate::engine::{Engine, Kind, on_every_engine};
 use crate::server::{Server, eventually};
 
 /// How old a server's view of the revocation log may be, by default.
 const BOUND: Duration = Duration::from_secs(5);
-
-macro_rules! on_every_engine {
-    ($($(#[$attribute:meta])* $name:ident)*) => {
-        on_every_engine!(@ sqlite Sqlite: $($name)*);
-        on_every_engine!(@ postgres Postgres: $($name)*);
-        on_every_engine!(@ mysql Mysql: $($name)*);
-        on_every_engine!(@ mongodb Mongodb: $($name)*);
-        on_every_engine!(@ redis Redis: $($name)*);
-        on_every_engine!(@ postgres_and_redis PostgresAndRedis: $($name)*);
-    };
-    (@ $module:ident $kind:ident: $($name:ident)*) => {
-        mod $module {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $name() {
-                    let Some(engine) = Engine::new(Kind::$kind).await else { return };
-                    super::$name(&engine).await;
-                    engine.drop().await;
-                }
-            )*
-        }
-    };
-}
 
 on_every_engine! {
     the_contract_holds
