@@ -259,8 +259,8 @@ pub fn state(key: &StoredKey, stored: &[StoredKey], now: Timestamp, overlap: Dur
     // Also by one that was removed since, if it ever signed.
     let replaced_at = stored
         .iter()
-        .filter(|other| other.purpose == key.purpose && turn(other) > turn(key) && other.active_at <= now)
-        .filter(|other| other.removed_at.is_none_or(|removed| removed > other.active_at))
+        .filter(|other| other.purpose == key.purpose && turn(other) > turn(key))
+        .filter(|other| has_had_its_turn(other, now))
         .map(|other| other.active_at)
         .min();
     match replaced_at {
@@ -269,12 +269,23 @@ pub fn state(key: &StoredKey, stored: &[StoredKey], now: Timestamp, overlap: Dur
     }
 }
 
-/// The key that signs: of those whose time has come the last one. Where there is none the first of the others, because
-/// without a key nothing works.
+/// The key that signs: of those whose time has come the last one. If that was removed, the next one, before its time;
+/// where there is none, whichever there is, because without a key nothing works.
 fn active(stored: &[StoredKey], purpose: KeyPurpose, now: Timestamp) -> Option<&StoredKey> {
-    let usable = || stored.iter().filter(|key| key.purpose == purpose && key.removed_at.is_none());
-    let come = usable().filter(|key| key.active_at <= now).max_by_key(|key| turn(key));
-    come.or_else(|| usable().min_by_key(|key| turn(key)))
+    let of_purpose = || stored.iter().filter(|key| key.purpose == purpose);
+    let usable = || of_purpose().filter(|key| key.removed_at.is_none());
+    let last = of_purpose().filter(|key| has_had_its_turn(key, now)).max_by_key(|key| turn(key));
+    if let Some(last) = last.filter(|last| last.removed_at.is_none()) {
+        return Some(last);
+    }
+    let is_next = |key: &&StoredKey| last.is_none_or(|last| turn(key) > turn(last));
+    let next = usable().filter(is_next).min_by_key(|key| turn(key));
+    next.or_else(|| usable().max_by_key(|key| turn(key)))
+}
+
+/// Whether it signs, or has; not if it was removed while it waited.
+fn has_had_its_turn(key: &StoredKey, now: Timestamp) -> bool {
+    key.active_at <= now && key.removed_at.is_none_or(|removed| removed >= key.active_at)
 }
 
 /// The order in which keys sign.

@@ -12,7 +12,7 @@ use countersign_core::keychain::{self, KeyState};
 use countersign_core::session::{AccessError, Device, KeyLifeError, Pair, SessionPolicy};
 use countersign_core::store::{KeyPurpose, MemoryStore};
 use countersign_core::{Algorithm, Clock as _, KeyId, SigningKey, Timestamp, UserId, VerifyError};
-use countersign_testkit::{BedConfig, Instrumented, SeededRandom, TestBed};
+use countersign_testkit::{BedConfig, Instrumented, Point, SeededRandom, TestBed};
 use tokio::runtime::Handle;
 
 /// The default bound on a view's age.
@@ -401,58 +401,82 @@ async fn sec_041_a_removed_refresh_key_ends_refreshing() {
 }
 
 #[tokio::test]
-async fn removing_the_active_key_does_not_disturb_the_one_that_waits() {
+async fn when_the_active_key_is_removed_the_next_one_signs_at_once() {
     use KeyState::{Active, Gone, Next, Retiring};
 
     let bed = TestBed::over(MemoryStore::new()).await;
-    let first = begin(&bed).await;
+    let signs = async || key_id(&begin(&bed).await.access_token);
+    let first = signs().await;
     let second = bed.sessions.rotate_key(KeyPurpose::Access, None, true).await.unwrap().key_id;
-    let waiting = bed.sessions.rotate_key(KeyPurpose::Access, None, false).await.unwrap().key_id;
-    assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Active, Next]);
-    let successor = bed.sessions.remove_key(&second).await.unwrap();
-    assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Gone, Next, Active]);
-    let pair = begin(&bed).await;
-    assert_eq!(Some(key_id(&pair.access_token)), successor);
+    // Nobody waits: one is made. An older one does not sign again.
+    let third = bed.sessions.remove_key(&second).await.unwrap().unwrap();
+    assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Gone, Active]);
+    assert_eq!(signs().await, third);
     bed.clock.advance(BOUND);
     bed.sessions.poll().await.unwrap();
-    let latest = begin(&bed).await;
-    assert_eq!(key_id(&latest.access_token), waiting);
-    for pair in [&first, &pair, &latest] {
-        assert!(bed.authenticate(&pair.access_token).await.is_ok());
-    }
+    assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Gone, Active]);
+
+    // One was about to sign anyhow.
+    let fourth = bed.sessions.rotate_key(KeyPurpose::Access, None, false).await.unwrap().key_id;
+    assert_eq!(bed.sessions.remove_key(&third).await.unwrap(), Some(fourth.clone()));
+    assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Gone, Gone, Active]);
+    assert_eq!(signs().await, fourth);
+
     // One that only waits, or retires, needs no successor.
+    bed.clock.advance(BOUND);
     let next = bed.sessions.rotate_key(KeyPurpose::Access, None, false).await.unwrap().key_id;
     assert_eq!(bed.sessions.remove_key(&next).await.unwrap(), None);
-    assert_eq!(bed.sessions.remove_key(&key_id(&first.access_token)).await.unwrap(), None);
-    assert!(refused(bed.authenticate(&first.access_token).await));
-    assert!(bed.authenticate(&latest.access_token).await.is_ok());
+    assert_eq!(bed.sessions.remove_key(&first).await.unwrap(), None);
+    assert_eq!(states(&bed, KeyPurpose::Access).await, [Gone, Gone, Gone, Active, Gone]);
+    assert_eq!(signs().await, fourth);
+
+    // One waits, but for minutes: until its time comes another one signs.
+    let schedule = bed.sessions.policy().key_schedule().unwrap();
+    bed.clock.advance(schedule.every - schedule.ahead);
+    let scheduled = bed.sessions.rotate_due_keys().await.unwrap();
+    let scheduled = scheduled.iter().find(|key| key.purpose == KeyPurpose::Access).unwrap();
+    let seventh = bed.sessions.remove_key(&fourth).await.unwrap().unwrap();
+    assert_eq!(states(&bed, KeyPurpose::Access).await[3..], [Gone, Gone, Next, Active]);
+    assert_eq!(signs().await, seventh);
+    bed.clock.advance(schedule.ahead);
+    bed.sessions.poll().await.unwrap();
+    assert_eq!(states(&bed, KeyPurpose::Access).await[3..], [Gone, Gone, Active, Retiring]);
+    assert_eq!(signs().await, scheduled.key_id);
 }
 
 #[tokio::test]
-async fn sec_038_unknown_keys_cost_at_most_one_reload_a_second() {
-    let watched = Instrumented::new(MemoryStore::new());
-    let bed = TestBed::over(watched.stores()).await;
-    let foreign = begin(&TestBed::over(MemoryStore::new()).await).await.access_token;
-    let (header, rest) = foreign.split_once('.').unwrap();
-    assert!(!header.is_empty());
-    // The test beds make the same keys: another name makes it unknown.
-    let header = "eyJhbGciOiJFZERTQSIsImtpZCI6InVua25vd24iLCJ0eXAiOiJhdCtqd3QifQ";
-    let unknown = format!("{header}.{rest}");
-    let before = watched.calls("keys");
-    for _ in 0..1_000 {
-        assert!(refused(bed.authenticate(&unknown).await));
+async fn sec_041_no_node_exchanges_a_removed_keys_token_for_one_of_its_successor() {
+    // Held between the steps of the removal, whatever a node has read of it.
+    for point in [Point::After("insert_key"), Point::Before("remove_key"), Point::After("remove_key")] {
+        for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
+            let watched = Instrumented::new(MemoryStore::new());
+            let bed = TestBed::over(watched.stores()).await;
+            let other = bed.another_node().await;
+            let stolen = begin(&bed).await;
+            let token =
+                if purpose == KeyPurpose::Access { &stolen.access_token } else { &stolen.refresh_token };
+            let mut gate = watched.hold(point);
+            let removing = tokio::spawn({
+                let (sessions, id) = (bed.sessions.clone(), key_id(token));
+                async move { sessions.remove_key(&id).await }
+            });
+            gate.arrived().await;
+            other.sessions.reload_keys().await.unwrap();
+            let exchanged = other.refresh(&stolen.refresh_token, Device::default()).await;
+            gate.open();
+            removing.await.unwrap().unwrap();
+            if purpose == KeyPurpose::Refresh {
+                other.sessions.poll().await.unwrap();
+                for pair in exchanged.ok().map(|refreshed| refreshed.pair).iter().chain([&stolen]) {
+                    let refreshed = other.refresh(&pair.refresh_token, Device::default()).await;
+                    assert!(
+                        refreshed.is_err(),
+                        "{point:?}: a token of the removed key has become a good one"
+                    );
+                }
+            } else {
+                assert!(exchanged.is_ok(), "{point:?}: the refresh token is none of the removed key");
+            }
+        }
     }
-    assert_eq!(watched.calls("keys"), before + 1);
-    bed.clock.advance(Duration::from_secs(1));
-    for _ in 0..10 {
-        assert!(refused(bed.authenticate(&unknown).await));
-    }
-    assert_eq!(watched.calls("keys"), before + 2);
-
-    // A key that another node let sign at once.
-    bed.clock.advance(Duration::from_secs(1));
-    let other = bed.another_node().await;
-    other.sessions.rotate_key(KeyPurpose::Access, None, true).await.unwrap();
-    let pair = begin(&other).await;
-    assert!(bed.authenticate(&pair.access_token).await.is_ok());
 }

@@ -51,7 +51,7 @@ impl Schedule {
     }
 }
 
-/// The key that waits for its turn, if that comes until then. A clock that was far ahead may have left one that waits
+/// The key that waits for its turn, if that comes until then, and does not sign already. A clock that was far ahead may have left one that waits
 /// for years; it must not keep others from being made.
 pub(crate) fn waiting(
     stored: &[StoredKey],
@@ -59,9 +59,10 @@ pub(crate) fn waiting(
     now: Timestamp,
     until: Timestamp,
 ) -> Option<&StoredKey> {
+    let signing = active(stored, purpose, now).map(|key| &key.key_id);
     stored
         .iter()
-        .filter(|key| key.purpose == purpose && key.removed_at.is_none())
+        .filter(|key| key.purpose == purpose && key.removed_at.is_none() && Some(&key.key_id) != signing)
         .find(|key| key.active_at > now && key.active_at <= until)
 }
 

@@ -331,7 +331,7 @@ impl Sessions {
         let stored = keys.keys().await?;
         let now = clock.now();
         let active_at = match start {
-            Start::Now => now,
+            Start::InPlace => now + policy.revocation_bound,
             Start::NextAtOnce | Start::AfterTheBound => {
                 let soon = now + policy.key_ahead().saturating_mul(2);
                 if let Some(next) = keychain::waiting(&stored, purpose, now, soon) {
@@ -381,8 +381,8 @@ impl Sessions {
     }
 
     /// Removes a key: because others may have it. Its tokens are refused on this node when this has returned, on every
-    /// other one within the bound (SEC-041). If it was the one that signs, a new one takes its place, whose id is
-    /// returned.
+    /// other one within the bound (SEC-041). If it was the one that signs, the one that was about to or a new one
+    /// takes its place, whose id is returned.
     ///
     /// # Errors
     /// [`KeyLifeError::Unknown`] if there is no such key. After any other error it may be removed or not, and
@@ -397,13 +397,17 @@ impl Sessions {
         let now = clock.now();
         let overlap = policy.key_overlap(key.purpose);
         let signed = keychain::state(key, &stored, now, overlap) == KeyState::Active;
-        // First the one that signs from now on, so that there is no moment without one; then what takes the key out for
-        // ever; then what tells the nodes.
-        let successor = match signed {
-            true => {
-                Some(self.add_key(key.purpose, Start::Now, Material::New(Some(key.algorithm))).await?.key_id)
-            }
-            false => None,
+        // First the one that signs in its place, so that there is no moment without one; then what takes the key out for
+        // ever; then what tells the nodes. The successor's turn has not come when the key goes: a node that had read it
+        // alone would sign with it in exchange for what the removed key has signed.
+        let successor = if !signed {
+            None
+        } else if let Some(next) = keychain::waiting(&stored, key.purpose, now, now + policy.revocation_bound)
+        {
+            Some(next.key_id.clone())
+        } else {
+            let algorithm = Material::New(Some(key.algorithm));
+            Some(self.add_key(key.purpose, Start::InPlace, algorithm).await?.key_id)
         };
         if !keys.remove_key(id, now).await? {
             return Err(KeyLifeError::Unknown);
@@ -430,8 +434,8 @@ enum Start {
     AfterTheBound,
     /// At once, if no other is waiting.
     NextAtOnce,
-    /// At once, whatever else is planned.
-    Now,
+    /// As soon as the one that signs is removed, whatever else is planned.
+    InPlace,
     /// When the schedule says, if it says so.
     Scheduled(Schedule),
 }
