@@ -48,3 +48,13 @@ async fn sec_157_the_contract_is_kept() {
 async fn slow_sec_092_the_contract_is_kept_over_200_rounds_of_each_race() {
     keeps_the_contract(contract::ROUNDS).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a while; run with --ignored"]
+async fn slow_sec_088_50_000_revocations_over_three_lifetimes() {
+    if Fresh::new().is_some() {
+        let mongodb = Mongodb::default();
+        contract::revocations::sec_088_the_log_holds_what_lives_and_no_more(&mongodb.fresh().await, 50_000)
+            .await;
+    }
+}

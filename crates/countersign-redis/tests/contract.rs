@@ -74,3 +74,11 @@ async fn slow_sec_092_the_contract_is_kept_over_200_rounds_of_each_race() {
     let Some(redis) = Redis::durable() else { return };
     contract::run(&redis, contract::ROUNDS).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a while; run with --ignored"]
+async fn slow_sec_088_a_million_revocations_over_three_lifetimes() {
+    let Some(redis) = Redis::durable() else { return };
+    contract::revocations::sec_088_the_log_holds_what_lives_and_no_more(&redis.fresh().await, 1_000_000)
+        .await;
+}

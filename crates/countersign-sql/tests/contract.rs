@@ -47,3 +47,11 @@ async fn sec_157_the_contract_is_kept() {
 async fn slow_sec_092_the_contract_is_kept_over_200_rounds_of_each_race() {
     contract::run(&Sqlite::default(), contract::ROUNDS).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a while; run with --ignored"]
+async fn slow_sec_088_a_million_revocations_over_three_lifetimes() {
+    let sqlite = Sqlite::default();
+    contract::revocations::sec_088_the_log_holds_what_lives_and_no_more(&sqlite.fresh().await, 1_000_000)
+        .await;
+}

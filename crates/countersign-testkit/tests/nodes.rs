@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::background::Background;
+use countersign_core::background::{Background, purge};
 use countersign_core::event::Event;
 use countersign_core::revocation::Entry;
 use countersign_core::session::{
@@ -346,4 +346,56 @@ async fn sec_083_a_crash_while_an_account_is_disabled_leaves_nobody_signed_in() 
     assert!(disabling.await.expect("no panic").expect("the stores answer"));
     assert!(bed.authenticate(&between.pair.access_token).await.is_err());
     assert!(bed.login("ada", TestBed::PASSWORD).await.is_err());
+}
+
+#[tokio::test]
+async fn sec_088_a_purge_while_a_node_is_cut_off_lets_no_ended_token_in_again() {
+    const DAY: u64 = 86_400;
+    // Within the life of the access token, after it, after the hour for which expired entries are kept, and so on.
+    for away in [60, 899, 1_000, 4_000, 2 * 3_600, DAY, 13 * DAY, 31 * DAY] {
+        let here = TestBed::over(MemoryStore::new()).await;
+        let line = Instrumented::new(here.stores.clone());
+        let there = TestBed::at(line.stores(), here.clock.clone(), here.config().clone()).await;
+        let bob = UserId::new("bob").expect("a user id");
+        let [left, all] = [here.begin(&ada(), device("one")).await, here.begin(&bob, device("two")).await];
+        let mut stays = here.begin(&ada(), device("three")).await;
+        let ended = [&left, &all];
+        for pair in [&left, &all, &stays] {
+            assert!(there.authenticate(&pair.access_token).await.is_ok());
+        }
+
+        line.fail(true);
+        here.sessions.end(key(&left), EndReason::LoggedOut).await.expect("the store answers");
+        here.sessions.end_all(bob, None, EndReason::AllEnded).await.expect("the store answers");
+        let policy = here.sessions.policy().clone();
+        let mut gone = 0;
+        while gone < away {
+            let pause = (away - gone).min((away / 50).max(10));
+            here.clock.advance(secs(pause));
+            gone += pause;
+            purge(&here.stores, &*here.clock, policy.leeway).await.expect("the store answers");
+            assert!(there.sessions.poll().await.is_err());
+            for pair in ended {
+                assert!(there.authenticate(&pair.access_token).await.is_err(), "{gone} of {away} s");
+                let refreshed = there.refresh(&pair.refresh_token, device("thief")).await;
+                assert!(refreshed.is_err(), "{gone} of {away} s: {refreshed:?}");
+            }
+            if let Ok(refreshed) = here.refresh(&stays.refresh_token, device("three")).await {
+                stays = refreshed.pair;
+            }
+        }
+
+        line.fail(false);
+        for pair in ended {
+            assert!(there.authenticate(&pair.access_token).await.is_err(), "back after {away} s");
+            let refreshed = there.refresh(&pair.refresh_token, device("thief")).await;
+            assert!(refreshed.is_err(), "back after {away} s: {refreshed:?}");
+        }
+        let lives = Duration::from_secs(away) < policy.absolute;
+        let refreshed = there.refresh(&stays.refresh_token, device("three")).await;
+        assert_eq!(refreshed.is_ok(), lives, "back after {away} s: {refreshed:?}");
+        if let Ok(refreshed) = refreshed {
+            assert!(there.authenticate(&refreshed.pair.access_token).await.is_ok(), "back after {away} s");
+        }
+    }
 }

@@ -45,3 +45,13 @@ async fn slow_sec_092_the_contract_is_kept_over_200_rounds_of_each_race() {
         contract::run(&MySql::default(), contract::ROUNDS).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a while; run with --ignored"]
+async fn slow_sec_088_a_million_revocations_over_three_lifetimes() {
+    if server_url("TEST_MYSQL_URL").is_some() {
+        let mysql = MySql::default();
+        contract::revocations::sec_088_the_log_holds_what_lives_and_no_more(&mysql.fresh().await, 1_000_000)
+            .await;
+    }
+}

@@ -58,6 +58,7 @@ pub async fn run(backend: &dyn Backend, rounds: usize) {
     sessions::purging_takes_what_has_expired(&backend.fresh().await).await;
     revocations::entries_are_read_in_pages(&backend.fresh().await).await;
     revocations::purging_keeps_what_still_decides(&backend.fresh().await).await;
+    revocations::sec_088_the_log_holds_what_lives_and_no_more(&backend.fresh().await, 3_600).await;
     throttles::purging_takes_what_is_idle(&backend.fresh().await).await;
     keys::run(&backend.fresh().await).await;
     flow::run(&backend.fresh().await, rounds).await;

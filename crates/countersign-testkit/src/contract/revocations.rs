@@ -343,3 +343,52 @@ pub async fn purging_keeps_what_still_decides(stores: &Stores) {
     assert_eq!(purged, 2, "the session's entry goes once its row is marked");
     assert_eq!(all_entries(stores, Timestamp::MIN, 100).await, [highest]);
 }
+
+/// `revoked` tokens over three lifetimes, purged as they expire, a batch at a time: the log is never larger than what
+/// lives, and nothing is left in the end (SEC-088). Wants an empty database.
+pub async fn sec_088_the_log_holds_what_lives_and_no_more(stores: &Stores, revoked: usize) {
+    const STEPS: u32 = 60;
+    const BATCH: usize = 500;
+    let fixture = Fixture::new("sec_088_the_log_holds_what_lives_and_no_more");
+    let step = secs(15);
+    let each = revoked / (3 * STEPS) as usize;
+    let mut now = NOW;
+    for _life in 0..3 {
+        for _ in 0..STEPS {
+            let mut ids: Vec<_> = (0..each).map(|_| fixture.token_id()).collect();
+            while !ids.is_empty() {
+                let batch = ids.split_off(ids.len().saturating_sub(100));
+                let tokens = TokenRevocation { ids: batch, at: now, until: now + step * STEPS, limit: 100 };
+                assert_eq!(revoke(stores, &fixture.user(), &tokens).await, TokensRevoked::Yes);
+            }
+            now = now + step;
+            purge_all(stores, now, BATCH).await;
+        }
+        assert_eq!(count(stores).await, STEPS as usize * each, "what lives, at {now:?}");
+    }
+    purge_all(stores, now + step * STEPS, BATCH).await;
+    assert_eq!(count(stores).await, 0, "nothing lives, nothing is left");
+}
+
+async fn purge_all(stores: &Stores, before: Timestamp, batch: usize) {
+    loop {
+        let purged = stores.revocations.purge_entries(before, batch).await.expect("the store answers");
+        let purged = usize::try_from(purged).expect("few");
+        assert!(purged <= batch, "{purged} in one batch of at most {batch}");
+        if purged == 0 {
+            return;
+        }
+    }
+}
+
+/// How many entries there are, each counted once.
+async fn count(stores: &Stores) -> usize {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = stores.revocations.entries(Timestamp::MIN, after.as_ref(), 5_000).await;
+        let page = page.expect("the store answers");
+        let Some(last) = page.last().cloned() else { return count };
+        count += page.len();
+        after = Some(last);
+    }
+}
