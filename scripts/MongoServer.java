@@ -2,7 +2,7 @@ import de.bwaldvogel.mongo.MongoVersion;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 import java.util.List;
 
-/** Where there is no MongoDB: mongo-java-server, in memory, on the given port of 127.0.0.1. */
+/** Where there is no MongoDB: mongo-java-server, in memory, on the given port of 127.0.0.1, with change streams or without. */
 public class MongoServer {
     public static void main(String[] arguments) {
         var backend = new MemoryBackend();
@@ -11,6 +11,8 @@ public class MongoServer {
             // The library's own ServerVersion.MONGO_5_0 says 8, which the Rust driver refuses as too old.
             @Override public int getWireVersion() { return 13; }
         });
-        new de.bwaldvogel.mongo.MongoServer(backend).bind("127.0.0.1", Integer.parseInt(arguments[0]));
+        var server = new de.bwaldvogel.mongo.MongoServer(backend);
+        if (arguments.length > 1 && arguments[1].equals("change-streams")) server.enableOplog();
+        server.bind("127.0.0.1", Integer.parseInt(arguments[0]));
     }
 }

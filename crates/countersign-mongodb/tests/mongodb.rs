@@ -117,7 +117,21 @@ async fn collections_are_made_only_if_that_is_wanted_and_a_newer_version_is_refu
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_of_one_node_is_pushed_to_the_others() {
     let Some(database) = Fresh::new() else { return };
-    let nodes = nodes(&database, 2).await;
+    is_pushed(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_stream_pushes_an_entry_to_the_others() {
+    let Some(database) = Fresh::with_change_streams() else { return };
+    is_pushed(&database).await;
+    let other = database.other_program().await;
+    let store = other.collection::<Document>("store");
+    assert!(store.find_one(doc! { "_id": "schema" }).await.unwrap().is_some());
+    assert_eq!(store.find_one(doc! { "_id": "bell" }).await.unwrap(), None, "nobody had to look");
+}
+
+async fn is_pushed(database: &Fresh) {
+    let nodes = nodes(database, 2).await;
     let (writer, reader) = (&nodes[0], &nodes[1]);
     let mut changes = reader.changes().unwrap();
     // The first one may be heard because the reader has begun to listen; the others can not.

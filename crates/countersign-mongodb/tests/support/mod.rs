@@ -24,7 +24,16 @@ pub(crate) struct Fresh {
 impl Fresh {
     /// `None` where the tests on a server are to be left out.
     pub(crate) fn new() -> Option<Self> {
-        let url = server_url("TEST_MONGODB_URL")?;
+        Self::on("TEST_MONGODB_URL")
+    }
+
+    /// On a server that has change streams for certain.
+    pub(crate) fn with_change_streams() -> Option<Self> {
+        Self::on("TEST_MONGODB_STREAMS_URL")
+    }
+
+    fn on(variable: &str) -> Option<Self> {
+        let url = server_url(variable)?;
         Some(Self { url, name: format!("countersign_test_{}", ObjectId::new()) })
     }
 
