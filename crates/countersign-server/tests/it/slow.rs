@@ -82,7 +82,7 @@ enum Kind {
 }
 
 #[tokio::test]
-#[ignore = "slow: a thousand logins, one after the other"]
+#[ignore = "slow: a thousand logins, one after the other; judges an optimised server (--release)"]
 async fn slow_sec_130_unknown_wrong_and_disabled_take_the_same_time() {
     const ACCOUNTS: usize = 70;
     // Five failures in an hour are free.
