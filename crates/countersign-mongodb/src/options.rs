@@ -234,6 +234,13 @@ fn strengthen(options: &mut ClientOptions, deadline: Duration) -> Vec<String> {
     weaknesses
 }
 
+/// Where it is, and nothing secret.
+impl fmt::Display for MongodbOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the MongoDB database {} at {}", self.database, self.servers)
+    }
+}
+
 impl fmt::Debug for MongodbOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MongodbOptions")

@@ -1,5 +1,6 @@
 //! Which Redis, how it is reached, and how durable it must be.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -103,6 +104,20 @@ pub enum OpenError {
 impl From<Failure> for OpenError {
     fn from(failure: Failure) -> Self {
         Self::Redis(failure.into())
+    }
+}
+
+/// Where it is, and nothing secret.
+impl fmt::Display for RedisOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = self.client.get_connection_info();
+        write!(
+            f,
+            "Redis at {} (database {}, prefix {})",
+            info.addr(),
+            info.redis_settings().db(),
+            self.prefix
+        )
     }
 }
 

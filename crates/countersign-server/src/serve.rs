@@ -66,7 +66,13 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         .into_make_service_with_connect_info::<SocketAddr>();
     // Before anybody is told that the server is there, and may want to stop it.
     let asked_to_stop = asked_to_stop()?;
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "the server is ready");
+    tracing::info!(
+        %address,
+        database = settings.database.to_string(),
+        sessions = settings.sessions.as_ref().map(ToString::to_string),
+        version = env!("CARGO_PKG_VERSION"),
+        "the server is ready"
+    );
     say(&format!("listening on http://{address}"));
 
     let (stopping, stop) = tokio::sync::oneshot::channel();

@@ -1,6 +1,7 @@
 //! Which engines keep what, and opening them.
 
 use std::error::Error;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,14 +75,22 @@ impl Location {
         }
     }
 
-    async fn open(&self) -> Result<Engine, Box<dyn Error>> {
+    async fn open(&self) -> Result<Engine, Unusable> {
         Ok(match self {
-            Self::Sqlite(options) => Engine::Sqlite(Arc::new(SqliteStore::open(options).await?)),
-            Self::Postgres(options) => Engine::Postgres(Arc::new(PostgresStore::open(options).await?)),
-            Self::Mysql(options) => Engine::Mysql(Arc::new(MySqlStore::open(options).await?)),
-            Self::Mongodb(options) => Engine::Mongodb(Arc::new(MongodbStore::open(options).await?)),
-            Self::Redis(options) => Engine::Redis(Arc::new(RedisStore::open(options).await?)),
+            Self::Sqlite(options) => Engine::Sqlite(Arc::new(self.used(SqliteStore::open(options).await)?)),
+            Self::Postgres(options) => {
+                Engine::Postgres(Arc::new(self.used(PostgresStore::open(options).await)?))
+            }
+            Self::Mysql(options) => Engine::Mysql(Arc::new(self.used(MySqlStore::open(options).await)?)),
+            Self::Mongodb(options) => {
+                Engine::Mongodb(Arc::new(self.used(MongodbStore::open(options).await)?))
+            }
+            Self::Redis(options) => Engine::Redis(Arc::new(self.used(RedisStore::open(options).await)?)),
         })
+    }
+
+    fn used<T>(&self, used: Result<T, impl Error + 'static>) -> Result<T, Unusable> {
+        used.map_err(|error| Unusable { place: self.to_string(), source: error.into() })
     }
 
     /// The same, but a SQLite file that is missing is not made.
@@ -92,32 +101,37 @@ impl Location {
         }
     }
 
-    /// Creates its tables or brings them up to date; returns what to call it.
-    async fn migrate(&self) -> Result<String, Box<dyn Error>> {
-        let name = match self {
-            Self::Sqlite(options) => {
-                sqlite::migrate(options).await?;
-                return Ok(options.path().display().to_string());
-            }
-            Self::Postgres(options) => {
-                postgres::migrate(options).await?;
-                "the PostgreSQL database"
-            }
-            Self::Mysql(options) => {
-                mysql::migrate(options).await?;
-                "the MySQL database"
-            }
-            Self::Mongodb(options) => {
-                countersign_mongodb::migrate(options).await?;
-                "the MongoDB database"
-            }
-            Self::Redis(options) => {
-                countersign_redis::migrate(options).await?;
-                "the Redis database"
-            }
-        };
-        Ok(name.to_owned())
+    /// Creates its tables or brings them up to date.
+    async fn migrate(&self) -> Result<(), Unusable> {
+        match self {
+            Self::Sqlite(options) => self.used(sqlite::migrate(options).await),
+            Self::Postgres(options) => self.used(postgres::migrate(options).await),
+            Self::Mysql(options) => self.used(mysql::migrate(options).await),
+            Self::Mongodb(options) => self.used(countersign_mongodb::migrate(options).await),
+            Self::Redis(options) => self.used(countersign_redis::migrate(options).await),
+        }
     }
+}
+
+/// Where it is, and nothing secret.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(options) => options.fmt(f),
+            Self::Postgres(options) => options.fmt(f),
+            Self::Mysql(options) => options.fmt(f),
+            Self::Mongodb(options) => options.fmt(f),
+            Self::Redis(options) => options.fmt(f),
+        }
+    }
+}
+
+/// An engine that cannot be used as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use {place}")]
+struct Unusable {
+    place: String,
+    source: Box<dyn Error>,
 }
 
 impl Database {
@@ -140,7 +154,7 @@ impl Database {
     async fn open_at(settings: &Settings, location: Location) -> Result<(Self, Secrets), Box<dyn Error>> {
         let (accounts, secrets) = match (&settings.secret, &location) {
             (SecretSource::Beside, Location::Sqlite(options)) => {
-                let (store, secrets) = open_with_secret(options, &OsRandom).await?;
+                let (store, secrets) = location.used(open_with_secret(options, &OsRandom).await)?;
                 (Engine::Sqlite(Arc::new(store)), secrets)
             }
             (SecretSource::Beside, _) => {
@@ -160,9 +174,7 @@ impl Database {
             }
         };
         let sessions = match &settings.sessions {
-            Some(location) => {
-                Some(location.open().await.map_err(|error| format!("COUNTERSIGN_SESSIONS_URL: {error}"))?)
-            }
+            Some(location) => Some(location.open().await?),
             None => None,
         };
         Ok((Self { accounts, sessions }, secrets))
@@ -170,9 +182,10 @@ impl Database {
 
     /// Creates the tables, in both engines if there are two, or brings them up to date; returns what to call them.
     pub(crate) async fn migrate(settings: &Settings) -> Result<Vec<String>, Box<dyn Error>> {
-        let mut names = vec![settings.database.migrate().await?];
-        if let Some(sessions) = &settings.sessions {
-            names.push(sessions.migrate().await?);
+        let mut names = Vec::new();
+        for location in [Some(&settings.database), settings.sessions.as_ref()].into_iter().flatten() {
+            location.migrate().await?;
+            names.push(location.to_string());
         }
         Ok(names)
     }

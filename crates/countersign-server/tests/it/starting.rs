@@ -40,14 +40,20 @@ async fn a_flag_beats_the_environment_beats_dotenv_beats_the_file() {
         ran.stdout
     };
     let environment = ("COUNTERSIGN_DATABASE_URL", "sqlite://environment.db");
-    assert_eq!(migrate(&[], &[]).await, "countersign.db is up to date\n");
-    assert_eq!(migrate(&[], &[file]).await, "file.db is up to date\n");
-    assert_eq!(migrate(&["--config", "other.toml"], &[file]).await, "other.db is up to date\n");
+    assert_eq!(migrate(&[], &[]).await, "the SQLite database countersign.db is up to date\n");
+    assert_eq!(migrate(&[], &[file]).await, "the SQLite database file.db is up to date\n");
+    assert_eq!(
+        migrate(&["--config", "other.toml"], &[file]).await,
+        "the SQLite database other.db is up to date\n"
+    );
     folder.write(".env", "COUNTERSIGN_DATABASE_URL=sqlite://dotenv.db\n");
-    assert_eq!(migrate(&[], &[file]).await, "dotenv.db is up to date\n");
-    assert_eq!(migrate(&[], &[file, environment]).await, "environment.db is up to date\n");
+    assert_eq!(migrate(&[], &[file]).await, "the SQLite database dotenv.db is up to date\n");
+    assert_eq!(
+        migrate(&[], &[file, environment]).await,
+        "the SQLite database environment.db is up to date\n"
+    );
     let flag = ["--database", "sqlite://flag.db"];
-    assert_eq!(migrate(&flag, &[file, environment]).await, "flag.db is up to date\n");
+    assert_eq!(migrate(&flag, &[file, environment]).await, "the SQLite database flag.db is up to date\n");
 
     // A part from each: the port from the file, the database from .env.
     let server = folder.start(folder.command(&["serve"], &[file])).await;
@@ -194,4 +200,35 @@ async fn five_first_starts_at_once_agree_on_their_keys() {
     }
     let left: Vec<_> = folder.names().into_iter().filter(|name| name.contains(".new")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Which engine, where, and why; whoever reads it may not know the password.
+#[tokio::test]
+async fn an_engine_that_cannot_be_used_is_named_without_its_password() {
+    let folder = Folder::new();
+    let secret = folder.run(&["key", "secret"], &[]).await.stdout;
+    let secret = ("COUNTERSIGN_SECRET", secret.trim());
+    // Nobody listens there.
+    let refused = "127.0.0.1:1";
+    for (scheme, path, named) in [
+        ("postgres", "auth", "the PostgreSQL database auth at 127.0.0.1:1 (user ada)"),
+        ("mysql", "auth", "the MySQL database auth at 127.0.0.1:1 (user ada)"),
+        ("mongodb", "auth", "the MongoDB database auth at 127.0.0.1:1"),
+        ("redis", "2?prefix=auth", "Redis at 127.0.0.1:1 (database 2, prefix auth)"),
+    ] {
+        let url = format!("{scheme}://ada:geheim@{refused}/{path}");
+        for setting in ["COUNTERSIGN_DATABASE_URL", "COUNTERSIGN_SESSIONS_URL"] {
+            let ran = folder.run(&["serve", "--listen", "127.0.0.1:0"], &[secret, (setting, &url)]).await;
+            ran.assert_refused(&[&format!("cannot use {named}"), "because: "]);
+            assert!(!ran.stderr.contains("geheim"), "{ran:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_what_the_server_works_with() {
+    let folder = Folder::new();
+    let server = folder.serve().await;
+    assert!(server.log().contains("database=\"the SQLite database countersign.db\""), "{}", server.log());
+    server.stop().await;
 }

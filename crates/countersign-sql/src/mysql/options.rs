@@ -126,6 +126,19 @@ impl MySqlOptions {
     }
 }
 
+/// Where it is, as whom it is used, and nothing secret.
+impl fmt::Display for MySqlOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = &self.server;
+        write!(f, "the MySQL database {} at ", server.get_database().unwrap_or_default())?;
+        match server.get_socket() {
+            Some(socket) => write!(f, "{}", socket.display())?,
+            None => write!(f, "{}:{}", server.get_host(), server.get_port())?,
+        }
+        write!(f, " (user {})", server.get_username())
+    }
+}
+
 impl fmt::Debug for MySqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Field by field: the driver's own would print the password.

@@ -129,6 +129,20 @@ impl PostgresOptions {
     }
 }
 
+/// Where it is, as whom it is used, and nothing secret.
+impl fmt::Display for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (server, user) = (&self.server, self.server.get_username());
+        let database = server.get_database().unwrap_or(user);
+        write!(f, "the PostgreSQL database {database} at ")?;
+        match server.get_socket() {
+            Some(socket) => write!(f, "{}", socket.display())?,
+            None => write!(f, "{}:{}", server.get_host(), server.get_port())?,
+        }
+        write!(f, " (user {user})")
+    }
+}
+
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Field by field: the driver's own would print the password.

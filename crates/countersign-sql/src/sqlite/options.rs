@@ -1,5 +1,6 @@
 //! Which file, and how it is opened.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -149,6 +150,13 @@ impl SqliteOptions {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Where it is.
+impl fmt::Display for SqliteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the SQLite database {}", self.path.display())
     }
 }
 
