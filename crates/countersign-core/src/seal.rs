@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_PAD_INDIFFERENT, URL_SAFE_PAD_INDIFFERENT};
 use zeroize::Zeroizing;
 
 use crate::key::{SecretProblem, check_secret};
@@ -15,6 +17,18 @@ use crate::random::{self, Random, RandomError};
 /// It is never used as a key itself: every purpose gets a key of its own, derived from it (SEC-045).
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// A text that is no list of secrets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidSecretText {
+    /// Not base64.
+    #[error("not base64")]
+    NotBase64,
+    /// Base64 of bytes that will not do.
+    #[error(transparent)]
+    Secret(#[from] InvalidSecret),
+}
 
 /// Bytes that will not do as a secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -114,6 +128,29 @@ impl Secrets {
         let mut keyed = secrets.into_iter().map(|secret| Keyed { sealing: secret.sealing_key(), secret });
         let newest = keyed.next().ok_or(InvalidSecret::Absent)?;
         Ok(Self(Arc::new(List { newest, older: keyed.collect() })))
+    }
+
+    /// Reads secrets from text, as `COUNTERSIGN_SECRET` has them: base64 (standard or URL-safe, with or without padding)
+    /// of at least 32 bytes, or several of them, separated by commas or white space. The first one seals, all of them
+    /// open.
+    ///
+    /// # Errors
+    /// [`InvalidSecretText`] if there is none or one of them will not do. The message never holds the text.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecretText> {
+        let secrets = text
+            .split(|c: char| c == ',' || c.is_ascii_whitespace())
+            .filter(|part| !part.is_empty())
+            .map(|part| {
+                let alphabet = if part.contains(['-', '_']) {
+                    &URL_SAFE_PAD_INDIFFERENT
+                } else {
+                    &STANDARD_PAD_INDIFFERENT
+                };
+                let bytes = alphabet.decode(part).map_err(|_| InvalidSecretText::NotBase64)?;
+                Ok(Secret::new(bytes)?)
+            })
+            .collect::<Result<Vec<_>, InvalidSecretText>>()?;
+        Ok(Self::new(secrets)?)
     }
 
     /// The secrets, the one that seals first. Verifiers of what was derived from an older one need them all.

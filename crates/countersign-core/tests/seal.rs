@@ -3,7 +3,9 @@
 
 mod support;
 
-use countersign_core::seal::{InvalidSecret, SealError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign_core::seal::{InvalidSecret, InvalidSecretText, SealError};
 use countersign_core::{Algorithm, Secret, Secrets, SigningKey, jws, random};
 use support::{Broken, Seeded, ring};
 
@@ -79,4 +81,35 @@ fn sec_045_a_mac_for_one_purpose_fails_for_another() {
 fn sec_046_debug_shows_no_secret() {
     let shown = format!("{:?} {:?}", secret(1), secrets(&[1, 2]));
     assert_eq!(shown, "Secret([redacted]) [Secret([redacted]), Secret([redacted])]");
+}
+
+#[test]
+fn secrets_are_read_in_both_alphabets_padded_or_not() {
+    let bytes: Vec<u8> = (0..32).map(|i: u8| 255 - i * 3).collect();
+    let derived = |secrets: &Secrets| *secrets.derive("test");
+    let expected = derived(&Secrets::new(vec![Secret::new(bytes.clone()).unwrap()]).unwrap());
+    let standard = STANDARD.encode(&bytes);
+    let url_safe = standard.replace('+', "-").replace('/', "_");
+    assert_ne!(standard, url_safe);
+    for text in [
+        standard.clone(),
+        format!(" {standard}\r\n"),
+        standard.trim_end_matches('=').to_owned(),
+        url_safe.clone(),
+        url_safe.trim_end_matches('=').to_owned(),
+        format!("{standard},AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+        format!("{standard}\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"),
+    ] {
+        assert_eq!(derived(&Secrets::parse(&text).unwrap()), expected, "{text:?}");
+    }
+    assert_eq!(Secrets::parse(&format!("{standard}, {url_safe}")).unwrap().iter().count(), 2);
+    for (text, error) in [
+        (String::new(), InvalidSecretText::Secret(InvalidSecret::Absent)),
+        (" , ".to_owned(), InvalidSecretText::Secret(InvalidSecret::Absent)),
+        (format!("{standard}{standard}"), InvalidSecretText::NotBase64),
+        (format!("{standard},x"), InvalidSecretText::NotBase64),
+        (standard[..40].to_owned(), InvalidSecretText::Secret(InvalidSecret::TooShort { actual: 30 })),
+    ] {
+        assert_eq!(Secrets::parse(&text).unwrap_err(), error, "{text:?}");
+    }
 }

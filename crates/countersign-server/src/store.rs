@@ -13,7 +13,7 @@ use countersign_redis::{RedisOptions, RedisStore};
 use countersign_sql::mysql::{MySqlOptions, MySqlStore};
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};
 use countersign_sql::sqlite::{self, SqliteOptions, SqliteStore, open_with_secret};
-use countersign_sql::{SecretFile, mysql, parse_secrets, postgres};
+use countersign_sql::{SecretFile, mysql, postgres};
 
 use crate::settings::{SecretSource, Settings};
 
@@ -164,7 +164,7 @@ impl Database {
                     .into());
             }
             (SecretSource::Given(text), _) => {
-                let secrets = parse_secrets(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?;
+                let secrets = Secrets::parse(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?;
                 (location.open().await?, secrets)
             }
             (SecretSource::File(path), _) => {

@@ -5,6 +5,7 @@
 //! Feature `mysql`: `mysql::MySqlStore` does the same in a MySQL or MariaDB database.
 //! [`SecretFile`] keeps the secret that seals the keys in such a store, in a file beside it.
 
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod column;
 #[cfg(feature = "mysql")]
 pub mod mysql;
@@ -14,9 +15,10 @@ mod operations;
 mod pool;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod record;
 mod secret_file;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-pub use secret_file::{InvalidSecretText, SecretFile, SecretFileError, parse_secrets};
+pub use secret_file::{SecretFile, SecretFileError};

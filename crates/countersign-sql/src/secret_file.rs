@@ -7,9 +7,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT, URL_SAFE_PAD_INDIFFERENT};
+use base64::engine::general_purpose::STANDARD;
 use countersign_core::random;
-use countersign_core::seal::{InvalidSecret, Secret, Secrets};
+use countersign_core::seal::{InvalidSecretText, Secrets};
 use countersign_core::{Random, RandomError};
 use secrecy::zeroize::Zeroizing;
 
@@ -77,37 +77,6 @@ pub enum SecretFileError {
     /// No randomness to make a secret of.
     #[error(transparent)]
     Random(#[from] RandomError),
-}
-
-/// A text that is no list of secrets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidSecretText {
-    /// Not base64.
-    #[error("not base64")]
-    NotBase64,
-    /// Base64 of bytes that will not do.
-    #[error(transparent)]
-    Secret(#[from] InvalidSecret),
-}
-
-/// Reads secrets from text: base64 (standard or URL-safe, with or without padding) of at least 32 bytes, or
-/// several of them, separated by commas or white space. The first one seals, all of them open.
-///
-/// # Errors
-/// [`InvalidSecretText`] if there is none or one of them will not do. The message never holds the text.
-pub fn parse_secrets(text: &str) -> Result<Secrets, InvalidSecretText> {
-    let secrets = text
-        .split(|c: char| c == ',' || c.is_ascii_whitespace())
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            let alphabet =
-                if part.contains(['-', '_']) { &URL_SAFE_PAD_INDIFFERENT } else { &STANDARD_PAD_INDIFFERENT };
-            let bytes = alphabet.decode(part).map_err(|_| InvalidSecretText::NotBase64)?;
-            Ok(Secret::new(bytes)?)
-        })
-        .collect::<Result<Vec<_>, InvalidSecretText>>()?;
-    Ok(Secrets::new(secrets)?)
 }
 
 impl SecretFile {
@@ -190,7 +159,7 @@ impl SecretFile {
             }
             Err(source) => return Err(self.unreadable(source)),
         }
-        parse_secrets(&text).map(Some).map_err(|source| self.no_secret(source))
+        Secrets::parse(&text).map(Some).map_err(|source| self.no_secret(source))
     }
 
     /// Makes the file as a whole: under its name there is never a part of it.
@@ -422,35 +391,5 @@ mod tests {
         let error = file.load_or_create(&NoRandom, true).unwrap_err();
         assert!(matches!(error, SecretFileError::Random(_)), "{error}");
         assert!(names(&folder).is_empty());
-    }
-
-    #[test]
-    fn secrets_are_read_in_both_alphabets_padded_or_not() {
-        let bytes: Vec<u8> = (0..32).map(|i: u8| 255 - i * 3).collect();
-        let expected = derived(&Secrets::new(vec![Secret::new(bytes.clone()).unwrap()]).unwrap());
-        let standard = STANDARD.encode(&bytes);
-        let url_safe = standard.replace('+', "-").replace('/', "_");
-        assert_ne!(standard, url_safe);
-        for text in [
-            standard.clone(),
-            format!(" {standard}\r\n"),
-            standard.trim_end_matches('=').to_owned(),
-            url_safe.clone(),
-            url_safe.trim_end_matches('=').to_owned(),
-            format!("{standard},AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
-            format!("{standard}\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"),
-        ] {
-            assert_eq!(derived(&parse_secrets(&text).unwrap()), expected, "{text:?}");
-        }
-        assert_eq!(parse_secrets(&format!("{standard}, {url_safe}")).unwrap().iter().count(), 2);
-        for (text, error) in [
-            (String::new(), InvalidSecretText::Secret(InvalidSecret::Absent)),
-            (" , ".to_owned(), InvalidSecretText::Secret(InvalidSecret::Absent)),
-            (format!("{standard}{standard}"), InvalidSecretText::NotBase64),
-            (format!("{standard},x"), InvalidSecretText::NotBase64),
-            (standard[..40].to_owned(), InvalidSecretText::Secret(InvalidSecret::TooShort { actual: 30 })),
-        ] {
-            assert_eq!(parse_secrets(&text).unwrap_err(), error, "{text:?}");
-        }
     }
 }

@@ -71,12 +71,12 @@ pub use countersign_mongodb as mongodb;
 #[cfg(feature = "redis")]
 pub use countersign_redis as redis;
 
-/// Reads the secrets that seal the keys in a shared store, as `COUNTERSIGN_SECRET` has them: base64, a list separated by
-/// commas.
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub use countersign_sql::parse_secrets;
-
 /// Its programs compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/migrating-from-flask.md")]
 mod migrating_from_flask {}
+
+/// Its programs compile.
+#[cfg(all(doctest, feature = "postgres", feature = "redis"))]
+#[doc = include_str!("../../../docs/stores.md")]
+mod stores {}
