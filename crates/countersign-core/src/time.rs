@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::store::{RevocationStore, StoreError};
@@ -88,11 +88,20 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
 /// A machine's clock, corrected to the time of the store that all nodes share. Lifetimes, windows and the order of
 /// things are the same on every node then, whatever the machines' clocks say.
+///
+/// Between two answers of the store it goes by the machine's monotonic clock: the time of day may be set. That one stands
+/// still, however, while the machine is suspended. Either is [seen](Self::is_odd) by comparing the two, and then the store
+/// is to be asked before anything is written: an entry of the log that seems older than it is would be missed by those
+/// who read what is new.
 #[derive(Debug)]
 pub struct StoreClock {
     machine: Arc<dyn Clock>,
-    /// What is added to the machine's time, in milliseconds.
+    /// Whether the store has a time of its own.
+    is_known: AtomicBool,
+    /// What is added to the machine's time of day, in milliseconds.
     offset: AtomicI64,
+    /// What is added to the machine's monotonic time, in milliseconds.
+    since: AtomicI64,
 }
 
 impl StoreClock {
@@ -102,7 +111,12 @@ impl StoreClock {
     /// The machine's own time, until the store's is known.
     #[must_use]
     pub fn new(machine: Arc<dyn Clock>) -> Self {
-        Self { machine, offset: AtomicI64::new(0) }
+        Self {
+            machine,
+            is_known: AtomicBool::new(false),
+            offset: AtomicI64::new(0),
+            since: AtomicI64::new(0),
+        }
     }
 
     /// How far the machine's clock is from the store's.
@@ -111,49 +125,85 @@ impl StoreClock {
         Duration::from_millis(self.offset.load(Ordering::Relaxed).unsigned_abs())
     }
 
-    /// Asks the store for its time and takes it in.
+    /// The machine's time of day, uncorrected.
+    pub(crate) fn time_of_day(&self) -> Timestamp {
+        self.machine.now()
+    }
+
+    /// Asks the store for its time and takes it in. Returns by how much that has moved this clock.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer.
-    pub async fn ask(&self, store: &dyn RevocationStore) -> Result<(), StoreError> {
+    pub async fn ask(&self, store: &dyn RevocationStore) -> Result<Duration, StoreError> {
         let asked = self.machine.monotonic();
-        if let Some(answer) = store.time().await? {
-            self.observe(asked, answer);
-        }
-        Ok(())
+        let answer = store.time().await?;
+        Ok(answer.map_or(Duration::ZERO, |answer| self.observe(asked, answer)))
     }
 
     /// Takes in what the store answered to a question that was asked at `asked`, by the machine's monotonic time. The
-    /// answer belongs to some moment since then; within that, the offset stays as it is, so that time does not jump
-    /// about with the network's delays.
-    pub fn observe(&self, asked: Duration, answer: Timestamp) {
-        let took = self.machine.monotonic().saturating_sub(asked);
-        let middle = self.machine.now() - took / 2;
-        let measured = answer.as_millis().saturating_sub(middle.as_millis());
-        let known = self.offset.load(Ordering::Relaxed);
+    /// answer belongs to some moment since then; within that, everything stays as it is, so that time does not jump
+    /// about with the network's delays. Returns by how much it has moved this clock.
+    pub fn observe(&self, asked: Duration, answer: Timestamp) -> Duration {
+        let (now, monotonic) = (self.machine.now(), self.machine.monotonic());
+        let took = monotonic.saturating_sub(asked);
+        // The answer is from the middle of the time that it took.
+        let answer = (answer + took / 2).as_millis();
         let uncertain = i64::try_from((took / 2).as_millis()).unwrap_or(i64::MAX).saturating_add(UNCERTAIN);
-        if measured.saturating_sub(known).saturating_abs() <= uncertain {
-            return;
-        }
-        self.offset.store(measured, Ordering::Relaxed);
+        let before = self.corrected(now, monotonic);
+        let correct = |by: &AtomicI64, clock: i64| {
+            let measured = answer.saturating_sub(clock);
+            let known = by.load(Ordering::Relaxed);
+            if measured.saturating_sub(known).saturating_abs() <= uncertain {
+                return false;
+            }
+            by.store(measured, Ordering::Relaxed);
+            true
+        };
+        let has_moved = correct(&self.offset, now.as_millis());
+        correct(&self.since, in_millis(monotonic));
+        self.is_known.store(true, Ordering::Release);
         let offset = self.offset();
-        if offset > Self::REMARKABLE {
+        if has_moved && offset > Self::REMARKABLE {
             tracing::warn!(
-                offset_millis = measured,
+                offset_millis = self.offset.load(Ordering::Relaxed),
                 "this machine's clock is off by {} s from the store's; set it right",
                 offset.as_secs()
             );
         }
+        let after = self.corrected(now, monotonic);
+        after.since(before).max(before.since(after))
+    }
+
+    fn corrected(&self, now: Timestamp, monotonic: Duration) -> Timestamp {
+        if !self.is_known.load(Ordering::Acquire) {
+            return now;
+        }
+        Timestamp::from_millis(in_millis(monotonic).saturating_add(self.since.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the machine's clocks no longer go together as they did when the store was last asked: its time of day was
+    /// set, or it was suspended. Never where the store has no time of its own.
+    #[must_use]
+    pub fn is_odd(&self) -> bool {
+        let apart = self.machine.now().as_millis().saturating_sub(in_millis(self.machine.monotonic()));
+        let known = self.since.load(Ordering::Relaxed).saturating_sub(self.offset.load(Ordering::Relaxed));
+        self.is_known.load(Ordering::Acquire) && apart.saturating_sub(known).saturating_abs() > ODD
     }
 }
 
 /// Engines tell their time in milliseconds or coarser, and answers are read a moment late, in milliseconds.
 const UNCERTAIN: i64 = 5;
 
+/// The machine's clocks may be so many milliseconds apart, because answers that took long leave some doubt.
+const ODD: i64 = 2_000;
+
+fn in_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 impl Clock for StoreClock {
     fn now(&self) -> Timestamp {
-        let machine = self.machine.now().as_millis();
-        Timestamp::from_millis(machine.saturating_add(self.offset.load(Ordering::Relaxed)))
+        self.corrected(self.machine.now(), self.machine.monotonic())
     }
 
     fn monotonic(&self) -> Duration {

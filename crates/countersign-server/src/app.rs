@@ -115,7 +115,10 @@ async fn healthz() -> Response {
 /// Ready: the store answers, and this node's view of the revocation log is young enough.
 async fn readyz(State(auth): State<Auth>) -> Response {
     let nobody = UserId::from(Uuid::nil());
-    if let Err(error) = auth.sessions().epoch(&nobody).await {
+    // Sessions and accounts may be in two engines.
+    let (sessions, accounts) =
+        tokio::join!(auth.sessions().epoch(&nobody), auth.accounts().enabled_user(&nobody));
+    if let Err(error) = sessions.map(drop).and(accounts.map(drop)) {
         tracing::error!(error = &error as &dyn std::error::Error, "not ready");
         return Reply(Answer::error(ErrorCode::Unavailable)).into_response();
     }
@@ -218,8 +221,8 @@ mod tests {
     async fn readyz_says_503_while_the_view_of_the_log_is_too_old() {
         let node = Node::new().await;
         node.clock.advance(Duration::from_secs(6));
-        // The first call is the epoch's, the next one reads the log.
-        node.stores.fail_once_after(1);
+        // The first two read the epoch and the account of nobody, the next one is the log's.
+        node.stores.fail_once_after(2);
         assert_eq!(node.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(node.get("/readyz").await.0, StatusCode::OK, "it read the log again");
     }

@@ -9,6 +9,7 @@ use countersign_core::claims::decode_unverified;
 use countersign_core::jws;
 use countersign_core::key::JwkSet;
 use countersign_core::keychain::{self, KeyState};
+use countersign_core::revocation::Target;
 use countersign_core::session::{AccessError, Device, KeyLifeError, Pair, SessionPolicy};
 use countersign_core::store::{KeyPurpose, MemoryStore};
 use countersign_core::{Algorithm, Clock as _, KeyId, SigningKey, Timestamp, UserId, VerifyError};
@@ -479,4 +480,49 @@ async fn sec_041_no_node_exchanges_a_removed_keys_token_for_one_of_its_successor
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_038_tokens_by_unknown_keys_wait_for_one_reload_together() {
+    let watched = Instrumented::new(MemoryStore::new());
+    let bed = TestBed::over(watched.stores()).await;
+    let config = BedConfig { random: Arc::new(SeededRandom::new(38)), ..BedConfig::default() };
+    let unknown = TestBed::with(MemoryStore::new(), config).await;
+    let token = begin(&unknown).await.access_token;
+    bed.clock.advance(Duration::from_secs(2));
+    watched.reset_calls();
+    let mut gate = watched.hold(Point::Before("keys"));
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let (bed, token) = (bed.clone(), token.clone());
+            tokio::spawn(async move { refused(bed.authenticate(&token).await) })
+        })
+        .collect();
+    gate.arrived().await;
+    // The keys take longer than the pause between two reloads.
+    bed.clock.advance(Duration::from_secs(3));
+    gate.open();
+    for asked in asking {
+        assert!(asked.await.unwrap());
+    }
+    assert_eq!(watched.calls("keys"), 1);
+}
+
+#[tokio::test]
+async fn sec_041_a_removal_that_could_not_be_told_is_finished_by_asking_again() {
+    let watched = Instrumented::new(MemoryStore::new());
+    let bed = TestBed::over(watched.stores()).await;
+    let pair = begin(&bed).await;
+    let stolen = key_id(&pair.access_token);
+    watched.lose_reply_of("remove_key");
+    assert!(bed.sessions.remove_key(&stolen).await.is_err(), "nobody knows whether it was removed");
+    let entries = async || {
+        let entries = bed.stores.revocations.entries(Timestamp::MIN, None, 100).await.unwrap();
+        entries.iter().filter(|entry| entry.target == Target::Key { id: stolen.clone() }).count()
+    };
+    assert_eq!(entries().await, 0);
+    bed.sessions.remove_key(&stolen).await.unwrap();
+    assert!(refused(bed.authenticate(&pair.access_token).await));
+    assert_eq!(entries().await, 1, "the other nodes are told");
+    assert!(matches!(bed.sessions.remove_key(&stolen).await, Err(KeyLifeError::Unknown)));
 }

@@ -399,3 +399,87 @@ async fn sec_088_a_purge_while_a_node_is_cut_off_lets_no_ended_token_in_again() 
         }
     }
 }
+
+/// What may happen to the clock of one machine.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ahead(u64),
+    Back(u64),
+    /// Its monotonic clock stands still, the world goes on.
+    Suspended(u64),
+}
+
+impl Step {
+    fn happen(self, machine: &FixedClock, world: &[&FixedClock]) {
+        match self {
+            Self::Ahead(by) => machine.set(machine.now() + secs(by)),
+            Self::Back(by) => machine.set(machine.now() - secs(by)),
+            Self::Suspended(by) => {
+                machine.set(machine.now() + secs(by));
+                world.iter().for_each(|clock| clock.advance(secs(by)));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn sec_208_a_step_of_one_machines_clock_breaks_no_bound_and_ends_no_session() {
+    let steps = [Step::Ahead(60), Step::Ahead(20), Step::Back(60), Step::Back(20), Step::Suspended(600)];
+    for step in steps {
+        for is_writer in [true, false] {
+            // From one second to the next of the polls.
+            for after_a_poll in [true, false] {
+                step_of_a_clock(step, is_writer, after_a_poll).await;
+            }
+        }
+    }
+}
+
+async fn step_of_a_clock(step: Step, is_writer: bool, after_a_poll: bool) {
+    let case = format!("{step:?}, the writer's: {is_writer}, after a poll: {after_a_poll}");
+    let store_time = Arc::new(FixedClock::default());
+    let watched = Instrumented::new(MemoryStore::new());
+    watched.set_time(store_time.clone());
+    let clocks = [Arc::new(FixedClock::default()), Arc::new(FixedClock::default())];
+    let [writer, reader] = clocks.clone();
+    let writer = TestBed::at(watched.stores(), writer, BedConfig::default()).await;
+    let reader = TestBed::at(watched.stores(), reader, BedConfig::default()).await;
+    let tick = async || {
+        for clock in clocks.iter().chain([&store_time]) {
+            clock.advance(secs(1));
+        }
+        for node in [&writer, &reader] {
+            node.sessions.poll().await.expect("the store answers");
+        }
+    };
+    let leaves = writer.begin(&ada(), device("leaves")).await;
+    let stays = writer.begin(&ada(), device("stays")).await;
+    for _ in 0..20 {
+        tick().await;
+    }
+    let [writers, readers] = &clocks;
+    let (stepped, other) = if is_writer { (writers, readers) } else { (readers, writers) };
+    step.happen(stepped, &[other, &store_time]);
+    if after_a_poll {
+        tick().await;
+    }
+    writer.sessions.end(key(&leaves), EndReason::LoggedOut).await.expect("the store answers");
+    // One tab refreshes, and shows that the reply has arrived.
+    let refreshed = writer.refresh(&stays.refresh_token, device("stays")).await.expect("a refresh").pair;
+    writer.authenticate(&refreshed.access_token).await.expect("its access token");
+    writer.sessions.flush_acknowledgements().await.expect("the store answers");
+    let bound = reader.sessions.policy().revocation_bound;
+    let mut waited = Duration::ZERO;
+    while reader.authenticate(&leaves.access_token).await.is_ok() {
+        assert!(waited < bound, "{case}: taken for longer than the bound");
+        tick().await;
+        waited += secs(1);
+    }
+    // The other tab had read the token before. It is no thief.
+    tick().await;
+    let tab = reader.refresh(&stays.refresh_token, device("stays")).await;
+    assert!(
+        tab.as_ref().is_ok_and(|tab| tab.pair.refresh_token == refreshed.refresh_token),
+        "{case}: {tab:?}"
+    );
+}

@@ -752,3 +752,49 @@ async fn the_log_alone_decides_where_a_crash_left_the_row_unmarked() {
 fn the_limit_on_revoked_tokens_is_the_documented_one() {
     assert_eq!(Sessions::MAX_REVOKED_TOKENS, 1_000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pushed_does_not_wait_until_the_whole_log_was_read_again() {
+    let (watched, bed, pair) = signed_in().await;
+    let other = bed.another_node().await;
+    bed.clock.advance(RevocationView::FULL_READ_EVERY);
+    // A poll reads what is new, then the whole log.
+    let mut new = watched.hold(Point::Before("entries"));
+    let polling = tokio::spawn({
+        let sessions = bed.sessions.clone();
+        async move { sessions.poll().await }
+    });
+    new.arrived().await;
+    let mut whole = watched.hold(Point::Before("entries"));
+    new.open();
+    whole.arrived().await;
+    assert!(accepted(&bed, &pair).await);
+    log_out(&other, &pair).await;
+    bed.sessions.read_pushed().await.unwrap();
+    assert!(!accepted(&bed, &pair).await, "while the log is read");
+    // Who polls meanwhile does not read it all once more.
+    watched.reset_calls();
+    bed.sessions.poll().await.unwrap();
+    assert_eq!(watched.calls("entries"), 1);
+    whole.open();
+    polling.await.unwrap().unwrap();
+    watched.reset_calls();
+    bed.sessions.poll().await.unwrap();
+    assert_eq!(watched.calls("entries"), 1, "it was read a moment ago");
+}
+
+#[tokio::test]
+async fn the_lag_is_that_of_entries_that_came_while_the_node_ran() {
+    let (_, bed, pair) = signed_in().await;
+    for number in 0..RevocationView::PAGE as u128 + 10 {
+        bed.clock.advance(MILLISECOND);
+        write(&bed, token_entry(TokenId::new(Uuid::from_u128(number))), bed.clock.now()).await;
+    }
+    bed.clock.advance(secs(300));
+    let late = bed.another_node().await;
+    assert_eq!(late.sessions.view().stats().lag, None, "what was there before it came tells nothing");
+    log_out(&bed, &pair).await;
+    bed.clock.advance(secs(2));
+    late.sessions.view().poll().await.unwrap();
+    assert_eq!(late.sessions.view().stats().lag, Some(secs(2)));
+}

@@ -49,7 +49,11 @@ struct Shared {
     rings: OnceLock<[Arc<ArcSwap<KeyRing>>; 2]>,
     /// The monotonic time, in milliseconds plus one, from before the last good poll began; 0 before the first.
     as_of: AtomicU64,
+    /// The machine's time of day from then, in milliseconds: while a machine is suspended, monotonic time stands still.
+    as_of_day: AtomicI64,
     tail: tokio::sync::Mutex<Tail>,
+    /// Held while the whole log is read again.
+    reading_again: tokio::sync::Mutex<()>,
     joined: Mutex<Option<watch::Receiver<PollState>>>,
 }
 
@@ -66,10 +70,23 @@ struct Tail {
     last_good: Option<Timestamp>,
     /// When the last full read began, by the monotonic clock; `None` asks for one.
     last_full: Option<Duration>,
+    /// Until when, by the monotonic clock, other nodes may write entries that are older or younger than this one thinks:
+    /// until then every poll reads the whole log.
+    unsettled: Option<Duration>,
     /// The `at` of this node's last heartbeat.
     last_beat: Timestamp,
     /// When what was pushed was last read, by the store's clock.
     last_pushed: Option<Timestamp>,
+}
+
+/// When a read of the log began.
+#[derive(Clone, Copy, Debug)]
+struct Began {
+    monotonic: Duration,
+    /// By the machine's clock.
+    time_of_day: Timestamp,
+    /// By the store's clock.
+    at: Timestamp,
 }
 
 /// What a node knows of the log, in numbers.
@@ -140,7 +157,13 @@ impl RevocationView {
         bound: Duration,
         node: Uuid,
     ) -> Self {
-        let tail = Tail { last_good: None, last_full: None, last_beat: Timestamp::MIN, last_pushed: None };
+        let tail = Tail {
+            last_good: None,
+            last_full: None,
+            unsettled: None,
+            last_beat: Timestamp::MIN,
+            last_pushed: None,
+        };
         Self {
             shared: Arc::new(Shared {
                 store,
@@ -153,7 +176,9 @@ impl RevocationView {
                 lag: AtomicI64::new(-1),
                 rings: OnceLock::new(),
                 as_of: AtomicU64::new(0),
+                as_of_day: AtomicI64::new(0),
                 tail: tokio::sync::Mutex::new(tail),
+                reading_again: tokio::sync::Mutex::new(()),
                 joined: Mutex::new(None),
             }),
         }
@@ -185,8 +210,10 @@ impl RevocationView {
     /// How old the view is; `None` before the first good poll.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let as_of = self.shared.as_of.load(Ordering::Acquire).checked_sub(1)?;
-        Some(self.shared.clock.monotonic().saturating_sub(Duration::from_millis(as_of)))
+        let Shared { clock, as_of, as_of_day, .. } = &*self.shared;
+        let began = Duration::from_millis(as_of.load(Ordering::Acquire).checked_sub(1)?);
+        let began_at = Timestamp::from_millis(as_of_day.load(Ordering::Acquire));
+        Some(clock.monotonic().saturating_sub(began).max(clock.time_of_day().since(began_at)))
     }
 
     /// Whether the view is young enough to decide by.
@@ -223,10 +250,16 @@ impl RevocationView {
         let mut tail = self.shared.tail.lock().await;
         // Whatever happens from here on, a poll that did not end well is followed by a full read.
         let last_full = tail.last_full.take();
-        if last_full.is_none_or(|last_full| is_over(clock, last_full)) {
-            self.shared.clock.ask(&*self.shared.store).await?;
+        let moved = clock.ask(&*self.shared.store).await?;
+        if moved > Self::OVERLAP / 2 {
+            // Other nodes will ask too, but may not have yet.
+            tail.unsettled = Some(clock.monotonic() + self.shared.bound * 2);
         }
-        // A clock that was set back would make the incremental read skip entries.
+        let last_full = last_full.filter(|_| tail.unsettled.is_none_or(|until| clock.monotonic() > until));
+        // A clock that was set back would make the incremental reads skip entries.
+        if tail.last_pushed.is_some_and(|last_pushed| clock.now() < last_pushed) {
+            tail.last_pushed = None;
+        }
         if tail.last_good.is_some_and(|last_good| clock.now() < last_good) {
             tail.last_good = None;
             tail.last_pushed = None;
@@ -237,6 +270,9 @@ impl RevocationView {
                 tail.last_full = Some(last_full);
                 return Ok(());
             }
+            // What is pushed meanwhile need not wait.
+            drop(tail);
+            return self.read_again().await;
         }
         self.read_all(&mut tail).await
     }
@@ -244,10 +280,10 @@ impl RevocationView {
     /// Reads the entries since shortly before the last good poll, if there was one.
     async fn read_new(&self, tail: &mut Tail) -> Result<bool, StoreError> {
         let Some(last_good) = tail.last_good else { return Ok(false) };
-        let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
-        let mut met = self.beat(tail, began_at).await?;
-        self.read_since(last_good - Self::OVERLAP, began_at, &mut met).await?;
-        self.good(tail, met, began, began_at)?;
+        let began = self.begin();
+        let mut met = self.beat(tail, began.at).await?;
+        self.read_since(last_good - Self::OVERLAP, began.at, &mut met).await?;
+        self.good(tail, met, began)?;
         Ok(true)
     }
 
@@ -291,25 +327,36 @@ impl RevocationView {
         Ok(Met { at: Some(at), ..Met::none() })
     }
 
-    /// Reads the whole log, page by page, and forgets what no longer matters.
+    /// Reads the whole log for the first time, page by page.
     async fn read_all(&self, tail: &mut Tail) -> Result<(), StoreError> {
-        let (began, began_at) = (self.shared.clock.monotonic(), self.shared.clock.now());
-        let mut met = match tail.last_good {
-            Some(_) => Met::none(),
-            None => self.beat(tail, began_at).await?,
-        };
+        let began = self.begin();
+        let mut met = self.beat(tail, began.at).await?;
         let mut page = self.first_page(Timestamp::MIN).await?;
         while let Some(read) = page {
-            page = self.take_in_and_go_on(Timestamp::MIN, read, began_at, &mut met).await?;
+            page = self.take_in_and_go_on(Timestamp::MIN, read, began.at, &mut met).await?;
+        }
+        self.good(tail, met, began)?;
+        tail.last_full = Some(began.monotonic);
+        self.shared.index.prune_by_turns(began.at).await;
+        Ok(())
+    }
+
+    /// Reads the whole log again, page by page, unless another caller does, and forgets what no longer matters. What is
+    /// new is read in between where it is time, so that the view does not grow old.
+    async fn read_again(&self) -> Result<(), StoreError> {
+        let Ok(_reading) = self.shared.reading_again.try_lock() else { return Ok(()) };
+        let began = self.begin();
+        let mut met = Met::none();
+        let mut page = self.first_page(Timestamp::MIN).await?;
+        while let Some(read) = page {
+            page = self.take_in_and_go_on(Timestamp::MIN, read, began.at, &mut met).await?;
             if page.is_some() && self.age().is_some_and(|age| age > self.shared.bound / 5) {
-                self.read_new(tail).await?;
+                let mut tail = self.shared.tail.lock().await;
+                self.read_new(&mut tail).await?;
             }
         }
-        if tail.last_good.is_none() {
-            self.good(tail, met, began, began_at)?;
-        }
-        tail.last_full = Some(began);
-        self.shared.index.prune_by_turns(began_at).await;
+        self.shared.tail.lock().await.last_full = Some(began.monotonic);
+        self.shared.index.prune_by_turns(began.at).await;
         Ok(())
     }
 
@@ -354,26 +401,29 @@ impl RevocationView {
                 latest = latest.max(Some(entry.at));
             }
         }
-        if let Some(latest) = latest.filter(|latest| latest.as_millis() > known && known > 0) {
+        // Before the first good poll entries are new to this node alone.
+        let is_tail = self.shared.as_of.load(Ordering::Relaxed) > 0;
+        if let Some(latest) = latest.filter(|latest| is_tail && latest.as_millis() > known && known > 0) {
             let age = self.shared.clock.now().since(latest).as_millis();
             lag.store(i64::try_from(age).unwrap_or(i64::MAX), Ordering::Relaxed);
         }
     }
 
+    fn begin(&self) -> Began {
+        let clock = &*self.shared.clock;
+        Began { monotonic: clock.monotonic(), time_of_day: clock.time_of_day(), at: clock.now() }
+    }
+
     /// Notes that everything written before `began` is in the index.
-    fn good(
-        &self,
-        tail: &mut Tail,
-        met: Met,
-        began: Duration,
-        began_at: Timestamp,
-    ) -> Result<(), StoreError> {
+    fn good(&self, tail: &mut Tail, met: Met, began: Began) -> Result<(), StoreError> {
         if !met.is_good() {
             return Err(StoreError::new("replicated", "show what was written before", ReadIsOld));
         }
-        tail.last_good = Some(began_at);
-        let as_of = u64::try_from(began.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1);
-        self.shared.as_of.store(as_of, Ordering::Release);
+        let Shared { as_of, as_of_day, .. } = &*self.shared;
+        tail.last_good = Some(began.at);
+        let monotonic = u64::try_from(began.monotonic.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1);
+        as_of_day.store(began.time_of_day.as_millis(), Ordering::Release);
+        as_of.store(monotonic, Ordering::Release);
         Ok(())
     }
 

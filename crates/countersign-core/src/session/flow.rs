@@ -848,12 +848,13 @@ impl Sessions {
     /// insert took long gets a later `at`, and a later `until` for the tokens that were issued meanwhile.
     async fn learn(&self, mut entry: Entry) -> Result<(), StoreError> {
         self.shared.view.learn(&entry);
-        let now = self.shared.clock.now();
-        if now.since(entry.at) > RevocationView::OVERLAP / 2 {
+        let mut now = self.shared.clock.now();
+        while now.since(entry.at) > RevocationView::OVERLAP / 2 {
             entry.at = now;
             entry.until = now + self.shared.policy.revocation_horizon();
             self.shared.view.learn(&entry);
             self.shared.log.insert_entry(&entry).await?;
+            now = self.shared.clock.now();
         }
         Ok(())
     }
@@ -989,9 +990,17 @@ impl Sessions {
         }
     }
 
-    /// Runs work that a caller who goes away must not interrupt half way.
-    async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        detached(&self.shared.runtime, work).await
+    /// Runs work that a caller who goes away must not interrupt half way; what it writes has the right time, even if the
+    /// machine was suspended a moment ago.
+    async fn detached<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
+        let Shared { clock, log, runtime, .. } = &*self.shared;
+        if clock.is_odd() {
+            Box::pin(clock.ask(&**log)).await?;
+        }
+        detached(runtime, work).await
     }
 }
 

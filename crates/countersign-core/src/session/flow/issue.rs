@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{BeginError, Sessions, Shared};
+use super::{BeginError, Sessions, Shared, detached};
 use crate::claims::{ClaimError, Freshness, NewClaims, SessionRef, TokenType};
 use crate::id::{Generation, SessionId, UserId};
 use crate::random;
@@ -72,7 +72,8 @@ impl Sessions {
         grant: AccessGrant,
     ) -> Result<IssuedAccess, IssueAccessError> {
         let this = self.clone();
-        self.detached(async move { this.issue_access_now(user_id, grant).await }).await
+        let work = async move { this.issue_access_now(user_id, grant).await };
+        detached(&self.shared.runtime, work).await
     }
 
     async fn issue_access_now(

@@ -15,7 +15,7 @@ use crate::keychain::{self, KeyState, KeychainError, NewKey, Schedule, Step};
 use crate::revocation::{Entry, RevocationView, Target};
 use crate::session::SessionPolicy;
 use crate::store::{KeyPurpose, StoreError, StoredKey};
-use crate::time::Clock as _;
+use crate::time::{Clock as _, Timestamp};
 use crate::token::Issuer;
 use crate::verify::VerifyError;
 
@@ -140,9 +140,9 @@ impl Sessions {
     /// [`KeychainError`]; what could be had is in use all the same.
     pub async fn reload_keys(&self) -> Result<(), KeychainError> {
         let mut last = self.shared.last_reload.0.lock().await;
-        let began = self.shared.clock.monotonic();
         let reloaded = self.reload_now().await;
-        *last = Some(began);
+        // Those who waited meanwhile need not ask again.
+        *last = Some(self.shared.clock.monotonic());
         reloaded
     }
 
@@ -154,8 +154,9 @@ impl Sessions {
         if last.is_some_and(|last| began.saturating_sub(last) < RELOAD_EVERY) {
             return;
         }
-        *last = Some(began);
-        if let Err(error) = self.reload_now().await {
+        let reloaded = self.reload_now().await;
+        *last = Some(self.shared.clock.monotonic());
+        if let Err(error) = reloaded {
             tracing::warn!(error = &error as &dyn std::error::Error, "the keys could not be reloaded");
         }
     }
@@ -391,11 +392,16 @@ impl Sessions {
         let Shared { clock, keys, policy, view, .. } = &*self.shared;
         let stored = keys.keys().await?;
         let key = stored.iter().find(|key| key.key_id == *id).ok_or(KeyLifeError::Unknown)?;
-        if key.removed_at.is_some() {
-            return Err(KeyLifeError::Unknown);
-        }
         let now = clock.now();
         let overlap = policy.key_overlap(key.purpose);
+        if let Some(removed_at) = key.removed_at {
+            // Whoever removed it may have gone before the nodes were told.
+            if view.index().is_key_revoked(id) || now >= removed_at + overlap {
+                return Err(KeyLifeError::Unknown);
+            }
+            self.tell_of_removed(id, now, overlap).await?;
+            return Ok(None);
+        }
         let signed = keychain::state(key, &stored, now, overlap) == KeyState::Active;
         // First the one that signs in its place, so that there is no moment without one; then what takes the key out for
         // ever; then what tells the nodes. The successor's turn has not come when the key goes: a node that had read it
@@ -413,17 +419,36 @@ impl Sessions {
             return Err(KeyLifeError::Unknown);
         }
         self.tell(&Event::KeyRemoved { key_id: id.clone() });
+        self.tell_of_removed(id, now, overlap).await?;
+        Ok(successor)
+    }
+
+    /// Writes what tells the nodes that a key is removed.
+    async fn tell_of_removed(
+        &self,
+        id: &KeyId,
+        now: Timestamp,
+        overlap: Duration,
+    ) -> Result<(), KeyLifeError> {
+        let Shared { clock, view, .. } = &*self.shared;
         let mut entry = Entry { target: Target::Key { id: id.clone() }, until: now + overlap, at: now };
-        self.shared.log.insert_entry(&entry).await?;
-        view.learn(&entry);
-        let written_at = clock.now();
-        if written_at.since(now) > RevocationView::OVERLAP / 2 {
+        loop {
+            if let Err(error) = self.shared.log.insert_entry(&entry).await {
+                // The store has the key removed already, and this node reads it there. Not learned: who asks once more
+                // must not find that all is done.
+                self.reload_or_warn().await;
+                return Err(error.into());
+            }
+            view.learn(&entry);
+            let written_at = clock.now();
+            if written_at.since(entry.at) <= RevocationView::OVERLAP / 2 {
+                break;
+            }
             // A reader's window may have passed it.
             (entry.at, entry.until) = (written_at, written_at + overlap);
-            self.shared.log.insert_entry(&entry).await?;
         }
         self.reload_keys().await?;
-        Ok(successor)
+        Ok(())
     }
 }
 
