@@ -163,6 +163,7 @@ impl AuthError {
             }
             Self::Refresh(
                 RefreshError::Store(_)
+                | RefreshError::ViewTooOld(_)
                 | RefreshError::Contended
                 | RefreshError::ExtraClaims(ExtraClaimsError::Ask(_)),
             ) => ErrorCode::Unavailable,
@@ -444,7 +445,7 @@ impl Auth {
             (false, true) => sessions.verify_access(token).await.map_err(AccessError::from)?,
             // Waits for a store: boxed, so that what every request waits for stays small.
             (true, false) => Box::pin(sessions.authenticate_refresh(token)).await?,
-            (true, true) => sessions.verify_refresh(token).map_err(RefreshError::from)?,
+            (true, true) => Box::pin(sessions.verify_refresh_here(token)).await?,
         })
     }
 

@@ -483,3 +483,42 @@ async fn step_of_a_clock(step: Step, is_writer: bool, after_a_poll: bool) {
         "{case}: {tab:?}"
     );
 }
+
+#[tokio::test]
+async fn sec_210_a_node_that_cannot_read_new_keys_does_not_say_that_their_tokens_are_none() {
+    let here = TestBed::over(MemoryStore::new()).await;
+    let line = Instrumented::new(here.stores.clone());
+    let there = TestBed::at(line.stores(), here.clock.clone(), here.config().clone()).await;
+    let before = here.begin(&ada(), device("before")).await;
+    line.fail(true);
+    for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
+        here.sessions.rotate_key(purpose, None, false).await.expect("the store answers");
+    }
+    here.clock.advance(here.sessions.policy().revocation_bound + Duration::from_millis(1));
+    here.sessions.poll().await.expect("the store answers");
+    let pair = here.begin(&ada(), device("browser")).await;
+    for unknown in [&pair.access_token, &pair.refresh_token] {
+        let ended = there.sessions.verify_for_end_here(unknown).await;
+        assert!(matches!(ended, Err(AccessError::ViewTooOld(_))), "{ended:?}");
+    }
+    let access = there.authenticate(&pair.access_token).await;
+    assert!(matches!(access, Err(AccessError::ViewTooOld(_))), "{access:?}");
+    let refresh = there.sessions.verify_refresh_here(&pair.refresh_token).await;
+    assert!(matches!(refresh, Err(RefreshError::ViewTooOld(_))), "{refresh:?}");
+    // What it knows is judged as ever.
+    assert!(there.sessions.verify_refresh_here(&before.refresh_token).await.is_ok());
+    assert!(there.sessions.verify_for_end_here(&before.access_token).await.is_ok());
+
+    line.fail(false);
+    assert!(there.sessions.verify_refresh_here(&pair.refresh_token).await.is_ok(), "at once");
+    assert!(there.authenticate(&pair.access_token).await.is_ok());
+    // With a view that is young an unknown key is nobody's.
+    let config = BedConfig { random: Arc::new(SeededRandom::new(210)), ..BedConfig::default() };
+    let stranger = TestBed::with(MemoryStore::new(), config).await;
+    let stranger = stranger.begin(&ada(), device("stranger")).await;
+    assert!(matches!(there.authenticate(&stranger.access_token).await, Err(AccessError::Invalid(_))));
+    let refresh = there.sessions.verify_refresh_here(&stranger.refresh_token).await;
+    assert!(matches!(refresh, Err(RefreshError::Invalid(_))), "{refresh:?}");
+    let ended = there.sessions.verify_for_end_here(&stranger.refresh_token).await;
+    assert!(matches!(ended, Err(AccessError::Invalid(_))), "{ended:?}");
+}

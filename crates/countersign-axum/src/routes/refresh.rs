@@ -2,7 +2,7 @@
 
 use axum::extract::Request;
 use countersign_core::account::User;
-use countersign_core::session::{RefreshError, Refreshed};
+use countersign_core::session::Refreshed;
 use countersign_http::profile::Renewal;
 use countersign_http::{Auth, AuthError, Location, Requirement};
 use http::StatusCode;
@@ -58,7 +58,7 @@ async fn exchange(
     in_body: Option<&str>,
 ) -> Result<(Refreshed, User, Location), AuthError> {
     let located = auth.refresh_locator().locate(&parts.headers, in_body)?.ok_or(AuthError::Missing)?;
-    let token = auth.sessions().verify_refresh(located.token).map_err(RefreshError::from)?;
+    let token = auth.sessions().verify_refresh_here(located.token).await?;
     auth.ask_application(&token, false).await?;
     if located.needs_csrf(&parts.method) {
         auth.check_csrf(parts, &token)?;

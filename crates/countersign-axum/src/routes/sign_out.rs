@@ -84,7 +84,7 @@ impl Shown {
             .chain(auth.access_locator().each(&parts.headers, None));
         for found in places {
             match found {
-                Ok(located) => shown.add(auth, parts, &located),
+                Ok(located) => shown.add(auth, parts, &located).await,
                 Err(error @ (LocateError::MalformedAuthorization | LocateError::SeveralTokens)) => {
                     return Err(error.into());
                 }
@@ -94,11 +94,11 @@ impl Shown {
         Ok(shown)
     }
 
-    fn add(&mut self, auth: &Auth, parts: &Parts, located: &Located<'_>) {
-        let claims = match auth.sessions().verify_for_end(located.token) {
+    async fn add(&mut self, auth: &Auth, parts: &Parts, located: &Located<'_>) {
+        let claims = match auth.sessions().verify_for_end_here(located.token).await {
             Ok(claims) => claims,
             Err(error) => {
-                self.refuse(AuthError::Token(AccessError::Invalid(error)));
+                self.refuse(AuthError::Token(error));
                 return;
             }
         };
@@ -118,6 +118,8 @@ impl Shown {
         let rank = |refusal: &AuthError| match refusal {
             AuthError::Locate(LocateError::RepeatedCookie) => 2,
             AuthError::Csrf(_) => 1,
+            // Worth repeating.
+            AuthError::Token(AccessError::ViewTooOld(_)) => 1,
             _ => 0,
         };
         if self.refusal.as_ref().is_none_or(|known| rank(known) <= rank(&refusal)) {

@@ -231,6 +231,9 @@ pub enum RefreshError {
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The token's key is unknown, and the keys and the log could not be read for longer than the bound.
+    #[error(transparent)]
+    ViewTooOld(#[from] ViewTooOld),
     /// The tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -494,7 +497,7 @@ impl Sessions {
         let mut verified = access_verifier.verify(token, now);
         if verified == Err(VerifyError::UnknownKey) {
             // Rare, and boxed, so that what every request waits for stays small.
-            Box::pin(self.reload_for_unknown_key()).await;
+            Box::pin(self.look_for_key()).await?;
             now = clock.now();
             verified = access_verifier.verify(token, now);
         }
@@ -507,6 +510,19 @@ impl Sessions {
         }
         self.check_unrevoked(&claims, now)?;
         Ok(claims)
+    }
+
+    /// A token names an unknown key. It may be a new one: reads the keys, if that was not just done.
+    ///
+    /// A node that is cut off does not know what signs by now, and must not say that a token is none: whoever hears
+    /// that of a refresh token throws the session away. A new key signs no sooner than the view of such a node is too old.
+    async fn look_for_key(&self) -> Result<(), ViewTooOld> {
+        let is_fresh = self.shared.view.is_fresh();
+        if !is_fresh {
+            self.shared.view.ensure_fresh().await?;
+        }
+        self.reload_for_unknown_key().await;
+        Ok(())
     }
 
     /// What the log says about the claims of an access token that verifies.
@@ -562,7 +578,7 @@ impl Sessions {
     /// [`RefreshError::Invalid`] and [`RefreshError::Refused`] for a token that is not accepted,
     /// [`RefreshError::Store`] when the store cannot answer.
     pub async fn authenticate_refresh(&self, token: &str) -> Result<Claims, RefreshError> {
-        let claims = self.verify_refresh(token)?;
+        let claims = self.verify_refresh_here(token).await?;
         self.recheck_refresh(&claims).await?;
         Ok(claims)
     }
@@ -593,6 +609,34 @@ impl Sessions {
     pub fn verify_refresh(&self, token: &str) -> Result<Claims, VerifyError> {
         let claims = self.shared.refresh_verifier.verify(token, self.shared.clock.now())?;
         if claims.session().is_none() { Err(VerifyError::MissingClaim("sid")) } else { Ok(claims) }
+    }
+
+    /// As [`Sessions::verify_refresh`], but an unknown key on a node that cannot read the keys is its own failure and
+    /// not the token's.
+    ///
+    /// # Errors
+    /// [`RefreshError::Invalid`] for a token that is not accepted, [`RefreshError::ViewTooOld`] when this node cannot know.
+    pub async fn verify_refresh_here(&self, token: &str) -> Result<Claims, RefreshError> {
+        let verified = self.verify_refresh(token);
+        if verified != Err(VerifyError::UnknownKey) || self.shared.view.is_fresh() {
+            return Ok(verified?);
+        }
+        Box::pin(self.look_for_key()).await?;
+        Ok(self.verify_refresh(token)?)
+    }
+
+    /// As [`Sessions::verify_for_end`], but an unknown key on a node that cannot read the keys is its own failure and
+    /// not the token's.
+    ///
+    /// # Errors
+    /// [`AccessError::Invalid`] for a token that is not accepted, [`AccessError::ViewTooOld`] when this node cannot know.
+    pub async fn verify_for_end_here(&self, token: &str) -> Result<Claims, AccessError> {
+        let verified = self.verify_for_end(token);
+        if verified != Err(VerifyError::UnknownKey) || self.shared.view.is_fresh() {
+            return Ok(verified?);
+        }
+        Box::pin(self.look_for_key()).await?;
+        Ok(self.verify_for_end(token)?)
     }
 
     /// Verifies a token of either kind for ending its session: signature, kind and issuer hold; its times and the
