@@ -149,18 +149,14 @@ impl StoreClock {
         // The answer is from the middle of the time that it took.
         let answer = (answer + took / 2).as_millis();
         let uncertain = i64::try_from((took / 2).as_millis()).unwrap_or(i64::MAX).saturating_add(UNCERTAIN);
+        let is_as_known = |known: i64| answer.saturating_sub(known).saturating_abs() <= uncertain;
         let before = self.corrected(now, monotonic);
-        let correct = |by: &AtomicI64, clock: i64| {
-            let measured = answer.saturating_sub(clock);
-            let known = by.load(Ordering::Relaxed);
-            if measured.saturating_sub(known).saturating_abs() <= uncertain {
-                return false;
-            }
-            by.store(measured, Ordering::Relaxed);
-            true
-        };
-        let has_moved = correct(&self.offset, now.as_millis());
-        correct(&self.since, in_millis(monotonic));
+        let has_moved = !is_as_known(now.as_millis().saturating_add(self.offset.load(Ordering::Relaxed)));
+        if has_moved {
+            self.offset.store(answer.saturating_sub(now.as_millis()), Ordering::Relaxed);
+        }
+        let right = if is_as_known(before.as_millis()) { before.as_millis() } else { answer };
+        self.since.store(right.saturating_sub(in_millis(monotonic)), Ordering::Relaxed);
         self.is_known.store(true, Ordering::Release);
         let offset = self.offset();
         if has_moved && offset > Self::REMARKABLE {
