@@ -142,7 +142,7 @@ impl StoreClock {
 
     /// Takes in what the store answered to a question that was asked at `asked`, by the machine's monotonic time. The
     /// answer belongs to some moment since then; within that, everything stays as it is, so that time does not jump
-    /// about with the network's delays. Returns by how much it has moved this clock.
+    /// about with the network's delays. Returns by how much it has moved this clock; the first answer moves nothing that was known.
     pub fn observe(&self, asked: Duration, answer: Timestamp) -> Duration {
         let (now, monotonic) = (self.machine.now(), self.machine.monotonic());
         let took = monotonic.saturating_sub(asked);
@@ -157,7 +157,7 @@ impl StoreClock {
         }
         let right = if is_as_known(before.as_millis()) { before.as_millis() } else { answer };
         self.since.store(right.saturating_sub(in_millis(monotonic)), Ordering::Relaxed);
-        self.is_known.store(true, Ordering::Release);
+        let was_known = self.is_known.swap(true, Ordering::AcqRel);
         let offset = self.offset();
         if has_moved && offset > Self::REMARKABLE {
             tracing::warn!(
@@ -167,7 +167,7 @@ impl StoreClock {
             );
         }
         let after = self.corrected(now, monotonic);
-        after.since(before).max(before.since(after))
+        if was_known { after.since(before).max(before.since(after)) } else { Duration::ZERO }
     }
 
     fn corrected(&self, now: Timestamp, monotonic: Duration) -> Timestamp {
