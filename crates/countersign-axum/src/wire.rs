@@ -81,6 +81,7 @@ impl SessionBody {
 #[derive(Serialize)]
 pub(crate) struct SessionsBody {
     pub(crate) sessions: Vec<SessionBody>,
+    pub(crate) next: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use countersign_core::account::{Attempts, EmailAddress, PasswordHash, User, Username};
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Device, EndReason, Ended, Session, SessionSeed};
+use countersign_core::session::{AgentHash, Device, EndReason, Ended, Session, SessionSeed};
 use countersign_core::store::{KeyPurpose, StoredKey};
 use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
@@ -59,6 +59,7 @@ pub(crate) fn changing(session: &Session) -> Document {
         "last_seen_at": session.last_seen_at.as_millis(),
         "idle_until": session.idle_until.as_millis(),
         "user_agent": session.device.user_agent.as_deref(),
+        "agent_hash": session.device.agent_hash.map(|hash| hash.to_string()),
         "ip": session.device.ip.map(|ip| ip.to_string()),
     }
 }
@@ -84,6 +85,7 @@ pub(crate) fn session(document: &RawDocument) -> Result<Session, Failure> {
         absolute_until: time(document, "absolute_until")?,
         device: Device {
             user_agent: optional_text(document, "user_agent")?.map(str::to_owned),
+            agent_hash: optional_parsed(document, "agent_hash", str::parse::<AgentHash>)?,
             ip: optional_parsed(document, "ip", str::parse::<IpAddr>)?,
         },
         ended: ended(document)?,

@@ -56,18 +56,22 @@ impl RevocationStore for MongodbStore {
     /// which is free unless somebody else has taken that one too; so the numbers have no gaps.
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
         self.answer("raise the user's epoch", Turn::IfWeak(user_id.as_str()), async {
-            let mut epoch = self.epoch_in_log(user_id).await?.next();
-            let entry = loop {
+            let (entry, known) = loop {
+                let known = self.raises(user_id).await?;
+                let epoch = known.iter().map(|raise| raise.epoch).max().unwrap_or(Epoch::FIRST).next();
+                let at = known.iter().map(|known| known.at).fold(raise.at, Timestamp::max);
                 let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
-                let entry = Entry { target, until: raise.until, at: raise.at };
+                let entry = Entry { target, until: raise.until, at };
                 if self.insert_end(&entry, raise.reason).await? {
-                    break entry;
+                    break (entry, known);
                 }
-                epoch = epoch.next();
             };
             self.has_written();
             let ended = Ended { at: raise.at, reason: raise.reason };
-            self.mark_all(user_id, epoch, raise.except, ended).await?;
+            self.mark_all(user_id, Epoch::new(entry.key().number), raise.except, ended).await?;
+            let outdone = outdone_by(raise.except, &known).filter(|known| known.at < raise.forgets_before());
+            let outdone: Vec<String> = outdone.map(|known| known.id.clone()).collect();
+            delete(&self.log, outdone, &raises(user_id)).await?;
             Ok(entry)
         })
         .await
@@ -185,6 +189,13 @@ impl MongodbStore {
             Some(highest) => number(highest, "n").map(Epoch::new),
             None => Ok(Epoch::FIRST),
         }
+    }
+
+    /// The user's `user` entries: few, for what is outdone goes.
+    async fn raises(&self, user_id: &UserId) -> Result<Vec<KnownRaise>, Failure> {
+        let fields = doc! { "_id": 1, "n": 1, "except": 1, "at": 1 };
+        let found = self.log.find(Query { filter: raises(user_id), fields, ..Query::default() }).await?;
+        record::all(&found, KnownRaise::of)
     }
 
     /// Inserts an entry that ends sessions, with the reason, for whoever has to mark their rows; whether it did.
@@ -403,6 +414,34 @@ impl MongodbStore {
         })
         .await
     }
+}
+
+/// A `user` entry, as far as it matters to the next one.
+#[derive(Clone, Debug)]
+struct KnownRaise {
+    id: String,
+    epoch: Epoch,
+    except: Option<SessionId>,
+    at: Timestamp,
+}
+
+impl KnownRaise {
+    fn of(document: &RawDocument) -> Result<Self, Failure> {
+        Ok(Self {
+            id: text(document, "_id")?.to_owned(),
+            epoch: number(document, "n").map(Epoch::new)?,
+            except: optional_parsed(document, "except", str::parse::<SessionId>)?,
+            at: time(document, "at")?,
+        })
+    }
+}
+
+/// Those of the lower entries that decide nothing beside one that excepts this session: all but the highest that does not
+/// except the same one.
+fn outdone_by(except: Option<SessionId>, lower: &[KnownRaise]) -> impl Iterator<Item = &KnownRaise> {
+    let others = lower.iter().filter(|raise| except.is_some() && raise.except != except);
+    let decides = others.map(|raise| raise.epoch).max();
+    lower.iter().filter(move |raise| Some(raise.epoch) != decides)
 }
 
 /// An entry that stopped mattering.

@@ -23,7 +23,7 @@ pub(crate) const KEYS: &str = "sealed_key";
 pub(crate) const STORE: &str = "store";
 
 /// The newest version of the collections that this program knows.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// The `_id` of the document with the version.
 const SCHEMA: &str = "schema";
@@ -65,6 +65,8 @@ fn indexes() -> Vec<Index> {
     vec![
         // Also what `{user_id: 1}` as a shard key needs.
         index(SESSIONS, doc! { "user_id": 1 }, Kind::Plain),
+        // As they are listed; a refresh changes none of these.
+        index(SESSIONS, doc! { "user_id": 1, "ended_at": 1, "created_at": -1, "id": -1 }, Kind::Plain),
         index(SESSIONS, doc! { "absolute_until": 1 }, Kind::Plain),
         index(SESSIONS, doc! { "gone_at": 1 }, Kind::Ttl(KEEP_FORGOTTEN)),
         index(LOG, doc! { "user_id": 1, "kind": 1, "ref": 1, "n": 1 }, Kind::Plain),

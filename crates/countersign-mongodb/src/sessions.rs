@@ -27,7 +27,9 @@ use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{
     Acknowledgement, Advance, EndReason, Ended, Heal, LogStanding, Session, SessionKey,
 };
-use countersign_core::store::{End, FoundSession, SessionEnded, SessionInserted, SessionStore, StoreError};
+use countersign_core::store::{
+    End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError,
+};
 use countersign_core::{Epoch, SessionId, Timestamp, UserId};
 use mongodb::bson::{Bson, Document, RawDocument, doc};
 
@@ -154,33 +156,33 @@ impl SessionStore for MongodbStore {
         .await
     }
 
-    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
-        self.answer("list the user's sessions", Turn::Any, async {
-            let rows = self.sessions.find(Query {
-                filter: doc! {
-                    "user_id": user_id.as_str(),
-                    "ended_at": Bson::Null,
-                    "idle_until": { "$gt": now.as_millis() },
-                    "absolute_until": { "$gt": now.as_millis() },
-                },
-                ..Query::default()
-            });
-            let ends = self.log.find(Query {
-                filter: doc! { "user_id": user_id.as_str(), "kind": { "$in": ["session", "user"] } },
-                ..Query::default()
-            });
-            let (rows, ends) = tokio::try_join!(rows, ends)?;
-            let ends = record::all(&ends, record::entry)?;
-            let mut live = record::all(&rows, record::session)?;
-            live.retain(|session| {
-                let mut log = LogStanding::default();
-                for entry in &ends {
-                    note(&mut log, entry, session.id);
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
+        self.answer_list("list the user's sessions", async {
+            let (mut after, mut skip) = (page.after, page.skip);
+            let mut listed = Vec::new();
+            // Rows that the log alone has ended, after a crash say, are on the way and do not count.
+            while listed.len() < page.limit {
+                let wanted = skip.saturating_add(page.limit - listed.len()).min(LIST_STEP);
+                let rows = self.unended_rows(user_id, now, after, wanted).await?;
+                let is_last = rows.len() < wanted;
+                after = rows.last().map(SessionPosition::from);
+                for session in self.allowed_by_log(user_id, rows).await? {
+                    match skip.checked_sub(1) {
+                        Some(left) => skip = left,
+                        None if listed.len() < page.limit => listed.push(session),
+                        None => {}
+                    }
                 }
-                session.is_live(now) && !log.ended && log.epoch <= session.epoch
-            });
-            live.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
-            Ok(live)
+                if is_last {
+                    break;
+                }
+            }
+            Ok(listed)
         })
         .await
     }
@@ -217,6 +219,64 @@ impl MongodbStore {
 
     async fn row_and_standing(&self, key: &SessionKey) -> Result<(Option<Session>, Standing), Failure> {
         tokio::try_join!(self.row(key), self.standing(key))
+    }
+
+    /// The user's sessions whose rows have no mark and that have not expired, after that one, newest first.
+    async fn unended_rows(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        after: Option<SessionPosition>,
+        limit: usize,
+    ) -> Result<Vec<Session>, Failure> {
+        let mut filter = doc! {
+            "user_id": user_id.as_str(),
+            "ended_at": Bson::Null,
+            "idle_until": { "$gt": now.as_millis() },
+            "absolute_until": { "$gt": now.as_millis() },
+        };
+        if let Some(SessionPosition { created_at, id }) = after {
+            let created_at = created_at.as_millis();
+            filter.insert(
+                "$or",
+                vec![
+                    doc! { "created_at": { "$lt": created_at } },
+                    doc! { "created_at": created_at, "id": { "$lt": id.to_string() } },
+                ],
+            );
+        }
+        let sort = doc! { "created_at": -1, "id": -1 };
+        let rows = self.sessions.find(Query { filter, sort, limit: Some(limit), ..Query::default() }).await?;
+        record::all(&rows, record::session)
+    }
+
+    /// Those of the user's sessions that the log has not ended.
+    async fn allowed_by_log(
+        &self,
+        user_id: &UserId,
+        mut rows: Vec<Session>,
+    ) -> Result<Vec<Session>, Failure> {
+        if rows.is_empty() {
+            return Ok(rows);
+        }
+        // No more of the log than concerns these: a user has few `user` entries, and may have many others.
+        let mut references: Vec<String> = rows.iter().map(|session| session.id.to_string()).collect();
+        references.push(String::new());
+        let filter = doc! {
+            "user_id": user_id.as_str(),
+            "kind": { "$in": ["session", "user"] },
+            "ref": { "$in": references },
+        };
+        let ends = self.log.find(Query { filter, ..Query::default() }).await?;
+        let ends = record::all(&ends, record::entry)?;
+        rows.retain(|session| {
+            let mut log = LogStanding::default();
+            for entry in &ends {
+                note(&mut log, entry, session.id);
+            }
+            !log.ended && log.epoch <= session.epoch
+        });
+        Ok(rows)
     }
 
     /// A conditional step, as the module's first lines tell. `take` says whether it applies, and if so under which
@@ -273,7 +333,24 @@ impl MongodbStore {
         if let Some(except) = except {
             filter.insert("id", doc! { "$ne": except.to_string() });
         }
-        self.sessions.update_many(filter, doc! { "$set": record::of_ended(ended) }).await
+        // In steps, so that no command is long.
+        loop {
+            let oldest = self.sessions.find(Query {
+                filter: filter.clone(),
+                sort: doc! { "created_at": 1, "id": 1 },
+                limit: Some(MARK_STEP),
+                fields: doc! { "_id": 1 },
+            });
+            let ids = record::all(&oldest.await?, |row| text(row, "_id").map(str::to_owned))?;
+            if !ids.is_empty() {
+                let mut these = filter.clone();
+                these.insert("_id", doc! { "$in": ids.clone() });
+                self.sessions.update_many(these, doc! { "$set": record::of_ended(ended) }).await?;
+            }
+            if ids.len() < MARK_STEP {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -320,3 +397,7 @@ fn mark_of(document: &RawDocument, entry: &Entry) -> Result<Ended, Failure> {
 
 /// How many acknowledgements one command carries: some milliseconds of work.
 const ACKNOWLEDGE_STEP: usize = 500;
+/// How many rows of a list one command reads at most.
+const LIST_STEP: usize = 500;
+/// How many sessions one command marks as ended at most: some milliseconds of work.
+const MARK_STEP: usize = 500;

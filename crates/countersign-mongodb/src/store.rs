@@ -38,6 +38,8 @@ pub struct MongodbStore {
     locks: Locks,
     /// For as many operations as there are connections.
     room: Semaphore,
+    /// For one list at a time, so that whoever asks for many of them waits for himself and not others for him.
+    list_room: Semaphore,
     pub(crate) changed: Arc<ChangeSignal>,
     /// Tells the listener of this node's own entries.
     pub(crate) written: Arc<Notify>,
@@ -148,6 +150,7 @@ impl MongodbStore {
             tail,
             locks: Locks::new(),
             room: Semaphore::new(usize::try_from(options.connections).unwrap_or(usize::MAX)),
+            list_room: Semaphore::new(1),
             changed,
             written,
             opened_at: hello.time,
@@ -195,6 +198,20 @@ impl MongodbStore {
     ) -> Result<T, StoreError> {
         self.answer_beside(action, async {
             let _turn = self.locks.wait(turn, !self.updates_are_atomic).await;
+            let _room = self.room.acquire().await.map_err(|_| Failure::Closed)?;
+            operation.await
+        })
+        .await
+    }
+
+    /// As [`MongodbStore::answer`], for a list: one at a time.
+    pub(crate) async fn answer_list<T>(
+        &self,
+        action: &'static str,
+        operation: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, StoreError> {
+        self.answer_beside(action, async {
+            let _list_room = self.list_room.acquire().await.map_err(|_| Failure::Closed)?;
             let _room = self.room.acquire().await.map_err(|_| Failure::Closed)?;
             operation.await
         })

@@ -86,7 +86,7 @@ async fn five_nodes_open_an_empty_database_at_once() {
         assert_eq!(node.insert_session(&session(1, number)).await.unwrap(), SessionInserted::Yes);
     }
     for node in &nodes {
-        assert_eq!(node.live_sessions(&user_id(1), NOW).await.unwrap().len(), 5);
+        assert_eq!(node.live_sessions(&user_id(1), NOW, SessionPage::first(1_000)).await.unwrap().len(), 5);
     }
     let mut naming = JoinSet::new();
     for (number, node) in (1..).zip(nodes) {
@@ -268,7 +268,7 @@ async fn an_end_that_was_cut_off_after_its_entry_is_finished_by_the_next_one() {
     rows.update_one(doc! {}, unmark).await.unwrap();
 
     assert_eq!(store.advance(&key(1, 1), &advance(0)).await.unwrap(), None);
-    assert_eq!(store.live_sessions(&user_id(1), NOW).await.unwrap(), []);
+    assert_eq!(store.live_sessions(&user_id(1), NOW, SessionPage::first(1_000)).await.unwrap(), []);
     let later = End { reason: EndReason::EndedByUser, ..end(NOW + seconds(60)) };
     assert_eq!(store.end_session(&key(1, 1), &later).await.unwrap(), SessionEnded::Before);
     let ended = store.session(&key(1, 1)).await.unwrap().unwrap().session.ended.unwrap();
@@ -395,7 +395,7 @@ async fn sec_155_texts_that_look_like_operators_are_texts() {
     store.insert_user(&user(1, "ada@example.com", Some("ada"))).await.unwrap();
     for text in [r#"{"$ne":""}"#, r#"{"$gt": ""}"#, "$where", "$user_id", ".*", "a.b"] {
         let id = UserId::new(text).unwrap();
-        assert_eq!(store.live_sessions(&id, NOW).await.unwrap(), []);
+        assert_eq!(store.live_sessions(&id, NOW, SessionPage::first(1_000)).await.unwrap(), []);
         assert_eq!(
             store.advance(&SessionKey { user_id: id.clone(), id: session_id(1) }, &advance(0)).await.unwrap(),
             None

@@ -8,7 +8,10 @@
 //! |---|---|---|
 //! | `p:meta` | hash | `layout`, `mark` (of this set of data), `handles`, `id` |
 //! | `p:{user}:sessions` | hash | session id → row |
-//! | `p:{user}:log` | hash | `s` + session, `t` + token, `u` + epoch → `until at except`; `e` → summary of the epochs |
+//! | `p:{user}:live` | sorted set | the sessions whose row has no mark, by their beginning |
+//! | `p:{user}:log` | hash | `s` + session, `t` + token → `until at -` |
+//! | `p:{user}:epochs` | hash | `u` + epoch → `until at except`; `e` → summary of the epochs |
+//! | `p:{user}:tokens` | sorted set | the revoked tokens by `until` |
 //! | `p:{}:log` | hash | `k` + key id, `n` + node → `until at -` |
 //! | `p:log` | sorted set | all entries, score 0: in the order of [`EntryKey`] |
 //! | `p:log:at`, `p:log:until` | sorted set | the same by `at`; those that may be purged by `until` |
@@ -81,9 +84,37 @@ impl Names {
         self.plain("log:until")
     }
 
-    /// The keys of every script that writes to the log: the user's entries and all entries, three times.
-    pub(crate) fn whole_log(&self, user_id: &str) -> [String; 4] {
-        [self.user_log(user_id), self.log(), self.log_by_at(), self.log_by_until()]
+    /// The user's sessions whose row has no mark.
+    pub(crate) fn live(&self, user_id: &str) -> String {
+        self.of_user(user_id, "live")
+    }
+
+    /// The user's epochs, apart from other entries: they are read often, and the others may be many.
+    pub(crate) fn epochs(&self, user_id: &str) -> String {
+        self.of_user(user_id, "epochs")
+    }
+
+    /// The user's revoked tokens, to be counted.
+    pub(crate) fn tokens(&self, user_id: &str) -> String {
+        self.of_user(user_id, "tokens")
+    }
+
+    /// The hash that an entry with this field is kept in.
+    pub(crate) fn hash_of(&self, user_id: &str, field: &str) -> String {
+        if field.starts_with('u') { self.epochs(user_id) } else { self.user_log(user_id) }
+    }
+
+    /// The keys of every script that writes to the log: the user's entries, all entries three times, and what is known of
+    /// the user's epochs and tokens.
+    pub(crate) fn whole_log(&self, user_id: &str) -> [String; 6] {
+        [
+            self.user_log(user_id),
+            self.log(),
+            self.log_by_at(),
+            self.log_by_until(),
+            self.epochs(user_id),
+            self.tokens(user_id),
+        ]
     }
 
     pub(crate) fn sessions_by_until(&self) -> String {
@@ -299,7 +330,10 @@ mod tests {
         let names = Names::new("p");
         let mut keys = std::collections::HashSet::new();
         for text in ["{", "}", "{}", "a:b", "a", "é", "\u{202e}", "*", "p:{61}:log", " ", ""] {
-            for key in [names.sessions(text), names.user_log(text), names.email(text), names.throttle(text)] {
+            let of_user = [names.sessions(text), names.live(text), names.user_log(text), names.epochs(text)];
+            for key in
+                of_user.into_iter().chain([names.tokens(text), names.email(text), names.throttle(text)])
+            {
                 assert!(
                     key.bytes().all(|byte| byte.is_ascii_lowercase() || b"0123456789:{}".contains(&byte))
                 );

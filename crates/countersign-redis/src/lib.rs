@@ -46,6 +46,7 @@
 //! may have been made, and is reported as an error.
 
 mod answer;
+mod convert;
 mod durability;
 mod failure;
 mod keys;

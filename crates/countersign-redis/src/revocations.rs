@@ -11,7 +11,7 @@ use redis::Value;
 
 use crate::failure::Failure;
 use crate::layout::{self, Line, NONE};
-use crate::script::{INSERT_ENTRY, PURGE_ENTRIES, RAISE_EPOCH, REVOKE_TOKENS};
+use crate::script::{INSERT_ENTRY, MARK_REST, PURGE_ENTRIES, RAISE_EPOCH, REVOKE_TOKENS};
 use crate::sessions::Epochs;
 use crate::store::{Op, RedisStore};
 use crate::text::{number, time};
@@ -19,6 +19,8 @@ use crate::{answer, row};
 
 /// How many entries one script purges: about a millisecond of work.
 const PURGE_STEP: usize = 200;
+/// How many sessions one script marks as ended: about a millisecond of work.
+const MARK_STEP: u64 = 200;
 /// How many pages of young entries are read at once and sorted. Where there are more, it is cheaper to go through the
 /// whole log in order and leave out the old ones.
 const YOUNG_PAGES: usize = 2;
@@ -41,7 +43,7 @@ impl RevocationStore for RedisStore {
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
         let op = self.op("read the user's epoch");
         let mut command = redis::cmd("HGET");
-        command.arg(self.names.user_log(user_id.as_str())).arg("e");
+        command.arg(self.names.epochs(user_id.as_str())).arg("e");
         let summary = op.query(&command).await?;
         op.value(answer::optional_text(summary).and_then(|summary| match summary {
             Some(summary) => Ok(Epochs::read(&summary)?.highest),
@@ -52,27 +54,48 @@ impl RevocationStore for RedisStore {
     async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
         let op = self.op("read when the user's epoch was raised");
         let mut command = redis::cmd("HGETALL");
-        command.arg(self.names.user_log(user_id.as_str()));
+        command.arg(self.names.epochs(user_id.as_str()));
         let log = op.query(&command).await?;
         op.value(read_raised_at(log))
     }
 
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
-        let op = self.op("raise the user's epoch");
+        const ACTION: &str = "raise the user's epoch";
+        let op = self.op(ACTION);
+        let (sessions, live) = (self.names.sessions(user_id.as_str()), self.names.live(user_id.as_str()));
+        let mark = row::mark(Ended { at: raise.at, reason: raise.reason });
         let except = raise.except.map_or_else(|| NONE.to_owned(), |id| id.to_string());
         let call = RAISE_EPOCH
             .on(self.names.whole_log(user_id.as_str()))
-            .key(self.names.sessions(user_id.as_str()))
+            .key(sessions.clone())
+            .key(live.clone())
             .arg(layout::key_text(user_id.as_str(), "u"))
             .number(raise.until.as_millis())
             .number(raise.at.as_millis())
-            .arg(except)
-            .arg(row::mark(Ended { at: raise.at, reason: raise.reason }));
-        let epoch = op.write(&self.announcing(call)).await?;
-        let epoch = op.value(answer::text(epoch).and_then(|epoch| number("epochs", &epoch)))?;
-        let target =
-            Target::User { user_id: user_id.clone(), epoch: Epoch::new(epoch), except: raise.except };
-        Ok(Entry { target, until: raise.until, at: raise.at })
+            .arg(except.as_str())
+            .arg(mark.as_str())
+            .number(MARK_STEP)
+            .number(raise.forgets_before().as_millis());
+        let raised = op.write(&self.announcing(call)).await?;
+        let [epoch, at, mut marked] = op.value(answer::exactly(raised))?;
+        let digits = op.value(answer::text(epoch))?;
+        let epoch = Epoch::new(op.value(number("epochs", &digits))?);
+        let at = op.value(answer::text(at).and_then(|at| time("epochs", &at)))?;
+        // The rest in scripts of their own, so that others get their turn in between. The log has ended them already.
+        while op.value(answer::count(&marked))? == MARK_STEP {
+            let rest =
+                MARK_REST.on([sessions.clone(), live.clone()]).arg(digits.as_str()).arg(except.as_str());
+            match self.op(ACTION).write(&rest.arg(mark.as_str()).number(MARK_STEP)).await {
+                Ok(more) => marked = more,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "could not mark all sessions that the log has ended");
+                    break;
+                }
+            }
+        }
+        let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
+        Ok(Entry { target, until: raise.until, at })
     }
 
     async fn revoke_tokens(
@@ -162,8 +185,9 @@ impl RevocationStore for RedisStore {
                     let member = op.value(answer::text(member))?;
                     let (user_id, field) = op.value(layout::line_of_member(&member))?;
                     call = call
-                        .key(self.names.user_log(user_id))
+                        .key(self.names.hash_of(user_id, field))
                         .key(self.names.sessions(user_id))
+                        .key(self.names.tokens(user_id))
                         .arg(member.as_str())
                         .arg(field);
                 }

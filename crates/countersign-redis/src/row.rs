@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use countersign_core::session::{Device, EndReason, Ended, Session, SessionSeed};
+use countersign_core::session::{AgentHash, Device, EndReason, Ended, Session, SessionSeed};
 use countersign_core::{Epoch, Generation, SessionId, UserId};
 
 use crate::failure::Failure;
@@ -41,9 +41,12 @@ pub(crate) fn mark(ended: Ended) -> String {
     format!("{}:{}", ended.at.as_millis(), ended.reason.name())
 }
 
-/// The device, the row's last two fields.
+/// The device, the row's last two fields. The hash of its agent stands behind the address, after a comma.
 pub(crate) fn device(device: &Device) -> String {
-    let ip = device.ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
+    let mut ip = device.ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
+    if let Some(hash) = device.agent_hash {
+        ip = format!("{ip},{hash}");
+    }
     match &device.user_agent {
         Some(agent) => format!("{ip} +{agent}"),
         None => format!("{ip} -"),
@@ -74,6 +77,8 @@ pub(crate) fn read(user_id: &UserId, id: SessionId, text: &str) -> Result<Sessio
     else {
         return Err(Failure::Malformed(WHAT));
     };
+    let (ip, agent_hash) = ip.split_once(',').map_or((ip, None), |(ip, hash)| (ip, Some(hash)));
+    let agent_hash = agent_hash.map(|hash| parsed(WHAT, hash.parse::<AgentHash>())).transpose()?;
     Ok(Session {
         user_id: user_id.clone(),
         id,
@@ -88,7 +93,7 @@ pub(crate) fn read(user_id: &UserId, id: SessionId, text: &str) -> Result<Sessio
         last_seen_at: time(WHAT, last_seen_at)?,
         idle_until: time(WHAT, idle_until)?,
         absolute_until: time(WHAT, absolute_until)?,
-        device: Device { user_agent: read_agent(agent)?, ip: read_ip(ip)? },
+        device: Device { user_agent: read_agent(agent)?, agent_hash, ip: read_ip(ip)? },
         ended: read_mark(ended)?,
     })
 }
@@ -166,12 +171,12 @@ mod tests {
             last_seen_at: Timestamp::MAX,
             idle_until: Timestamp::MAX,
             absolute_until: Timestamp::MAX,
-            device: Device { user_agent: None, ip: "2001:db8::1".parse().ok() },
+            device: Device { user_agent: None, agent_hash: None, ip: "2001:db8::1".parse().ok() },
             ..plain.clone()
         };
         let mut sessions = vec![plain.clone(), full];
         for agent in ["", "-", "+", "a  b ", " ", "\0\n", "😀"] {
-            let device = Device { user_agent: Some(agent.to_owned()), ip: None };
+            let device = Device { user_agent: Some(agent.to_owned()), ..Device::new(Some(agent), None) };
             sessions.push(Session { device, ..plain.clone() });
         }
         for reason in EndReason::ALL {

@@ -81,15 +81,19 @@ macro_rules! scripts {
 
 scripts! {
     OPEN = "open";
+    CONVERT_SESSIONS = "row" "convert_sessions";
+    CONVERT_ENTRIES = "convert_entries";
+    CONVERTED = "converted";
     INSERT_SESSION = "insert_session";
     SESSION = "session";
     ADVANCE = "row" "allows" "advance";
     HEAL = "row" "allows" "heal";
     ACKNOWLEDGE = "row" "acknowledge";
     END_SESSION = "row" "put" "end_session";
+    MARK_REST = "row" "mark_ended" "mark_rest";
     LIVE_SESSIONS = "live_sessions";
     PURGE_SESSIONS = "purge_sessions";
-    RAISE_EPOCH = "row" "put" "raise_epoch";
+    RAISE_EPOCH = "row" "put" "mark_ended" "raise_epoch";
     REVOKE_TOKENS = "put" "revoke_tokens";
     INSERT_ENTRY = "put" "insert_entry";
     PURGE_ENTRIES = "row" "purge_entries";

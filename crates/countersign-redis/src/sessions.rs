@@ -1,15 +1,14 @@
 //! Sessions. The conditions in Lua are those of [`Advance::applies`], [`Heal::applies`] and
 //! [`Acknowledgement::applies`], word for word.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{
     Acknowledgement, Advance, Ended, Guard, Heal, LogStanding, Session, SessionKey,
 };
-use countersign_core::store::{End, FoundSession, SessionEnded, SessionInserted, SessionStore, StoreError};
+use countersign_core::store::{
+    End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError,
+};
 use countersign_core::{Epoch, SessionId, Timestamp, UserId};
 use redis::Value;
 
@@ -26,21 +25,30 @@ use crate::{answer, row};
 const ACKNOWLEDGE_STEP: usize = 200;
 /// How many sessions one script purges: about a millisecond of work.
 const PURGE_STEP: usize = 200;
+/// How many sessions of a list one script looks at: about half a millisecond of work.
+const LIST_STEP: usize = 100;
 
 #[async_trait]
 impl SessionStore for RedisStore {
     async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
         let op = self.op("insert the session");
         let user_id = session.user_id.as_str();
-        let keys =
-            [self.names.sessions(user_id), self.names.user_log(user_id), self.names.sessions_by_until()];
-        let call = INSERT_SESSION
+        let keys = [
+            self.names.sessions(user_id),
+            self.names.live(user_id),
+            self.names.epochs(user_id),
+            self.names.sessions_by_until(),
+        ];
+        let mut call = INSERT_SESSION
             .on(keys)
             .number(session.id)
             .arg(row::write(session))
             .arg(digits(session.epoch))
             .arg(session_member(&session.user_id, session.id))
             .number(session.absolute_until.as_millis());
+        if session.ended.is_none() {
+            call = call.number(session.created_at.as_millis());
+        }
         let answer = op.write(&call).await?;
         op.value(answer::text(answer).and_then(|answer| match answer.as_str() {
             "yes" => Ok(SessionInserted::Yes),
@@ -113,6 +121,7 @@ impl SessionStore for RedisStore {
         let call = END_SESSION
             .on(self.names.whole_log(&line.user_id))
             .key(self.names.sessions(&line.user_id))
+            .key(self.names.live(&line.user_id))
             .number(key.id)
             .arg(line.key)
             .number(end.until.as_millis())
@@ -127,10 +136,45 @@ impl SessionStore for RedisStore {
         }))
     }
 
-    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
         let op = self.op("list the user's sessions");
-        let found = op.read(&LIVE_SESSIONS.on(self.row_and_log(user_id))).await?;
-        op.value(read_live(user_id, now, found))
+        op.all(async {
+            let _turn = op.value(self.lists.acquire().await.map_err(|_| Failure::Deadline))?;
+            let [sessions, log, epochs] = self.row_and_log(user_id);
+            let keys = [sessions, self.names.live(user_id.as_str()), log, epochs];
+            let latest = page
+                .after
+                .map_or_else(|| "+inf".to_owned(), |after| after.created_at.as_millis().to_string());
+            let (mut offset, mut skip) = (0, page.skip);
+            let mut listed = Vec::new();
+            while listed.len() < page.limit {
+                let wanted = skip.saturating_add(page.limit - listed.len()).min(LIST_STEP);
+                let call = LIVE_SESSIONS.on(keys.clone()).arg(latest.as_str()).number(offset).number(wanted);
+                let found = op.read(&call).await?;
+                let (looked_at, live) = op.value(read_live(user_id, now, found))?;
+                // Those of the same moment that came in the page before are met again.
+                for session in
+                    live.into_iter().filter(|live| page.after.is_none_or(|after| is_after(live, after)))
+                {
+                    match skip.checked_sub(1) {
+                        Some(left) => skip = left,
+                        None if listed.len() < page.limit => listed.push(session),
+                        None => {}
+                    }
+                }
+                if looked_at < wanted {
+                    break;
+                }
+                offset += looked_at;
+            }
+            Ok(listed)
+        })
+        .await
     }
 
     async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
@@ -157,7 +201,8 @@ impl SessionStore for RedisStore {
                 for member in expired {
                     let member = op.value(answer::text(member))?;
                     let (user_id, id) = op.value(session_of_member(&member))?;
-                    call = call.key(self.names.sessions(user_id)).arg(member.as_str()).arg(id);
+                    call = call.key(self.names.sessions(user_id)).key(self.names.live(user_id));
+                    call = call.arg(member.as_str()).arg(id);
                 }
                 let gone = op.write(&call).await?;
                 purged = purged.saturating_add(op.value(answer::count(&gone))?);
@@ -173,8 +218,9 @@ impl SessionStore for RedisStore {
 }
 
 impl RedisStore {
-    fn row_and_log(&self, user_id: &UserId) -> [String; 2] {
-        [self.names.sessions(user_id.as_str()), self.names.user_log(user_id.as_str())]
+    fn row_and_log(&self, user_id: &UserId) -> [String; 3] {
+        let user_id = user_id.as_str();
+        [self.names.sessions(user_id), self.names.user_log(user_id), self.names.epochs(user_id)]
     }
 }
 
@@ -200,25 +246,27 @@ fn read_found(key: &SessionKey, found: Value) -> Result<FoundSession, Failure> {
     Ok(FoundSession { session, log: LogStanding { ended: answer::yes(&ended)?, epoch } })
 }
 
-fn read_live(user_id: &UserId, now: Timestamp, found: Value) -> Result<Vec<Session>, Failure> {
-    let [rows, log] = answer::exactly(found)?;
-    let log: HashMap<String, Value> = answer::pairs(log)?.into_iter().collect();
-    let epochs = match log.get("e") {
-        Some(summary) => Some(Epochs::read(&answer::text(summary.clone())?)?),
-        None => None,
-    };
-    let mut live = Vec::new();
-    for (id, row) in answer::pairs(rows)? {
-        let is_ended = log.contains_key(&format!("s{id}"));
+fn is_after(session: &Session, position: SessionPosition) -> bool {
+    SessionPosition::from(session) < position
+}
+
+/// How many sessions a script has looked at, and those of them that are live, newest first.
+fn read_live(user_id: &UserId, now: Timestamp, found: Value) -> Result<(usize, Vec<Session>), Failure> {
+    let mut found = answer::list(found)?.into_iter();
+    let summary = answer::optional_text(found.next().unwrap_or(Value::Nil))?;
+    let epochs = summary.as_deref().map(Epochs::read).transpose()?;
+    let (mut looked_at, mut live) = (0, Vec::new());
+    while let (Some(id), Some(row), Some(is_ended)) = (found.next(), found.next(), found.next()) {
+        looked_at += 1;
+        let (id, row) = (answer::text(id)?, answer::text(row)?);
         let epoch = epochs.as_ref().map_or(Epoch::FIRST, |epochs| epochs.for_session(&id));
         let id: SessionId = parsed("session", id.parse())?;
-        let session = row::read(user_id, id, &answer::text(row)?)?;
-        if session.is_live(now) && !is_ended && epoch <= session.epoch {
+        let session = row::read(user_id, id, &row)?;
+        if session.is_live(now) && !answer::yes(&is_ended)? && epoch <= session.epoch {
             live.push(session);
         }
     }
-    live.sort_by_key(|session| Reverse((session.created_at, session.id)));
-    Ok(live)
+    Ok((looked_at, live))
 }
 
 /// What a user's `user` entries come to.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use countersign_core::Timestamp;
 use countersign_core::store::{ChangeSignal, StoreError};
 use redis::{Cmd, Pipeline, Value};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -16,7 +17,7 @@ use crate::layout::Names;
 use crate::link::{Link, Links};
 use crate::options::{OpenError, RedisOptions};
 use crate::script::{Call, OPEN};
-use crate::{answer, durability, text, watch};
+use crate::{answer, convert, durability, text, watch};
 
 /// The name of this engine in errors.
 const STORE: &str = "redis";
@@ -32,6 +33,8 @@ pub struct RedisStore {
     /// Reads the tail of the revocation log, which must not wait behind other commands.
     tail: Link,
     pub(crate) names: Names,
+    /// For one list at a time, so that whoever asks for many of them waits for himself and not others for him.
+    pub(crate) lists: Semaphore,
     pub(crate) changed: Arc<ChangeSignal>,
     listening: JoinHandle<()>,
     /// Who tells the others of changes: they do not need telling themselves.
@@ -59,7 +62,8 @@ impl RedisStore {
             tracing::warn!(weakness, "Redis may lose what it has answered");
         }
         let names = Names::new(&options.prefix);
-        let Opened { mark, handle } = set_up(&tail, &names, options.run_migrations, by).await?;
+        let opened = set_up(&tail, &names, options.run_migrations, options.deadline).await?;
+        let Opened { mark, handle } = opened;
         let links = Links::new(&options.client, options.connections);
         let waiting = match options.wait_replicas {
             0 => links.clone(),
@@ -79,6 +83,7 @@ impl RedisStore {
             waiting,
             tail,
             names,
+            lists: Semaphore::new(1),
             changed,
             listening,
             teller,
@@ -123,7 +128,7 @@ impl RedisStore {
         pipeline.cmd("TIME").cmd("HGET").arg(self.names.meta()).arg("mark");
         let (time, mark) = op.value(self.tail.query_all(&pipeline, op.by).await.and_then(read_time))?;
         if mark.as_deref() != Some(&*self.known_mark()) {
-            self.tell_of_loss(op.by).await;
+            self.tell_of_loss().await;
         }
         Ok(time)
     }
@@ -133,7 +138,7 @@ impl RedisStore {
     }
 
     /// The set of data is another one: the server was restarted without its data, or somebody deleted them.
-    async fn tell_of_loss(&self, by: Instant) {
+    async fn tell_of_loss(&self) {
         if !self.has_told_of_loss.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "the data in Redis are gone: all sessions, and every revocation, key and account that was kept there. \
@@ -142,7 +147,7 @@ impl RedisStore {
             );
         }
         // So that nodes that only look can start again, and a second loss is told of too.
-        if let Ok(opened) = set_up(&self.tail, &self.names, self.run_migrations, by).await {
+        if let Ok(opened) = set_up(&self.tail, &self.names, self.run_migrations, self.deadline).await {
             *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = opened.mark;
             self.has_told_of_loss.store(false, Ordering::Relaxed);
         }
@@ -173,7 +178,7 @@ pub async fn migrate(options: &RedisOptions) -> Result<(), OpenError> {
     let link = Link::new(options.client.clone());
     let by = from_now(options.deadline);
     durability::check(&link, options.durability, options.wait_replicas, by).await?;
-    set_up(&link, &Names::new(&options.prefix), true, by).await?;
+    set_up(&link, &Names::new(&options.prefix), true, options.deadline).await?;
     Ok(())
 }
 
@@ -239,13 +244,17 @@ struct Opened {
     handle: i64,
 }
 
-async fn set_up(link: &Link, names: &Names, create: bool, by: Instant) -> Result<Opened, OpenError> {
-    let call = OPEN.on([names.meta()]).arg(LAYOUT).arg(if create { "yes" } else { "no" });
-    let [layout, mark, handle] = answer::exactly(link.run(&call, by).await?)?;
-    match answer::text(layout)?.as_str() {
-        LAYOUT => Ok(Opened { mark: answer::text(mark)?, handle: answer::int(&handle)? }),
-        "" => Err(OpenError::NotMigrated { prefix: names.prefix().to_owned() }),
-        newer => Err(OpenError::Newer { found: newer.to_owned() }),
+/// Finds the store as this program lays it out, or makes it so, if it may. Each step has the deadline.
+async fn set_up(link: &Link, names: &Names, create: bool, deadline: Duration) -> Result<Opened, OpenError> {
+    loop {
+        let call = OPEN.on([names.meta()]).arg(LAYOUT).arg(if create { "yes" } else { "no" });
+        let [layout, mark, handle] = answer::exactly(link.run(&call, from_now(deadline)).await?)?;
+        match answer::text(layout)?.as_str() {
+            LAYOUT => return Ok(Opened { mark: answer::text(mark)?, handle: answer::int(&handle)? }),
+            convert::BEFORE if create => convert::run(link, names, LAYOUT, || from_now(deadline)).await?,
+            "" | convert::BEFORE => return Err(OpenError::NotMigrated { prefix: names.prefix().to_owned() }),
+            newer => return Err(OpenError::Newer { found: newer.to_owned() }),
+        }
     }
 }
 
@@ -271,6 +280,6 @@ fn from_now(duration: Duration) -> Instant {
 }
 
 /// How the keys and texts are laid out. A program that changes them counts this up and converts older ones.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 /// How many connections writes wait for replicas on: one such write at a time on each.
 const WAITING_CONNECTIONS: usize = 8;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use countersign_core::account::{EmailAddress, PasswordHash, ThrottlePolicy, User};
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Acknowledgement, Heal};
+use countersign_core::session::{Acknowledgement, Heal, Session};
 use countersign_core::store::*;
 use countersign_core::{Epoch, Generation, Timestamp, TokenId, UserId};
 use countersign_redis::{OpenError, RedisOptions, RedisStore, migrate};
@@ -83,7 +83,7 @@ fn every_operation(store: &Arc<RedisStore>) -> JoinSet<(&'static str, Result<(),
     call!("heal", |store| store.heal(&key(1, 1), &heal));
     call!("acknowledge", |store| store.acknowledge(std::slice::from_ref(&seen), NOW));
     call!("end_session", |store| store.end_session(&key(1, 9), &end()));
-    call!("live_sessions", |store| store.live_sessions(&user_id(1), NOW));
+    call!("live_sessions", |store| store.live_sessions(&user_id(1), NOW, SessionPage::first(1_000)));
     call!("purge_sessions", |store| store.purge_sessions(Timestamp::MIN, 10));
     call!("time", |store| store.time());
     call!("epoch", |store| store.epoch(&user_id(1)));
@@ -146,7 +146,7 @@ async fn a_store_is_set_up_only_if_wanted() {
     assert!(store.has_keys().await.unwrap());
     store.close().await;
 
-    redis::cmd("HSET").arg(place.key("meta")).arg("layout").arg("2").exec(&mut place.connect()).unwrap();
+    redis::cmd("HSET").arg(place.key("meta")).arg("layout").arg("3").exec(&mut place.connect()).unwrap();
     let newer = RedisStore::open(&place.options()).await.unwrap_err();
     assert!(matches!(newer, OpenError::Newer { .. }), "{newer}");
 }
@@ -540,4 +540,67 @@ async fn slow_a_million_entries_are_read_in_pages() {
         }
     }
     assert_eq!(count, USERS * EACH);
+}
+
+/// Makes the data look as the layout before had them.
+fn lay_out_as_before(place: &Place) {
+    let mut connection = place.connect();
+    for key in place.keys() {
+        if let Some(user) = key.strip_suffix("epochs") {
+            let epochs: Vec<String> = redis::cmd("HGETALL").arg(&key).query(&mut connection).unwrap();
+            redis::cmd("HSET").arg(format!("{user}log")).arg(epochs).exec(&mut connection).unwrap();
+        }
+        if ["epochs", "live", "tokens"].iter().any(|new| key.ends_with(&format!("}}:{new}"))) {
+            redis::cmd("DEL").arg(&key).exec(&mut connection).unwrap();
+        }
+    }
+    redis::cmd("HSET").arg(place.key("meta")).arg("layout").arg("1").exec(&mut connection).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_in_the_layout_before_are_converted_when_the_store_is_opened() {
+    let Some(place) = Place::durable() else { return };
+    let store = place.open().await;
+    // More than one step of the conversion takes.
+    for number in 0..700 {
+        store.insert_session(&session(1, number)).await.unwrap();
+    }
+    store.end_session(&key(1, 5), &end()).await.unwrap();
+    store.insert_session(&session(2, 1)).await.unwrap();
+    store.raise_epoch(&user_id(2), &raise()).await.unwrap();
+    store.insert_session(&Session { epoch: Epoch::new(1), ..session(2, 2) }).await.unwrap();
+    let tokens = |limit| TokenRevocation {
+        ids: (0..3).map(|number| TokenId::new(Uuid::from_u128(number))).collect(),
+        at: NOW,
+        until: NOW + seconds(900),
+        limit,
+    };
+    store.revoke_tokens(&user_id(1), &tokens(3)).await.unwrap();
+    let all = SessionPage::first(1_000);
+    let before = [
+        store.live_sessions(&user_id(1), NOW, all).await.unwrap(),
+        store.live_sessions(&user_id(2), NOW, all).await.unwrap(),
+    ];
+    assert_eq!(before.each_ref().map(Vec::len), [699, 1]);
+    let log = store.entries(Timestamp::MIN, None, 1_000).await.unwrap();
+    store.close().await;
+
+    lay_out_as_before(&place);
+    let untouched = RedisStore::open(&place.options().run_migrations(false)).await;
+    assert!(matches!(untouched.unwrap_err(), OpenError::NotMigrated { .. }));
+    let store = place.open().await;
+    let after = [
+        store.live_sessions(&user_id(1), NOW, all).await.unwrap(),
+        store.live_sessions(&user_id(2), NOW, all).await.unwrap(),
+    ];
+    assert_eq!(after, before);
+    assert_eq!(store.entries(Timestamp::MIN, None, 1_000).await.unwrap(), log);
+    assert_eq!(store.epoch(&user_id(2)).await.unwrap(), Epoch::new(1));
+    assert_eq!(store.epoch_raised_at(&user_id(2)).await.unwrap(), Some(raise().at));
+    let more = TokenRevocation { ids: vec![TokenId::new(Uuid::from_u128(9))], ..tokens(3) };
+    let refused = store.revoke_tokens(&user_id(1), &more).await.unwrap();
+    assert_eq!(refused, TokensRevoked::TooMany { free_at: NOW + seconds(900) }, "three are counted");
+    // A second time there is nothing to do.
+    store.close().await;
+    assert_eq!(place.open().await.epoch(&user_id(2)).await.unwrap(), Epoch::new(1));
 }

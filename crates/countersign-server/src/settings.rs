@@ -126,13 +126,10 @@ impl Settings {
         let policy = SessionPolicy {
             access_lifetime: duration("access_lifetime", default.access_lifetime)?,
             fresh_for: default.fresh_for,
-            max_sessions: sources
-                .get("max_sessions")
-                .map(|setting| {
-                    let wrong = |_| setting.wrong("must be a whole number, at least 1");
-                    setting.text().parse::<NonZeroU32>().map_err(wrong)
-                })
-                .transpose()?,
+            max_sessions: sources.get("max_sessions").map_or(Ok(default.max_sessions), |setting| {
+                let wrong = |_| setting.wrong("must be a whole number between 1 and 10000");
+                setting.text().parse::<NonZeroU32>().map_err(wrong)
+            })?,
             at_limit: sources.get("sessions_at_limit").map_or(
                 Ok(default.at_limit),
                 |setting| match setting.text() {
@@ -372,7 +369,8 @@ mod tests {
             ("COUNTERSIGN_KEY_ALGORITHM", "eddsa", "EdDSA"),
             ("COUNTERSIGN_KEY_ALGORITHM", "none", "one of HS256"),
             ("COUNTERSIGN_METRICS_LISTEN", "localhost", "127.0.0.1:9090"),
-            ("COUNTERSIGN_MAX_SESSIONS", "0", "at least 1"),
+            ("COUNTERSIGN_MAX_SESSIONS", "0", "between 1 and 10000"),
+            ("COUNTERSIGN_MAX_SESSIONS", "10001", "between 1 and 10000"),
             ("COUNTERSIGN_SESSIONS_AT_LIMIT", "evict", "end-oldest or refuse"),
             ("COUNTERSIGN_REFRESH_GRACE_FOR", "me", "anyone or same-client"),
             ("COUNTERSIGN_LOG", "a=b=c", "info"),

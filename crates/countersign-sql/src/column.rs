@@ -3,7 +3,7 @@
 
 use countersign_core::Timestamp;
 use countersign_core::session::Guard;
-use countersign_core::store::BoxError;
+use countersign_core::store::{BoxError, SessionPosition};
 
 /// A number as a signed 64-bit column holds it.
 pub(crate) fn integer(number: u64) -> Result<i64, sqlx::Error> {
@@ -13,6 +13,15 @@ pub(crate) fn integer(number: u64) -> Result<i64, sqlx::Error> {
 /// A limit; all there is, if it is more than the engine can count.
 pub(crate) fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// What the sessions of a page are before in the order of their times and ids: the place of the last one of the page
+/// before, or a place that every session is before.
+pub(crate) fn before(position: Option<SessionPosition>) -> (i64, String) {
+    match position {
+        Some(SessionPosition { created_at, id }) => (created_at.as_millis(), id.to_string()),
+        None => (i64::MAX, String::new()),
+    }
 }
 
 /// A number of a smaller type.

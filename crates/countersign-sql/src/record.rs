@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use countersign_core::account::{Attempts, EmailAddress, PasswordHash, User, Username};
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Device, EndReason, Ended, LogStanding, Session, SessionSeed};
+use countersign_core::session::{AgentHash, Device, EndReason, Ended, LogStanding, Session, SessionSeed};
 use countersign_core::store::{FoundSession, KeyPurpose, StoredKey, TokenRevocation, TokensRevoked};
 use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use sqlx::FromRow;
@@ -35,6 +35,7 @@ pub(crate) struct SessionRecord {
     idle_until: i64,
     absolute_until: i64,
     user_agent: Option<String>,
+    agent_hash: Option<String>,
     ip: Option<String>,
     ended_at: Option<i64>,
     end_reason: Option<String>,
@@ -70,6 +71,11 @@ impl TryFrom<SessionRecord> for Session {
             absolute_until: time("absolute_until", row.absolute_until)?,
             device: Device {
                 user_agent: row.user_agent,
+                agent_hash: optional_parsed(
+                    "agent_hash",
+                    row.agent_hash.as_deref(),
+                    str::parse::<AgentHash>,
+                )?,
                 ip: optional_parsed("ip", row.ip.as_deref(), str::parse::<IpAddr>)?,
             },
             ended,

@@ -375,7 +375,7 @@ async fn sec_136_sec_155_hostile_texts_come_back_as_they_were() {
         store.begin_attempt(&text, NOW + seconds(number), &policy).await.unwrap().unwrap();
 
         let mut session = session(1, number.into());
-        session.device = Device { user_agent: Some(text.clone()), ip: None };
+        session.device = Device { user_agent: Some(text.clone()), ..Device::default() };
         store.insert_session(&session).await.unwrap();
         assert_eq!(store.session(&session.key()).await.unwrap().unwrap().session, session, "{number}");
 

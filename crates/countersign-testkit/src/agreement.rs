@@ -19,7 +19,7 @@ use countersign_core::session::{
     SessionKey, SessionPolicy, SessionSeed, decide,
 };
 use countersign_core::store::{
-    End, EpochRaise, FoundSession, MemoryStore, RevocationStore, SessionInserted, SessionStore,
+    End, EpochRaise, FoundSession, MemoryStore, RevocationStore, SessionInserted, SessionPage, SessionStore,
     TokenRevocation,
 };
 use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
@@ -41,7 +41,7 @@ enum Step {
     Raise(EpochRaise),
     Log(LogEntry),
     RevokeTokens { ids: Vec<u128>, at: Timestamp, until: Timestamp, limit: usize },
-    Live(Timestamp),
+    Live { now: Timestamp, skip: usize, limit: usize },
     PurgeEntries(Timestamp),
     PurgeSessions(Timestamp),
 }
@@ -204,7 +204,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => raise.prop_map(Step::Raise),
         3 => log_entries().prop_map(Step::Log),
         1 => tokens,
-        1 => times().prop_map(Step::Live),
+        1 => (times(), 0..3_usize, 0..4_usize).prop_map(|(now, skip, limit)| Step::Live { now, skip, limit }),
         1 => times().prop_map(Step::PurgeEntries),
         1 => times().prop_map(Step::PurgeSessions),
     ]
@@ -235,7 +235,10 @@ async fn answer<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId, 
             let tokens = TokenRevocation { ids, at: *at, until: *until, limit: *limit };
             format!("{:?}", store.revoke_tokens(user_id, &tokens).await)
         }
-        Step::Live(now) => format!("{:?}", store.live_sessions(user_id, *now).await),
+        Step::Live { now, skip, limit } => {
+            let page = SessionPage::beyond(*skip, *limit);
+            format!("{:?}", store.live_sessions(user_id, *now, page).await)
+        }
         // Other cases' rows are in the same database, so the number purged is not compared; what is left is.
         Step::PurgeEntries(before) => format!("{:?}", store.purge_entries(*before, 100_000).await.map(drop)),
         Step::PurgeSessions(before) => {

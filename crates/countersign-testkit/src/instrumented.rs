@@ -11,8 +11,8 @@ use countersign_core::revocation::Entry;
 use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{
     Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
-    SessionInserted, SessionStore, StoreError, StoredKey, Stores, ThrottleStore, TokenRevocation,
-    TokensRevoked, UserInserted, UserStore,
+    SessionInserted, SessionPage, SessionStore, StoreError, StoredKey, Stores, ThrottleStore,
+    TokenRevocation, TokensRevoked, UserInserted, UserStore,
 };
 use countersign_core::{Clock, Epoch, Timestamp, UserId};
 use tokio::sync::oneshot;
@@ -249,8 +249,13 @@ impl SessionStore for Instrumented {
         self.call("end_session", self.inner.sessions.end_session(key, end)).await
     }
 
-    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
-        self.call("live_sessions", self.inner.sessions.live_sessions(user_id, now)).await
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
+        self.call("live_sessions", self.inner.sessions.live_sessions(user_id, now, page)).await
     }
 
     async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {

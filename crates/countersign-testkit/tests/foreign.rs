@@ -12,7 +12,7 @@ use countersign_core::jws::SignError;
 use countersign_core::session::{
     AccessError, Device, EndReason, RefreshError, Refusal, SessionPolicy, TokenFormat,
 };
-use countersign_core::store::MemoryStore;
+use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_core::{
     Algorithm, Claims, Clock as _, Issuer, KeyRing, NewClaims, SessionId, SigningKey, TokenId, TokenType,
     UserId, Verifier,
@@ -88,7 +88,7 @@ async fn a_refresh_token_without_a_session_gets_one_named_by_its_jti() {
     let access = renew(&bed, &token).await.unwrap();
     assert_eq!(access.session().unwrap().id, SessionId::new(Uuid::from_u128(7)));
     bed.sessions.check_access(&access).await.unwrap();
-    let listed = bed.sessions.list(&ada()).await.unwrap();
+    let listed = bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(Some(listed[0].created_at), token.issued_at());
     assert_eq!(Some(listed[0].expires_at()), token.expires_at());
@@ -110,7 +110,7 @@ async fn the_same_refresh_token_is_good_again_and_again() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 5, "every access token has an id of its own");
-    assert_eq!(bed.sessions.list(&ada()).await.unwrap().len(), 1);
+    assert_eq!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().len(), 1);
     assert!(bed.events.take().is_empty(), "and nobody takes it for a replay");
 }
 
@@ -125,7 +125,7 @@ async fn parallel_refreshes_of_a_new_token_make_one_session_and_all_succeed() {
     }
     let ids = tasks.join_all().await;
     assert!(ids.iter().all(|id| *id == ids[0]));
-    assert_eq!(bed.sessions.list(&ada()).await.unwrap().len(), 1);
+    assert_eq!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn a_logout_with_a_token_that_was_never_shown_before_lasts_as_long_as_the_
         bed.sessions.view().index().prune(bed.clock.now());
         bed.sessions.view().poll().await.unwrap();
     }
-    assert!(bed.sessions.list(&ada()).await.unwrap().is_empty());
+    assert!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn log_out_everywhere_ends_tokens_without_a_session_that_are_not_younger()
     bed.clock.advance(secs(1));
     bed.sessions.check_access(&access_token(&bed, 5)).await.unwrap();
     renew(&bed, &refresh_token(&bed, 6)).await.unwrap();
-    assert_eq!(bed.sessions.list(&ada()).await.unwrap().len(), 1);
+    assert_eq!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn log_out_everywhere_during_an_adoption_wins() {
     gate.open();
     let refused = adopting.await.unwrap();
     assert!(matches!(refused, Err(RefreshError::Refused(Refusal::EpochRaised))), "{refused:?}");
-    assert!(bed.sessions.list(&ada()).await.unwrap().is_empty());
+    assert!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign_core::claims::{ClaimError, REGISTERED};
 use countersign_core::session::{AccessError, AccessGrant, Device, EndReason, IssueAccessError, SessionKey};
-use countersign_core::store::MemoryStore;
+use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_core::{Clock as _, Freshness, UserId, VerifyError};
 use countersign_testkit::TestBed;
 use serde_json::{Map, Value, json};
@@ -33,7 +33,7 @@ async fn sec_179_extra_claims_set_none_that_has_a_meaning() {
             );
         }
     }
-    assert!(bed.sessions.list(&ada()).await.unwrap().is_empty(), "nothing began");
+    assert!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().is_empty(), "nothing began");
 
     // Neighbours in spelling are the application's own: they change nothing.
     let near = json!({ "Exp": 1, "exp ": 1, "TYPE": "refresh", "fresh\u{0}": true, "roles": ["admin"] });
@@ -56,7 +56,7 @@ async fn an_issued_token_is_accepted_listed_and_ended_as_any_other() {
     assert!(claims.freshness().is_fresh(bed.clock.now()));
     assert!(bed.refresh(&issued.token, Device::default()).await.is_err(), "it is no refresh token");
 
-    let listed = bed.sessions.list(&ada()).await.unwrap();
+    let listed = bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].id, listed[0].device.user_agent.as_deref()), (issued.session.id, Some("a test")));
     let key = SessionKey { user_id: ada(), id: issued.session.id };
@@ -88,7 +88,10 @@ async fn an_issued_token_lives_as_long_as_asked_and_never_longer_than_the_log_re
     let leeway = bed.config().policy.leeway;
     bed.clock.advance(minute + leeway - Duration::from_secs(1));
     bed.authenticate(&issued.token).await.unwrap();
-    assert!(bed.sessions.list(&ada()).await.unwrap().is_empty(), "its session is over when it expires");
+    assert!(
+        bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().is_empty(),
+        "its session is over when it expires"
+    );
     bed.clock.advance(Duration::from_secs(1));
     let expired = bed.authenticate(&issued.token).await;
     assert!(matches!(expired, Err(AccessError::Invalid(VerifyError::Expired))), "{expired:?}");

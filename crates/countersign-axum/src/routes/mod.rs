@@ -1,5 +1,6 @@
 //! The ready-made routes under `/v1/auth`; `docs/api.md` is their contract.
 
+mod cursor;
 mod own;
 mod refresh;
 mod sign_in;
@@ -15,7 +16,7 @@ use countersign_core::session::{BeginError, Device, EndError, ExtraClaimsError, 
 use countersign_core::store::StoreError;
 use countersign_http::{Answer, Auth, AuthError, ErrorCode, no_store, vary_personal};
 use http::request::Parts;
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -56,9 +57,9 @@ async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Rep
 
 /// Who sends the request, as far as it shows.
 pub(crate) fn device(parts: &Parts) -> Device {
-    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
-    Device::new(agent, address)
+    Device::from_header(agent, address)
 }
 
 /// A personal answer with a JSON body: never stored, and different for everybody.

@@ -7,13 +7,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use countersign_core::account::User;
 use countersign_core::session::{EndReason, RevokeTokensError, SessionKey};
-use countersign_core::store::SessionEnded;
+use countersign_core::store::{SessionEnded, SessionPage};
 use countersign_core::{SessionId, TokenId};
 use countersign_http::{Answer, Auth, Authenticated, ErrorCode, Location, Requirement};
 use http::StatusCode;
 use http::request::Parts;
 use serde_json::Value;
 
+use super::cursor::{self, PageQuery};
 use super::{clear_cookies, personal, personal_empty, refused, unavailable};
 use crate::body::read_members;
 use crate::extract::{CurrentUser, Installed};
@@ -30,10 +31,16 @@ pub(super) async fn me(CurrentUser(user): CurrentUser<User>) -> Result<Reply, Re
 pub(super) async fn sessions(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (mut parts, _) = request.into_parts();
     let caller = authenticate(&auth, &mut parts).await?;
-    let sessions = auth.sessions().list(caller.claims().subject()).await?;
+    let wanted = PageQuery::parse(parts.uri.query().unwrap_or_default())?;
+    // One more than is shown tells whether there are more.
+    let page = SessionPage { after: wanted.after, skip: 0, limit: wanted.limit + 1 };
+    let mut sessions = auth.sessions().list(caller.claims().subject(), page).await?;
+    let has_more = sessions.len() > wanted.limit;
+    sessions.truncate(wanted.limit);
+    let next = sessions.last().filter(|_| has_more).map(|last| cursor::write(last.into()));
     let current = current_session(&caller);
     let sessions = sessions.iter().map(|session| SessionBody::new(session, current)).collect();
-    personal(StatusCode::OK, &SessionsBody { sessions })
+    personal(StatusCode::OK, &SessionsBody { sessions, next })
 }
 
 /// `DELETE /v1/auth/sessions/{id}`
@@ -48,12 +55,13 @@ pub(super) async fn end_one(
     // Unknown, ended, another's, and text that is no id or not even text: all look the same.
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
     let Some(id) = id else { return Err(Reply::error(ErrorCode::NotFound)) };
-    if !auth.sessions().list(&user_id).await?.iter().any(|session| session.id == id) {
+    let key = SessionKey { user_id, id };
+    if !auth.sessions().is_live(&key).await? {
         return Err(Reply::error(ErrorCode::NotFound));
     }
     let is_current = current_session(&caller) == Some(id);
     let reason = if is_current { EndReason::LoggedOut } else { EndReason::EndedByUser };
-    if auth.sessions().end(SessionKey { user_id, id }, reason).await? != SessionEnded::Now {
+    if auth.sessions().end(key, reason).await? != SessionEnded::Now {
         return Err(Reply::error(ErrorCode::NotFound));
     }
     let mut reply = personal_empty(StatusCode::NO_CONTENT);
@@ -68,7 +76,7 @@ pub(super) async fn end_others(Installed(auth): Installed, request: Request) -> 
     let (mut parts, _) = request.into_parts();
     let caller = authenticate(&auth, &mut parts).await?;
     let user_id = caller.claims().subject().clone();
-    auth.sessions().end_all(user_id, current_session(&caller), EndReason::AllEnded).await?;
+    auth.sessions().end_others(user_id, current_session(&caller)).await?;
     Ok(personal_empty(StatusCode::NO_CONTENT))
 }
 

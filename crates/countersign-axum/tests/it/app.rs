@@ -10,7 +10,7 @@ use countersign_axum::{
     AccessToken, Auth, AuthBuilder, AuthLayer, CurrentUser, Fresh, RefreshToken, flask_jwt_routes,
     method_not_allowed, not_found, routes,
 };
-use countersign_core::store::MemoryStore;
+use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_core::{Clock as _, SessionId, UserId};
 use countersign_http::BuildError;
 use countersign_testkit::{FixedClock, Instrumented, RecordedEvents, SeededRandom, TestBed};
@@ -155,7 +155,7 @@ impl TestApp {
 
     /// The ids of the user's live sessions, newest first.
     pub(crate) async fn live_sessions(&self, user_id: &UserId) -> Vec<SessionId> {
-        let sessions = self.auth.sessions().list(user_id).await.unwrap();
+        let sessions = self.auth.sessions().list(user_id, SessionPage::first(1_000)).await.unwrap();
         sessions.iter().map(|session| session.id).collect()
     }
 }

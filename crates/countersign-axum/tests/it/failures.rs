@@ -268,6 +268,8 @@ async fn a_login_that_races_the_end_of_all_sessions_never_happened() {
     for point in [Point::After("epoch"), Point::Before("insert_session")] {
         let name = format!("ada-{}", matches!(point, Point::After(_)));
         let caller = app.register(&name).await;
+        // Another one, so that there is something to end.
+        app.login(&name).await;
         let mut gate = app.store.hold(point);
         let logging_in = tokio::spawn({
             let (app, body) = (app.clone(), json!({ "username": name, "password": PASSWORD }));

@@ -1,11 +1,13 @@
 //! A user's own sessions: seen, ended one by one, ended together, logged out of.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
 use countersign_axum::{AuthLayer, routes};
-use countersign_core::Clock as _;
+use countersign_core::session::SessionPolicy;
+use countersign_core::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
 use crate::app::{Account, PASSWORD, TestApp};
@@ -252,6 +254,147 @@ async fn sec_082_ids_that_are_not_ones_own_live_sessions_are_not_found() {
     let fresh = app.login("ada").await;
     let mut client = app.client().bearer(&fresh.access_token);
     assert_eq!(client.delete(&format!("/v1/auth/sessions/{}", sid(&ada))).await.status(), 404, "expired");
+}
+
+/// A page of the caller's sessions: their ids and where the next page begins.
+async fn page(client: &mut Client, query: &str) -> (Vec<String>, Option<String>) {
+    let reply = client.get(&format!("/v1/auth/sessions{query}")).await;
+    assert_eq!(reply.status(), 200, "{query}");
+    let body = reply.json();
+    let ids =
+        body["sessions"].as_array().unwrap().iter().map(|session| session["id"].as_str().unwrap().to_owned());
+    (ids.collect(), body["next"].as_str().map(str::to_owned))
+}
+
+#[tokio::test]
+async fn sessions_are_listed_page_by_page() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    for _ in 0..6 {
+        // Two of each moment.
+        app.login("ada").await;
+        if app.live_sessions(&account.user_id).await.len() % 2 == 0 {
+            app.wait(1);
+        }
+    }
+    let mut client = app.client().bearer(&app.login("ada").await.access_token);
+    let all: Vec<_> = app.live_sessions(&account.user_id).await.iter().map(ToString::to_string).collect();
+    assert_eq!(all.len(), 8);
+    assert_eq!(page(&mut client, "").await, (all.clone(), None), "all, where they fit");
+    assert_eq!(page(&mut client, "?limit=8").await, (all.clone(), None), "exactly");
+    for limit in [1, 3, 7] {
+        let (mut listed, mut next) = page(&mut client, &format!("?limit={limit}")).await;
+        while let Some(from) = next {
+            assert!(listed.len().is_multiple_of(limit), "every page but the last is full");
+            let (ids, after) = page(&mut client, &format!("?limit={limit}&next={from}")).await;
+            assert!(!ids.is_empty(), "a page that was announced is not empty");
+            listed.extend(ids);
+            next = after;
+        }
+        assert_eq!(listed, all, "in pages of {limit}");
+    }
+    for query in ["?limit=0", "?limit=101", "?limit=two", "?next=x", "?limit=1&limit=1"] {
+        let reply = client.get(&format!("/v1/auth/sessions{query}")).await;
+        assert_eq!(reply.outcome(), (400, "invalid_request".to_owned()), "{query}");
+    }
+}
+
+/// All entries of the log.
+async fn log(app: &TestApp) -> usize {
+    let log = app.store.inner().revocations.entries(Timestamp::MIN, None, 100_000).await.unwrap();
+    log.iter().filter(|entry| entry.user_id().is_some()).count()
+}
+
+#[tokio::test]
+async fn sec_216_ending_sessions_where_there_are_none_writes_nothing() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    let mut client = app.client().bearer(&account.access_token);
+    app.store.reset_calls();
+    for _ in 0..100 {
+        assert_eq!(client.delete("/v1/auth/sessions").await.status(), 204);
+    }
+    assert_eq!((app.store.calls("raise_epoch"), log(&app).await), (0, 0));
+    assert_eq!(app.hello(&account.access_token).await, 200);
+
+    let other = app.login("ada").await;
+    for _ in 0..3 {
+        assert_eq!(client.delete("/v1/auth/sessions").await.status(), 204);
+        assert_eq!(app.hello(&other.access_token).await, 401);
+    }
+    assert_eq!(app.store.calls("raise_epoch"), 1, "once, for the one that there was");
+}
+
+#[tokio::test]
+async fn sec_216_ending_all_sessions_again_and_again_leaves_two_entries_in_the_log() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    let mut client = app.client().bearer(&account.access_token);
+    let mut others = Vec::new();
+    for _ in 0..30 {
+        app.wait(20);
+        others.push(app.login("ada").await);
+        assert_eq!(client.delete("/v1/auth/sessions").await.status(), 204);
+    }
+    assert_eq!(log(&app).await, 1, "each one outdoes the one before");
+    for other in &others {
+        assert_eq!(app.hello(&other.access_token).await, 401);
+    }
+    // From another session, which then is the one that is left.
+    app.wait(20);
+    let last = app.login("ada").await;
+    assert_eq!(app.client().bearer(&last.access_token).delete("/v1/auth/sessions").await.status(), 204);
+    assert_eq!(log(&app).await, 2, "the first one still decides about the session that it excepted");
+    assert_eq!((app.hello(&account.access_token).await, app.hello(&last.access_token).await), (401, 200));
+}
+
+#[tokio::test]
+async fn a_session_that_only_has_a_running_access_token_left_is_ended_with_the_others() {
+    // Idle for less time than an access token lives.
+    let policy = SessionPolicy {
+        idle: Duration::from_secs(60),
+        grace: Duration::from_secs(10),
+        ..SessionPolicy::default()
+    };
+    let app = TestApp::with(|builder| builder.policy(policy)).await;
+    let old = app.register("ada").await;
+    app.wait(120);
+    let new = app.login("ada").await;
+    assert_eq!(app.live_sessions(&old.user_id).await.len(), 1, "the old one no longer refreshes");
+    assert_eq!(app.hello(&old.access_token).await, 200, "but its access token is good");
+    assert_eq!(app.client().bearer(&new.access_token).delete("/v1/auth/sessions").await.status(), 204);
+    assert_eq!(app.hello(&old.access_token).await, 401);
+}
+
+#[tokio::test]
+async fn sec_216_a_user_has_at_most_100_sessions_and_the_oldest_end() {
+    let app = TestApp::new().await;
+    let first = app.register("ada").await;
+    app.wait(1);
+    let second = app.login("ada").await;
+    app.wait(1);
+    for _ in 0..98 {
+        app.login("ada").await;
+    }
+    assert_eq!(app.live_sessions(&first.user_id).await.len(), 100);
+    assert_eq!(app.hello(&first.access_token).await, 200);
+    app.wait(1);
+    let last = app.login("ada").await;
+    assert_eq!(app.live_sessions(&first.user_id).await.len(), 100);
+    assert_eq!(app.hello(&first.access_token).await, 401, "the oldest");
+    assert_eq!((app.hello(&second.access_token).await, app.hello(&last.access_token).await), (200, 200));
+}
+
+#[tokio::test]
+async fn sec_216_no_call_reads_more_than_a_page_of_a_users_sessions() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    let other = app.login("ada").await;
+    let mut client = app.client().bearer(&account.access_token);
+    app.store.reset_calls();
+    let reply = client.delete(&format!("/v1/auth/sessions/{}", sid(&other))).await;
+    assert_eq!(reply.status(), 204);
+    assert_eq!(app.store.calls("live_sessions"), 0, "one session is ended by its key");
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ pub fn decide(
     let graceful = !grace.is_zero();
     let has_grace = match policy.grace_for {
         GraceFor::Anyone => true,
-        GraceFor::SameClient => presented.device.user_agent == session.device.user_agent,
+        GraceFor::SameClient => presented.device.is_same_client(&session.device),
     };
     let idle_until = (now + policy.idle).min(session.absolute_until);
     let advance = |to: Generation, guard| {

@@ -5,7 +5,6 @@ mod issue;
 mod keys;
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -30,8 +29,8 @@ use crate::random::{self, Random, RandomError};
 use crate::revocation::{Entry, RevocationView, RevokedBy, Standing, Target, ViewTooOld};
 use crate::seal::Secrets;
 use crate::store::{
-    End, EpochRaise, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionStore, StoreError,
-    TokenRevocation, TokensRevoked,
+    End, EpochRaise, FoundSession, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionPage,
+    SessionStore, StoreError, TokenRevocation, TokensRevoked,
 };
 use crate::time::{Clock, StoreClock, Timestamp};
 use crate::token::{Issuer, Verifier};
@@ -271,6 +270,11 @@ impl Sessions {
     pub const MAX_REVOKED_TOKENS: usize = 1_000;
     /// How often a conditional step is tried before the refresh is answered with 503.
     const TRIES: u32 = 4;
+    /// How many sessions beyond the cap one login ends at most. One is the rule; there are more where the cap was
+    /// lowered, and then the user's next logins end the rest.
+    const EVICTED_AT_ONCE: usize = 16;
+    /// How many sessions are read at once where all of a user's are looked through.
+    const PAGE: usize = 100;
 
     /// Sessions over these stores and keys.
     ///
@@ -301,7 +305,7 @@ impl Sessions {
             let verifying = Verifier::new(token_type, ring).with_issuer(&parties.issuer);
             let verifying = verifying.with_leeway(policy.leeway).map_err(|_| PolicyError {
                 setting: "leeway",
-                value_secs: policy.leeway.as_secs(),
+                value: format!("{} s", policy.leeway.as_secs()),
                 rule: "it must be at most 300 s",
             })?;
             Ok(match &parties.audience {
@@ -448,9 +452,7 @@ impl Sessions {
             // Ids are random, so this is a broken source of randomness.
             SessionInserted::Taken => return Err(RandomError.into()),
         }
-        if let Some(limit) = self.shared.policy.max_sessions {
-            self.keep_within(limit, session).await?;
-        }
+        self.keep_within(session).await?;
         self.shared.events.emit(&Event::SessionBegan {
             user_id: session.user_id.clone(),
             session_id: session.id,
@@ -462,25 +464,24 @@ impl Sessions {
     /// Ends what the user has too many of. The new session is counted after it was inserted: of logins at the same
     /// moment each then sees the others, or is seen by them. Where logins are refused, more of them may be than would
     /// have been one by one, but none is let in too many.
-    async fn keep_within(&self, limit: NonZeroU32, new: &Session) -> Result<(), BeginError> {
+    async fn keep_within(&self, new: &Session) -> Result<(), BeginError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
-        let limit = usize::try_from(limit.get()).unwrap_or(usize::MAX);
-        let live = store.live_sessions(&new.user_id, clock.now()).await?;
-        if live.len() <= limit {
-            return Ok(());
-        }
+        let keep = usize::try_from(policy.max_sessions.get()).unwrap_or(usize::MAX);
+        let beyond = SessionPage::beyond(keep, Self::EVICTED_AT_ONCE);
+        let surplus = store.live_sessions(&new.user_id, clock.now(), beyond).await?;
         match policy.at_limit {
+            AtLimit::Refuse if !surplus.is_empty() => {
+                self.end_now(&new.key(), EndReason::Evicted).await?;
+                return Err(BeginError::TooManySessions);
+            }
+            AtLimit::Refuse => {}
             AtLimit::EndOldest => {
-                for session in live.iter().skip(limit) {
+                for session in surplus {
                     self.end_now(&session.key(), EndReason::Evicted).await?;
                 }
-                Ok(())
-            }
-            AtLimit::Refuse => {
-                self.end_now(&new.key(), EndReason::Evicted).await?;
-                Err(BeginError::TooManySessions)
             }
         }
+        Ok(())
     }
 
     /// Verifies an access token and asks the index whether it was revoked: no store call, but for a token that names
@@ -737,7 +738,7 @@ impl Sessions {
                         // Its holder shows the current refresh token, so it has arrived.
                         self.acknowledge(token);
                     }
-                    if presented.device.user_agent != session.device.user_agent {
+                    if !presented.device.is_same_client(&session.device) {
                         events.emit(&Event::RefreshShared {
                             user_id: key.user_id.clone(),
                             session_id: key.id,
@@ -865,7 +866,42 @@ impl Sessions {
         Ok(ended)
     }
 
-    /// Ends all of the user's sessions, but for `except`, and every login that is under way.
+    /// Ends the user's sessions other than `except`, if there are any: what a user asks for. Returns whether there were.
+    ///
+    /// Where there is nothing to end, nothing is written, however often this is called. A session counts here until the
+    /// last access token that it may have issued has expired.
+    ///
+    /// # Errors
+    /// As [`Sessions::end`].
+    pub async fn end_others(&self, user_id: UserId, except: Option<SessionId>) -> Result<bool, EndError> {
+        if !self.has_others(&user_id, except).await? {
+            return Ok(false);
+        }
+        self.end_all(user_id, except, EndReason::AllEnded).await?;
+        Ok(true)
+    }
+
+    async fn has_others(&self, user_id: &UserId, except: Option<SessionId>) -> Result<bool, StoreError> {
+        let Shared { policy, clock, store, log, format, .. } = &*self.shared;
+        let now = clock.now();
+        // One more than is excepted.
+        let newest = SessionPage::first(2);
+        let alive = store.live_sessions(user_id, now - policy.revocation_horizon(), newest).await?;
+        if alive.iter().any(|session| Some(session.id) != except) {
+            return Ok(true);
+        }
+        if format.is_none() {
+            return Ok(false);
+        }
+        // Nobody knows which tokens without a session another library has issued. Their times are whole seconds, so the
+        // last raise has ended all of those that were issued in its own second or before.
+        let raised_at = log.epoch_raised_at(user_id).await?;
+        Ok(raised_at.is_none_or(|raised_at| raised_at.as_secs() < now.as_secs()))
+    }
+
+    /// Ends all of the user's sessions, but for `except`, and every login that is under way: for what changes the
+    /// account itself. It raises the user's epoch even where there is no session, because a login under way has none yet;
+    /// what users may ask for again and again is [`Sessions::end_others`].
     ///
     /// # Errors
     /// As [`Sessions::end`].
@@ -908,12 +944,24 @@ impl Sessions {
         self.shared.events.emit(event);
     }
 
-    /// The user's live sessions, newest first.
+    /// A page of the user's live sessions, newest first.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
-    pub async fn list(&self, user_id: &UserId) -> Result<Vec<Session>, StoreError> {
-        self.shared.store.live_sessions(user_id, self.shared.clock.now()).await
+    pub async fn list(&self, user_id: &UserId, page: SessionPage) -> Result<Vec<Session>, StoreError> {
+        self.shared.store.live_sessions(user_id, self.shared.clock.now(), page).await
+    }
+
+    /// Whether there is such a session and it is live: neither ended, by its row or by the log, nor expired.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn is_live(&self, key: &SessionKey) -> Result<bool, StoreError> {
+        let found = self.shared.store.session(key).await?;
+        let now = self.shared.clock.now();
+        Ok(found.is_some_and(|FoundSession { session, log }| {
+            session.is_live(now) && !log.ended && log.epoch <= session.epoch
+        }))
     }
 
     /// Revokes tokens of one user by their `jti`. An id of somebody else's token has no effect. The id of a live
@@ -946,15 +994,25 @@ impl Sessions {
             self.learn(Entry { target, until, at }).await?;
         }
         self.shared.events.emit(&Event::TokensRevoked { user_id: user_id.clone(), ids: tokens.ids.clone() });
-        for session in store.live_sessions(user_id, clock.now()).await? {
-            let is_named = |id: &TokenId| tokens.ids.binary_search(id).is_ok();
-            if is_named(&token_id(&session, TokenType::Refresh))
-                || is_named(&TokenId::new(session.id.as_uuid()))
-            {
-                self.end_now(&session.key(), EndReason::EndedByUser).await?;
+        // The ids of a session's tokens are derived, so the sessions are looked through, a page at a time.
+        let is_named = |id: &TokenId| tokens.ids.binary_search(id).is_ok();
+        let mut page = SessionPage::first(Self::PAGE);
+        loop {
+            let sessions = store.live_sessions(user_id, clock.now(), page).await?;
+            for session in &sessions {
+                if is_named(&token_id(session, TokenType::Refresh))
+                    || is_named(&TokenId::new(session.id.as_uuid()))
+                {
+                    self.end_now(&session.key(), EndReason::EndedByUser).await?;
+                }
+            }
+            match sessions.last() {
+                Some(last) if sessions.len() == page.limit => {
+                    page = SessionPage::after(last.into(), Self::PAGE);
+                }
+                _ => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// Writes down which generations were seen in use. A background task calls it every few seconds.

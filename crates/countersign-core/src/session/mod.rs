@@ -20,4 +20,4 @@ pub use flow::{
 };
 pub(crate) use flow::{detached, remove_from_ring};
 pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
-pub use row::{Device, EndReason, Ended, Session, SessionKey, SessionSeed};
+pub use row::{AgentHash, Device, EndReason, Ended, InvalidAgentHash, Session, SessionKey, SessionSeed};

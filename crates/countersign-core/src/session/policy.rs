@@ -19,8 +19,9 @@ pub struct SessionPolicy {
     pub idle: Duration,
     /// A session ends this long after its login, refreshed or not. Default 30 days.
     pub absolute: Duration,
-    /// How many live sessions a user may have. Default `None`: any number.
-    pub max_sessions: Option<NonZeroU32>,
+    /// How many live sessions a user may have. Default 100, 1–10,000. Every one of them costs a row, and what looks
+    /// through a user's sessions costs a read of each.
+    pub max_sessions: NonZeroU32,
     /// What a login does that would be one too many. Default: it ends the oldest.
     pub at_limit: AtLimit,
     /// For this long after a rotation the predecessor is answered with the successor again, so that tabs and
@@ -50,7 +51,7 @@ pub enum GraceFor {
     /// two clients share a generation is [told](crate::event::Event::RefreshShared).
     #[default]
     Anyone,
-    /// Only the client that refreshed last, by its `User-Agent`. Another one is taken for a thief, and the session ends.
+    /// Only the client that refreshed last, by its whole `User-Agent`. Another one is taken for a thief, and the session ends.
     /// A browser that updates itself between two tabs' refreshes is logged out, too.
     SameClient,
 }
@@ -72,7 +73,7 @@ impl Default for SessionPolicy {
             fresh_for: None,
             idle: Duration::from_secs(14 * 24 * 3600),
             absolute: Duration::from_secs(30 * 24 * 3600),
-            max_sessions: None,
+            max_sessions: Self::DEFAULT_MAX_SESSIONS,
             at_limit: AtLimit::EndOldest,
             grace: Duration::from_secs(30),
             grace_for: GraceFor::Anyone,
@@ -87,12 +88,12 @@ impl Default for SessionPolicy {
 
 /// A policy that contradicts itself or is out of range.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{setting} is {value_secs} s, but {rule}")]
+#[error("{setting} is {value}, but {rule}")]
 pub struct PolicyError {
     /// Which field.
     pub setting: &'static str,
-    /// Its value in seconds.
-    pub value_secs: u64,
+    /// Its value, with the unit.
+    pub value: String,
     /// What it must be.
     pub rule: &'static str,
 }
@@ -102,6 +103,10 @@ impl SessionPolicy {
     pub const MAX_HEALS: u8 = 3;
     /// At most this many generations in a row are healed.
     pub const MAX_HEALED_RUN: u8 = 5;
+    /// The default of [`max_sessions`](Self::max_sessions): more than people have devices, few enough to be read.
+    pub const DEFAULT_MAX_SESSIONS: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
+    /// The highest [`max_sessions`](Self::max_sessions).
+    pub const HIGHEST_MAX_SESSIONS: u32 = 10_000;
 
     /// Checks every field against its range and the others.
     ///
@@ -154,12 +159,18 @@ impl SessionPolicy {
                 "it must be at least 1 day, or off",
             ),
         ];
-        match rules.into_iter().find(|(_, _, holds, _)| !holds) {
-            Some((setting, value, _, rule)) => {
-                Err(PolicyError { setting, value_secs: value.as_secs(), rule })
-            }
-            None => Ok(()),
+        if let Some((setting, value, _, rule)) = rules.into_iter().find(|(_, _, holds, _)| !holds) {
+            return Err(PolicyError { setting, value: format!("{} s", value.as_secs()), rule });
         }
+        if self.max_sessions.get() > Self::HIGHEST_MAX_SESSIONS {
+            let value = self.max_sessions.to_string();
+            return Err(PolicyError {
+                setting: "max_sessions",
+                value,
+                rule: "it must be between 1 and 10000",
+            });
+        }
+        Ok(())
     }
 
     /// For how long an entry in the revocation log matters: until the last token it can concern has expired.
@@ -212,6 +223,11 @@ mod tests {
                 "a key a minute",
                 SessionPolicy { key_rotation: Some(secs(60)), ..good.clone() },
                 "key_rotation",
+            ),
+            (
+                "sessions without end",
+                SessionPolicy { max_sessions: NonZeroU32::MAX, ..good.clone() },
+                "max_sessions",
             ),
             ("for ever", SessionPolicy { absolute: secs(401 * 86_400), ..good.clone() }, "absolute"),
         ] {

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
+use aws_lc_rs::digest;
 use zeroize::Zeroize;
 
 use crate::id::{Epoch, Generation, SessionId, UserId};
@@ -49,11 +51,49 @@ impl Drop for SessionSeed {
     }
 }
 
+/// The first 128 bits of the SHA-256 of a whole `User-Agent` header. It tells two clients apart whose headers are
+/// equal as far as they are shown. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct AgentHash(u128);
+
+impl AgentHash {
+    /// The hash of a header's value, exactly as it was sent.
+    #[must_use]
+    pub fn of(header: &[u8]) -> Self {
+        let digest = digest::digest(&digest::SHA256, header);
+        let first = digest.as_ref().iter().take(16);
+        Self(first.fold(0, |hash, byte| (hash << 8) | u128::from(*byte)))
+    }
+}
+
+impl fmt::Display for AgentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// A text that is no [`AgentHash`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not 32 hexadecimal digits")]
+pub struct InvalidAgentHash;
+
+impl FromStr for AgentHash {
+    type Err = InvalidAgentHash;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAgentHash> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex);
+        number.map(Self).ok_or(InvalidAgentHash)
+    }
+}
+
 /// What a client said and showed of itself. Untrusted text, for the user's eyes only.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Device {
     /// The `User-Agent` header, at most [`Device::MAX_AGENT_CHARS`] characters.
     pub user_agent: Option<String>,
+    /// The hash of the whole `User-Agent` header. `None` without one, and for sessions from before it was kept.
+    pub agent_hash: Option<AgentHash>,
     /// The address the request came from.
     pub ip: Option<IpAddr>,
 }
@@ -65,10 +105,32 @@ impl Device {
     /// A device with this agent text (cut, control characters removed) and address.
     #[must_use]
     pub fn new(user_agent: Option<&str>, ip: Option<IpAddr>) -> Self {
-        let user_agent = user_agent.map(|agent| {
+        Self::from_header(user_agent.map(str::as_bytes), ip)
+    }
+
+    /// A device with this `User-Agent` header, exactly as it was sent, and address. Bytes that are no UTF-8 are shown
+    /// as U+FFFD.
+    #[must_use]
+    pub fn from_header(user_agent: Option<&[u8]>, ip: Option<IpAddr>) -> Self {
+        let user_agent = user_agent.filter(|agent| !agent.is_empty());
+        let shown = user_agent.map(String::from_utf8_lossy).map(|agent| {
             agent.chars().filter(|c| !c.is_control()).take(Self::MAX_AGENT_CHARS).collect::<String>()
         });
-        Self { user_agent: user_agent.filter(|agent| !agent.is_empty()), ip }
+        Self {
+            user_agent: shown.filter(|agent| !agent.is_empty()),
+            agent_hash: user_agent.map(AgentHash::of),
+            ip,
+        }
+    }
+
+    /// Whether both call themselves the same: the whole `User-Agent` header counts, or, for a session from before its
+    /// hash was kept, the part of it that is shown. Addresses don't count: they change with the network.
+    #[must_use]
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        match (self.agent_hash, other.agent_hash) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.user_agent == other.user_agent,
+        }
     }
 }
 
@@ -186,5 +248,48 @@ impl Session {
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.ended.is_none() && now < self.expires_at()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_apart_by_their_whole_user_agent() {
+        let long = "x".repeat(Device::MAX_AGENT_CHARS);
+        for (one, other, same) in [
+            ("Firefox/143.0", "Firefox/143.0", true),
+            ("Firefox/143.0", "Firefox/144.0", false),
+            (&*format!("{long}a"), &*format!("{long}b"), false),
+            ("Börse/1.0", "Bürse/1.0", false),
+            ("a\u{7f}", "a", false),
+        ] {
+            let device = |agent: &str| Device::from_header(Some(agent.as_bytes()), None);
+            assert_eq!(device(one).is_same_client(&device(other)), same, "{one} and {other}");
+        }
+        let latin1 = Device::from_header(Some(b"B\xf6rse"), None);
+        assert!(!latin1.is_same_client(&Device::from_header(Some(b"B\xfcrse"), None)), "not UTF-8");
+        assert_eq!(latin1.user_agent.as_deref(), Some("B\u{fffd}rse"), "it is shown all the same");
+        let nobody = Device::from_header(None, None);
+        assert!(!nobody.is_same_client(&latin1));
+        assert!(nobody.is_same_client(&Device::from_header(Some(b""), None)));
+    }
+
+    #[test]
+    fn a_session_from_before_the_hash_was_kept_is_compared_by_what_it_shows() {
+        let kept = Device { user_agent: Some("Firefox".to_owned()), agent_hash: None, ip: None };
+        assert!(Device::new(Some("Firefox"), None).is_same_client(&kept));
+        assert!(!Device::new(Some("Chrome"), None).is_same_client(&kept));
+    }
+
+    #[test]
+    fn an_agent_hash_is_32_hexadecimal_digits() {
+        let hash = AgentHash::of(b"abc");
+        assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223", "FIPS 180-4, the first half");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        for text in ["", "ba78", "+a7816bf8f01cfea414140de5dae2223", "ba7816bf8f01cfea414140de5dae2223b0"] {
+            assert_eq!(text.parse::<AgentHash>(), Err(InvalidAgentHash), "{text}");
+        }
     }
 }

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{
     ChangeSignal, Changes, End, EpochRaise, FoundSession, KeyPurpose, KeyStore, NameKey, RevocationStore,
-    SessionEnded, SessionInserted, SessionStore, StoreError, StoredKey, ThrottleStore, TokenRevocation,
-    TokensRevoked, UserInserted, UserStore,
+    SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError, StoredKey,
+    ThrottleStore, TokenRevocation, TokensRevoked, UserInserted, UserStore,
 };
 use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
 use crate::id::{Epoch, SessionId, UserId};
@@ -64,6 +64,27 @@ impl State {
 
     fn epoch(&self, user_id: &UserId) -> Epoch {
         self.user_log(user_id).filter_map(|entry| epoch_for(entry, None)).max().unwrap_or_default()
+    }
+
+    fn raised_at(&self, user_id: &UserId) -> Option<Timestamp> {
+        let raises = self.user_log(user_id).filter(|entry| epoch_for(entry, None).is_some());
+        raises.map(|entry| entry.at).max()
+    }
+
+    /// Deletes the user's old `user` entries that decide nothing beside the highest one, which this raise has written.
+    fn forget_outdone(&mut self, user_id: &UserId, highest: Epoch, raise: &EpochRaise) {
+        let decides_for_excepted = raise.except.and_then(|excepted| {
+            let lower = self.user_log(user_id).filter_map(|entry| epoch_for(entry, Some(excepted)));
+            lower.filter(|epoch| *epoch < highest).max()
+        });
+        self.log.retain(|key, entry| {
+            let epoch = Epoch::new(key.number);
+            key.user_id != user_id.as_str()
+                || key.kind != "user"
+                || epoch >= highest
+                || entry.at >= raise.forgets_before()
+                || Some(epoch) == decides_for_excepted
+        });
     }
 
     fn standing(&self, key: &SessionKey) -> LogStanding {
@@ -163,20 +184,26 @@ impl SessionStore for MemoryStore {
         Ok(SessionEnded::Now)
     }
 
-    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
         let state = self.state();
         let mut live: Vec<_> = state
             .sessions
             .values()
             .filter(|session| session.user_id == *user_id && session.is_live(now))
+            .filter(|session| page.after.is_none_or(|after| SessionPosition::from(*session) < after))
             .filter(|session| {
                 let log = state.standing(&session.key());
                 !log.ended && log.epoch <= session.epoch
             })
             .cloned()
             .collect();
-        live.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
-        Ok(live)
+        live.sort_by_key(|session| std::cmp::Reverse(SessionPosition::from(session)));
+        Ok(live.into_iter().skip(page.skip).take(page.limit).collect())
     }
 
     async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
@@ -214,17 +241,17 @@ impl RevocationStore for MemoryStore {
     }
 
     async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
-        let state = self.state();
-        let raises = state.user_log(user_id).filter(|entry| epoch_for(entry, None).is_some());
-        Ok(raises.map(|entry| entry.at).max())
+        Ok(self.state().raised_at(user_id))
     }
 
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
         let mut state = self.state();
         let epoch = state.epoch(user_id).next();
+        let at = state.raised_at(user_id).map_or(raise.at, |raised_at| raised_at.max(raise.at));
         let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
-        let entry = Entry { target, until: raise.until, at: raise.at };
+        let entry = Entry { target, until: raise.until, at };
         state.merge(&entry);
+        state.forget_outdone(user_id, epoch, raise);
         self.changed.raise();
         for session in state.sessions.values_mut() {
             if session.user_id == *user_id

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
 use crate::id::{Epoch, SessionId, TokenId, UserId};
 use crate::key::{Algorithm, KeyId};
-use crate::revocation::Entry;
+use crate::revocation::{Entry, RevocationView};
 use crate::session::{Acknowledgement, Advance, EndReason, Heal, LogStanding, Session, SessionKey};
 use crate::time::Timestamp;
 
@@ -93,6 +93,52 @@ pub struct End {
     pub until: Timestamp,
 }
 
+/// A session's place in a list: newest first, and among those of one moment the highest id first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct SessionPosition {
+    /// When the session began.
+    pub created_at: Timestamp,
+    /// The session.
+    pub id: SessionId,
+}
+
+impl From<&Session> for SessionPosition {
+    fn from(session: &Session) -> Self {
+        Self { created_at: session.created_at, id: session.id }
+    }
+}
+
+/// Which part of a list of sessions to read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SessionPage {
+    /// The last session of the page before, which need not exist any more. `None` reads from the newest.
+    pub after: Option<SessionPosition>,
+    /// How many sessions to pass over.
+    pub skip: usize,
+    /// How many sessions to return at most.
+    pub limit: usize,
+}
+
+impl SessionPage {
+    /// The newest sessions.
+    #[must_use]
+    pub const fn first(limit: usize) -> Self {
+        Self { after: None, skip: 0, limit }
+    }
+
+    /// The sessions after that one.
+    #[must_use]
+    pub const fn after(position: SessionPosition, limit: usize) -> Self {
+        Self { after: Some(position), skip: 0, limit }
+    }
+
+    /// The sessions beyond the newest `keep`.
+    #[must_use]
+    pub const fn beyond(keep: usize, limit: usize) -> Self {
+        Self { after: None, skip: keep, limit }
+    }
+}
+
 /// Sessions at rest.
 ///
 /// Ending writes the log first ([`RevocationStore`]) and marks the row second, or both in one transaction.
@@ -118,10 +164,21 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
 
     /// Ends a session: a `session` entry in the log, then the row's mark. Ending an ended session changes
     /// neither row nor log. When this has returned, no later [`SessionStore::advance`] or heal of it succeeds.
+    ///
+    /// [`SessionEnded::Before`] is said only of a session whose row is marked or whose end is in the log. A read that
+    /// lags behind, which finds the row open after a write that did not find it, is no such proof.
     async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError>;
 
-    /// The user's sessions that are neither ended (by row or log) nor expired at `now`, newest first.
-    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError>;
+    /// A page of the user's sessions that are neither ended (by row or log) nor expired at `now`, newest first.
+    ///
+    /// No statement reads more of the user's sessions than the page takes, so that a user with very many of them
+    /// slows nobody else down.
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError>;
 
     /// Deletes at most `limit` sessions whose absolute expiry was before `before`; returns how many.
     async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
@@ -138,6 +195,15 @@ pub struct EpochRaise {
     pub at: Timestamp,
     /// Until when the log's entry matters.
     pub until: Timestamp,
+}
+
+impl EpochRaise {
+    /// Entries from before this time are forgotten if they decide nothing beside the new one. No raise that began before
+    /// is still under way.
+    #[must_use]
+    pub fn forgets_before(&self) -> Timestamp {
+        self.at - RevocationView::OVERLAP
+    }
 }
 
 /// Tokens of one user to be revoked one by one.
@@ -188,8 +254,14 @@ pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     /// When the user's epoch was last raised: the latest `at` of the log's `user` entries.
     async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Raises the user's epoch by one and marks the rows of the sessions that this ends. Concurrent calls raise it
-    /// by one each. Returns the entry as written.
+    /// Raises the user's epoch by one and marks the rows of the sessions that this ends, many of them in batches.
+    /// Concurrent calls raise it by one each. Returns the entry as written; its `at` is never before the time of an
+    /// earlier raise.
+    ///
+    /// Then it deletes the user's entries that decide nothing any more and are older than [`EpochRaise::forgets_before`]:
+    /// of a user's `user` entries only two decide, the highest and, if that excepts a session, the highest that does not
+    /// except the same one. So a user who raises the epoch again and again has few of them in the log. Younger ones stay
+    /// until a later raise: a raise under way may still take their numbers for free ones.
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError>;
 
     /// Inserts an entry for each token, all or none.

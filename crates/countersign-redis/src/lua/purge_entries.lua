@@ -1,4 +1,5 @@
--- KEYS: 1 all entries in order, 2 by `at`, 3 by `until`, then for each the user's entries and sessions.
+-- KEYS: 1 all entries in order, 2 by `at`, 3 by `until`, then for each the hash that it is in, the user's sessions and the
+-- user's revoked tokens.
 -- ARGV: 1 before, then of each the member and the field.
 local function outdone_by(entries, number)
   local highest = string.match(redis.call('HGET', entries, 'e') or '', '^%d+')
@@ -20,8 +21,8 @@ local function summarize(entries, gone)
 end
 
 local gone = 0
-for number = 1, (#KEYS - 3) / 2 do
-  local entries, sessions = KEYS[2 * number + 2], KEYS[2 * number + 3]
+for number = 1, (#KEYS - 3) / 3 do
+  local entries, sessions, tokens = KEYS[3 * number + 1], KEYS[3 * number + 2], KEYS[3 * number + 3]
   local member, field = ARGV[2 * number], ARGV[2 * number + 1]
   local till = redis.call('ZSCORE', KEYS[3], member)
   local free = till and tonumber(till) < tonumber(ARGV[1])
@@ -37,6 +38,7 @@ for number = 1, (#KEYS - 3) / 2 do
     redis.call('ZREM', KEYS[1], member)
     redis.call('ZREM', KEYS[2], member)
     redis.call('ZREM', KEYS[3], member)
+    if kind == 't' then redis.call('ZREM', tokens, reference) end
     if kind == 'u' then summarize(entries, reference) end
     gone = gone + 1
   end

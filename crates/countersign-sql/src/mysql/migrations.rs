@@ -18,7 +18,10 @@ fn changes() -> Vec<Migration> {
     let change = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    vec![change(1, "initial", include_str!("../../migrations/mysql/0001_initial.sql"))]
+    vec![
+        change(1, "initial", include_str!("../../migrations/mysql/0001_initial.sql")),
+        change(2, "live sessions", include_str!("../../migrations/mysql/0002_live_sessions.sql")),
+    ]
 }
 
 /// How the tables are.

@@ -56,12 +56,17 @@ const PURGE_STEP: usize = 1_000;
 /// One reads the tail of the log, and one is left for a request that joins in.
 const TAIL_CONNECTIONS: u32 = 2;
 
+/// How many lists are read at the same time.
+const LIST_CONNECTIONS: u32 = 1;
+
 /// All of Countersign's stores in one MySQL or MariaDB database.
 ///
 /// It runs tasks in the background, so it is opened and used within one tokio runtime.
 #[derive(Debug)]
 pub struct MySqlStore {
     work: Engine,
+    /// Reads lists, so that whoever asks for many of them waits for himself and not others for him.
+    lists: Engine,
     /// For the tail of the revocation log, which must not wait behind other work.
     tail: Engine,
     weaknesses: Vec<String>,
@@ -105,6 +110,7 @@ impl MySqlStore {
         let watching = changed.as_ref().map(Arc::downgrade);
         Ok(Self {
             work: engine(options.connections),
+            lists: engine(LIST_CONNECTIONS),
             tail: engine(TAIL_CONNECTIONS),
             weaknesses,
             changed,
@@ -115,6 +121,7 @@ impl MySqlStore {
     /// Closes the connections. Without it they are closed when the store is dropped.
     pub async fn close(self) {
         self.work.close().await;
+        self.lists.close().await;
         self.tail.close().await;
     }
 

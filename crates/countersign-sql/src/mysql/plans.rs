@@ -99,7 +99,7 @@ fn rows(table: &str, user: usize) -> String {
     match table {
         "session" => ["one", "two"]
             .map(|id| {
-                let expiry = format!("{user}, {user}, NULL, NULL, NULL, NULL");
+                let expiry = format!("{user}, {user}, NULL, NULL, NULL, NULL, NULL");
                 format!("('user {user}', '{id} {user}', 1, 0, 0, NULL, 0, 0, '', 0, 0, {expiry})")
             })
             .join(", "),
@@ -139,17 +139,19 @@ async fn no_statement_reads_more_than_it_needs() {
     for (sql, parameters, expected) in [
         (sessions::FIND, "us", &["session: const, PRIMARY", LOG, LOG][..]),
         (sessions::READ, "us", &["session: const, PRIMARY"]),
-        (sessions::ADVANCE, "nnnnttusnnn--llnnl", &[SESSION, LOG, LOG]),
+        (sessions::ADVANCE, "nnnntttusnnn--llnnl", &[SESSION, LOG, LOG]),
         (sessions::HEAL, "nnnusnnnnn", &[SESSION, LOG, LOG]),
         (sessions::MARK_ENDED, "ntus", &["countersign_session: range, PRIMARY"]),
-        (sessions::IS_KNOWN, "us", &["countersign_session: const, PRIMARY"]),
+        (sessions::IS_ENDED, "us", &["countersign_session: const, PRIMARY"]),
         (sessions::WITHDRAW, "us", &["countersign_session: range, PRIMARY"]),
-        (sessions::LIVE, "unn", &["session: ref, PRIMARY, sorted", LOG, "entry: index_subquery, PRIMARY"]),
+        (sessions::LIVE, "unntnnl0", &["session: range, live", LOG, "entry: index_subquery, PRIMARY"]),
         (sessions::PURGE, "nl", &["countersign_session: range, absolute_until"]),
         // Looked up while it is planned.
         (revocations::EPOCH, "u", &[": , "]),
         (revocations::RAISED_AT, "u", &["countersign_revocation: ref, PRIMARY"]),
-        (revocations::MARK_ENDED, "ntuns", &["countersign_session: range, PRIMARY"]),
+        (revocations::RAISED, "u", &["countersign_revocation: ref, PRIMARY"]),
+        (revocations::UNMARKED, "unsl", &["countersign_session: ref, live"]),
+        (revocations::FORGET_OUTDONE, "unnsuns", &[]),
         (revocations::LIVE_TOKENS, "un", &["countersign_revocation: ref, PRIMARY"]),
         (revocations::ALL, "uukukkukknl", &[LOG_RANGE]),
         (revocations::TAIL, "nuukukkukknl", &["entry: range, at, sorted"]),

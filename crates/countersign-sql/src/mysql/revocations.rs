@@ -41,12 +41,35 @@ pub(super) const RAISE: &str = "
     INSERT INTO countersign_revocation (user_id, kind, ref, n, except_session, until, at)
     VALUES (?, 'user', '', ?, ?, ?, ?)";
 
-/// Marks the sessions that [`RAISE`] ends. Once in its transaction, so that a step that waits for a row finds the
-/// mark with the entry; and once afterwards, for those that were being inserted meanwhile: InnoDB passes over rows
-/// that were not committed yet.
-pub(super) const MARK_ENDED: &str = "
-    UPDATE countersign_session FORCE INDEX (PRIMARY) SET ended_at = ?, end_reason = ?
-    WHERE user_id = ? AND epoch < ? AND NOT id <=> ? AND ended_at IS NULL";
+/// The user's epoch, and when it was raised last.
+pub(super) const RAISED: &str = "
+    SELECT COALESCE(MAX(n), 0), MAX(at) FROM countersign_revocation FORCE INDEX (PRIMARY)
+    WHERE user_id = ? AND kind = 'user' AND ref = ''";
+
+/// Sessions that [`RAISE`] ends and that have no mark yet, the oldest first. Read once in its transaction, so that a step
+/// that waits for a row finds the mark with the entry; and then until there are none, for those that are too many for
+/// one transaction and for those that were being inserted meanwhile: InnoDB passes over rows that were not committed yet.
+pub(super) const UNMARKED: &str = "
+    SELECT CONVERT(id USING utf8mb4) FROM countersign_session FORCE INDEX (live)
+    WHERE user_id = ? AND ended_at IS NULL AND epoch < ? AND NOT id <=> ? ORDER BY created_at, id LIMIT ?";
+
+/// Marks these, in the order of their keys: the middle part once for each.
+pub(super) const MARK_ENDED: [&str; 3] = [
+    "UPDATE countersign_session FORCE INDEX (PRIMARY) SET ended_at = ?, end_reason = ?
+    WHERE user_id = ? AND ended_at IS NULL AND id IN (",
+    "?",
+    ")",
+];
+
+/// Deletes what is old and decides nothing any more beside the user's entry `n`, which excepts this session: all lower
+/// ones, but for the highest that does not except the same session. That one is looked up in a table of its own, because MySQL deletes
+/// from none that the same statement reads.
+pub(super) const FORGET_OUTDONE: &str = "
+    DELETE FROM countersign_revocation WHERE user_id = ? AND kind = 'user' AND ref = '' AND n < ? AND at < ?
+        AND (? IS NULL OR NOT n <=> (SELECT kept.n FROM (SELECT MAX(other.n) AS n
+            FROM countersign_revocation AS other FORCE INDEX (PRIMARY)
+            WHERE other.user_id = ? AND other.kind = 'user' AND other.ref = '' AND other.n < ?
+                AND NOT other.except_session <=> ?) AS kept))";
 
 /// Until the end of the transaction, others who revoke tokens of this user wait here.
 pub(super) const QUEUE: &str = "
@@ -157,6 +180,9 @@ pub(super) const PURGE_OUTDONE: &str = concat!(
 pub(super) const PURGE_QUEUE: &str = "
     DELETE FROM countersign_token_owner WHERE until < ? ORDER BY until LIMIT ?";
 
+/// How many sessions one statement marks at most: some milliseconds of work.
+const MARK_STEP: usize = 128;
+
 #[async_trait]
 impl RevocationStore for MySqlStore {
     fn is_one_copy(&self) -> bool {
@@ -190,44 +216,71 @@ impl RevocationStore for MySqlStore {
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
         const ACTION: &str = "raise the user's epoch";
         let except = raise.except.map(|id| id.to_string());
-        let current = Statement::new(EPOCH).text(user_id.as_str());
+        let current = Statement::new(RAISED).text(user_id.as_str());
         let (at, until) = (raise.at.as_millis(), raise.until.as_millis());
-        let insert = |n| {
+        let insert = |n, at| {
             let statement = Statement::new(RAISE).text(user_id.as_str()).number(n).text(except.as_deref());
             statement.number(until).number(at)
         };
-        let mark = |n| {
-            let statement = Statement::new(MARK_ENDED).number(at).text(raise.reason.name());
-            statement.text(user_id.as_str()).number(n).text(except.as_deref())
+        let unmarked = |n| {
+            let statement = Statement::new(UNMARKED).text(user_id.as_str()).number(n).text(except.as_deref());
+            statement.number(limit(MARK_STEP))
         };
-        let steps = async {
-            let n = loop {
+        let mark = |ids: &[(String,)]| {
+            // As few different statements as in `acknowledge`.
+            let length = ids.len().next_power_of_two();
+            let statement = Statement::repeating(MARK_ENDED, ", ", length);
+            let statement = statement.number(at).text(raise.reason.name()).text(user_id.as_str());
+            let repeated = ids.iter().cycle().take(length);
+            repeated.fold(statement, |statement, (id,)| statement.text(id.as_str()))
+        };
+        let raised = async {
+            loop {
                 let raised = self.work.transaction(ACTION, |mut transaction| async {
-                    let highest: Vec<(i64,)> = transaction.read(&current).await?;
-                    let n = highest.first().map_or(0, |(highest,)| *highest).saturating_add(1);
-                    if !transaction.insert(&insert(n)).await? {
+                    let highest: Vec<(i64, Option<i64>)> = transaction.read(&current).await?;
+                    let (highest, raised_at) = highest.into_iter().next().unwrap_or_default();
+                    let n = highest.saturating_add(1);
+                    let at = raised_at.map_or(at, |raised_at| raised_at.max(at));
+                    if !transaction.insert(&insert(n, at)).await? {
                         transaction.undo().await?;
                         return Ok(None);
                     }
-                    transaction.write(&mark(n)).await?;
+                    let ids: Vec<(String,)> = transaction.read(&unmarked(n)).await?;
+                    if !ids.is_empty() {
+                        transaction.write(&mark(&ids)).await?;
+                    }
                     transaction.commit().await?;
-                    Ok(Some(n))
+                    Ok(Some((n, at)))
                 });
-                if let Some(n) = raised.await? {
-                    break n;
+                if let Some(raised) = raised.await? {
+                    return Ok(raised);
                 }
-            };
-            // The epoch is raised all the same: these sessions have no mark then, but the log ends them.
-            if let Err(error) = self.work.write(ACTION, mark(n)).await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "could not mark late sessions");
             }
-            Ok(n)
         };
-        let n = self.work.series(ACTION, steps).await?;
+        let (n, raised_at) = self.work.series(ACTION, raised).await?;
+        let rest = async {
+            loop {
+                let ids: Vec<(String,)> = self.work.read(ACTION, unmarked(n)).await?;
+                if ids.is_empty() {
+                    break;
+                }
+                self.work.write(ACTION, mark(&ids)).await?;
+            }
+            let forget = Statement::new(FORGET_OUTDONE).text(user_id.as_str()).number(n);
+            let forget = forget.number(raise.forgets_before().as_millis()).text(except.as_deref());
+            let forget = forget.text(user_id.as_str()).number(n).text(except.as_deref());
+            self.work.write(ACTION, forget).await
+        };
+        // The epoch is raised whatever comes of this: what is left has no mark then, but the log ends it.
+        if let Err(error) = rest.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "could not mark all sessions that the log has ended");
+        }
         let epoch = number("n", n).map_err(malformed(ACTION))?;
+        let at = time("at", raised_at).map_err(malformed(ACTION))?;
         let target =
             Target::User { user_id: user_id.clone(), epoch: Epoch::new(epoch), except: raise.except };
-        Ok(Entry { target, until: raise.until, at: raise.at })
+        Ok(Entry { target, until: raise.until, at })
     }
 
     async fn revoke_tokens(

@@ -27,15 +27,19 @@
 //! MySQL assigns from left to right, and what was assigned is seen further to the right. So no assignment here reads a
 //! column that was assigned before it.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
-use countersign_core::store::{End, FoundSession, SessionEnded, SessionInserted, SessionStore, StoreError};
+use countersign_core::store::{
+    End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
+};
 use countersign_core::{Timestamp, UserId};
 
 use super::MySqlStore;
 use super::engine::{Statement, malformed, only, values};
 use super::revocations::EPOCH;
-use crate::column::{GuardParameters, integer, number};
+use crate::column::{GuardParameters, before, integer, limit, number};
 use crate::record::{FoundRecord, SessionRecord};
 
 /// What [`SessionRecord`] reads. Text is told from bytes here, at the last moment.
@@ -43,7 +47,8 @@ macro_rules! session_columns {
     () => {
         "CONVERT(session.user_id USING utf8mb4) AS user_id, CONVERT(session.id USING utf8mb4) AS id, epoch, generation,
         issued_at, acknowledged_at, heals, healed_run, seed, created_at, last_seen_at, idle_until, absolute_until,
-        CONVERT(user_agent USING utf8mb4) AS user_agent, CONVERT(ip USING utf8mb4) AS ip, ended_at,
+        CONVERT(user_agent USING utf8mb4) AS user_agent, CONVERT(agent_hash USING utf8mb4) AS agent_hash,
+        CONVERT(ip USING utf8mb4) AS ip, ended_at,
         CONVERT(end_reason USING utf8mb4) AS end_reason"
     };
 }
@@ -61,8 +66,9 @@ macro_rules! log_allows {
 
 pub(super) const INSERT: &str = "
     INSERT INTO countersign_session (user_id, id, epoch, generation, issued_at, acknowledged_at, heals, healed_run,
-        seed, created_at, last_seen_at, idle_until, absolute_until, user_agent, ip, ended_at, end_reason)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        seed, created_at, last_seen_at, idle_until, absolute_until, user_agent, agent_hash, ip, ended_at,
+        end_reason)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// Takes an inserted session back. Nobody knows its tokens yet.
 pub(super) const WITHDRAW: &str = "DELETE FROM countersign_session WHERE user_id = ? AND id = ?";
@@ -92,6 +98,7 @@ pub(super) const ADVANCE: &str = concat!(
         last_seen_at = ?,
         idle_until = LEAST(?, absolute_until),
         user_agent = ?,
+        agent_hash = ?,
         ip = ?
     WHERE session.user_id = ? AND session.id = ? AND generation = ?
         AND ended_at IS NULL AND ? < idle_until AND ? < absolute_until
@@ -139,17 +146,21 @@ pub(super) const MARK_ENDED: &str = "
 pub(super) const LOG_END: &str = "
     INSERT INTO countersign_revocation (user_id, kind, ref, n, until, at) VALUES (?, 'session', ?, 0, ?, ?)";
 
-pub(super) const IS_KNOWN: &str = "
-    SELECT COUNT(*) FROM countersign_session WHERE user_id = ? AND id = ?";
+pub(super) const IS_ENDED: &str = "
+    SELECT ended_at IS NOT NULL FROM countersign_session WHERE user_id = ? AND id = ?";
 
+/// A page, found in the index `live`, from its end. The place that it comes after is written out, because the servers
+/// find no range for a comparison of rows.
 pub(super) const LIVE: &str = concat!(
     "SELECT ",
     session_columns!(),
-    " FROM countersign_session AS session FORCE INDEX (PRIMARY)
-    WHERE session.user_id = ? AND ended_at IS NULL AND ? < idle_until AND ? < absolute_until
+    " FROM countersign_session AS session FORCE INDEX (live)
+    WHERE session.user_id = ? AND session.ended_at IS NULL
+        AND session.created_at <= ? AND (session.created_at < ? OR session.id < ?)
+        AND ? < idle_until AND ? < absolute_until
         AND ",
     log_allows!(),
-    " ORDER BY session.created_at DESC, session.id DESC"
+    " ORDER BY session.created_at DESC, session.id DESC LIMIT ? OFFSET ?"
 );
 
 pub(super) const PURGE: &str = "
@@ -157,6 +168,8 @@ pub(super) const PURGE: &str = "
 
 /// How many acknowledgements one statement carries.
 const ACKNOWLEDGE_STEP: usize = 128;
+/// How long an end waits that has to be done again.
+const AGAIN: Duration = Duration::from_millis(2);
 
 #[async_trait]
 impl SessionStore for MySqlStore {
@@ -165,6 +178,7 @@ impl SessionStore for MySqlStore {
         let key = session.key();
         let epoch = integer(session.epoch.as_u64()).map_err(malformed(ACTION))?;
         let ip = session.device.ip.map(|ip| ip.to_string());
+        let agent_hash = session.device.agent_hash.map(|hash| hash.to_string());
         let insert = of(INSERT, &key)
             .number(epoch)
             .number(i64::from(session.generation.as_u32()))
@@ -178,6 +192,7 @@ impl SessionStore for MySqlStore {
             .number(session.idle_until.as_millis())
             .number(session.absolute_until.as_millis())
             .text(session.device.user_agent.as_deref())
+            .text(agent_hash.as_deref())
             .text(ip.as_deref())
             .number(session.ended.map(|ended| ended.at.as_millis()))
             .text(session.ended.map(|ended| ended.reason.name()));
@@ -207,12 +222,14 @@ impl SessionStore for MySqlStore {
         let guard = GuardParameters::from(step.guard);
         let now = step.now.as_millis();
         let (id, ip) = (key.id.to_string(), step.device.ip.map(|ip| ip.to_string()));
+        let agent_hash = step.device.agent_hash.map(|hash| hash.to_string());
         let statement = Statement::new(ADVANCE)
             .number(i64::from(step.to.as_u32()))
             .number(now)
             .number(now)
             .number(step.idle_until.as_millis())
             .text(step.device.user_agent.as_deref())
+            .text(agent_hash.as_deref())
             .text(ip.as_deref())
             .text(key.user_id.as_str())
             .text(id.as_str())
@@ -280,30 +297,46 @@ impl SessionStore for MySqlStore {
         let mark = mark.text(key.user_id.as_str()).text(id.as_str());
         let log = of(LOG_END, key).number(end.until.as_millis()).number(end.at.as_millis());
         let steps = async {
-            let ended = self.work.transaction(ACTION, |mut transaction| async {
-                if transaction.write(&mark).await?.rows == 0 {
-                    transaction.undo().await?;
-                    return Ok(None);
+            loop {
+                let ended = self.work.transaction(ACTION, |mut transaction| async {
+                    if transaction.write(&mark).await?.rows == 0 {
+                        transaction.undo().await?;
+                        return Ok(None);
+                    }
+                    // An entry that is there already stays as it is.
+                    let is_new = transaction.insert(&log).await?;
+                    transaction.commit().await?;
+                    Ok(Some(if is_new { SessionEnded::Now } else { SessionEnded::Before }))
+                });
+                if let Some(ended) = ended.await? {
+                    return Ok(ended);
                 }
-                // An entry that is there already stays as it is.
-                let is_new = transaction.insert(&log).await?;
-                transaction.commit().await?;
-                Ok(Some(if is_new { SessionEnded::Now } else { SessionEnded::Before }))
-            });
-            if let Some(ended) = ended.await? {
-                return Ok(ended);
+                let found: Vec<(i64,)> = self.work.read(ACTION, of(IS_ENDED, key)).await?;
+                match found.first() {
+                    None => return Ok(SessionEnded::Unknown),
+                    Some((ended,)) if *ended != 0 => return Ok(SessionEnded::Before),
+                    // The row is open, and yet it was not there to be marked: this node of a cluster had not been told
+                    // of it. Nothing is in the log, so the end is done again.
+                    Some(_) => tokio::time::sleep(AGAIN).await,
+                }
             }
-            let (known,): (i64,) = only(ACTION, self.work.read(ACTION, of(IS_KNOWN, key)).await?)?;
-            Ok(if known == 0 { SessionEnded::Unknown } else { SessionEnded::Before })
         };
         self.work.series(ACTION, steps).await
     }
 
-    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
         const ACTION: &str = "list the user's sessions";
         let now = now.as_millis();
-        let statement = Statement::new(LIVE).text(user_id.as_str()).number(now).number(now);
-        values(ACTION, self.work.read::<SessionRecord>(ACTION, statement).await?)
+        let (created_at, id) = before(page.after);
+        let statement = Statement::new(LIVE).text(user_id.as_str()).number(created_at).number(created_at);
+        let statement = statement.text(id.as_str()).number(now).number(now);
+        let statement = statement.number(limit(page.limit)).number(limit(page.skip));
+        values(ACTION, self.lists.read::<SessionRecord>(ACTION, statement).await?)
     }
 
     async fn purge_sessions(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
@@ -328,8 +361,6 @@ fn as_left(mut row: Session, step: &Advance, healed_run: u8) -> Session {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use countersign_core::session::{Device, EndReason, Ended, Guard, SessionSeed};
     use countersign_core::{Epoch, Generation, SessionId};
     use uuid::Uuid;

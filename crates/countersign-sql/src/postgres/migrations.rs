@@ -20,6 +20,7 @@ fn changes() -> Vec<Migration> {
     vec![
         change(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
         change(2, "log by time", include_str!("../../migrations/postgres/0002_log_by_time.sql")),
+        change(3, "live sessions", include_str!("../../migrations/postgres/0003_live_sessions.sql")),
     ]
 }
 

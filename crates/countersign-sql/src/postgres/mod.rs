@@ -55,6 +55,8 @@ const PURGE_STEP: usize = 1_000;
 
 /// One reads the tail of the log, and one is left for a request that joins in.
 const TAIL_CONNECTIONS: u32 = 2;
+/// How many lists are read at the same time.
+const LIST_CONNECTIONS: u32 = 1;
 
 /// All of Countersign's stores in one PostgreSQL database.
 ///
@@ -62,6 +64,8 @@ const TAIL_CONNECTIONS: u32 = 2;
 #[derive(Debug)]
 pub struct PostgresStore {
     work: Engine,
+    /// Reads lists, so that whoever asks for many of them waits for himself and not others for him.
+    lists: Engine,
     /// For the tail of the revocation log, which must not wait behind other work.
     tail: Engine,
     weaknesses: Vec<String>,
@@ -101,6 +105,7 @@ impl PostgresStore {
             Engine::new(pool, options.deadline, &route)
         };
         let (work, tail) = (engine(Role::Work, options.connections), engine(Role::Tail, TAIL_CONNECTIONS));
+        let lists = engine(Role::Work, LIST_CONNECTIONS);
         let wanted = Arc::new(Notify::new());
         let mut tasks = vec![push::announce(work.clone(), wanted.clone())];
         let changed = match push::route(&route, options).await {
@@ -111,12 +116,13 @@ impl PostgresStore {
             }
             None => None,
         };
-        Ok(Self { work, tail, weaknesses, changed, wanted, _tasks: tasks })
+        Ok(Self { work, lists, tail, weaknesses, changed, wanted, _tasks: tasks })
     }
 
     /// Closes the connections. Without it they are closed when the store is dropped.
     pub async fn close(self) {
         self.work.close().await;
+        self.lists.close().await;
         self.tail.close().await;
     }
 

@@ -41,24 +41,44 @@ const MERGE_TOKENS: &str = "
 const RAISE: &str = "
     WITH raised AS (
         INSERT INTO countersign.revocation (user_id, kind, ref, n, except_session, until, at)
-        SELECT $1, 'user', '', coalesce(max(n), 0) + 1, $2, $3, $4 FROM countersign.revocation
+        SELECT $1, 'user', '', coalesce(max(n), 0) + 1, $2, $3, greatest(max(at), $4) FROM countersign.revocation
             WHERE user_id = $1 AND kind = 'user' AND ref = ''
         ON CONFLICT DO NOTHING
-        RETURNING n),
-    ended AS (
+        RETURNING n, at),
+    oldest AS MATERIALIZED (
         SELECT session.id FROM raised JOIN countersign.session ON session.epoch < raised.n
         WHERE session.user_id = $1 AND session.id IS DISTINCT FROM $2 AND session.ended_at IS NULL
+        ORDER BY session.created_at, session.id LIMIT $6),
+    ended AS (
+        SELECT session.id FROM oldest JOIN countersign.session ON session.user_id = $1 AND session.id = oldest.id
         ORDER BY session.id
         FOR UPDATE OF session),
     marked AS (
         UPDATE countersign.session SET ended_at = $4, end_reason = $5 FROM ended
         WHERE session.user_id = $1 AND session.id = ended.id AND session.ended_at IS NULL)
-    SELECT n FROM raised";
+    SELECT n, at FROM raised";
 
-/// Marks the sessions that were being inserted while [`RAISE`] looked.
-const MARK_LATE: &str = "
-    UPDATE countersign.session SET ended_at = $4, end_reason = $5
-    WHERE user_id = $1 AND epoch < $3 AND id IS DISTINCT FROM $2 AND ended_at IS NULL";
+/// Marks sessions that [`RAISE`] has ended and left for later, and those that were being inserted while it looked.
+const MARK_REST: &str = "
+    WITH oldest AS MATERIALIZED (
+        SELECT id FROM countersign.session
+        WHERE user_id = $1 AND ended_at IS NULL AND epoch < $3 AND id IS DISTINCT FROM $2
+        ORDER BY created_at, id LIMIT $6),
+    ended AS (
+        SELECT session.id FROM oldest JOIN countersign.session ON session.user_id = $1 AND session.id = oldest.id
+        ORDER BY session.id
+        FOR UPDATE OF session)
+    UPDATE countersign.session SET ended_at = $4, end_reason = $5 FROM ended
+    WHERE session.user_id = $1 AND session.id = ended.id AND session.ended_at IS NULL";
+
+/// Deletes what is old and decides nothing any more beside the user's entry `n`, which excepts this session: all lower
+/// ones, but for the highest that does not except the same session.
+const FORGET_OUTDONE: &str = "
+    DELETE FROM countersign.revocation AS entry
+    WHERE user_id = $1 AND kind = 'user' AND ref = '' AND n < $3 AND at < $4
+        AND ($2 IS NULL OR n IS DISTINCT FROM (SELECT max(other.n) FROM countersign.revocation AS other
+            WHERE other.user_id = $1 AND other.kind = 'user' AND other.ref = '' AND other.n < $3
+                AND other.except_session IS DISTINCT FROM $2))";
 
 /// Until the end of the transaction, others who revoke tokens of this user wait here. A row to wait at, and no advisory
 /// lock, because those are not known to the distributed relatives of PostgreSQL.
@@ -115,6 +135,9 @@ const PURGE_QUEUE: &str = "
         FOR UPDATE SKIP LOCKED)
     DELETE FROM countersign.token_owner USING old WHERE token_owner.user_id = old.user_id";
 
+/// How many sessions one statement marks at most: some milliseconds of work.
+const MARK_STEP: usize = 500;
+
 #[async_trait]
 impl RevocationStore for PostgresStore {
     fn is_one_copy(&self) -> bool {
@@ -153,24 +176,32 @@ impl RevocationStore for PostgresStore {
         let at = raise.at.as_millis();
         let raised = async {
             loop {
-                let statement =
-                    of_them(RAISE).bind(raise.until.as_millis()).bind(at).bind(raise.reason.name());
-                let rows: Vec<(i64,)> = self.work.write_returning(ACTION, statement).await?;
-                if let Some((n,)) = rows.into_iter().next() {
-                    return Ok(n);
+                let statement = of_them(RAISE).bind(raise.until.as_millis()).bind(at);
+                let statement = statement.bind(raise.reason.name()).bind(limit(MARK_STEP));
+                let rows: Vec<(i64, i64)> = self.work.write_returning(ACTION, statement).await?;
+                if let Some(raised) = rows.into_iter().next() {
+                    return Ok(raised);
                 }
             }
         };
-        let n = self.work.series(ACTION, raised).await?;
+        let (n, raised_at) = self.work.series(ACTION, raised).await?;
         self.announce();
-        let mark = of_them(MARK_LATE).bind(n).bind(at).bind(raise.reason.name());
-        // The epoch is raised whatever comes of this: late sessions have no mark then, but the log ends them.
-        if let Err(error) = self.work.write(ACTION, mark).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "could not mark late sessions");
+        let rest = async {
+            let mark =
+                || of_them(MARK_REST).bind(n).bind(at).bind(raise.reason.name()).bind(limit(MARK_STEP));
+            while self.work.write(ACTION, mark()).await? == MARK_STEP as u64 {}
+            let forget = of_them(FORGET_OUTDONE).bind(n).bind(raise.forgets_before().as_millis());
+            self.work.write(ACTION, forget).await
+        };
+        // The epoch is raised whatever comes of this: what is left has no mark then, but the log ends it.
+        if let Err(error) = rest.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "could not mark all sessions that the log has ended");
         }
         let epoch = number("n", n).map(Epoch::new).map_err(malformed(ACTION))?;
+        let at = time("at", raised_at).map_err(malformed(ACTION))?;
         let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
-        Ok(Entry { target, until: raise.until, at: raise.at })
+        Ok(Entry { target, until: raise.until, at })
     }
 
     async fn revoke_tokens(
@@ -301,8 +332,10 @@ mod tests {
         let of_user = |sql| Statement::new(sql).bind("user 5");
         let entry = of_user(MERGE).bind("token").bind("token 5").bind(0_i64).bind(None::<String>);
         let tokens = of_user(MERGE_TOKENS).bind(vec!["token 5"]).bind(5_i64).bind(5_i64);
-        let raise = of_user(RAISE).bind(None::<String>).bind(5_i64).bind(5_i64).bind("all_ended");
-        let mark = of_user(MARK_LATE).bind(None::<String>).bind(1_i64).bind(5_i64).bind("all_ended");
+        let raise = of_user(RAISE).bind(None::<String>).bind(5_i64).bind(5_i64).bind("all_ended").bind(9_i64);
+        let mark =
+            of_user(MARK_REST).bind(None::<String>).bind(1_i64).bind(5_i64).bind("all_ended").bind(9_i64);
+        let forget = of_user(FORGET_OUTDONE).bind(None::<String>).bind(1_i64).bind(1_i64);
         let page = Statement::new(LOG).bind(5_i64).bind("user 5").bind("token").bind("token 5").bind(0_i64);
         let page = page.bind(5_000_i64);
         let outdone = Statement::new(PURGE_OUTDONE).bind(2_000_i64).bind(5_i64).bind("user 5").bind(1_i64);
@@ -312,7 +345,8 @@ mod tests {
             (entry.bind(5_i64).bind(5_i64), "revocation_pkey"),
             (tokens, "revocation_pkey"),
             (raise, "revocation_pkey"),
-            (mark, "session_pkey"),
+            (mark, "session_live"),
+            (forget, "revocation_pkey"),
             (of_user(QUEUE).bind(5_i64), "token_owner_pkey"),
             (of_user(LIVE_TOKENS).bind(5_i64), "revocation_pkey"),
             (page, "revocation_in_time"),

@@ -20,21 +20,26 @@
 //! each looks once more after its commit: the login for a raised epoch ([`WITHDRAW`]), the raise for sessions to mark.
 //! As both commit before they look, at least one of them sees the other.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
-use countersign_core::store::{End, FoundSession, SessionEnded, SessionInserted, SessionStore, StoreError};
+use countersign_core::store::{
+    End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
+};
 use countersign_core::{Timestamp, UserId};
 
 use super::PostgresStore;
 use super::engine::{Statement, malformed, only, values};
-use crate::column::{GuardParameters, integer};
+use crate::column::{GuardParameters, before, integer, limit};
 use crate::record::{FoundRecord, SessionRecord};
 
 /// Inserts while the user's epoch is still the session's.
 const INSERT: &str = "
     INSERT INTO countersign.session (user_id, id, epoch, generation, issued_at, acknowledged_at, heals, healed_run,
-        seed, created_at, last_seen_at, idle_until, absolute_until, user_agent, ip, ended_at, end_reason)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+        seed, created_at, last_seen_at, idle_until, absolute_until, user_agent, agent_hash, ip, ended_at,
+        end_reason)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18
     WHERE $3 = (SELECT coalesce(max(n), 0) FROM countersign.revocation
         WHERE user_id = $1 AND kind = 'user' AND ref = '')
     ON CONFLICT DO NOTHING";
@@ -68,7 +73,8 @@ const ADVANCE: &str = "
         last_seen_at = $5,
         idle_until = least($6, absolute_until),
         user_agent = $7,
-        ip = $8
+        ip = $8,
+        agent_hash = $12
     WHERE user_id = $1 AND id = $2 AND generation = $3
         AND ended_at IS NULL AND $5 < idle_until AND $5 < absolute_until
         AND ($9 IS NULL OR issued_at = $9)
@@ -122,17 +128,19 @@ const END: &str = "
         SELECT user_id, 'session', id, 0, $3, $4 FROM marked
         ON CONFLICT DO NOTHING
         RETURNING 1)
-    SELECT EXISTS (SELECT 1 FROM logged) AS now,
-        EXISTS (SELECT 1 FROM countersign.session WHERE user_id = $1 AND id = $2) AS known";
+    SELECT EXISTS (SELECT 1 FROM marked), EXISTS (SELECT 1 FROM logged),
+        (SELECT ended_at IS NOT NULL FROM countersign.session WHERE user_id = $1 AND id = $2)";
 
+/// A page, found in `session_live`, from its end.
 const LIVE: &str = "
     SELECT * FROM countersign.session
-    WHERE user_id = $1 AND ended_at IS NULL AND $2 < idle_until AND $2 < absolute_until
+    WHERE user_id = $1 AND ended_at IS NULL AND (created_at, id) < ($3, $4)
+        AND $2 < idle_until AND $2 < absolute_until
         AND NOT EXISTS (SELECT 1 FROM countersign.revocation
             WHERE user_id = $1 AND kind = 'session' AND ref = session.id)
         AND NOT EXISTS (SELECT 1 FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''
             AND n > session.epoch AND except_session IS DISTINCT FROM session.id)
-    ORDER BY created_at DESC, id DESC";
+    ORDER BY created_at DESC, id DESC LIMIT $5 OFFSET $6";
 
 /// What another node is deleting is left to it.
 const PURGE: &str = "
@@ -144,6 +152,8 @@ const PURGE: &str = "
 
 /// How many acknowledgements one statement carries.
 const ACKNOWLEDGE_STEP: usize = 1_000;
+/// How long an end waits that has to be done again.
+const AGAIN: Duration = Duration::from_millis(2);
 
 #[async_trait]
 impl SessionStore for PostgresStore {
@@ -165,6 +175,7 @@ impl SessionStore for PostgresStore {
             .bind(session.idle_until.as_millis())
             .bind(session.absolute_until.as_millis())
             .bind(session.device.user_agent.as_deref())
+            .bind(session.device.agent_hash.map(|hash| hash.to_string()))
             .bind(session.device.ip.map(|ip| ip.to_string()))
             .bind(session.ended.map(|ended| ended.at.as_millis()))
             .bind(session.ended.map(|ended| ended.reason.name()));
@@ -201,7 +212,8 @@ impl SessionStore for PostgresStore {
             .bind(step.device.ip.map(|ip| ip.to_string()))
             .bind(guard.issued_at)
             .bind(guard.leeway)
-            .bind(guard.grace);
+            .bind(guard.grace)
+            .bind(step.device.agent_hash.map(|hash| hash.to_string()));
         let rows = self.work.write_returning::<SessionRecord>(ACTION, statement).await?;
         Ok(values(ACTION, rows)?.pop())
     }
@@ -229,23 +241,40 @@ impl SessionStore for PostgresStore {
 
     async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
         const ACTION: &str = "end the session";
-        let statement =
-            of(END, key).bind(end.until.as_millis()).bind(end.at.as_millis()).bind(end.reason.name());
-        let rows: Vec<(bool, bool)> = self.work.write_returning(ACTION, statement).await?;
-        match only(ACTION, rows)? {
-            (true, _) => {
-                self.announce();
-                Ok(SessionEnded::Now)
+        let steps = async {
+            loop {
+                let statement =
+                    of(END, key).bind(end.until.as_millis()).bind(end.at.as_millis()).bind(end.reason.name());
+                let rows: Vec<(bool, bool, Option<bool>)> =
+                    self.work.write_returning(ACTION, statement).await?;
+                match only(ACTION, rows)? {
+                    (true, true, _) => return Ok(SessionEnded::Now),
+                    (true, false, _) | (false, _, Some(true)) => return Ok(SessionEnded::Before),
+                    (false, _, None) => return Ok(SessionEnded::Unknown),
+                    // The row is open, and yet it was not marked: another one was at it, or the statement's parts saw
+                    // different states of the table. It proves nothing, so it is done again.
+                    (false, _, Some(false)) => tokio::time::sleep(AGAIN).await,
+                }
             }
-            (false, true) => Ok(SessionEnded::Before),
-            (false, false) => Ok(SessionEnded::Unknown),
+        };
+        let ended = self.work.series(ACTION, steps).await?;
+        if ended == SessionEnded::Now {
+            self.announce();
         }
+        Ok(ended)
     }
 
-    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
         const ACTION: &str = "list the user's sessions";
+        let (created_at, id) = before(page.after);
         let statement = Statement::new(LIVE).bind(user_id.as_str()).bind(now.as_millis());
-        values(ACTION, self.work.read::<SessionRecord>(ACTION, statement).await?)
+        let statement = statement.bind(created_at).bind(id).bind(limit(page.limit)).bind(limit(page.skip));
+        values(ACTION, self.lists.read::<SessionRecord>(ACTION, statement).await?)
     }
 
     async fn purge_sessions(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
@@ -280,6 +309,7 @@ mod tests {
             .bind(None::<i64>)
             .bind(Some(10_i64))
             .bind(Some(30_i64))
+            .bind(None::<String>)
     }
 
     #[tokio::test]
@@ -299,6 +329,7 @@ mod tests {
             .bind(0_i64)
             .bind(None::<String>)
             .bind(None::<String>)
+            .bind(None::<String>)
             .bind(None::<i64>)
             .bind(None::<String>);
         let heal = of_one(HEAL).bind(0_i64).bind(5_i64).bind(0_i64).bind(6_i64).bind(7_i64);
@@ -307,6 +338,8 @@ mod tests {
             .bind(vec!["session 5"])
             .bind(vec![0_i64])
             .bind(7_i64);
+        let live = Statement::new(LIVE).bind("user 5").bind(0_i64).bind(i64::MAX).bind("");
+        let live = live.bind(100_i64).bind(0_i64);
         for (statement, index) in [
             (insert, "revocation_pkey"),
             (of_one(IS_TAKEN), "session_pkey"),
@@ -316,7 +349,7 @@ mod tests {
             (heal, "session_pkey"),
             (acknowledge, "session_pkey"),
             (of_one(END).bind(0_i64).bind(0_i64).bind("logged_out"), "session_pkey"),
-            (Statement::new(LIVE).bind("user 5").bind(0_i64), "session_pkey"),
+            (live, "session_live"),
             (Statement::new(PURGE).bind(5_i64).bind(10_i64), "session_absolute_until"),
         ] {
             let plan = filled.plan(&statement).await;

@@ -57,6 +57,8 @@ pub struct SqliteStore {
     writer: Writer,
     writing: JoinHandle<()>,
     readers: SqlitePool,
+    /// Reads lists, so that whoever asks for many of them waits for himself and not others for him.
+    lists: SqlitePool,
     /// Reads the tail of the revocation log, which must not wait behind other reads.
     tail: SqlitePool,
     connector: Connector,
@@ -82,11 +84,12 @@ impl SqliteStore {
         let connector = Connector::new(&path, options.deadline);
         let connection = prepare(options, &path, &connector).await?;
         let readers = pool(&connector, options.readers).await?;
+        let lists = pool(&connector, LIST_READERS).await?;
         let tail = pool(&connector, 1).await?;
         let (writer, writing) = Writer::start(connection, connector.clone(), options.max_batch);
         let changed = Arc::new(ChangeSignal::new());
         let watching = tokio::spawn(watch::run(connector.clone(), Arc::downgrade(&changed)));
-        Ok(Self { writer, writing, readers, tail, connector, path, changed, watching })
+        Ok(Self { writer, writing, readers, lists, tail, connector, path, changed, watching })
     }
 
     /// Waits for the writes under way and closes the file. Without it they are still done or undone as a whole.
@@ -95,6 +98,7 @@ impl SqliteStore {
         drop(self.writer);
         let _ended = self.writing.await;
         self.readers.close().await;
+        self.lists.close().await;
         self.tail.close().await;
     }
 
@@ -280,6 +284,8 @@ fn is_busy(error: &OpenError) -> bool {
 
 /// How many rows one write deletes at most: some milliseconds of work.
 const PURGE_STEP: usize = 1_000;
+/// How many lists are read at the same time.
+const LIST_READERS: u32 = 1;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How SQLite would run a statement.

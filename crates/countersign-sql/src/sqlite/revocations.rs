@@ -18,6 +18,10 @@ use crate::record::{EntryRecord, LiveTokenRecord, room_beside};
 const EPOCH: &str =
     "SELECT coalesce(max(n), 0) AS n FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''";
 
+/// The user's epoch, and when it was raised last.
+const RAISED: &str = "
+    SELECT coalesce(max(n), 0) AS n, max(at) AS at FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''";
+
 const RAISED_AT: &str =
     "SELECT max(at) AS at FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''";
 
@@ -27,9 +31,19 @@ const MERGE: &str = "
     ON CONFLICT (user_id, kind, ref, n) DO UPDATE SET
         until = max(until, excluded.until), at = max(at, excluded.at)";
 
+/// Marks the oldest of the sessions that a raised epoch ends, so many at once.
 const MARK_ENDED: &str = "
     UPDATE session SET ended_at = ?4, end_reason = ?5
-    WHERE user_id = ?1 AND epoch < ?2 AND id IS NOT ?3 AND ended_at IS NULL";
+    WHERE (user_id, id) IN (SELECT user_id, id FROM session INDEXED BY session_live
+        WHERE user_id = ?1 AND ended_at IS NULL AND epoch < ?2 AND id IS NOT ?3
+        ORDER BY created_at, id LIMIT ?6)";
+
+/// Deletes what is old and decides nothing any more beside the user's highest entry, which is `n` and excepts this
+/// session: all lower ones, but for the highest that does not except the same session.
+const FORGET_OUTDONE: &str = "
+    DELETE FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = '' AND n < ?2 AND at < ?4
+        AND (?3 IS NULL OR n IS NOT (SELECT max(n) FROM revocation
+            WHERE user_id = ?1 AND kind = 'user' AND ref = '' AND n < ?2 AND except_session IS NOT ?3))";
 
 const LIVE_TOKENS: &str =
     "SELECT ref, until FROM revocation WHERE user_id = ?1 AND kind = 'token' AND until > ?2";
@@ -105,26 +119,48 @@ impl RevocationStore for SqliteStore {
     }
 
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
-        let (user_id, raise) = (user_id.clone(), *raise);
-        self.write("raise the user's epoch", Undo::Savepoint, move |connection| {
-            Box::pin(async move {
-                let query = sqlx::query_scalar(EPOCH).bind(user_id.as_str());
-                let epoch = Epoch::new(number("n", query.fetch_one(&mut *connection).await?)?).next();
-                sqlx::query(MARK_ENDED)
-                    .bind(user_id.as_str())
-                    .bind(integer(epoch.as_u64())?)
-                    .bind(raise.except.map(|id| id.to_string()))
-                    .bind(raise.at.as_millis())
-                    .bind(raise.reason.name())
-                    .execute(&mut *connection)
-                    .await?;
-                let target = Target::User { user_id, epoch, except: raise.except };
-                let entry = Entry { target, until: raise.until, at: raise.at };
-                merge(connection, &entry).await?;
-                Ok(entry)
+        const ACTION: &str = "raise the user's epoch";
+        let of_user = (user_id.clone(), *raise);
+        let (entry, mut marked) = self
+            .write(ACTION, Undo::Savepoint, move |connection| {
+                Box::pin(async move {
+                    let (user_id, raise) = of_user;
+                    let query = sqlx::query_as(RAISED).bind(user_id.as_str());
+                    let (n, raised_at): (i64, Option<i64>) = query.fetch_one(&mut *connection).await?;
+                    let epoch = Epoch::new(number("n", n)?).next();
+                    let at =
+                        optional_time("at", raised_at)?.map_or(raise.at, |raised_at| raised_at.max(raise.at));
+                    let marked = mark_ended(connection, &user_id, epoch, &raise).await?;
+                    sqlx::query(FORGET_OUTDONE)
+                        .bind(user_id.as_str())
+                        .bind(integer(epoch.as_u64())?)
+                        .bind(raise.except.map(|id| id.to_string()))
+                        .bind(raise.forgets_before().as_millis())
+                        .execute(&mut *connection)
+                        .await?;
+                    let target = Target::User { user_id, epoch, except: raise.except };
+                    let entry = Entry { target, until: raise.until, at };
+                    merge(connection, &entry).await?;
+                    Ok((entry, marked))
+                })
             })
-        })
-        .await
+            .await?;
+        // The rest in writes of their own, so that others get their turn in between. The log has ended them already.
+        while marked == MARK_STEP {
+            let (user_id, raise, epoch) = (user_id.clone(), *raise, Epoch::new(entry.key().number));
+            let more = self.write(ACTION, Undo::Statement, move |connection| {
+                Box::pin(async move { mark_ended(connection, &user_id, epoch, &raise).await })
+            });
+            match more.await {
+                Ok(more) => marked = more,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "could not mark all sessions that the log has ended");
+                    break;
+                }
+            }
+        }
+        Ok(entry)
     }
 
     async fn revoke_tokens(
@@ -263,6 +299,26 @@ fn entries_of(page: &str) -> Result<Vec<Entry>, sqlx::Error> {
     rows.iter().map(entry).collect()
 }
 
+/// Marks sessions that a raised epoch ends, at most [`MARK_STEP`]; returns how many.
+async fn mark_ended(
+    connection: &mut SqliteConnection,
+    user_id: &UserId,
+    epoch: Epoch,
+    raise: &EpochRaise,
+) -> Result<u64, sqlx::Error> {
+    let mark = sqlx::query(MARK_ENDED)
+        .bind(user_id.as_str())
+        .bind(integer(epoch.as_u64())?)
+        .bind(raise.except.map(|id| id.to_string()))
+        .bind(raise.at.as_millis())
+        .bind(raise.reason.name())
+        .bind(i64::try_from(MARK_STEP).unwrap_or(i64::MAX));
+    Ok(mark.execute(connection).await?.rows_affected())
+}
+
+/// How many rows one write marks at most: about a millisecond of work.
+const MARK_STEP: u64 = 200;
+
 async fn merge(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Error> {
     let key = entry.key();
     let except = match &entry.target {
@@ -292,7 +348,9 @@ mod tests {
         for (statement, searched) in [
             (EPOCH, "USING PRIMARY KEY (user_id=? AND kind=? AND ref=?)"),
             (MERGE, ""),
-            (MARK_ENDED, "USING PRIMARY KEY (user_id=?)"),
+            (RAISED, "USING PRIMARY KEY (user_id=? AND kind=? AND ref=?)"),
+            (MARK_ENDED, "USING INDEX session_live (user_id=?)"),
+            (FORGET_OUTDONE, "USING PRIMARY KEY (user_id=? AND kind=? AND ref=? AND n<?)"),
             (LIVE_TOKENS, "USING PRIMARY KEY (user_id=? AND kind=?)"),
             (ALL, "USING PRIMARY KEY"),
             (TAIL, "USING INDEX revocation_at (at>?)"),

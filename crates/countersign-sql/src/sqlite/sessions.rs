@@ -3,18 +3,20 @@
 
 use async_trait::async_trait;
 use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
-use countersign_core::store::{End, FoundSession, SessionEnded, SessionInserted, SessionStore, StoreError};
+use countersign_core::store::{
+    End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
+};
 use countersign_core::{Timestamp, UserId};
 
 use super::{STORE, SqliteStore, Undo};
-use crate::column::{GuardParameters, integer, limit};
+use crate::column::{GuardParameters, before, integer, limit};
 use crate::record::{EndedRecord, FoundRecord, SessionRecord, all};
 
 /// Inserts while the user's epoch is still the session's.
 const INSERT: &str = "
     INSERT INTO session (user_id, id, epoch, generation, issued_at, acknowledged_at, heals, healed_run, seed,
-        created_at, last_seen_at, idle_until, absolute_until, user_agent, ip, ended_at, end_reason)
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
+        created_at, last_seen_at, idle_until, absolute_until, user_agent, agent_hash, ip, ended_at, end_reason)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
     WHERE ?3 = (SELECT coalesce(max(n), 0) FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = '')
     ON CONFLICT DO NOTHING";
 
@@ -40,7 +42,8 @@ const ADVANCE: &str = "
         last_seen_at = ?5,
         idle_until = min(?6, absolute_until),
         user_agent = ?7,
-        ip = ?8
+        ip = ?8,
+        agent_hash = ?12
     WHERE user_id = ?1 AND id = ?2 AND generation = ?3
         AND ended_at IS NULL AND ?5 < idle_until AND ?5 < absolute_until
         AND (?9 IS NULL OR issued_at = ?9)
@@ -80,14 +83,16 @@ const LOG_END: &str = "
 const MARK_ENDED: &str = "
     UPDATE session SET ended_at = ?3, end_reason = ?4 WHERE user_id = ?1 AND id = ?2";
 
+/// A page, found in `session_live`, from its end.
 const LIVE: &str = "
-    SELECT * FROM session
-    WHERE user_id = ?1 AND ended_at IS NULL AND ?2 < idle_until AND ?2 < absolute_until
+    SELECT * FROM session INDEXED BY session_live
+    WHERE user_id = ?1 AND ended_at IS NULL AND (created_at, id) < (?3, ?4)
+        AND ?2 < idle_until AND ?2 < absolute_until
         AND NOT EXISTS (SELECT 1 FROM revocation
             WHERE user_id = ?1 AND kind = 'session' AND ref = session.id)
         AND NOT EXISTS (SELECT 1 FROM revocation WHERE user_id = ?1 AND kind = 'user' AND ref = ''
             AND n > session.epoch AND except_session IS NOT session.id)
-    ORDER BY created_at DESC, id DESC";
+    ORDER BY created_at DESC, id DESC LIMIT ?5 OFFSET ?6";
 
 const PURGE: &str = "
     DELETE FROM session WHERE (user_id, id) IN
@@ -117,6 +122,7 @@ impl SessionStore for SqliteStore {
                     .bind(session.idle_until.as_millis())
                     .bind(session.absolute_until.as_millis())
                     .bind(session.device.user_agent.as_deref())
+                    .bind(session.device.agent_hash.map(|hash| hash.to_string()))
                     .bind(session.device.ip.map(|ip| ip.to_string()))
                     .bind(session.ended.map(|ended| ended.at.as_millis()))
                     .bind(session.ended.map(|ended| ended.reason.name()))
@@ -162,6 +168,7 @@ impl SessionStore for SqliteStore {
                     .bind(guard.issued_at)
                     .bind(guard.leeway)
                     .bind(guard.grace)
+                    .bind(step.device.agent_hash.map(|hash| hash.to_string()))
                     .fetch_optional(connection)
                     .await?;
                 advanced.map(Session::try_from).transpose()
@@ -247,10 +254,22 @@ impl SessionStore for SqliteStore {
         .await
     }
 
-    async fn live_sessions(&self, user_id: &UserId, now: Timestamp) -> Result<Vec<Session>, StoreError> {
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
         let action = "list the user's sessions";
-        let query = sqlx::query_as::<_, SessionRecord>(LIVE).bind(user_id.as_str()).bind(now.as_millis());
-        let rows = self.read(action, query.fetch_all(&self.readers)).await?;
+        let (created_at, id) = before(page.after);
+        let query = sqlx::query_as::<_, SessionRecord>(LIVE)
+            .bind(user_id.as_str())
+            .bind(now.as_millis())
+            .bind(created_at)
+            .bind(id)
+            .bind(limit(page.limit))
+            .bind(limit(page.skip));
+        let rows = self.read(action, query.fetch_all(&self.lists)).await?;
         all(rows).map_err(|error| StoreError::new(STORE, action, error))
     }
 
@@ -279,6 +298,7 @@ mod tests {
         {
             let plan = plan(statement).await;
             assert!(!plan.contains("SCAN"), "{statement}: {plan}");
+            assert!(!plan.contains("ORDER BY"), "{statement}: {plan}");
         }
     }
 }

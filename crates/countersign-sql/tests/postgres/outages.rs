@@ -40,7 +40,7 @@ async fn everything(store: &Arc<PostgresStore>, round: u128) -> usize {
         operation!(session(&key(9, number)).await);
         operation!(advance(&key(1, 1), &advance(5)).await);
         operation!(end_session(&key(9, number), &end()).await);
-        operation!(live_sessions(&user_id(9), NOW).await);
+        operation!(live_sessions(&user_id(9), NOW, SessionPage::first(1_000)).await);
         operation!(raise_epoch(&user_id(number), &raise(None)).await);
         operation!(epoch(&user_id(9)).await);
         operation!(insert_entry(&token_entry(9, number, NOW)).await);

@@ -211,7 +211,7 @@ async fn what_touches_many_sessions_takes_them_in_the_same_order() {
         until("all wait", async || waiting(&mut database.connect().await).await == 5).await;
         lock.rollback().await.unwrap();
         work.join_all().await;
-        assert_eq!(store.live_sessions(&user_id(user), NOW).await.unwrap(), []);
+        assert_eq!(store.live_sessions(&user_id(user), NOW, SessionPage::first(1_000)).await.unwrap(), []);
     }
     // A connection that ends tells what it has counted.
     Arc::into_inner(store).unwrap().close().await;
@@ -270,4 +270,25 @@ async fn sec_088_entries_that_stay_do_not_keep_others_from_being_purged() {
     assert_eq!(purged, [1_000, 1_000, 499, 0]);
     assert_eq!(count(&mut other, "SELECT count(*) FROM countersign.revocation").await, 5_001);
     assert_eq!(store.epoch(&countersign_core::UserId::new("zoe").unwrap()).await.unwrap(), Epoch::new(2_500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_open_was_not_ended_before_although_the_first_read_lags() {
+    let Some(database) = Database::fresh().await else { return };
+    let store = database.open().await;
+    store.insert_session(&session(1, 1)).await.unwrap();
+    let mut connection = database.connect().await;
+    // Who looks for the row first does not find it.
+    run(&mut connection, "ALTER TABLE countersign.session RENAME TO session_elsewhere").await;
+    run(&mut connection, "CREATE SEQUENCE countersign.reads").await;
+    run(
+        &mut connection,
+        "CREATE VIEW countersign.session AS
+            SELECT * FROM countersign.session_elsewhere WHERE nextval('countersign.reads') > 1",
+    )
+    .await;
+    assert_eq!(store.end_session(&key(1, 1), &end()).await.unwrap(), SessionEnded::Now);
+    const ENTRIES: &str = "SELECT count(*) FROM countersign.revocation WHERE kind = 'session'";
+    assert_eq!(count(&mut connection, ENTRIES).await, 1, "the end is in the log");
+    assert_eq!(store.end_session(&key(1, 1), &end()).await.unwrap(), SessionEnded::Before);
 }

@@ -3,7 +3,7 @@
 use countersign_core::account::{Outcome, PasswordHash, ThrottlePolicy, User, Username};
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Device, EndReason, Session};
-use countersign_core::store::{NameKey, SessionEnded, SessionInserted, Stores, UserInserted};
+use countersign_core::store::{NameKey, SessionEnded, SessionInserted, SessionPage, Stores, UserInserted};
 use countersign_core::{Timestamp, UserId};
 
 use super::fixture::{Fixture, NOW, end, found, insert, raise, secs, step};
@@ -78,7 +78,11 @@ pub async fn user_ids_are_opaque(stores: &Stores) {
     }
     for session in &sessions {
         assert_eq!(found(stores, &session.key()).await.session, *session);
-        let live = stores.sessions.live_sessions(&session.user_id, NOW).await.expect("the store answers");
+        let live = stores
+            .sessions
+            .live_sessions(&session.user_id, NOW, SessionPage::first(1_000))
+            .await
+            .expect("the store answers");
         assert_eq!(live, std::slice::from_ref(session), "{:?} has one session", session.user_id);
     }
     // What is done to every second user must not touch the others.
@@ -130,14 +134,14 @@ pub async fn agents_come_back_or_are_refused(stores: &Stores) {
     agents.push("😀".repeat(Device::MAX_AGENT_CHARS));
     agents.push(String::new());
     for agent in agents {
-        let device = Device { user_agent: Some(agent), ip: None };
+        let device = Device { user_agent: Some(agent), ..Device::default() };
         let session = Session { device, ..fixture.session(&user) };
         insert(stores, &session).await;
         assert_eq!(found(stores, &session.key()).await.session, session);
     }
     // `Device::new` removes these; the fields are public, so a store may meet them all the same.
     for agent in ["nul\0inside", "\0", "line\nbreak", "\u{1b}[31m"] {
-        let device = Device { user_agent: Some(agent.to_owned()), ip: None };
+        let device = Device { user_agent: Some(agent.to_owned()), ..Device::default() };
         let session = Session { device, ..fixture.session(&user) };
         match stores.sessions.insert_session(&session).await {
             Ok(inserted) => {

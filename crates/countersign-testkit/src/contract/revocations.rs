@@ -11,6 +11,8 @@ use super::fixture::{Fixture, NOW, at_once, end, insert, raise, secs};
 pub async fn run(stores: &Stores, rounds: usize) {
     epochs_rise_one_by_one(stores).await;
     parallel_raises_give_consecutive_epochs(stores, rounds).await;
+    of_a_users_epochs_the_log_holds_those_that_decide(stores).await;
+    a_raise_is_never_before_an_earlier_one(stores).await;
     a_taken_key_keeps_the_later_times(stores).await;
     tokens_are_revoked_all_or_none(stores).await;
     the_limit_counts_live_entries_of_the_user(stores).await;
@@ -105,6 +107,56 @@ pub async fn parallel_raises_give_consecutive_epochs(stores: &Stores, rounds: us
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=CALLERS).collect::<Vec<_>>(), "round {round}: distinct and consecutive");
         assert_eq!(epoch(stores, &user).await, CALLERS, "round {round}");
+    }
+}
+
+/// However often a user's epoch is raised, the log holds the highest entry and, for the session that it excepts, the highest
+/// that does not except the same one. Every session stands to the log as if all were there.
+pub async fn of_a_users_epochs_the_log_holds_those_that_decide(stores: &Stores) {
+    let fixture = Fixture::new("of_a_users_epochs_the_log_holds_those_that_decide");
+    let [one, other] = [fixture.session_id(), fixture.session_id()];
+    for (excepted, held) in [
+        (&[None, None, None][..], &[3][..]),
+        (&[Some(one), Some(one), Some(one)], &[3]),
+        (&[None, Some(one), Some(one)], &[1, 3]),
+        (&[Some(one), None, Some(one)], &[2, 3]),
+        (&[Some(one), Some(other), Some(one)], &[2, 3]),
+        (&[Some(other), None, Some(other), Some(one), Some(other)], &[4, 5]),
+        (&[Some(one), Some(other), None], &[3]),
+    ] {
+        let user = fixture.user();
+        for (number, except) in (0..).zip(excepted) {
+            // Long after each other: a raise may be under way for some seconds.
+            let raising = raise(*except, NOW + secs(20 * number));
+            stores.revocations.raise_epoch(&user, &raising).await.expect("the store answers");
+        }
+        let entries = entries_of(stores, &user).await;
+        let numbers: Vec<_> = entries.iter().map(|entry| entry.key().number).collect();
+        assert_eq!(numbers, held, "after {excepted:?}");
+    }
+    // What came into the log in other ways goes, too.
+    let user = fixture.user();
+    for number in 1..=300 {
+        let target = Target::User { user_id: user.clone(), epoch: Epoch::new(number), except: None };
+        insert_entry(stores, target, NOW, NOW + secs(910)).await;
+    }
+    for at in [NOW + secs(10), NOW + secs(20)] {
+        stores.revocations.raise_epoch(&user, &raise(Some(one), at)).await.expect("the store answers");
+    }
+    let numbers: Vec<_> = entries_of(stores, &user).await.iter().map(|entry| entry.key().number).collect();
+    assert_eq!(numbers, [300, 301, 302], "what is young stays for the time being");
+}
+
+/// By when an epoch was raised, tokens that name no session are judged, so that time never goes back.
+pub async fn a_raise_is_never_before_an_earlier_one(stores: &Stores) {
+    let fixture = Fixture::new("a_raise_is_never_before_an_earlier_one");
+    let user = fixture.user();
+    for (at, expected) in [(100, 100), (95, 100), (200, 200)] {
+        let raising = raise(None, NOW + secs(at));
+        let entry = stores.revocations.raise_epoch(&user, &raising).await.expect("the store answers");
+        assert_eq!(entry.at, NOW + secs(expected));
+        assert_eq!(raised_at(stores, &user).await, Some(NOW + secs(expected)));
+        assert_eq!(entries_of(stores, &user).await.last(), Some(&entry), "the entry as written");
     }
 }
 

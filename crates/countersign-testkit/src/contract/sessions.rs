@@ -6,7 +6,7 @@ use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{
     Acknowledgement, Advance, Device, EndReason, Ended, Guard, Heal, LogStanding, Session, SessionKey,
 };
-use countersign_core::store::{SessionEnded, SessionInserted, Stores};
+use countersign_core::store::{SessionEnded, SessionInserted, SessionPage, SessionPosition, Stores};
 use countersign_core::{Epoch, Generation, Timestamp};
 
 use super::fixture::{Fixture, NOW, at_once, device, end, found, heal, insert, raise, secs, step};
@@ -32,6 +32,8 @@ pub async fn run(stores: &Stores, rounds: usize) {
     acknowledgements_are_noted_once(stores).await;
     thousands_of_acknowledgements_fit_into_one_call(stores).await;
     live_sessions_are_listed_newest_first(stores).await;
+    live_sessions_are_listed_page_by_page(stores).await;
+    a_raise_ends_any_number_of_sessions(stores).await;
 }
 
 /// Every field of a session survives, to the millisecond and in every combination of what is optional.
@@ -349,7 +351,11 @@ pub async fn no_login_outlives_a_raised_epoch(stores: &Stores, rounds: usize) {
                 refuses_every_step(stores, session, "after its epoch").await;
             }
         }
-        let live = stores.sessions.live_sessions(&user, NOW).await.expect("the store answers");
+        let live = stores
+            .sessions
+            .live_sessions(&user, NOW, SessionPage::first(1_000))
+            .await
+            .expect("the store answers");
         assert_eq!(live, [], "round {round}: no login survives");
     }
 }
@@ -483,12 +489,102 @@ pub async fn live_sessions_are_listed_newest_first(stores: &Stores) {
     let entry = Entry { target, until: NOW + secs(910), at: NOW };
     stores.revocations.insert_entry(&entry).await.expect("the store answers");
 
-    let listed = stores.sessions.live_sessions(&user, NOW).await.expect("the store answers");
+    let listed = stores
+        .sessions
+        .live_sessions(&user, NOW, SessionPage::first(1_000))
+        .await
+        .expect("the store answers");
     assert_eq!(listed, expected, "the live sessions, newest first");
     let [_, kept, ..] = expected.as_slice() else { panic!("there are six") };
     stores.revocations.raise_epoch(&user, &raise(Some(kept.id), NOW)).await.expect("the store answers");
-    let listed = stores.sessions.live_sessions(&user, NOW).await.expect("the store answers");
+    let listed = stores
+        .sessions
+        .live_sessions(&user, NOW, SessionPage::first(1_000))
+        .await
+        .expect("the store answers");
     assert_eq!(listed, std::slice::from_ref(kept), "the excepted session is left");
+}
+
+/// Pages follow each other without gaps and repeats, also where many sessions began at the same moment, where a session has
+/// gone since, and where many were ended.
+pub async fn live_sessions_are_listed_page_by_page(stores: &Stores) {
+    let fixture = Fixture::new("live_sessions_are_listed_page_by_page");
+    let user = fixture.user();
+    let mut sessions = Vec::new();
+    for number in 0..240 {
+        // Two thirds began at the same moment.
+        let age = if number % 3 == 0 { number } else { 50 };
+        let session = Session { created_at: NOW - secs(age), ..fixture.session(&user) };
+        insert(stores, &session).await;
+        sessions.push(session);
+    }
+    sessions.sort_by_key(|session| std::cmp::Reverse(SessionPosition::from(session)));
+    // Every fourth was ended, by row or by the log alone.
+    for (number, session) in sessions.iter().enumerate() {
+        if number % 8 == 3 {
+            let logout = end(EndReason::LoggedOut, NOW);
+            stores.sessions.end_session(&session.key(), &logout).await.expect("the store answers");
+        } else if number % 8 == 7 {
+            let target = Target::Session { user_id: user.clone(), id: session.id };
+            let entry = Entry { target, until: NOW + secs(910), at: NOW };
+            stores.revocations.insert_entry(&entry).await.expect("the store answers");
+        }
+    }
+    let live: Vec<_> = sessions
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| number % 4 != 3)
+        .map(|(_, session)| session.clone())
+        .collect();
+    let list = async |page| stores.sessions.live_sessions(&user, NOW, page).await.expect("the store answers");
+    for limit in [1, 7, 100, 180, 500] {
+        let mut listed: Vec<Session> = Vec::new();
+        loop {
+            let page = match listed.last() {
+                Some(last) => SessionPage::after(last.into(), limit),
+                None => SessionPage::first(limit),
+            };
+            let next = list(page).await;
+            let is_last = next.len() < limit;
+            listed.extend(next);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(listed, live, "in pages of {limit}");
+    }
+    for (skip, limit) in [(0, 0), (1, 1), (100, 16), (175, 16), (180, 16), (500, 16)] {
+        let expected: Vec<_> = live.iter().skip(skip).take(limit).cloned().collect();
+        assert_eq!(list(SessionPage::beyond(skip, limit)).await, expected, "{limit} beyond {skip}");
+    }
+    let [.., ended, _] = sessions.get(..5).expect("there are more") else { panic!("there are five") };
+    let after_ended = list(SessionPage::after(ended.into(), 3)).await;
+    assert_eq!(Some(&*after_ended), live.get(3..6), "after one that is no longer there");
+    assert_eq!(list(SessionPage::after(live.last().expect("there are 180").into(), 3)).await, []);
+}
+
+/// One raise ends as many sessions as there are, row by row, but for the one that it excepts.
+pub async fn a_raise_ends_any_number_of_sessions(stores: &Stores) {
+    let fixture = Fixture::new("a_raise_ends_any_number_of_sessions");
+    let user = fixture.user();
+    let mut sessions = Vec::new();
+    for number in 0..1_100 {
+        let session = Session { created_at: NOW - secs(number), ..fixture.session(&user) };
+        insert(stores, &session).await;
+        sessions.push(session);
+    }
+    let kept = sessions.remove(700);
+    stores.revocations.raise_epoch(&user, &raise(Some(kept.id), NOW)).await.expect("the store answers");
+    for session in sessions.iter().step_by(97).chain(sessions.last()) {
+        let found = found(stores, &session.key()).await;
+        assert_eq!(
+            found.session.ended,
+            Some(Ended { at: NOW, reason: EndReason::AllEnded }),
+            "its row is marked"
+        );
+    }
+    let listed = stores.sessions.live_sessions(&user, NOW, SessionPage::first(1_000)).await;
+    assert_eq!(listed.expect("the store answers"), [kept]);
 }
 
 /// Purging takes sessions after their absolute expiry, ended or not, a batch at a time, and no others. Wants an empty

@@ -1,0 +1,6 @@
+-- The sessions that were not ended, as they are listed: what was ended long ago costs a list nothing. A refresh changes no
+-- column of it.
+CREATE INDEX session_live ON session (user_id, created_at, id) WHERE ended_at IS NULL;
+
+-- 32 hexadecimal digits: the hash of the client's whole User-Agent header, of which `user_agent` may lack the end.
+ALTER TABLE session ADD COLUMN agent_hash TEXT;
