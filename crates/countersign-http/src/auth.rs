@@ -21,6 +21,7 @@ use crate::buffered::BufferedBody;
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::cookie_config::{CookieConfig, CookieKind};
 use crate::csrf::{CsrfError, CsrfMode, CsrfRules};
+use crate::handshake::is_handshake;
 use crate::hooks::Hooks;
 use crate::locate::{Elsewhere, LocateError, Location, Locator};
 use crate::origin::{CrossSite, CrossSiteCheck};
@@ -304,8 +305,8 @@ impl Auth {
             return Err(AuthError::NotFresh);
         }
         self.ask_application(&claims, requirement.skip_revocation).await?;
-        if self.needs_csrf(&parts.method, located.location) {
-            self.check_csrf(parts, &claims)?;
+        if located.location == Location::Cookie {
+            self.check_beside_cookie(parts, &claims)?;
         }
         requirement.check_permitted(&claims)?;
         Ok(Some(Authenticated { claims, location: located.location }))
@@ -590,15 +591,16 @@ impl Auth {
             && !self.is_own_by_headers(uri, headers)
     }
 
-    /// Refuses an unsafe request that carries our cookies and was sent on another site's behalf (SEC-068).
+    /// Refuses an unsafe request, or a WebSocket's handshake, that carries our cookies and was sent on another site's
+    /// behalf (SEC-068, SEC-220).
     ///
     /// # Errors
     /// [`AuthError::CrossSite`].
     pub fn check_cross_site(&self, parts: &Parts) -> Result<(), AuthError> {
-        if !self.shared.csrf.concerns(&parts.method) || !self.carries_cookies(&parts.headers) {
+        if !self.carries_cookies(&parts.headers) {
             return Ok(());
         }
-        match self.shared.cross_site.check_headers(&parts.uri, &parts.headers) {
+        match self.cross_site(parts) {
             CrossSite::Foreign => Err(AuthError::CrossSite),
             CrossSite::Passes | CrossSite::Unknown => Ok(()),
         }
@@ -607,7 +609,25 @@ impl Auth {
     /// Whether the request comes from another site, whatever it carries.
     #[must_use]
     pub fn cross_site(&self, parts: &Parts) -> CrossSite {
-        self.shared.cross_site.check(&parts.method, &parts.uri, &parts.headers)
+        if self.shared.csrf.concerns(&parts.method) || is_handshake(&parts.method, &parts.headers) {
+            self.shared.cross_site.check_headers(&parts.uri, &parts.headers)
+        } else {
+            CrossSite::Passes
+        }
+    }
+
+    /// What a request must show beside the cookie that authenticates it. An unsafe one shows the CSRF value. A
+    /// WebSocket's handshake, to which pages can add nothing, shows an origin of ours; without any origin it comes from
+    /// no browser, and shows the CSRF value, too.
+    fn check_beside_cookie(&self, parts: &Parts, claims: &Claims) -> Result<(), AuthError> {
+        if is_handshake(&parts.method, &parts.headers) {
+            return match self.cross_site(parts) {
+                CrossSite::Passes => Ok(()),
+                CrossSite::Foreign => Err(AuthError::CrossSite),
+                CrossSite::Unknown => self.check_csrf(parts, claims),
+            };
+        }
+        if self.shared.csrf.concerns(&parts.method) { self.check_csrf(parts, claims) } else { Ok(()) }
     }
 
     /// Whether the request carries one of our token cookies.

@@ -27,6 +27,7 @@ mod cookie_config;
 mod cookie_options;
 mod csrf;
 mod form;
+mod handshake;
 mod hooks;
 mod locate;
 mod origin;

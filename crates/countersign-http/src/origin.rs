@@ -10,11 +10,13 @@ use http::{HeaderMap, HeaderName, Method, Uri, header};
 use url::Url;
 
 use crate::csrf::is_unsafe;
+use crate::handshake::is_handshake;
 
 /// What the headers say about where a request comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CrossSite {
-    /// Nothing speaks against it: a safe method, our own origin, an allowed one, or the user's own doing.
+    /// Nothing speaks against it: a safe method that opens no connection, our own origin, an allowed one, or the user's
+    /// own doing.
     Passes,
     /// From another site: 403 `cross_site`.
     Foreign,
@@ -73,11 +75,15 @@ impl CrossSiteCheck {
         self
     }
 
-    /// Decides about one request. `Sec-Fetch-Site` is asked first, without it `Origin`, without that `Referer`; a
-    /// field that is there but repeated or unknown is foreign, never skipped.
+    /// Decides about one request: an unsafe one, or one that opens a WebSocket. `Sec-Fetch-Site` is asked first, without
+    /// it `Origin`, without that `Referer`; a field that is there but repeated or unknown is foreign, never skipped.
     #[must_use]
     pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> CrossSite {
-        if is_unsafe(method) { self.check_headers(uri, headers) } else { CrossSite::Passes }
+        if is_unsafe(method) || is_handshake(method, headers) {
+            self.check_headers(uri, headers)
+        } else {
+            CrossSite::Passes
+        }
     }
 
     /// The same for a request that changes state, whatever its method.
@@ -305,6 +311,22 @@ mod tests {
 
     fn post(check: &CrossSiteCheck, fields: &[(&'static str, &str)]) -> CrossSite {
         check.check(&Method::POST, &Uri::from_static("/v1/auth/login"), &headers(fields))
+    }
+
+    #[test]
+    fn sec_220_a_handshake_is_judged_as_an_unsafe_request() {
+        for (fields, expected) in [
+            (&[("upgrade", "websocket")][..], Unknown),
+            (&[("upgrade", "websocket"), ("origin", OWN)], Passes),
+            (&[("upgrade", "websocket"), ("origin", EVIL)], Foreign),
+            (&[("upgrade", "websocket"), ("sec-fetch-site", "cross-site")], Foreign),
+            (&[("sec-websocket-key", "x"), ("origin", EVIL)], Foreign),
+            (&[("upgrade", "h2c"), ("origin", EVIL)], Passes),
+            (&[("origin", EVIL)], Passes),
+        ] {
+            let found = check().check(&Method::GET, &Uri::from_static("/"), &headers(fields));
+            assert_eq!(found, expected, "{fields:?}");
+        }
     }
 
     #[test]

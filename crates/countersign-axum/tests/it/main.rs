@@ -17,6 +17,7 @@ mod failures;
 mod forms;
 mod fuzz;
 mod guards;
+mod handshakes;
 mod kinds;
 mod legacy_key;
 mod locations;

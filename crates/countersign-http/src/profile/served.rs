@@ -24,6 +24,7 @@ use crate::answer::{Answer, ErrorCode};
 use crate::cookie_config::CookieKind;
 use crate::csrf::{CsrfError, csrf_matches};
 use crate::locate::Location;
+use crate::origin::CrossSiteCheck;
 use crate::requirement::Requirement;
 
 /// A profile for [`AuthBuilder::profile`](crate::AuthBuilder::profile): which library's rules, with its options.
@@ -160,11 +161,16 @@ impl Prepared {
         SessionPolicy { access_lifetime, idle: absolute, absolute, grace, ..policy }
     }
 
-    pub(crate) fn serve(self, accounts: &Accounts) -> Result<Served, BuildProfileError> {
+    pub(crate) fn serve(
+        self,
+        accounts: &Accounts,
+        cross_site: &CrossSiteCheck,
+    ) -> Result<Served, BuildProfileError> {
         let sessions = accounts.sessions().clone();
         Ok(Served(match self.profile {
             ServedProfile::FlaskJwtExtended(builder) => {
                 let builder = builder.is_revoked(move |token| is_revoked(sessions.clone(), token));
+                let builder = builder.cross_site(cross_site.clone());
                 Engine::FlaskJwtExtended(builder.build()?)
             }
             ServedProfile::FlaskJwt(builder) => {

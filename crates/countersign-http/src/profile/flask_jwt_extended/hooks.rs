@@ -17,6 +17,7 @@ use super::answers::{Refusal, RefusalKind};
 use super::config::{FlaskJwtExtendedConfig, Lifetime};
 use super::{FlaskJwtExtended, Inner};
 use crate::answer::Answer;
+use crate::origin::{AllowedOrigins, CrossSiteCheck};
 use crate::profile::hook_failed;
 use crate::profile::options::OptionError;
 use crate::system::{OsRandom, SystemClock};
@@ -127,6 +128,7 @@ pub struct FlaskJwtExtendedBuilder {
     config: FlaskJwtExtendedConfig,
     hooks: Hooks,
     import: ImportRules,
+    cross_site: CrossSiteCheck,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -194,6 +196,7 @@ impl FlaskJwtExtendedBuilder {
             config,
             hooks: Hooks::default(),
             import: ImportRules::strict(),
+            cross_site: CrossSiteCheck::default(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
         }
@@ -314,6 +317,23 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
+    /// Which other origins' pages may open WebSockets with the cookies. Default none: the page comes from the host that
+    /// the request is addressed to. Within an [`Auth`](crate::Auth) its own origins hold instead.
+    ///
+    /// Flask-JWT-Extended has no such check. It is needed because browsers open a WebSocket from any page, with the
+    /// cookies and without a CSRF value.
+    #[must_use]
+    pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
+        self.cross_site = CrossSiteCheck::new(None, origins);
+        self
+    }
+
+    /// The origins of an `Auth`, whose rules these are.
+    pub(in super::super) fn cross_site(mut self, check: CrossSiteCheck) -> Self {
+        self.cross_site = check;
+        self
+    }
+
     /// The time. Default the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -342,7 +362,7 @@ impl FlaskJwtExtendedBuilder {
     /// # Errors
     /// [`BuildProfileError`] names the option and the remedy.
     pub fn build(self) -> Result<FlaskJwtExtended, BuildProfileError> {
-        let Self { config, hooks, import, clock, random } = self;
+        let Self { config, hooks, import, cross_site, clock, random } = self;
         for (name, lifetime) in [
             ("JWT_ACCESS_TOKEN_EXPIRES", config.access_token_expires),
             ("JWT_REFRESH_TOKEN_EXPIRES", config.refresh_token_expires),
@@ -383,7 +403,8 @@ impl FlaskJwtExtendedBuilder {
             access_without_expiry: config.access_token_expires == Lifetime::Never,
             refresh_without_expiry: config.refresh_token_expires == Lifetime::Never,
         };
-        let inner = Inner { config, rules, signing_key, verifying_keys, import, hooks, clock, random };
+        let inner =
+            Inner { config, rules, signing_key, verifying_keys, import, cross_site, hooks, clock, random };
         Ok(FlaskJwtExtended(Arc::new(inner)))
     }
 }

@@ -14,6 +14,7 @@ use super::config::{CookieNames, FlaskJwtExtendedConfig, location_name};
 use crate::buffered::BufferedBody;
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::form::{Field, field};
+use crate::handshake::is_handshake_from_nowhere;
 use crate::locate::{Location, essence};
 
 /// What a place holds.
@@ -85,7 +86,9 @@ impl FlaskJwtExtendedConfig {
             // Somebody else has set one of them, and which one is anybody's guess.
             CookieLookup::Repeated => return invalid(format!("Cookie \"{name}\" is repeated")),
         };
-        let csrf = if self.cookie_csrf_protect && self.csrf_methods.contains(&parts.method) {
+        let needs_csrf = self.csrf_methods.contains(&parts.method)
+            || is_handshake_from_nowhere(&parts.method, &parts.headers);
+        let csrf = if self.cookie_csrf_protect && needs_csrf {
             match self.csrf_value(parts, names) {
                 Some(value) => Some(value),
                 None => return Found::Stop(Refusal::Unauthorized("Missing CSRF token".to_owned())),

@@ -52,10 +52,12 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::{Profile, ProfileToken, Shown};
-use crate::answer::Answer;
+use crate::answer::{Answer, ErrorCode};
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::form::is_form;
+use crate::handshake::is_handshake;
 use crate::locate::Location;
+use crate::origin::{CrossSite, CrossSiteCheck};
 use crate::requirement::{Optional, RequiredToken, Requirement};
 use answers::Refusal;
 use hooks::Hooks;
@@ -71,6 +73,8 @@ struct Inner {
     signing_key: Option<countersign_core::SigningKey>,
     verifying_keys: BTreeMap<Algorithm, VerifyingKey>,
     import: ImportRules,
+    /// For WebSockets' handshakes.
+    cross_site: CrossSiteCheck,
     hooks: Hooks,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -339,6 +343,15 @@ impl FlaskJwtExtended {
         }
     }
 
+    /// Whether another site's page opens a WebSocket with our cookies (SEC-220).
+    fn is_foreign_handshake(&self, parts: &Parts) -> bool {
+        let config = &self.0.config;
+        let names = [&config.access.name, &config.refresh.name];
+        is_handshake(&parts.method, &parts.headers)
+            && names.iter().any(|name| !matches!(find_cookie(&parts.headers, name), CookieLookup::Absent))
+            && self.0.cross_site.check_headers(&parts.uri, &parts.headers) == CrossSite::Foreign
+    }
+
     fn places<'a>(&'a self, requirement: &'a Requirement) -> &'a [Location] {
         match requirement.locations.as_deref() {
             None | Some([]) => &self.0.config.token_location,
@@ -412,6 +425,12 @@ impl Profile for FlaskJwtExtended {
         parts: &Parts,
         requirement: &Requirement,
     ) -> Result<Option<ProfileToken>, Answer> {
+        if self.is_foreign_handshake(parts) {
+            tracing::info!(
+                "a WebSocket was not opened: its page is of another site, and not of an allowed one"
+            );
+            return Err(Answer::error(ErrorCode::CrossSite));
+        }
         match self.prove(parts, requirement).await {
             Ok(token) => Ok(token),
             Err(refusal) => Err(self.answer(Refused(refusal)).await),
