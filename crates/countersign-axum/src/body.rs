@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use countersign_http::{Answer, ErrorCode};
+use countersign_http::{Answer, ContentEncoding, ErrorCode};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
@@ -23,6 +23,9 @@ pub(crate) async fn read_members(headers: &HeaderMap, body: Body) -> Result<Memb
     let bytes = read_bounded(body).await?;
     if bytes.is_empty() {
         return Ok(Members::default());
+    }
+    if let Some(encoding) = ContentEncoding::of(headers) {
+        return Err(Reply(encoding.into()));
     }
     if !is_json(headers) {
         return Err(Reply::error(ErrorCode::UnsupportedMediaType));

@@ -21,6 +21,8 @@ use crate::buffered::BufferedBody;
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::cookie_config::{CookieConfig, CookieKind};
 use crate::csrf::{CsrfError, CsrfMode, CsrfRules};
+use crate::encoding::ContentEncoding;
+use crate::form;
 use crate::handshake::is_handshake;
 use crate::hooks::Hooks;
 use crate::locate::{Elsewhere, LocateError, Location, Locator};
@@ -138,6 +140,9 @@ pub enum AuthError {
     /// A request that a cookie authenticates, without its CSRF value.
     #[error(transparent)]
     Csrf(#[from] CsrfError),
+    /// What the request must show is looked for in its body, which is compressed.
+    #[error("the body is encoded with {0}, and is read as it is alone")]
+    EncodedBody(ContentEncoding),
     /// The token is good, but its user is gone or disabled.
     #[error("the token's user is gone or disabled")]
     UserGone,
@@ -178,6 +183,7 @@ impl AuthError {
             Self::InsufficientScope { .. } => ErrorCode::InsufficientScope,
             Self::NotFresh => ErrorCode::FreshTokenRequired,
             Self::CrossSite => ErrorCode::CrossSite,
+            Self::EncodedBody(_) => ErrorCode::UnsupportedMediaType,
             Self::Csrf(error) => (*error).into(),
             Self::NoUserLoader(_) => ErrorCode::InternalError,
         }
@@ -285,6 +291,9 @@ impl Auth {
         let in_body = self.in_body(parts, locator, requirement);
         let elsewhere = Elsewhere { query: in_query.as_deref(), body: in_body.as_deref() };
         let Some(located) = locator.locate_in(order, &parts.headers, elsewhere)? else {
+            if let Some(encoding) = self.hidden_in_body(parts, requirement) {
+                return Err(AuthError::EncodedBody(encoding));
+            }
             let other_scheme = parts.headers.contains_key(header::AUTHORIZATION);
             if other_scheme && requirement.optional == Some(Optional::IfNoCredential) {
                 return Err(LocateError::NotAToken(Location::Header).into());
@@ -520,6 +529,14 @@ impl Auth {
         }
     }
 
+    /// The encoding of a body that may hold the token.
+    fn hidden_in_body(&self, parts: &Parts, requirement: &Requirement) -> Option<ContentEncoding> {
+        let may_hold = self.looks_in_body(requirement)
+            && Locator::may_be_in_body(&parts.method, &parts.headers)
+            && parts.extensions.get::<BufferedBody>().is_some_and(|body| !body.0.is_empty());
+        ContentEncoding::of(&parts.headers).filter(|_| may_hold)
+    }
+
     fn in_body(&self, parts: &Parts, locator: &Locator, requirement: &Requirement) -> Option<String> {
         if !self.looks_in_body(requirement) || !Locator::may_be_in_body(&parts.method, &parts.headers) {
             return None;
@@ -650,7 +667,14 @@ impl Auth {
             return Ok(());
         }
         let expected = claims.csrf().ok_or(CsrfError::Missing)?;
-        Ok(self.shared.csrf.check(parts, expected)?)
+        match self.shared.csrf.check(parts, expected) {
+            // It may be in a form that nobody reads.
+            Err(CsrfError::Missing) if self.csrf_field().is_some() && form::is_form(&parts.headers) => {
+                let encoded = ContentEncoding::of(&parts.headers).map(AuthError::EncodedBody);
+                Err(encoded.unwrap_or(CsrfError::Missing.into()))
+            }
+            checked => Ok(checked?),
+        }
     }
 
     /// Checks the CSRF value of a request that wants to take the place of these sessions, whose cookies it carries.
@@ -745,6 +769,7 @@ impl Auth {
         }
         match error {
             AuthError::Locate(error) => Answer::refused_credential(*error, &self.shared.cookies),
+            AuthError::EncodedBody(encoding) => (*encoding).into(),
             _ => Answer::error(code),
         }
     }

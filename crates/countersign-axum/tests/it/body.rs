@@ -65,6 +65,37 @@ async fn sec_070_json_routes_take_nothing_but_json() {
 }
 
 #[tokio::test]
+async fn a_compressed_body_is_refused_by_the_name_of_its_encoding() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    // What gzip begins with. Nobody looks further.
+    let body = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03".to_vec();
+    for (method, path) in [
+        (Method::POST, "/v1/auth/register"),
+        (Method::POST, "/v1/auth/login"),
+        (Method::POST, "/v1/auth/refresh"),
+        (Method::POST, "/v1/auth/logout"),
+        (Method::DELETE, "/v1/auth/revoke-tokens"),
+    ] {
+        for (encoding, named) in
+            [("gzip", "gzip"), ("br", "br"), ("deflate", "deflate"), ("made-up", "Content-Encoding")]
+        {
+            let client = app.client().bearer(&account.access_token);
+            let mut client = client.with("content-encoding", encoding);
+            let reply = client.send_bytes(method.clone(), path, JSON, body.clone()).await;
+            assert_eq!(reply.outcome(), (415, "unsupported_media_type".to_owned()), "{path} {encoding}");
+            assert!(reply.json()["error_description"].as_str().unwrap().contains(named), "{path} {encoding}");
+            assert_eq!(reply.header("accept-encoding"), Some("identity"), "{path} {encoding}");
+        }
+    }
+    let login = json!({ "username": "ada", "password": PASSWORD });
+    let reply = app.client().with("content-encoding", "identity").post("/v1/auth/login", &login).await;
+    assert_eq!(reply.status(), 200);
+    let mut nothing = app.client().bearer(&account.access_token).with("content-encoding", "gzip");
+    assert_eq!(nothing.post_nothing("/v1/auth/logout").await.status(), 204, "an empty body is not read");
+}
+
+#[tokio::test]
 async fn an_empty_body_needs_no_type() {
     let app = TestApp::new().await;
     for content_type in [None, Some("text/plain"), JSON] {

@@ -63,6 +63,33 @@ async fn sec_051_sec_195_a_token_in_the_query_leaves_no_trace() {
 }
 
 #[tokio::test]
+async fn a_token_in_a_compressed_body_is_refused_by_the_name_of_its_encoding() {
+    let app = everywhere().await;
+    let token = app.register("ada").await.access_token;
+    let client = mirrors(&app).with("content-encoding", "gzip");
+    let compressed = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03".to_vec();
+    let send = async |client: &Client, content_type: &str| {
+        client.clone().send_bytes(Method::POST, "/body", Some(content_type), compressed.clone()).await
+    };
+    let reply = send(&client, "application/json").await;
+    assert_eq!(reply.outcome(), (415, "unsupported_media_type".to_owned()));
+    assert!(reply.json()["error_description"].as_str().unwrap().contains("gzip"), "{reply:?}");
+    // A token elsewhere decides, and what the handler does with the body is its own business.
+    let bearer = client.clone().bearer(&token);
+    assert_ne!(send(&bearer, "application/json").await.status(), 415);
+    assert_eq!(send(&client, "text/plain").await.outcome(), (401, "missing_token".to_owned()));
+
+    // A form, in which the CSRF value may be.
+    let browser = app.signed_in_browser("bob").await;
+    let jar = browser.jar().iter();
+    let client = jar.fold(client, |client, (name, value)| client.set_cookie(name, value));
+    let reply = send(&client, "application/x-www-form-urlencoded").await;
+    assert_eq!(reply.outcome(), (415, "unsupported_media_type".to_owned()), "{reply:?}");
+    let proven = client.with("x-csrf-token", browser.cookie(crate::client::CSRF));
+    assert_ne!(send(&proven, "application/x-www-form-urlencoded").await.status(), 403);
+}
+
+#[tokio::test]
 async fn sec_051_a_refresh_token_is_never_taken_from_the_query() {
     let app = everywhere().await;
     let account = app.register("ada").await;

@@ -25,6 +25,7 @@ use super::flask_jwt_extended::{self, BuildProfileError, Hook, claim_in_words, h
 use super::options::{OptionError, Options, duration};
 use super::{Profile, ProfileToken, hook_failed};
 use crate::answer::{Answer, ErrorCode, quotable};
+use crate::encoding::ContentEncoding;
 use crate::locate::Location;
 use crate::requirement::{Optional, RequiredToken, Requirement};
 use crate::system::SystemClock;
@@ -511,6 +512,9 @@ impl FlaskJwt {
 
     async fn logged_in(&self, headers: &HeaderMap, body: &[u8], device: Device) -> Result<Answer, Refusal> {
         let Inner { config, hooks, .. } = &*self.0;
+        if let Some(encoding) = ContentEncoding::of(headers).filter(|_| !body.is_empty()) {
+            return Ok(encoding.into());
+        }
         if !is_json(headers) {
             return Err(Refusal::Unreadable("The login must be application/json"));
         }

@@ -53,6 +53,18 @@ async fn tokens_say_what_flask_jwts_say_and_name_their_session() {
 }
 
 #[tokio::test]
+async fn a_compressed_login_is_refused_by_the_name_of_its_encoding() {
+    let beside = BesidePlain::new().await;
+    beside.app.register("ada").await;
+    let mut client = beside.app.client().with("content-encoding", "gzip");
+    let body = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03".to_vec();
+    let reply = client.send_bytes(Method::POST, "/auth", Some("application/json"), body).await;
+    assert_eq!(reply.outcome(), (415, "unsupported_media_type".to_owned()));
+    assert!(reply.json()["error_description"].as_str().unwrap().contains("gzip"), "{reply:?}");
+    assert_eq!(reply.header("accept-encoding"), Some("identity"));
+}
+
+#[tokio::test]
 async fn every_protected_route_refuses_as_flask_jwt_does() {
     let beside = BesidePlain::new().await;
     let account = beside.app.register("ada").await;
