@@ -273,7 +273,9 @@ impl Answer {
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+        // Without it a browser that is led to an answer may take its text for a page.
+        let headers = HeaderMap::from_iter([(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF)]);
+        Self { status, headers, body: Bytes::new() }
     }
 
     /// Completes the challenge, if there is one: the protected space (RFC 9110 §11.5), and what scope would do
@@ -423,6 +425,7 @@ pub(crate) fn quotable(text: &str) -> String {
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// RFC 7517 §8.5.2.
 const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
 /// For that long a verifier elsewhere may go on accepting a key that was removed here; at most 600 s (SEC-042).
@@ -477,6 +480,7 @@ mod tests {
             assert_eq!(header(&answer, header::WWW_AUTHENTICATE), challenge, "{code}");
             assert_eq!(header(&answer, header::CONTENT_TYPE), Some("application/json"));
             assert_eq!(header(&answer, header::CACHE_CONTROL), Some("no-store"));
+            assert_eq!(header(&answer, header::X_CONTENT_TYPE_OPTIONS), Some("nosniff"));
             let retry = [429, 503].contains(&status).then_some("1");
             assert_eq!(header(&answer, header::RETRY_AFTER), retry, "{code}");
             let json: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
@@ -583,7 +587,9 @@ mod tests {
         vary_personal(answer.headers_mut());
         let response = Response::from(answer);
         assert_eq!(response.status(), StatusCode::CREATED);
-        assert_eq!(response.headers().len(), 2);
+        let names = [header::CONTENT_TYPE, header::VARY, header::X_CONTENT_TYPE_OPTIONS];
+        assert_eq!(response.headers().len(), names.len());
+        assert!(names.iter().all(|name| response.headers().contains_key(name)));
         assert_eq!(response.body().as_ref(), b"{\"a\":1}");
         assert!(Answer::empty(StatusCode::NO_CONTENT).body().is_empty());
     }
