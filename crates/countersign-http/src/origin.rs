@@ -31,14 +31,24 @@ pub struct CrossSiteCheck {
     allowed: AllowedOrigins,
 }
 
-/// A web origin: scheme (https or http), host and port, compared as such (RFC 6454 §5).
+/// A web origin: scheme (https or http), host and port, compared as such (RFC 6454 §5). Or the origin of pages that an
+/// app brings along under a scheme of its own, such as `tauri://localhost`, compared letter by letter.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Origin(url::Origin);
+pub struct Origin(Kind);
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum Kind {
+    Web(url::Origin),
+    /// As it is written, the scheme in lower case. The URL standard gives such schemes no origin that could be
+    /// compared; browsers send this.
+    App(String),
+}
 
 /// A text that is not an origin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "{reason}; an origin is scheme, host and port, such as https://app.example.com or http://localhost:3000"
+    "{reason}; an origin is scheme, host and port, such as https://app.example.com, http://localhost:3000 or, of an app \
+     with a scheme of its own, tauri://localhost"
 )]
 pub struct OriginError {
     reason: &'static str,
@@ -50,7 +60,7 @@ pub struct AllowedOrigins(Vec<Origin>);
 
 /// An entry in a list of origins that is not an origin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("allowed origin number {position} cannot be used")]
+#[error("allowed origin number {position} cannot be used: {source}")]
 pub struct AllowedOriginsError {
     position: usize,
     source: OriginError,
@@ -132,26 +142,36 @@ impl Origin {
     /// [`OriginError`] if it is not an https or http URL.
     pub fn of(url: &Url) -> Result<Self, OriginError> {
         match url.origin() {
-            origin @ url::Origin::Tuple(..) if matches!(url.scheme(), "https" | "http") => Ok(Self(origin)),
+            origin @ url::Origin::Tuple(..) if matches!(url.scheme(), "https" | "http") => {
+                Ok(Self(Kind::Web(origin)))
+            }
             _ => Err(OriginError { reason: "the scheme is neither https nor http" }),
         }
     }
 
     /// What else an origin on the loopback interface is called; nothing for others.
     fn loopback_names(&self) -> Vec<Self> {
-        let url::Origin::Tuple(scheme, host, port) = &self.0 else { return Vec::new() };
-        let is_loopback = match host {
-            url::Host::Ipv4(ip) => ip.is_loopback(),
-            url::Host::Ipv6(ip) => ip.is_loopback(),
-            url::Host::Domain(name) => name == "localhost",
-        };
-        if !is_loopback {
+        let Kind::Web(url::Origin::Tuple(scheme, _, port)) = &self.0 else { return Vec::new() };
+        if !self.is_loopback() {
             return Vec::new();
         }
         ["localhost", "127.0.0.1", "[::1]"]
             .iter()
             .filter_map(|name| format!("{scheme}://{name}:{port}").parse().ok())
             .collect()
+    }
+
+    /// Whether its host is the loopback interface by any of its names, `app.localhost` among them (RFC 6761 §6.3).
+    fn is_loopback(&self) -> bool {
+        let Kind::Web(url::Origin::Tuple(_, host, _)) = &self.0 else { return false };
+        match host {
+            url::Host::Ipv4(ip) => ip.is_loopback(),
+            url::Host::Ipv6(ip) => ip.to_canonical().is_loopback(),
+            url::Host::Domain(name) => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                name == "localhost" || name.ends_with(".localhost")
+            }
+        }
     }
 
     /// The origin of a page that a `Referer` names.
@@ -162,7 +182,8 @@ impl Origin {
 
     /// Whether this is the origin with its own scheme and this `host[:port]`.
     fn is_at(&self, host: &str) -> bool {
-        let url::Origin::Tuple(scheme, ..) = &self.0 else { return false };
+        // An app's page comes from no host.
+        let Kind::Web(url::Origin::Tuple(scheme, ..)) = &self.0 else { return false };
         format!("{scheme}://{host}").parse().is_ok_and(|other: Self| *self == other)
     }
 }
@@ -174,9 +195,25 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, OriginError> {
         let error = |reason| Err(OriginError { reason });
-        let Some((scheme, authority)) = text.split_once("://") else { return error("there is no scheme") };
-        if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
-            return error("the scheme is neither https nor http");
+        let Some((scheme, authority)) = text.split_once("://") else {
+            return error(match text {
+                "null" => "`null` is what every sandboxed frame and every local file says of itself",
+                "*" => "`*` does not stand for anything here",
+                _ => "there is no scheme",
+            });
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        let is_web = matches!(scheme.as_str(), "https" | "http");
+        match scheme.as_str() {
+            _ if is_web => {}
+            "ws" | "wss" => {
+                return error("pages are not loaded over ws or wss; name the page's https or http origin");
+            }
+            "about" | "blob" | "data" | "file" | "filesystem" | "ftp" | "javascript" => {
+                return error("pages of this scheme have no origin that browsers tell");
+            }
+            _ if !is_scheme(&scheme) => return error("the scheme has a character that schemes do not have"),
+            _ => {}
         }
         if authority.contains('*') {
             return error("`*` does not stand for anything here");
@@ -191,16 +228,35 @@ impl FromStr for Origin {
             return error("the host has a character that hosts do not have");
         }
         match Url::parse(text) {
-            Ok(url) => Self::of(&url),
-            Err(_) => error("the host or port is malformed"),
+            Ok(url) if is_web => Self::of(&url),
+            Ok(_) if is_app_host(authority) => Ok(Self(Kind::App(format!("{scheme}://{authority}")))),
+            _ => error("the host or port is malformed"),
         }
     }
+}
+
+/// RFC 3986 §3.1, in lower case.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
+}
+
+/// A host, and a port or none. URL parsers take anything for the host of a scheme that they do not know.
+fn is_app_host(authority: &str) -> bool {
+    let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !host.is_empty() && host.bytes().all(is_host) && port.parse::<u16>().is_ok() && !port.starts_with('+')
 }
 
 /// As browsers write it: without the default port.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.ascii_serialization())
+        match &self.0 {
+            Kind::Web(origin) => f.write_str(&origin.ascii_serialization()),
+            Kind::App(origin) => f.write_str(origin),
+        }
     }
 }
 
@@ -487,15 +543,82 @@ mod tests {
             "app.example.com",
             "//app.example.com",
             "ftp://app.example.com",
-            "chrome-extension://abc",
+            "file:///index.html",
+            "file://",
+            "wss://app.example.com",
+            "data://text",
+            "tauri:localhost",
+            "tauri://",
+            "tauri:///",
+            "tauri://localhost/",
+            "tauri://*",
+            "tauri://:80",
+            "tauri://localhost:port",
+            "tauri://localhost:+1",
+            "tauri://user@localhost",
+            "tauri://[::1]",
+            "tau ri://localhost",
+            "1app://localhost",
             "https://app example.com",
             "https://good.example, *",
         ] {
             assert!(text.parse::<AllowedOrigins>().is_err(), "{text}");
         }
         let error = "https://good.example, https://user:pw@x.example".parse::<AllowedOrigins>().unwrap_err();
-        assert_eq!(error.to_string(), "allowed origin number 2 cannot be used");
+        assert!(
+            error.to_string().starts_with("allowed origin number 2 cannot be used: there is a user name; an")
+        );
         assert!(!format!("{error:?}").contains("pw"));
+    }
+
+    #[test]
+    fn sec_071_an_apps_own_scheme_is_allowed_exactly() {
+        let own = || Some(OWN.parse().unwrap());
+        let listed = "tauri://localhost, capacitor://localhost, IONIC://localhost, app://bundle:1, \
+                      chrome-extension://abcdefghijklmnopabcdefghijklmnop";
+        let check = CrossSiteCheck::new(own(), listed.parse().unwrap());
+        for (origin, expected) in [
+            ("tauri://localhost", Passes),
+            ("capacitor://localhost", Passes),
+            ("ionic://localhost", Passes),
+            ("app://bundle:1", Passes),
+            ("chrome-extension://abcdefghijklmnopabcdefghijklmnop", Passes),
+            ("tauri://LOCALHOST", Foreign),
+            ("tauri://localhost.evil.tld", Foreign),
+            ("tauri://localhost:80", Foreign),
+            ("tauri://localhost/", Foreign),
+            ("tauri://evil", Foreign),
+            ("other://localhost", Foreign),
+            ("http://localhost", Foreign),
+            ("https://localhost", Foreign),
+            ("app://bundle", Foreign),
+            ("chrome-extension://bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", Foreign),
+        ] {
+            assert_eq!(post(&check, &[("origin", origin)]), expected, "{origin:?}");
+        }
+        let written: Vec<_> = check.allowed().iter().map(ToString::to_string).collect();
+        assert_eq!(written[0], "tauri://localhost");
+        assert_eq!(written[2], "ionic://localhost");
+        // No host makes such a page our own, whatever it is called.
+        let addressed = CrossSiteCheck::default();
+        assert_eq!(post(&addressed, &[("host", "localhost"), ("origin", "tauri://localhost")]), Foreign);
+    }
+
+    #[test]
+    fn a_refused_origin_says_why() {
+        for (text, why) in [
+            ("null", "every sandboxed frame"),
+            ("*", "does not stand for anything"),
+            ("app.example.com", "there is no scheme"),
+            ("wss://app.example.com", "name the page's https or http origin"),
+            ("file:///index.html", "no origin that browsers tell"),
+            ("https://app.example.com/", "there is a path behind the host"),
+            ("https://*.example.com", "does not stand for anything"),
+            ("tauri://localhost:x", "the host or port is malformed"),
+        ] {
+            let error = text.parse::<AllowedOrigins>().unwrap_err().to_string();
+            assert!(error.contains("number 1") && error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]
