@@ -117,9 +117,19 @@ impl Browser {
         Ok(Self { cross_site, carried: carried.into_iter().map(|(_, claims)| claims).collect() })
     }
 
-    /// A request from another site may not get cookies set either, with or without cookies of its own.
-    pub(crate) fn may_ask_for_cookies(&self, by_cookie: bool) -> Result<(), AuthError> {
-        if by_cookie && self.cross_site == CrossSite::Foreign { Err(AuthError::CrossSite) } else { Ok(()) }
+    /// A request from another site may not get cookies set either, with or without cookies of its own; nor may one that
+    /// was sent to a host name under which they would travel unprotected.
+    pub(crate) fn may_ask_for_cookies(
+        &self,
+        auth: &Auth,
+        parts: &Parts,
+        by_cookie: bool,
+    ) -> Result<(), AuthError> {
+        match (by_cookie, self.cross_site) {
+            (false, _) => Ok(()),
+            (true, CrossSite::Foreign) => Err(AuthError::CrossSite),
+            (true, CrossSite::Passes | CrossSite::Unknown) => auth.check_cookie_host(parts),
+        }
     }
 
     /// A login by cookie takes the place of the session whose cookies it carries (SEC-079).
@@ -142,7 +152,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
             read_ahead(parts).await;
         }
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {
-            browser.may_ask_for_cookies(true)?;
+            browser.may_ask_for_cookies(&auth, parts, true)?;
             Ok(browser.arrival(parts, true))
         });
         match checked {

@@ -34,6 +34,8 @@ pub enum ErrorCode {
     CsrfFailed,
     /// 403: a request with cookies from another site.
     CrossSite,
+    /// 403: cookies were asked for that would travel unprotected.
+    InsecureCookies,
     /// 403: a role, scope or claim is missing.
     InsufficientScope,
     /// 404: no such path or object.
@@ -72,7 +74,7 @@ pub struct Answer {
 
 impl ErrorCode {
     /// Every code, in the order of its status.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::InvalidRequest,
         Self::MissingToken,
         Self::InvalidToken,
@@ -80,6 +82,7 @@ impl ErrorCode {
         Self::FreshTokenRequired,
         Self::CsrfFailed,
         Self::CrossSite,
+        Self::InsecureCookies,
         Self::InsufficientScope,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -137,6 +140,12 @@ impl ErrorCode {
                 S::FORBIDDEN,
                 "cross_site",
                 "The request comes from another site, and its origin is not an allowed one.",
+            ),
+            Self::InsecureCookies => (
+                S::FORBIDDEN,
+                "insecure_cookies",
+                "Under this host name cookies would travel unprotected, so none are set; whoever runs the service has \
+                 to set its public URL.",
             ),
             Self::InsufficientScope => {
                 (S::FORBIDDEN, "insufficient_scope", "The token does not permit this request.")
@@ -459,6 +468,7 @@ mod tests {
             (401, "fresh_token_required", Some(fresh)),
             (403, "csrf_failed", None),
             (403, "cross_site", None),
+            (403, "insecure_cookies", None),
             (403, "insufficient_scope", Some(scope)),
             (404, "not_found", None),
             (405, "method_not_allowed", None),

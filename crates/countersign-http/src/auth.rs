@@ -137,6 +137,13 @@ pub enum AuthError {
          AuthBuilder::allowed_origins)"
     )]
     CrossSite,
+    /// Cookies that are not `Secure` were to be set under a name that is not this machine's own.
+    #[error(
+        "cookies would go out without `Secure`: without a public URL they are those of a loopback address, but the \
+         request was sent to another host name; set COUNTERSIGN_PUBLIC_URL (AuthBuilder::public_url) to the https URL \
+         under which users reach the service"
+    )]
+    InsecureCookies,
     /// A request that a cookie authenticates, without its CSRF value.
     #[error(transparent)]
     Csrf(#[from] CsrfError),
@@ -183,6 +190,7 @@ impl AuthError {
             Self::InsufficientScope { .. } => ErrorCode::InsufficientScope,
             Self::NotFresh => ErrorCode::FreshTokenRequired,
             Self::CrossSite => ErrorCode::CrossSite,
+            Self::InsecureCookies => ErrorCode::InsecureCookies,
             Self::EncodedBody(_) => ErrorCode::UnsupportedMediaType,
             Self::Csrf(error) => (*error).into(),
             Self::NoUserLoader(_) => ErrorCode::InternalError,
@@ -370,6 +378,9 @@ impl Auth {
     ) -> Result<Renewal, AuthError> {
         let in_body = in_body.filter(|token| !token.is_empty());
         let (claims, location) = profile.refresh_token(parts, in_body).await?;
+        if location == Location::Cookie {
+            self.check_cookie_host(parts)?;
+        }
         self.ask_application(&claims, false).await?;
         match self.accounts().renew(&claims, device).await {
             Ok(renewed) => Ok(Renewal { renewed, location }),
@@ -677,6 +688,24 @@ impl Auth {
         }
     }
 
+    /// Refuses to give out cookies that would travel unprotected (SEC-221). The cookies of a loopback address are not
+    /// `Secure`, so they are set only where the request was sent to one, as far as it tells: its `Host`, what a proxy
+    /// says about that, and its `Origin`. So the program behind an https proxy needs its public URL, and a name that
+    /// somebody has pointed to this machine gets nothing (DNS rebinding).
+    ///
+    /// Whoever sets cookies by [`Auth::set_cookies`] asks this first; the ready-made routes and `SignIn` do.
+    ///
+    /// # Errors
+    /// [`AuthError::InsecureCookies`].
+    pub fn check_cookie_host(&self, parts: &Parts) -> Result<(), AuthError> {
+        let is_secure = self.cookies().is_secure()
+            || self.shared.profile.as_ref().is_some_and(Served::has_secure_cookies);
+        if is_secure || !self.shared.cross_site.is_sent_elsewhere(&parts.uri, &parts.headers) {
+            return Ok(());
+        }
+        Err(AuthError::InsecureCookies)
+    }
+
     /// Checks the CSRF value of a request that wants to take the place of these sessions, whose cookies it carries.
     /// A profile's cookies may each have a value of their own; any of them is out of another site's reach.
     ///
@@ -764,6 +793,9 @@ impl Auth {
         let cause = error as &dyn std::error::Error;
         if code.status().is_server_error() {
             tracing::error!(code = code.as_str(), error = cause, "a request could not be authenticated");
+        } else if code == ErrorCode::InsecureCookies {
+            // Nobody signs in until the operator does something about it.
+            tracing::warn!(code = code.as_str(), error = cause, "a request was not let through");
         } else {
             tracing::info!(code = code.as_str(), error = cause, "a request was not let through");
         }

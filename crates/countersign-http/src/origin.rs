@@ -120,6 +120,22 @@ impl CrossSiteCheck {
         if passes { CrossSite::Passes } else { CrossSite::Foreign }
     }
 
+    /// Whether a request shows that it was sent to something else than this machine's loopback interface: by the host
+    /// that it is addressed to, by what a proxy says of that, or by the page that it comes from. An origin that is
+    /// allowed shows nothing.
+    pub(crate) fn is_sent_elsewhere(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let authority = uri.authority().map(|authority| Some(authority.as_str()));
+        let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().ok());
+        let is_elsewhere = |host: Option<&str>| !host.is_some_and(is_loopback_host);
+        let is_foreign_page = match Field::read(headers, header::ORIGIN).map(Origin::from_str) {
+            Field::One(Ok(origin)) => !origin.is_loopback() && !self.allowed.contains(&origin),
+            // `null` for instance, which pages with a strict referrer policy send to their own server.
+            Field::One(Err(_)) | Field::Absent => false,
+            Field::Unusable => true,
+        };
+        is_foreign_page || named.chain(authority).chain(forwarded_hosts(headers)).any(is_elsewhere)
+    }
+
     /// The other origins that are allowed.
     #[must_use]
     pub fn allowed(&self) -> &AllowedOrigins {
@@ -250,6 +266,31 @@ fn is_app_host(authority: &str) -> bool {
     !host.is_empty() && host.bytes().all(is_host) && port.parse::<u16>().is_ok() && !port.starts_with('+')
 }
 
+/// Whether a `host[:port]` is this machine's loopback interface.
+fn is_loopback_host(host: &str) -> bool {
+    format!("http://{host}").parse().is_ok_and(|origin: Origin| origin.is_loopback())
+}
+
+/// The hosts that proxies were asked for, as they say: by the customary header and by RFC 7239's. `None` for what is not
+/// text.
+fn forwarded_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
+    let customary = headers.get_all(FORWARDED_HOST).iter().flat_map(|field| match field.to_str() {
+        Ok(list) => list.split(',').map(|host| Some(host.trim())).collect(),
+        Err(_) => vec![None],
+    });
+    let standard = headers.get_all(header::FORWARDED).iter().flat_map(|field| match field.to_str() {
+        Ok(list) => list.split([',', ';']).filter_map(|pair| forwarded_host(pair).map(Some)).collect(),
+        Err(_) => vec![None],
+    });
+    customary.chain(standard)
+}
+
+/// The value of a `host=` parameter.
+fn forwarded_host(pair: &str) -> Option<&str> {
+    let (name, value) = pair.split_once('=')?;
+    name.trim().eq_ignore_ascii_case("host").then(|| value.trim().trim_matches('"'))
+}
+
 /// As browsers write it: without the default port.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -338,6 +379,7 @@ fn addressed_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
 }
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 #[cfg(test)]
 mod tests {
@@ -618,6 +660,54 @@ mod tests {
         ] {
             let error = text.parse::<AllowedOrigins>().unwrap_err().to_string();
             assert!(error.contains("number 1") && error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn sec_221_what_was_sent_elsewhere_is_told_from_what_was_sent_to_loopback() {
+        let allowed = "https://admin.example.com, tauri://localhost".parse().unwrap();
+        let check = CrossSiteCheck::new(Some("http://127.0.0.1:8080".parse().unwrap()), allowed);
+        let loopback = ("host", "127.0.0.1:8080");
+        for (uri, fields, expected) in [
+            ("/", &[loopback][..], false),
+            ("/", &[("host", "localhost")], false),
+            ("/", &[("host", "LOCALHOST.:8080")], false),
+            ("/", &[("host", "app.localhost:3000")], false),
+            ("/", &[("host", "127.1.2.3")], false),
+            ("/", &[("host", "[::1]:8080")], false),
+            ("/", &[("host", "[::ffff:127.0.0.1]")], false),
+            // HTTP/1.0.
+            ("/", &[], false),
+            ("/", &[("host", "auth.example.com")], true),
+            ("/", &[("host", "localhost.evil.tld")], true),
+            ("/", &[("host", "notlocalhost")], true),
+            ("/", &[("host", "127.0.0.1.evil.tld")], true),
+            ("/", &[("host", "127.0.0.1@evil.tld")], true),
+            ("/", &[("host", "192.168.0.1:8080")], true),
+            ("/", &[("host", "0.0.0.0:8080")], true),
+            ("/", &[("host", "")], true),
+            ("/", &[("host", "\u{e9}")], true),
+            ("/", &[loopback, ("host", "auth.example.com")], true),
+            ("http://127.0.0.1:8080/", &[], false),
+            ("http://auth.example.com/", &[], true),
+            ("http://auth.example.com/", &[loopback], true),
+            // Behind a proxy that names itself by our address.
+            ("/", &[loopback, ("x-forwarded-host", "localhost:8080")], false),
+            ("/", &[loopback, ("x-forwarded-host", "auth.example.com")], true),
+            ("/", &[loopback, ("x-forwarded-host", "localhost, auth.example.com")], true),
+            ("/", &[loopback, ("forwarded", "for=1.2.3.4;host=\"localhost:8080\"")], false),
+            ("/", &[loopback, ("forwarded", "for=1.2.3.4, proto=https;Host=auth.example.com")], true),
+            ("/", &[loopback, ("forwarded", "for=1.2.3.4;proto=https")], false),
+            ("/", &[loopback, ("origin", "http://localhost:3000")], false),
+            ("/", &[loopback, ("origin", "null")], false),
+            ("/", &[loopback, ("origin", "https://admin.example.com")], false),
+            ("/", &[loopback, ("origin", "tauri://localhost")], false),
+            ("/", &[loopback, ("origin", "https://auth.example.com")], true),
+            ("/", &[loopback, ("origin", "capacitor://localhost")], true),
+            ("/", &[loopback, ("origin", "http://localhost"), ("origin", "http://localhost")], true),
+        ] {
+            let found = check.is_sent_elsewhere(&Uri::from_static(uri), &headers(fields));
+            assert_eq!(found, expected, "{uri} {fields:?}");
         }
     }
 

@@ -21,6 +21,7 @@ pub struct SetCookies(Result<Vec<HeaderValue>, CookieError>);
 
 impl Auth {
     /// The cookies of a pair that was issued for cookies: access, refresh and CSRF, each for as long as what it carries.
+    /// Whether the request may be given cookies is for [`Auth::check_cookie_host`] to say.
     pub fn set_cookies(&self, pair: &Pair) -> SetCookies {
         if let Some(profile) = &self.shared.profile {
             let csrf = pair.csrf.as_deref();

@@ -63,6 +63,9 @@ async fn exchange(
     if located.needs_csrf(&parts.method) {
         auth.check_csrf(parts, &token)?;
     }
+    if located.location == Location::Cookie {
+        auth.check_cookie_host(parts)?;
+    }
     let (refreshed, user) = auth.accounts().refresh(&token, device(parts)).await?;
     Ok((refreshed, user, located.location))
 }

@@ -25,7 +25,7 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = wants_cookies(&auth, &mut members);
-    if let Err(error) = browser.may_ask_for_cookies(by_cookie) {
+    if let Err(error) = browser.may_ask_for_cookies(&auth, &parts, by_cookie) {
         return Err(refused(&auth, &parts, error).await);
     }
     let email = members.required_text("email");
@@ -54,7 +54,7 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = wants_cookies(&auth, &mut members);
-    if let Err(error) = browser.may_ask_for_cookies(by_cookie) {
+    if let Err(error) = browser.may_ask_for_cookies(&auth, &parts, by_cookie) {
         return Err(refused(&auth, &parts, error).await);
     }
     let name = login_name(&mut members);

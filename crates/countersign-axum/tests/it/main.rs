@@ -22,6 +22,7 @@ mod kinds;
 mod legacy_key;
 mod locations;
 mod log;
+mod loopback;
 mod matrix;
 mod profiles;
 mod refresh;

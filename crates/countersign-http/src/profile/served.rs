@@ -394,6 +394,14 @@ impl Served {
         }
     }
 
+    /// Whether its cookies travel over https alone.
+    pub(crate) fn has_secure_cookies(&self) -> bool {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.config().cookie_secure,
+            Engine::FlaskJwt(_) => false,
+        }
+    }
+
     /// Whether the query string holds what may be a token.
     pub(crate) fn is_in_query(&self, uri: &Uri) -> bool {
         self.profile().is_in_query(uri)
