@@ -31,6 +31,7 @@ mod form;
 mod handshake;
 mod hooks;
 mod locate;
+mod log;
 mod origin;
 pub mod profile;
 #[cfg(feature = "jwks-client")]
@@ -51,6 +52,7 @@ pub use csrf::{CSRF_FIELD, CSRF_HEADER, CsrfError, CsrfMode, check_csrf, csrf_ma
 pub use encoding::ContentEncoding;
 pub use hooks::Refusal;
 pub use locate::{Elsewhere, LocateError, Located, Location, Locator};
+pub use log::shown_in_log;
 pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck, Origin, OriginError};
 pub use requirement::{Optional, RequiredToken, Requirement};
 pub use set_cookies::SetCookies;

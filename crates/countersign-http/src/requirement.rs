@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::AuthError;
 use crate::locate::Location;
+use crate::log::shown_in_log;
 
 /// What a request must prove: the policy of a route, as a value.
 ///
@@ -158,6 +159,8 @@ impl Requirement {
     pub(crate) fn check_permitted(&self, claims: &Claims) -> Result<(), AuthError> {
         let lacks = self.lacking(claims.others(), || Cow::Owned(claims.to_map()));
         let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
+        // Somebody who asks for scopes in a URL chooses what this says.
+        let lacks = lacks.map(|lacks| shown_in_log(&lacks));
         lacks.map_or(Ok(()), |lacks| Err(AuthError::InsufficientScope { lacks, scope }))
     }
 

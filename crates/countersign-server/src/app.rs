@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use countersign_axum::{Auth, AuthLayer, Reply, flask_jwt_routes, method_not_allowed, not_found, routes};
 use countersign_core::{UserId, random};
-use countersign_http::{AllowedOrigins, Answer, CSRF_HEADER, ErrorCode, OsRandom};
+use countersign_http::{AllowedOrigins, Answer, CSRF_HEADER, ErrorCode, OsRandom, shown_in_log};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -52,14 +52,14 @@ fn around(routes: Router, auth: Auth, allowed_origins: &AllowedOrigins) -> Route
 }
 
 /// Gives every request an id, which every answer and log line carries, and logs how it was answered. Paths are
-/// logged, query strings and headers never.
+/// logged, cut; query strings and headers never.
 async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers().get(REQUEST_ID));
     let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (shown_in_log(request.method().as_str()), shown_in_log(request.uri().path()));
     async move {
         let mut response = next.run(request).await;
-        tracing::info!(%method, path = path.escape_debug().to_string(), status = response.status().as_u16(), "answered");
+        tracing::info!(method, path, status = response.status().as_u16(), "answered");
         response.headers_mut().insert(REQUEST_ID, id);
         response
     }

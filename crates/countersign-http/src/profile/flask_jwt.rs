@@ -27,6 +27,7 @@ use super::{Profile, ProfileToken, hook_failed};
 use crate::answer::{Answer, ErrorCode, quotable};
 use crate::encoding::ContentEncoding;
 use crate::locate::Location;
+use crate::log::shown_in_log;
 use crate::requirement::{Optional, RequiredToken, Requirement};
 use crate::system::SystemClock;
 
@@ -706,7 +707,11 @@ impl FlaskJwt {
                 (error, HeaderValue::try_from(format!("JWT realm=\"{}\"", quotable(realm))).ok())
             }
         };
-        tracing::info!(error = error.error, description = ?error.description, "a request was not let through");
+        tracing::info!(
+            error = error.error,
+            description = shown_in_log(&error.description),
+            "a request was not let through"
+        );
         self.shaped(error, challenge).await
     }
 

@@ -24,6 +24,7 @@ use crate::answer::{Answer, ErrorCode};
 use crate::cookie_config::CookieKind;
 use crate::csrf::{CsrfError, csrf_matches};
 use crate::locate::Location;
+use crate::log::shown_in_log;
 use crate::origin::CrossSiteCheck;
 use crate::requirement::Requirement;
 
@@ -266,7 +267,7 @@ impl Served {
 
     pub(crate) fn no_user(&self, identity: &Value) -> Answer {
         tracing::info!(
-            identity = ?identity.as_str().unwrap_or("no text"),
+            identity = shown_in_log(identity.as_str().unwrap_or("no text")),
             "a request was not let through: the token's user is gone or disabled, or its claims name no user or \
              session of this store"
         );

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::client::{Answer, Client, Pair, send};
 use crate::server::Folder;
+use crate::wire::exchange;
 
 /// Secrets that must not turn up anywhere.
 #[derive(Debug, Default)]
@@ -168,5 +169,68 @@ async fn walk(client: &Client, canaries: &mut Canaries) {
     // The throttle's refusals.
     for _ in 0..6 {
         client.try_login("nobody@example.org", &wrong).await;
+    }
+}
+
+#[tokio::test]
+async fn no_client_decides_how_long_a_line_of_the_log_is() {
+    for format in ["text", "json"] {
+        let folder = Folder::new();
+        let settings = [("COUNTERSIGN_LOG", "debug"), ("COUNTERSIGN_LOG_FORMAT", format)];
+        let server = folder.serve_with(&settings).await;
+        let client = Client::new(&server);
+        let access = client.register("ada@example.org").await.access;
+        let long = "x".repeat(30_000);
+        let method = |name: &str| Method::from_bytes(name.as_bytes()).unwrap();
+        for (case, request) in [
+            ("path", client.request(Method::GET, &format!("/{long}"))),
+            ("query", client.request(Method::GET, &format!("/healthz?{long}"))),
+            (
+                "scope",
+                client.request(Method::GET, &format!("/v1/auth/verify?scope={long}")).bearer_auth(&access),
+            ),
+            ("method", client.request(method(&long), "/healthz")),
+            ("agent", client.request(Method::GET, "/healthz").header("user-agent", &long)),
+            (
+                "origin",
+                client.request(Method::POST, "/v1/auth/refresh").header("origin", format!("https://{long}")),
+            ),
+            ("host", client.request(Method::GET, "/healthz").header("host", &long)),
+            ("id", client.request(Method::GET, "/healthz").header("x-request-id", &long)),
+            ("bearer", client.request(Method::GET, "/v1/auth/me").bearer_auth(&long)),
+            ("scheme", client.request(Method::GET, "/v1/auth/me").header("authorization", &long)),
+            (
+                "cookie",
+                client
+                    .request(Method::GET, "/v1/auth/me")
+                    .header("cookie", format!("countersign_access={long}")),
+            ),
+            ("type", client.request(Method::POST, "/v1/auth/login").header("content-type", &long).body("{}")),
+            (
+                "encoding",
+                client.request(Method::POST, "/v1/auth/login").header("content-encoding", &long).body("{}"),
+            ),
+            (
+                "name",
+                client
+                    .request(Method::POST, "/v1/auth/login")
+                    .json(&json!({ "email": long, "password": long })),
+            ),
+            ("member", client.request(Method::POST, "/v1/auth/login").json(&json!({ long.clone(): 1 }))),
+        ] {
+            assert!(send(request).await.is_ok(), "{case}");
+        }
+        // What no client writes that takes itself seriously.
+        for path in ["\"", "\\", "'", "%22", "\u{e9}"] {
+            let request =
+                format!("GET /{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", path.repeat(30_000));
+            exchange(&server, &request).await;
+        }
+        let log = server.log();
+        server.stop().await;
+        assert!(log.contains("30001 bytes"), "the path is cut, and says so: {log}");
+        for line in log.lines() {
+            assert!(line.len() < 2_000, "{format}: {} bytes: {}", line.len(), &line[..500]);
+        }
     }
 }

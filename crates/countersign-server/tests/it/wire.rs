@@ -9,7 +9,7 @@ use crate::client::{Client, PASSWORD, send};
 use crate::server::{Folder, PATIENCE, Server};
 
 /// Sends bytes and reads until the server closes the connection.
-async fn exchange(server: &Server, request: &str) -> String {
+pub(crate) async fn exchange(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();

@@ -17,6 +17,7 @@ use super::answers::{Refusal, RefusalKind};
 use super::config::{FlaskJwtExtendedConfig, Lifetime};
 use super::{FlaskJwtExtended, Inner};
 use crate::answer::Answer;
+use crate::log::shown_in_log;
 use crate::origin::{AllowedOrigins, CrossSiteCheck};
 use crate::profile::hook_failed;
 use crate::profile::options::OptionError;
@@ -98,7 +99,8 @@ impl Hooks {
         if let Refusal::HookFailed(error) = &refusal {
             return hook_failed(error);
         }
-        tracing::info!(reason = ?refusal.kind(), message = ?refusal.message(), "a request was not let through");
+        let message = shown_in_log(&refusal.message());
+        tracing::info!(reason = ?refusal.kind(), message, "a request was not let through");
         match refusal.kind().and_then(|kind| self.answers.get(&kind)) {
             Some(hook) => {
                 hook(RefusalContext { message: refusal.message(), token: refusal.token().cloned() }).await

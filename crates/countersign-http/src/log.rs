@@ -1,0 +1,33 @@
+//! Clients' texts in log lines.
+
+/// A client's text for a log line: escaped, and cut, because what a line costs is not for clients to decide.
+#[must_use]
+pub fn shown_in_log(text: &str) -> String {
+    const MOST_BYTES: usize = 256;
+    let cut = text.get(..text.floor_char_boundary(MOST_BYTES)).unwrap_or_default();
+    let mut shown = cut.escape_debug().to_string();
+    if cut.len() < text.len() {
+        shown.push_str(&format!("… ({} bytes)", text.len()));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_text_is_cut_between_characters_and_escaped() {
+        for (text, expected) in [
+            ("/v1/auth/me".to_owned(), "/v1/auth/me".to_owned()),
+            ("/\"\n\u{1b}".to_owned(), "/\\\"\\n\\u{1b}".to_owned()),
+            ("a".repeat(256), "a".repeat(256)),
+            ("a".repeat(257), format!("{}… (257 bytes)", "a".repeat(256))),
+            ("é".repeat(200), format!("{}… (400 bytes)", "é".repeat(128))),
+            (format!("a{}", "é".repeat(200)), format!("a{}… (401 bytes)", "é".repeat(127))),
+        ] {
+            assert_eq!(shown_in_log(&text), expected);
+        }
+        assert!(shown_in_log(&"\"".repeat(60_000)).len() < 600);
+    }
+}
