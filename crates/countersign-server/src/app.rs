@@ -18,8 +18,10 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::home::{CONTRACT_PATH, ShownOrigin, contract, home};
+use crate::host;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// The whole server as one router.
 pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &AllowedOrigins) -> Router {
@@ -51,16 +53,21 @@ fn around(routes: Router, auth: Auth, allowed_origins: &AllowedOrigins) -> Route
     .layer(middleware::from_fn(observe))
 }
 
-/// Gives every request an id, which every answer and log line carries, and logs how it was answered. Paths are
-/// logged, cut; query strings and headers never.
+/// Gives every request an id, which every answer and log line carries, refuses those that are addressed to no host or to
+/// several, and logs how it was answered. Paths are logged, cut; query strings and headers never.
 async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers().get(REQUEST_ID));
     let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
     let (method, path) = (shown_in_log(request.method().as_str()), shown_in_log(request.uri().path()));
     async move {
-        let mut response = next.run(request).await;
+        let refusal = host::refusal(request.version(), request.uri(), request.headers());
+        let mut response = match refusal {
+            None => next.run(request).await,
+            Some(why) => Reply(Answer::error_with(ErrorCode::InvalidRequest, why)).into_response(),
+        };
         tracing::info!(method, path, status = response.status().as_u16(), "answered");
         response.headers_mut().insert(REQUEST_ID, id);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
         response
     }
     .instrument(span)
@@ -181,7 +188,7 @@ mod tests {
         }
 
         async fn get(&self, path: &str) -> (StatusCode, http::HeaderMap, Value) {
-            let request = Request::get(path).body(Body::empty()).unwrap();
+            let request = Request::get(path).header("host", "localhost").body(Body::empty()).unwrap();
             let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             (parts.status, parts.headers, serde_json::from_slice(&body).unwrap())

@@ -3,6 +3,7 @@
 mod app;
 mod command;
 mod home;
+mod host;
 mod serve;
 mod settings;
 mod store;

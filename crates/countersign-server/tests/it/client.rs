@@ -108,6 +108,7 @@ impl Answer {
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         assert!(self.headers.contains_key("x-request-id"), "{self:?}");
+        assert_eq!(self.headers.get("x-content-type-options").unwrap(), "nosniff", "{self:?}");
         self
     }
 

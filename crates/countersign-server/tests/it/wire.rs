@@ -122,3 +122,152 @@ async fn head_is_answered_as_get_without_a_body() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_request_names_exactly_one_host() {
+    let folder = Folder::new();
+    let server = folder.serve().await;
+    for (version, fields, status) in [
+        ("1.1", "", "400"),
+        ("1.1", "host: x\r\n", "200"),
+        ("1.1", "host: x\r\nHost: x\r\n", "400"),
+        ("1.1", "host: x\r\nHost: y\r\n", "400"),
+        ("1.1", "host:\r\n", "400"),
+        ("1.1", "host: a b\r\n", "400"),
+        ("1.1", "host: x, y\r\n", "400"),
+        ("1.1", "host: user@x\r\n", "400"),
+        ("1.1", "host: x:port\r\n", "400"),
+        ("1.1", "host: http://x\r\n", "400"),
+        ("1.1", "host: [::1]:8080\r\n", "200"),
+        ("1.0", "", "200"),
+        ("1.0", "host: x\r\n", "200"),
+        ("1.0", "host: x\r\nhost: x\r\n", "400"),
+    ] {
+        for path in ["/healthz", "/nowhere"] {
+            let request = format!("GET {path} HTTP/{version}\r\nconnection: close\r\n{fields}\r\n");
+            let answer = exchange(&server, &request).await;
+            let status = if status == "200" && path == "/nowhere" { "404" } else { status };
+            assert!(answer.starts_with(&format!("HTTP/{version} {status} ")), "{request}: {answer}");
+            assert!(answer.contains("x-request-id: ") && answer.contains("nosniff"), "{answer}");
+            if status == "400" {
+                assert!(answer.contains("\"invalid_request\""), "{answer}");
+                assert!(answer.to_lowercase().contains("host"), "{answer}");
+            }
+        }
+    }
+    // HTTP/2 names it in the request's target.
+    let client = Client::with(reqwest::Client::builder().http2_prior_knowledge(), &server);
+    let named =
+        async |host: &str| send(client.request(Method::GET, "/healthz").header("host", host)).await.unwrap();
+    named(server.address()).await.expect(200);
+    named("other.example").await.expect_error(400, "invalid_request");
+    client.get("/healthz").await.expect(200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_answer_forbids_to_guess_its_type() {
+    let folder = Folder::new();
+    let server = folder.serve_with(&[("COUNTERSIGN_ALLOWED_ORIGINS", "https://app.example.com")]).await;
+    let large = "x".repeat(100 * 1024);
+    let post = |body: &str, more: &str| {
+        let head = "POST /v1/auth/login HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
+        format!("{head}content-length: {}\r\n{more}\r\n{body}", body.len())
+    };
+    let json = "content-type: application/json\r\n";
+    for (request, status) in [
+        (get("/", ""), 200),
+        (get("/", "accept: text/html\r\n"), 200),
+        (get("/docs/api.md", ""), 200),
+        (get("/healthz", ""), 200),
+        (get("/readyz", ""), 200),
+        (get("/.well-known/jwks.json", ""), 200),
+        (get("/nowhere", ""), 404),
+        (get("/v1/auth/login", ""), 405),
+        (get("/v1/auth/me", ""), 401),
+        (post("{", json), 400),
+        (post("{}", json), 422),
+        (post("{}", ""), 415),
+        (post("{}", &format!("{json}content-encoding: gzip\r\n")), 415),
+        (post(&large, json), 413),
+        (
+            get("/v1/auth/me", "origin: https://app.example.com\r\naccess-control-request-method: GET\r\n")
+                .replacen("GET", "OPTIONS", 1),
+            200,
+        ),
+    ] {
+        let answer = exchange(&server, &request).await;
+        let head = answer.split("\r\n\r\n").next().unwrap();
+        let short = request.get(..80).unwrap_or(&request);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{short}: {head}");
+        assert_eq!(head.matches("x-content-type-options: nosniff").count(), 1, "{short}: {head}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_apps_own_scheme_is_an_origin_that_can_be_allowed() {
+    let folder = Folder::new();
+    let allowed = "tauri://localhost, capacitor://localhost";
+    let server = folder.serve_with(&[("COUNTERSIGN_ALLOWED_ORIGINS", allowed)]).await;
+    let client = Client::new(&server);
+    let access = client.register("ada@example.org").await.access;
+    for (origin, is_allowed) in [
+        ("tauri://localhost", true),
+        ("capacitor://localhost", true),
+        ("tauri://localhost.evil.example", false),
+        ("ionic://localhost", false),
+        ("null", false),
+    ] {
+        let expected = is_allowed.then_some(origin);
+        let preflight = client
+            .request(Method::OPTIONS, "/v1/auth/login")
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "content-type");
+        let read = client.request(Method::GET, "/v1/auth/me").bearer_auth(&access).header("origin", origin);
+        for request in [preflight, read] {
+            let answer = send(request).await.unwrap().expect(200);
+            let given = answer.headers.get("access-control-allow-origin");
+            assert_eq!(given.map(|given| given.to_str().unwrap()), expected, "{origin}");
+        }
+        let body = json!({ "email": "ada@example.org", "password": PASSWORD, "cookies": true });
+        let login = client.request(Method::POST, "/v1/auth/login").json(&body).header("origin", origin);
+        send(login).await.unwrap().expect(if is_allowed { 200 } else { 403 });
+    }
+    server.stop().await;
+
+    let refused = folder.run(&[], &[("COUNTERSIGN_ALLOWED_ORIGINS", "tauri://localhost,app://*")]).await;
+    refused.assert_refused(&["COUNTERSIGN_ALLOWED_ORIGINS", "number 2", "`*` does not stand for anything"]);
+}
+
+#[tokio::test]
+async fn sec_221_behind_a_proxy_without_a_public_url_nobody_gets_cookies_and_the_log_says_why() {
+    let folder = Folder::new();
+    let server = folder.serve().await;
+    let client = Client::new(&server);
+    client.register("ada@example.org").await;
+    let body = json!({ "email": "ada@example.org", "password": PASSWORD, "cookies": true });
+    let login = async |host: &str| {
+        send(client.request(Method::POST, "/v1/auth/login").header("host", host).json(&body)).await.unwrap()
+    };
+    let refused = login("auth.example.com").await.expect_error(403, "insecure_cookies");
+    assert!(!refused.headers.contains_key("set-cookie"));
+    let log = server.log();
+    let warning = log.lines().find(|line| line.contains("WARN") && line.contains("COUNTERSIGN_PUBLIC_URL"));
+    assert!(warning.is_some(), "{log}");
+    for host in ["localhost", "127.0.0.1:1", "[::1]"] {
+        assert!(login(host).await.expect(200).cookie("countersign_access").is_some(), "{host}");
+    }
+    client.try_login("ada@example.org", PASSWORD).await.expect(200);
+    server.stop().await;
+
+    let server = folder.serve_with(&[("COUNTERSIGN_PUBLIC_URL", "https://auth.example.com")]).await;
+    let client = Client::new(&server);
+    let answer =
+        client.request(Method::POST, "/v1/auth/login").header("host", "auth.example.com").json(&body);
+    let (_, attributes) =
+        send(answer).await.unwrap().expect(200).cookie("__Host-countersign_access").unwrap();
+    assert!(attributes.contains("Secure"), "{attributes}");
+    server.stop().await;
+}
