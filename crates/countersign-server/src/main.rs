@@ -2,6 +2,7 @@
 
 mod app;
 mod command;
+mod edge;
 mod home;
 mod host;
 mod serve;

@@ -1,7 +1,6 @@
 //! `countersign serve`: open the store, listen, serve, stop when asked.
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use countersign_core::Secrets;
@@ -13,13 +12,11 @@ use tokio::net::TcpListener;
 use url::Url;
 
 use crate::app::app;
+use crate::edge;
 use crate::home::ShownOrigin;
 use crate::settings::{Flags, ProfileSetting, Settings, Sources};
 use crate::store::Database;
 use crate::telemetry::{self, say};
-
-/// For how long running requests may go on after the server was asked to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
@@ -62,8 +59,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         .public_url
         .as_ref()
         .map_or_else(|| format!("http://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
-    let service = app(auth.clone(), ShownOrigin(origin), &settings.allowed_origins)
-        .into_make_service_with_connect_info::<SocketAddr>();
+    let router = app(auth.clone(), ShownOrigin(origin), &settings.allowed_origins);
     // Before anybody is told that the server is there, and may want to stop it.
     let asked_to_stop = asked_to_stop()?;
     tracing::info!(
@@ -75,18 +71,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     );
     say(&format!("listening on http://{address}"));
 
-    let (stopping, stop) = tokio::sync::oneshot::channel();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
-        asked_to_stop.await;
-        tracing::info!("stopping: running requests are finished first");
-        let _ = stopping.send(());
-    });
-    tokio::select! {
-        served = async { serving.await } => served?,
-        () = async { let _ = stop.await; tokio::time::sleep(STOP_WITHIN).await } => {
-            tracing::warn!("some requests did not finish in time");
-        }
-    }
+    edge::serve(listener, router, asked_to_stop, settings.shutdown_grace).await;
     if let Err(error) = auth.sessions().flush_acknowledgements().await {
         tracing::warn!(error = &error as &dyn Error, "acknowledgements could not be written");
     }

@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) hash_permits: Option<NonZeroUsize>,
     /// `metrics_listen`: where metrics are served, apart from everything else. Default nowhere.
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// `shutdown_grace`: for how long running requests may go on after the server was asked to stop. Default `10s`.
+    pub(crate) shutdown_grace: Duration,
     /// `log`: what is logged. Default `info`.
     pub(crate) log: String,
     /// `log_format`: `text` (default) or `json`.
@@ -85,7 +87,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 25] = [
+pub(crate) const NAMES: [&str; 26] = [
     "config",
     "listen",
     "database_url",
@@ -109,6 +111,7 @@ pub(crate) const NAMES: [&str; 25] = [
     "key_algorithm",
     "hash_permits",
     "metrics_listen",
+    "shutdown_grace",
     "log",
     "log_format",
 ];
@@ -214,6 +217,7 @@ impl Settings {
                     setting.text().parse().map_err(wrong)
                 })
                 .transpose()?,
+            shutdown_grace: duration("shutdown_grace", Duration::from_secs(10))?,
             log,
             log_format,
         })
@@ -311,6 +315,7 @@ mod tests {
         assert!(settings.sessions.is_none());
         assert_eq!(settings.policy, SessionPolicy::default());
         assert_eq!(settings.log_format, LogFormat::Text);
+        assert_eq!(settings.shutdown_grace.as_secs(), 10);
         assert!(settings.public_url.is_none() && settings.allowed_origins.is_empty());
     }
 
@@ -359,6 +364,13 @@ mod tests {
             ("COUNTERSIGN_DATABASE_URL", "sqlite::memory:", "name a file"),
             ("COUNTERSIGN_PUBLIC_URL", "auth.example.com", "https://auth.example.com"),
             ("COUNTERSIGN_ALLOWED_ORIGINS", "*", "https://app.example.com"),
+            (
+                "COUNTERSIGN_ALLOWED_ORIGINS",
+                "https://a.example,wss://b.example",
+                "number 2 cannot be used: pages are",
+            ),
+            ("COUNTERSIGN_ALLOWED_ORIGINS", "https://a.example/", "there is a path behind the host"),
+            ("COUNTERSIGN_SHUTDOWN_GRACE", "soon", "such as 90s"),
             ("COUNTERSIGN_REFRESH_HEAL", "maybe", "on or off"),
             ("COUNTERSIGN_LOG_FORMAT", "xml", "text or json"),
             ("COUNTERSIGN_HASH_PERMITS", "0", "at least 1"),

@@ -38,6 +38,7 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_KEY_ALGORITHM      what new keys for access tokens sign with [first EdDSA, then as the one before]
   COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores - 1]
   COUNTERSIGN_METRICS_LISTEN     where Prometheus reads metrics, such as 127.0.0.1:9090 [nowhere]
+  COUNTERSIGN_SHUTDOWN_GRACE     how long running requests may go on when the server stops [10s]
   COUNTERSIGN_LOG                level or directives, such as info,countersign=debug [info]
   COUNTERSIGN_LOG_FORMAT         text or json [text]
 

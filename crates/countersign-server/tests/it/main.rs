@@ -23,6 +23,7 @@ mod revoke_all;
 mod server;
 mod slow;
 mod starting;
+mod stopping;
 mod store_down;
 mod two_servers;
 mod wire;

@@ -1,0 +1,319 @@
+//! Between the sockets and the router: connections are accepted, and drained when the server stops.
+//!
+//! A drain waits for what is being worked on, and for nothing else. A client that holds a connection open, or that has
+//! sent half a request, would keep the server from stopping for as long as it likes. So each connection knows how many
+//! of its requests are being answered ([`Activity`]); without any it is closed at once. A body that is on its way may
+//! still arrive, but has little time.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower_service::Service as _;
+
+/// How long a body may still take to arrive after the server was asked to stop. It has 64 KiB at most, and what was not
+/// received whole has changed nothing, so its client can safely repeat it elsewhere.
+const ARRIVAL: Duration = Duration::from_secs(1);
+
+/// How long accepting rests after the system had no more sockets.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves until it is asked to stop; then answers what is being worked on, for at most `grace`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    asked_to_stop: impl Future<Output = ()>,
+    grace: Duration,
+) {
+    let (stop, stopping) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut asked_to_stop = pin!(asked_to_stop);
+    loop {
+        tokio::select! {
+            () = &mut asked_to_stop => break,
+            (stream, peer) = accept(&listener) => {
+                connections.spawn(connection(stream, peer, router.clone(), stopping.clone()));
+            }
+            // Forgets those that have ended.
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // From now on connections are refused, so that whoever balances load goes elsewhere.
+    drop(listener);
+    tracing::info!(grace_secs = grace.as_secs(), "stopping: running requests are finished first");
+    stop.send_replace(true);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, ended).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "some requests did not finish in time (COUNTERSIGN_SHUTDOWN_GRACE)"
+        );
+    }
+}
+
+/// The next connection. What is wrong with one of them, or with all for a while, ends nothing.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "no connection can be accepted now"
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
+}
+
+/// Answers the requests of one connection, until it ends or the server stops.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let activity = Arc::new(Activity::default());
+    let io = TokioIo::new(Watched { stream, activity: activity.clone() });
+    let service = {
+        let activity = activity.clone();
+        service_fn(move |request: Request<Incoming>| answer(request, peer, router.clone(), activity.clone()))
+    };
+    let builder = Builder::new(TokioExecutor::new());
+    let mut serving = pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        // Errors are the client's: what it sent was no HTTP, or it has gone.
+        _ended = serving.as_mut() => return,
+        _asked = stopping.wait_for(|stopping| *stopping) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    let mut arrival = pin!(tokio::time::sleep(ARRIVAL));
+    poll_fn(|context| {
+        activity.changed.register(context.waker());
+        let is_late = arrival.is_elapsed() || arrival.as_mut().poll(context).is_ready();
+        // First what has come meanwhile, then whether there is anything to wait for.
+        match serving.as_mut().poll(context) {
+            Poll::Pending if !activity.is_idle(is_late) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    })
+    .await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    mut router: Router,
+    activity: Arc<Activity>,
+) -> Result<Response<Answered>, Infallible> {
+    let running = Running::new(&activity);
+    let mut request = request.map(|body| Body::new(Arriving::new(body, activity)));
+    request.extensions_mut().insert(ConnectInfo(peer));
+    let response = router.call(request).await?;
+    Ok(response.map(|body| Answered { body, _running: running }))
+}
+
+/// What a connection is busy with.
+#[derive(Debug, Default)]
+struct Activity {
+    /// Requests that are not yet answered whole.
+    running: AtomicUsize,
+    /// Those of them that wait for more of their own body.
+    waiting: AtomicUsize,
+    /// Answers wait for the client to take them.
+    is_sending: AtomicBool,
+    /// Whoever waits for it to become idle.
+    changed: AtomicWaker,
+}
+
+impl Activity {
+    /// Whether there is nothing to finish: no request, or if it is late, only such as the client has not sent whole.
+    fn is_idle(&self, is_late: bool) -> bool {
+        let not_waited_for = if is_late { self.waiting.load(Ordering::Acquire) } else { 0 };
+        self.running.load(Ordering::Acquire) <= not_waited_for && !self.is_sending.load(Ordering::Acquire)
+    }
+}
+
+/// A request, from its head to the end of its answer.
+#[derive(Debug)]
+struct Running(Arc<Activity>);
+
+impl Running {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.running.fetch_add(1, Ordering::AcqRel);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.wake();
+    }
+}
+
+/// The body of a request, which may be still on its way.
+#[derive(Debug)]
+struct Arriving {
+    body: Incoming,
+    activity: Arc<Activity>,
+    is_awaited: bool,
+}
+
+impl Arriving {
+    fn new(body: Incoming, activity: Arc<Activity>) -> Self {
+        Self { body, activity, is_awaited: false }
+    }
+
+    fn is_awaited(&mut self, is_awaited: bool) {
+        match (std::mem::replace(&mut self.is_awaited, is_awaited), is_awaited) {
+            (false, true) => {
+                self.activity.waiting.fetch_add(1, Ordering::AcqRel);
+                self.activity.changed.wake();
+            }
+            (true, false) => {
+                self.activity.waiting.fetch_sub(1, Ordering::AcqRel);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl http_body::Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.is_awaited(frame.is_pending());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.is_awaited(false);
+    }
+}
+
+/// The body of an answer; with its end the request has ended.
+#[derive(Debug)]
+struct Answered {
+    body: Body,
+    _running: Running,
+}
+
+impl http_body::Body for Answered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that says whether it has taken all that was written.
+#[derive(Debug)]
+struct Watched {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl Watched {
+    fn written<T>(&self, written: Poll<T>) -> Poll<T> {
+        self.activity.is_sending.store(written.is_pending(), Ordering::Release);
+        written
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
