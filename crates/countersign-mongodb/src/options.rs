@@ -264,6 +264,11 @@ mod tests {
         for (url, expected) in [
             ("mongodb://localhost", Some(("localhost:27017", "countersign"))),
             ("mongodb://u:p@a,b:27018/users?replicaSet=rs0", Some(("a:27017,b:27018", "users"))),
+            (
+                "mongodb://u:p@[::1]:27018,[2001:db8::2]/users",
+                Some(("[::1]:27018,[2001:db8::2]:27017", "users")),
+            ),
+            ("mongodb://[::1/users", None),
             ("mongodb+srv://u:p@cluster.example/users", Some(("cluster.example", "users"))),
             ("mongodb://", None),
             ("mongodb://localhost/?noSuchThing", None),

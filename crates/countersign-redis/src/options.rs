@@ -1,6 +1,7 @@
 //! Which Redis, how it is reached, and how durable it must be.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -111,13 +112,15 @@ impl From<Failure> for OpenError {
 impl fmt::Display for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let info = self.client.get_connection_info();
-        write!(
-            f,
-            "Redis at {} (database {}, prefix {})",
-            info.addr(),
-            info.redis_settings().db(),
-            self.prefix
-        )
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
+                if host.parse::<Ipv6Addr>().is_ok() =>
+            {
+                write!(f, "Redis at [{host}]:{port}")?;
+            }
+            other => write!(f, "Redis at {other}")?,
+        }
+        write!(f, " (database {}, prefix {})", info.redis_settings().db(), self.prefix)
     }
 }
 
@@ -347,6 +350,24 @@ mod tests {
             assert_eq!(options.is_ok(), accepted, "{url}");
             assert!(!format!("{options:?}").contains("secret"), "{url}");
         }
+    }
+
+    #[test]
+    fn addresses_of_ipv6_lose_their_brackets_on_the_way_to_the_network() {
+        for (url, expected) in [
+            ("redis://[::1]:6380/3", "::1"),
+            ("redis://:secret@[2001:DB8::2]", "2001:db8::2"),
+            ("rediss://[::1]", "::1"),
+        ] {
+            let options = RedisOptions::from_url(url).unwrap();
+            let info = options.client.get_connection_info();
+            let (ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) = info.addr() else {
+                panic!("{url}");
+            };
+            assert_eq!(host, expected, "{url}");
+        }
+        let shown = RedisOptions::from_url("redis://[::1]:6380/3").unwrap().to_string();
+        assert_eq!(shown, "Redis at [::1]:6380 (database 3, prefix countersign)");
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod column;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod host;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres"))]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::mysql::MySqlConnectOptions;
 
+use crate::host::{Authority, without_brackets};
+
 /// How a [`MySqlStore`](super::MySqlStore) is opened.
 #[derive(Clone)]
 pub struct MySqlOptions {
@@ -75,7 +77,8 @@ impl MySqlOptions {
     pub const CONNECTIONS: u32 = 16;
 
     /// The database that a URL leads to: `mysql://user:password@host:3306/database`, or the same with `mariadb://`.
-    /// Special characters in the user and the password are percent-encoded.
+    /// Special characters in the user and the password are percent-encoded. An IPv6 address is in brackets:
+    /// `mysql://user@[::1]:3306/database`.
     ///
     /// Parameters: `ssl-mode` (`DISABLED`, `PREFERRED`, `REQUIRED`, `VERIFY_CA`, `VERIFY_IDENTITY`; default
     /// `PREFERRED`), `ssl-ca`, `ssl-cert`, `ssl-key` (files), and `socket` (the server's socket on the same machine).
@@ -133,7 +136,7 @@ impl fmt::Display for MySqlOptions {
         write!(f, "the MySQL database {} at ", server.get_database().unwrap_or_default())?;
         match server.get_socket() {
             Some(socket) => write!(f, "{}", socket.display())?,
-            None => write!(f, "{}:{}", server.get_host(), server.get_port())?,
+            None => write!(f, "{}", Authority(server.get_host(), server.get_port()))?,
         }
         write!(f, " (user {})", server.get_username())
     }
@@ -174,6 +177,8 @@ fn parse(url: &str) -> Result<MySqlConnectOptions, OpenError> {
         }
     }
     let server = MySqlConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    let host = without_brackets(server.get_host()).to_owned();
+    let server = server.host(&host);
     if server.get_database().is_none() {
         return Err(OpenError::Url);
     }
@@ -191,6 +196,10 @@ mod tests {
             ("mysql://ada:secret@db.example:3307/auth", Ok(("db.example", 3307, "auth"))),
             ("mariadb://ada@db.example/auth?ssl-mode=REQUIRED", Ok(("db.example", 3306, "auth"))),
             ("mysql://ada@localhost/auth?socket=/run/mysqld.sock", Ok(("localhost", 3306, "auth"))),
+            ("mysql://ada@[::1]:3307/auth", Ok(("::1", 3307, "auth"))),
+            ("mariadb://ada:secret@[2001:DB8::2]/auth?ssl-mode=DISABLED", Ok(("2001:db8::2", 3306, "auth"))),
+            ("mysql://ada@[::1/auth", Err("url")),
+            ("mysql://ada@::1/auth", Err("url")),
             ("mysql://ada@db.example/auth?ssl-mode=perhaps", Err("url")),
             ("mysql://ada@db.example/", Err("url")),
             ("mysql://ada@db.example/auth?charset=latin1", Err("parameter")),
@@ -209,6 +218,16 @@ mod tests {
                 _ => "url",
             });
             assert_eq!(found, expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_as_urls_have_it() {
+        for (url, expected) in [
+            ("mysql://ada@[::1]:3307/auth", "the MySQL database auth at [::1]:3307 (user ada)"),
+            ("mysql://ada@db.example/auth", "the MySQL database auth at db.example:3306 (user ada)"),
+        ] {
+            assert_eq!(MySqlOptions::from_url(url).unwrap().to_string(), expected);
         }
     }
 

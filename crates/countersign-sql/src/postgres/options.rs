@@ -1,11 +1,14 @@
 //! Which server, and how it is used.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
+
+use crate::host::{Authority, without_brackets};
 
 /// How a [`PostgresStore`](super::PostgresStore) is opened.
 #[derive(Clone)]
@@ -61,7 +64,8 @@ impl PostgresOptions {
     pub const CONNECTIONS: u32 = 16;
 
     /// The database that a URL leads to: `postgres://user:password@host:5432/database`. What it leaves out comes from
-    /// the environment (`PGHOST`, `PGPASSWORD`, …) and `~/.pgpass`, as for other programs.
+    /// the environment (`PGHOST`, `PGPASSWORD`, …) and `~/.pgpass`, as for other programs. An IPv6 address is in brackets:
+    /// `postgres://user@[::1]:5432/database`.
     ///
     /// Parameters: `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; default `prefer`),
     /// `sslrootcert`, `sslcert`, `sslkey` (files), `application_name`, `host` (a folder with a socket, too), `port`,
@@ -137,7 +141,7 @@ impl fmt::Display for PostgresOptions {
         write!(f, "the PostgreSQL database {database} at ")?;
         match server.get_socket() {
             Some(socket) => write!(f, "{}", socket.display())?,
-            None => write!(f, "{}:{}", server.get_host(), server.get_port())?,
+            None => write!(f, "{}", Authority(server.get_host(), server.get_port()))?,
         }
         write!(f, " (user {user})")
     }
@@ -198,6 +202,11 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
     }
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut pooled, mut listen, mut for_the_driver) = (None, None, Vec::new());
+    // Stated as a parameter, because the driver would look the host of the URL up with its brackets, in the DNS as in
+    // `~/.pgpass`. A parameter of the URL's own stands behind it and wins.
+    if let Some(host) = ipv6_host(address) {
+        for_the_driver.push(format!("host={host}"));
+    }
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         match name {
@@ -205,7 +214,14 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
             "listen" => listen = Some(host_and_port(value).ok_or(OpenError::UrlParameter)?),
             "statement-cache-capacity" => pooled = Some(value == "0"),
             // The driver would log the value of a parameter that it does not know, and leave it out.
-            _ if PARAMETERS.contains(&name) || name.starts_with("options[") => for_the_driver.push(parameter),
+            "host" | "hostaddr" => {
+                let value =
+                    value.replace("%5B", "[").replace("%5b", "[").replace("%5D", "]").replace("%5d", "]");
+                for_the_driver.push(format!("{name}={}", without_brackets(&value)));
+            }
+            _ if PARAMETERS.contains(&name) || name.starts_with("options[") => {
+                for_the_driver.push(parameter.to_owned());
+            }
             _ => return Err(OpenError::UrlParameter),
         }
     }
@@ -222,11 +238,24 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
     Ok(Parsed { server, listen, pooled })
 }
 
-/// Reads `host:port`, as it is or as some write it in a URL.
+/// The IPv6 address between brackets, if that is the host of an address such as `postgres://ada@[::1]:5432/auth`.
+fn ipv6_host(address: &str) -> Option<Ipv6Addr> {
+    let (_, rest) = address.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let host = authority.rsplit('@').next()?.strip_prefix('[')?;
+    host.split_once(']')?.0.parse().ok()
+}
+
+/// Reads `host:port`, as it is or as some write it in a URL. An IPv6 address is in brackets.
 fn host_and_port(text: &str) -> Option<(String, u16)> {
-    let text = text.replace("%3A", ":").replace("%3a", ":").replace("%5B", "[").replace("%5D", "]");
+    let text = text.replace("%3A", ":").replace("%3a", ":");
+    let text = text.replace("%5B", "[").replace("%5b", "[").replace("%5D", "]").replace("%5d", "]");
     let (host, port) = text.rsplit_once(':')?;
-    Some((host.to_owned(), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
+    let host = without_brackets(host);
+    let is_host = !host.is_empty() && !host.contains(['[', ']']);
+    // Without brackets nobody knows where an address ends.
+    (is_host && (!host.contains(':') || text.starts_with('['))).then_some(())?;
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -239,6 +268,13 @@ mod tests {
             ("postgres://ada:secret@db.example:5433/auth", Ok(("db.example", 5433, "auth"))),
             ("postgresql://ada@db.example/auth?sslmode=require", Ok(("db.example", 5432, "auth"))),
             ("postgres://ada@db.example/auth?options[search_path]=x", Ok(("db.example", 5432, "auth"))),
+            ("postgres://ada@[::1]:5433/auth", Ok(("::1", 5433, "auth"))),
+            ("postgres://ada:secret@[2001:DB8::2]/auth?sslmode=disable", Ok(("2001:db8::2", 5432, "auth"))),
+            ("postgres://ada@db.example/auth?host=[::1]&port=5433", Ok(("::1", 5433, "auth"))),
+            ("postgres://ada@db.example/auth?host=::1", Ok(("::1", 5432, "auth"))),
+            ("postgres://ada@db.example/auth?hostaddr=%5B::1%5D", Ok(("::1", 5432, "auth"))),
+            ("postgres://ada@[::1/auth", Err("url")),
+            ("postgres://ada@::1/auth", Err("url")),
             ("postgres://ada@db.example/auth?sslmode=perhaps", Err("url")),
             ("postgres://ada:secret@db.example/auth?sslpassword=x", Err("parameter")),
             ("postgres://ada:se?cret@db.example/auth", Err("parameter")),
@@ -270,6 +306,13 @@ mod tests {
             ("pooled=perhaps", None),
             ("listen=10.0.0.5:5433", Some((None, Some(("10.0.0.5", 5433))))),
             ("pooled=true&listen=db.example%3A5432", Some((Some(true), Some(("db.example", 5432))))),
+            ("listen=[::1]:5433", Some((None, Some(("::1", 5433))))),
+            ("listen=%5B::1%5D%3A5433", Some((None, Some(("::1", 5433))))),
+            ("listen=[::1]", None),
+            // Which of them is the port?
+            ("listen=::1:5433", None),
+            ("listen=[::1:5433", None),
+            ("listen=[db.example]:5433", None),
             ("listen=db.example", None),
             ("listen=:5432", None),
         ] {
@@ -279,6 +322,16 @@ mod tests {
                 (options.pooled, listen)
             });
             assert_eq!(found, expected, "{parameters}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_as_urls_have_it() {
+        for (url, expected) in [
+            ("postgres://ada@[::1]:5433/auth", "the PostgreSQL database auth at [::1]:5433 (user ada)"),
+            ("postgres://ada@db.example/auth", "the PostgreSQL database auth at db.example:5432 (user ada)"),
+        ] {
+            assert_eq!(PostgresOptions::from_url(url).unwrap().to_string(), expected);
         }
     }
 

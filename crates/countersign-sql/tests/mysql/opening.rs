@@ -31,6 +31,16 @@ async fn five_nodes_open_an_empty_database_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_found_by_its_address_of_ipv6() {
+    let Some(database) = Database::fresh().await else { return };
+    let proxy = Proxy::to_server_of(&database.url()).await;
+    let url = proxy.url(&database.url());
+    let mapped = url.replace("@127.0.0.1:", "@[::ffff:127.0.0.1]:");
+    assert_ne!(mapped, url);
+    MySqlStore::open(&MySqlOptions::from_url(&mapped).unwrap()).await.unwrap().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn migrations_are_run_only_if_wanted() {
     let Some(database) = Database::fresh().await else { return };
     let careful = database.options().run_migrations(false);

@@ -1,6 +1,7 @@
 //! Another application's database, which is only read: its tables, their columns, and their rows as texts.
 
 use std::error::Error;
+use std::net::Ipv6Addr;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ impl Source {
                     let options =
                         PgConnectOptions::from_str(&format!("postgres:{rest}")).map_err(|_| FORM)?;
                     // Poolers refuse the parameter that says how to write fractions.
-                    let options = options.disable_statement_logging().extra_float_digits(None);
+                    let host = without_brackets(options.get_host()).to_owned();
+                    let options = options.host(&host).disable_statement_logging().extra_float_digits(None);
                     let mut connection = options.connect().await?;
                     sqlx::raw_sql(
                         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'; \
@@ -74,7 +76,8 @@ impl Source {
                     if options.get_database().is_none() {
                         return Err(FORM.into());
                     }
-                    let mut connection = options.disable_statement_logging().connect().await?;
+                    let host = without_brackets(options.get_host()).to_owned();
+                    let mut connection = options.host(&host).disable_statement_logging().connect().await?;
                     sqlx::raw_sql("SET time_zone = '+00:00'").execute(&mut connection).await?;
                     sqlx::raw_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                         .execute(&mut connection)
@@ -211,6 +214,12 @@ impl Table {
 fn quoted(name: &str, mark: char) -> String {
     let doubled = [mark, mark].iter().collect::<String>();
     format!("{mark}{}{mark}", name.replace(mark, &doubled))
+}
+
+/// A host as the network knows it: URLs have an IPv6 address in brackets, and the drivers leave them there.
+fn without_brackets(host: &str) -> &str {
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    inner.filter(|inner| inner.parse::<Ipv6Addr>().is_ok()).unwrap_or(host)
 }
 
 async fn open_sqlite(url: &str) -> Result<SqliteConnection, Box<dyn Error>> {
