@@ -7,8 +7,10 @@ mod algorithm;
 mod curve;
 mod encoded;
 mod jwk;
+mod kind;
 mod mac;
 mod material;
+mod pem;
 mod ring;
 mod rsa;
 mod rules;
@@ -19,6 +21,8 @@ mod wycheproof;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use jwk::{Jwk, JwkError, JwkSet};
+pub use kind::KeyKind;
+pub use pem::PemContent;
 pub use ring::KeyRing;
 pub use rules::ImportRules;
 pub use signing::{RsaBits, SigningKey};
@@ -111,9 +115,23 @@ pub enum KeyError {
         /// The algorithm that the key was read for.
         algorithm: Algorithm,
     },
-    /// The text is not the PEM form of such a key (RFC 7468), or the key in it is encrypted.
-    #[error("not a PEM text with an unencrypted key")]
+    /// The key is of a kind that the algorithm does not take.
+    #[error("this is {found}, and {algorithm} takes {}", kind::Wanted(*algorithm))]
+    OtherKind {
+        /// What it is.
+        found: KeyKind,
+        /// The algorithm that the key was read for.
+        algorithm: Algorithm,
+    },
+    /// What a PEM text holds is no key in a form that is read here.
+    #[error("not a private key in PKCS#8, PKCS#1 or SEC 1 form")]
+    UnknownForm,
+    /// The text is not the PEM form of a key (RFC 7468).
+    #[error("not a PEM text with a key: -----BEGIN … KEY-----, lines of base64, -----END … KEY-----")]
     Pem,
+    /// The text is PEM, and holds something else than the one key that was asked for.
+    #[error("{0}")]
+    PemContent(PemContent),
     /// An Ed25519 public key of low order, or not in its one canonical form; an RSA key that can be factored
     /// (CVE-2017-15361).
     #[error("weak public key")]

@@ -57,7 +57,7 @@ impl KeySource {
         if algorithm.is_symmetric() {
             return SigningKey::hmac(algorithm, &self.0);
         }
-        SigningKey::from_private_key_pem(algorithm, self.pem()?)
+        SigningKey::from_private_key_pem(algorithm, &self.pem())
     }
 
     /// The key that verifies.
@@ -68,11 +68,12 @@ impl KeySource {
         if algorithm.is_symmetric() {
             return VerifyingKey::hmac_with(rules, algorithm, &self.0);
         }
-        VerifyingKey::from_public_key_pem_with(rules, algorithm, self.pem()?)
+        VerifyingKey::from_public_key_pem_with(rules, algorithm, &self.pem())
     }
 
-    fn pem(&self) -> Result<&str, KeyError> {
-        str::from_utf8(&self.0).map_err(|_| KeyError::Pem)
+    /// The text, in which what explains the key may be in any encoding.
+    fn pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(String::from_utf8_lossy(&self.0).into_owned())
     }
 }
 

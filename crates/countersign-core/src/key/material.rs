@@ -172,7 +172,7 @@ const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 
 /// Tag and content of the first DER element, and what follows it.
-fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = if first < 0x80 {

@@ -14,9 +14,10 @@ use zeroize::Zeroizing;
 
 use super::algorithm::{Hash, Padding, Scheme};
 use super::curve::Curve;
-use super::encoded::{self, Label, PrivateKeyDer};
+use super::encoded::{self, PrivateKeyDer};
 use super::mac::MacKey;
 use super::material::secret_name;
+use super::pem::{self, Part};
 use super::verifying::encoded_header;
 use super::{Algorithm, ImportRules, KeyError, KeyId, VerifyingKey, check_secret, rsa};
 use crate::base64url;
@@ -126,8 +127,8 @@ impl SigningKey {
     /// also PKCS#1 (RFC 8017 §A.1.2) for RSA and SEC 1 (RFC 5915) for ECDSA.
     ///
     /// # Errors
-    /// [`KeyError::Malformed`] if the bytes are no private key of this algorithm, or its parts contradict each
-    /// other; [`KeyError::WrongForm`] if the algorithm takes a shared secret; for RSA also [`KeyError::RsaSize`],
+    /// [`KeyError::OtherKind`] if this is another kind of key; [`KeyError::Malformed`] if the bytes are no private key, or
+    /// its parts contradict each other; [`KeyError::WrongForm`] if the algorithm takes a shared secret; for RSA also [`KeyError::RsaSize`],
     /// [`KeyError::RsaExponent`] and [`KeyError::WeakPublicKey`].
     pub fn from_private_key_der(algorithm: Algorithm, der: &[u8]) -> Result<Self, KeyError> {
         let malformed = |_| KeyError::Malformed { algorithm };
@@ -156,10 +157,14 @@ impl SigningKey {
     /// A key from an unencrypted private key in PEM, `PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`, named by
     /// its thumbprint.
     ///
+    /// Read as OpenSSL reads it (RFC 7468 §2): blanks at the ends of lines, lines of any length, text, certificates and
+    /// curve parameters around the key are passed over.
+    ///
     /// # Errors
-    /// [`KeyError::Pem`] if the text is no such PEM, else as for [`SigningKey::from_private_key_der`].
+    /// [`KeyError::Pem`] if the text is no PEM with a key, [`KeyError::PemContent`] if it holds something else, such as
+    /// an encrypted key or two keys, else as for [`SigningKey::from_private_key_der`].
     pub fn from_private_key_pem(algorithm: Algorithm, pem: &str) -> Result<Self, KeyError> {
-        let der = encoded::from_pem(pem, &[Label::Private, Label::RsaPrivate, Label::EcPrivate])?;
+        let der = pem::decode(pem.as_bytes(), Part::Private)?;
         Self::from_private_key_der(algorithm, &der)
     }
 
@@ -196,7 +201,7 @@ impl SigningKey {
                 ed25519.as_ref()
             }
         };
-        encoded::to_pem(Label::Private, der).map(Zeroizing::new)
+        pem::encode("PRIVATE KEY", der).map(Zeroizing::new)
     }
 
     /// The same key under another name.

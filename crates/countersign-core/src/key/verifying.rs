@@ -9,9 +9,10 @@ use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use pkcs1::RsaPublicKeyRef;
 
 use super::algorithm::Scheme;
-use super::encoded::{self, Label};
+use super::encoded;
 use super::mac::MacKey;
 use super::material::{check_secret_with, is_weak_ed25519, secret_name};
+use super::pem::{self, Part};
 use super::{Algorithm, ImportRules, KeyError, KeyId, rsa};
 use crate::base64url;
 use crate::claims::TokenType;
@@ -93,10 +94,12 @@ impl VerifyingKey {
         Self::named_by_thumbprint(rules, algorithm, encoded::public_key(algorithm, der)?)
     }
 
-    /// Takes a public key in PEM, `PUBLIC KEY` or `RSA PUBLIC KEY`, named by its thumbprint.
+    /// Takes a public key in PEM, `PUBLIC KEY` or `RSA PUBLIC KEY`, named by its thumbprint. What stands around it is
+    /// passed over, as by [`SigningKey::from_private_key_pem`](super::SigningKey::from_private_key_pem).
     ///
     /// # Errors
-    /// [`KeyError::Pem`] if the text is no such PEM, else as for [`VerifyingKey::from_public_key`].
+    /// [`KeyError::Pem`] if the text is no PEM with a key, [`KeyError::PemContent`] if it holds something else,
+    /// [`KeyError::OtherKind`] for another kind of key, else as for [`VerifyingKey::from_public_key`].
     pub fn from_public_key_pem(algorithm: Algorithm, pem: &str) -> Result<Self, KeyError> {
         Self::from_public_key_pem_with(ImportRules::strict(), algorithm, pem)
     }
@@ -110,7 +113,7 @@ impl VerifyingKey {
         algorithm: Algorithm,
         pem: &str,
     ) -> Result<Self, KeyError> {
-        let der = encoded::from_pem(pem, &[Label::Public, Label::RsaPublic])?;
+        let der = pem::decode(pem.as_bytes(), Part::Public)?;
         Self::from_public_key_der_with(rules, algorithm, &der)
     }
 
@@ -172,7 +175,7 @@ impl VerifyingKey {
     /// The public key in PEM, as `PUBLIC KEY`; `None` if the key is a secret.
     #[must_use]
     pub fn to_public_key_pem(&self) -> Option<String> {
-        self.to_public_key_der().and_then(|der| encoded::to_pem(Label::Public, &der))
+        self.to_public_key_der().and_then(|der| pem::encode("PUBLIC KEY", &der))
     }
 
     /// The public key's SHA-256 thumbprint in base64url (RFC 7638 §3); `None` if the key is a secret.

@@ -1,0 +1,195 @@
+//! Finding a key in a PEM text (RFC 7468 §2), as OpenSSL, PyJWT and Node do.
+//!
+//! People's files have blanks at the ends of lines, a certificate or the curve's parameters beside the key, the
+//! explanations of a PKCS#12 tool before it. So the blocks of a text are found here, and the one that holds the key is
+//! written anew in the strict form for the library, which decodes it in constant time.
+
+use std::fmt;
+
+use pem_rfc7468::{Decoder, LineEnding};
+use zeroize::Zeroizing;
+
+use super::KeyError;
+
+/// Which key of a pair is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Part {
+    Public,
+    Private,
+}
+
+/// What a PEM text holds where it holds no key that is read here, and what to do about it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum PemContent {
+    /// A private key that only its passphrase opens.
+    Encrypted,
+    /// A public key where a private one is wanted.
+    PublicKey,
+    /// A private key where a public one is wanted.
+    PrivateKey,
+    /// Several keys, of which any may be meant.
+    SeveralKeys,
+    /// A certificate, or a request for one, and no key beside it.
+    Certificate,
+    /// A key in OpenSSH's own form.
+    OpenSsh,
+    /// A DSA key.
+    Dsa,
+}
+
+impl fmt::Display for PemContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encrypted => {
+                "the private key is encrypted, and its passphrase is not asked for here; decrypt it: \
+                 openssl pkey -in ENCRYPTED.pem -out KEY.pem"
+            }
+            Self::PublicKey => "this is a public key, and the private key is wanted",
+            Self::PrivateKey => {
+                "this is a private key, and its public key is wanted: openssl pkey -in KEY.pem -pubout"
+            }
+            Self::SeveralKeys => "the PEM text holds several keys; leave only the one that is meant",
+            Self::Certificate => {
+                "this is a certificate and no key; the private key is in another file, and the public one is shown by: \
+                 openssl x509 -in CERTIFICATE.pem -noout -pubkey"
+            }
+            Self::OpenSsh => {
+                "this is a key in OpenSSH's own form, which is not read; convert a copy: \
+                 ssh-keygen -p -m PKCS8 -f KEY for a private one, ssh-keygen -e -m PKCS8 -f KEY.pub for a public one"
+            }
+            Self::Dsa => "this is a DSA key, which signs no tokens",
+        })
+    }
+}
+
+/// The DER of the one key of this part in a PEM text. What stands around it is passed over: text, certificates, the
+/// parameters of its curve, the other part of the pair.
+pub(super) fn decode(text: &[u8], part: Part) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let blocks = blocks(text)?;
+    let labels = match part {
+        Part::Public => PUBLIC,
+        Part::Private => PRIVATE,
+    };
+    let mut wanted = blocks.iter().filter(|block| labels.contains(&block.label));
+    match (wanted.next(), wanted.next()) {
+        (Some(block), None) => block.decode(),
+        (Some(_), Some(_)) => Err(KeyError::PemContent(PemContent::SeveralKeys)),
+        (None, _) => Err(why_not(text, &blocks, part)),
+    }
+}
+
+/// DER as a PEM text with this label.
+pub(super) fn encode(label: &str, der: &[u8]) -> Option<String> {
+    pem_rfc7468::encode_string(label, LineEnding::LF, der).ok()
+}
+
+/// What stands between two boundary lines.
+struct Block<'a> {
+    label: &'a [u8],
+    lines: Vec<&'a [u8]>,
+}
+
+impl Block<'_> {
+    fn decode(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        // Headers of the older form (RFC 1421 §4.6), if there are any, end with an empty line.
+        let mut lines = self.lines.as_slice();
+        if lines.first().is_some_and(|line| line.contains(&b':')) {
+            let end = lines.iter().position(|line| line.is_empty()).ok_or(KeyError::Pem)?;
+            let (headers, body) = lines.split_at(end);
+            if headers.iter().any(|line| line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED")) {
+                return Err(KeyError::PemContent(PemContent::Encrypted));
+            }
+            lines = body;
+        }
+        let body = lines.iter().flat_map(|line| line.iter()).filter(|byte| !byte.is_ascii_whitespace());
+        let length: usize = lines.iter().map(|line| line.len()).sum();
+        // Never grown, so that no copy of the key is left behind.
+        let boundaries = 2 * (self.label.len() + 20);
+        let mut strict = Zeroizing::new(Vec::with_capacity(length + length / LINE + boundaries));
+        strict.extend_from_slice(BEGIN);
+        strict.extend_from_slice(self.label);
+        strict.extend_from_slice(DASHES);
+        for (at, byte) in body.enumerate() {
+            if at % LINE == 0 {
+                strict.push(b'\n');
+            }
+            strict.push(*byte);
+        }
+        strict.push(b'\n');
+        strict.extend_from_slice(END);
+        strict.extend_from_slice(self.label);
+        strict.extend_from_slice(DASHES);
+        let mut decoder = Decoder::new(&strict).map_err(|_| KeyError::Pem)?;
+        let mut der = Zeroizing::new(Vec::with_capacity(decoder.remaining_len()));
+        decoder.decode_to_end(&mut der).map_err(|_| KeyError::Pem)?;
+        Ok(der)
+    }
+}
+
+/// All blocks of a text. A block without its end, or with that of another one, spoils it: nobody knows what is missing.
+fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, KeyError> {
+    let mut blocks = Vec::new();
+    let mut open: Option<Block<'_>> = None;
+    // A line ends with LF, CR LF or CR.
+    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    for line in lines.flat_map(|line| line.split(|byte| *byte == b'\r')) {
+        let line = line.trim_ascii();
+        match (boundary(line, BEGIN), boundary(line, END), &mut open) {
+            (Some(label), _, None) => open = Some(Block { label, lines: Vec::new() }),
+            (Some(_), _, Some(_)) => return Err(KeyError::Pem),
+            (None, Some(label), open) => match open.take() {
+                Some(block) if block.label == label => blocks.push(block),
+                _ => return Err(KeyError::Pem),
+            },
+            (None, None, Some(block)) => block.lines.push(line),
+            (None, None, None) => {}
+        }
+    }
+    match open {
+        None => Ok(blocks),
+        Some(_) => Err(KeyError::Pem),
+    }
+}
+
+/// The label of a boundary line.
+fn boundary<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
+    line.strip_prefix(start)?.strip_suffix(DASHES)
+}
+
+/// Why a text without the wanted key has none: what it holds instead, the likeliest first.
+fn why_not(text: &[u8], blocks: &[Block<'_>], part: Part) -> KeyError {
+    let holds = |labels: &[&[u8]]| blocks.iter().any(|block| labels.contains(&block.label));
+    let content = if holds(&[b"ENCRYPTED PRIVATE KEY"]) {
+        PemContent::Encrypted
+    } else if holds(&[b"OPENSSH PRIVATE KEY", b"SSH2 PUBLIC KEY"]) || is_openssh_public(text) {
+        PemContent::OpenSsh
+    } else if holds(&[b"DSA PRIVATE KEY"]) {
+        PemContent::Dsa
+    } else if part == Part::Private && holds(PUBLIC) {
+        PemContent::PublicKey
+    } else if part == Part::Public && holds(PRIVATE) {
+        PemContent::PrivateKey
+    } else if holds(&[b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE", b"CERTIFICATE REQUEST"]) {
+        PemContent::Certificate
+    } else {
+        return KeyError::Pem;
+    };
+    KeyError::PemContent(content)
+}
+
+/// One line such as `ssh-ed25519 AAAAC3… ada@example` (RFC 4253 §6.6, RFC 5656 §3.1).
+fn is_openssh_public(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    text.starts_with(b"ssh-") || text.starts_with(b"ecdsa-sha2-")
+}
+
+const PUBLIC: &[&[u8]] = &[b"PUBLIC KEY", b"RSA PUBLIC KEY"];
+const PRIVATE: &[&[u8]] = &[b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"];
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
+const DASHES: &[u8] = b"-----";
+/// How many digits a line has in the strict form.
+const LINE: usize = 64;
