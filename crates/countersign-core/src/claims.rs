@@ -8,7 +8,7 @@ mod read;
 mod unverified;
 mod write;
 
-pub use unverified::{UnverifiedClaims, decode_unverified};
+pub use unverified::{UnverifiedClaims, decode_unverified, decode_unverified_within};
 
 pub(crate) use read::read;
 pub(crate) use write::write;

@@ -89,6 +89,7 @@ pub(crate) enum Problem {
 pub(crate) struct Reading {
     members: Cell<usize>,
     elements: Cell<usize>,
+    by_length: bool,
     member: Cell<Option<&'static str>>,
     problem: Cell<Option<Problem>>,
 }
@@ -97,6 +98,12 @@ impl Reading {
     /// Goes on after so many members.
     pub(crate) fn after(members: usize) -> Self {
         Self { members: Cell::new(members), ..Self::default() }
+    }
+
+    /// Counts nothing: for texts of a bounded length of which only known members are kept, so that others take time and
+    /// memory as they are long and no more.
+    pub(crate) fn bounded_by_length() -> Self {
+        Self { by_length: true, ..Self::default() }
     }
 
     /// Reads `text` with `seed`, to its end.
@@ -120,10 +127,15 @@ impl Reading {
         self.member.set(Some(name));
     }
 
+    /// Says that the value was read to its end.
+    pub(crate) fn left(&self) {
+        self.member.set(None);
+    }
+
     /// Counts a member.
     pub(crate) fn count_member<E: Error>(&self) -> Result<(), E> {
         let members = self.members.get() + 1;
-        if members > MAX_MEMBERS {
+        if members > MAX_MEMBERS && !self.by_length {
             return Err(self.fail(Problem::Json(JsonError::TooLarge)));
         }
         self.members.set(members);
@@ -140,9 +152,9 @@ impl Reading {
         self.fail(Problem::Json(JsonError::DuplicateMember))
     }
 
-    fn count_element<E: Error>(&self) -> Result<(), E> {
+    pub(crate) fn count_element<E: Error>(&self) -> Result<(), E> {
         let elements = self.elements.get() + 1;
-        if elements > MAX_ELEMENTS {
+        if elements > MAX_ELEMENTS && !self.by_length {
             return Err(self.fail(Problem::Json(JsonError::TooLarge)));
         }
         self.elements.set(elements);
@@ -181,7 +193,7 @@ pub(crate) struct AnyValue<'a> {
 }
 
 impl AnyValue<'_> {
-    fn nested<E: Error>(self) -> Result<Self, E> {
+    pub(crate) fn nested<E: Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_DEPTH {
             return Err(self.reading.fail(Problem::Json(JsonError::TooLarge)));
         }

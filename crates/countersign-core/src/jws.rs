@@ -13,7 +13,7 @@ pub use header::Header;
 use crate::base64url;
 use crate::key::{KeyRing, SigningKey, VerifyingKey};
 use crate::verify::VerifyError;
-use header::{ParsedHeader, Typ};
+use header::{Origin, ParsedHeader, Typ};
 
 /// How long a token may be. Checked before anything is decoded (SEC-002).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,6 +25,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// For tokens of other issuers: 8 KiB, 6 of which for the header, where some put the chain of a certificate (`x5c`).
+    pub const FOREIGN: Self = Self { token_bytes: 8 * 1024, header_bytes: 6 * 1024 };
+
     /// What no setting goes beyond: 64 KiB, 16 of which for the header. A larger limit counts as this one.
     pub const MAX: Self = Self { token_bytes: 64 * 1024, header_bytes: 16 * 1024 };
 
@@ -105,9 +108,19 @@ fn sign_segments(key: &SigningKey, header: &str, payload: &[u8]) -> Result<Strin
 /// # Errors
 /// [`VerifyError`], of the groups malformed, key and signature.
 pub fn verify(token: &str, ring: &KeyRing) -> Result<Verified, VerifyError> {
-    let signed = Signed::verify(token, ring, Limits::default())?;
-    let header = Header::new(signed.key, signed.names_key, signed.typ.as_str());
-    Ok(Verified { header, payload: signed.payload()? })
+    Signed::verify(token, ring, Limits::default())?.verified()
+}
+
+/// Verifies a compact token of another issuer with the key that its `kid` and `alg` name in `ring`.
+///
+/// Unlike [`verify`], it passes over header members in which an issuer says where its keys are (`jku`, `x5u`) or brings
+/// one along (`jwk`, `x5c`). They are never looked at: keys come from `ring` alone (SEC-011). Extensions (`crit`) and
+/// encryption are refused all the same. Headers may be longer, see [`Limits::FOREIGN`].
+///
+/// # Errors
+/// [`VerifyError`], of the groups malformed, key and signature.
+pub fn verify_foreign(token: &str, ring: &KeyRing) -> Result<Verified, VerifyError> {
+    Signed::verify_from(Origin::Foreign, token, ring, Limits::FOREIGN)?.verified()
 }
 
 /// A token whose signature holds, still encoded.
@@ -121,6 +134,15 @@ pub(crate) struct Signed<'a> {
 impl<'a> Signed<'a> {
     /// Checks form, header and signature, in this order.
     pub(crate) fn verify(token: &'a str, ring: &'a KeyRing, limits: Limits) -> Result<Self, VerifyError> {
+        Self::verify_from(Origin::Own, token, ring, limits)
+    }
+
+    fn verify_from(
+        origin: Origin,
+        token: &'a str,
+        ring: &'a KeyRing,
+        limits: Limits,
+    ) -> Result<Self, VerifyError> {
         if let Some((key, typ, parts)) = Self::issued_here(token, ring, limits) {
             // Where the form is wrong, too, that is what is said.
             parts.check_signature(key).map_err(|error| match Parts::split(token, limits) {
@@ -130,7 +152,7 @@ impl<'a> Signed<'a> {
             return Ok(Self { key, typ: Typ::Known(typ), names_key: true, payload: parts.payload });
         }
         let parts = Parts::split(token, limits)?;
-        let header = ParsedHeader::decode(parts.header)?;
+        let header = ParsedHeader::decode(parts.header, origin)?;
         let key = header.choose_key(ring)?;
         parts.check_signature(key)?;
         Ok(Self {
@@ -139,6 +161,11 @@ impl<'a> Signed<'a> {
             typ: Typ::Read(header.typ),
             payload: parts.payload,
         })
+    }
+
+    fn verified(&self) -> Result<Verified, VerifyError> {
+        let header = Header::new(self.key, self.names_key, self.typ.as_str());
+        Ok(Verified { header, payload: self.payload()? })
     }
 
     /// What we issued ourselves begins with a header that we know byte for byte and ends with a signature whose length

@@ -20,7 +20,7 @@ mod verifying;
 mod wycheproof;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
-pub use jwk::{Jwk, JwkError, JwkSet};
+pub use jwk::{Jwk, JwkError, JwkSet, LeftOut, UsableKeys};
 pub use kind::KeyKind;
 pub use pem::PemContent;
 pub use ring::KeyRing;

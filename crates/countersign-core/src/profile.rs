@@ -83,10 +83,15 @@ impl fmt::Debug for KeySource {
     }
 }
 
-/// The algorithm that a profile knows by this name. Flask-JWT-Extended has a second name for ES512.
+/// The algorithm that a profile knows by this name. Flask-JWT-Extended has a second name for ES512, and for Ed25519 only
+/// the older one.
 #[must_use]
 pub fn algorithm_by_name(name: &str) -> Option<Algorithm> {
-    if name == "ES521" { Some(Algorithm::Es512) } else { name.parse().ok() }
+    match name {
+        "ES521" => Some(Algorithm::Es512),
+        "Ed25519" => None,
+        name => name.parse().ok(),
+    }
 }
 
 /// Why a token is refused: the first check that failed, in the order of the library that the rules are of.

@@ -154,46 +154,260 @@ fn sec_043_key_operations_say_which_way_a_key_works() {
     let verify = read(&with(&private(Algorithm::Es256), json!({"key_ops": ["verify"]}))).unwrap();
     assert!(verify.verifying_key().is_ok());
     assert_eq!(verify.signing_key().unwrap_err(), JwkError::OtherUse);
-    assert_eq!(JwkSet::from_iter([sign, verify]).to_ring().unwrap().len(), 1);
+    let usable = JwkSet::from_iter([sign, verify]).usable(ImportRules::strict(), None);
+    assert_eq!((usable.ring.len(), usable.left_out.for_something_else()), (1, 1));
+}
+
+/// The usable keys of a set, by id and algorithm, and what is said of the others.
+fn usable(keys: &[Value]) -> (Vec<String>, String) {
+    let usable = read_set(keys).unwrap().usable(ImportRules::strict(), None);
+    let names = usable.ring.iter().map(|key| format!("{} {}", key.key_id(), key.algorithm()));
+    (names.collect(), usable.left_out.to_string())
 }
 
 #[test]
-fn sec_043_a_set_has_one_key_per_id_and_skips_what_it_does_not_know() {
+fn sec_043_what_a_set_has_for_others_is_left_out() {
     let (ec, okp, rsa) = (public(Algorithm::Es256), public(Algorithm::EdDsa), public(Algorithm::Ps512));
     let set = read_set(&[
-        ec.clone(),
+        ec,
         json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "future"}),
         json!({"kty": "OKP", "crv": "X25519", "x": "AAAA", "kid": "exchange"}),
         with(&rsa, json!({"use": "enc", "alg": "RSA-OAEP", "kid": "encryption"})),
         with(&rsa, json!({"alg": "RSA-OAEP-256", "kid": "encryption that does not say so"})),
+        with(&rsa, json!({"key_ops": ["wrapKey"], "kid": "another way to say so"})),
         with(&okp, json!({"alg": "Ed25519", "kid": "a name of RFC 9864"})),
-        okp.clone(),
+        okp,
     ])
     .unwrap();
+    assert_eq!((set.left_out().faulty(), set.left_out().for_something_else()), (0, 5));
     let ring = set.to_ring().unwrap();
     let names: Vec<_> = ring.iter().map(|key| key.key_id().as_str()).collect();
-    assert_eq!(names, ["test-ES256", "test-EdDSA"]);
+    assert_eq!(names, ["test-ES256", "a name of RFC 9864", "test-EdDSA"]);
 
-    let same = with(&okp, json!({"kid": "test-ES256"}));
-    assert_eq!(read_set(&[ec.clone(), same]).unwrap_err(), JwkError::DuplicateKeyId);
-    let unnamed = with(&ec, json!({"kid": null}));
-    let twice = read_set(&[unnamed.clone(), unnamed]).unwrap();
-    assert_eq!(twice.to_ring().unwrap_err(), JwkError::DuplicateKeyId);
-    let secret = private(Algorithm::Hs256);
-    assert_eq!(read_set(&[secret.clone(), ec.clone()]).unwrap_err(), JwkError::Mixed);
-    assert_eq!(read_set(&[secret, private(Algorithm::Hs384)]).unwrap().keys().len(), 2);
-    let wrong = with(&okp, json!({"alg": "HS256"}));
-    assert_eq!(read_set(&[ec, wrong]).unwrap_err(), JwkError::OtherAlgorithm, "all or nothing");
-
-    assert!(read_set(&[]).unwrap().keys().is_empty());
+    assert!(read_set(&[]).unwrap().to_ring().unwrap().is_empty());
+    let encryption = with(&rsa, json!({"use": "enc"}));
+    assert!(read_set(&[encryption]).unwrap().to_ring().unwrap().is_empty(), "nothing is wrong with it");
     for (text, expected) in [
         ("{}", JwkError::Missing("keys")),
         (r#"{"keys":{}}"#, JwkError::Invalid("keys")),
-        (r#"{"keys":[1]}"#, JwkError::Invalid("keys")),
+        (r#"{"keys":null}"#, JwkError::Invalid("keys")),
+        (r#"{"keys":[],"keys":[]}"#, JwkError::Json(JsonError::DuplicateMember)),
+        (r#"{"keys":[{]}"#, JwkError::Json(JsonError::Syntax)),
+        (r#"{"keys":[]} "#, JwkError::Json(JsonError::Syntax)),
         ("[]", JwkError::Json(JsonError::Syntax)),
     ] {
+        let text = text.replace("]} ", "]}}");
         assert_eq!(JwkSet::parse(text.as_bytes()).unwrap_err(), expected, "{text}");
     }
+}
+
+#[test]
+fn sec_043_one_bad_key_does_not_spoil_a_set() {
+    let (good, rsa) = (public(Algorithm::Es256), public(Algorithm::Rs256));
+    let x = good["x"].as_str().unwrap();
+    for (bad, reason) in [
+        (with(&good, json!({"alg": 1})), "JWK member alg is invalid"),
+        (with_null(&good, "alg"), "JWK member alg is invalid"),
+        (with_null(&good, "kty"), "JWK member kty is invalid"),
+        (with_null(&good, "kid"), "JWK member kid is invalid"),
+        (with_null(&good, "use"), "JWK member use is invalid"),
+        (with(&good, json!({"kty": null})), "JWK member kty is missing"),
+        (with(&good, json!({"x": encode(&decode(x)[..31])})), "JWK member x is invalid"),
+        (with(&good, json!({"y": null})), "JWK member y is missing"),
+        (with(&good, json!({"y": x})), "not a valid ES256 key"),
+        (with(&good, json!({"alg": "ES384"})), "algorithm does not fit the type of the key"),
+        (with(&good, json!({"kid": "k".repeat(129)})), "JWK member kid is invalid"),
+        (with(&good, json!({"key_ops": "verify"})), "JWK member key_ops is invalid"),
+        (with(&rsa, json!({"n": encode([0xc1; 128])})), "RSA key has 1024 bits, 2048 to 8192 are accepted"),
+        (with(&rsa, json!({"e": "AQ"})), "RSA public exponent is even or below 65537"),
+        (with(&rsa, json!({"alg": null})), "JWK names no algorithm, and several would fit"),
+        (json!({"kty": "RSA", "kid": "certificate alone", "x5c": ["MIIB"]}), "JWK member n is missing"),
+        (private(Algorithm::Hs256), "shared secret in a set with public keys"),
+        (json!(1), "JWK: not a JSON object"),
+        (json!(null), "JWK: not a JSON object"),
+        (json!([good]), "JWK: not a JSON object"),
+    ] {
+        let expected = vec!["test-ES256 ES256".to_owned()];
+        for (keys, place) in [([bad.clone(), good.clone()], 0), ([good.clone(), bad.clone()], 1)] {
+            assert_eq!(usable(&keys), (expected.clone(), format!("keys[{place}]: {reason}")), "{bad}");
+        }
+        // Alone, it is what is wrong with the set, and with the key. A secret alone is a set of secrets.
+        if bad.get("kty") != Some(&json!("oct")) {
+            assert_eq!(
+                read_set(std::slice::from_ref(&bad)).unwrap().to_ring().unwrap_err().to_string(),
+                reason
+            );
+            let single = read(&bad).and_then(|key| key.verifying_key()).map(drop);
+            assert_eq!(single.unwrap_err().to_string(), reason);
+        }
+    }
+    let repeated = good.to_string().replacen('{', r#"{"kty":"EC","#, 1);
+    let set = JwkSet::parse(format!(r#"{{"keys":[{repeated},{good}]}}"#).as_bytes()).unwrap();
+    assert_eq!(set.left_out().to_string(), "keys[0]: JWK: duplicate member name");
+    assert_eq!(set.to_ring().unwrap().len(), 1);
+}
+
+/// `key` with a member that is null.
+fn with_null(key: &Value, name: &str) -> Value {
+    let mut key = key.clone();
+    key[name] = Value::Null;
+    key
+}
+
+#[test]
+fn a_token_chooses_among_keys_of_one_id_by_its_algorithm() {
+    let [rs256, rs512, ps256, es256] =
+        [Algorithm::Rs256, Algorithm::Rs512, Algorithm::Ps256, Algorithm::Es256].map(key);
+    let id = KeyId::new("one name").unwrap();
+    let named = |key: &SigningKey| key.clone().with_key_id(id.clone());
+    let jwk = |key: &SigningKey| -> Value {
+        serde_json::from_str(&named(key).verifying_key().to_jwk().unwrap()).unwrap()
+    };
+    let ring = read_set(&[jwk(&rs256), jwk(&rs512), jwk(&es256)]).unwrap().to_ring().unwrap();
+    for key in [&rs256, &rs512, &es256] {
+        let token = jws::sign(&named(key), "at+jwt", b"{}").unwrap();
+        let verified = jws::verify(&token, &ring).unwrap();
+        assert_eq!(verified.header.algorithm(), key.algorithm());
+    }
+    let other = jws::sign(&named(&ps256), "at+jwt", b"{}").unwrap();
+    assert_eq!(jws::verify(&other, &ring).unwrap_err(), VerifyError::Algorithm);
+
+    // Under one id and one algorithm the first stands, and no token is tried with both.
+    let second = SigningKey::generate(Algorithm::Es256, &support::Seeded::new(77)).unwrap();
+    let (names, left_out) = usable(&[jwk(&es256), jwk(&second), jwk(&es256), jwk(&rs256)]);
+    assert_eq!(names, ["one name ES256", "one name RS256"]);
+    let reason = "an earlier key of the set has the same id and algorithm";
+    assert_eq!(left_out, format!("keys[1]: {reason}; keys[2]: {reason}"));
+
+    // A ring of our own has one key per id.
+    let mut own = ring;
+    let verdict = own.insert(named(&ps256).verifying_key());
+    assert_eq!(verdict.unwrap_err(), KeyError::DuplicateKeyId(id));
+}
+
+#[test]
+fn sec_010_no_set_leads_from_a_public_key_to_a_secret() {
+    let (rsa, secret) = (public(Algorithm::Rs256), private(Algorithm::Hs256));
+    let secret = with(&secret, json!({"kid": rsa["kid"]}));
+    for keys in [[rsa.clone(), secret.clone()], [secret.clone(), rsa.clone()]] {
+        assert_eq!(usable(&keys).0, ["test-RS256 RS256"]);
+    }
+    let signing = key(Algorithm::Hs256).with_key_id(KeyId::new("test-RS256").unwrap());
+    let token = jws::sign(&signing, "at+jwt", b"{}").unwrap();
+    let ring = read_set(&[rsa, secret.clone()]).unwrap().to_ring().unwrap();
+    assert_eq!(jws::verify(&token, &ring).unwrap_err(), VerifyError::Algorithm);
+    // Secrets among themselves are a set of somebody's own.
+    assert_eq!(usable(&[secret.clone(), private(Algorithm::Hs384)]).0.len(), 2);
+    assert_eq!(read_set(&[secret]).unwrap().published(&Algorithm::ALL).ring.len(), 0);
+}
+
+#[test]
+fn sec_043_private_keys_that_are_published_verify_nothing() {
+    let algorithms: Vec<_> = asymmetric().collect();
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] {
+        let other = if algorithm == Algorithm::Es256 { Algorithm::EdDsa } else { Algorithm::Es256 };
+        let (whole, twin, other) = (private(algorithm), public(algorithm), public(other));
+        let twin = with(&twin, json!({"kid": "another name"}));
+        for leaked in [
+            whole.clone(),
+            with(&whole, json!({"use": "enc"})),
+            with(&whole, json!({"d": "AAAA"})),
+            with(&whole, json!({"p": null, "q": null, "dp": null, "dq": null, "qi": null})),
+        ] {
+            for keys in [[leaked.clone(), twin.clone(), other.clone()], [other.clone(), twin.clone(), leaked]]
+            {
+                let usable = read_set(&keys).unwrap().published(&algorithms);
+                let names: Vec<_> = usable.ring.iter().map(|key| json!(key.key_id().as_str())).collect();
+                assert_eq!(names, [other["kid"].clone()], "{algorithm}");
+                assert!(usable.left_out.to_string().contains("keys[1]: its private key is published"));
+            }
+        }
+    }
+}
+
+#[test]
+fn sets_are_limited_by_their_bytes_and_not_by_what_they_are_made_of() {
+    let key = public(Algorithm::EdDsa);
+    let many: Vec<_> = (0..300).map(|n| with(&key, json!({"kid": format!("key-{n}")}))).collect();
+    assert!(json!({ "keys": many }).to_string().len() < Jwk::MAX_BYTES);
+    let ring = read_set(&many).unwrap().to_ring().unwrap();
+    assert_eq!(ring.len(), 300);
+    assert!(ring.get("key-299").is_some());
+
+    let mut wide = key.clone();
+    for n in 0..1_000 {
+        wide[format!("x-{n}")] = json!([n, {"a": n}]);
+    }
+    wide["x5c"] = json!(vec!["MIIB"; 2_000]);
+    assert!(read(&wide).unwrap().verifying_key().is_ok());
+    assert_eq!(read_set(&[wide.clone()]).unwrap().to_ring().unwrap().len(), 1);
+    let named: serde_json::Map<_, _> = (0..1_000).map(|n| (format!("x-{n}"), json!(n))).collect();
+    let mut set = Value::Object(named);
+    set["keys"] = json!([wide]);
+    assert_eq!(JwkSet::parse(set.to_string().as_bytes()).unwrap().keys().len(), 1);
+
+    let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+    let text = format!(r#"{{"keys":[{{"kty":"EC","deep":{deep}}},{key}]}}"#);
+    let set = JwkSet::parse(text.as_bytes()).unwrap();
+    assert_eq!(set.keys().len(), 1);
+    assert_eq!(set.left_out().to_string(), "keys[0]: JWK: too deep or too many members");
+
+    let full = format!(r#"{{"keys":[{}0]}}"#, "0,".repeat((Jwk::MAX_BYTES - 11) / 2));
+    let set = JwkSet::parse(full.as_bytes()).unwrap();
+    assert_eq!(set.left_out().faulty(), (Jwk::MAX_BYTES - 11) / 2 + 1);
+    let told = set.left_out().to_string();
+    assert!(told.len() < 400 && told.ends_with("32755 more"), "{told}");
+    assert_eq!(JwkSet::parse(format!("{full}      ").as_bytes()).unwrap_err(), JwkError::TooLong);
+}
+
+#[test]
+fn sec_046_what_is_told_of_keys_that_are_left_out_has_nothing_of_them() {
+    for algorithm in Algorithm::ALL {
+        let key = private(algorithm);
+        for bad in [
+            with(&key, json!({"kid": "canary\n"})),
+            with(&key, json!({"alg": "canary"})),
+            with(&key, json!({"use": "canary"})),
+            with(&key, json!({"kty": "canary"})),
+            with(&key, json!({"key_ops": ["canary", "canary"]})),
+            with(&key, json!({"d": "canary!", "k": "canary!"})),
+        ] {
+            let set = read_set(&[bad, public(Algorithm::Es384)]).unwrap();
+            let usable = set.published(&[Algorithm::Es384]);
+            let told = format!("{} {:?} {:?}", usable.left_out, usable, set);
+            assert!(!told.contains("canary"), "{told}");
+            for name in ["d", "k", "p", "q"] {
+                assert!(key.get(name).is_none_or(|secret| !told.contains(secret.as_str().unwrap())));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_ed25519_key_is_read_under_both_names() {
+    // As WebCrypto exports it.
+    let mut exported = private(Algorithm::EdDsa);
+    exported["alg"] = json!("Ed25519");
+    exported["key_ops"] = json!(["sign", "verify"]);
+    exported["ext"] = json!(true);
+    exported.as_object_mut().unwrap().remove("use");
+    let jwk = read(&exported).unwrap();
+    assert_eq!(jwk.algorithm(), Some(Algorithm::EdDsa));
+    assert!(jwk.signing_key().is_ok() && jwk.verifying_key().is_ok());
+    assert!(jwk.with_algorithm(Algorithm::EdDsa).is_ok());
+    let published: Value =
+        serde_json::from_str(&read(&exported).unwrap().verifying_key().unwrap().to_jwk().unwrap()).unwrap();
+    assert_eq!(published["alg"], "EdDSA");
+    for (kty, name) in [("EC", "Ed25519"), ("RSA", "Ed25519"), ("oct", "Ed25519")] {
+        let other = match kty {
+            "EC" => public(Algorithm::Es256),
+            "RSA" => public(Algorithm::Rs256),
+            _ => private(Algorithm::Hs256),
+        };
+        assert_eq!(read(&with(&other, json!({"alg": name}))).unwrap_err(), JwkError::OtherAlgorithm);
+    }
+    assert_eq!(read(&with(&exported, json!({"alg": "Ed448"}))).unwrap_err(), JwkError::UnknownAlgorithm);
+    assert_eq!("Ed25519".parse(), Ok(Algorithm::EdDsa));
 }
 
 #[test]
@@ -206,7 +420,8 @@ fn sec_007_duplicate_members_of_a_key_are_refused() {
     ] {
         let expected = JwkError::Json(JsonError::DuplicateMember);
         assert_eq!(Jwk::parse(text.as_bytes()).unwrap_err(), expected);
-        assert_eq!(JwkSet::parse(format!(r#"{{"keys":[{text}]}}"#).as_bytes()).unwrap_err(), expected);
+        let set = JwkSet::parse(format!(r#"{{"keys":[{text}]}}"#).as_bytes()).unwrap();
+        assert_eq!(set.to_ring().unwrap_err(), expected);
     }
     let long = format!(r#"{{"kty":"OKP","x":"{}"}}"#, "A".repeat(Jwk::MAX_BYTES));
     assert_eq!(Jwk::parse(long.as_bytes()).unwrap_err(), JwkError::TooLong);

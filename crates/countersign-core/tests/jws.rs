@@ -242,7 +242,10 @@ fn sec_007_duplicate_header_members_are_refused() {
 fn sec_008_algorithm_is_exactly_the_one_of_the_key() {
     for algorithm in Algorithm::ALL {
         let key = key(algorithm);
-        let others = ["hs256", "EDDSA", "Ed25519", "Rs256", " HS256", "HS256 ", "ES521", "RSA-OAEP", ""];
+        let others = [
+            "hs256", "EDDSA", "ed25519", "ED25519", "Ed448", "Rs256", " HS256", "HS256 ", "ES521",
+            "RSA-OAEP", "",
+        ];
         for name in Algorithm::ALL.map(Algorithm::name).into_iter().chain(others) {
             let token = signed(&key, with(header(&key), json!({"alg": name})), "{}");
             let expected = if name == algorithm.name() { Ok(()) } else { Err(VerifyError::Algorithm) };
@@ -254,6 +257,28 @@ fn sec_008_algorithm_is_exactly_the_one_of_the_key() {
         let head = format!(r#"{{"alg":{alg},"kid":"test-EdDSA"}}"#);
         assert_eq!(verdict_on_raw_header(head.as_bytes()), Err(VerifyError::InvalidHeader("alg")), "{alg}");
     }
+}
+
+#[test]
+fn sec_021_both_names_of_ed25519_are_read_and_only_for_its_key() {
+    for algorithm in Algorithm::ALL {
+        let key = key(algorithm);
+        for kid in [json!(key.key_id().as_str()), Value::Null] {
+            let token = signed(&key, with(header(&key), json!({"alg": "Ed25519", "kid": kid})), "{}");
+            let verdict = jws::verify(&token, &ring(&[&key]));
+            if algorithm == Algorithm::EdDsa {
+                assert_eq!(verdict.unwrap().header.algorithm(), Algorithm::EdDsa);
+            } else {
+                let expected = if kid.is_null() { VerifyError::NoKeyNamed } else { VerifyError::Algorithm };
+                assert_eq!(verdict.unwrap_err(), expected, "{algorithm}");
+            }
+        }
+    }
+    assert!(
+        jws::sign(&key(Algorithm::EdDsa), "at+jwt", b"{}")
+            .unwrap()
+            .starts_with(&encode(r#"{"alg":"EdDSA""#)[..18])
+    );
 }
 
 #[test]
@@ -294,6 +319,57 @@ fn sec_011_keys_that_the_token_brings_are_refused() {
         Err(VerifyError::RefusedHeader("jwk"))
     );
     assert_eq!(verdict_on_header(json!({"x5t": "abc"})), Ok(()), "only named, never used");
+}
+
+#[test]
+fn sec_011_in_tokens_of_others_keys_and_their_addresses_are_passed_over_and_never_used() {
+    let (issuer, attacker) = (key(Algorithm::EdDsa), key(Algorithm::Es256));
+    let jwk: Value = serde_json::from_str(&attacker.verifying_key().to_jwk().unwrap()).unwrap();
+    let brought = [
+        json!({"jwk": jwk}),
+        json!({"jwk": ""}),
+        json!({"jku": "https://attacker.example/keys"}),
+        json!({"x5u": "https://attacker.example/chain"}),
+        json!({"x5c": ["MIIB"]}),
+        json!({"x5c": ["A".repeat(3_000)], "x5t": "abc", "x5t#S256": "abc"}),
+        json!({"jku": {"deep": [1, {"a": 2}]}, "another": 1}),
+    ];
+    for changes in brought {
+        let honest = signed(&issuer, with(header(&issuer), changes.clone()), "{}");
+        assert!(jws::verify_foreign(&honest, &ring(&[&issuer])).is_ok(), "{changes}");
+        assert!(jws::verify(&honest, &ring(&[&issuer])).is_err(), "ours have none: {changes}");
+        for kid in [json!(issuer.key_id().as_str()), json!(attacker.key_id().as_str()), Value::Null] {
+            let head = with(header(&attacker), with_value(&changes, "kid", kid));
+            let forged = signed(&attacker, head, "{}");
+            assert!(jws::verify_foreign(&forged, &ring(&[&issuer])).is_err(), "{changes}");
+        }
+    }
+    for (name, value) in [
+        ("crit", json!(["jku"])),
+        ("crit", json!([])),
+        ("b64", json!(false)),
+        ("zip", json!("DEF")),
+        ("enc", json!("A128GCM")),
+        ("cty", json!("JWT")),
+    ] {
+        let changes = json!({name: value, "jku": "https://issuer.example/keys"});
+        let token = signed(&issuer, with(header(&issuer), changes), "{}");
+        let verdict = jws::verify_foreign(&token, &ring(&[&issuer]));
+        assert_eq!(verdict.unwrap_err(), VerifyError::RefusedHeader(name));
+    }
+    // They are still strict JSON.
+    let twice = format!(r#"{{"alg":"EdDSA","kid":"{}","jku":"a","jku":"b"}}"#, issuer.key_id());
+    let verdict = jws::verify_foreign(&signed(&issuer, twice, "{}"), &ring(&[&issuer]));
+    assert_eq!(verdict.unwrap_err(), VerifyError::Header(JsonError::DuplicateMember));
+    let long = signed(&issuer, with(header(&issuer), json!({"x5c": ["A".repeat(5_000)]})), "{}");
+    assert_eq!(jws::verify_foreign(&long, &ring(&[&issuer])).unwrap_err(), VerifyError::TooLong);
+}
+
+/// An object with one member more.
+fn with_value(object: &Value, name: &str, value: Value) -> Value {
+    let mut object = object.clone();
+    object.as_object_mut().unwrap().insert(name.to_owned(), value);
+    object
 }
 
 #[test]

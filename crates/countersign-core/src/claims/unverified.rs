@@ -24,7 +24,15 @@ pub struct UnverifiedClaims {
 /// # Errors
 /// [`VerifyError`], of the malformed group.
 pub fn decode_unverified(token: &str) -> Result<UnverifiedClaims, VerifyError> {
-    let parts = Parts::split(token, Limits::default())?;
+    decode_unverified_within(Limits::default(), token)
+}
+
+/// As [`decode_unverified`], with other limits.
+///
+/// # Errors
+/// The same.
+pub fn decode_unverified_within(limits: Limits, token: &str) -> Result<UnverifiedClaims, VerifyError> {
+    let parts = Parts::split(token, limits.capped())?;
     Ok(UnverifiedClaims {
         header: json::object(&decode(parts.header)?).map_err(VerifyError::Header)?,
         claims: json::object(&decode(parts.payload)?).map_err(VerifyError::Claims)?,

@@ -88,10 +88,10 @@ pub(super) struct ParsedHeader {
 }
 
 impl ParsedHeader {
-    pub(super) fn decode(segment: &str) -> Result<Self, VerifyError> {
+    pub(super) fn decode(segment: &str, origin: Origin) -> Result<Self, VerifyError> {
         let text = jws::decode(segment)?;
         let reading = Reading::default();
-        reading.parse(&text, HeaderSeed(&reading)).map_err(|problem| match problem {
+        reading.parse(&text, HeaderSeed(&reading, origin)).map_err(|problem| match problem {
             Problem::Json(error) => VerifyError::Header(error),
             Problem::Missing(name) | Problem::Invalid(name) => VerifyError::InvalidHeader(name),
             Problem::Refused(name) => VerifyError::RefusedHeader(name),
@@ -101,23 +101,31 @@ impl ParsedHeader {
     /// The one key that may verify this token. No trying of several.
     pub(super) fn choose_key<'k>(&self, ring: &'k KeyRing) -> Result<&'k VerifyingKey, VerifyError> {
         let algorithm = self.algorithm.parse().map_err(|_| VerifyError::Algorithm)?;
-        let key = match &self.key_id {
-            Some(id) if id.len() > KeyId::MAX_BYTES => return Err(VerifyError::InvalidHeader("kid")),
-            Some(id) => ring.get(id).ok_or(VerifyError::UnknownKey)?,
-            None => ring.only(algorithm).ok_or(VerifyError::NoKeyNamed)?,
-        };
-        if key.algorithm() != algorithm {
-            return Err(VerifyError::Algorithm);
+        match &self.key_id {
+            Some(id) if id.len() > KeyId::MAX_BYTES => Err(VerifyError::InvalidHeader("kid")),
+            Some(id) => ring.choose(id, algorithm),
+            None => ring.only(algorithm).ok_or(VerifyError::NoKeyNamed),
         }
-        Ok(key)
     }
 }
 
-/// Members whose presence is an error: keys that the token brings itself (SEC-011), extensions, none of which we
-/// implement, so none can be understood (SEC-012, SEC-013), and encryption (SEC-015).
-const REFUSED: [&str; 8] = ["jwk", "jku", "x5u", "x5c", "crit", "b64", "enc", "zip"];
+/// Whose token it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Origin {
+    /// Ours. We write none of the refused members.
+    Own,
+    /// Another issuer's, who may say where its keys are. Nobody here looks.
+    Foreign,
+}
 
-struct HeaderSeed<'a>(&'a Reading);
+/// Members that bring a key or say where one is: never where a key is taken from (SEC-011).
+const KEYS: [&str; 4] = ["jwk", "jku", "x5u", "x5c"];
+
+/// Members whose presence is an error: extensions, none of which we implement, so none can be understood (SEC-012,
+/// SEC-013), and encryption (SEC-015).
+const REFUSED: [&str; 4] = ["crit", "b64", "enc", "zip"];
+
+struct HeaderSeed<'a>(&'a Reading, Origin);
 
 impl<'de> DeserializeSeed<'de> for HeaderSeed<'_> {
     type Value = ParsedHeader;
@@ -135,7 +143,11 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ParsedHeader, A::Error> {
-        let reading = self.0;
+        let Self(reading, origin) = self;
+        let keys: &[&str] = match origin {
+            Origin::Own => &KEYS,
+            Origin::Foreign => &[],
+        };
         let (mut algorithm, mut key_id, mut typ, mut content) = (None, None, None, None);
         let mut others = HashSet::new();
         while let Some(name) = map.next_key::<Text<'de>>()? {
@@ -146,7 +158,7 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
                 "typ" => (&mut typ, "typ"),
                 "cty" => (&mut content, "cty"),
                 other => {
-                    if let Some(refused) = REFUSED.into_iter().find(|refused| *refused == other) {
+                    if let Some(refused) = REFUSED.iter().chain(keys).find(|refused| **refused == other) {
                         return Err(reading.fail(Problem::Refused(refused)));
                     }
                     if !others.insert(name.0.into_owned()) {

@@ -35,7 +35,7 @@ pub enum Algorithm {
     Es384,
     /// ECDSA on P-521 with SHA-512.
     Es512,
-    /// `EdDSA` with Ed25519.
+    /// `EdDSA` with Ed25519, which RFC 9864 calls `Ed25519`: both names are read.
     EdDsa,
 }
 
@@ -58,7 +58,7 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// The name on the wire.
+    /// The name on the wire. Of the two that Ed25519 has it is `EdDSA`, which every verifier knows.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -112,7 +112,8 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A name that is no algorithm of ours. Names are compared byte for byte.
+/// A name that is no algorithm of ours. Names are compared byte for byte; `Ed25519` (RFC 9864 §2.2) means what `EdDSA`
+/// means with a key of that curve, and no other one is read here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("unknown signature algorithm")]
 pub struct UnknownAlgorithm;
@@ -121,7 +122,10 @@ impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
     fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or(UnknownAlgorithm)
+        match name {
+            "Ed25519" => Ok(Self::EdDsa),
+            name => Self::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or(UnknownAlgorithm),
+        }
     }
 }
 

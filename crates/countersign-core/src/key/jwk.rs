@@ -1,13 +1,16 @@
 //! Keys as JSON (RFC 7517, 7518 §6, 8037 §2).
 //!
 //! Reading is strict where a laxer reader could be led to another key: repeated members, members that contradict each
-//! other, key ids that two keys of a set share. What a key says about itself beyond that is ignored. Writing knows two
-//! ways: the public members, or everything, and the second one is named after its danger.
+//! other. What a key says about itself beyond that is ignored. In a set, a key that cannot be used is left out and the
+//! others stay. Writing knows two ways: the public members, or everything, and the second one is named after its danger.
 
 mod members;
 mod set;
 
-pub use set::JwkSet;
+pub use set::{JwkSet, LeftOut, UsableKeys};
+
+pub(super) use members::Members;
+pub(super) use set::is_set;
 
 use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeyPairComponents, PublicKeyComponents};
@@ -20,10 +23,10 @@ use zeroize::Zeroizing;
 
 use super::algorithm::Scheme;
 use super::curve::Curve;
-use super::{Algorithm, ImportRules, KeyError, KeyId, SigningKey, VerifyingKey};
+use super::{Algorithm, ImportRules, KeyError, KeyId, SigningKey, VerifyingKey, rsa};
 use crate::base64url;
-use crate::json::{self, JsonError};
-use members::Members;
+use crate::json::JsonError;
+use members::Written;
 
 /// Why a JWK or a JWK set was not accepted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -42,7 +45,9 @@ pub enum JwkError {
     #[error("JWK member {0} is invalid")]
     Invalid(&'static str),
     /// `kty`, or `crv` for this `kty`, is none that signs here.
-    #[error("unknown type of key")]
+    #[error(
+        "unknown type of key: kty and crv are RSA, EC with P-256, P-384, P-521 or secp256k1, OKP with Ed25519, or oct"
+    )]
     UnknownKeyType,
     /// `alg` is not a signature algorithm of ours.
     #[error("JWK names an unknown algorithm")]
@@ -59,12 +64,21 @@ pub enum JwkError {
     /// A public key was asked to sign.
     #[error("JWK has no private part")]
     NotPrivate,
-    /// Two keys of a set have the same `kid`.
-    #[error("two keys of the set have the same id")]
+    /// An earlier key of the set has the same `kid` and the same algorithm.
+    #[error("an earlier key of the set has the same id and algorithm")]
     DuplicateKeyId,
-    /// A set has both shared secrets and public keys: who may see the one may not see the other.
-    #[error("set mixes shared secrets with public keys")]
+    /// A shared secret in a set with public keys: who may see the one may not see the other.
+    #[error("shared secret in a set with public keys")]
     Mixed,
+    /// A shared secret in a set that is published.
+    #[error("shared secret, which is never published")]
+    Secret,
+    /// A private key in a set that is published, or the public one that belongs to it.
+    #[error("its private key is published, so everybody can sign with it")]
+    Private,
+    /// A set of keys where one key is wanted.
+    #[error("a JWK set, where one key is wanted: take it out of the list \"keys\"")]
+    IsSet,
     /// The key itself is no good.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -114,7 +128,10 @@ impl Jwk {
         if text.len() > Self::MAX_BYTES {
             return Err(JwkError::TooLong);
         }
-        Self::read(&Members::new(json::object(text).map_err(JwkError::Json)?))
+        Self::read(&Members::parse(text)?).map_err(|error| match error {
+            JwkError::Missing("kty") if is_set(text) => JwkError::IsSet,
+            error => error,
+        })
     }
 
     /// `kid`: the key's name, if it has one.
@@ -217,7 +234,10 @@ impl Jwk {
     fn pair(&self, algorithm: Algorithm) -> Result<Option<SigningKey>, JwkError> {
         let malformed = |_| KeyError::Malformed { algorithm };
         Ok(match &self.material {
-            Material::Rsa { private: Some(private), .. } => {
+            Material::Rsa { public, private: Some(private) } => {
+                // Said before the cryptographic library refuses it without a reason.
+                let public = RsaPublicKeyRef::try_from(public.as_slice());
+                rsa::check(&public.map_err(|_| KeyError::Malformed { algorithm })?, ImportRules::strict())?;
                 let pair = RsaKeyPair::from_components(&private.components()).map_err(malformed)?;
                 Some(SigningKey::from_rsa(algorithm, pair)?)
             }
@@ -235,6 +255,22 @@ impl Jwk {
             | Material::Ecdsa { .. }
             | Material::Ed25519 { .. } => None,
         })
+    }
+
+    /// The public part; `None` if there is none.
+    fn public_bytes(&self) -> Option<&[u8]> {
+        self.material.public_bytes()
+    }
+
+    /// The public part of a private key that cannot be read as a whole. Who published its secret exposed this one.
+    fn exposed_by(members: &Members) -> Option<Vec<u8>> {
+        members.has("d").then_some(())?;
+        match members.text("kty").ok()?? {
+            "RSA" => Material::rsa_public(members).ok(),
+            "EC" => Material::ecdsa_public(members).ok().map(|(_, point)| point),
+            "OKP" => Material::ed25519_public(members).ok(),
+            _ => None,
+        }
     }
 
     fn read(members: &Members) -> Result<Self, JwkError> {
@@ -274,11 +310,7 @@ impl std::fmt::Debug for Jwk {
 
 impl Material {
     fn rsa(members: &Members) -> Result<Self, JwkError> {
-        let (n, e) = (members.number("n")?, members.number("e")?);
-        let public = UintRef::new(&n)
-            .and_then(|modulus| Ok(RsaPublicKeyRef { modulus, public_exponent: UintRef::new(&e)? }))
-            .and_then(|key| key.to_der())
-            .map_err(|_| JwkError::Invalid("n"))?;
+        let public = Self::rsa_public(members)?;
         let [d, p, q, dp, dq, qi] = RSA_PRIVATE_MEMBERS.map(|name| (name, members.bytes(name)));
         let private = match d.1? {
             None => None,
@@ -289,30 +321,57 @@ impl Material {
                 }
                 let need = |(name, bytes): (_, Result<Option<_>, _>)| bytes?.ok_or(JwkError::Missing(name));
                 let (p, q, dp, dq, qi) = (need(p)?, need(q)?, need(dp)?, need(dq)?, need(qi)?);
-                Some(Box::new(RsaPrivate { n: n.to_vec(), e: e.to_vec(), d, p, q, dp, dq, qi }))
+                let (n, e) = (members.number("n")?.to_vec(), members.number("e")?.to_vec());
+                Some(Box::new(RsaPrivate { n, e, d, p, q, dp, dq, qi }))
             }
         };
         Ok(Self::Rsa { public, private })
     }
 
+    /// The public part as PKCS#1 has it.
+    fn rsa_public(members: &Members) -> Result<Vec<u8>, JwkError> {
+        let (n, e) = (members.number("n")?, members.number("e")?);
+        UintRef::new(&n)
+            .and_then(|modulus| Ok(RsaPublicKeyRef { modulus, public_exponent: UintRef::new(&e)? }))
+            .and_then(|key| key.to_der())
+            .map_err(|_| JwkError::Invalid("n"))
+    }
+
     fn ecdsa(members: &Members) -> Result<Self, JwkError> {
+        let (curve, point) = Self::ecdsa_public(members)?;
+        Ok(Self::Ecdsa { curve, point, private: members.optional_sized("d", curve.bytes())? })
+    }
+
+    /// The curve, and the point on it without compression.
+    fn ecdsa_public(members: &Members) -> Result<(Curve, Vec<u8>), JwkError> {
         let name = members.text("crv")?.ok_or(JwkError::Missing("crv"))?;
         let curve =
             Curve::ALL.into_iter().find(|curve| curve.name() == name).ok_or(JwkError::UnknownKeyType)?;
         // Coordinates have their full size, leading zeros included (RFC 7518 §6.2.1.2).
         let (x, y) = (members.sized("x", curve.bytes())?, members.sized("y", curve.bytes())?);
-        let private = members.optional_sized("d", curve.bytes())?;
-        Ok(Self::Ecdsa { curve, point: [&[UNCOMPRESSED], x.as_slice(), &y].concat(), private })
+        Ok((curve, [&[UNCOMPRESSED], x.as_slice(), &y].concat()))
     }
 
     fn ed25519(members: &Members) -> Result<Self, JwkError> {
-        match members.text("crv")? {
-            Some("Ed25519") => {}
-            Some(_) => return Err(JwkError::UnknownKeyType),
-            None => return Err(JwkError::Missing("crv")),
-        }
-        let public = members.sized("x", 32)?.to_vec();
+        let public = Self::ed25519_public(members)?;
         Ok(Self::Ed25519 { public, private: members.optional_sized("d", 32)? })
+    }
+
+    fn ed25519_public(members: &Members) -> Result<Vec<u8>, JwkError> {
+        match members.text("crv")? {
+            Some("Ed25519") => Ok(members.sized("x", 32)?.to_vec()),
+            Some(_) => Err(JwkError::UnknownKeyType),
+            None => Err(JwkError::Missing("crv")),
+        }
+    }
+
+    fn public_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Secret(_) => None,
+            Self::Rsa { public, .. } | Self::Ecdsa { point: public, .. } | Self::Ed25519 { public, .. } => {
+                Some(public)
+            }
+        }
     }
 
     fn fits(&self, algorithm: Algorithm) -> bool {
@@ -385,7 +444,7 @@ impl SigningKey {
     #[must_use]
     pub fn dangerous_private_jwk(&self) -> Option<Zeroizing<String>> {
         let secret = self.to_secret_bytes();
-        let mut members = Members::new(match self.verifying_key().public_members() {
+        let mut members = Written::new(match self.verifying_key().public_members() {
             Some(public) => public,
             None => Map::from_iter([
                 ("kty".to_owned(), "oct".into()),
@@ -429,7 +488,10 @@ fn permissions(members: &Members) -> Result<(bool, bool), JwkError> {
     }
     Ok(match members.texts("key_ops")? {
         None => (true, true),
-        Some(operations) => (operations.contains(&"sign"), operations.contains(&"verify")),
+        Some(operations) => {
+            let allows = |operation: &str| operations.iter().any(|allowed| allowed == operation);
+            (allows("sign"), allows("verify"))
+        }
     })
 }
 

@@ -5,8 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 use super::curve::Curve;
+use super::jwk::{Members, is_set};
 use super::{ImportRules, KeyError, KeyId};
-use crate::{base64url, json, seal};
+use crate::{base64url, seal};
 
 /// Why bytes cannot be a shared secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,8 +141,7 @@ fn is_key_pair_part(secret: &[u8]) -> bool {
 
 /// A JWK or a JWK set, of any kind.
 fn is_jwk(text: &[u8]) -> bool {
-    text.starts_with(b"{")
-        && json::object(text).is_ok_and(|key| key.contains_key("kty") || key.contains_key("keys"))
+    text.starts_with(b"{") && (Members::parse(text).is_ok_and(|key| key.has("kty")) || is_set(text))
 }
 
 /// What stands between the lines of a PEM file.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Algorithm, KeyError, KeyId, VerifyingKey};
+use crate::verify::VerifyError;
 
 /// The keys that a verifier accepts, looked up by key id.
 ///
@@ -32,13 +33,29 @@ impl KeyRing {
         Ok(())
     }
 
+    /// Adds a key of a set that somebody else publishes, where keys of one id are told apart by their algorithms
+    /// (RFC 7517 §4.5). In a ring of our own, [`insert`](Self::insert), an id is one key's alone.
+    pub(super) fn insert_of_set(&mut self, key: VerifyingKey) -> Result<(), KeyError> {
+        let is_same = |own: &VerifyingKey| {
+            own.key_id() == key.key_id()
+                // Who verifies with the one may not be led to the other kind.
+                && (own.algorithm() == key.algorithm()
+                    || own.algorithm().is_symmetric() != key.algorithm().is_symmetric())
+        };
+        if self.keys.iter().any(is_same) {
+            return Err(KeyError::DuplicateKeyId(key.key_id().clone()));
+        }
+        self.keys.push(key);
+        Ok(())
+    }
+
     /// Takes a key out. Its tokens are refused from here on.
     pub fn remove(&mut self, id: &KeyId) -> Option<VerifyingKey> {
         let position = self.keys.iter().position(|key| key.key_id() == id)?;
         Some(self.keys.remove(position))
     }
 
-    /// The key with exactly this id.
+    /// The key with exactly this id; in the ring of a [`JwkSet`](super::JwkSet), where several may share it, the first.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&VerifyingKey> {
         self.keys.iter().find(|key| key.key_id().as_str() == id)
@@ -59,6 +76,13 @@ impl KeyRing {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// The key for a token that names this id and algorithm.
+    pub(crate) fn choose(&self, id: &str, algorithm: Algorithm) -> Result<&VerifyingKey, VerifyError> {
+        let mut named = self.keys.iter().filter(|key| key.key_id().as_str() == id).peekable();
+        named.peek().ok_or(VerifyError::UnknownKey)?;
+        named.find(|key| key.algorithm() == algorithm).ok_or(VerifyError::Algorithm)
     }
 
     /// The key for a token that names none: the only one of its algorithm (SEC-039).

@@ -1,46 +1,68 @@
 //! The members of a JWK's JSON object.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::JwkError;
 use crate::base64url;
+use crate::json::{AnyValue, JsonError, Problem, Reading, Skipped, Text};
 
-/// A JWK's members, wiped when dropped, because some may be secret.
-pub(super) struct Members(Map<String, Value>);
+/// A JWK's members as they were read: those that mean something to us. What may be secret is wiped when dropped.
+///
+/// Others are looked at, because a repeated name is an error wherever it stands (SEC-007), and not kept, so that a key
+/// may have any number of them: its length alone bounds what it costs.
+pub(crate) struct Members(BTreeMap<&'static str, Member>);
+
+enum Member {
+    Text(Zeroizing<String>),
+    Texts(Vec<String>),
+    Other,
+}
+
+/// What any kind of key has that is read here.
+const KNOWN: [&str; 17] =
+    ["kty", "alg", "kid", "use", "key_ops", "crv", "x", "y", "n", "e", "k", "d", "p", "q", "dp", "dq", "qi"];
+/// The further primes of an RSA key (RFC 7518 §6.3.2.7): only whether there are any.
+const OTHER_PRIMES: &str = "oth";
 
 impl Members {
-    pub(super) fn new(members: Map<String, Value>) -> Self {
-        Self(members)
+    /// Reads one object.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, JwkError> {
+        let reading = Reading::bounded_by_length();
+        reading.parse(text, MembersSeed(&reading)).map_err(|problem| match problem {
+            Problem::Json(error) => JwkError::Json(error),
+            Problem::Missing(_) | Problem::Invalid(_) | Problem::Refused(_) => {
+                JwkError::Json(JsonError::Syntax)
+            }
+        })
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
     pub(super) fn text(&self, name: &'static str) -> Result<Option<&str>, JwkError> {
         match self.0.get(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Member::Text(text)) => Ok(Some(text)),
             Some(_) => Err(JwkError::Invalid(name)),
         }
     }
 
     /// A list of texts, none of them twice (RFC 7517 §4.3).
-    pub(super) fn texts(&self, name: &'static str) -> Result<Option<Vec<&str>>, JwkError> {
+    pub(super) fn texts(&self, name: &'static str) -> Result<Option<&[String]>, JwkError> {
         let list = match self.0.get(name) {
             None => return Ok(None),
-            Some(Value::Array(list)) => list,
+            Some(Member::Texts(list)) => list,
             Some(_) => return Err(JwkError::Invalid(name)),
         };
-        let mut texts: Vec<&str> = Vec::with_capacity(list.len());
-        for value in list {
-            match value {
-                Value::String(text) if !texts.contains(&text.as_str()) => texts.push(text),
-                _ => return Err(JwkError::Invalid(name)),
-            }
-        }
-        Ok(Some(texts))
+        let different: HashSet<_> = list.iter().collect();
+        if different.len() == list.len() { Ok(Some(list)) } else { Err(JwkError::Invalid(name)) }
     }
 
     pub(super) fn bytes(&self, name: &'static str) -> Result<Option<Zeroizing<Vec<u8>>>, JwkError> {
@@ -76,6 +98,15 @@ impl Members {
             Some(_) => Ok(bytes),
         }
     }
+}
+
+/// A JWK's members as they will be written, wiped when dropped, because some may be secret.
+pub(super) struct Written(Map<String, Value>);
+
+impl Written {
+    pub(super) fn new(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
 
     pub(super) fn insert(&mut self, name: &str, bytes: &[u8]) {
         self.0.insert(name.to_owned(), base64url::encode(bytes).into());
@@ -86,17 +117,121 @@ impl Members {
     }
 }
 
-impl Drop for Members {
+impl Drop for Written {
     fn drop(&mut self) {
-        self.0.values_mut().for_each(wipe);
+        for value in self.0.values_mut() {
+            if let Value::String(text) = value {
+                text.zeroize();
+            }
+        }
     }
 }
 
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(list) => list.iter_mut().for_each(wipe),
-        Value::Object(map) => map.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+struct MembersSeed<'a>(&'a Reading);
+
+impl<'de> DeserializeSeed<'de> for MembersSeed<'_> {
+    type Value = Members;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Members, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MembersSeed<'_> {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        let reading = self.0;
+        let mut members = BTreeMap::new();
+        let mut others: HashSet<Cow<'de, str>> = HashSet::new();
+        while let Some(Text(name)) = map.next_key()? {
+            reading.count_member()?;
+            let known = KNOWN.into_iter().chain([OTHER_PRIMES]).find(|known| *known == name);
+            let is_new = match known {
+                Some(known) => {
+                    let value = map.next_value_seed(MemberSeed(below(reading)))?;
+                    members.insert(known, value).is_none()
+                }
+                None => {
+                    map.next_value_seed(Skipped(below(reading)))?;
+                    others.insert(name)
+                }
+            };
+            if !is_new {
+                return Err(reading.duplicate());
+            }
+        }
+        Ok(Members(members))
+    }
+}
+
+/// A value of the outermost object.
+fn below(reading: &Reading) -> AnyValue<'_> {
+    AnyValue { reading, depth: 1 }
+}
+
+/// A text, or a list of texts; anything else is not kept.
+struct MemberSeed<'a>(AnyValue<'a>);
+
+impl<'de> DeserializeSeed<'de> for MemberSeed<'_> {
+    type Value = Member;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Member, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MemberSeed<'_> {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Member, E> {
+        Ok(Member::Text(Zeroizing::new(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Member, A::Error> {
+        let mut texts = Some(Vec::new());
+        while let Some(element) = seq.next_element_seed(MemberSeed(self.0.nested()?))? {
+            self.0.reading.count_element()?;
+            texts = match (texts, element) {
+                (Some(mut texts), Member::Text(text)) => {
+                    texts.push(text.as_str().to_owned());
+                    Some(texts)
+                }
+                _ => None,
+            };
+        }
+        Ok(texts.map_or(Member::Other, Member::Texts))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Member, A::Error> {
+        Skipped(self.0).visit_map(map).map(|()| Member::Other)
     }
 }

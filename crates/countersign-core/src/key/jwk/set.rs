@@ -1,68 +1,114 @@
 //! Sets of keys as JSON (RFC 7517 §5).
 
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Jwk, JwkError, Members};
-use crate::json;
-use crate::key::{ImportRules, KeyError, KeyRing};
+use crate::json::{AnyValue, JsonError, Problem, Reading, Skipped, Text};
+use crate::key::{Algorithm, ImportRules, KeyError, KeyRing};
 
-/// The keys of a JWK set that sign or verify.
+/// The keys of a JWK set that can be used.
 ///
-/// Keys of other types, for other algorithms and for other uses, such as encryption, are left out (RFC 7517 §5). A set
-/// with anything else wrong in it is refused as a whole: half of somebody's keys is not what they published.
+/// Others are [left out](Self::left_out), each for its reason, and the rest works (RFC 7517 §5): keys of unknown types,
+/// for unknown algorithms and other uses, and keys that are malformed or weak. In a set with public keys shared secrets
+/// are left out, too: who may see the one may not see the other.
+///
+/// A set has at most [`Jwk::MAX_BYTES`]; how many keys and members they make up is no matter.
 #[derive(Clone, Debug)]
-pub struct JwkSet(Vec<Jwk>);
+pub struct JwkSet {
+    keys: Vec<Jwk>,
+    /// Where in the set each of them stands.
+    positions: Vec<usize>,
+    left_out: LeftOut,
+    /// The public parts of private keys that could not be read as a whole.
+    exposed: Vec<Vec<u8>>,
+}
+
+/// The keys of a set that were left out, and why: how many, and of the first few the reasons. Nothing of a key is in
+/// it, so it can go to a log.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LeftOut {
+    faulty: Reasons,
+    elsewhere: Reasons,
+}
+
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Reasons {
+    /// At most [`MOST_REASONS`], with the key's place in the set.
+    first: Vec<(usize, JwkError)>,
+    count: usize,
+}
+
+/// What a set comes to for who verifies with it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UsableKeys {
+    /// The keys. Those that share an id have different algorithms, and a token chooses by both.
+    pub ring: KeyRing,
+    /// The others.
+    pub left_out: LeftOut,
+}
+
+/// Why a key is not taken.
+enum NotTaken {
+    /// It should be good and is not.
+    Faulty(JwkError),
+    /// It is good for something else.
+    Elsewhere(JwkError),
+}
+
+impl From<JwkError> for NotTaken {
+    fn from(error: JwkError) -> Self {
+        match error {
+            JwkError::UnknownKeyType | JwkError::UnknownAlgorithm | JwkError::OtherUse => {
+                Self::Elsewhere(error)
+            }
+            error => Self::Faulty(error),
+        }
+    }
+}
 
 impl JwkSet {
     /// Reads a set.
     ///
     /// # Errors
-    /// [`JwkError`] for the first key that is not acceptable, [`JwkError::DuplicateKeyId`] if two keys share one
-    /// `kid`, [`JwkError::Mixed`] if it has shared secrets beside public keys.
+    /// [`JwkError`] if this is no set: not strict JSON, longer than 64 KiB, or without a list `keys`. What is wrong with
+    /// one key is no error of the set.
     pub fn parse(text: &[u8]) -> Result<Self, JwkError> {
         if text.len() > Jwk::MAX_BYTES {
             return Err(JwkError::TooLong);
         }
-        let mut set = json::object(text).map_err(JwkError::Json)?;
-        let members: Vec<_> = match set.remove("keys") {
-            Some(Value::Array(list)) => list
-                .into_iter()
-                .map(|key| match key {
-                    Value::Object(members) => Ok(Members::new(members)),
-                    _ => Err(JwkError::Invalid("keys")),
-                })
-                .collect::<Result<_, _>>()?,
-            Some(_) => return Err(JwkError::Invalid("keys")),
-            None => return Err(JwkError::Missing("keys")),
+        let mut set = Self {
+            keys: Vec::new(),
+            positions: Vec::new(),
+            left_out: LeftOut::default(),
+            exposed: Vec::new(),
         };
-        let mut keys: Vec<Jwk> = Vec::with_capacity(members.len());
-        for key in &members {
-            let key = match Jwk::read(key) {
-                Ok(key) => key,
-                Err(JwkError::UnknownKeyType | JwkError::UnknownAlgorithm | JwkError::OtherUse) => continue,
-                Err(error) => return Err(error),
-            };
-            if key.key_id().is_some() && keys.iter().any(|other| other.key_id() == key.key_id()) {
-                return Err(JwkError::DuplicateKeyId);
-            }
-            if keys.iter().any(|other| other.is_symmetric() != key.is_symmetric()) {
-                return Err(JwkError::Mixed);
-            }
-            keys.push(key);
-        }
-        Ok(Self(keys))
+        read_keys(text, |position, key| set.take(position, key))?;
+        set.separate();
+        Ok(set)
     }
 
-    /// The keys, in their order.
+    /// The keys that could be read, in their order. Whether they are strong enough shows when they are used.
     #[must_use]
     pub fn keys(&self) -> &[Jwk] {
-        &self.0
+        &self.keys
+    }
+
+    /// The keys that could not be read, or are for something else.
+    #[must_use]
+    pub fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     /// A ring of the keys that may verify.
     ///
     /// # Errors
-    /// As for [`Jwk::verifying_key`]; [`JwkError::DuplicateKeyId`] also if the same key is in the set twice.
+    /// If not one is left, what is wrong with the first. A set in which all keys are for something else gives an empty
+    /// ring.
     pub fn to_ring(&self) -> Result<KeyRing, JwkError> {
         self.to_ring_with(ImportRules::strict())
     }
@@ -72,20 +118,144 @@ impl JwkSet {
     /// # Errors
     /// The same, but for what the rules accept.
     pub fn to_ring_with(&self, rules: ImportRules) -> Result<KeyRing, JwkError> {
-        let mut ring = KeyRing::new();
-        for key in self.0.iter().filter(|key| key.may_verify) {
-            ring.insert(key.verifying_key_with(rules)?).map_err(|error| match error {
-                KeyError::DuplicateKeyId(_) => JwkError::DuplicateKeyId,
-                error => JwkError::Key(error),
-            })?;
+        self.usable(rules, None).into_ring()
+    }
+
+    /// The keys that may verify under these rules; of one algorithm alone, if it is given, which then also says it for
+    /// keys that do not.
+    #[must_use]
+    pub fn usable(&self, rules: ImportRules, only: Option<Algorithm>) -> UsableKeys {
+        self.select(rules, |key| match only {
+            None => Ok(key.clone()),
+            Some(only) => key.clone().with_algorithm(only).map_err(NotTaken::Elsewhere),
+        })
+    }
+
+    /// The keys that may verify, of a set that everybody can read. A key that does not say its algorithm is for the first
+    /// of `algorithms` that fits it.
+    ///
+    /// Shared secrets are left out, and so are private keys, with them every public key that belongs to one: everybody
+    /// can sign with it.
+    #[must_use]
+    pub fn published(&self, algorithms: &[Algorithm]) -> UsableKeys {
+        let private = self.keys.iter().filter(|key| key.is_private()).filter_map(Jwk::public_bytes);
+        let exposed: Vec<&[u8]> = private.chain(self.exposed.iter().map(Vec::as_slice)).collect();
+        self.select(ImportRules::strict(), |key| {
+            let Some(public) = key.public_bytes() else { return Err(JwkError::Secret.into()) };
+            if exposed.contains(&public) {
+                return Err(JwkError::Private.into());
+            }
+            let fitting = algorithms.iter().find_map(|algorithm| key.clone().with_algorithm(*algorithm).ok());
+            fitting.ok_or(NotTaken::Elsewhere(JwkError::OtherAlgorithm))
+        })
+    }
+
+    fn select(&self, rules: ImportRules, choose: impl Fn(&Jwk) -> Result<Jwk, NotTaken>) -> UsableKeys {
+        let (mut ring, mut left_out) = (KeyRing::new(), self.left_out.clone());
+        for (key, position) in self.keys.iter().zip(&self.positions) {
+            let taken = choose(key).and_then(|key| {
+                let key = key.verifying_key_with(rules)?;
+                ring.insert_of_set(key).map_err(|error| match error {
+                    KeyError::DuplicateKeyId(_) => JwkError::DuplicateKeyId,
+                    error => JwkError::Key(error),
+                })?;
+                Ok(())
+            });
+            if let Err(reason) = taken {
+                left_out.add(*position, reason);
+            }
         }
-        Ok(ring)
+        UsableKeys { ring, left_out }
+    }
+
+    /// Takes the next key, or notes why not.
+    fn take(&mut self, position: usize, text: &str) {
+        let read = Members::parse(text.as_bytes()).and_then(|members| {
+            Jwk::read(&members).inspect_err(|_| self.exposed.extend(Jwk::exposed_by(&members)))
+        });
+        match read {
+            Ok(key) => {
+                self.keys.push(key);
+                self.positions.push(position);
+            }
+            Err(reason) => self.left_out.add(position, reason.into()),
+        }
+    }
+
+    /// Leaves shared secrets out of a set with public keys.
+    fn separate(&mut self) {
+        if self.keys.iter().all(Jwk::is_symmetric) || !self.keys.iter().any(Jwk::is_symmetric) {
+            return;
+        }
+        let (keys, positions) = (std::mem::take(&mut self.keys), std::mem::take(&mut self.positions));
+        for (key, position) in keys.into_iter().zip(positions) {
+            if key.is_symmetric() {
+                self.left_out.add(position, JwkError::Mixed.into());
+            } else {
+                self.keys.push(key);
+                self.positions.push(position);
+            }
+        }
+    }
+}
+
+impl UsableKeys {
+    /// The ring, or what is wrong with the first key if nothing is left of a set.
+    ///
+    /// # Errors
+    /// As for [`JwkSet::to_ring`].
+    pub fn into_ring(self) -> Result<KeyRing, JwkError> {
+        match self.left_out.faulty.first.into_iter().next() {
+            Some((_, reason)) if self.ring.is_empty() => Err(reason),
+            _ => Ok(self.ring),
+        }
+    }
+}
+
+impl LeftOut {
+    /// How many keys that should be good are not: malformed, weak, ambiguous, or not to be published.
+    #[must_use]
+    pub fn faulty(&self) -> usize {
+        self.faulty.count
+    }
+
+    /// How many keys are for something else: encryption, unknown types of keys, algorithms that are not accepted.
+    #[must_use]
+    pub fn for_something_else(&self) -> usize {
+        self.elsewhere.count
+    }
+
+    fn add(&mut self, position: usize, reason: NotTaken) {
+        let (reasons, reason) = match reason {
+            NotTaken::Faulty(reason) => (&mut self.faulty, reason),
+            NotTaken::Elsewhere(reason) => (&mut self.elsewhere, reason),
+        };
+        reasons.count += 1;
+        if reasons.first.len() < MOST_REASONS {
+            reasons.first.push((position, reason));
+        }
+    }
+}
+
+/// One line, such as `keys[2]: JWK member x is invalid; keys[5]: algorithm does not fit the type of the key; 3 more`.
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.faulty.first.iter().chain(&self.elsewhere.first).take(MOST_REASONS);
+        let mut more = self.faulty.count + self.elsewhere.count;
+        let mut separator = "";
+        for (position, reason) in shown {
+            write!(f, "{separator}keys[{position}]: {reason}")?;
+            (more, separator) = (more - 1, "; ");
+        }
+        if more > 0 { write!(f, "{separator}{more} more") } else { Ok(()) }
     }
 }
 
 impl FromIterator<Jwk> for JwkSet {
     fn from_iter<I: IntoIterator<Item = Jwk>>(keys: I) -> Self {
-        Self(keys.into_iter().collect())
+        let keys: Vec<_> = keys.into_iter().collect();
+        let positions = (0..keys.len()).collect();
+        Self { keys, positions, left_out: LeftOut::default(), exposed: Vec::new() }
     }
 }
 
@@ -97,3 +267,89 @@ impl KeyRing {
         json!({ "keys": keys }).to_string()
     }
 }
+
+/// Whether a text is a set, whatever its keys are.
+pub(crate) fn is_set(text: &[u8]) -> bool {
+    read_keys(text, |_, _| ()).is_ok()
+}
+
+/// Reads a set and hands on the text of each of its keys, which is judged by itself.
+fn read_keys(text: &[u8], take: impl FnMut(usize, &str)) -> Result<(), JwkError> {
+    let reading = Reading::bounded_by_length();
+    reading.parse(text, SetSeed { reading: &reading, take }).map_err(|problem| match problem {
+        Problem::Json(error) => JwkError::Json(error),
+        Problem::Missing(name) => JwkError::Missing(name),
+        Problem::Invalid(name) => JwkError::Invalid(name),
+        Problem::Refused(_) => JwkError::Json(JsonError::Syntax),
+    })
+}
+
+struct SetSeed<'a, F> {
+    reading: &'a Reading,
+    take: F,
+}
+
+impl<'de, F: FnMut(usize, &str)> DeserializeSeed<'de> for SetSeed<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, F: FnMut(usize, &str)> Visitor<'de> for SetSeed<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a set of keys")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let reading = self.reading;
+        let mut names = std::collections::HashSet::new();
+        while let Some(Text(name)) = map.next_key()? {
+            let is_keys = name == "keys";
+            if !names.insert(name) {
+                return Err(reading.duplicate());
+            }
+            if is_keys {
+                reading.entering("keys");
+                map.next_value_seed(KeysSeed(&mut self.take))?;
+                reading.left();
+            } else {
+                map.next_value_seed(Skipped(AnyValue { reading, depth: 1 }))?;
+            }
+        }
+        if names.contains("keys") { Ok(()) } else { Err(reading.fail(Problem::Missing("keys"))) }
+    }
+}
+
+struct KeysSeed<'a, F>(&'a mut F);
+
+impl<'de, F: FnMut(usize, &str)> DeserializeSeed<'de> for KeysSeed<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(usize, &str)> Visitor<'de> for KeysSeed<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of keys")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let mut position = 0;
+        while let Some(key) = seq.next_element::<&RawValue>()? {
+            (self.0)(position, key.get());
+            position += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Of how many keys the reasons are kept: enough to find the fault, and never more than some lines in a log.
+const MOST_REASONS: usize = 8;
