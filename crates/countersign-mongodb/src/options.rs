@@ -1,11 +1,12 @@
 //! Which database, and how it is opened.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use mongodb::options::{
     Acknowledgment, ClientOptions, ConnectionString, HostInfo, ReadConcern, ReadConcernLevel, ReadPreference,
-    SelectionCriteria,
+    SelectionCriteria, ServerAddress,
 };
 
 use crate::call::Failure;
@@ -104,9 +105,7 @@ impl MongodbOptions {
             });
         }
         let servers = match &parsed.host_info {
-            HostInfo::HostIdentifiers(hosts) => {
-                hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-            }
+            HostInfo::HostIdentifiers(hosts) => hosts.iter().map(shown).collect::<Vec<_>>().join(","),
             HostInfo::DnsRecord(host) => host.clone(),
             _ => String::new(),
         };
@@ -186,6 +185,16 @@ impl MongodbOptions {
 
     pub(crate) fn failed(&self, action: &'static str, failure: Failure) -> OpenError {
         OpenError::Server { action, servers: self.servers.clone(), source: failure.into() }
+    }
+}
+
+/// A server as URLs have it: an IPv6 address in brackets.
+fn shown(server: &ServerAddress) -> String {
+    match server {
+        ServerAddress::Tcp { host, port } if host.parse::<Ipv6Addr>().is_ok() => {
+            format!("[{host}]:{}", port.unwrap_or(27_017))
+        }
+        other => other.to_string(),
     }
 }
 
