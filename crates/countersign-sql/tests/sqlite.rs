@@ -20,7 +20,7 @@ use countersign_core::session::{Advance, Device, EndReason, Ended, Guard};
 use countersign_core::store::*;
 use countersign_core::{Epoch, Generation, Timestamp, TokenId, UserId};
 use countersign_sql::sqlite::{OpenError, SqliteOptions, SqliteStore, migrate};
-use sqlx::Connection;
+use sqlx::{Connection, SqliteConnection};
 use support::*;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -568,4 +568,118 @@ async fn the_log_is_read_in_pages_in_the_order_of_its_keys() {
             }
         }
     }
+}
+
+/// What another program does to the files of a store that is open.
+#[cfg(unix)]
+#[derive(Clone, Copy, Debug)]
+enum Mischief {
+    Moved(&'static str),
+    Removed(&'static str),
+    Replaced(&'static str),
+    FolderMoved,
+}
+
+#[cfg(unix)]
+impl Mischief {
+    fn happen(self, folder: &std::path::Path) {
+        use std::fs;
+
+        let (file, aside) = (|name: &str| folder.join(name), folder.with_extension("aside"));
+        match self {
+            Self::Moved(name) => fs::rename(file(name), file("aside")).unwrap(),
+            Self::Removed(name) => fs::remove_file(file(name)).unwrap(),
+            Self::Replaced(name) => {
+                fs::rename(file(name), file("aside")).unwrap();
+                fs::copy(file("aside"), file(name)).unwrap();
+            }
+            Self::FolderMoved => fs::rename(folder, aside).unwrap(),
+        }
+    }
+
+    /// Puts the same files back, where that is possible.
+    fn undo(self, folder: &std::path::Path) -> bool {
+        use std::fs;
+
+        match self {
+            Self::Moved(name) | Self::Replaced(name) => {
+                fs::rename(folder.join("aside"), folder.join(name)).unwrap();
+            }
+            Self::Removed(_) => return false,
+            Self::FolderMoved => fs::rename(folder.with_extension("aside"), folder).unwrap(),
+        }
+        true
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn while_its_files_are_not_where_they_were_a_store_answers_nothing_but_errors() {
+    use Mischief::{FolderMoved, Moved, Removed, Replaced};
+
+    let database = "countersign.db";
+    let long_ago = Timestamp::from_millis(0);
+    for mischief in [
+        Moved(database),
+        Removed(database),
+        Replaced(database),
+        Moved("countersign.db-wal"),
+        Removed("countersign.db-wal"),
+        Replaced("countersign.db-wal"),
+        Removed("countersign.db-shm"),
+        Replaced("countersign.db-shm"),
+        FolderMoved,
+    ] {
+        let parent = tempfile::TempDir::new().unwrap();
+        let folder = parent.path().join("store");
+        std::fs::create_dir(&folder).unwrap();
+        let options = SqliteOptions::new(folder.join(database));
+        let store = open(&options).await;
+        let entry = |token| token_entry(1, token, NOW);
+        store.insert_entry(&entry(1)).await.unwrap();
+        mischief.happen(&folder);
+
+        let refused = |error: StoreError| {
+            let reason = std::error::Error::source(&error).unwrap().to_string();
+            assert!(reason.contains("while the database is open"), "{mischief:?}: {reason}");
+        };
+        refused(store.insert_entry(&entry(2)).await.unwrap_err());
+        refused(store.epoch(&user_id(1)).await.unwrap_err());
+        refused(store.entries(long_ago, None, 10).await.unwrap_err());
+        refused(store.keys().await.unwrap_err());
+        refused(store.insert_entry(&entry(3)).await.unwrap_err());
+        assert!(store.checkpoint().await.is_err(), "{mischief:?}");
+
+        if mischief.undo(&folder) {
+            let known = store.entries(long_ago, None, 10).await.unwrap();
+            assert_eq!(known.len(), 1, "{mischief:?}: refused means not written");
+            store.insert_entry(&entry(2)).await.unwrap();
+            store.close().await;
+            let again = open(&options).await;
+            assert_eq!(again.entries(long_ago, None, 10).await.unwrap().len(), 2, "{mischief:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_took_the_place_of_the_database_is_left_alone() {
+    let folder = Folder::new();
+    let store = folder.open().await;
+    store.insert_entry(&token_entry(1, 1, NOW)).await.unwrap();
+    // Another application's database, which is in SQLite's older mode.
+    let other = folder.database().with_file_name("other.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&other).create_if_missing(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE t (x)").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    std::fs::rename(other, store.path()).unwrap();
+    let before = std::fs::read(store.path()).unwrap();
+    for _ in 0..3 {
+        assert!(store.insert_entry(&token_entry(1, 2, NOW)).await.is_err());
+        assert!(store.keys().await.is_err());
+    }
+    let path = store.path().to_owned();
+    store.close().await;
+    assert_eq!(std::fs::read(path).unwrap(), before);
 }

@@ -1,11 +1,13 @@
 //! Opening connections, each with the settings that the store's promises rest on.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 
+use super::files::{Files, Gone};
 use super::options::OpenError;
 
 /// Makes connections to one database file.
@@ -13,6 +15,7 @@ use super::options::OpenError;
 pub(super) struct Connector {
     path: PathBuf,
     deadline: Duration,
+    files: Option<Arc<Files>>,
 }
 
 /// What a connection is for.
@@ -24,7 +27,17 @@ pub(super) enum Role {
 
 impl Connector {
     pub(super) fn new(path: &Path, deadline: Duration) -> Self {
-        Self { path: path.to_owned(), deadline }
+        Self { path: path.to_owned(), deadline, files: None }
+    }
+
+    /// Makes connections to these files and no others that have their names.
+    pub(super) fn to_files(self, files: Files) -> Self {
+        Self { files: Some(Arc::new(files)), ..self }
+    }
+
+    /// Looks whether the files are still where they were.
+    pub(super) fn check_files(&self) -> Result<(), Gone> {
+        self.files.as_ref().map_or(Ok(()), |files| files.check())
     }
 
     /// Within this time every operation is answered.
@@ -58,6 +71,8 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self, role: Role) -> Result<SqliteConnection, OpenError> {
+        // Before it, because connecting writes into a file that is no write-ahead log's yet.
+        self.check_files().map_err(sqlx::Error::config)?;
         let mut connection = self.options(role).connect().await?;
         self.check(&mut connection, role).await?;
         Ok(connection)
@@ -89,7 +104,7 @@ impl Connector {
                 });
             }
         }
-        Ok(())
+        Ok(self.check_files().map_err(sqlx::Error::config)?)
     }
 }
 

@@ -14,9 +14,11 @@
 //! What was answered is on disk (write-ahead log, `synchronous=FULL`). Writes of all requests go through one
 //! connection and share commits; reads never wait for them. Several processes may use the file at once, such as
 //! a server and its command line. The file's folder must be on a local disk: SQLite's locks do not work on most
-//! network file systems.
+//! network file systems. While the files are not those that were opened, because somebody has moved, removed or replaced
+//! one, every operation is an error.
 
 mod connection;
+mod files;
 mod keys;
 mod migrations;
 mod options;
@@ -41,6 +43,7 @@ use sqlx::{Connection, SqliteConnection};
 use tokio::task::JoinHandle;
 
 use connection::{Connector, Role};
+use files::Files;
 use writer::{Body, Undo, Writer};
 
 pub use options::{OpenError, SqliteOptions};
@@ -64,8 +67,11 @@ pub struct SqliteStore {
     connector: Connector,
     path: PathBuf,
     changed: Arc<ChangeSignal>,
-    /// Looks for what other processes have written.
+    /// Looks for what other processes have written, and whether the files are still there.
     watching: JoinHandle<()>,
+    /// Does nothing but keep the files open: SQLite removes those beside the database with the last connection, and makes
+    /// other ones for the next.
+    anchor: SqliteConnection,
 }
 
 /// A read did not answer in time.
@@ -83,13 +89,16 @@ impl SqliteStore {
         let path = absolute(&options.path)?;
         let connector = Connector::new(&path, options.deadline);
         let connection = prepare(options, &path, &connector).await?;
+        let anchor = connector.connect(Role::Reader).await?;
+        let files = Files::of(&path).map_err(|source| OpenError::Path { path: path.clone(), source })?;
+        let connector = connector.to_files(files);
         let readers = pool(&connector, options.readers).await?;
         let lists = pool(&connector, LIST_READERS).await?;
         let tail = pool(&connector, 1).await?;
         let (writer, writing) = Writer::start(connection, connector.clone(), options.max_batch);
         let changed = Arc::new(ChangeSignal::new());
         let watching = tokio::spawn(watch::run(connector.clone(), Arc::downgrade(&changed)));
-        Ok(Self { writer, writing, readers, lists, tail, connector, path, changed, watching })
+        Ok(Self { writer, writing, readers, lists, tail, connector, path, changed, watching, anchor })
     }
 
     /// Waits for the writes under way and closes the file. Without it they are still done or undone as a whole.
@@ -100,6 +109,7 @@ impl SqliteStore {
         self.readers.close().await;
         self.lists.close().await;
         self.tail.close().await;
+        let _closing_anyway = self.anchor.close().await;
     }
 
     /// Moves everything from the write-ahead log (`-wal`) into the database file, which then is complete by itself.
@@ -132,12 +142,14 @@ impl SqliteStore {
         Ok(found != 0)
     }
 
-    /// Waits for a read, at most until the deadline.
+    /// Waits for a read, at most until the deadline. An error if the database is not where it was: others may have
+    /// written into the file that is there now.
     async fn read<T>(
         &self,
         action: &'static str,
         query: impl Future<Output = Result<T, sqlx::Error>> + Send,
     ) -> Result<T, StoreError> {
+        self.connector.check_files().map_err(|gone| StoreError::new(STORE, action, gone))?;
         match tokio::time::timeout(self.connector.deadline(), query).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(StoreError::new(STORE, action, error)),

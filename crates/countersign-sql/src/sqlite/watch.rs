@@ -1,4 +1,4 @@
-//! Noticing what other processes have written into the same file.
+//! Noticing what other processes have written into the same file, and what was done to the file itself.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -18,15 +18,21 @@ pub(super) async fn run(connector: Connector, changed: Weak<ChangeSignal>) {
     while changed.strong_count() > 0 {
         if let Ok(connection) = connector.connect(Role::Reader).await {
             // It ends with an error or with the store; either way there is nothing to tell: the log is polled too.
-            let _ended = look(connection, &changed).await;
+            let _ended = look(connection, &connector, &changed).await;
         }
         tokio::time::sleep(AFTER_A_FAILURE).await;
     }
 }
 
-async fn look(mut connection: SqliteConnection, changed: &Weak<ChangeSignal>) -> Result<(), sqlx::Error> {
+async fn look(
+    mut connection: SqliteConnection,
+    connector: &Connector,
+    changed: &Weak<ChangeSignal>,
+) -> Result<(), sqlx::Error> {
     let mut known = None;
     loop {
+        // So that the log says it though nobody asks for anything. Each operation looks for itself.
+        let _said = connector.check_files();
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await?;
         let Some(signal) = changed.upgrade() else { return Ok(()) };
         if known.replace(version).is_some_and(|known| known != version) {

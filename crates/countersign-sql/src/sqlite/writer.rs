@@ -187,9 +187,20 @@ async fn run(
     let mut open = Some(connection);
     let mut jobs = Vec::with_capacity(max_batch);
     while incoming.recv_many(&mut jobs, max_batch).await > 0 {
+        // The connection stays: it is the last hold on what was written before. The log has been told.
+        if let Err(gone) = connector.check_files() {
+            let lost = Some(Arc::new(sqlx::Error::config(gone)));
+            jobs.drain(..).for_each(|job| job.answer(lost.clone()));
+            continue;
+        }
         let outcome = commit(&mut open, &connector, &mut jobs).await;
-        let lost = outcome.err().map(Arc::new);
-        if let Some(error) = &lost {
+        let mut lost = outcome.err().map(Arc::new);
+        if let Err(gone) = connector.check_files()
+            && lost.is_none()
+        {
+            // Committed into a file that nobody will find.
+            lost = Some(Arc::new(sqlx::Error::config(gone)));
+        } else if let Some(error) = &lost {
             tracing::warn!(error = %error, writes = jobs.len(), "sqlite could not commit; connecting again");
             // Its transaction, if it still has one, ends with it.
             open = None;

@@ -1,0 +1,140 @@
+//! Whether the files that are open are still where they were.
+//!
+//! SQLite goes on with a file that somebody has moved, removed or replaced: it has it open, and needs no name for it. What
+//! it writes then is nowhere after a restart, and what others write into the file of that name it does not see. The
+//! same goes for the write-ahead log (`-wal`) and its index (`-shm`). So before each answer the names are looked up,
+//! some microseconds of work, and while one leads elsewhere nothing is read, and no write is answered as done.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The database file and those beside it, as they were when they were opened.
+#[derive(Debug)]
+pub(super) struct Files {
+    known: Vec<(PathBuf, Identity)>,
+    /// What the log said last.
+    are_gone: AtomicBool,
+}
+
+/// Which file it is, whatever it is called.
+#[cfg(unix)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// Elsewhere files that are open cannot be moved, so there is nothing to tell apart.
+#[cfg(not(unix))]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Identity;
+
+/// A file is not where it was.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} {what} while the database is open, so what is written would be lost; put the same files back, or restart with \
+     the right ones",
+    path.display()
+)]
+pub(super) struct Gone {
+    path: PathBuf,
+    what: &'static str,
+}
+
+impl Files {
+    /// Notes which files these are. The database must be open: SQLite makes those beside it when it reads.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let mut known = vec![(path.to_owned(), Identity::of(path)?)];
+        // SQLite follows symbolic links before it adds to the name.
+        let real = fs::canonicalize(path)?.into_os_string();
+        for suffix in ["-wal", "-shm"] {
+            let mut beside = real.clone();
+            beside.push(suffix);
+            let beside = PathBuf::from(beside);
+            if let Ok(identity) = Identity::of(&beside) {
+                known.push((beside, identity));
+            }
+        }
+        Ok(Self { known, are_gone: AtomicBool::new(false) })
+    }
+
+    /// Looks whether each name still leads to the file that is open. Says so in the log when that changes.
+    pub(super) fn check(&self) -> Result<(), Gone> {
+        let gone = self.known.iter().find_map(|(path, known)| {
+            let what = match Identity::of(path) {
+                Ok(found) if found == *known => return None,
+                Ok(_) => "was replaced",
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "was moved or removed",
+                Err(_) => "cannot be looked at",
+            };
+            Some(Gone { path: path.clone(), what })
+        });
+        let were_gone = self.are_gone.swap(gone.is_some(), Ordering::AcqRel);
+        match (were_gone, gone) {
+            (false, Some(gone)) => {
+                tracing::error!(error = &gone as &dyn std::error::Error, "the store cannot be used");
+                Err(gone)
+            }
+            (true, None) => {
+                tracing::warn!("the files of the store are back, the same as before; it can be used again");
+                Ok(())
+            }
+            (_, Some(gone)) => Err(gone),
+            (false, None) => Ok(()),
+        }
+    }
+}
+
+impl Identity {
+    #[cfg(unix)]
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let metadata = fs::metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    #[cfg(not(unix))]
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|_| Self)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_by_what_it_is_and_not_by_its_name() {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["a.db", "a.db-wal", "a.db-shm", "other"] {
+            fs::write(path(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink(path("a.db"), path("link.db")).unwrap();
+        for opened in ["a.db", "link.db"] {
+            let files = Files::of(&path(opened)).unwrap();
+            files.check().unwrap();
+            for name in ["a.db", "a.db-wal", "a.db-shm"] {
+                fs::write(path(name), "longer than before").unwrap();
+                files.check().unwrap();
+                fs::rename(path(name), path("moved")).unwrap();
+                assert!(files.check().unwrap_err().to_string().contains("was moved or removed"));
+                fs::copy(path("moved"), path(name)).unwrap();
+                assert!(files.check().unwrap_err().to_string().contains("was replaced"));
+                assert!(files.check().is_err(), "and stays so");
+                fs::rename(path("moved"), path(name)).unwrap();
+                files.check().unwrap();
+            }
+        }
+        let files = Files::of(&path("link.db")).unwrap();
+        fs::remove_file(path("link.db")).unwrap();
+        std::os::unix::fs::symlink(path("other"), path("link.db")).unwrap();
+        assert!(files.check().is_err(), "the link leads elsewhere");
+        assert!(Files::of(&path("missing.db")).is_err());
+    }
+}
