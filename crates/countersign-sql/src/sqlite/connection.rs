@@ -45,6 +45,11 @@ impl Connector {
         self.deadline
     }
 
+    /// Whether the write-ahead log alone is not where it was.
+    pub(super) fn is_log_alone_gone(&self) -> bool {
+        self.files.as_ref().is_some_and(|files| files.is_log_alone_gone())
+    }
+
     /// How long SQLite waits for a lock: a little less than the deadline, so that its own answer comes first.
     fn busy_timeout(&self) -> Duration {
         self.deadline.saturating_mul(5) / 6

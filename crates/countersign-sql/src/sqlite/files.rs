@@ -60,6 +60,23 @@ impl Files {
         Ok(Self { known, are_gone: AtomicBool::new(false) })
     }
 
+    /// Whether the write-ahead log was removed, and nothing else was done: the database is where it was, and nobody has
+    /// opened it since, who would have made another log.
+    pub(super) fn is_log_alone_gone(&self) -> bool {
+        let is_gone =
+            |path: &Path| Identity::of(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        match self.known.as_slice() {
+            [(database, known), (log, _), rest @ ..] => {
+                Identity::of(database).is_ok_and(|found| found == *known)
+                    && is_gone(log)
+                    && rest.iter().all(|(path, known)| {
+                        is_gone(path) || Identity::of(path).is_ok_and(|found| found == *known)
+                    })
+            }
+            _ => false,
+        }
+    }
+
     /// Looks whether each name still leads to the file that is open. Says so in the log when that changes.
     pub(super) fn check(&self) -> Result<(), Gone> {
         let gone = self.known.iter().find_map(|(path, known)| {

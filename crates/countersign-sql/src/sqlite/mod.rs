@@ -40,6 +40,7 @@ use std::time::Duration;
 use countersign_core::store::{ChangeSignal, StoreError};
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use sqlx::{Connection, SqliteConnection};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use connection::{Connector, Role};
@@ -71,7 +72,7 @@ pub struct SqliteStore {
     watching: JoinHandle<()>,
     /// Does nothing but keep the files open: SQLite removes those beside the database with the last connection, and makes
     /// other ones for the next.
-    anchor: SqliteConnection,
+    anchor: Mutex<SqliteConnection>,
 }
 
 /// A read did not answer in time.
@@ -98,7 +99,18 @@ impl SqliteStore {
         let (writer, writing) = Writer::start(connection, connector.clone(), options.max_batch);
         let changed = Arc::new(ChangeSignal::new());
         let watching = tokio::spawn(watch::run(connector.clone(), Arc::downgrade(&changed)));
-        Ok(Self { writer, writing, readers, lists, tail, connector, path, changed, watching, anchor })
+        Ok(Self {
+            writer,
+            writing,
+            readers,
+            lists,
+            tail,
+            connector,
+            path,
+            changed,
+            watching,
+            anchor: Mutex::new(anchor),
+        })
     }
 
     /// Waits for the writes under way and closes the file. Without it they are still done or undone as a whole.
@@ -109,20 +121,26 @@ impl SqliteStore {
         self.readers.close().await;
         self.lists.close().await;
         self.tail.close().await;
-        let _closing_anyway = self.anchor.close().await;
+        let _closing_anyway = self.anchor.into_inner().close().await;
     }
 
     /// Moves everything from the write-ahead log (`-wal`) into the database file, which then is complete by itself.
-    /// For when a program stops.
+    /// For when a program stops. If somebody has removed the log, what is in it is saved here, and only here.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer. Nothing is lost then: SQLite reads the log at the next start.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         const ACTION: &str = "move the write-ahead log into the database file";
         let failed = |error: OpenError| StoreError::new(STORE, ACTION, error);
+        let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+        if self.connector.is_log_alone_gone() {
+            // A new connection would make another log. One that is open still has the old one.
+            let mut anchor = self.anchor.lock().await;
+            let query = checkpoint.execute(&mut *anchor);
+            return self.answer(ACTION, query).await.map(|_| ());
+        }
         let mut connection = self.connector.connect(Role::Writer).await.map_err(failed)?;
-        let query = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection);
-        self.read(ACTION, query).await.map(|_| ())
+        self.read(ACTION, checkpoint.execute(&mut connection)).await.map(|_| ())
     }
 
     /// The database file.
@@ -150,6 +168,15 @@ impl SqliteStore {
         query: impl Future<Output = Result<T, sqlx::Error>> + Send,
     ) -> Result<T, StoreError> {
         self.connector.check_files().map_err(|gone| StoreError::new(STORE, action, gone))?;
+        self.answer(action, query).await
+    }
+
+    /// Waits for an answer, at most until the deadline.
+    async fn answer<T>(
+        &self,
+        action: &'static str,
+        query: impl Future<Output = Result<T, sqlx::Error>> + Send,
+    ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.connector.deadline(), query).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(StoreError::new(STORE, action, error)),
