@@ -116,7 +116,7 @@ pub enum KeyError {
         algorithm: Algorithm,
     },
     /// The key is of a kind that the algorithm does not take.
-    #[error("this is {found}, and {algorithm} takes {}", kind::Wanted(*algorithm))]
+    #[error("not a valid {algorithm} key: this is {found}, and {algorithm} takes {}", kind::Wanted(*algorithm))]
     OtherKind {
         /// What it is.
         found: KeyKind,

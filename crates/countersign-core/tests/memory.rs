@@ -113,11 +113,14 @@ fn sec_025_keys_in_pem_and_der_take_memory_as_they_are_long() {
         let long = [&public[..], &[0; 50_000]].concat();
         let noise = format!("{}{}", "x\n".repeat(20_000), *pem);
         let doubled = format!("{}{}", *pem, *pem);
+        let broken = pem.replace('\n', &"\r\n".repeat(10_000));
+        let headers = pem.replacen('\n', &format!("\n{}\n", "a:\n".repeat(10_000)), 1);
+        let certificates = format!("{}{}", "-----BEGIN A-----\n-----END A-----\n".repeat(1_000), *pem);
         for der in [&public, cut, &long] {
             let taken = peak(|| VerifyingKey::from_public_key_der(algorithm, der));
             assert!(taken <= 16 * der.len() as u64 + LITTLE, "{algorithm}: {taken} for {} bytes", der.len());
         }
-        for text in [pem.as_str(), &noise, &doubled] {
+        for text in [pem.as_str(), &noise, &doubled, &broken, &headers, &certificates] {
             let taken = peak(|| SigningKey::from_private_key_pem(algorithm, text));
             assert!(
                 taken <= 16 * text.len() as u64 + LITTLE,

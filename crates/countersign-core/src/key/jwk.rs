@@ -77,7 +77,7 @@ pub enum JwkError {
     #[error("its private key is published, so everybody can sign with it")]
     Private,
     /// A set of keys where one key is wanted.
-    #[error("a JWK set, where one key is wanted: take it out of the list \"keys\"")]
+    #[error("JWK member kty is missing: this is a JWK set; take one key out of its list \"keys\"")]
     IsSet,
     /// The key itself is no good.
     #[error(transparent)]

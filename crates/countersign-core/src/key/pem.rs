@@ -88,34 +88,36 @@ pub(super) fn encode(label: &str, der: &[u8]) -> Option<String> {
 /// What stands between two boundary lines.
 struct Block<'a> {
     label: &'a [u8],
-    lines: Vec<&'a [u8]>,
+    body: &'a [u8],
 }
 
 impl Block<'_> {
     fn decode(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         // Headers of the older form (RFC 1421 §4.6), if there are any, end with an empty line.
-        let mut lines = self.lines.as_slice();
-        if lines.first().is_some_and(|line| line.contains(&b':')) {
-            let end = lines.iter().position(|line| line.is_empty()).ok_or(KeyError::Pem)?;
-            let (headers, body) = lines.split_at(end);
-            if headers.iter().any(|line| line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED")) {
-                return Err(KeyError::PemContent(PemContent::Encrypted));
+        let mut digits = lines(self.body).peekable();
+        if digits.peek().is_some_and(|line| line.contains(&b':')) {
+            loop {
+                match digits.next() {
+                    Some(line) if line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED") => {
+                        return Err(KeyError::PemContent(PemContent::Encrypted));
+                    }
+                    Some([]) => break,
+                    Some(_) => {}
+                    None => return Err(KeyError::Pem),
+                }
             }
-            lines = body;
         }
-        let body = lines.iter().flat_map(|line| line.iter()).filter(|byte| !byte.is_ascii_whitespace());
-        let length: usize = lines.iter().map(|line| line.len()).sum();
         // Never grown, so that no copy of the key is left behind.
-        let boundaries = 2 * (self.label.len() + 20);
-        let mut strict = Zeroizing::new(Vec::with_capacity(length + length / LINE + boundaries));
+        let most = self.body.len() + self.body.len() / LINE + 2 * (self.label.len() + 20);
+        let mut strict = Zeroizing::new(Vec::with_capacity(most));
         strict.extend_from_slice(BEGIN);
         strict.extend_from_slice(self.label);
         strict.extend_from_slice(DASHES);
-        for (at, byte) in body.enumerate() {
+        for (at, digit) in digits.flatten().filter(|digit| !digit.is_ascii_whitespace()).enumerate() {
             if at % LINE == 0 {
                 strict.push(b'\n');
             }
-            strict.push(*byte);
+            strict.push(*digit);
         }
         strict.push(b'\n');
         strict.extend_from_slice(END);
@@ -131,26 +133,37 @@ impl Block<'_> {
 /// All blocks of a text. A block without its end, or with that of another one, spoils it: nobody knows what is missing.
 fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, KeyError> {
     let mut blocks = Vec::new();
-    let mut open: Option<Block<'_>> = None;
-    // A line ends with LF, CR LF or CR.
-    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    for line in lines.flat_map(|line| line.split(|byte| *byte == b'\r')) {
-        let line = line.trim_ascii();
-        match (boundary(line, BEGIN), boundary(line, END), &mut open) {
-            (Some(label), _, None) => open = Some(Block { label, lines: Vec::new() }),
-            (Some(_), _, Some(_)) => return Err(KeyError::Pem),
-            (None, Some(label), open) => match open.take() {
-                Some(block) if block.label == label => blocks.push(block),
+    let mut open: Option<(&[u8], usize)> = None;
+    let mut start = 0;
+    for raw in text.split(|byte| is_line_break(*byte)) {
+        let (line, end) = (raw.trim_ascii(), start + raw.len());
+        if let Some(label) = boundary(line, BEGIN) {
+            if open.replace((label, end)).is_some() {
+                return Err(KeyError::Pem);
+            }
+        } else if let Some(label) = boundary(line, END) {
+            match open.take() {
+                Some((begun, body)) if begun == label => {
+                    let body = text.get(body..start).unwrap_or_default();
+                    blocks.push(Block { label, body: body.strip_prefix(b"\r").unwrap_or(body) });
+                }
                 _ => return Err(KeyError::Pem),
-            },
-            (None, None, Some(block)) => block.lines.push(line),
-            (None, None, None) => {}
+            }
         }
+        start = end + 1;
     }
-    match open {
-        None => Ok(blocks),
-        Some(_) => Err(KeyError::Pem),
-    }
+    if open.is_some() { Err(KeyError::Pem) } else { Ok(blocks) }
+}
+
+/// The lines of a block's body, without the blanks around them. They end with LF, CR LF or CR.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let body = body.strip_prefix(b"\n").unwrap_or(body);
+    let lines = body.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines.flat_map(|line| line.split(|byte| *byte == b'\r')).map(<[u8]>::trim_ascii)
+}
+
+const fn is_line_break(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
 }
 
 /// The label of a boundary line.

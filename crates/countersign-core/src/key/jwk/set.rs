@@ -231,9 +231,10 @@ impl LeftOut {
             NotTaken::Elsewhere(reason) => (&mut self.elsewhere, reason),
         };
         reasons.count += 1;
-        if reasons.first.len() < MOST_REASONS {
-            reasons.first.push((position, reason));
-        }
+        // By their places, whichever was found out first.
+        let at = reasons.first.partition_point(|(other, _)| *other < position);
+        reasons.first.insert(at, (position, reason));
+        reasons.first.truncate(MOST_REASONS);
     }
 }
 
