@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::key::KeyError;
+use countersign_core::key::{KeyError, PemContent};
 use countersign_core::{Algorithm, KeyId, SigningKey, VerifyingKey};
 
 use crate::jwk::{check_public, check_signing};
@@ -24,7 +24,9 @@ fn text(algorithm: Algorithm, bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let public = bounded(text.len(), PARSED, || VerifyingKey::from_public_key_pem(algorithm, text));
     let private = bounded(text.len(), PARSED, || SigningKey::from_private_key_pem(algorithm, text));
-    checked(algorithm, public, private);
+    // One text may hold both keys of a pair.
+    checked(algorithm, public, Err(KeyError::Pem));
+    checked(algorithm, Err(KeyError::Pem), private);
 }
 
 fn der(algorithm: Algorithm, bytes: &[u8]) {
@@ -53,7 +55,7 @@ fn der(algorithm: Algorithm, bytes: &[u8]) {
         }
         assert_eq!(
             VerifyingKey::from_public_key_pem(algorithm, &armoured("CERTIFICATE")).err(),
-            Some(KeyError::Pem)
+            Some(KeyError::PemContent(PemContent::Certificate))
         );
     }
     checked(algorithm, public, private);

@@ -35,6 +35,11 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// A line on standard error that something is not as it should be, though the program goes on.
+pub(crate) fn warn(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {line}");
+}
+
 /// Why the program gives up, with all causes, on standard error.
 pub(crate) fn complain(error: &dyn Error) {
     let mut text = format!("error: {error}");

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use countersign_core::key::{JwkError, JwkSet, KeyError, KeyRing};
+use countersign_core::key::{JwkError, JwkSet, KeyRing, LeftOut, UsableKeys};
 use countersign_core::{Algorithm, Clock};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -21,15 +21,12 @@ pub enum KeysError {
     /// It took longer than five seconds.
     #[error("no complete answer within 5 seconds")]
     TimedOut,
-    /// What was fetched is not an acceptable key set.
+    /// What was fetched is not a key set.
     #[error("answer is not an acceptable key set: {0}")]
     Set(#[from] JwkError),
-    /// The set holds shared secrets. With them, everybody could sign.
-    #[error("key set holds shared secrets, which are never published")]
-    Symmetric,
-    /// The set holds private keys. With them, everybody can sign.
-    #[error("key set holds private keys, which are never published")]
-    Private,
+    /// Not one key of the set can be used, though some should be: they are malformed, weak, or should not be published.
+    #[error("no key of the set can be used: {0}")]
+    NothingUsable(LeftOut),
     /// The program ended the fetch, or it panicked.
     #[error("fetch was interrupted")]
     Interrupted,
@@ -66,6 +63,8 @@ struct Attempts {
     last: Option<Duration>,
     /// Why the last one failed, if it did.
     failure: Option<Arc<KeysError>>,
+    /// What the log says was left out of the set. It is fetched every few minutes and says so once.
+    left_out: LeftOut,
 }
 
 /// What makes us fetch.
@@ -175,9 +174,9 @@ impl KeySource {
         Some(finished)
     }
 
-    async fn fetch(&self) -> Result<KeyRing, KeysError> {
+    async fn fetch(&self) -> Result<UsableKeys, KeysError> {
         match timeout(TIMEOUT, self.fetcher.fetch(&self.url)).await {
-            Ok(Ok(text)) => ring(&text, &self.algorithms),
+            Ok(Ok(text)) => usable(&text, &self.algorithms),
             Ok(Err(error)) => Err(KeysError::Fetch(error)),
             Err(_) => Err(KeysError::TimedOut),
         }
@@ -190,6 +189,21 @@ impl KeySource {
             reason: attempts.failure.clone().unwrap_or_else(|| Arc::new(KeysError::Interrupted)),
             retry_after: RETRY_PAUSE.saturating_sub(passed.unwrap_or_default()),
         }
+    }
+
+    /// Says in the log what was left out of the set, once for as long as it stays the same.
+    fn tell_of(&self, ring: &KeyRing, left_out: LeftOut) {
+        let mut attempts = self.attempts();
+        if attempts.left_out == left_out {
+            return;
+        }
+        let (issuer, url) = (self.issuer.escape_debug(), &self.url);
+        if left_out.faulty() > 0 || ring.is_empty() {
+            tracing::warn!(%issuer, %url, %left_out, used = ring.len(), "keys of an issuer are left out");
+        } else {
+            tracing::info!(%issuer, %url, %left_out, used = ring.len(), "keys of an issuer are for something else");
+        }
+        attempts.left_out = left_out;
     }
 
     fn attempts(&self) -> MutexGuard<'_, Attempts> {
@@ -208,7 +222,7 @@ async fn finished(fetch: Option<watch::Receiver<()>>) {
 struct Fetch {
     source: Arc<KeySource>,
     started: Duration,
-    outcome: Result<KeyRing, KeysError>,
+    outcome: Result<UsableKeys, KeysError>,
 }
 
 impl Fetch {
@@ -217,7 +231,7 @@ impl Fetch {
         self.end_with(outcome);
     }
 
-    fn end_with(&mut self, outcome: Result<KeyRing, KeysError>) {
+    fn end_with(&mut self, outcome: Result<UsableKeys, KeysError>) {
         self.outcome = outcome;
     }
 }
@@ -225,7 +239,8 @@ impl Fetch {
 impl Drop for Fetch {
     fn drop(&mut self) {
         let failure = match std::mem::replace(&mut self.outcome, Err(KeysError::Interrupted)) {
-            Ok(ring) => {
+            Ok(UsableKeys { ring, left_out, .. }) => {
+                self.source.tell_of(&ring, left_out);
                 self.source.held.store(Some(Arc::new(Held { ring, since: self.started })));
                 None
             }
@@ -247,31 +262,14 @@ impl Drop for Fetch {
     }
 }
 
-/// The keys of a published set that verify by one of these algorithms.
-fn ring(text: &[u8], algorithms: &[Algorithm]) -> Result<KeyRing, KeysError> {
-    let set = JwkSet::parse(text)?;
-    let mut ring = KeyRing::new();
-    for key in set.keys() {
-        if key.is_symmetric() {
-            return Err(KeysError::Symmetric);
-        }
-        if key.is_private() {
-            return Err(KeysError::Private);
-        }
-        let Some(key) = algorithms.iter().find_map(|algorithm| key.clone().with_algorithm(*algorithm).ok())
-        else {
-            continue;
-        };
-        let key = match key.verifying_key() {
-            Err(JwkError::OtherUse) => continue,
-            key => key?,
-        };
-        ring.insert(key).map_err(|error| match error {
-            KeyError::DuplicateKeyId(_) => JwkError::DuplicateKeyId,
-            error => JwkError::Key(error),
-        })?;
+/// The keys of a published set that verify by one of these algorithms. Others are left out (RFC 7517 §5), but a set in
+/// which all are no good is no answer: what the issuer meant is not known.
+fn usable(text: &[u8], algorithms: &[Algorithm]) -> Result<UsableKeys, KeysError> {
+    let usable = JwkSet::parse(text)?.published(algorithms);
+    match usable.left_out.faulty() {
+        1.. if usable.ring.is_empty() => Err(KeysError::NothingUsable(usable.left_out)),
+        _ => Ok(usable),
     }
-    Ok(ring)
 }
 
 /// From looking up the name to the last byte (SEC-044).

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::claims::decode_unverified;
+use countersign_core::claims::decode_unverified_within;
+use countersign_core::jws::{self, Limits};
 use countersign_core::key::KeyRing;
-use countersign_core::{Clock, Timestamp, UserId, VerifyError, VerifyErrorKind, jws};
+use countersign_core::{Algorithm, Clock, Timestamp, UserId, VerifyError, VerifyErrorKind};
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
@@ -127,7 +128,7 @@ impl RemoteIssuers {
     /// [`RemoteVerifyError`]: the first check that failed. No claim but `iss` is looked at before the signature holds.
     pub async fn verify(&self, token: &str) -> Result<RemoteClaims, RemoteVerifyError> {
         // Read strictly and once. The signature below is that of this same text.
-        let read = decode_unverified(token)?;
+        let read = decode_unverified_within(Limits::FOREIGN, token)?;
         let Some(Value::String(name)) = read.claims().get("iss") else {
             return Err(RemoteVerifyError::UnknownIssuer);
         };
@@ -136,7 +137,8 @@ impl RemoteIssuers {
             .iter()
             .find(|known| known.rules.issuer == *name)
             .ok_or(RemoteVerifyError::UnknownIssuer)?;
-        let accepted = |alg: &str| rules.algorithms.iter().any(|algorithm| algorithm.name() == alg);
+        let accepted =
+            |name: &str| name.parse().is_ok_and(|algorithm: Algorithm| rules.algorithms.contains(&algorithm));
         if !read.header().get("alg").and_then(Value::as_str).is_some_and(accepted) {
             return Err(VerifyError::Algorithm.into());
         }
@@ -213,18 +215,18 @@ impl From<Unavailable> for NotSigned {
 async fn signed_by(token: &str, keys: &Arc<KeySource>) -> Result<jws::Verified, NotSigned> {
     // A token that is wrong whatever the keys costs nobody a fetch.
     if keys.held().is_none() {
-        match jws::verify(token, &KeyRing::new()) {
+        match jws::verify_foreign(token, &KeyRing::new()) {
             Err(error) if error.kind() == VerifyErrorKind::Key => {}
             verdict => return Ok(verdict?),
         }
     }
     let held: Arc<Held> = keys.usable().await?;
-    match jws::verify(token, &held.ring) {
+    match jws::verify_foreign(token, &held.ring) {
         Err(VerifyError::UnknownKey) => {}
         verdict => return Ok(verdict?),
     }
     let newer = keys.newer_than(&held).await?.ok_or(VerifyError::UnknownKey)?;
-    Ok(jws::verify(token, &newer.ring)?)
+    Ok(jws::verify_foreign(token, &newer.ring)?)
 }
 
 impl RemoteIssuer {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512,
+    RsaKeyPair,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -79,10 +80,12 @@ pub(crate) fn sign_text(key: &SigningKey, header: &str, claims: &str) -> String 
             let pair = Ed25519KeyPair::from_seed_unchecked(&secret).unwrap();
             pair.sign(message.as_bytes()).as_ref().to_vec()
         }
-        Algorithm::Rs256 => {
+        Algorithm::Rs256 | Algorithm::Rs512 => {
             let pair = RsaKeyPair::from_pkcs8(&secret).unwrap();
             let mut signature = vec![0; pair.public_modulus_len()];
-            pair.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
+            let padding =
+                if key.algorithm() == Algorithm::Rs256 { &RSA_PKCS1_SHA256 } else { &RSA_PKCS1_SHA512 };
+            pair.sign(padding, &random, message.as_bytes(), &mut signature).unwrap();
             signature
         }
         other => panic!("the kit does not sign with {other}"),

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::kit::{ISSUER, claims, header, key, key_set, sign, token, with};
+use crate::kit::{ISSUER, claims, header, jwk, key, key_set, sign, token, with};
 
 /// What a server does after it has read a request.
 #[derive(Clone)]
@@ -276,12 +276,30 @@ async fn sec_011_sec_165_an_address_in_a_header_is_never_connected_to() {
     let fetcher = Arc::new(HttpsFetcher::new().unwrap());
     let issuers = RemoteIssuers::with([rules], fetcher, Arc::new(FixedClock::default())).unwrap();
     let url = canary.url();
+    let attacker = crate::kit::key(Algorithm::Es256, "attacker");
+    for changes in [
+        json!({ "jku": url }),
+        json!({ "x5u": url }),
+        json!({"x5c": [url]}),
+        json!({"x5t": url, "x5t#S256": url}),
+        json!({"jwk": {"kty": "EC", "x5u": url}}),
+        json!({"jwk": jwk(&attacker)}),
+        json!({"jku": url, "x5u": url, "x5c": ["A".repeat(3_000)], "jwk": jwk(&attacker), "unknown": [url]}),
+    ] {
+        let header = with(&header(&key), changes);
+        issuers.verify(&sign(&key, &header, &claims(ISSUER))).await.unwrap();
+        for (kid, refusal) in [
+            (json!("one"), "signature does not hold"),
+            (json!("attacker"), "token names an unknown key"),
+            (json!(null), "signature does not hold"),
+        ] {
+            let forged = sign(&attacker, &with(&header, json!({ "kid": kid })), &claims(ISSUER));
+            assert_eq!(issuers.verify(&forged).await.unwrap_err().to_string(), refusal);
+        }
+    }
     for (refusal, changes) in [
-        ("header member jku is not accepted", json!({ "jku": url })),
-        ("header member x5u is not accepted", json!({ "x5u": url })),
-        ("header member x5c is not accepted", json!({"x5c": [url]})),
-        ("header member jwk is not accepted", json!({"jwk": {"kty": "EC", "x5u": url}})),
         ("token names an unknown key", json!({ "kid": url })),
+        ("header member crit is not accepted", json!({"crit": ["jku"], "jku": url})),
     ] {
         let token = sign(&key, &with(&header(&key), changes), &claims(ISSUER));
         assert_eq!(issuers.verify(&token).await.unwrap_err().to_string(), refusal);

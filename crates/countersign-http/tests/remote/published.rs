@@ -1,7 +1,10 @@
 //! When keys are fetched, how long they are used, and which sets are accepted.
 
-use countersign_core::VerifyError;
-use countersign_core::{Algorithm, SigningKey};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_core::{Algorithm, KeyId, SigningKey, VerifyError};
 use countersign_http::remote::{KeysError, RemoteIssuer, RemoteVerifyError};
 use serde_json::json;
 
@@ -235,7 +238,7 @@ async fn sec_044_tokens_that_no_key_could_save_fetch_nothing() {
         ("none", signed(json!({"alg": "none"}), ISSUER)),
         ("HS256", signed(json!({"alg": "HS256"}), ISSUER)),
         ("a key id that is too long", signed(json!({"kid": "x".repeat(129)}), ISSUER)),
-        ("a key in the header", signed(json!({"jwk": jwk(&key)}), ISSUER)),
+        ("an encrypted payload", signed(json!({"enc": "A128GCM"}), ISSUER)),
         ("an extension", signed(json!({"crit": ["exp"]}), ISSUER)),
         ("too long", signed(json!({}), &"x".repeat(8 * 1024))),
     ] {
@@ -248,49 +251,172 @@ async fn sec_044_tokens_that_no_key_could_save_fetch_nothing() {
 }
 
 #[tokio::test]
-async fn sec_043_sets_are_accepted_as_a_whole_or_not_at_all() {
+async fn sec_043_what_cannot_be_used_is_left_out_of_a_set_and_the_rest_works() {
     let key = key(Algorithm::Es256, "one");
     let (good, rsa) = (jwk(&key), jwk(&crate::kit::key(Algorithm::Rs256, "rsa")));
     let private: serde_json::Value =
         serde_json::from_str(key.dangerous_private_jwk().unwrap().as_str()).unwrap();
-    let secret = json!({"kty": "oct", "alg": "HS256", "kid": "shared", "k": jwk(&key)["x"]});
-    for (case, keys, error) in [
-        ("alone", vec![good.clone()], None),
-        ("among others", vec![rsa.clone(), good.clone()], None),
+    let secret = json!({"kty": "oct", "alg": "HS256", "kid": "shared", "k": good["x"]});
+    let mut no_algorithm = with(&good, json!({"kid": "null"}));
+    no_algorithm["alg"] = serde_json::Value::Null;
+    let small = with(&rsa, json!({"n": URL_SAFE_NO_PAD.encode([0xc1; 128])}));
+    let truncated = with(&good, json!({"kid": "cut", "y": good["y"].as_str().unwrap()[..42]}));
+    for (case, keys) in [
+        ("alone", vec![]),
+        ("among others", vec![rsa.clone()]),
         (
             "beside what is for encryption, of a new type or for a new algorithm",
             vec![
                 with(&rsa, json!({"use": "enc", "alg": "RSA-OAEP", "kid": "enc"})),
                 json!({"kty": "AKP", "alg": "ML-DSA-65", "kid": "new", "pub": "AAAA"}),
-                with(&good, json!({"kid": "named as in RFC 9864", "alg": "ESP256"})),
+                with(&good, json!({"kid": "for COSE", "alg": "ESP256"})),
                 with(&good, json!({"kid": "signs only", "key_ops": ["sign"]})),
-                good.clone(),
             ],
-            None,
         ),
-        ("twice", vec![good.clone(), good.clone()], Some("two keys of the set have the same id")),
-        ("its id on another", vec![good.clone(), with(&rsa, json!({"kid": "one"}))], Some("same id")),
-        (
-            "beside a weak one",
-            vec![good.clone(), with(&rsa, json!({"e": "AQ"}))],
-            Some("RSA public exponent"),
-        ),
-        ("beside a broken one", vec![good.clone(), with(&rsa, json!({"n": "!"}))], Some("JWK member n")),
-        ("as a pair", vec![with(&private, json!({"use": null}))], Some("private keys")),
-        ("beside a secret", vec![good.clone(), secret.clone()], Some("mixes shared secrets")),
-        ("a secret", vec![with(&secret, json!({"kid": "one"}))], Some("shared secrets")),
+        ("its id on a key for another algorithm", vec![with(&rsa, json!({"kid": "one"}))]),
+        ("beside an algorithm that is null", vec![no_algorithm]),
+        ("beside one that is too small", vec![small]),
+        ("beside one that is cut off", vec![truncated]),
+        ("beside a weak one", vec![with(&rsa, json!({"e": "AQ"}))]),
+        ("beside a broken one", vec![with(&rsa, json!({"n": "!"}))]),
+        ("beside what is no key", vec![json!(1), json!([]), json!({})]),
+        ("beside a certificate alone", vec![json!({"kty": "RSA", "kid": "x", "x5c": ["MIIB"]})]),
+        ("beside a secret", vec![secret.clone()]),
+        ("beside a secret of its name", vec![with(&secret, json!({"kid": "one"}))]),
+    ] {
+        for keys in [[&[good.clone()][..], &keys].concat(), [&keys[..], &[good.clone()]].concat()] {
+            let bed = Bed::new();
+            bed.network.publish(URL, json!({ "keys": keys }).to_string());
+            bed.verify(&token(&key, ISSUER)).await.expect(case);
+        }
+    }
+    // Where nothing is left, the issuer has not said what its keys are.
+    for (keys, expected) in [
+        (vec![private.clone()], "keys[0]: its private key is published, so everybody can sign with it"),
+        (vec![private.clone(), good.clone()], "keys[1]: its private key is published"),
+        (vec![with(&private, json!({"use": "enc"})), good.clone()], "keys[1]: its private key is published"),
+        (vec![secret.clone()], "keys[0]: shared secret, which is never published"),
+        (vec![with(&good, json!({"x": "!"}))], "keys[0]: JWK member x is invalid"),
+        (vec![json!({})], "keys[0]: JWK member kty is missing"),
     ] {
         let bed = Bed::new();
         bed.network.publish(URL, json!({ "keys": keys }).to_string());
-        match (error, bed.verify(&token(&key, ISSUER)).await) {
-            (None, verdict) => drop(verdict.expect(case)),
-            (Some(expected), verdict) => {
-                let refusal = verdict.expect_err(case);
-                assert!(refusal.is_retryable(), "{case}");
-                assert!(refusal.to_string().contains(expected), "{case}: {refusal}");
-            }
-        }
+        let refusal = bed.verify(&token(&key, ISSUER)).await.unwrap_err();
+        assert!(refusal.is_retryable());
+        let text = refusal.to_string();
+        assert!(text.contains("no key of the set can be used: ") && text.contains(expected), "{text}");
     }
+}
+
+#[tokio::test]
+async fn keys_of_one_id_are_told_apart_by_their_algorithm() {
+    let [rs256, rs512, es256] =
+        [Algorithm::Rs256, Algorithm::Rs512, Algorithm::Es256].map(|algorithm| key(algorithm, "one"));
+    let bed = Bed::new().publishing(&[&rs256, &rs512, &es256]);
+    for key in [&rs256, &rs512, &es256] {
+        assert_eq!(bed.verify(&token(key, ISSUER)).await.unwrap().algorithm(), key.algorithm());
+    }
+    // No other key of the name stands in.
+    for (signed_by, named) in [(&rs256, "RS512"), (&rs512, "RS256"), (&rs256, "ES256"), (&es256, "RS256")] {
+        let token = sign(signed_by, &with(&header(signed_by), json!({"alg": named})), &claims(ISSUER));
+        assert_eq!(bed.refusal(&token).await, "signature does not hold");
+    }
+    let other = sign(&rs256, &with(&header(&rs256), json!({"alg": "PS256"})), &claims(ISSUER));
+    assert_eq!(bed.refusal(&other).await, "algorithm is not that of the key");
+    // Of two with one name and one algorithm the first stands.
+    let impostor = key(Algorithm::Es256, "another").with_key_id(KeyId::new("one").unwrap());
+    let bed = Bed::new().publishing(&[&es256, &impostor]);
+    bed.verify(&token(&es256, ISSUER)).await.unwrap();
+    assert_eq!(bed.refusal(&token(&impostor, ISSUER)).await, "signature does not hold");
+}
+
+#[tokio::test]
+async fn a_set_of_43_keys_with_certificates_is_read() {
+    let keys: Vec<_> = (0..43).map(|n| key(Algorithm::Es256, &format!("key-{n}"))).collect();
+    let jwks: Vec<_> = keys
+        .iter()
+        .map(|key| with(&jwk(key), json!({"x5t": "AAAA", "x5c": ["M".repeat(900)], "issuer": ISSUER})))
+        .collect();
+    let bed = Bed::new();
+    bed.network.publish(URL, json!({ "keys": jwks }).to_string());
+    for key in &keys {
+        bed.verify(&token(key, ISSUER)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_ed25519_key_verifies_under_both_of_its_names() {
+    let key = key(Algorithm::EdDsa, "one");
+    for in_set in ["EdDSA", "Ed25519"] {
+        let bed = Bed::with([RemoteIssuer::new(ISSUER, URL).audience("api").algorithms([Algorithm::EdDsa])]);
+        // As WebCrypto exports it.
+        let exported =
+            with(&jwk(&key), json!({"alg": in_set, "use": null, "key_ops": ["verify"], "ext": true}));
+        bed.network.publish(URL, json!({ "keys": [exported] }).to_string());
+        for in_token in ["EdDSA", "Ed25519"] {
+            let token = sign(&key, &with(&header(&key), json!({ "alg": in_token })), &claims(ISSUER));
+            assert_eq!(bed.verify(&token).await.unwrap().algorithm(), Algorithm::EdDsa);
+        }
+        let token = sign(&key, &with(&header(&key), json!({"alg": "Ed448"})), &claims(ISSUER));
+        assert_eq!(bed.refusal(&token).await, "algorithm is not that of the key");
+    }
+}
+
+/// Collects the log of this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().push_str(&String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn sec_046_what_is_left_out_is_logged_once_in_few_words_and_without_the_keys() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let lines = || log.0.lock().unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+
+    let key = key(Algorithm::Es256, "one");
+    let good = jwk(&key);
+    let private: serde_json::Value = serde_json::from_str(
+        crate::kit::key(Algorithm::EdDsa, "canary").dangerous_private_jwk().unwrap().as_str(),
+    )
+    .unwrap();
+    let mut keys =
+        vec![good.clone(), private.clone(), with(&good, json!({"kid": "canary\r\n", "x": "canary"}))];
+    keys.extend((0..300).map(|_| json!({"kty": "canary"})));
+    keys.extend((0..300).map(|_| json!({"kid": "canary"})));
+    let bed = Bed::new();
+    bed.network.publish(URL, json!({ "keys": keys }).to_string());
+    let good_token = sign(&key, &header(&key), &with(&claims(ISSUER), json!({"exp": NOW + 86_400})));
+    for _ in 0..5 {
+        bed.verify(&good_token).await.unwrap();
+        bed.pass(600);
+    }
+    assert_eq!(bed.network.fetches(), 5);
+    let told = lines();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("WARN") && told[0].contains("keys of an issuer are left out"), "{told:?}");
+    assert!(told[0].contains("keys[1]: its private key is published"), "{told:?}");
+    assert!(told[0].contains("594 more") && told[0].len() < 900, "{told:?}");
+    let d = private["d"].as_str().unwrap();
+    assert!(!told[0].contains("canary") && !told[0].contains(d), "{told:?}");
+
+    // Another set is told of; what others need is no warning.
+    bed.network.publish(URL, json!({"keys": [good, {"kty": "AKP"}]}).to_string());
+    bed.verify(&good_token).await.unwrap();
+    let told = lines();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains("INFO") && told[1].contains("keys[1]: unknown type of key"), "{told:?}");
 }
 
 #[tokio::test]

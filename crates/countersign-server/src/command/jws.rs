@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use countersign_core::jws::{self, Limits};
-use countersign_core::key::{ImportRules, Jwk, JwkError, JwkSet};
+use countersign_core::key::{ImportRules, Jwk, JwkError, JwkSet, LeftOut};
 use countersign_core::{Algorithm, KeyRing};
+
+use crate::telemetry;
 
 #[derive(Args, Debug)]
 pub(crate) struct JwsCommand {
@@ -21,7 +23,7 @@ enum JwsSubcommand {
     ///
     /// Prints `ok` or `error: <why>` for each, and fails if any token fails.
     Verify {
-        /// The keys, a JWK set (RFC 7517 §5).
+        /// The keys, a JWK set (RFC 7517 §5). Keys that cannot be used are left out, and named on standard error.
         #[arg(long, value_name = "FILE")]
         jwks: PathBuf,
         /// Accept this algorithm alone; also says it for keys that do not say it themselves.
@@ -61,16 +63,20 @@ fn read_keys(path: &Path, only: Option<Algorithm>) -> Result<KeyRing, JwsError> 
         // One byte more than a set may have, so that a longer one is noticed.
         .and_then(|file| file.take(Jwk::MAX_BYTES as u64 + 1).read_to_end(&mut text))
         .map_err(|source| JwsError::Read { path: path.to_owned(), source })?;
-    keys(&text, only).map_err(|source| JwsError::Keys { path: path.to_owned(), source })
+    let (ring, left_out) =
+        keys(&text, only).map_err(|source| JwsError::Keys { path: path.to_owned(), source })?;
+    if left_out.faulty() > 0 {
+        telemetry::warn(&format!("keys of {} are left out: {left_out}", path.display()));
+    }
+    Ok(ring)
 }
 
-fn keys(text: &[u8], only: Option<Algorithm>) -> Result<KeyRing, JwkError> {
-    let mut set = JwkSet::parse(text)?;
-    if let Some(only) = only {
-        set = set.keys().iter().filter_map(|key| key.clone().with_algorithm(only).ok()).collect();
-    }
+fn keys(text: &[u8], only: Option<Algorithm>) -> Result<(KeyRing, LeftOut), JwkError> {
     // Who reads a secret from a file on this command line knows it already: guessing it helps nobody.
-    set.to_ring_with(ImportRules::strict().dangerous_accept_guessable_secrets())
+    let rules = ImportRules::strict().dangerous_accept_guessable_secrets();
+    let usable = JwkSet::parse(text)?.usable(rules, only);
+    let left_out = usable.left_out.clone();
+    Ok((usable.into_ring()?, left_out))
 }
 
 /// Judges each line; tells how many failed, and of how many.
@@ -119,7 +125,7 @@ mod tests {
         let key = SigningKey::generate(Algorithm::EdDsa, &OsRandom).unwrap();
         let other = SigningKey::generate(Algorithm::EdDsa, &OsRandom).unwrap();
         let set = format!(r#"{{"keys":[{}]}}"#, key.verifying_key().to_jwk().unwrap());
-        let ring = keys(set.as_bytes(), None).unwrap();
+        let (ring, _) = keys(set.as_bytes(), None).unwrap();
         let token = jws::sign(&key, "at+jwt", b"not JSON").unwrap();
         let foreign = jws::sign(&other, "at+jwt", b"{}").unwrap();
         let long = "a".repeat(100_000);
@@ -146,11 +152,11 @@ mod tests {
         let jwk = key.verifying_key().to_jwk().unwrap();
         let set = format!(r#"{{"keys":[{jwk}]}}"#);
         let unsaid = set.replace(r#""alg":"RS256","#, "");
-        assert_eq!(keys(set.as_bytes(), None).unwrap().len(), 1);
-        assert_eq!(keys(set.as_bytes(), Some(Algorithm::Rs256)).unwrap().len(), 1);
-        assert!(keys(set.as_bytes(), Some(Algorithm::Ps256)).unwrap().is_empty());
+        assert_eq!(keys(set.as_bytes(), None).unwrap().0.len(), 1);
+        assert_eq!(keys(set.as_bytes(), Some(Algorithm::Rs256)).unwrap().0.len(), 1);
+        assert!(keys(set.as_bytes(), Some(Algorithm::Ps256)).unwrap().0.is_empty());
         assert_eq!(keys(unsaid.as_bytes(), None).unwrap_err(), JwkError::NoAlgorithm);
-        let ring = keys(unsaid.as_bytes(), Some(Algorithm::Rs256)).unwrap();
+        let (ring, _) = keys(unsaid.as_bytes(), Some(Algorithm::Rs256)).unwrap();
         let token = jws::sign(&key, "at+jwt", b"{}").unwrap();
         assert_eq!(verdicts(&ring, token.as_bytes()), ("ok\n".to_owned(), 0, 1));
     }

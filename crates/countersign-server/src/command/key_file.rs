@@ -5,8 +5,9 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use countersign_core::key::{Jwk, JwkError, KeyError, RsaBits};
+use countersign_core::key::{Jwk, JwkError, KeyError, KeyKind, PemContent, RsaBits};
 use countersign_core::{Algorithm, SigningKey};
+use zeroize::Zeroizing;
 
 /// How a private key is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -42,6 +43,8 @@ pub(super) enum KeyFileError {
     NotRsa(Algorithm),
     #[error("a public key; what signs is its private key")]
     Public,
+    #[error("this is {0}; keys that sign here are RSA, EC on P-256, P-384, P-521 or secp256k1, and Ed25519")]
+    Kind(KeyKind),
     #[error("the key is not accepted")]
     Key(#[from] KeyError),
     #[error("the key is not accepted")]
@@ -134,35 +137,39 @@ fn parse(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<SigningKey, KeyFi
             error => error.into(),
         });
     }
-    let pem = str::from_utf8(text).map_err(|_| KeyFileError::NeitherForm)?;
+    // What stands before the key, such as its name in a PKCS#12 file, may be in any encoding.
+    let pem = Zeroizing::new(String::from_utf8_lossy(text).into_owned());
     if !pem.contains("-----BEGIN ") {
         return Err(KeyFileError::NeitherForm);
     }
-    if pem.contains("PUBLIC KEY-----") {
-        return Err(KeyFileError::Public);
-    }
+    parse_pem(&pem, algorithm).map_err(|error| match error {
+        KeyFileError::Key(KeyError::PemContent(PemContent::PublicKey)) => KeyFileError::Public,
+        error => error,
+    })
+}
+
+fn parse_pem(pem: &str, algorithm: Option<Algorithm>) -> Result<SigningKey, KeyFileError> {
     if let Some(algorithm) = algorithm {
         return Ok(SigningKey::from_private_key_pem(algorithm, pem)?);
     }
-    let read = |algorithm| SigningKey::from_private_key_pem(algorithm, pem);
-    let mut fitting = ONE_CURVE_EACH.into_iter().filter_map(|algorithm| read(algorithm).ok());
-    match (fitting.next(), fitting.next()) {
-        (Some(key), None) => Ok(key),
-        (Some(_), Some(_)) => Err(KeyFileError::NoAlgorithm),
-        // For RSA any of its algorithms tells whether it is a key at all, and why not.
-        (None, _) => match read(Algorithm::Rs256) {
-            Ok(_) => Err(KeyFileError::Ambiguous),
-            Err(error) => Err(error.into()),
-        },
+    let kind = KeyKind::of_private_key_pem(pem)?;
+    let mut fitting = kind.algorithms();
+    let first = fitting.next().ok_or(KeyFileError::Kind(kind))?;
+    // Where several fit, any of them tells whether it is a key at all, and why not.
+    let key = SigningKey::from_private_key_pem(first, pem);
+    match (fitting.next(), first) {
+        (None, _) => Ok(key?),
+        (Some(_), Algorithm::Rs256) => {
+            key.map_or_else(|error| Err(error.into()), |_| Err(KeyFileError::Ambiguous))
+        }
+        (Some(_), _) => Err(KeyFileError::NoAlgorithm),
     }
 }
 
-/// The algorithms that the kind of key alone tells.
-const ONE_CURVE_EACH: [Algorithm; 5] =
-    [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Es256k, Algorithm::Es384, Algorithm::Es512];
-
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
 
     #[test]
@@ -198,10 +205,16 @@ mod tests {
             ("words", "password".to_owned(), "neither a PEM text"),
             ("a public PEM", key.to_public_key_pem().unwrap(), "a public key"),
             ("a public JWK", key.to_jwk().unwrap(), "a public key"),
-            ("encrypted", encrypted.to_owned(), "not accepted"),
+            ("encrypted", encrypted.to_owned(), "openssl pkey -in"),
+            (
+                "a set",
+                format!(r#"{{"keys":[{}]}}"#, key.to_jwk().unwrap()),
+                "this is a JWK set; take one key",
+            ),
             ("a short secret", r#"{"kty":"oct","alg":"HS256","k":"c2hvcnQ"}"#.to_owned(), "not accepted"),
         ] {
-            let error = parse(text.as_bytes(), None).map(|_| ()).unwrap_err().to_string();
+            let error = parse(text.as_bytes(), None).map(|_| ()).unwrap_err();
+            let error = format!("{error}: {:?}", error.source().map(ToString::to_string));
             assert!(error.contains(reason), "{case}: {error}");
         }
         assert!(matches!(generate(Algorithm::EdDsa, Some(4096)), Err(KeyFileError::NotRsa(_))));

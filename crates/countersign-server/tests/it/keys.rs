@@ -270,9 +270,10 @@ async fn a_generated_key_is_written_for_its_owner_alone_and_imported_as_the_next
     let import =
         async |arguments: &[&str]| folder.run(&[&["key", "import"], arguments].concat(), &bound).await;
     import(&["rsa.pem"]).await.assert_refused(&["fits several algorithms", "--algorithm RS256"]);
-    import(&["rsa.pem", "--algorithm", "ES256"])
-        .await
-        .assert_refused(&["not accepted", "not a valid ES256 key"]);
+    import(&["rsa.pem", "--algorithm", "ES256"]).await.assert_refused(&[
+        "not accepted",
+        "this is an RSA key, and ES256 takes an EC key on the curve P-256",
+    ]);
     import(&["nothing.pem"]).await.assert_refused(&["cannot read nothing.pem"]);
     folder.set_mode("rsa.pem", 0o644);
     import(&["rsa.pem", "--algorithm", "PS256"]).await.assert_refused(&["chmod 600 rsa.pem"]);
@@ -317,7 +318,7 @@ async fn sec_018_weak_and_public_keys_are_not_imported() {
             format!(r#"{{"kty":"OKP","crv":"Ed25519","use":"enc","x":"{x}"}}"#),
             "not for this use",
         ),
-        ("a set", r#"{"keys":[]}"#.to_owned(), "kty is missing"),
+        ("a set", r#"{"keys":[]}"#.to_owned(), "this is a JWK set; take one key out"),
         ("words", "hunter2".to_owned(), "neither a PEM text"),
     ] {
         folder.write("key", &text);
@@ -330,6 +331,107 @@ async fn sec_018_weak_and_public_keys_are_not_imported() {
         );
     }
     assert_eq!(folder.keys().await.0.len(), 2, "nothing was added");
+}
+
+/// What other programs wrote, of the keys that `countersign-core` is tested with.
+fn written_elsewhere(name: &str) -> Vec<u8> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../countersign-core/tests/data");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_in_the_dress_that_another_program_gave_it_is_imported() {
+    for (name, algorithm) in [
+        ("pem/blanks-at-line-ends.pem", "ES256"),
+        ("pem/bag-attributes.pem", "RS256"),
+        ("pem/byte-order-mark.pem", "EdDSA"),
+    ] {
+        let folder = Folder::new();
+        folder.serve().await.stop().await;
+        std::fs::write(folder.path("key"), written_elsewhere(name)).unwrap();
+        folder.set_mode("key", 0o600);
+        let said = if algorithm == "RS256" { &["--algorithm", "RS256"][..] } else { &[] };
+        let imported = folder.run(&[&["key", "import", "key"][..], said].concat(), &[]).await;
+        assert!(imported.status.success(), "{name}: {imported:?}");
+        assert!(imported.stdout.contains(&format!("(access, {algorithm})")), "{name}: {imported:?}");
+    }
+    // As WebCrypto exports it: the key of RFC 8037 §A.1.
+    let folder = Folder::new();
+    folder.serve().await.stop().await;
+    let exported = r#"{"key_ops":["sign"],"ext":true,"alg":"Ed25519","kty":"OKP","crv":"Ed25519",
+        "d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    folder.write("key", exported);
+    folder.set_mode("key", 0o600);
+    let imported = folder.run(&["key", "import", "key"], &[]).await;
+    assert!(imported.stdout.contains("(access, EdDSA)"), "{imported:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_is_called_by_its_name() {
+    let folder = Folder::new();
+    folder.serve().await.stop().await;
+    for (name, algorithm, reason) in [
+        ("rsa-1024.pem", None, "RSA key has 1024 bits, 2048 to 8192 are accepted"),
+        ("rsa-1024.pem", Some("PS256"), "RSA key has 1024 bits, 2048 to 8192 are accepted"),
+        ("pem/ed448.pem", None, "this is an Ed448 key; keys that sign here are RSA"),
+        ("pem/ed448.pem", Some("RS256"), "this is an Ed448 key, and RS256 takes an RSA key"),
+        ("x25519.pem", None, "this is an X25519 key"),
+        ("pem/prime192v1.sec1.pem", None, "this is an EC key on the curve P-192"),
+        ("pem/dsa.pem", None, "this is a DSA key"),
+        ("pem/encrypted.pem", None, "encrypted"),
+        ("pem/encrypted.traditional.pem", Some("RS256"), "encrypted"),
+        ("pem/openssh.pem", None, "OpenSSH"),
+        ("pem/certificate.pem", None, "this is a certificate"),
+        ("pem/two-keys.pem", None, "several keys"),
+        ("rsa.pub.pem", None, "a public key"),
+        ("pem/openssh.pub", None, "neither a PEM text"),
+    ] {
+        std::fs::write(folder.path("key"), written_elsewhere(name)).unwrap();
+        folder.set_mode("key", 0o600);
+        let said = algorithm.map(|algorithm| ["--algorithm", algorithm]);
+        let said = said.as_ref().map_or(&[][..], |said| said);
+        let arguments = [&["key", "import", "key"][..], said].concat();
+        let refused = folder.run(&arguments, &[]).await;
+        refused.assert_refused(&[reason]);
+        assert!(algorithm.is_some() || !refused.stderr.contains("RS256 key"), "{name}: {refused:?}");
+    }
+    assert_eq!(folder.keys().await.0.len(), 2, "nothing was added");
+    let text = |name| String::from_utf8(written_elsewhere(name)).unwrap();
+    for (private, public, option, reason) in [
+        (text("pem/ed448.pem"), text("rsa.pub.pem"), "JWT_PRIVATE_KEY", "this is an Ed448 key"),
+        (text("rsa-1024.pem"), text("rsa.pub.pem"), "JWT_PRIVATE_KEY", "1024 bits"),
+        (text("rsa.pem"), text("pem/rsa-1024.pub.pem"), "JWT_PUBLIC_KEY", "1024 bits"),
+        (text("rsa.pem"), text("rsa.pem"), "JWT_PUBLIC_KEY", "this is a private key"),
+        (text("pem/encrypted.pem"), text("rsa.pub.pem"), "JWT_PRIVATE_KEY", "encrypted"),
+    ] {
+        let options = [
+            ("COUNTERSIGN_PROFILE", "flask-jwt-extended"),
+            ("JWT_ALGORITHM", "RS256"),
+            ("JWT_PRIVATE_KEY", private.as_str()),
+            ("JWT_PUBLIC_KEY", public.as_str()),
+        ];
+        folder.run(&["serve", "--listen", "127.0.0.1:0"], &options).await.assert_refused(&[option, reason]);
+    }
+}
+
+#[tokio::test]
+async fn sec_043_the_command_line_verifies_with_what_a_set_has_and_tells_what_it_leaves_out() {
+    let folder = Folder::new();
+    let server = folder.serve().await;
+    let client = Client::new(&server);
+    let pair = client.register("ada@example.org").await;
+    let good = client.get("/.well-known/jwks.json").await.expect(200).body["keys"][0].clone();
+    let mut bad = good.clone();
+    bad["alg"] = serde_json::Value::Null;
+    folder.write("set", &json!({"keys": [bad, good]}).to_string());
+    folder.write("token", &pair.access);
+    let input = std::fs::File::open(folder.path("token")).unwrap();
+    let mut command = folder.command(&["jws", "verify", "--jwks", "set"], &[]);
+    let output = command.stdin(input).output().await.unwrap();
+    assert!(output.status.success() && output.stdout == b"ok\n", "{output:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told, "warning: keys of set are left out: keys[0]: JWK member alg is invalid\n");
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -67,3 +67,53 @@ async fn sec_087_a_lock_that_is_released_in_time_is_only_a_pause() {
     refreshed.expect(200);
     server.stop().await;
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_database_that_is_taken_away_from_a_running_server_is_noticed_before_anything_is_lost() {
+    use std::fs;
+
+    let folder = Folder::new();
+    let server = folder.serve().await;
+    let client = Client::new(&server);
+    let pair = client.register("ada@example.org").await;
+    let (database, aside) = (folder.path("countersign.db"), folder.path("aside.db"));
+    let eve = json!({ "email": "eve@example.org", "password": PASSWORD });
+
+    // Moved, then replaced by another one.
+    fs::rename(&database, &aside).unwrap();
+    for replaced in [false, true] {
+        if replaced {
+            fs::copy(&aside, &database).unwrap();
+        }
+        for answer in [
+            client.post("/v1/auth/register", &eve).await,
+            client.refresh(&pair.refresh).await,
+            client.logout(&pair.refresh).await,
+            client.me(&pair.access).await,
+            client.try_login("ada@example.org", PASSWORD).await,
+            client.get("/readyz").await,
+        ] {
+            answer.expect_error(503, "unavailable");
+        }
+        client.get("/healthz").await.expect(200);
+    }
+    assert!(server.log().contains("was moved or removed while the database is open"), "{}", server.log());
+
+    // What was refused was not done, and the same file works again.
+    fs::rename(&aside, &database).unwrap();
+    client.get("/readyz").await.expect(200);
+    client.refresh(&pair.refresh).await.expect(200);
+    client.register("eve@example.org").await;
+    assert!(server.log().contains("the files of the store are back"), "{}", server.log());
+
+    // Without its log, what is there is kept by a server that stops in order.
+    fs::remove_file(folder.path("countersign.db-wal")).unwrap();
+    client.get("/readyz").await.expect_error(503, "unavailable");
+    client.try_login("eve@example.org", PASSWORD).await.expect_error(503, "unavailable");
+    server.ask_to_stop().await;
+    server.wait().await;
+    let server = folder.serve().await;
+    Client::new(&server).login("eve@example.org").await;
+    server.stop().await;
+}
