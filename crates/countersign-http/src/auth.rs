@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use countersign_core::account::{Accounts, User};
 use countersign_core::background::Background;
+use countersign_core::profile::ProfileClaims;
 use countersign_core::session::{AccessError, Device, ExtraClaimsError, RefreshError, Refusal, Sessions};
 use countersign_core::store::BoxError;
 use countersign_core::{Claims, Clock, Timestamp, TokenType, UserId, VerifyError};
@@ -27,7 +28,7 @@ use crate::handshake::is_handshake;
 use crate::hooks::Hooks;
 use crate::locate::{Elsewhere, LocateError, Location, Locator};
 use crate::origin::{CrossSite, CrossSiteCheck};
-use crate::profile::{FlaskJwt, Renewal, Served, ShownTokens};
+use crate::profile::{FlaskJwt, ProfileToken, Renewal, Served, ShownTokens};
 use crate::requirement::{Optional, RequiredToken, Requirement};
 
 /// Authentication for one program: cheap to clone, made by [`Auth::builder`](crate::AuthBuilder).
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
 pub struct Authenticated {
     claims: Claims,
     location: Location,
+    /// The same claims as a profile has verified them, where one has.
+    by_profile: Option<ProfileClaims>,
 }
 
 /// The token that was taken out of a request's URI, so that neither logs nor handlers see it there.
@@ -326,7 +329,7 @@ impl Auth {
             self.check_beside_cookie(parts, &claims)?;
         }
         requirement.check_permitted(&claims)?;
-        Ok(Some(Authenticated { claims, location: located.location }))
+        Ok(Some(Authenticated { claims, location: located.location, by_profile: None }))
     }
 
     async fn find_by_profile(
@@ -336,10 +339,22 @@ impl Auth {
         requirement: &Requirement,
     ) -> Result<Option<Authenticated>, AuthError> {
         let found = profile.profile().authenticate(parts, requirement).await?;
-        let Some(token) = found else { return Ok(None) };
+        match found {
+            Some(token) => self.accepted(profile, token, requirement.skip_revocation).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A token that a profile has accepted, judged by the application's checks of all tokens as well.
+    async fn accepted(
+        &self,
+        profile: &Served,
+        token: ProfileToken,
+        skip_revocation: bool,
+    ) -> Result<Authenticated, AuthError> {
         let claims = profile.claims(&token)?;
-        self.ask_application(&claims, requirement.skip_revocation).await?;
-        Ok(Some(Authenticated { claims, location: token.location }))
+        self.ask_application(&claims, skip_revocation).await?;
+        Ok(Authenticated { claims, location: token.location, by_profile: Some(token.verified) })
     }
 
     /// Whether another library's rules hold for tokens, as [`AuthBuilder::profile`](crate::AuthBuilder::profile) says.
@@ -377,11 +392,11 @@ impl Auth {
         device: Device,
     ) -> Result<Renewal, AuthError> {
         let in_body = in_body.filter(|token| !token.is_empty());
-        let (claims, location) = profile.refresh_token(parts, in_body).await?;
-        if location == Location::Cookie {
+        let token = profile.refresh_token(parts, in_body).await?;
+        if token.location == Location::Cookie {
             self.check_cookie_host(parts)?;
         }
-        self.ask_application(&claims, false).await?;
+        let Authenticated { claims, location, .. } = self.accepted(profile, token, false).await?;
         match self.accounts().renew(&claims, device).await {
             Ok(renewed) => Ok(Renewal { renewed, location }),
             Err(RefreshError::Refused(Refusal::User)) => {
@@ -405,8 +420,8 @@ impl Auth {
         }
     }
 
-    /// Whether a token that is no part of a request would be accepted now by the profile's rules, for its own kind;
-    /// `None` where no profile has its own. A refresh token is not exchanged.
+    /// Whether a token that is no part of a request would be accepted now by the profile's rules and the application's
+    /// checks, for its own kind; `None` where no profile has its own. A refresh token is not exchanged.
     pub async fn judge_by_profile(&self, token: &str) -> Option<Result<Claims, BoxError>> {
         let profile = self.shared.profile.as_ref()?;
         Some(self.judged_by(profile, token).await)
@@ -426,6 +441,8 @@ impl Auth {
                 self.sessions().check_refresh(&claims).await?;
             }
         }
+        profile.ask_hooks(&verified).await.map_err(AuthError::from)?;
+        self.ask_application(&claims, false).await?;
         Ok(claims)
     }
 
@@ -470,8 +487,8 @@ impl Auth {
         })
     }
 
-    /// Asks once more whether what was authenticated still holds: not expired, not revoked. For connections that outlive
-    /// their request.
+    /// Asks once more whether what was authenticated still holds: not expired, not revoked, accepted by the application.
+    /// For connections that outlive their request.
     ///
     /// # Errors
     /// [`AuthError`] says why not.
@@ -485,6 +502,9 @@ impl Auth {
             // Asks the store: the index forgets ended sessions long before their refresh tokens expire.
             TokenType::Refresh if self.has_profile() => self.sessions().check_refresh(claims).await?,
             TokenType::Refresh => self.sessions().recheck_refresh(claims).await?,
+        }
+        if let (Some(profile), Some(verified)) = (&self.shared.profile, &authenticated.by_profile) {
+            profile.ask_hooks(verified).await?;
         }
         self.ask_application(claims, false).await
     }

@@ -466,7 +466,7 @@ impl AuthBuilder {
             random: self.random,
             runtime,
         });
-        let profile = profile.map(|profile| profile.serve(&accounts, &cross_site)).transpose()?;
+        let profile = profile.map(|profile| profile.serve(&accounts, &cross_site));
         Ok(Auth {
             shared: Arc::new(Shared {
                 access,

@@ -28,6 +28,11 @@ impl Client {
         Self { router, jar: BTreeMap::new(), headers: HeaderMap::new() }
     }
 
+    /// Sends its requests to another router.
+    pub(crate) fn at(self, router: &Router) -> Self {
+        Self { router: router.clone(), ..self }
+    }
+
     /// Sends this header too, from now on; more than once if repeated.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().unwrap();

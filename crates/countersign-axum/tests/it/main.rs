@@ -18,6 +18,7 @@ mod forms;
 mod fuzz;
 mod guards;
 mod handshakes;
+mod hooks;
 mod kinds;
 mod legacy_key;
 mod locations;

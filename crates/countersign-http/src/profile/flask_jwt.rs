@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 use super::flask_jwt_extended::{self, BuildProfileError, Hook, claim_in_words, hook, is_json};
 use super::options::{OptionError, Options, duration};
-use super::{Profile, ProfileToken, hook_failed};
+use super::{HookedUser, Profile, ProfileToken, SessionLookUp, hook_failed};
 use crate::answer::{Answer, ErrorCode, quotable};
 use crate::encoding::ContentEncoding;
 use crate::locate::Location;
@@ -97,6 +97,11 @@ impl FlaskJwtConfig {
         let options = options.into();
         options.check_names(&Self::NAMES)?;
         Self::read(&options)
+    }
+
+    /// Whether tokens must say when they end.
+    pub(super) fn requires_expiry(&self) -> bool {
+        self.required_claims.iter().any(|name| name == "exp")
     }
 
     fn read(options: &Options) -> Result<Self, OptionError> {
@@ -223,26 +228,38 @@ impl FlaskJwtError {
     }
 }
 
+/// What sessions of this library add to the rules.
+pub(super) struct OverSessions {
+    /// Whether the session of a token has ended.
+    pub(super) is_revoked: Hook<ProfileClaims, bool>,
+    /// A login with this library's accounts, where the application has none of its own.
+    pub(super) authenticate: Hook<Login, Option<Identity>>,
+    /// The answer to such a login.
+    pub(super) auth_response: Hook<(String, Identity), Answer>,
+}
+
 /// What the hook reads out of a request: a token's text.
 type RequestHook = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
-type User = Arc<dyn Any + Send + Sync>;
 
 #[derive(Clone, Default)]
 struct Hooks {
     authenticate: Option<Hook<Login, Option<Identity>>>,
-    user: Option<Hook<ProfileClaims, Option<User>>>,
+    user: Option<Hook<ProfileClaims, Option<HookedUser>>>,
     payload: Option<Hook<Identity, Map<String, Value>>>,
     headers: Option<Hook<Identity, Map<String, Value>>>,
     auth_response: Option<Hook<(String, Identity), Answer>>,
     error: Option<Hook<FlaskJwtError, Answer>>,
     request: Option<RequestHook>,
     is_revoked: Vec<Hook<ProfileClaims, bool>>,
+    /// This library's own sessions, where the rules stand over them.
+    sessions: Option<Hook<ProfileClaims, bool>>,
 }
 
 /// An application's Flask-JWT: cheap to clone, made by [`FlaskJwt::builder`].
 #[derive(Clone)]
 pub struct FlaskJwt(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     config: FlaskJwtConfig,
     rules: FlaskJwtRules,
@@ -276,22 +293,13 @@ impl fmt::Debug for FlaskJwtBuilder {
 impl FlaskJwtBuilder {
     /// Who has these credentials, as the login request has them: `authentication_handler`. `None`: nobody.
     #[must_use]
-    pub fn authenticate<E, F, Fut>(self, authenticate: F) -> Self
+    pub fn authenticate<E, F, Fut>(mut self, authenticate: F) -> Self
     where
         E: Into<BoxError>,
         F: Fn(Value, Value) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Option<Identity>, E>> + Send + 'static,
     {
-        self.authenticate_login(move |login| authenticate(login.username, login.password))
-    }
-
-    /// The same, by everything that is known of the login.
-    pub(super) fn authenticate_login<E, F, Fut>(mut self, authenticate: F) -> Self
-    where
-        E: Into<BoxError>,
-        F: Fn(Login) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Option<Identity>, E>> + Send + 'static,
-    {
+        let authenticate = move |login: Login| authenticate(login.username, login.password);
         self.hooks.authenticate = Some(hook(authenticate));
         self
     }
@@ -309,7 +317,7 @@ impl FlaskJwtBuilder {
             let asking = user(claims);
             async move {
                 let user = asking.await.map_err(Into::<BoxError>::into)?;
-                Ok::<_, BoxError>(user.map(|user| Arc::new(user) as User))
+                Ok::<_, BoxError>(user.map(|user| Arc::new(user) as HookedUser))
             }
         }));
         self
@@ -411,10 +419,15 @@ impl FlaskJwtBuilder {
             )
             .into());
         }
-        self.finish()
+        let jwt = self.finish()?;
+        if !jwt.config().requires_expiry() {
+            tracing::warn!("JWT_REQUIRED_CLAIMS does not name exp: tokens without it are good for ever");
+        }
+        Ok(jwt)
     }
 
-    /// Checks everything but whether there are logins.
+    /// Checks everything but whether there are logins, and says nothing about lifetimes: sessions of this library may
+    /// shorten them.
     pub(super) fn finish(self) -> Result<FlaskJwt, BuildProfileError> {
         const KEY: &str = "JWT_SECRET_KEY";
         let Self { config, hooks, import, clock } = self;
@@ -425,9 +438,6 @@ impl FlaskJwtBuilder {
                 "must be HS256, HS384 or HS512: Flask-JWT signs and verifies with one and the same key",
             )
         })?;
-        if !config.required_claims.iter().any(|name| name == "exp") {
-            tracing::warn!("JWT_REQUIRED_CLAIMS does not name exp: tokens without it are good for ever");
-        }
         let source = config.secret_key.as_ref().ok_or(BuildProfileError::NoKey { option: KEY, algorithm })?;
         let unusable = |error| flask_jwt_extended::unusable(KEY, algorithm, error);
         let signing_key = flask_jwt_extended::signs(source, KEY, algorithm, import)?;
@@ -458,6 +468,17 @@ impl FlaskJwt {
     #[must_use]
     pub fn config(&self) -> &FlaskJwtConfig {
         &self.0.config
+    }
+
+    /// The same rules over sessions of this library, which also say whether a token was revoked.
+    pub(super) fn over_sessions(&self, sessions: OverSessions) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.hooks.sessions = Some(sessions.is_revoked);
+        if inner.hooks.authenticate.is_none() {
+            inner.hooks.authenticate = Some(sessions.authenticate);
+            inner.hooks.auth_response = Some(sessions.auth_response);
+        }
+        Self(Arc::new(inner))
     }
 
     /// Answers a login request, as the endpoint at `JWT_AUTH_URL_RULE` does.
@@ -547,9 +568,32 @@ impl FlaskJwt {
         }
     }
 
-    async fn prove(&self, parts: &Parts, requirement: &Requirement) -> Result<Option<ProfileToken>, Refusal> {
-        let hooks = &self.0.hooks;
-        let token = match &hooks.request {
+    /// Finds and verifies the token of a request, and judges it.
+    async fn prove(
+        &self,
+        parts: &Parts,
+        requirement: &Requirement,
+        look_up: SessionLookUp,
+    ) -> Result<Option<ProfileToken>, Refusal> {
+        let token = match (self.presented(parts, requirement), requirement.optional) {
+            (Err(Refusal::Absent), Some(_))
+            | (Err(Refusal::OtherScheme), Some(Optional::IfAbsent | Optional::IfAbsentOrExpired)) => {
+                return Ok(None);
+            }
+            (token, _) => token?,
+        };
+        match self.decode_token(&token) {
+            Err(ProfileError::Expired(_)) if requirement.optional == Some(Optional::IfAbsentOrExpired) => {
+                Ok(None)
+            }
+            Err(error) => Err(self.refused(&token, error)),
+            Ok(claims) => self.accepted(claims, Location::Header, requirement, look_up).await.map(Some),
+        }
+    }
+
+    /// The text of the token that a request presents, where the application says it is, else in the header.
+    fn presented(&self, parts: &Parts, requirement: &Requirement) -> Result<String, Refusal> {
+        match &self.0.hooks.request {
             Some(hook) => hook(parts).ok_or(Refusal::Absent),
             // Flask-JWT knows no other place, so a route that wants others only has no token.
             None if requirement
@@ -560,39 +604,50 @@ impl FlaskJwt {
                 Err(Refusal::Absent)
             }
             None => self.in_header(&parts.headers),
-        };
-        let token = match (token, requirement.optional) {
-            (Err(Refusal::Absent), Some(_))
-            | (Err(Refusal::OtherScheme), Some(Optional::IfAbsent | Optional::IfAbsentOrExpired)) => {
-                return Ok(None);
-            }
-            (token, _) => token?,
-        };
-        let invalid = |description: &str| Refusal::Error(FlaskJwtError::new("Invalid token", description));
-        let claims = match self.decode_token(&token) {
-            Err(ProfileError::Expired(_)) if requirement.optional == Some(Optional::IfAbsentOrExpired) => {
-                return Ok(None);
-            }
-            Err(error) => {
-                let Inner { rules, verifying_key, clock, .. } = &*self.0;
-                let known_as = rules.explain(&token, error, |_| Ok(verifying_key.clone()), clock.now());
-                return Err(invalid(&text(&known_as)));
-            }
-            Ok(claims) => claims,
-        };
+        }
+    }
+
+    async fn accepted(
+        &self,
+        claims: ProfileClaims,
+        location: Location,
+        requirement: &Requirement,
+        look_up: SessionLookUp,
+    ) -> Result<ProfileToken, Refusal> {
+        let user = self.judge(&claims, requirement, look_up).await?;
+        Ok(ProfileToken {
+            header: claims.header().clone(),
+            claims: claims.claims().clone(),
+            identity: claims.identity().clone(),
+            location,
+            user,
+            verified: claims,
+        })
+    }
+
+    /// Judges verified claims, wherever they came from: by what the requirement names, and by every hook of the
+    /// application. The user is the one that its hook has found.
+    async fn judge(
+        &self,
+        claims: &ProfileClaims,
+        requirement: &Requirement,
+        look_up: SessionLookUp,
+    ) -> Result<Option<HookedUser>, Refusal> {
+        let hooks = &self.0.hooks;
         // A refresh token of Flask-JWT-Extended with the same key gets access tokens, not access.
         if !requirement.token.accepts(claims.token_type()) {
-            return Err(match requirement.token {
-                RequiredToken::Refresh => invalid("Only refresh tokens are allowed"),
-                _ => invalid("Only access tokens are allowed"),
-            });
+            return Err(invalid(match requirement.token {
+                RequiredToken::Refresh => "Only refresh tokens are allowed",
+                _ => "Only access tokens are allowed",
+            }));
         }
         // Flask-JWT's own tokens never say that they are; those of Flask-JWT-Extended and of our sessions may.
         if requirement.fresh && claims.is_fresh(self.0.clock.now()) != Some(true) {
             return Err(invalid("Fresh token required"));
         }
         if !requirement.skip_revocation {
-            for hook in &hooks.is_revoked {
+            let sessions = hooks.sessions.iter().filter(|_| look_up == SessionLookUp::Here);
+            for hook in hooks.is_revoked.iter().chain(sessions) {
                 if hook(claims.clone()).await? {
                     return Err(invalid("Token has been revoked"));
                 }
@@ -601,21 +656,42 @@ impl FlaskJwt {
         if !super::permits(requirement, claims.claims()) {
             return Err(Refusal::Forbidden);
         }
-        let user =
-            match &hooks.user {
-                Some(hook) => Some(hook(claims.clone()).await?.ok_or_else(|| {
-                    Refusal::Error(FlaskJwtError::new("Invalid JWT", "User does not exist"))
-                })?),
-                None => None,
-            };
-        Ok(Some(ProfileToken {
-            header: claims.header().clone(),
-            claims: claims.claims().clone(),
-            identity: claims.identity().clone(),
-            location: Location::Header,
-            user,
-            verified: claims,
-        }))
+        match &hooks.user {
+            Some(hook) => match hook(claims.clone()).await? {
+                Some(user) => Ok(Some(user)),
+                None => Err(Refusal::Error(FlaskJwtError::new("Invalid JWT", "User does not exist"))),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// The refresh token that a request wants exchanged: the one in its body, else the one that it presents as it
+    /// would an access token. Flask-JWT itself has none.
+    pub(super) async fn refresh_token(
+        &self,
+        parts: &Parts,
+        in_body: Option<&str>,
+    ) -> Result<Option<ProfileToken>, Answer> {
+        let (requirement, look_up) = (Requirement::REFRESH, SessionLookUp::ByCaller);
+        let proven = match in_body {
+            None => self.prove(parts, &requirement, look_up).await,
+            Some(token) => match self.decode_token(token) {
+                Ok(claims) => self.accepted(claims, Location::Body, &requirement, look_up).await.map(Some),
+                Err(error) => Err(self.refused(token, error)),
+            },
+        };
+        match proven {
+            Ok(token) => Ok(token),
+            Err(refusal) => Err(self.answer(refusal, None).await),
+        }
+    }
+
+    /// Judges verified claims by the application's hooks alone.
+    pub(super) async fn ask_hooks(&self, claims: &ProfileClaims) -> Result<Option<HookedUser>, Answer> {
+        match self.judge(claims, &Requirement::ANY, SessionLookUp::ByCaller).await {
+            Ok(user) => Ok(user),
+            Err(refusal) => Err(self.answer(refusal, None).await),
+        }
     }
 
     fn in_header(&self, headers: &HeaderMap) -> Result<String, Refusal> {
@@ -636,34 +712,18 @@ impl FlaskJwt {
         }
     }
 
-    /// Verifies a refresh token of ours, which Flask-JWT itself does not have.
-    pub(super) async fn decode_refresh(&self, token: &str) -> Result<ProfileClaims, Answer> {
-        match self.decode_token(token) {
-            Ok(claims) if claims.token_type() == TokenType::Refresh => Ok(claims),
-            Ok(_) => Err(self.invalid_token("Only refresh tokens are allowed").await),
-            Err(error) => Err(self.invalid_token(&text(&error)).await),
-        }
-    }
-
-    pub(super) async fn refresh_in_header(&self, headers: &HeaderMap) -> Result<ProfileClaims, Answer> {
-        match self.in_header(headers) {
-            Ok(token) => self.decode_refresh(&token).await,
-            Err(refusal) => Err(self.answer(refusal, None).await),
-        }
-    }
-
     /// Verifies a token of either kind, expired or not.
     pub(super) async fn decode_for_end(&self, token: &str) -> Result<ProfileClaims, Answer> {
         match self.decode_token(token) {
             Ok(claims) => Ok(claims),
             Err(ProfileError::Expired(claims)) => Ok(*claims),
-            Err(error) => Err(self.invalid_token(&text(&error)).await),
+            Err(error) => Err(self.answer(self.refused(token, error), None).await),
         }
     }
 
-    /// The token in the header, if there is anything in it.
-    pub(super) async fn shown(&self, headers: &HeaderMap) -> Option<Result<ProfileClaims, Answer>> {
-        match self.in_header(headers) {
+    /// The token that a request presents, if there is anything in its place.
+    pub(super) async fn shown(&self, parts: &Parts) -> Option<Result<ProfileClaims, Answer>> {
+        match self.presented(parts, &Requirement::ANY) {
             Ok(token) => Some(self.decode_for_end(&token).await),
             Err(Refusal::Absent) => None,
             Err(refusal) => Some(Err(self.answer(refusal, None).await)),
@@ -682,8 +742,11 @@ impl FlaskJwt {
             .unwrap_or_else(|_| Answer::error(ErrorCode::InternalError))
     }
 
-    async fn invalid_token(&self, description: &str) -> Answer {
-        self.answer(Refusal::Error(FlaskJwtError::new("Invalid token", description)), None).await
+    /// Why a token was not accepted, in Flask-JWT's words.
+    fn refused(&self, token: &str, error: ProfileError) -> Refusal {
+        let Inner { rules, verifying_key, clock, .. } = &*self.0;
+        let known_as = rules.explain(token, error, |_| Ok(verifying_key.clone()), clock.now());
+        invalid(&text(&known_as))
     }
 
     async fn answer(&self, refusal: Refusal, realm: Option<&str>) -> Answer {
@@ -747,7 +810,7 @@ impl Profile for FlaskJwt {
         parts: &Parts,
         requirement: &Requirement,
     ) -> Result<Option<ProfileToken>, Answer> {
-        match self.prove(parts, requirement).await {
+        match self.prove(parts, requirement, SessionLookUp::Here).await {
             Ok(token) => Ok(token),
             Err(refusal) => Err(self.answer(refusal, requirement.realm.as_deref()).await),
         }
@@ -793,6 +856,10 @@ impl From<BoxError> for Refusal {
     fn from(error: BoxError) -> Self {
         Self::HookFailed(error)
     }
+}
+
+fn invalid(description: &str) -> Refusal {
+    Refusal::Error(FlaskJwtError::new("Invalid token", description))
 }
 
 /// What Flask-JWT, and PyJWT below it, say of an error.

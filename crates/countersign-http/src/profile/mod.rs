@@ -79,6 +79,19 @@ impl fmt::Debug for ProfileToken {
     }
 }
 
+/// Who asks whether a token's own session of this library still lives. All hooks of the application are asked either
+/// way: only the look-up that the exchange of a refresh token makes itself may be left to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SessionLookUp {
+    /// The judgement of the token.
+    Here,
+    /// The caller, right after.
+    ByCaller,
+}
+
+/// The user that the application looked up.
+pub(crate) type HookedUser = Arc<dyn Any + Send + Sync>;
+
 /// An error of a hook that is answered with this, in place of 503.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the application has its own answer")]

@@ -15,18 +15,17 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::Value;
 
-use super::flask_jwt::{FlaskJwt, FlaskJwtBuilder, Identity, Login};
+use super::flask_jwt::{FlaskJwt, FlaskJwtBuilder, Identity, Login, OverSessions};
 use super::flask_jwt_extended::{
-    BuildProfileError, CookieArguments, FlaskJwtExtended, FlaskJwtExtendedBuilder, Lifetime,
+    BuildProfileError, CookieArguments, FlaskJwtExtended, FlaskJwtExtendedBuilder, Lifetime, hook,
 };
-use super::{AnswerInstead, Profile, ProfileToken};
+use super::{AnswerInstead, HookedUser, Profile, ProfileToken};
 use crate::answer::{Answer, ErrorCode};
 use crate::cookie_config::CookieKind;
 use crate::csrf::{CsrfError, csrf_matches};
 use crate::locate::Location;
 use crate::log::shown_in_log;
 use crate::origin::CrossSiteCheck;
-use crate::requirement::Requirement;
 
 /// A profile for [`AuthBuilder::profile`](crate::AuthBuilder::profile): which library's rules, with its options.
 #[derive(Clone, Debug)]
@@ -52,10 +51,7 @@ impl From<FlaskJwtBuilder> for ServedProfile {
 
 /// The rules, checked, before there are sessions.
 #[derive(Debug)]
-pub(crate) struct Prepared {
-    profile: ServedProfile,
-    engine: Engine,
-}
+pub(crate) struct Prepared(Engine);
 
 #[derive(Clone, Debug)]
 enum Engine {
@@ -93,18 +89,14 @@ impl ServedProfile {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Prepared, BuildProfileError> {
-        Ok(match self {
+        let prepared = Prepared(match self {
             Self::FlaskJwtExtended(builder) => {
-                let builder = builder.clock(clock).random(random);
-                let engine = Engine::FlaskJwtExtended(builder.clone().build()?);
-                Prepared { profile: builder.into(), engine }
+                Engine::FlaskJwtExtended(builder.clock(clock).random(random).finish()?)
             }
-            Self::FlaskJwt(builder) => {
-                let builder = builder.clock(clock);
-                let engine = Engine::FlaskJwt(builder.clone().finish()?);
-                Prepared { profile: builder.into(), engine }
-            }
-        })
+            Self::FlaskJwt(builder) => Engine::FlaskJwt(builder.clock(clock).finish()?),
+        });
+        prepared.tell_of_lifetimes();
+        Ok(prepared)
     }
 }
 
@@ -112,7 +104,7 @@ impl Prepared {
     /// Makes a token and takes it, before anybody gets one: keys that are no pair, an issuer or audience that is asked
     /// for but not given, or no key to sign with, would show at the first login else.
     pub(crate) async fn try_out(&self, clock: &dyn Clock) -> Result<(), BuildProfileError> {
-        let Engine::FlaskJwtExtended(jwt) = &self.engine else { return Ok(()) };
+        let Engine::FlaskJwtExtended(jwt) = &self.0 else { return Ok(()) };
         if let Some(error) = jwt.signs_nothing() {
             return Err(error);
         }
@@ -133,8 +125,43 @@ impl Prepared {
         }
     }
 
+    /// Sessions end, whatever the options say of tokens. Said once, here, because who runs the server would else go by
+    /// what Flask does with the same options.
+    fn tell_of_lifetimes(&self) {
+        let days = LONGEST.as_secs() / (24 * 3600);
+        let tell = |name: &str, lifetime: Lifetime| {
+            let given = match lifetime {
+                Lifetime::Never => "false".to_owned(),
+                Lifetime::For(lifetime) if lifetime > LONGEST => format!("{} s", lifetime.as_secs()),
+                Lifetime::For(_) => return,
+            };
+            tracing::warn!(
+                "{name} is {given}, but sessions end after {days} days here: tokens that are issued here expire then, \
+                 and tokens that the Flask application issues are refused {days} days after their iat"
+            );
+        };
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => {
+                for (name, lifetime) in jwt.config().lifetimes() {
+                    tell(name, lifetime);
+                }
+            }
+            Engine::FlaskJwt(jwt) => {
+                let config = jwt.config();
+                tell("JWT_EXPIRATION_DELTA", Lifetime::For(config.expiration_delta));
+                if !config.requires_expiry() {
+                    let longest = config.expiration_delta.min(LONGEST).as_secs();
+                    tracing::warn!(
+                        "JWT_REQUIRED_CLAIMS does not name exp: tokens without it are refused {longest} s after their \
+                         iat (JWT_EXPIRATION_DELTA)"
+                    );
+                }
+            }
+        }
+    }
+
     pub(crate) fn format(&self) -> Arc<dyn TokenFormat> {
-        match &self.engine {
+        match &self.0 {
             Engine::FlaskJwtExtended(jwt) => Arc::new(jwt.clone()),
             Engine::FlaskJwt(jwt) => Arc::new(jwt.clone()),
         }
@@ -143,8 +170,7 @@ impl Prepared {
     /// The lifetimes of sessions and tokens are the profile's. A session lives as long as its refresh token, which is
     /// never exchanged for another.
     pub(crate) fn policy(&self, policy: SessionPolicy) -> SessionPolicy {
-        const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
-        let (access, refresh) = match &self.engine {
+        let (access, refresh) = match &self.0 {
             Engine::FlaskJwtExtended(jwt) => {
                 let config = jwt.config();
                 (config.access_token_expires, config.refresh_token_expires)
@@ -162,29 +188,24 @@ impl Prepared {
         SessionPolicy { access_lifetime, idle: absolute, absolute, grace, ..policy }
     }
 
-    pub(crate) fn serve(
-        self,
-        accounts: &Accounts,
-        cross_site: &CrossSiteCheck,
-    ) -> Result<Served, BuildProfileError> {
-        let sessions = accounts.sessions().clone();
-        Ok(Served(match self.profile {
-            ServedProfile::FlaskJwtExtended(builder) => {
-                let builder = builder.is_revoked(move |token| is_revoked(sessions.clone(), token));
-                let builder = builder.cross_site(cross_site.clone());
-                Engine::FlaskJwtExtended(builder.build()?)
+    pub(crate) fn serve(self, accounts: &Accounts, origins: &CrossSiteCheck) -> Served {
+        let (sessions, accounts) = (accounts.sessions().clone(), accounts.clone());
+        let is_revoked = hook(move |token| is_revoked(sessions.clone(), token));
+        Served(match self.0 {
+            Engine::FlaskJwtExtended(jwt) => {
+                Engine::FlaskJwtExtended(jwt.over_sessions(is_revoked, origins.clone()))
             }
-            ServedProfile::FlaskJwt(builder) => {
-                let accounts = accounts.clone();
-                let builder = builder
-                    .is_revoked(move |token| is_revoked(sessions.clone(), token))
-                    .authenticate_login(move |login| log_in(accounts.clone(), login))
-                    .auth_response(|_, identity| async move { token_answer(&identity) });
-                Engine::FlaskJwt(builder.build()?)
-            }
-        }))
+            Engine::FlaskJwt(jwt) => Engine::FlaskJwt(jwt.over_sessions(OverSessions {
+                is_revoked,
+                authenticate: hook(move |login| log_in(accounts.clone(), login)),
+                auth_response: hook(|(_, identity)| async move { token_answer(&identity) }),
+            })),
+        })
     }
 }
+
+/// No session lives longer, whatever the options say of tokens.
+const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Whether a session of ours says that a token is dead.
 async fn is_revoked(sessions: Sessions, token: ProfileClaims) -> Result<bool, BoxError> {
@@ -277,30 +298,28 @@ impl Served {
         }
     }
 
-    /// Verifies a refresh token of the body, or finds one in the request.
+    /// The refresh token of the body, or of the request, judged by everything but its session.
     pub(crate) async fn refresh_token(
         &self,
         parts: &Parts,
         in_body: Option<&str>,
-    ) -> Result<(Claims, Location), Answer> {
-        let token = match (in_body, &self.0) {
-            (Some(token), Engine::FlaskJwtExtended(jwt)) => {
-                let claims = jwt.decode_refresh(token).await?;
-                (claims, Location::Body)
-            }
-            (Some(token), Engine::FlaskJwt(jwt)) => (jwt.decode_refresh(token).await?, Location::Body),
-            (None, Engine::FlaskJwtExtended(jwt)) => {
-                let requirement = Requirement::REFRESH.skip_revocation();
-                let Some(token) = jwt.authenticate(parts, &requirement).await? else {
-                    return Err(Answer::error(ErrorCode::MissingToken));
-                };
-                (token.verified, token.location)
-            }
-            (None, Engine::FlaskJwt(jwt)) => (jwt.refresh_in_header(&parts.headers).await?, Location::Header),
+    ) -> Result<ProfileToken, Answer> {
+        let found = match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.refresh_token(parts, in_body).await?,
+            Engine::FlaskJwt(jwt) => jwt.refresh_token(parts, in_body).await?,
         };
-        let (verified, location) = token;
-        let claims = verified.to_claims().ok_or_else(|| self.no_user(verified.identity()))?;
-        Ok((claims, location))
+        found.ok_or_else(|| Answer::error(ErrorCode::MissingToken))
+    }
+
+    /// Judges verified claims by the application's hooks alone. The user is the one that its hook has found.
+    pub(crate) async fn ask_hooks(&self, claims: &ProfileClaims) -> Result<Option<HookedUser>, Answer> {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => match jwt.ask_hooks(claims).await {
+                Ok(user) => Ok(user),
+                Err(refused) => Err(jwt.answer(refused).await),
+            },
+            Engine::FlaskJwt(jwt) => jwt.ask_hooks(claims).await,
+        }
     }
 
     /// The answer to a refresh token whose session no longer refreshes.
@@ -371,7 +390,7 @@ impl Served {
                 }
             }
             Engine::FlaskJwt(jwt) => {
-                if let Some(verdict) = jwt.shown(&parts.headers).await {
+                if let Some(verdict) = jwt.shown(parts).await {
                     shown.add(verdict.into());
                 }
             }

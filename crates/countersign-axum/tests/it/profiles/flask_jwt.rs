@@ -2,12 +2,14 @@
 
 use std::num::NonZeroUsize;
 
+use countersign_http::profile::FlaskJwt;
+use countersign_http::profile::flask_jwt::Identity;
 use countersign_testkit::Point;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{BesidePlain, DAY, PROTECTED, changed, header, names, seconds};
-use crate::app::{PASSWORD, credentials};
+use super::{BesidePlain, DAY, PROTECTED, changed, header, names, plain, seconds};
+use crate::app::{PASSWORD, TestApp, credentials};
 use crate::client::{Response, payload};
 use crate::log;
 
@@ -400,4 +402,23 @@ async fn one_line_of_the_log_tells_why_a_request_was_refused() {
     let lines = log::lines_with("nobody-but-for-the-log");
     let lines: Vec<_> = lines.iter().filter(|line| line.contains("was not let through")).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_login_of_the_applications_own_stays_its_own() {
+    let jwt = FlaskJwt::builder(plain(&json!({}))).authenticate(async |name, password| {
+        let known = name == "joe" && password == "pass-joe";
+        Ok::<_, std::io::Error>(known.then(|| Identity::new("joes-own-id", ())))
+    });
+    let app = TestApp::with(|auth| auth.profile(jwt)).await;
+    let account = app.register("ada").await;
+    let login = |name: &str, password: &str| json!({ "username": name, "password": password });
+    let reply = app.client().post("/auth", &login("joe", "pass-joe")).await;
+    assert_eq!((reply.status(), names(&reply.json())), (200, vec!["access_token"]), "{reply:?}");
+    let token = reply.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(payload(&token)["identity"], "joes-own-id");
+    let client = app.client().with("authorization", &format!("JWT {token}"));
+    assert_eq!(client.clone().get("/v1/auth/verify").await.status(), 200);
+    assert_eq!(app.client().post("/auth", &login("ada", PASSWORD)).await.status(), 401, "no second door");
+    assert!(app.live_sessions(&account.user_id).await.len() == 1);
 }

@@ -4,6 +4,7 @@ mod adoption;
 mod cookies;
 mod flask_jwt;
 mod flask_jwt_extended;
+mod lifetimes;
 
 use std::time::Duration;
 
@@ -32,11 +33,11 @@ fn options(more: &Value) -> Map<String, Value> {
     options
 }
 
-fn extended(more: &Value) -> FlaskJwtExtendedConfig {
+pub(crate) fn extended(more: &Value) -> FlaskJwtExtendedConfig {
     FlaskJwtExtendedConfig::from_options(options(more)).unwrap()
 }
 
-fn plain(more: &Value) -> FlaskJwtConfig {
+pub(crate) fn plain(more: &Value) -> FlaskJwtConfig {
     FlaskJwtConfig::from_options(options(more)).unwrap()
 }
 

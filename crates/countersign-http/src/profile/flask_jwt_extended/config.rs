@@ -189,6 +189,14 @@ impl FlaskJwtExtendedConfig {
         Self::read(&options)
     }
 
+    /// How long tokens live, with the options that say so.
+    pub(in super::super) fn lifetimes(&self) -> [(&'static str, Lifetime); 2] {
+        [
+            ("JWT_ACCESS_TOKEN_EXPIRES", self.access_token_expires),
+            ("JWT_REFRESH_TOKEN_EXPIRES", self.refresh_token_expires),
+        ]
+    }
+
     fn read(options: &Options) -> Result<Self, OptionError> {
         let secret = options.key("JWT_SECRET_KEY")?;
         Ok(Self {

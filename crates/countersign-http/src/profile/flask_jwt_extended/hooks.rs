@@ -1,6 +1,5 @@
 //! What the application plugs in, and how everything is put together.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -19,14 +18,13 @@ use super::{FlaskJwtExtended, Inner};
 use crate::answer::Answer;
 use crate::log::shown_in_log;
 use crate::origin::{AllowedOrigins, CrossSiteCheck};
-use crate::profile::hook_failed;
 use crate::profile::options::OptionError;
+use crate::profile::{HookedUser, SessionLookUp, hook_failed};
 use crate::system::{OsRandom, SystemClock};
 
 pub(in super::super) type Asking<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(in super::super) type Hook<A, T> = Arc<dyn Fn(A) -> Asking<Result<T, BoxError>> + Send + Sync>;
 type HeaderAndClaims = (Map<String, Value>, Map<String, Value>);
-type User = Arc<dyn Any + Send + Sync>;
 type AnswerHook = Arc<dyn Fn(RefusalContext) -> Asking<Answer> + Send + Sync>;
 
 /// What a hook that answers a refusal learns of it.
@@ -48,8 +46,10 @@ pub(super) struct Hooks {
     pub(super) signing_key: Option<Hook<Value, KeySource>>,
     verifying_key: Option<Hook<HeaderAndClaims, KeySource>>,
     is_revoked: Vec<Hook<ProfileClaims, bool>>,
+    /// This library's own sessions, where the rules stand over them.
+    pub(super) sessions: Option<Hook<ProfileClaims, bool>>,
     verification: Option<Hook<ProfileClaims, bool>>,
-    user: Option<Hook<ProfileClaims, Option<User>>>,
+    user: Option<Hook<ProfileClaims, Option<HookedUser>>>,
     answers: BTreeMap<RefusalKind, AnswerHook>,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Hooks {
 pub(super) enum Lookup {
     NotAsked,
     None,
-    Found(User),
+    Found(HookedUser),
 }
 
 impl Hooks {
@@ -72,8 +72,13 @@ impl Hooks {
         }
     }
 
-    pub(super) async fn is_revoked(&self, claims: &ProfileClaims) -> Result<bool, Refusal> {
-        for hook in &self.is_revoked {
+    pub(super) async fn is_revoked(
+        &self,
+        claims: &ProfileClaims,
+        look_up: SessionLookUp,
+    ) -> Result<bool, Refusal> {
+        let sessions = self.sessions.iter().filter(|_| look_up == SessionLookUp::Here);
+        for hook in self.is_revoked.iter().chain(sessions) {
             if hook(claims.clone()).await? {
                 return Ok(true);
             }
@@ -302,7 +307,7 @@ impl FlaskJwtExtendedBuilder {
             let asking = user(claims);
             async move {
                 let user = asking.await.map_err(Into::<BoxError>::into)?;
-                Ok::<_, BoxError>(user.map(|user| Arc::new(user) as User))
+                Ok::<_, BoxError>(user.map(|user| Arc::new(user) as HookedUser))
             }
         }));
         self
@@ -327,12 +332,6 @@ impl FlaskJwtExtendedBuilder {
     #[must_use]
     pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
         self.cross_site = CrossSiteCheck::new(None, origins);
-        self
-    }
-
-    /// The origins of an `Auth`, whose rules these are.
-    pub(in super::super) fn cross_site(mut self, check: CrossSiteCheck) -> Self {
-        self.cross_site = check;
         self
     }
 
@@ -364,18 +363,23 @@ impl FlaskJwtExtendedBuilder {
     /// # Errors
     /// [`BuildProfileError`] names the option and the remedy.
     pub fn build(self) -> Result<FlaskJwtExtended, BuildProfileError> {
-        let Self { config, hooks, import, cross_site, clock, random } = self;
-        for (name, lifetime) in [
-            ("JWT_ACCESS_TOKEN_EXPIRES", config.access_token_expires),
-            ("JWT_REFRESH_TOKEN_EXPIRES", config.refresh_token_expires),
-        ] {
-            if lifetime == Lifetime::For(std::time::Duration::ZERO) {
-                return Err(OptionError::new(name, "must be more than 0 seconds").into());
-            }
+        let jwt = self.finish()?;
+        for (name, lifetime) in jwt.config().lifetimes() {
             if lifetime == Lifetime::Never {
                 tracing::warn!(
                     "{name} is false: such tokens never expire, and whoever finds one has it for good"
                 );
+            }
+        }
+        Ok(jwt)
+    }
+
+    /// Checks everything, and says nothing about lifetimes: sessions of this library may shorten them.
+    pub(in super::super) fn finish(self) -> Result<FlaskJwtExtended, BuildProfileError> {
+        let Self { config, hooks, import, cross_site, clock, random } = self;
+        for (name, lifetime) in config.lifetimes() {
+            if lifetime == Lifetime::For(std::time::Duration::ZERO) {
+                return Err(OptionError::new(name, "must be more than 0 seconds").into());
             }
         }
         if config.token_location.is_empty() {

@@ -51,7 +51,7 @@ use http::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use super::{Profile, ProfileToken, Shown};
+use super::{HookedUser, Profile, ProfileToken, SessionLookUp, Shown};
 use crate::answer::{Answer, ErrorCode};
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::form::is_form;
@@ -67,6 +67,7 @@ use locate::Found;
 #[derive(Clone)]
 pub struct FlaskJwtExtended(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     config: FlaskJwtExtendedConfig,
     rules: FlaskJwtExtendedRules,
@@ -152,14 +153,29 @@ impl FlaskJwtExtended {
         self.0.hooks.answer(refused.0, &self.0.config.error_message_key).await
     }
 
-    /// Verifies a refresh token that is no part of a request.
-    pub(super) async fn decode_refresh(&self, token: &str) -> Result<ProfileClaims, Answer> {
-        let refused = match self.decode_token(token, None, false).await {
-            Ok(claims) if claims.token_type() == TokenType::Refresh => return Ok(claims),
-            Ok(_) => Refused(Refusal::Invalid("Only refresh tokens are allowed".to_owned())),
-            Err(refused) => refused,
+    /// The refresh token that a request wants exchanged: the one in its body, else where the options say.
+    pub(super) async fn refresh_token(
+        &self,
+        parts: &Parts,
+        in_body: Option<&str>,
+    ) -> Result<Option<ProfileToken>, Answer> {
+        let (requirement, look_up) = (Requirement::REFRESH, SessionLookUp::ByCaller);
+        let proven = match in_body {
+            None => self.prove(parts, &requirement, look_up).await,
+            Some(token) => match self.verified(token, None).await {
+                Ok(claims) => self.accepted(claims, Location::Body, &requirement, look_up).await.map(Some),
+                Err(refusal) => Err(refusal),
+            },
         };
-        Err(self.answer(refused).await)
+        match proven {
+            Ok(token) => Ok(token),
+            Err(refusal) => Err(self.answer(Refused(refusal)).await),
+        }
+    }
+
+    /// Judges verified claims by the application's hooks alone.
+    pub(super) async fn ask_hooks(&self, claims: &ProfileClaims) -> Result<Option<HookedUser>, Refused> {
+        self.judge(claims, &Requirement::ANY, SessionLookUp::ByCaller).await.map_err(Refused)
     }
 
     /// Verifies a token of either kind, expired or not.
@@ -229,6 +245,15 @@ impl FlaskJwtExtended {
         shown
     }
 
+    /// The same rules over sessions of this library, which also say whether a token was revoked, with the origins of
+    /// their `Auth`.
+    pub(super) fn over_sessions(&self, is_revoked: Hook<ProfileClaims, bool>, origins: CrossSiteCheck) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.hooks.sessions = Some(is_revoked);
+        inner.cross_site = origins;
+        Self(Arc::new(inner))
+    }
+
     /// Why it cannot issue tokens of sessions, if it has no configured key to sign with.
     pub(super) fn signs_nothing(&self) -> Option<BuildProfileError> {
         if self.0.signing_key.is_some() {
@@ -265,12 +290,46 @@ impl FlaskJwtExtended {
         answers::plain(&self.0.config.error_message_key, &message)
     }
 
-    /// Finds and verifies the token of a request, and asks the hooks.
-    async fn prove(&self, parts: &Parts, requirement: &Requirement) -> Result<Option<ProfileToken>, Refusal> {
+    /// Finds and verifies the token of a request, and judges it.
+    async fn prove(
+        &self,
+        parts: &Parts,
+        requirement: &Requirement,
+        look_up: SessionLookUp,
+    ) -> Result<Option<ProfileToken>, Refusal> {
         if parts.method == Method::OPTIONS {
             return Ok(None);
         }
         let Some((claims, location)) = self.find(parts, requirement).await? else { return Ok(None) };
+        self.accepted(claims, location, requirement, look_up).await.map(Some)
+    }
+
+    async fn accepted(
+        &self,
+        claims: ProfileClaims,
+        location: Location,
+        requirement: &Requirement,
+        look_up: SessionLookUp,
+    ) -> Result<ProfileToken, Refusal> {
+        let user = self.judge(&claims, requirement, look_up).await?;
+        Ok(ProfileToken {
+            header: claims.header().clone(),
+            claims: claims.claims().clone(),
+            identity: claims.identity().clone(),
+            location,
+            user,
+            verified: claims,
+        })
+    }
+
+    /// Judges verified claims, wherever they came from: by what the requirement names, and by every hook of the
+    /// application. The user is the one that its hook has found.
+    async fn judge(
+        &self,
+        claims: &ProfileClaims,
+        requirement: &Requirement,
+        look_up: SessionLookUp,
+    ) -> Result<Option<HookedUser>, Refusal> {
         match requirement.token {
             RequiredToken::Access if claims.token_type() == TokenType::Refresh => {
                 return Err(Refusal::Invalid("Only non-refresh tokens are allowed".to_owned()));
@@ -281,28 +340,20 @@ impl FlaskJwtExtended {
             _ => {}
         }
         if requirement.fresh && claims.is_fresh(self.0.clock.now()) != Some(true) {
-            return Err(Refusal::NotFresh(claims));
+            return Err(Refusal::NotFresh(claims.clone()));
         }
         let hooks = &self.0.hooks;
-        if !requirement.skip_revocation && hooks.is_revoked(&claims).await? {
-            return Err(Refusal::Revoked(claims));
+        if !requirement.skip_revocation && hooks.is_revoked(claims, look_up).await? {
+            return Err(Refusal::Revoked(claims.clone()));
         }
-        if !hooks.verifies(&claims).await? || !super::permits(requirement, claims.claims()) {
-            return Err(Refusal::VerificationFailed(claims));
+        if !hooks.verifies(claims).await? || !super::permits(requirement, claims.claims()) {
+            return Err(Refusal::VerificationFailed(claims.clone()));
         }
-        let user = match hooks.user(&claims).await? {
-            hooks::Lookup::None => return Err(Refusal::NoUser(claims)),
-            hooks::Lookup::Found(user) => Some(user),
-            hooks::Lookup::NotAsked => None,
-        };
-        Ok(Some(ProfileToken {
-            header: claims.header().clone(),
-            claims: claims.claims().clone(),
-            identity: claims.identity().clone(),
-            location,
-            user,
-            verified: claims,
-        }))
+        match hooks.user(claims).await? {
+            hooks::Lookup::None => Err(Refusal::NoUser(claims.clone())),
+            hooks::Lookup::Found(user) => Ok(Some(user)),
+            hooks::Lookup::NotAsked => Ok(None),
+        }
     }
 
     /// The first token of the places in order. Only an absent token lets the search go on.
@@ -431,7 +482,7 @@ impl Profile for FlaskJwtExtended {
             );
             return Err(Answer::error(ErrorCode::CrossSite));
         }
-        match self.prove(parts, requirement).await {
+        match self.prove(parts, requirement, SessionLookUp::Here).await {
             Ok(token) => Ok(token),
             Err(refusal) => Err(self.answer(Refused(refusal)).await),
         }
