@@ -56,14 +56,22 @@ async fn authenticate(
     }
 }
 
-async fn claims(parts: &mut Parts, requirement: &Requirement) -> Result<Claims, AuthRejection> {
+/// The same, where nobody is let through as nobody.
+pub(crate) async fn proven(
+    parts: &mut Parts,
+    requirement: &Requirement,
+) -> Result<Authenticated, AuthRejection> {
     match authenticate(parts, requirement).await? {
-        Some(authenticated) => Ok(authenticated.into_claims()),
+        Some(authenticated) => Ok(authenticated),
         None => {
             let auth = installed(parts)?;
             Err(AuthRejection::new(&auth, parts, Some(requirement), AuthError::Missing).await)
         }
     }
+}
+
+async fn claims(parts: &mut Parts, requirement: &Requirement) -> Result<Claims, AuthRejection> {
+    proven(parts, requirement).await.map(Authenticated::into_claims)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Installed {

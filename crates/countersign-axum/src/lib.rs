@@ -4,16 +4,23 @@
 //! ```no_run
 //! # async fn example(auth: countersign_axum::Auth) {
 //! use axum::{Router, routing::get};
-//! use countersign_axum::{AccessToken, AuthLayer, routes};
+//! use countersign_axum::{AccessToken, AuthLayer, account_routes, routes};
 //!
 //! async fn hello(token: AccessToken) -> String {
 //!     format!("hello {}", token.subject())
 //! }
 //!
-//! let app: Router =
-//!     Router::new().route("/hello", get(hello)).merge(routes()).layer(AuthLayer::new(auth));
+//! let app: Router = Router::new()
+//!     .route("/hello", get(hello))
+//!     .merge(routes())
+//!     .merge(account_routes()) // whoever reaches the program may register
+//!     .layer(AuthLayer::new(auth));
 //! # }
 //! ```
+//!
+//! [`routes`] is what every program wants and opens no door: refresh, logout, me, sessions, verify, the public keys.
+//! [`account_routes`] adds Countersign's accounts, with which everybody can register; a program with users of its own leaves
+//! it out and says by `AuthBuilder::user_loader` how they are loaded.
 
 mod body;
 mod browser;
@@ -37,4 +44,4 @@ pub use profile::{ProfileAuth, flask_jwt_routes};
 #[cfg(feature = "jwks-client")]
 pub use remote::{RemoteRejection, RemoteToken};
 pub use reply::{AuthRejection, Reply};
-pub use routes::{method_not_allowed, not_found, routes};
+pub use routes::{account_routes, method_not_allowed, not_found, routes};

@@ -3,24 +3,46 @@
 use countersign_core::SessionId;
 use countersign_core::account::User;
 use countersign_core::session::{Pair, Session};
-use countersign_http::rfc3339;
+use countersign_http::{SignedInUser, rfc3339};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 #[derive(Serialize)]
-pub(crate) struct UserBody {
-    id: String,
-    email: String,
-    username: Option<String>,
-    created_at: String,
+#[serde(untagged)]
+pub(crate) enum UserBody {
+    Account {
+        id: String,
+        email: String,
+        username: Option<String>,
+        created_at: String,
+    },
+    Own {
+        id: String,
+        #[serde(flatten)]
+        shown: Map<String, Value>,
+    },
 }
 
 impl From<&User> for UserBody {
     fn from(user: &User) -> Self {
-        Self {
+        Self::Account {
             id: user.id.to_string(),
             email: user.email.as_str().to_owned(),
             username: user.username.as_ref().map(|username| username.as_str().to_owned()),
             created_at: rfc3339(user.created_at),
+        }
+    }
+}
+
+impl From<SignedInUser> for UserBody {
+    fn from(user: SignedInUser) -> Self {
+        match user {
+            SignedInUser::Account(user) => (&*user).into(),
+            SignedInUser::Own { id, mut shown } => {
+                // Clients know whom the token names, whatever the program calls so.
+                shown.remove("id");
+                Self::Own { id: id.to_string(), shown }
+            }
         }
     }
 }
@@ -36,13 +58,13 @@ pub(crate) struct PairBody<'a> {
 
 impl<'a> PairBody<'a> {
     /// `by_cookie`: the tokens go into cookies and not into the body (SEC-055).
-    pub(crate) fn new(pair: &'a Pair, user: &User, expires_in: u64, by_cookie: bool) -> Self {
+    pub(crate) fn new(pair: &'a Pair, user: UserBody, expires_in: u64, by_cookie: bool) -> Self {
         Self {
             access_token: (!by_cookie).then_some(&*pair.access_token),
             refresh_token: (!by_cookie).then_some(&*pair.refresh_token),
             token_type: "Bearer",
             expires_in,
-            user: user.into(),
+            user,
         }
     }
 }

@@ -1,19 +1,14 @@
 //! The handle that a program holds: sessions and accounts, and how their tokens travel.
 
-use std::any::{Any, TypeId, type_name};
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use countersign_core::account::{Accounts, User};
+use countersign_core::account::Accounts;
 use countersign_core::background::Background;
 use countersign_core::profile::ProfileClaims;
 use countersign_core::session::{AccessError, Device, ExtraClaimsError, RefreshError, Refusal, Sessions};
-use countersign_core::store::BoxError;
-use countersign_core::{Claims, Clock, Timestamp, TokenType, UserId, VerifyError};
+use countersign_core::store::{BoxError, UserStore};
+use countersign_core::{Claims, Clock, Timestamp, TokenType, VerifyError};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Uri, header};
 
@@ -28,8 +23,9 @@ use crate::handshake::is_handshake;
 use crate::hooks::Hooks;
 use crate::locate::{Elsewhere, LocateError, Location, Locator};
 use crate::origin::{CrossSite, CrossSiteCheck};
-use crate::profile::{FlaskJwt, ProfileToken, Renewal, Served, ShownTokens};
+use crate::profile::{FlaskJwt, HookedUser, ProfileToken, Renewal, Served, ShownTokens};
 use crate::requirement::{Optional, RequiredToken, Requirement};
+use crate::users::UserLoaders;
 
 /// Authentication for one program: cheap to clone, made by [`Auth::builder`](crate::AuthBuilder).
 ///
@@ -42,6 +38,7 @@ pub struct Auth {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) accounts: Accounts,
+    pub(crate) users: Arc<dyn UserStore>,
     pub(crate) cookies: CookieConfig,
     pub(crate) access: Locator,
     pub(crate) refresh: Locator,
@@ -63,8 +60,16 @@ pub(crate) struct Shared {
 pub struct Authenticated {
     claims: Claims,
     location: Location,
-    /// The same claims as a profile has verified them, where one has.
-    by_profile: Option<ProfileClaims>,
+    by_profile: Option<ByProfile>,
+}
+
+/// What a profile knows of a token that it has accepted.
+#[derive(Clone, Debug)]
+struct ByProfile {
+    /// The same claims as it has verified them.
+    verified: ProfileClaims,
+    /// The user that the application's hook has found.
+    user: Option<HookedUser>,
 }
 
 /// The token that was taken out of a request's URI, so that neither logs nor handlers see it there.
@@ -88,6 +93,10 @@ impl Authenticated {
     #[must_use]
     pub fn location(&self) -> Location {
         self.location
+    }
+
+    pub(crate) fn hooked_user(&self) -> Option<&HookedUser> {
+        self.by_profile.as_ref()?.user.as_ref()
     }
 
     /// Until when it is good. What outlives the request, such as a WebSocket, ends then at the latest;
@@ -354,7 +363,8 @@ impl Auth {
     ) -> Result<Authenticated, AuthError> {
         let claims = profile.claims(&token)?;
         self.ask_application(&claims, skip_revocation).await?;
-        Ok(Authenticated { claims, location: token.location, by_profile: Some(token.verified) })
+        let by_profile = ByProfile { verified: token.verified, user: token.user };
+        Ok(Authenticated { claims, location: token.location, by_profile: Some(by_profile) })
     }
 
     /// Whether another library's rules hold for tokens, as [`AuthBuilder::profile`](crate::AuthBuilder::profile) says.
@@ -396,12 +406,11 @@ impl Auth {
         if token.location == Location::Cookie {
             self.check_cookie_host(parts)?;
         }
-        let Authenticated { claims, location, .. } = self.accepted(profile, token, false).await?;
-        match self.accounts().renew(&claims, device).await {
-            Ok(renewed) => Ok(Renewal { renewed, location }),
-            Err(RefreshError::Refused(Refusal::User)) => {
-                Err(profile.no_user(&claims.subject().as_str().into()).into())
-            }
+        let caller = self.accepted(profile, token, false).await?;
+        // Asked first: a token of a user that there is not must not get a session.
+        self.signed_in_user(&caller).await?;
+        match self.sessions().renew(&caller.claims, true, device).await {
+            Ok(renewed) => Ok(Renewal { renewed, location: caller.location }),
             Err(error) => Err(profile.refused_refresh(error).await.into()),
         }
     }
@@ -432,17 +441,17 @@ impl Auth {
         let claims = verified.to_claims().ok_or(
             "its identity can be no user's id here, or it does not name its session as this library does",
         )?;
+        let hooked = profile.ask_hooks(&verified).await.map_err(AuthError::from)?;
+        self.ask_application(&claims, false).await?;
         match claims.token_type() {
             TokenType::Access => self.sessions().check_access(&claims).await?,
             TokenType::Refresh => {
-                if self.accounts().enabled_user(claims.subject()).await?.is_none() {
+                if self.known_user(claims.subject(), hooked.as_ref()).await?.is_none() {
                     return Err(Refusal::User.into());
                 }
                 self.sessions().check_refresh(&claims).await?;
             }
         }
-        profile.ask_hooks(&verified).await.map_err(AuthError::from)?;
-        self.ask_application(&claims, false).await?;
         Ok(claims)
     }
 
@@ -503,8 +512,8 @@ impl Auth {
             TokenType::Refresh if self.has_profile() => self.sessions().check_refresh(claims).await?,
             TokenType::Refresh => self.sessions().recheck_refresh(claims).await?,
         }
-        if let (Some(profile), Some(verified)) = (&self.shared.profile, &authenticated.by_profile) {
-            profile.ask_hooks(verified).await?;
+        if let (Some(profile), Some(by)) = (&self.shared.profile, &authenticated.by_profile) {
+            profile.ask_hooks(&by.verified).await?;
         }
         self.ask_application(claims, false).await
     }
@@ -760,20 +769,6 @@ impl Auth {
         self.shared.csrf.field.as_deref()
     }
 
-    /// Loads the user of verified claims, as the program has said for this type.
-    ///
-    /// # Errors
-    /// [`AuthError::UserGone`] (401) if there is none, [`AuthError::LoadUser`] (503) if nobody can say,
-    /// [`AuthError::NoUserLoader`] (500) if the program has not said how.
-    pub async fn load_user<U: Send + 'static>(&self, claims: &Claims) -> Result<U, AuthError> {
-        let loader = self.shared.loaders.get::<U>().ok_or(AuthError::NoUserLoader(type_name::<U>()))?;
-        let user = loader(claims.subject().clone()).await.map_err(AuthError::LoadUser)?;
-        user.ok_or_else(|| match &self.shared.profile {
-            Some(profile) => profile.no_user(&claims.subject().as_str().into()).into(),
-            None => AuthError::UserGone,
-        })
-    }
-
     /// The answer to `GET /.well-known/jwks.json`: the public keys with which others verify our access tokens
     /// (RFC 7517 §5). Caches may keep it for five minutes.
     #[must_use]
@@ -824,45 +819,5 @@ impl Auth {
             AuthError::EncodedBody(encoding) => (*encoding).into(),
             _ => Answer::error(code),
         }
-    }
-}
-
-/// How a type of user is loaded by its id.
-pub(crate) type UserLoader<U> =
-    Arc<dyn Fn(UserId) -> Pin<Box<dyn Future<Output = Result<Option<U>, BoxError>> + Send>> + Send + Sync>;
-
-/// One loader for each type of user that the program has.
-#[derive(Clone, Default)]
-pub(crate) struct UserLoaders(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
-
-impl UserLoaders {
-    pub(crate) fn insert<U: 'static>(&mut self, loader: UserLoader<U>) {
-        self.0.insert(TypeId::of::<U>(), Arc::new(loader));
-    }
-
-    pub(crate) fn contains<U: 'static>(&self) -> bool {
-        self.0.contains_key(&TypeId::of::<U>())
-    }
-
-    fn get<U: 'static>(&self) -> Option<&UserLoader<U>> {
-        self.0.get(&TypeId::of::<U>())?.downcast_ref()
-    }
-
-    /// Countersign's own accounts load themselves, unless the program says otherwise.
-    pub(crate) fn with_accounts(mut self, accounts: &Accounts) -> Self {
-        if !self.contains::<User>() {
-            let accounts = accounts.clone();
-            self.insert::<User>(Arc::new(move |id| {
-                let accounts = accounts.clone();
-                Box::pin(async move { Ok(accounts.enabled_user(&id).await?) })
-            }));
-        }
-        self
-    }
-}
-
-impl fmt::Debug for UserLoaders {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UserLoaders({})", self.0.len())
     }
 }

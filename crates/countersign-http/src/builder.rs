@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::answer::Answer;
-use crate::auth::{Auth, Shared, UserLoaders};
+use crate::auth::{Auth, Shared};
 use crate::cookie_config::{CookieConfig, CookieConfigError};
 use crate::cookie_options::CookieOptions;
 use crate::csrf::{CsrfMode, CsrfRules};
@@ -27,6 +27,7 @@ use crate::origin::{AllowedOrigins, CrossSiteCheck, Origin, OriginError};
 use crate::profile::flask_jwt_extended::BuildProfileError;
 use crate::profile::{Prepared, ServedProfile};
 use crate::system::{OsRandom, SystemClock};
+use crate::users::UserLoaders;
 
 /// Settings of an [`Auth`]; every one has a safe default.
 #[derive(Debug)]
@@ -346,6 +347,9 @@ impl AuthBuilder {
 
     /// How the application's own type of user is loaded by its id, for `CurrentUser<U>`. `None` means that there is
     /// no such user any more, or that it is disabled: 401. An error means that nobody can say: 503.
+    ///
+    /// The ready-made routes know these users, too, if their ids are no accounts of Countersign's: `/refresh` asks the
+    /// loaders whether there is such a user, and `/me` shows what [`show_user`](Self::show_user) says.
     #[must_use]
     pub fn user_loader<U, E, F, Loading>(mut self, load: F) -> Self
     where
@@ -354,10 +358,18 @@ impl AuthBuilder {
         F: Fn(UserId) -> Loading + Send + Sync + 'static,
         Loading: Future<Output = Result<Option<U>, E>> + Send + 'static,
     {
-        self.loaders.insert::<U>(Arc::new(move |id| {
-            let loading = load(id);
-            Box::pin(async move { loading.await.map_err(Into::into) })
-        }));
+        self.loaders.insert(load);
+        self
+    }
+
+    /// What `/me` and `/refresh` show of a user of the application's own, beside the `id`. Default nothing: the type may
+    /// hold what nobody should see.
+    #[must_use]
+    pub fn show_user<U: 'static>(
+        mut self,
+        show: impl Fn(&U) -> Map<String, Value> + Send + Sync + 'static,
+    ) -> Self {
+        self.loaders.show(show);
         self
     }
 
@@ -414,6 +426,13 @@ impl AuthBuilder {
         if self.csrf.field.as_deref() == Some("") {
             return Err(BuildError::Settings("the CSRF field needs a name; pass None to look at no form"));
         }
+        // A profile's hook may be what loads them.
+        if self.loaders.show_in_vain() && profile.is_none() {
+            return Err(BuildError::Settings(
+                "`.show_user(…)` is given for a type that is none of the program's own users; add `.user_loader(…)` \
+                 for it, or leave it out",
+            ));
+        }
         let own_origin = reached_at.map(Origin::of).transpose()?;
         let mut cross_site = CrossSiteCheck::new(own_origin, self.allowed_origins);
         if self.public_url.is_none() {
@@ -457,7 +476,7 @@ impl AuthBuilder {
             HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;
         let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
         let accounts = Accounts::new(AccountsConfig {
-            users: self.stores.users,
+            users: self.stores.users.clone(),
             throttles: self.stores.throttles,
             hasher,
             throttle: self.throttle,
@@ -479,6 +498,7 @@ impl AuthBuilder {
                 cookies,
                 clock,
                 loaders: self.loaders.with_accounts(&accounts),
+                users: self.stores.users,
                 accounts,
                 _background: background,
             }),

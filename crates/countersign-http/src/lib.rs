@@ -39,6 +39,7 @@ pub mod remote;
 mod requirement;
 mod set_cookies;
 mod system;
+mod users;
 mod wire;
 
 pub use answer::{Answer, ErrorCode, no_store, private_query, vary_personal};
@@ -57,4 +58,5 @@ pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck,
 pub use requirement::{Optional, RequiredToken, Requirement};
 pub use set_cookies::SetCookies;
 pub use system::{OsRandom, SystemClock};
+pub use users::SignedInUser;
 pub use wire::rfc3339;

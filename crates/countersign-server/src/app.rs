@@ -8,7 +8,9 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use countersign_axum::{Auth, AuthLayer, Reply, flask_jwt_routes, method_not_allowed, not_found, routes};
+use countersign_axum::{
+    Auth, AuthLayer, Reply, account_routes, flask_jwt_routes, method_not_allowed, not_found, routes,
+};
 use countersign_core::{UserId, random};
 use countersign_http::{AllowedOrigins, Answer, CSRF_HEADER, ErrorCode, OsRandom, shown_in_log};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -30,8 +32,8 @@ pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &Allow
         .route(CONTRACT_PATH, get(contract))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(auth.clone()))
-        .route("/.well-known/jwks.json", get(jwks).with_state(auth.clone()))
-        .merge(routes());
+        .merge(routes())
+        .merge(account_routes());
     let routes = match auth.flask_jwt() {
         Some(jwt) => routes.merge(flask_jwt_routes(jwt)),
         None => routes,
@@ -138,11 +140,6 @@ async fn readyz(State(auth): State<Auth>) -> Response {
         return Reply(Answer::error(ErrorCode::Unavailable)).into_response();
     }
     status_ok()
-}
-
-/// The public keys, for services that verify our access tokens themselves.
-async fn jwks(State(auth): State<Auth>) -> Reply {
-    auth.jwks().into()
 }
 
 fn status_ok() -> Response {

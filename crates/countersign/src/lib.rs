@@ -25,7 +25,7 @@ pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
         AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, ProfileAuth,
-        Proven, RefreshToken, Reply, SignIn, flask_jwt_routes, routes,
+        Proven, RefreshToken, Reply, SignIn, account_routes, flask_jwt_routes, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]

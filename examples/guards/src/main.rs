@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router, routing::get};
 use bytes::Bytes;
-use countersign::axum::{AccessToken, AuthLayer, Guard, Reply, routes};
+use countersign::axum::{AccessToken, AuthLayer, Guard, Reply, account_routes, routes};
 use countersign::{Auth, Requirement, UserId, sqlite};
 use http_body::Frame;
 use serde_json::{Map, Value, json};
@@ -30,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         )
         .route("/ticks", get(ticks))
         .merge(routes())
+        .merge(account_routes()) // whoever reaches this app may register
         .layer(AuthLayer::new(auth));
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

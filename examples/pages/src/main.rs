@@ -3,7 +3,9 @@
 use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
-use countersign::axum::{AccessToken, AuthLayer, CsrfToken, Fresh, Guard, Reply, SignIn, routes};
+use countersign::axum::{
+    AccessToken, AuthLayer, CsrfToken, Fresh, Guard, Reply, SignIn, account_routes, routes,
+};
 use countersign::core::account::{LoginName, Password};
 use countersign::{Auth, Requirement, UserId, sqlite};
 use serde::Deserialize;
@@ -25,6 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/logout", post(logout))
         .route("/notes", post(note))
         .merge(routes())
+        .merge(account_routes()) // whoever reaches this app may register
         .layer(AuthLayer::new(auth)); // after the routes and their guards
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

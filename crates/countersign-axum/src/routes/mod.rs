@@ -10,7 +10,7 @@ mod verify;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{delete, get, post};
-use countersign_core::account::{RegisterError, User};
+use countersign_core::account::RegisterError;
 use countersign_core::jws::SignError;
 use countersign_core::session::{BeginError, Device, EndError, ExtraClaimsError, Pair};
 use countersign_core::store::StoreError;
@@ -21,15 +21,56 @@ use serde::Serialize;
 use std::error::Error;
 use std::net::SocketAddr;
 
+use crate::extract::Installed;
 use crate::reply::Reply;
-use crate::wire::PairBody;
+use crate::wire::{PairBody, UserBody};
 
-/// Routes to register, log in, refresh, log out, verify, see oneself and one's sessions, all under `/v1/auth`. They need the
-/// [`AuthLayer`](crate::AuthLayer) around them.
+/// The routes that every program wants: refresh, logout, me, sessions, revoke-tokens and verify under `/v1/auth`, and the
+/// public keys at `/.well-known/jwks.json`. They need the [`AuthLayer`](crate::AuthLayer) around them.
+///
+/// Nobody gets a first token here. They work with whatever loads the program's users: Countersign's accounts, which
+/// [`account_routes`] make, or users of the program's own:
+///
+/// ```
+/// use axum::{Json, Router, routing::post};
+/// use countersign_axum::{Auth, AuthBuilder, AuthLayer, Reply, SignIn, routes};
+/// use countersign_core::UserId;
+/// use countersign_core::session::Presentation;
+/// use serde_json::{Map, Value, json};
+///
+/// # struct Member { id: UserId, name: String }
+/// # impl Member { fn has_password(&self, _: &str) -> bool { false } }
+/// # async fn find_member(_: UserId) -> Result<Option<Member>, std::io::Error> { Ok(None) }
+/// # async fn find_by_name(_: &str) -> Option<Member> { None }
+/// # #[derive(serde::Deserialize)] struct Login { name: String, password: String }
+/// # async fn program(builder: AuthBuilder) -> Result<(), Box<dyn std::error::Error>> {
+/// let auth = builder
+///     .user_loader(find_member) // by id; `None`: there is no such user any more
+///     .show_user(|member: &Member| Map::from_iter([("name".to_owned(), json!(member.name))]))
+///     .build()
+///     .await?;
+/// let app: Router =
+///     Router::new().route("/login", post(login)).merge(routes()).layer(AuthLayer::new(auth));
+/// # let _ = app;
+/// # Ok(())
+/// # }
+///
+/// async fn login(
+///     SignIn { auth, arrival, .. }: SignIn,
+///     Json(login): Json<Login>,
+/// ) -> Result<Json<Value>, Reply> {
+///     let Some(member) = find_by_name(&login.name).await else { return Ok(Json(json!({}))) };
+///     // Before the password is checked, so that a "log out everywhere" meanwhile ends this login as well.
+///     let epoch = auth.sessions().epoch(&member.id).await?;
+///     if !member.has_password(&login.password) {
+///         return Ok(Json(json!({})));
+///     }
+///     let pair = auth.sessions().begin(member.id, epoch, Presentation::Explicit, arrival.device).await?;
+///     Ok(Json(json!({"access_token": pair.access_token, "refresh_token": pair.refresh_token})))
+/// }
+/// ```
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        .route("/v1/auth/register", post(sign_in::register))
-        .route("/v1/auth/login", post(sign_in::login))
         .route("/v1/auth/refresh", post(refresh::refresh))
         .route("/v1/auth/logout", post(sign_out::logout))
         .route("/v1/auth/me", get(own::me))
@@ -37,7 +78,27 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/v1/auth/sessions", get(own::sessions).delete(own::end_others))
         .route("/v1/auth/sessions/{id}", delete(own::end_one))
         .route("/v1/auth/revoke-tokens", delete(own::revoke_tokens))
+        .route("/.well-known/jwks.json", get(jwks))
         .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// The routes that make accounts and sign them in, beside [`routes`]: `POST /v1/auth/register` and `POST
+/// /v1/auth/login`.
+///
+/// With them **everybody who can reach the program can register**, and a registered user passes every
+/// [`AccessToken`](crate::AccessToken). A program with users of its own leaves them out, and begins sessions by
+/// `Sessions::begin`; one that decides itself who gets an account calls `Accounts::register` and `Accounts::login` in handlers
+/// of its own, with [`SignIn`](crate::SignIn).
+pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/v1/auth/register", post(sign_in::register))
+        .route("/v1/auth/login", post(sign_in::login))
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// `GET /.well-known/jwks.json`: the public keys, for services that verify our access tokens themselves.
+async fn jwks(Installed(auth): Installed) -> Reply {
+    auth.jwks().into()
 }
 
 /// The answer to an unknown path: 404 `not_found`. For a program's `fallback`.
@@ -83,11 +144,11 @@ fn pair_reply(
     auth: &Auth,
     status: StatusCode,
     pair: &Pair,
-    user: &User,
+    user: impl Into<UserBody>,
     by_cookie: bool,
 ) -> Result<Reply, Reply> {
     let now = auth.clock().now();
-    let body = PairBody::new(pair, user, pair.expires_in(now), by_cookie);
+    let body = PairBody::new(pair, user.into(), pair.expires_in(now), by_cookie);
     let mut reply = personal(status, &body)?;
     if by_cookie {
         auth.set_cookies(pair).apply(reply.0.headers_mut()).map_err(|error| internal(&error))?;

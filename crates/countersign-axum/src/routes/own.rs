@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
-use countersign_core::account::User;
 use countersign_core::session::{EndReason, RevokeTokensError, SessionKey};
 use countersign_core::store::{SessionEnded, SessionPage};
 use countersign_core::{SessionId, TokenId};
@@ -17,14 +16,22 @@ use serde_json::Value;
 use super::cursor::{self, PageQuery};
 use super::{clear_cookies, personal, personal_empty, refused, unavailable};
 use crate::body::read_members;
-use crate::extract::{CurrentUser, Installed};
+use crate::extract::{Installed, proven};
 use crate::pending::read_ahead_for;
 use crate::reply::Reply;
 use crate::wire::{RevokedBody, SessionBody, SessionsBody, UserBody};
 
 /// `GET /v1/auth/me`
-pub(super) async fn me(CurrentUser(user): CurrentUser<User>) -> Result<Reply, Reply> {
-    personal(StatusCode::OK, &UserBody::from(&user))
+pub(super) async fn me(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    let (mut parts, _) = request.into_parts();
+    let caller = match proven(&mut parts, &Requirement::ACCESS).await {
+        Ok(caller) => caller,
+        Err(rejection) => return Err(Reply(rejection.answer().clone())),
+    };
+    match auth.signed_in_user(&caller).await {
+        Ok(user) => personal(StatusCode::OK, &UserBody::from(user)),
+        Err(error) => Err(refused(&auth, &parts, error).await),
+    }
 }
 
 /// `GET /v1/auth/sessions`

@@ -1,10 +1,9 @@
 //! Exchanging a refresh token.
 
 use axum::extract::Request;
-use countersign_core::account::User;
 use countersign_core::session::Refreshed;
 use countersign_http::profile::Renewal;
-use countersign_http::{Auth, AuthError, Location, Requirement};
+use countersign_http::{Auth, AuthError, Location, Requirement, SignedInUser};
 use http::StatusCode;
 use http::request::Parts;
 
@@ -34,7 +33,7 @@ pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Res
     match exchange(&auth, &parts, in_body.as_deref()).await {
         Ok((refreshed, user, location)) => {
             let by_cookie = location == Location::Cookie;
-            pair_reply(&auth, StatusCode::OK, &refreshed.pair, &user, by_cookie)
+            pair_reply(&auth, StatusCode::OK, &refreshed.pair, user, by_cookie)
         }
         Err(error) => Err(refused(&auth, &parts, error).await),
     }
@@ -56,7 +55,7 @@ async fn exchange(
     auth: &Auth,
     parts: &Parts,
     in_body: Option<&str>,
-) -> Result<(Refreshed, User, Location), AuthError> {
+) -> Result<(Refreshed, SignedInUser, Location), AuthError> {
     let located = auth.refresh_locator().locate(&parts.headers, in_body)?.ok_or(AuthError::Missing)?;
     let token = auth.sessions().verify_refresh_here(located.token).await?;
     auth.ask_application(&token, false).await?;
@@ -66,6 +65,6 @@ async fn exchange(
     if located.location == Location::Cookie {
         auth.check_cookie_host(parts)?;
     }
-    let (refreshed, user) = auth.accounts().refresh(&token, device(parts)).await?;
+    let (refreshed, user) = auth.refresh(&token, device(parts)).await?;
     Ok((refreshed, user, located.location))
 }

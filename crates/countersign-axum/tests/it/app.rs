@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use countersign_axum::{
-    AccessToken, Auth, AuthBuilder, AuthLayer, CurrentUser, Fresh, RefreshToken, flask_jwt_routes,
-    method_not_allowed, not_found, routes,
+    AccessToken, Auth, AuthBuilder, AuthLayer, CurrentUser, Fresh, RefreshToken, account_routes,
+    flask_jwt_routes, method_not_allowed, not_found, routes,
 };
 use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_core::{Clock as _, SessionId, UserId};
@@ -82,6 +82,7 @@ impl TestApp {
             .route("/refresh-token", get(refresh_token).post(refresh_token))
             .route("/profile", get(profile))
             .merge(routes())
+            .merge(account_routes())
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(AuthLayer::new(auth.clone()));

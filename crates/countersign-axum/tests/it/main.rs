@@ -25,6 +25,7 @@ mod locations;
 mod log;
 mod loopback;
 mod matrix;
+mod own_users;
 mod profiles;
 mod refresh;
 mod revoke_tokens;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
-use countersign_axum::{AuthLayer, routes};
+use countersign_axum::{AuthLayer, account_routes};
 use countersign_core::session::SessionPolicy;
 use countersign_core::{Clock as _, Timestamp};
 use serde_json::{Value, json};
@@ -464,7 +464,7 @@ async fn a_session_shows_the_agent_and_the_address_it_was_used_from() {
         ("[2001:db8::1]:2", "2001:db8::1"),
     ] {
         let address: SocketAddr = address.parse().unwrap();
-        let router = Router::new().merge(routes()).layer(AuthLayer::new(app.auth.clone()));
+        let router = Router::new().merge(account_routes()).layer(AuthLayer::new(app.auth.clone()));
         let mut client = Client::new(router.layer(Extension(ConnectInfo(address)))).with("user-agent", "a/1");
         let body = json!({ "email": format!("n{}@example.org", address.port()), "password": PASSWORD });
         let account = Account::of(&client.post("/v1/auth/register", &body).await);

@@ -1,7 +1,7 @@
 //! A whole application in six lines, whose types hold no parameter of ours.
 
 use axum::{Router, routing::get};
-use countersign_axum::{AccessToken, Auth, AuthLayer, CurrentUser, Fresh, routes};
+use countersign_axum::{AccessToken, Auth, AuthLayer, CurrentUser, Fresh, account_routes, routes};
 use countersign_core::account::User;
 use countersign_core::store::MemoryStore;
 use countersign_testkit::TestBed;
@@ -16,6 +16,7 @@ async fn application() -> Router {
     Router::new()
         .route("/hello", get(async |token: AccessToken| format!("hello {}", token.subject())))
         .merge(routes())
+        .merge(account_routes())
         .layer(AuthLayer::new(auth))
 }
 
@@ -67,6 +68,7 @@ async fn extractors_stand_beside_an_applications_own_state_and_body() {
         .route("/greet/{name}", get(greet))
         .route("/both", axum::routing::post(both))
         .merge(routes::<AppState>())
+        .merge(account_routes())
         .layer(AuthLayer::new(auth))
         .with_state(state);
     let mut client = Client::new(router);
