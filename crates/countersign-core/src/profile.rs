@@ -184,6 +184,9 @@ pub enum ProfileError {
     /// The claim that names the user is absent.
     #[error("the claim that names the user is missing")]
     MissingIdentity(String),
+    /// `exp` is absent, which Flask-JWT-Extended takes for a token without end; everything else holds.
+    #[error("a required claim is missing")]
+    NoExpiry(Box<ProfileClaims>),
     /// `exp` has passed; everything else holds.
     #[error("token has expired")]
     Expired(Box<ProfileClaims>),

@@ -757,10 +757,16 @@ impl Auth {
             && self.shared.cross_site.check_headers(uri, headers) == CrossSite::Passes
     }
 
-    /// Whether a token needs its CSRF value in a request with this method.
+    /// Whether a token that was found here needs its CSRF value in a request with this method: where the browser may have
+    /// sent it by itself, for unsafe methods and [those beside](crate::AuthBuilder::csrf_also_for). A profile has its own
+    /// methods.
     #[must_use]
     pub fn needs_csrf(&self, method: &Method, location: Location) -> bool {
-        location == Location::Cookie && self.shared.csrf.concerns(method)
+        location == Location::Cookie
+            && match &self.shared.profile {
+                Some(profile) => profile.needs_csrf(method),
+                None => self.shared.csrf.concerns(method),
+            }
     }
 
     /// The name of the form field that the CSRF value is looked for in; `None` if it is not.

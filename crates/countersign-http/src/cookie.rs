@@ -25,11 +25,20 @@ pub enum CookieLookup<'a> {
 /// each cookie (RFC 9113 §8.2.3).
 #[must_use]
 pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str) -> CookieLookup<'a> {
+    find_cookie_by(headers, name, Some)
+}
+
+/// The same where `read` says what the value of a cookie is; a cookie for which it says `None` is not there.
+pub(crate) fn find_cookie_by<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+    read: impl Fn(&'a [u8]) -> Option<&'a [u8]>,
+) -> CookieLookup<'a> {
     let mut values = headers
         .get_all(header::COOKIE)
         .iter()
         .flat_map(|field| pairs(field.as_bytes()))
-        .filter_map(|(found, value)| (found == name.as_bytes()).then_some(value));
+        .filter_map(|(found, value)| if found == name.as_bytes() { read(value) } else { None });
     match (values.next(), values.next()) {
         (None, _) => CookieLookup::Absent,
         (Some(value), None) => std::str::from_utf8(value).map_or(CookieLookup::Unreadable, CookieLookup::One),
@@ -46,7 +55,7 @@ fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// Removes spaces and tabs around a piece. Unicode's other spaces stay part of the name.
-fn trim(mut piece: &[u8]) -> &[u8] {
+pub(crate) fn trim(mut piece: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = piece {
         piece = rest;
     }

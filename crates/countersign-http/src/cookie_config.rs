@@ -228,13 +228,15 @@ impl CookieConfig {
     }
 
     /// The fields that remove both token cookies after one of their names came twice (SEC-062): the copies we set,
-    /// and where cookies are shared with sub-domains also copies set for this host alone.
+    /// and where cookies are shared with sub-domains also copies set for this host alone, with the CSRF value that a
+    /// page would go on reading.
     #[must_use]
     pub fn expire_repeated(&self) -> Vec<HeaderValue> {
         let kinds = [CookieKind::Access, CookieKind::Refresh];
         let mut fields: Vec<_> = kinds.iter().map(|&kind| self.expire(kind)).collect();
         if self.domain().is_some() {
-            fields.extend(kinds.iter().map(|&kind| self.removal(kind, None)));
+            let all = [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf];
+            fields.extend(all.map(|kind| self.removal(kind, None)));
         }
         fields
     }
@@ -523,8 +525,14 @@ mod tests {
         let shared =
             CookieConfig::shared_with_subdomains(&url("https://app.example.com"), "example.com").unwrap();
         let with_domain = |field: &&HeaderValue| field.to_str().unwrap().contains("; Domain=example.com");
-        assert_eq!(shared.expire_repeated().len(), 4);
+        assert_eq!(shared.expire_repeated().len(), 5);
         assert_eq!(shared.expire_repeated().iter().filter(with_domain).count(), 2);
+        let is_csrf = |field: &&HeaderValue| field.to_str().unwrap().contains("countersign_csrf=;");
+        assert_eq!(
+            shared.expire_repeated().iter().filter(is_csrf).count(),
+            1,
+            "the one that a page would read"
+        );
     }
 
     #[test]

@@ -13,7 +13,6 @@ use url::form_urlencoded;
 
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::cookie_config::{CookieConfig, CookieKind};
-use crate::csrf::is_unsafe;
 
 /// Where in a request a token was found.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -276,15 +275,6 @@ impl fmt::Debug for Elsewhere<'_> {
     }
 }
 
-impl Located<'_> {
-    /// Whether a request with this method and this deciding token needs the CSRF value: unsafe methods, when the
-    /// browser may have sent the token by itself.
-    #[must_use]
-    pub fn needs_csrf(&self, method: &Method) -> bool {
-        self.location == Location::Cookie && is_unsafe(method)
-    }
-}
-
 impl fmt::Debug for Located<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Located").field("location", &self.location).finish_non_exhaustive()
@@ -535,8 +525,7 @@ mod tests {
         for field in ["Bearer x", "Bearer", "Bearer \"", "Basic x", "x", ""] {
             let headers = headers(&[("authorization", field), ("cookie", "__Host-countersign_access=a")]);
             if let Ok(Some(located)) = access().locate(&headers, None) {
-                assert_eq!(located.needs_csrf(&Method::POST), located.token == "a", "{field:?}");
-                assert!(!located.needs_csrf(&Method::GET));
+                assert_eq!(located.location == Location::Cookie, located.token == "a", "{field:?}");
             }
         }
     }

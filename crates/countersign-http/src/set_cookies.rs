@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::answer::{no_store, vary_personal};
 use crate::auth::Auth;
+use crate::cookie::{CookieLookup, find_cookie};
 use crate::cookie_config::{CookieError, CookieKind};
 
 /// `Set-Cookie` fields for an answer, with what keeps that answer out of caches (SEC-054).
@@ -68,6 +69,28 @@ impl Auth {
             return SetCookies(Ok(profile.unset_cookies()));
         }
         SetCookies(Ok(self.cookies().expire_all().into()))
+    }
+
+    /// The same for a request with these headers: if a token cookie came twice, copies that were set for this host alone
+    /// are forgotten as well. The one that stayed could be of a session that lives.
+    pub fn unset_carried_cookies(&self, headers: &HeaderMap) -> SetCookies {
+        let is_repeated = [CookieKind::Access, CookieKind::Refresh]
+            .into_iter()
+            .filter_map(|kind| self.cookie_name(kind))
+            .any(|name| find_cookie(headers, name) == CookieLookup::Repeated);
+        let SetCookies(unset) = self.unset_cookies();
+        if !is_repeated {
+            return SetCookies(unset);
+        }
+        let repeated = match &self.shared.profile {
+            Some(profile) => profile.expire_repeated(),
+            None => self.cookies().expire_repeated(),
+        };
+        SetCookies(unset.map(|mut fields| {
+            let others: Vec<_> = repeated.into_iter().filter(|field| !fields.contains(field)).collect();
+            fields.extend(others);
+            fields
+        }))
     }
 }
 

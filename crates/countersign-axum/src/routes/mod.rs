@@ -16,7 +16,7 @@ use countersign_core::session::{BeginError, Device, EndError, ExtraClaimsError, 
 use countersign_core::store::StoreError;
 use countersign_http::{Answer, Auth, AuthError, ErrorCode, no_store, vary_personal};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -156,9 +156,9 @@ fn pair_reply(
     Ok(reply)
 }
 
-/// Adds what makes a browser forget our cookies.
-fn clear_cookies(auth: &Auth, reply: &mut Reply) {
-    if let Err(error) = auth.unset_cookies().apply(reply.0.headers_mut()) {
+/// Adds what makes a browser forget our cookies, those of another scope included that the request shows.
+fn clear_cookies(auth: &Auth, headers: &HeaderMap, reply: &mut Reply) {
+    if let Err(error) = auth.unset_carried_cookies(headers).apply(reply.0.headers_mut()) {
         tracing::error!(error = &error as &dyn Error, "cookies could not be removed");
     }
 }

@@ -73,7 +73,7 @@ pub(super) async fn end_one(
     }
     let mut reply = personal_empty(StatusCode::NO_CONTENT);
     if is_current && caller.location() == Location::Cookie {
-        clear_cookies(&auth, &mut reply);
+        clear_cookies(&auth, &parts.headers, &mut reply);
     }
     Ok(reply)
 }

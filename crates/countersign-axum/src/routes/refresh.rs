@@ -59,7 +59,7 @@ async fn exchange(
     let located = auth.refresh_locator().locate(&parts.headers, in_body)?.ok_or(AuthError::Missing)?;
     let token = auth.sessions().verify_refresh_here(located.token).await?;
     auth.ask_application(&token, false).await?;
-    if located.needs_csrf(&parts.method) {
+    if auth.needs_csrf(&parts.method, located.location) {
         auth.check_csrf(parts, &token)?;
     }
     if located.location == Location::Cookie {

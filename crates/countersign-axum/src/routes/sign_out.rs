@@ -45,7 +45,7 @@ pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Resu
     }
     let mut reply = personal_empty(StatusCode::NO_CONTENT);
     if shown.cookies_proven && auth.carries_cookies(&parts.headers) {
-        clear_cookies(&auth, &mut reply);
+        clear_cookies(&auth, &parts.headers, &mut reply);
     }
     Ok(reply)
 }
@@ -102,7 +102,7 @@ impl Shown {
                 return;
             }
         };
-        if located.needs_csrf(&parts.method)
+        if auth.needs_csrf(&parts.method, located.location)
             && let Err(error) = auth.check_csrf(parts, &claims)
         {
             self.cookies_proven = false;

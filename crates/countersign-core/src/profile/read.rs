@@ -169,7 +169,7 @@ impl FlaskJwtExtendedRules {
     ) -> Result<ProfileClaims, ProfileError> {
         let key = key(token.algorithm(&self.algorithms)?).map_err(ProfileError::Key)?;
         token.check_signature(&key)?;
-        let expired = self.check_times(&claims, now)?;
+        let end = self.check_times(&claims, now)?;
         self.check_parties(&claims)?;
         let mut claims = claims;
         claims.entry("type").or_insert_with(|| "access".into());
@@ -184,11 +184,15 @@ impl FlaskJwtExtendedRules {
             }
             .into(),
         );
-        if expired { Err(ProfileError::Expired(verified.into())) } else { Ok(verified) }
+        match end {
+            End::Ahead => Ok(verified),
+            End::Passed => Err(ProfileError::Expired(verified.into())),
+            End::Missing => Err(ProfileError::NoExpiry(verified.into())),
+        }
     }
 
-    /// Whether it has expired; the other times must hold.
-    fn check_times(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<bool, ProfileError> {
+    /// When it ends; the other times must hold.
+    fn check_times(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<End, ProfileError> {
         let latest = i128::from(now.as_millis()) + i128::from(self.leeway.0);
         for name in ["iat", "nbf"] {
             if time(claims, name)?.is_some_and(|time| time > latest) {
@@ -196,12 +200,13 @@ impl FlaskJwtExtendedRules {
             }
         }
         match time(claims, "exp")? {
-            Some(end) => Ok(end <= i128::from(now.as_millis()) - i128::from(self.leeway.0)),
+            Some(end) if end <= i128::from(now.as_millis()) - i128::from(self.leeway.0) => Ok(End::Passed),
+            Some(_) => Ok(End::Ahead),
             None => {
                 let is_refresh =
                     claims.get("type").and_then(Value::as_str) == Some(TokenType::Refresh.as_str());
                 let may = if is_refresh { self.refresh_without_expiry } else { self.access_without_expiry };
-                if may { Ok(false) } else { Err(ProfileError::MissingClaim("exp".to_owned())) }
+                Ok(if may { End::Ahead } else { End::Missing })
             }
         }
     }
@@ -227,14 +232,25 @@ impl FlaskJwtExtendedRules {
         if claims.get("jti").is_some_and(|id| !id.is_string()) {
             return Err(ProfileError::TokenIdType);
         }
-        if claims.get("type").is_some_and(|token_type| !token_type.is_string()) {
-            return Err(ProfileError::TokenTypeType);
-        }
         if !claims.contains_key(&self.identity_claim) {
             return Err(ProfileError::MissingIdentity(self.identity_claim.clone()));
         }
+        // The library itself does not look at it, so it is said last.
+        if claims.get("type").is_some_and(|token_type| !token_type.is_string()) {
+            return Err(ProfileError::TokenTypeType);
+        }
         Ok(())
     }
+}
+
+/// What a token says of its end.
+enum End {
+    /// It has not come, or the token may be without one.
+    Ahead,
+    /// It has passed.
+    Passed,
+    /// Nothing, although it must.
+    Missing,
 }
 
 /// What Flask-JWT is configured to check of a token.

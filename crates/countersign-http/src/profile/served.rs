@@ -435,6 +435,14 @@ impl Served {
         }
     }
 
+    /// Whether a cookie in a request with this method needs its CSRF value.
+    pub(crate) fn needs_csrf(&self, method: &Method) -> bool {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.needs_csrf(method),
+            Engine::FlaskJwt(_) => false,
+        }
+    }
+
     /// Checks the CSRF value for one of the cookies.
     pub(crate) fn check_csrf(
         &self,
@@ -479,6 +487,14 @@ impl Served {
             fields.extend(jwt.cookies_of(token, csrf, &jwt.config().refresh, &arguments)?);
         }
         Some(fields)
+    }
+
+    /// The fields that make a browser forget both copies of a cookie that came twice.
+    pub(crate) fn expire_repeated(&self) -> Vec<HeaderValue> {
+        match &self.0 {
+            Engine::FlaskJwtExtended(jwt) => jwt.expire_repeated(),
+            Engine::FlaskJwt(_) => Vec::new(),
+        }
     }
 
     pub(crate) fn unset_cookies(&self) -> Vec<HeaderValue> {

@@ -1,5 +1,6 @@
 //! Flask-JWT-Extended, with tokens in cookies.
 
+use countersign_axum::Location;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -294,13 +295,144 @@ async fn without_csrf_protection_tokens_have_no_value_and_requests_need_none() {
     assert_eq!(program.post_nothing("/v1/auth/logout").await.status(), 204);
 }
 
+/// What a browser sends where an old cookie was set for this host alone, and the new one for the domain.
+fn with_another(browser: &Client, name: &str) -> Client {
+    browser.clone().with("cookie", &format!("{name}=old"))
+}
+
+/// What is removed where: the cookies' names, those for the domain first.
+fn removed(reply: &Response) -> [Vec<String>; 2] {
+    assert!(reply.set_cookies().iter().all(|cookie| cookie.is_removal() && cookie.value.is_empty()));
+    let is_of_domain =
+        |attributes: &[String]| attributes.iter().any(|attribute| attribute.starts_with("Domain="));
+    let (domain, host): (Vec<_>, Vec<_>) =
+        reply.set_cookies().into_iter().partition(|cookie| is_of_domain(&cookie.attributes));
+    [domain, host].map(|cookies| {
+        let mut names: Vec<_> = cookies.into_iter().map(|cookie| cookie.name).collect();
+        names.sort();
+        names
+    })
+}
+
 #[tokio::test]
-async fn sec_062_a_repeated_cookie_is_refused() {
-    let beside = Beside::with(locations()).await;
+async fn sec_062_a_repeated_cookie_is_refused_and_forgotten_in_both_scopes() {
+    let tokens = [ACCESS.to_owned(), REFRESH.to_owned()];
+    let all = [ACCESS, CSRF, CSRF_REFRESH, REFRESH].map(str::to_owned);
+    for (domain, expected) in
+        [(None, [Vec::new(), tokens.to_vec()]), (Some("app.example.com"), [tokens.to_vec(), all.to_vec()])]
+    {
+        let mut options = locations();
+        options["JWT_COOKIE_DOMAIN"] = json!(domain);
+        let beside = Beside::with(options).await;
+        let (browser, _) = signed_in(&beside.app, "ada").await;
+        for (name, path, proof) in [
+            (ACCESS, "/hello", CSRF),
+            (REFRESH, "/v1/auth/refresh", CSRF_REFRESH),
+            (ACCESS, "/v1/auth/logout", ""),
+        ] {
+            let mut sending = with_another(&browser, name);
+            if path == "/v1/auth/logout" {
+                sending = sending.drop_cookie(REFRESH);
+            } else {
+                sending = csrf(&sending, proof);
+            }
+            let reply = sending.post_nothing(path).await;
+            let message = json!({ "msg": format!("Cookie \"{name}\" is repeated") });
+            assert_eq!((reply.status(), reply.json()), (422, message), "{path}");
+            assert_eq!(removed(&reply), expected, "{path} {domain:?}");
+            assert_eq!(reply.header("cache-control"), Some("no-store"), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_cookie_is_forgotten_whatever_the_application_answers() {
+    use countersign_http::Answer;
+    use countersign_http::profile::FlaskJwtExtended;
+    use countersign_http::profile::flask_jwt_extended::RefusalKind;
+
+    let jwt = FlaskJwtExtended::builder(super::extended(&locations()))
+        .answer(RefusalKind::InvalidToken, async |_| Answer::empty(http::StatusCode::IM_A_TEAPOT));
+    let app = TestApp::with(|auth| auth.profile(jwt)).await;
+    let (browser, _) = signed_in(&app, "ada").await;
+    let reply = with_another(&browser, ACCESS).get("/hello").await;
+    assert_eq!(reply.status(), 418);
+    assert_eq!(removed(&reply)[1], [ACCESS, REFRESH]);
+}
+
+#[tokio::test]
+async fn sec_062_a_logout_forgets_the_copy_of_another_scope_too() {
+    let mut options = locations();
+    options["JWT_COOKIE_DOMAIN"] = json!("app.example.com");
+    let beside = Beside::with(options).await;
     let (browser, _) = signed_in(&beside.app, "ada").await;
-    let access = browser.cookie(ACCESS).to_owned();
-    let mut tossed = browser.with("cookie", &format!("{ACCESS}={access}"));
-    assert_says("repeated", &tossed.get("/hello").await, 422, "Cookie \"access_token_cookie\" is repeated");
+    let reply = csrf(&with_another(&browser, ACCESS), CSRF_REFRESH).post_nothing("/v1/auth/logout").await;
+    assert_eq!(reply.status(), 204, "{reply:?}");
+    let all = [ACCESS, CSRF, CSRF_REFRESH, REFRESH].map(str::to_owned);
+    assert_eq!(removed(&reply), [all.to_vec(), all.to_vec()]);
+}
+
+/// As Flask-JWT-Extended 4.7.4 on Werkzeug 3.1.9 answers the same fields, but for the last two.
+#[tokio::test]
+async fn a_cookie_that_werkzeug_drops_is_missing() {
+    let beside = Beside::with(locations()).await;
+    let account = beside.app.register("ada").await;
+    let missing = "Missing JWT in headers or cookies (Missing Authorization Header; Missing cookie \"access_token_cookie\")";
+    let token = account.access_token.as_str();
+    for (value, status, message) in [
+        ("a b", 401, missing),
+        ("a\tb", 401, missing),
+        ("T x", 401, missing),
+        (" a b", 401, missing),
+        ("a\"b", 401, missing),
+        ("\"a", 401, missing),
+        ("\"a\"b", 401, missing),
+        ("\"a\" b", 401, missing),
+        ("\"a\\\"", 401, missing),
+        ("", 401, missing),
+        ("a", 422, "Not enough segments"),
+        ("\"a b\"", 422, "Not enough segments"),
+        ("\"a\\\"b\"", 422, "Not enough segments"),
+        ("T", 200, ""),
+        ("  T  ", 200, ""),
+        ("a b; access_token_cookie=T", 200, ""),
+        // There the first of two counts.
+        ("a; access_token_cookie=T", 422, "Cookie \"access_token_cookie\" is repeated"),
+        // There quotes are taken off.
+        ("\"T\"", 422, "Invalid header padding"),
+    ] {
+        let field = format!("access_token_cookie={}", value.replace('T', token));
+        let reply = beside.app.client().with("cookie", &field).get("/v1/auth/me").await;
+        assert_eq!(reply.status(), status, "{value:?}");
+        if status != 200 {
+            assert_eq!(reply.json()["msg"], message, "{value:?}");
+        }
+    }
+    // At logout, too.
+    let dropped = beside.app.client().with("cookie", "access_token_cookie=a b; refresh_token_cookie=a b");
+    let dropped = dropped.with("x-csrf-token", "x").post_nothing("/v1/auth/logout").await;
+    assert_says("logout", &dropped, 401, missing);
+}
+
+#[tokio::test]
+async fn whether_a_cookie_needs_its_csrf_value_is_said_in_one_place() {
+    let native = TestApp::with(|auth| auth.csrf_also_for([Method::GET])).await;
+    let mut options = locations();
+    options["JWT_CSRF_METHODS"] = json!(["PUT"]);
+    let profile = Beside::with(options.clone()).await.app;
+    options["JWT_COOKIE_CSRF_PROTECT"] = json!(false);
+    let unprotected = Beside::with(options).await.app;
+    for (method, expected) in [
+        (Method::GET, [true, false, false]),
+        (Method::HEAD, [false, false, false]),
+        (Method::POST, [true, false, false]),
+        (Method::PUT, [true, true, false]),
+    ] {
+        let said =
+            [&native, &profile, &unprotected].map(|app| app.auth.needs_csrf(&method, Location::Cookie));
+        assert_eq!(said, expected, "{method}");
+        assert!(!native.auth.needs_csrf(&method, Location::Header), "{method}");
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub enum RefusalKind {
 pub(super) enum Refusal {
     Unauthorized(String),
     Invalid(String),
+    /// The cookie came twice: its answer makes the browser forget both.
+    RepeatedCookie(String),
     Expired(Box<ProfileClaims>),
     NotFresh(ProfileClaims),
     Revoked(ProfileClaims),
@@ -68,7 +70,7 @@ impl Refusal {
     pub(super) fn kind(&self) -> Option<RefusalKind> {
         Some(match self {
             Self::Unauthorized(_) => RefusalKind::Unauthorized,
-            Self::Invalid(_) => RefusalKind::InvalidToken,
+            Self::Invalid(_) | Self::RepeatedCookie(_) => RefusalKind::InvalidToken,
             Self::Expired(_) => RefusalKind::ExpiredToken,
             Self::NotFresh(_) => RefusalKind::NeedsFreshToken,
             Self::Revoked(_) => RefusalKind::RevokedToken,
@@ -81,7 +83,9 @@ impl Refusal {
     /// The text that the answer holds.
     pub(super) fn message(&self) -> String {
         match self {
-            Self::Unauthorized(message) | Self::Invalid(message) => message.clone(),
+            Self::Unauthorized(message) | Self::Invalid(message) | Self::RepeatedCookie(message) => {
+                message.clone()
+            }
             Self::Expired(_) => "Token has expired".to_owned(),
             Self::NotFresh(_) => "Fresh token required".to_owned(),
             Self::Revoked(_) => "Token has been revoked".to_owned(),
@@ -94,7 +98,7 @@ impl Refusal {
     /// The token, where its signature holds.
     pub(super) fn token(&self) -> Option<&ProfileClaims> {
         match self {
-            Self::Unauthorized(_) | Self::Invalid(_) | Self::HookFailed(_) => None,
+            Self::Unauthorized(_) | Self::Invalid(_) | Self::RepeatedCookie(_) | Self::HookFailed(_) => None,
             Self::Expired(claims) => Some(claims),
             Self::NotFresh(claims)
             | Self::Revoked(claims)
@@ -110,7 +114,7 @@ impl Refusal {
             | Self::NotFresh(_)
             | Self::Revoked(_)
             | Self::NoUser(_) => StatusCode::UNAUTHORIZED,
-            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid(_) | Self::RepeatedCookie(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::VerificationFailed(_) => StatusCode::BAD_REQUEST,
             Self::HookFailed(_) => return Answer::error(ErrorCode::Unavailable),
         };
@@ -159,6 +163,7 @@ pub(in super::super) fn text(error: &ProfileError) -> String {
         ProfileError::Audience => "Audience doesn't match".to_owned(),
         ProfileError::SubjectType => "Subject must be a string".to_owned(),
         ProfileError::TokenIdType => "JWT ID must be a string".to_owned(),
+        ProfileError::NoExpiry(_) => "Token is missing the \"exp\" claim".to_owned(),
         ProfileError::TokenTypeType => "Token type must be a string".to_owned(),
         ProfileError::MissingIdentity(name) => format!("Missing claim: {name}"),
         // Errors that are yet to come are about signatures or nothing that clients must know.

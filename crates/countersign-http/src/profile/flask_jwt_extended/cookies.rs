@@ -66,6 +66,24 @@ impl FlaskJwtExtended {
         [self.unset_access_cookies(domain), self.unset_refresh_cookies(domain)].concat()
     }
 
+    /// The fields that make a browser forget both copies of a token cookie that came twice: as they are set here, and where
+    /// that is for a domain, also those that were set for this host alone, with the CSRF value that a page would go on
+    /// reading.
+    pub(in super::super) fn expire_repeated(&self) -> Vec<HeaderValue> {
+        let config = self.config();
+        let kinds = [&config.access, &config.refresh];
+        let domain = self.domain(None);
+        let tokens = kinds.into_iter().filter_map(|names| {
+            let path = names.path.as_deref();
+            self.cookie(&names.name, "", path, true, Expiry::Removed, domain.as_deref())
+        });
+        let mut fields: Vec<_> = tokens.collect();
+        if domain.is_some() {
+            fields.extend(kinds.into_iter().flat_map(|names| self.removals(names, None)));
+        }
+        fields
+    }
+
     async fn set_cookies(
         &self,
         token: &str,
@@ -92,7 +110,8 @@ impl FlaskJwtExtended {
             Some(seconds) => Expiry::After(seconds),
             None => Expiry::WithTheBrowser,
         };
-        let domain = arguments.domain.as_deref();
+        let domain = self.domain(arguments.domain.as_deref());
+        let domain = domain.as_deref();
         let mut fields =
             vec![self.cookie(&names.name, token, names.path.as_deref(), true, expiry, domain)?];
         if let Some(csrf) = csrf.filter(|_| self.sets_csrf_cookies()) {
@@ -103,6 +122,16 @@ impl FlaskJwtExtended {
     }
 
     fn unset_cookies(&self, names: &CookieNames, domain: Option<&str>) -> Vec<HeaderValue> {
+        self.removals(names, self.domain(domain).as_deref())
+    }
+
+    /// The domain that cookies are set for: the argument, else the option's; `None` for this host alone.
+    fn domain(&self, argument: Option<&str>) -> Option<String> {
+        let given = argument.and_then(domain_of);
+        given.or_else(|| self.config().cookie_domain.as_deref().and_then(domain_of))
+    }
+
+    fn removals(&self, names: &CookieNames, domain: Option<&str>) -> Vec<HeaderValue> {
         let main = self.cookie(&names.name, "", names.path.as_deref(), true, Expiry::Removed, domain);
         let csrf = self.sets_csrf_cookies().then(|| {
             self.cookie(&names.csrf_name, "", names.csrf_path.as_deref(), false, Expiry::Removed, domain)
@@ -134,8 +163,7 @@ impl FlaskJwtExtended {
         if let Some(path) = path {
             cookie = cookie.path(path);
         }
-        let domain = domain.and_then(domain_of).or_else(|| config.cookie_domain.clone());
-        if let Some(domain) = domain.as_deref().and_then(domain_of) {
+        if let Some(domain) = domain {
             cookie = cookie.domain(domain);
         }
         if let Some(same_site) = config.cookie_samesite {

@@ -5,14 +5,14 @@ use std::borrow::Cow;
 
 use countersign_core::profile::is_falsy;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 use serde_json::Value;
 use url::form_urlencoded;
 
 use super::answers::Refusal;
 use super::config::{CookieNames, FlaskJwtExtendedConfig, location_name};
 use crate::buffered::BufferedBody;
-use crate::cookie::{CookieLookup, find_cookie};
+use crate::cookie::{CookieLookup, find_cookie_by, trim};
 use crate::form::{Field, field};
 use crate::handshake::is_handshake_from_nowhere;
 use crate::locate::{Location, essence};
@@ -77,18 +77,17 @@ impl FlaskJwtExtendedConfig {
 
     fn in_cookie<'r>(&self, parts: &'r Parts, names: &CookieNames) -> Found<'r> {
         let name = &names.name;
-        let token = match find_cookie(&parts.headers, name) {
+        let token = match cookie(&parts.headers, name) {
             CookieLookup::Absent | CookieLookup::One("") => {
                 return Found::Absent(format!("Missing cookie \"{name}\""));
             }
             CookieLookup::One(token) => token,
             CookieLookup::Unreadable => return invalid(format!("Cookie \"{name}\" is not a token")),
-            // Somebody else has set one of them, and which one is anybody's guess.
-            CookieLookup::Repeated => return invalid(format!("Cookie \"{name}\" is repeated")),
+            CookieLookup::Repeated => return Found::Stop(repeated(name)),
         };
-        let needs_csrf = self.csrf_methods.contains(&parts.method)
-            || is_handshake_from_nowhere(&parts.method, &parts.headers);
-        let csrf = if self.cookie_csrf_protect && needs_csrf {
+        let needs_csrf = self.needs_csrf(&parts.method)
+            || (self.cookie_csrf_protect && is_handshake_from_nowhere(&parts.method, &parts.headers));
+        let csrf = if needs_csrf {
             match self.csrf_value(parts, names) {
                 Some(value) => Some(value),
                 None => return Found::Stop(Refusal::Unauthorized("Missing CSRF token".to_owned())),
@@ -97,6 +96,11 @@ impl FlaskJwtExtendedConfig {
             None
         };
         Found::Token(Presented { token: Cow::Borrowed(token), csrf })
+    }
+
+    /// Whether a cookie in a request with this method needs its CSRF value.
+    pub(super) fn needs_csrf(&self, method: &Method) -> bool {
+        self.cookie_csrf_protect && self.csrf_methods.contains(method)
     }
 
     /// The value of the header; of the form field, where that counts and the header is empty.
@@ -135,6 +139,36 @@ impl FlaskJwtExtendedConfig {
             )),
         }
     }
+}
+
+/// A cookie as Werkzeug reads it: blanks around the value are not part of it, and one whose value has blanks or quotes
+/// in it is dropped. What is quoted as a whole stays as it is, quotes included.
+pub(super) fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> CookieLookup<'r> {
+    find_cookie_by(headers, name, |value| {
+        let value = trim(value);
+        let is_kept = match value {
+            [b'"', quoted @ ..] => is_quoted(quoted),
+            value => !value.iter().any(|byte| matches!(byte, b' ' | b'\t' | b'"')),
+        };
+        is_kept.then_some(value)
+    })
+}
+
+/// Whether the text behind an opening quote ends with the closing one.
+fn is_quoted(mut text: &[u8]) -> bool {
+    loop {
+        text = match text {
+            [b'\\', _, rest @ ..] => rest,
+            [b'"', rest @ ..] => return rest.is_empty(),
+            [b'\\'] | [] => return false,
+            [_, rest @ ..] => rest,
+        };
+    }
+}
+
+/// Somebody else has set one of them, or this application under another domain, and which one is anybody's guess.
+pub(super) fn repeated(name: &str) -> Refusal {
+    Refusal::RepeatedCookie(format!("Cookie \"{name}\" is repeated"))
 }
 
 fn in_json<'r>(parts: &'r Parts, key: &str) -> Found<'r> {
@@ -226,7 +260,9 @@ mod tests {
     fn shown(found: Found<'_>) -> String {
         match found {
             Found::Absent(message) => format!("absent: {message}"),
-            Found::Stop(Refusal::Invalid(message)) => format!("422: {message}"),
+            Found::Stop(Refusal::Invalid(message) | Refusal::RepeatedCookie(message)) => {
+                format!("422: {message}")
+            }
             Found::Stop(refusal) => format!("401: {}", refusal.message()),
             Found::Token(Presented { token, csrf: None }) => format!("token {token}"),
             Found::Token(Presented { token, csrf: Some(csrf) }) => {

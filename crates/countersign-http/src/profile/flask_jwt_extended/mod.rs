@@ -47,13 +47,13 @@ use countersign_core::profile::{
 use countersign_core::store::BoxError;
 use countersign_core::{Algorithm, Clock, KeyRing, Random, TokenType, VerifyingKey};
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, Uri, header};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::{HookedUser, Profile, ProfileToken, SessionLookUp, Shown};
-use crate::answer::{Answer, ErrorCode};
-use crate::cookie::{CookieLookup, find_cookie};
+use crate::answer::{Answer, ErrorCode, no_store};
+use crate::cookie::CookieLookup;
 use crate::form::is_form;
 use crate::handshake::is_handshake;
 use crate::locate::Location;
@@ -150,7 +150,16 @@ impl FlaskJwtExtended {
 
     /// The answer to what was refused: the application's, else Flask-JWT-Extended's.
     pub async fn answer(&self, refused: Refused) -> Answer {
-        self.0.hooks.answer(refused.0, &self.0.config.error_message_key).await
+        let is_repeated = matches!(refused.0, Refusal::RepeatedCookie(_));
+        let mut answer = self.0.hooks.answer(refused.0, &self.0.config.error_message_key).await;
+        if is_repeated {
+            // Whoever answers: else the browser would send both for ever.
+            for field in self.expire_repeated() {
+                answer.headers_mut().append(header::SET_COOKIE, field);
+            }
+            no_store(answer.headers_mut());
+        }
+        answer
     }
 
     /// The refresh token that a request wants exchanged: the one in its body, else where the options say.
@@ -216,19 +225,23 @@ impl FlaskJwtExtended {
         let config = &self.0.config;
         let (mut good, mut shown) = (Vec::new(), Vec::new());
         for names in [&config.access, &config.refresh] {
-            match find_cookie(&parts.headers, &names.name) {
+            match locate::cookie(&parts.headers, &names.name) {
                 CookieLookup::Absent | CookieLookup::One("") => {}
                 CookieLookup::One(token) => match self.decode_for_end(token).await {
                     Ok(claims) => good.push(claims),
                     Err(answer) => shown.push(Shown::Bad(answer)),
                 },
-                CookieLookup::Unreadable | CookieLookup::Repeated => {
+                CookieLookup::Unreadable => {
                     let refusal = Refusal::Invalid(format!("Cookie \"{}\" is not a token", names.name));
+                    shown.push(Shown::Bad(self.answer(Refused(refusal)).await));
+                }
+                CookieLookup::Repeated => {
+                    let refusal = locate::repeated(&names.name);
                     shown.push(Shown::Bad(self.answer(Refused(refusal)).await));
                 }
             }
         }
-        let needs_csrf = config.cookie_csrf_protect && config.csrf_methods.contains(&parts.method);
+        let needs_csrf = self.needs_csrf(&parts.method);
         let kinds = [&config.access, &config.refresh];
         let values: Vec<_> = kinds.into_iter().filter_map(|names| config.csrf_value(parts, names)).collect();
         let is_proven = good.iter().any(|claims| values.iter().any(|value| claims.csrf_matches(value)));
@@ -252,6 +265,11 @@ impl FlaskJwtExtended {
         inner.hooks.sessions = Some(is_revoked);
         inner.cross_site = origins;
         Self(Arc::new(inner))
+    }
+
+    /// Whether a cookie in a request with this method needs its CSRF value.
+    pub(super) fn needs_csrf(&self, method: &Method) -> bool {
+        self.0.config.needs_csrf(method)
     }
 
     /// Why it cannot issue tokens of sessions, if it has no configured key to sign with.
@@ -399,7 +417,7 @@ impl FlaskJwtExtended {
         let config = &self.0.config;
         let names = [&config.access.name, &config.refresh.name];
         is_handshake(&parts.method, &parts.headers)
-            && names.iter().any(|name| !matches!(find_cookie(&parts.headers, name), CookieLookup::Absent))
+            && names.iter().any(|name| !matches!(locate::cookie(&parts.headers, name), CookieLookup::Absent))
             && self.0.cross_site.check_headers(&parts.uri, &parts.headers) == CrossSite::Foreign
     }
 
@@ -418,10 +436,11 @@ impl FlaskJwtExtended {
         let key = self.0.hooks.verifying_key(parsed.header(), &claims).await?;
         let now = self.0.clock.now();
         let verdict = self.0.rules.verify(&parsed, claims, |algorithm| self.key(algorithm, key), now);
-        // An expired token is only called so when nothing else is wrong with it.
+        // An expired token is only called so when nothing else is wrong with it; one without an end likewise, because
+        // Flask-JWT-Extended itself does not miss that.
         let claims = match &verdict {
             Ok(claims) => claims,
-            Err(ProfileError::Expired(claims)) => &**claims,
+            Err(ProfileError::Expired(claims) | ProfileError::NoExpiry(claims)) => &**claims,
             Err(_) => return Ok(verdict?),
         };
         if let Some(csrf) = csrf {
@@ -464,10 +483,7 @@ impl Profile for FlaskJwtExtended {
             requirement.map_or(config.token_location.as_slice(), |requirement| self.places(requirement));
         // A route may look for cookies where the others do not.
         let by_cookie = requirement.is_none() || places.contains(&Location::Cookie);
-        let by_form = config.cookie_csrf_protect
-            && config.csrf_check_form
-            && by_cookie
-            && config.csrf_methods.contains(method);
+        let by_form = config.csrf_check_form && by_cookie && config.needs_csrf(method);
         (places.contains(&Location::Body) && locate::is_json(headers)) || (by_form && is_form(headers))
     }
 
@@ -548,6 +564,29 @@ mod tests {
                 claims[mended] = to;
             }
             assert_eq!(refused(&jwt, &claims, Some("c")), said, "after {mended}");
+        }
+    }
+
+    #[test]
+    fn the_first_claim_that_is_missed_is_the_one_that_flask_jwt_extended_misses() {
+        let jwt = jwt(json!({}));
+        let bare = |mut claims: Value| {
+            for name in ["sub", "exp", "iat", "nbf", "jti", "csrf"] {
+                claims.as_object_mut().unwrap().entry(name).or_insert(Value::Null);
+            }
+            claims
+        };
+        for (claims, csrf, said) in [
+            (json!({}), None, "Missing claim: sub"),
+            (json!({}), Some("c"), "Missing claim: sub"),
+            (json!({"type": 5}), None, "Missing claim: sub"),
+            (json!({"sub": "a"}), Some("c"), "Missing claim: csrf"),
+            (json!({"sub": "a", "csrf": "c"}), Some("x"), "CSRF double submit tokens do not match"),
+            // Only where nothing else is wrong it is what the peer lets pass.
+            (json!({"sub": "a", "csrf": "c"}), Some("c"), "Token is missing the \"exp\" claim"),
+            (json!({"sub": "a"}), None, "Token is missing the \"exp\" claim"),
+        ] {
+            assert_eq!(refused(&jwt, &bare(claims.clone()), csrf), said, "{claims} {csrf:?}");
         }
     }
 
