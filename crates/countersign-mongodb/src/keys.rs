@@ -1,4 +1,4 @@
-//! Sealed keys and the store's own identity.
+//! Sealed keys, the store's own identity, and the settings that its programs agreed on.
 
 use async_trait::async_trait;
 use countersign_core::Timestamp;
@@ -7,7 +7,7 @@ use countersign_core::store::{KeyStore, StoreError, StoredKey};
 use mongodb::bson::{Bson, doc};
 use uuid::Uuid;
 
-use crate::field::{binary, parsed};
+use crate::field::{binary, parsed, text};
 use crate::locks::Turn;
 use crate::record;
 use crate::records::Query;
@@ -15,6 +15,9 @@ use crate::store::MongodbStore;
 
 /// The `_id` of the document with the store's id.
 const ID: &str = "id";
+
+/// The `_id` of the document with the settings.
+const SETTINGS: &str = "settings";
 
 #[async_trait]
 impl KeyStore for MongodbStore {
@@ -60,6 +63,27 @@ impl KeyStore for MongodbStore {
             let mut keys = record::all(&self.keys.find(Query::default()).await?, record::key)?;
             keys.sort_by_key(|key| (key.purpose, key.number));
             Ok(keys)
+        })
+        .await
+    }
+
+    async fn settings(&self) -> Result<Option<String>, StoreError> {
+        self.answer("read the settings", Turn::Any, async {
+            let found = self.store.find_one(doc! { "_id": SETTINGS }).await?;
+            found.map(|document| text(&document, "settings").map(str::to_owned)).transpose()
+        })
+        .await
+    }
+
+    async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
+        self.answer("write the settings", Turn::IfWeak(SETTINGS), async {
+            match old {
+                None => self.store.insert(&doc! { "_id": SETTINGS, "settings": new }).await,
+                Some(old) => {
+                    let filter = doc! { "_id": SETTINGS, "settings": old };
+                    self.store.update_one(filter, doc! { "$set": { "settings": new } }).await
+                }
+            }
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! Sealed keys and the store's own identity.
+//! Sealed keys, the store's own identity, and the settings that its programs agreed on.
 
 use async_trait::async_trait;
 use countersign_core::Timestamp;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::answer;
 use crate::failure::Failure;
-use crate::script::{INSERT_KEY, REMOVE_KEY, RESEAL_KEY, STORE_ID};
+use crate::script::{INSERT_KEY, REMOVE_KEY, REPLACE_SETTINGS, RESEAL_KEY, STORE_ID};
 use crate::store::RedisStore;
 use crate::text::{number, optional_time, parsed, time, time_text};
 
@@ -55,6 +55,24 @@ impl KeyStore for RedisStore {
         command.arg(self.names.keys());
         let found = op.query(&command).await?;
         op.value(read_all(found))
+    }
+
+    async fn settings(&self) -> Result<Option<String>, StoreError> {
+        let op = self.op("read the settings");
+        let mut command = redis::cmd("HGET");
+        command.arg(self.names.meta()).arg("settings");
+        let found = op.query(&command).await?;
+        op.value(answer::bytes(found).and_then(|found| {
+            found.map(|bytes| parsed("record of settings", String::from_utf8(bytes))).transpose()
+        }))
+    }
+
+    async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
+        let op = self.op("write the settings");
+        // Nothing stands for an absent record; a record is never empty.
+        let call = REPLACE_SETTINGS.on([self.names.meta()]).arg(old.unwrap_or_default()).arg(new);
+        let replaced = op.write(&call).await?;
+        op.value(answer::yes(&replaced))
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | key | kind | what |
 //! |---|---|---|
-//! | `p:meta` | hash | `layout`, `mark` (of this set of data), `handles`, `id` |
+//! | `p:meta` | hash | `layout`, `mark` (of this set of data), `handles`, `id`, `settings` |
 //! | `p:{user}:sessions` | hash | session id → row |
 //! | `p:{user}:live` | sorted set | the sessions whose row has no mark, by their beginning |
 //! | `p:{user}:log` | hash | `s` + session, `t` + token → `until at -` |

@@ -106,4 +106,5 @@ scripts! {
     INSERT_KEY = "insert_key";
     RESEAL_KEY = "reseal_key";
     REMOVE_KEY = "remove_key";
+    REPLACE_SETTINGS = "replace_settings";
 }

@@ -112,6 +112,8 @@ fn every_operation(store: &Arc<RedisStore>) -> JoinSet<(&'static str, Result<(),
     call!("reseal_key", |store| store.reseal_key(&stored_key().key_id, b"x", b"y"));
     call!("remove_key", |store| store.remove_key(&KeyId::new("other").unwrap(), NOW));
     call!("keys", |store| store.keys());
+    call!("settings", |store| store.settings());
+    call!("replace_settings", |store| store.replace_settings(Some("unknown"), "{}"));
     call!("has_keys", |store| store.has_keys());
     calls
 }

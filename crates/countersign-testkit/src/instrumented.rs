@@ -395,6 +395,14 @@ impl KeyStore for Instrumented {
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         self.call("keys", self.inner.keys.keys()).await
     }
+
+    async fn settings(&self) -> Result<Option<String>, StoreError> {
+        self.call("settings", self.inner.keys.settings()).await
+    }
+
+    async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
+        self.call("replace_settings", self.inner.keys.replace_settings(old, new)).await
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ struct State {
     attempts: HashMap<String, (Attempts, Timestamp)>,
     keys: BTreeMap<(KeyPurpose, u32), StoredKey>,
     store_id: Option<Uuid>,
+    settings: Option<String>,
 }
 
 impl MemoryStore {
@@ -495,6 +496,19 @@ impl KeyStore for MemoryStore {
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
         Ok(self.state().keys.values().cloned().collect())
+    }
+
+    async fn settings(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.state().settings.clone())
+    }
+
+    async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let is_old = state.settings.as_deref() == old;
+        if is_old {
+            state.settings = Some(new.to_owned());
+        }
+        Ok(is_old)
     }
 }
 

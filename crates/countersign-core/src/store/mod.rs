@@ -422,7 +422,7 @@ pub struct StoredKey {
     pub removed_at: Option<Timestamp>,
 }
 
-/// Keys and the store's own identity.
+/// Keys, the store's own identity, and the settings that its programs have agreed on.
 #[async_trait]
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     /// The store's id: `candidate` if it had none. Of concurrent first calls one wins and all learn the winner's.
@@ -440,6 +440,16 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
 
     /// All keys, removed ones too, by purpose and number.
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
+
+    /// The record of the settings that the store's programs have agreed on, as it was written last; `None` before the
+    /// first one has written it. What is in it is [`AgreedSettings`](crate::agreed::AgreedSettings)' business, not the
+    /// store's: at most 64 KiB of text.
+    async fn settings(&self) -> Result<Option<String>, StoreError>;
+
+    /// Puts `new` in the place of that record, if it is still `old` to the byte, or still absent where `old` is `None`;
+    /// returns whether it was. Of concurrent calls with the same `old` exactly one succeeds, and what it wrote is what
+    /// every later [`KeyStore::settings`] reads.
+    async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError>;
 }
 
 /// The stores that Countersign works with; usually one engine for all.

@@ -1,4 +1,4 @@
-//! Sealed keys and the store's own identity.
+//! Sealed keys, the store's own identity, and the settings that its programs agreed on.
 
 use async_trait::async_trait;
 use countersign_core::Timestamp;
@@ -30,6 +30,13 @@ const FIND_ALL: &str = "
     SELECT CONVERT(purpose USING utf8mb4) AS purpose, number, CONVERT(key_id USING utf8mb4) AS key_id,
         CONVERT(algorithm USING utf8mb4) AS algorithm, sealed, created_at, active_at, removed_at
     FROM countersign_sealed_key";
+
+const FIND_SETTINGS: &str =
+    "SELECT CONVERT(settings USING utf8mb4) AS settings FROM countersign_agreed_settings";
+
+const INSERT_SETTINGS: &str = "INSERT INTO countersign_agreed_settings (only_row, settings) VALUES (1, ?)";
+
+const REPLACE_SETTINGS: &str = "UPDATE countersign_agreed_settings SET settings = ? WHERE settings = ?";
 
 #[async_trait]
 impl KeyStore for MySqlStore {
@@ -78,5 +85,21 @@ impl KeyStore for MySqlStore {
         let mut keys: Vec<StoredKey> = values(ACTION, rows)?;
         keys.sort_by_key(|key| (key.purpose, key.number));
         Ok(keys)
+    }
+
+    async fn settings(&self) -> Result<Option<String>, StoreError> {
+        let rows = self.work.read::<(String,)>("read the settings", Statement::new(FIND_SETTINGS)).await?;
+        Ok(rows.into_iter().next().map(|(settings,)| settings))
+    }
+
+    async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
+        const ACTION: &str = "write the settings";
+        match old {
+            None => self.work.insert(ACTION, Statement::new(INSERT_SETTINGS).text(new)).await,
+            Some(old) => {
+                let replace = Statement::new(REPLACE_SETTINGS).text(new).text(old);
+                Ok(self.work.write(ACTION, replace).await?.rows > 0)
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Sealed keys and the store's own identity.
+//! Sealed keys, the store's own identity, and the settings that its programs agreed on.
 
 use async_trait::async_trait;
 use countersign_core::Timestamp;
@@ -26,6 +26,14 @@ const REMOVE: &str = "
     UPDATE countersign.sealed_key SET removed_at = $1, sealed = '' WHERE key_id = $2 AND removed_at IS NULL";
 
 const FIND_ALL: &str = "SELECT * FROM countersign.sealed_key";
+
+const FIND_SETTINGS: &str = "SELECT settings FROM countersign.agreed_settings";
+
+/// Of first calls at once one inserts; the others wait for it, and insert nothing.
+const INSERT_SETTINGS: &str =
+    "INSERT INTO countersign.agreed_settings (only_row, settings) VALUES (1, $1) ON CONFLICT DO NOTHING";
+
+const REPLACE_SETTINGS: &str = "UPDATE countersign.agreed_settings SET settings = $1 WHERE settings = $2";
 
 #[async_trait]
 impl KeyStore for PostgresStore {
@@ -66,5 +74,18 @@ impl KeyStore for PostgresStore {
         let mut keys: Vec<StoredKey> = values(ACTION, rows)?;
         keys.sort_by_key(|key| (key.purpose, key.number));
         Ok(keys)
+    }
+
+    async fn settings(&self) -> Result<Option<String>, StoreError> {
+        let rows = self.work.read::<(String,)>("read the settings", Statement::new(FIND_SETTINGS)).await?;
+        Ok(rows.into_iter().next().map(|(settings,)| settings))
+    }
+
+    async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
+        let statement = match old {
+            None => Statement::new(INSERT_SETTINGS).bind(new),
+            Some(old) => Statement::new(REPLACE_SETTINGS).bind(new).bind(old),
+        };
+        Ok(self.work.write("write the settings", statement).await? > 0)
     }
 }

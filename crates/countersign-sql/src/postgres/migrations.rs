@@ -21,6 +21,7 @@ fn changes() -> Vec<Migration> {
         change(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
         change(2, "log by time", include_str!("../../migrations/postgres/0002_log_by_time.sql")),
         change(3, "live sessions", include_str!("../../migrations/postgres/0003_live_sessions.sql")),
+        change(4, "agreed settings", include_str!("../../migrations/postgres/0004_agreed_settings.sql")),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Sealed keys and the store's own identity.
+//! Sealed keys, the store's own identity, and the settings that its programs agreed on.
 
 use async_trait::async_trait;
 use countersign_core::Timestamp;
@@ -25,6 +25,13 @@ const REMOVE: &str =
     "UPDATE sealed_key SET removed_at = ?1, sealed = x'' WHERE key_id = ?2 AND removed_at IS NULL";
 
 const FIND_ALL: &str = "SELECT * FROM sealed_key";
+
+const FIND_SETTINGS: &str = "SELECT settings FROM agreed_settings";
+
+const INSERT_SETTINGS: &str =
+    "INSERT INTO agreed_settings (only_row, settings) VALUES (1, ?1) ON CONFLICT (only_row) DO NOTHING";
+
+const REPLACE_SETTINGS: &str = "UPDATE agreed_settings SET settings = ?1 WHERE settings = ?2";
 
 #[async_trait]
 impl KeyStore for SqliteStore {
@@ -88,5 +95,24 @@ impl KeyStore for SqliteStore {
         let mut keys: Vec<StoredKey> = all(rows).map_err(|error| StoreError::new(STORE, action, error))?;
         keys.sort_by_key(|key| (key.purpose, key.number));
         Ok(keys)
+    }
+
+    async fn settings(&self) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query_scalar(FIND_SETTINGS);
+        self.read("read the settings", query.fetch_optional(&self.readers)).await
+    }
+
+    async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
+        let (old, new) = (old.map(str::to_owned), new.to_owned());
+        self.write("write the settings", Undo::Statement, move |connection| {
+            Box::pin(async move {
+                let query = match old {
+                    None => sqlx::query(INSERT_SETTINGS).bind(new),
+                    Some(old) => sqlx::query(REPLACE_SETTINGS).bind(new).bind(old),
+                };
+                Ok(query.execute(connection).await?.rows_affected() > 0)
+            })
+        })
+        .await
     }
 }

@@ -123,3 +123,43 @@ pub async fn one_store_id_wins(stores: &Stores) {
     let again = stores.keys.store_id(fixture.uuid()).await.expect("the store answers");
     assert_eq!(again, winner, "a store keeps its id");
 }
+
+/// The record of settings is replaced by those alone who know what it was: of nodes that write the first one, or the next
+/// one, at once, one wins, and what it wrote is what all read. Wants an empty database.
+pub async fn one_record_of_settings_wins(stores: &Stores, rounds: usize) {
+    let read = async || stores.keys.settings().await.expect("the store answers");
+    let replace = async |old: Option<&str>, new: &str| {
+        stores.keys.replace_settings(old, new).await.expect("the store answers")
+    };
+    assert_eq!(read().await, None, "no record at first");
+    assert!(!replace(Some("other"), "new").await, "nothing stands in the place of what is not there");
+    assert_eq!(read().await, None);
+    let mut known: Option<String> = None;
+    for round in 0..rounds.min(20) {
+        let candidates: Vec<_> =
+            (0..16).map(|node| format!("{{\"round\":{round},\"node\":{node},\"é\":\" \"}} ")).collect();
+        let answers = at_once(candidates.iter().cloned().map(|new| {
+            let (keys, known) = (stores.keys.clone(), known.clone());
+            async move {
+                let won = keys.replace_settings(known.as_deref(), &new).await.expect("the store answers");
+                (won, keys.settings().await.expect("the store answers"))
+            }
+        }))
+        .await;
+        let winners: Vec<_> = candidates.iter().zip(&answers).filter(|(_, (won, _))| *won).collect();
+        let [(winner, _)] = winners.as_slice() else {
+            panic!("of 16 records at once one is written, not {}", winners.len())
+        };
+        for (_, seen) in &answers {
+            assert_eq!(seen.as_ref(), Some(*winner), "everybody then reads the winner's, to the byte");
+        }
+        assert!(!replace(known.as_deref(), "late").await, "what was replaced is not replaced again");
+        known = Some((*winner).clone());
+    }
+    for other in ["{", "{\"ROUND\":0}", ""] {
+        assert!(!replace(Some(other), "other").await, "compared byte by byte, whatever the collation");
+    }
+    let long = format!("{{\"long\":\"{}\"}}", "ä".repeat(8_000));
+    assert!(replace(known.as_deref(), &long).await);
+    assert_eq!(read().await.as_ref(), Some(&long), "long ones are kept whole");
+}

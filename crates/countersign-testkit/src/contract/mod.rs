@@ -63,5 +63,6 @@ pub async fn run(backend: &dyn Backend, rounds: usize) {
     keys::run(&backend.fresh().await).await;
     flow::run(&backend.fresh().await, rounds).await;
     keys::one_store_id_wins(&backend.fresh().await).await;
+    keys::one_record_of_settings_wins(&backend.fresh().await, rounds).await;
     restart::everything_survives(backend).await;
 }

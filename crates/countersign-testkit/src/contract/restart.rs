@@ -62,6 +62,8 @@ pub async fn everything_survives(backend: &dyn Backend) {
     assert!(stores.keys.insert_key(&key).await.expect(answered));
     let store_id = stores.keys.store_id(fixture.uuid()).await.expect(answered);
 
+    assert!(stores.keys.replace_settings(None, "{\"issuer\":\"restart\"}").await.expect(answered));
+
     let keys: Vec<_> = sessions.iter().map(countersign_core::session::Session::key).collect();
     let before = Snapshot::take(&stores, &user.id, &keys).await;
     let Some(stores) = backend.reopen(stores).await else { return };
@@ -79,6 +81,7 @@ struct Snapshot {
     user: Option<String>,
     attempts: Option<Attempts>,
     keys: Vec<StoredKey>,
+    settings: Option<String>,
 }
 
 impl Snapshot {
@@ -94,6 +97,7 @@ impl Snapshot {
             user: stores.users.user(user_id).await.expect(answered).as_ref().map(shown),
             attempts: stores.throttles.attempts("restart").await.expect(answered),
             keys: stores.keys.keys().await.expect(answered),
+            settings: stores.keys.settings().await.expect(answered),
         }
     }
 }
