@@ -35,6 +35,8 @@ pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
 pub const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How often it is asked whether a key is to be replaced.
 pub const ROTATE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked whether other programs have changed the store's settings.
+pub const SETTINGS_EVERY: Duration = Duration::from_secs(60);
 /// For how long at most nothing is read that was pushed.
 const LONGEST_PUSH_PAUSE: Duration = Duration::from_millis(10);
 /// How many rows one purging statement deletes at most, so that it never holds anybody up for long.
@@ -80,7 +82,22 @@ impl Background {
                 }
             })
         };
-        let mut tasks = vec![tail, flush, purge, rotate];
+        let settings = {
+            let sessions = sessions.clone();
+            spawn_every(runtime, SETTINGS_EVERY, "look at the settings", move || {
+                let sessions = sessions.clone();
+                async move {
+                    if let Err(error) = sessions.tend_settings().await {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "could not look at the settings"
+                        );
+                    }
+                    Ok(())
+                }
+            })
+        };
+        let mut tasks = vec![tail, flush, purge, rotate, settings];
         if let Some(changes) = stores.revocations.changes() {
             tasks.push(runtime.spawn(read_pushed(sessions.clone(), changes)).abort_handle());
         }

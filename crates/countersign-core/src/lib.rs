@@ -4,6 +4,7 @@
 //! Most programs use it through the crate `countersign`, which adds HTTP, axum and SQLite.
 
 pub mod account;
+pub mod agreed;
 pub mod background;
 mod base64url;
 pub mod claims;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::agreed::{KnownIssuers, is_foreign};
 use crate::claims::{self, Claims, NewClaims, TokenType};
 use crate::jws::{self, Limits, SignError, Signed};
-use crate::key::{KeyRing, SigningKey};
+use crate::key::{KeyRing, SigningKey, VerifyingKey};
 use crate::time::Timestamp;
 use crate::verify::VerifyError;
 use cache::TokenCache;
@@ -69,6 +70,8 @@ pub struct Verifier {
     keys: Arc<ArcSwap<KeyRing>>,
     token_type: TokenType,
     issuer: Option<String>,
+    known_issuers: Arc<ArcSwap<KnownIssuers>>,
+    foreign_keys: Vec<VerifyingKey>,
     audience: Vec<String>,
     leeway: Duration,
     limits: Limits,
@@ -95,6 +98,8 @@ impl Verifier {
             keys,
             token_type,
             issuer: None,
+            known_issuers: Arc::default(),
+            foreign_keys: Vec::new(),
             audience: Vec::new(),
             leeway: Self::DEFAULT_LEEWAY,
             limits: Limits::default(),
@@ -113,6 +118,18 @@ impl Verifier {
     #[must_use]
     pub fn with_issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Accepts tokens of these issuers, too, which may change while the verifier works, unless one of the foreign keys
+    /// has signed them: what others sign must name the issuer that holds now.
+    #[must_use]
+    pub fn with_known_issuers(
+        mut self,
+        known: Arc<ArcSwap<KnownIssuers>>,
+        foreign_keys: Vec<VerifyingKey>,
+    ) -> Self {
+        (self.known_issuers, self.foreign_keys) = (known, foreign_keys);
         self
     }
 
@@ -174,15 +191,21 @@ impl Verifier {
     /// [`VerifyError`]: the first check that failed. No claim is looked at before the signature holds.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, VerifyError> {
         let keys = self.keys.load();
-        if let Some(claims) = self.cache.as_ref().and_then(|cache| cache.get(token, &keys)) {
+        if let Some(claims) = self.cache.as_ref().and_then(|cache| cache.get(token, &keys))
+            && self.is_own_issuer(claims.fields())
+        {
             self.check_times(claims.fields(), now)?;
-            self.check_parties(claims.fields())?;
+            self.check_audience(claims.fields())?;
             return Ok(claims);
         }
         let (claims, signed) = self.proven(token, &keys)?;
         self.check_times(claims.fields(), now)?;
-        self.check_parties(claims.fields())?;
-        if let (Some(cache), Some(key)) = (&self.cache, signed.named_key()) {
+        self.check_issuer(claims.fields(), signed.key, now)?;
+        self.check_audience(claims.fields())?;
+        // Which key has signed it counts where the issuer is another one, and the cache does not tell.
+        if let (Some(cache), Some(key)) = (&self.cache, signed.named_key())
+            && self.is_own_issuer(claims.fields())
+        {
             cache.insert(token, key, &claims);
         }
         Ok(claims)
@@ -194,8 +217,9 @@ impl Verifier {
     /// [`VerifyError`], for every other reason.
     pub fn verify_expired_ok(&self, token: &str) -> Result<Claims, VerifyError> {
         let keys = self.keys.load();
-        let (claims, _) = self.proven(token, &keys)?;
-        self.check_parties(claims.fields())?;
+        let (claims, signed) = self.proven(token, &keys)?;
+        self.check_issuer(claims.fields(), signed.key, Timestamp::MIN)?;
+        self.check_audience(claims.fields())?;
         Ok(claims)
     }
 
@@ -232,10 +256,26 @@ impl Verifier {
         Ok(())
     }
 
-    fn check_parties(&self, claims: &claims::Fields) -> Result<(), VerifyError> {
-        if self.issuer.is_some() && claims.issuer != self.issuer {
-            return Err(VerifyError::Issuer);
+    fn is_own_issuer(&self, claims: &claims::Fields) -> bool {
+        self.issuer.is_none() || claims.issuer == self.issuer
+    }
+
+    fn check_issuer(
+        &self,
+        claims: &claims::Fields,
+        key: &VerifyingKey,
+        now: Timestamp,
+    ) -> Result<(), VerifyError> {
+        let is_known = |issuer: &String| {
+            !is_foreign(key, &self.foreign_keys) && self.known_issuers.load().accepts(issuer, now)
+        };
+        if self.is_own_issuer(claims) || claims.issuer.as_ref().is_some_and(is_known) {
+            return Ok(());
         }
+        Err(VerifyError::Issuer)
+    }
+
+    fn check_audience(&self, claims: &claims::Fields) -> Result<(), VerifyError> {
         let meant_for_us = match self.audience.as_slice() {
             [] => claims.audience.is_empty(),
             ours => claims.audience.iter().any(|audience| ours.contains(audience)),

@@ -425,7 +425,7 @@ impl Auth {
     pub async fn verify_for_end(&self, token: &str) -> Option<Claims> {
         match &self.shared.profile {
             Some(profile) => profile.verify_for_end(token).await,
-            None => self.sessions().verify_for_end(token).ok(),
+            None => self.sessions().verify_for_end_here(token).await.ok(),
         }
     }
 
@@ -484,7 +484,8 @@ impl Auth {
             // Costs no store call, whatever the token is.
             RequiredToken::Any | RequiredToken::AnyAsRefresh => !matches!(
                 sessions.verify_refresh(token),
-                Err(error) if error != VerifyError::Expired
+                // Both are said of a token only after it has proven to be a refresh token of ours.
+                Err(error) if !matches!(error, VerifyError::Expired | VerifyError::Issuer)
             ),
         };
         Ok(match (is_refresh, requirement.skip_revocation) {

@@ -1,10 +1,12 @@
 //! Everything an [`Auth`] is made of, checked once, at start.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool, ThrottlePolicy};
+use countersign_core::agreed::{self, AgreementError, Own, Stance};
 use countersign_core::background::Background;
 use countersign_core::event::{Events, LogEvents};
 use countersign_core::key::KeyError;
@@ -36,6 +38,9 @@ pub struct AuthBuilder {
     secrets: Secrets,
     public_url: Option<Url>,
     served_at: Option<Url>,
+    issuer: Option<String>,
+    stance: Stance,
+    agreed: BTreeMap<String, String>,
     audience: Option<String>,
     allowed_origins: AllowedOrigins,
     policy: SessionPolicy,
@@ -76,6 +81,10 @@ pub enum BuildError {
     /// The keys could not be had.
     #[error(transparent)]
     Keys(#[from] KeychainError),
+    /// Settings differ from those of the other programs of this store. [`AuthBuilder::change_settings`] makes this
+    /// program's own the store's.
+    #[error(transparent)]
+    Agreement(#[from] AgreementError),
     /// Settings contradict each other or do nothing.
     #[error("{0}")]
     Settings(&'static str),
@@ -105,6 +114,9 @@ impl Auth {
             secrets,
             public_url: None,
             served_at: None,
+            issuer: None,
+            stance: Stance::Agree,
+            agreed: BTreeMap::new(),
             audience: None,
             allowed_origins: AllowedOrigins::default(),
             policy: SessionPolicy::default(),
@@ -134,7 +146,7 @@ impl Auth {
 impl AuthBuilder {
     /// Under which URL users reach the program: the issuer of its tokens, its own origin, and whether cookies are
     /// Secure. Default: the issuer is the store's id, cookies are Secure, the own origin is what a request
-    /// addresses.
+    /// addresses. The issuer is the URL without a slash at its end.
     #[must_use]
     pub fn public_url(mut self, url: Url) -> Self {
         self.public_url = Some(url);
@@ -146,6 +158,40 @@ impl AuthBuilder {
     #[must_use]
     pub fn served_at(mut self, url: Url) -> Self {
         self.served_at = Some(url);
+        self
+    }
+
+    /// The `iss` of tokens, where it is not to be the public URL; taken as it is.
+    ///
+    /// Whatever changes the issuer, this or the public URL: tokens of the issuer before, which the store remembers, are
+    /// good until they expire, if one of the store's own keys has signed them.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Makes this program's settings the store's, where they differ from those that the programs of the store have agreed
+    /// on; without it such a program is not built. Stop the other programs first, or restart them with the same settings.
+    #[must_use]
+    pub fn change_settings(mut self) -> Self {
+        self.stance = Stance::Change;
+        self
+    }
+
+    /// Goes by the store's lifetimes, rules and issuer where they differ from this program's, and writes none: for an
+    /// operator's commands beside the programs that serve.
+    #[must_use]
+    pub fn follow_settings(mut self) -> Self {
+        self.stance = Stance::Follow;
+        self
+    }
+
+    /// One more setting in which all programs of the store must agree, beside the [ones that always
+    /// must](countersign_core::agreed). The value is kept in the store as it is, so no secret.
+    #[must_use]
+    pub fn agree_on(mut self, setting: impl Into<String>, value: impl Into<String>) -> Self {
+        self.agreed.insert(setting.into(), value.into());
         self
     }
 
@@ -445,6 +491,27 @@ impl AuthBuilder {
         let mut keychain =
             Keychain::open_with(&*self.stores.keys, &self.secrets, first, &store_clock, &*self.random)
                 .await?;
+        if self.issuer.as_deref().is_some_and(|issuer| !is_issuer(issuer)) {
+            return Err(BuildError::Settings(
+                "an issuer is a text of at most 255 visible ASCII characters, without blanks, and best a URL",
+            ));
+        }
+        let default_issuer = format!("urn:uuid:{}", keychain.store_id.hyphenated());
+        let issuer = self.issuer.or_else(|| self.public_url.as_ref().map(issuer));
+        let mut settings = self.agreed;
+        settings.insert("profile".to_owned(), profile.as_ref().map_or("native", Prepared::name).to_owned());
+        let own = Own {
+            issuer: profile.is_none().then(|| issuer.unwrap_or_else(|| default_issuer.clone())),
+            maybe_before: std::iter::once(default_issuer)
+                .chain(self.public_url.as_ref().map(issuer_with_slash))
+                .collect(),
+            policy,
+            settings,
+        };
+        let agreement = agreed::agree(&*self.stores.keys, &own, self.stance, store_clock.now()).await?;
+        tell(&agreement, self.stance);
+        let policy = agreement.policy;
+        policy.check()?;
         for key in self.accepted_keys {
             if let Some(warning) = key.warning() {
                 let (key, algorithm) = (key.key_id(), key.algorithm().name());
@@ -458,7 +525,8 @@ impl AuthBuilder {
             keychain,
             keys: self.stores.keys.clone(),
             secrets: self.secrets,
-            issuer: self.public_url.as_ref().map(issuer),
+            issuer: agreement.issuer,
+            known_issuers: agreement.issuers,
             audience: self.audience,
             policy,
             extra_claims: self.extra_claims,
@@ -563,14 +631,54 @@ impl AuthBuilder {
     }
 }
 
-/// A URL as an `iss`: without the slash that the URL standard adds to an empty path, because issuers are compared
-/// byte by byte (SEC-030).
+/// A URL as an `iss`: without a slash at its end, which the URL standard adds to an empty path and people to others,
+/// because issuers are compared byte by byte (SEC-030).
 fn issuer(url: &Url) -> String {
     let text = url.as_str();
-    if url.path() == "/" && url.query().is_none() {
+    if url.query().is_none() && url.fragment().is_none() {
         text.trim_end_matches('/').to_owned()
     } else {
         text.to_owned()
+    }
+}
+
+/// The `iss` that versions before the one that remembers issuers made of the same URL.
+fn issuer_with_slash(url: &Url) -> String {
+    if url.path() == "/" { issuer(url) } else { url.as_str().to_owned() }
+}
+
+fn is_issuer(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What an operator should know of it.
+fn tell(agreement: &agreed::Agreement, stance: Stance) {
+    for agreed::Difference { setting, own, stores } in &agreement.changed {
+        if stance == Stance::Follow {
+            tracing::warn!(
+                setting,
+                own,
+                stores,
+                "{setting} is {own} here; the store's programs have {stores}, which holds"
+            );
+        } else {
+            tracing::warn!(
+                setting,
+                own,
+                stores,
+                "{setting} is {own} from now on, and was {stores}: restart the other programs of this store"
+            );
+        }
+    }
+    if let (Some(before), Some(issuer)) = (&agreement.issuer_before, &agreement.issuer) {
+        tracing::warn!(
+            issuer,
+            before,
+            "the issuer has changed; tokens of the one before are accepted until they expire"
+        );
+    } else if agreement.issuers.iter().next().is_some() {
+        let known: Vec<_> = agreement.issuers.iter().map(|known| known.issuer.as_str()).collect();
+        tracing::debug!(known = known.join(" "), "tokens of other issuers of this store are accepted");
     }
 }
 

@@ -8,6 +8,7 @@ use countersign_core::account::{
     Accounts, AccountsConfig, Argon2Params, Arrival, EmailAddress, HashPool, LoginError, LoginName, Password,
     RegisterError, Registration, SignedIn, ThrottlePolicy, Username,
 };
+use countersign_core::agreed::KnownIssuers;
 use countersign_core::event::{Event, Events};
 use countersign_core::keychain::Keychain;
 use countersign_core::random::bytes;
@@ -121,6 +122,7 @@ impl TestBed {
             keys: stores.keys.clone(),
             secrets: Self::secrets(),
             issuer: None,
+            known_issuers: KnownIssuers::default(),
             audience: None,
             policy: config.policy.clone(),
             extra_claims: None,

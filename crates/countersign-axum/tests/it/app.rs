@@ -57,6 +57,14 @@ impl TestApp {
         Self::node(store, Arc::new(FixedClock::default()), configure).await
     }
 
+    /// Another program on the same store, whose settings may be wrong.
+    pub(crate) async fn beside(
+        &self,
+        configure: impl FnOnce(AuthBuilder) -> AuthBuilder,
+    ) -> Result<Self, BuildError> {
+        Self::node(self.store.clone(), self.clock.clone(), configure).await
+    }
+
     async fn node(
         store: Instrumented,
         clock: Arc<FixedClock>,

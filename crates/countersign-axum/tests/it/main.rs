@@ -7,6 +7,7 @@
 )]
 
 mod accounts;
+mod agreed;
 mod app;
 mod body;
 mod client;

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod issue;
+mod issuers;
 mod keys;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use super::derive::{csrf_value, token_id};
 use super::extra::{ExtraClaims, ExtraClaimsError};
 use super::policy::{AtLimit, PolicyError, SessionPolicy};
 use super::row::{Device, EndReason, Session, SessionKey, SessionSeed};
+use crate::agreed::KnownIssuers;
 use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
 use crate::event::{Event, Events};
 use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
@@ -38,6 +40,7 @@ use crate::verify::VerifyError;
 
 pub use foreign::{Renewed, TokenFormat};
 pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
+use issuers::IssuerWatch;
 pub use keys::KeyLifeError;
 pub(crate) use keys::remove as remove_from_ring;
 use keys::{LastReload, Parties};
@@ -57,6 +60,8 @@ pub struct SessionsConfig {
     pub secrets: Secrets,
     /// The `iss` of the tokens. `None`: `urn:uuid:` and the store's id.
     pub issuer: Option<String>,
+    /// Other issuers of this store's tokens, as they are at first: those before this one.
+    pub known_issuers: KnownIssuers,
     /// The `aud` of the tokens. Default none.
     pub audience: Option<String>,
     /// Lifetimes and rules.
@@ -93,6 +98,8 @@ struct Shared {
     secrets: Secrets,
     parties: Parties,
     last_reload: LastReload,
+    known_issuers: Arc<ArcSwap<KnownIssuers>>,
+    issuer_watch: IssuerWatch,
     foreign_keys: Vec<VerifyingKey>,
     access_issuer: ArcSwap<Issuer>,
     refresh_issuer: ArcSwap<Issuer>,
@@ -301,8 +308,12 @@ impl Sessions {
         let clock = Arc::new(StoreClock::new(clock));
         let issuer = config.issuer.unwrap_or_else(|| format!("urn:uuid:{}", keychain.store_id.hyphenated()));
         let parties = Parties { issuer, audience: config.audience };
+        let known_issuers = Arc::new(ArcSwap::from_pointee(config.known_issuers));
+        let foreign_keys = keychain.access.foreign().to_vec();
         let verifying = |token_type, ring| {
-            let verifying = Verifier::new(token_type, ring).with_issuer(&parties.issuer);
+            let verifying = Verifier::new(token_type, ring)
+                .with_issuer(&parties.issuer)
+                .with_known_issuers(known_issuers.clone(), foreign_keys.clone());
             let verifying = verifying.with_leeway(policy.leeway).map_err(|_| PolicyError {
                 setting: "leeway",
                 value: format!("{} s", policy.leeway.as_secs()),
@@ -325,7 +336,6 @@ impl Sessions {
             shared: Arc::new(Shared {
                 keys,
                 secrets,
-                foreign_keys: keychain.access.foreign().to_vec(),
                 access_issuer: ArcSwap::from_pointee(parties.issuer(keychain.access.signing)),
                 refresh_issuer: ArcSwap::from_pointee(parties.issuer(keychain.refresh.signing)),
                 last_reload: LastReload::default(),
@@ -333,6 +343,9 @@ impl Sessions {
                 access_keys: keychain.access.ring.clone(),
                 access_verifier: verifying(TokenType::Access, keychain.access.ring)?,
                 refresh_verifier: verifying(TokenType::Refresh, keychain.refresh.ring)?,
+                known_issuers,
+                issuer_watch: IssuerWatch::default(),
+                foreign_keys,
                 parties,
                 store: sessions,
                 log: revocations,
@@ -485,7 +498,7 @@ impl Sessions {
     }
 
     /// Verifies an access token and asks the index whether it was revoked: no store call, but for a token that names
-    /// an unknown key, for which the keys are read again at most once a second.
+    /// an unknown key or issuer, for which the store is asked at most once a second.
     ///
     /// # Errors
     /// [`AccessError::ViewTooOld`] when the revocation log could not be read for longer than the bound (503); the
@@ -496,9 +509,9 @@ impl Sessions {
         let is_fresh = view.is_fresh();
         let mut now = clock.now();
         let mut verified = access_verifier.verify(token, now);
-        if verified == Err(VerifyError::UnknownKey) {
+        if let Err(unknown @ (VerifyError::UnknownKey | VerifyError::Issuer)) = verified {
             // Rare, and boxed, so that what every request waits for stays small.
-            Box::pin(self.look_for_key()).await?;
+            Box::pin(self.look_for(unknown)).await?;
             now = clock.now();
             verified = access_verifier.verify(token, now);
         }
@@ -526,6 +539,15 @@ impl Sessions {
         Ok(())
     }
 
+    /// A token names what is unknown here.
+    async fn look_for(&self, unknown: VerifyError) -> Result<(), ViewTooOld> {
+        match unknown {
+            VerifyError::Issuer => self.learn_issuers_or_warn().await,
+            _ => self.look_for_key().await?,
+        }
+        Ok(())
+    }
+
     /// What the log says about the claims of an access token that verifies.
     fn check_unrevoked(&self, claims: &Claims, now: Timestamp) -> Result<(), AccessError> {
         let policy = &self.shared.policy;
@@ -547,10 +569,11 @@ impl Sessions {
     pub async fn verify_access(&self, token: &str) -> Result<Claims, VerifyError> {
         let Shared { access_verifier, clock, .. } = &*self.shared;
         let verified = access_verifier.verify(token, clock.now());
-        if verified != Err(VerifyError::UnknownKey) {
-            return verified;
+        match verified {
+            Err(VerifyError::UnknownKey) => Box::pin(self.reload_for_unknown_key()).await,
+            Err(VerifyError::Issuer) => Box::pin(self.learn_issuers_or_warn()).await,
+            verified => return verified,
         }
-        Box::pin(self.reload_for_unknown_key()).await;
         access_verifier.verify(token, clock.now())
     }
 
@@ -613,12 +636,17 @@ impl Sessions {
     }
 
     /// As [`Sessions::verify_refresh`], but an unknown key on a node that cannot read the keys is its own failure and
-    /// not the token's.
+    /// not the token's; so is an unknown issuer, which a program that was just started may have made the store's.
     ///
     /// # Errors
-    /// [`RefreshError::Invalid`] for a token that is not accepted, [`RefreshError::ViewTooOld`] when this node cannot know.
+    /// [`RefreshError::Invalid`] for a token that is not accepted, [`RefreshError::ViewTooOld`] or
+    /// [`RefreshError::Store`] when this node cannot know.
     pub async fn verify_refresh_here(&self, token: &str) -> Result<Claims, RefreshError> {
         let verified = self.verify_refresh(token);
+        if verified == Err(VerifyError::Issuer) {
+            Box::pin(self.learn_issuers()).await?;
+            return Ok(self.verify_refresh(token)?);
+        }
         if verified != Err(VerifyError::UnknownKey) || self.shared.view.is_fresh() {
             return Ok(verified?);
         }
@@ -627,12 +655,16 @@ impl Sessions {
     }
 
     /// As [`Sessions::verify_for_end`], but an unknown key on a node that cannot read the keys is its own failure and
-    /// not the token's.
+    /// not the token's; so is an unknown issuer.
     ///
     /// # Errors
     /// [`AccessError::Invalid`] for a token that is not accepted, [`AccessError::ViewTooOld`] when this node cannot know.
     pub async fn verify_for_end_here(&self, token: &str) -> Result<Claims, AccessError> {
         let verified = self.verify_for_end(token);
+        if verified == Err(VerifyError::Issuer) {
+            Box::pin(self.learn_issuers()).await.map_err(|_| ViewTooOld)?;
+            return Ok(self.verify_for_end(token)?);
+        }
         if verified != Err(VerifyError::UnknownKey) || self.shared.view.is_fresh() {
             return Ok(verified?);
         }
@@ -646,8 +678,11 @@ impl Sessions {
     /// # Errors
     /// [`VerifyError`] says which check failed.
     pub fn verify_for_end(&self, token: &str) -> Result<Claims, VerifyError> {
-        let claims = self.shared.refresh_verifier.verify_expired_ok(token);
-        let claims = claims.or_else(|_| self.shared.access_verifier.verify_expired_ok(token))?;
+        let claims = match self.shared.refresh_verifier.verify_expired_ok(token) {
+            // Its signature holds, and its kind is right: the other verifier has nothing to add.
+            Err(VerifyError::Issuer) => return Err(VerifyError::Issuer),
+            claims => claims.or_else(|_| self.shared.access_verifier.verify_expired_ok(token))?,
+        };
         if claims.session().is_none() { Err(VerifyError::MissingClaim("sid")) } else { Ok(claims) }
     }
 

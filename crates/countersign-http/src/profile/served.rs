@@ -125,6 +125,14 @@ impl Prepared {
         }
     }
 
+    /// What the profile is called in settings.
+    pub(crate) const fn name(&self) -> &'static str {
+        match &self.0 {
+            Engine::FlaskJwtExtended(_) => "flask-jwt-extended",
+            Engine::FlaskJwt(_) => "flask-jwt",
+        }
+    }
+
     /// Sessions end, whatever the options say of tokens. Said once, here, because who runs the server would else go by
     /// what Flask does with the same options.
     fn tell_of_lifetimes(&self) {
