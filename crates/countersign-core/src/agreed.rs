@@ -233,8 +233,9 @@ impl Own {
     /// Every setting that is compared, by name.
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, String> {
-        let policy = policy_settings(&self.policy).map(|(name, value)| (name.to_owned(), value));
-        policy.into_iter().chain(self.settings.clone()).collect()
+        let mut all = policy_settings(&self.policy, self.issuer.is_some());
+        all.extend(self.settings.clone());
+        all
     }
 }
 
@@ -357,14 +358,15 @@ pub(crate) fn is_foreign(key: &VerifyingKey, foreign: &[VerifyingKey]) -> bool {
 
 const UNSET: &str = "unset";
 
-/// The policy's part of what is compared, by the names of its fields.
-pub(crate) fn policy_settings(policy: &SessionPolicy) -> [(&'static str, String); 9] {
+/// The policy's part of what is compared, by the names of its fields. Where another library's rules hold, refresh tokens
+/// are not rotated, and what is about their rotation has no effect.
+pub(crate) fn policy_settings(policy: &SessionPolicy, rotates: bool) -> BTreeMap<String, String> {
     let switch = |on: bool| (if on { "on" } else { "off" }).to_owned();
     let grace_for = match policy.grace_for {
         GraceFor::Anyone => "anyone",
         GraceFor::SameClient => "same-client",
     };
-    [
+    let all = [
         ("access_lifetime", duration(policy.access_lifetime)),
         ("fresh_for", policy.fresh_for.map_or(UNSET.to_owned(), duration)),
         ("idle", duration(policy.idle)),
@@ -374,7 +376,9 @@ pub(crate) fn policy_settings(policy: &SessionPolicy) -> [(&'static str, String)
         ("healing", switch(policy.healing)),
         ("leeway", duration(policy.leeway)),
         ("revocation_bound", duration(policy.revocation_bound)),
-    ]
+    ];
+    let concerns = |name: &str| rotates || !matches!(name, "grace" | "grace_for" | "healing");
+    all.into_iter().filter(|(name, _)| concerns(name)).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Gives the policy's field of this name the store's value; returns whether it could be read.

@@ -38,21 +38,24 @@ async fn logout(client: &mut Client, member: &str, token: &str) -> u16 {
 
 #[tokio::test]
 async fn tokens_of_the_issuer_before_are_good_until_they_expire() {
-    let before = TestApp::with(at(OLD)).await;
+    // In no other test: the log is everybody's.
+    const BEFORE: &str = "https://before.example";
+    const AFTER: &str = "https://after.example";
+    let before = TestApp::with(at(BEFORE)).await;
     let (ada, bob, eve) =
         (before.register("ada").await, before.register("bob").await, before.register("eve").await);
-    let after = before.beside(at(NEW)).await.unwrap();
-    assert_eq!(log::count(&format!("issuer=\"{NEW}\" before=\"{OLD}\"")), 1, "the log says so");
-    assert_eq!(issuer(&after.login("ada").await.access_token), NEW);
+    let after = before.beside(at(AFTER)).await.unwrap();
+    assert_eq!(log::count(&format!("issuer=\"{AFTER}\" before=\"{BEFORE}\"")), 1, "the log says so");
+    assert_eq!(issuer(&after.login("ada").await.access_token), AFTER);
 
     assert_eq!(after.hello(&ada.access_token).await, 200);
     let verified = after.client().bearer(&ada.access_token).get("/v1/auth/verify").await;
-    assert_eq!((verified.status(), verified.json()["iss"].as_str()), (200, Some(OLD)));
+    assert_eq!((verified.status(), verified.json()["iss"].as_str()), (200, Some(BEFORE)));
     let refreshed = after.refresh(&ada.refresh_token).await;
     assert_eq!(refreshed.status(), 200, "{refreshed:?}");
     assert_eq!(
         issuer(refreshed.json()["refresh_token"].as_str().unwrap()),
-        NEW,
+        AFTER,
         "with a token of the new one"
     );
     assert_eq!(after.client().bearer(&ada.refresh_token).get("/refresh-token").await.status(), 200);
@@ -279,7 +282,9 @@ async fn a_program_with_another_profile_or_other_settings_of_its_own_is_not_buil
     let secret = "0123456789abcdef0123456789abcdef";
     let options = json!({ "JWT_SECRET_KEY": secret });
     let config = FlaskJwtConfig::from_options(options.as_object().unwrap().clone()).unwrap();
-    let profile = |builder: AuthBuilder| builder.profile(FlaskJwt::builder(config));
+    // What is about rotation has no effect there, and is not compared.
+    let policy = SessionPolicy { grace: Duration::ZERO, healing: false, ..SessionPolicy::default() };
+    let profile = |builder: AuthBuilder| builder.policy(policy).profile(FlaskJwt::builder(config));
     let refused = app.beside(profile).await.unwrap_err().to_string();
     assert!(refused.contains("profile is flask-jwt here and native in the store"), "{refused}");
     let record = app.store.stores().keys.settings().await.unwrap().unwrap();

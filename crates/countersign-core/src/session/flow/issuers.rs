@@ -66,8 +66,7 @@ impl Sessions {
             return Ok(());
         };
         self.take_in(&record);
-        let own_settings = agreed::policy_settings(policy).map(|(name, value)| (name.to_owned(), value));
-        let differences = record.differences(&own_settings.into_iter().collect());
+        let differences = record.differences(&agreed::policy_settings(policy, own.is_some()));
         let has_another_issuer = own.is_some() && record.issuer() != own;
         if (has_another_issuer || !differences.is_empty())
             && !issuer_watch.has_told.swap(true, Ordering::Relaxed)
