@@ -23,4 +23,4 @@ mod secret_file;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-pub use secret_file::{SecretFile, SecretFileError};
+pub use secret_file::{SecretFile, SecretFileError, open_to_others};

@@ -43,7 +43,10 @@ pub enum SecretFileError {
         path: PathBuf,
     },
     /// Others than the owner may read or change it (SEC-046).
-    #[error("the secret file {0} is open to other users (mode {mode:03o}); run: chmod 600 {0}", path.display())]
+    #[error(
+        "the secret file {0} is open to other users (mode {mode:03o}); where it is mounted, let it be root's and readable by \
+         the server's group alone (Kubernetes: defaultMode: 0440); else run: chmod 600 {0}", path.display()
+    )]
     Open {
         /// The file.
         path: PathBuf,
@@ -140,14 +143,8 @@ impl SecretFile {
             Err(source) => return Err(self.unreadable(source)),
         };
         // Asked of the open file, so that nobody can exchange it between the check and the reading.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-
-            let mode = file.metadata().map_err(|error| self.unreadable(error))?.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(SecretFileError::Open { path: self.path.clone(), mode });
-            }
+        if let Some(mode) = open_to_others(&file.metadata().map_err(|error| self.unreadable(error))?) {
+            return Err(SecretFileError::Open { path: self.path.clone(), mode });
         }
         let mut text = Zeroizing::new(String::new());
         match file.take(MAX_BYTES + 1).read_to_string(&mut text) {
@@ -194,6 +191,34 @@ impl SecretFile {
     fn no_secret(&self, source: InvalidSecretText) -> SecretFileError {
         SecretFileError::Content { path: self.path.clone(), source }
     }
+}
+
+/// The permission bits of a file with a secret, if others than its owner may read or change it (SEC-046).
+///
+/// What is root's may be read by its group: so secrets are mounted for a server that is not root (Kubernetes'
+/// `defaultMode: 0440` with `fsGroup`, systemd's credentials), and nobody but root has put the server into that group. A
+/// file of anybody else is its owner's alone.
+#[must_use]
+pub fn open_to_others(metadata: &fs::Metadata) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let mode = metadata.mode() & 0o777;
+        is_open(metadata.uid(), mode).then_some(mode)
+    }
+    #[cfg(not(unix))]
+    {
+        let _has_no_such_bits = metadata;
+        None
+    }
+}
+
+#[cfg_attr(not(unix), expect(dead_code, reason = "elsewhere files have no such bits"))]
+const fn is_open(owner: u32, mode: u32) -> bool {
+    const ROOT: u32 = 0;
+    let others = if owner == ROOT { 0o037 } else { 0o077 };
+    mode & others != 0
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -333,8 +358,7 @@ mod tests {
         let file = SecretFile::at(folder.path().join("secret"));
         file.load_or_create(&Counter::default(), true).unwrap();
         let content = fs::read(file.path()).unwrap();
-        for (mode, accepted) in
-            [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false), (0o620, false)]
+        for (mode, accepted) in [(0o600, true), (0o400, true), (0o604, false), (0o644, false), (0o620, false)]
         {
             put(file.path(), &content, 0o600);
             put(file.path(), &content, mode);
@@ -347,6 +371,32 @@ mod tests {
                 }
             }
             fs::remove_file(file.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn sec_046_the_group_may_read_what_is_roots_and_strangers_may_read_nothing() {
+        const ADA: u32 = 1000;
+        for (owner, mode, open) in [
+            (0, 0o600, false),
+            (0, 0o400, false),
+            // As Kubernetes mounts a secret for a server that is not root.
+            (0, 0o440, false),
+            (0, 0o640, false),
+            (0, 0o660, true),
+            (0, 0o620, true),
+            (0, 0o450, true),
+            (0, 0o444, true),
+            (0, 0o644, true),
+            (0, 0o604, true),
+            (0, 0o602, true),
+            (ADA, 0o600, false),
+            (ADA, 0o400, false),
+            (ADA, 0o440, true),
+            (ADA, 0o640, true),
+            (ADA, 0o644, true),
+        ] {
+            assert_eq!(is_open(owner, mode), open, "{mode:o} of {owner}");
         }
     }
 

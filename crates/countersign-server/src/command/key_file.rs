@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use countersign_core::key::{Jwk, JwkError, KeyError, KeyKind, PemContent, RsaBits};
 use countersign_core::{Algorithm, SigningKey};
+use countersign_sql::open_to_others;
 use zeroize::Zeroizing;
 
 /// How a private key is written.
@@ -23,7 +24,10 @@ pub(super) enum Format {
 pub(super) enum KeyFileError {
     #[error("cannot read {}", .path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{0} holds a private key and is open to other users (mode {mode:03o}); run: chmod 600 {0}", .path.display())]
+    #[error(
+        "{0} holds a private key and is open to other users (mode {mode:03o}); where it is mounted, let it be root's and \
+         readable by this user's group alone (Kubernetes: defaultMode: 0440); else run: chmod 600 {0}", .path.display()
+    )]
     Open { path: PathBuf, mode: u32 },
     #[error("{} exists already and is not overwritten; name another file", .0.display())]
     Exists(PathBuf),
@@ -106,21 +110,12 @@ pub(super) fn read(path: &Path, algorithm: Option<Algorithm>) -> Result<SigningK
     parse(&bytes, algorithm)
 }
 
-#[cfg(unix)]
 fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), KeyFileError> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let mode = metadata.permissions().mode() & 0o777;
-    // What is no file has no content that stays: a pipe, as of a password manager.
-    if metadata.is_file() && mode & 0o077 != 0 {
-        return Err(KeyFileError::Open { path: path.to_owned(), mode });
+    match open_to_others(metadata) {
+        // What is no file has no content that stays: a pipe, as of a password manager.
+        Some(mode) if metadata.is_file() => Err(KeyFileError::Open { path: path.to_owned(), mode }),
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_mode(_: &Path, _: &fs::Metadata) -> Result<(), KeyFileError> {
-    Ok(())
 }
 
 /// A private key in either form.

@@ -234,6 +234,7 @@ async fn prepare(
     connector: &Connector,
 ) -> Result<SqliteConnection, OpenError> {
     make_file(path, options.create)?;
+    check_modes(path)?;
     let attempts = async {
         loop {
             let attempt = async {
@@ -303,6 +304,32 @@ fn make_file(path: &Path, create: bool) -> Result<(), OpenError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(source) => Err(OpenError::Create { path: path.to_owned(), source }),
     }
+}
+
+/// Refuses files that everybody may read or change. Its group may, which an administrator has chosen: a backup, a second
+/// program. The files beside it get the mode of the database when they are made, and may outlive a change of that.
+#[cfg(unix)]
+fn check_modes(path: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const OTHERS: u32 = 0o006;
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let file = PathBuf::from(name);
+        // What is not there is open to nobody.
+        let Ok(metadata) = fs::metadata(&file) else { continue };
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & OTHERS != 0 {
+            return Err(OpenError::Open { path: file, mode });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_modes(_: &Path) -> Result<(), OpenError> {
+    Ok(())
 }
 
 /// Whether another connection held a lock.

@@ -49,6 +49,17 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// Every user of the machine may read or change it, or a file beside it (SEC-046).
+    #[error(
+        "{0} is open to every user of this machine (mode {mode:03o}), and holds accounts, sessions and keys; run: chmod 600 \
+         {0}", path.display()
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// SQLite did not open it.
     #[error("could not open the database")]
     Sqlite(#[from] sqlx::Error),
