@@ -67,6 +67,10 @@ pub(crate) struct ServeFlags {
     /// The address and port to listen on; port 0 takes a free one [env: COUNTERSIGN_LISTEN] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Listen in plain http on an address that is not this machine's alone: what is in front of it has to do TLS, and
+    /// passwords and tokens are read along on the way between [env: COUNTERSIGN_PLAIN_HTTP]
+    #[arg(long)]
+    plain_http: bool,
     #[command(flatten)]
     store: StoreFlags,
 }
@@ -88,13 +92,19 @@ pub(crate) struct StoreFlags {
 
 impl From<ServeFlags> for Flags {
     fn from(flags: ServeFlags) -> Self {
-        Self { listen: flags.listen, ..flags.store.into() }
+        Self { listen: flags.listen, plain_http: flags.plain_http, ..flags.store.into() }
     }
 }
 
 impl From<StoreFlags> for Flags {
     fn from(flags: StoreFlags) -> Self {
-        Self { config: flags.config, listen: None, database: flags.database, sessions: flags.sessions }
+        Self {
+            config: flags.config,
+            listen: None,
+            plain_http: false,
+            database: flags.database,
+            sessions: flags.sessions,
+        }
     }
 }
 
@@ -118,7 +128,9 @@ fn with_settings(
 async fn auth(settings: &Settings) -> Result<(Auth, Stores), Box<dyn Error>> {
     let (database, secrets) = Database::open_existing(settings).await?;
     let stores = database.stores();
-    let auth = serve::build(serve::builder(settings, stores.clone(), secrets).without_background()).await?;
+    // The servers' settings hold, whatever the shell has that this runs in.
+    let builder = serve::builder(settings, stores.clone(), secrets).without_background().follow_settings();
+    let auth = serve::build(builder, &settings.profile).await?;
     Ok((auth, stores))
 }
 

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use countersign_core::Secrets;
+use countersign_core::agreed::AgreementError;
 use countersign_core::store::Stores;
 use countersign_http::profile::flask_jwt_extended::BuildProfileError;
 use countersign_http::{Auth, AuthBuilder, BuildError};
@@ -14,8 +15,8 @@ use url::Url;
 use crate::app::app;
 use crate::edge;
 use crate::home::ShownOrigin;
-use crate::settings::{Flags, ProfileSetting, Settings, Sources};
-use crate::store::Database;
+use crate::settings::{Flags, ProfileSetting, Settings, Sources, differ};
+use crate::store::{Database, Location};
 use crate::telemetry::{self, say};
 
 /// Runs the server until SIGTERM or Ctrl-C.
@@ -23,6 +24,7 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let sources = Sources::read(flags)?;
     let settings = Settings::read(&sources)?;
     telemetry::start(&settings.log, settings.log_format);
+    warn_of_settings(&settings);
     ProfileSetting::warn_of_unknown_options(&sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(&settings));
@@ -31,20 +33,22 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    // Before anything else, so that a terminal that closes does not end a start half-way.
+    ignore_hangup()?;
     // First, so that a start that cannot succeed leaves nothing behind.
     let listener = TcpListener::bind(&settings.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen ADDRESS:PORT", settings.listen)
     })?;
+    let address = listener.local_addr()?;
+    check_listener(address, settings.plain_http)?;
     if let Some(address) = settings.metrics_listen {
         let exporter = PrometheusBuilder::new().with_http_listener(address).install();
         exporter.map_err(|error| format!("metrics cannot be served on {address}: {error}"))?;
     }
     let (database, secrets) = Database::open(settings).await?;
-    let address = listener.local_addr()?;
-
     let mut builder = builder(settings, database.stores(), secrets);
     if settings.public_url.is_none() {
-        if address.ip().is_loopback() {
+        if is_loopback(address) {
             builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
         } else {
             tracing::warn!(
@@ -52,7 +56,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
             );
         }
     }
-    let auth = build(builder).await?;
+    let auth = build(builder, &settings.profile).await?;
     say_what_is_odd(settings, &auth);
 
     let origin = settings
@@ -81,9 +85,28 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// This server speaks plain http. Where others than this machine's own programs reach it, passwords and tokens are read
+/// along on the way, and whoever wants that has to say so (SEC-154).
+fn check_listener(address: SocketAddr, plain_http: bool) -> Result<(), String> {
+    if is_loopback(address) || plain_http {
+        return Ok(());
+    }
+    Err(format!(
+        "{address} can be reached from other machines, and this server speaks plain http: passwords and tokens would be read \
+         along on the way. Listen on a loopback address such as 127.0.0.1:{port} behind a proxy that does TLS; or, where \
+         that proxy is on another machine or this is a container, say --plain-http or COUNTERSIGN_PLAIN_HTTP=yes",
+        port = address.port()
+    ))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 /// Builds it; an error tells what to do about the server, not about a program.
-pub(crate) async fn build(builder: AuthBuilder) -> Result<Auth, Box<dyn Error>> {
+pub(crate) async fn build(builder: AuthBuilder, profile: &ProfileSetting) -> Result<Auth, Box<dyn Error>> {
     builder.build().await.map_err(|error| match error {
+        BuildError::Agreement(AgreementError::Differ(differences)) => differ(&differences, profile).into(),
         BuildError::Profile(BuildProfileError::ShortSecret { option, algorithm, actual, minimum }) => format!(
             "{option} is {actual} bytes long, but {algorithm} needs {minimum}: whoever guesses it signs in as anybody. \
              Make a new one (openssl rand -base64 48), let the Flask application sign with it first, and start this \
@@ -93,6 +116,29 @@ pub(crate) async fn build(builder: AuthBuilder) -> Result<Auth, Box<dyn Error>> 
         .into(),
         error => error.into(),
     })
+}
+
+/// What was set and has no effect, or an effect that is hardly meant.
+fn warn_of_settings(settings: &Settings) {
+    for line in &settings.unreadable_lines {
+        tracing::warn!(
+            line,
+            ".env: line {line} cannot be read and is passed over; nothing of this server's is in it"
+        );
+    }
+    if !settings.without_profile.is_empty() {
+        tracing::warn!(
+            settings = settings.without_profile.join(" "),
+            "options of a Flask application are set and have no effect, because no profile is: set COUNTERSIGN_PROFILE to \
+             flask-jwt-extended or flask-jwt to go by them, or to native if they are meant for another program"
+        );
+    }
+    if settings.settings_change {
+        tracing::warn!(
+            "COUNTERSIGN_SETTINGS_CHANGE is on: this server makes its settings the store's at every start; take it out \
+             when all servers have the new ones"
+        );
+    }
 }
 
 /// What is allowed, but hardly meant.
@@ -139,7 +185,16 @@ pub(crate) fn builder(settings: &Settings, store: impl Into<Stores>, secrets: Se
     if let Some(url) = &settings.public_url {
         builder = builder.public_url(url.clone());
     }
-    builder
+    if let Some(issuer) = &settings.issuer {
+        builder = builder.issuer(issuer.as_str());
+    }
+    if settings.settings_change {
+        builder = builder.change_settings();
+    }
+    // A server that looks for revocations elsewhere than the others write them accepts what was revoked. The kind of
+    // engine, not its address, which servers may see differently.
+    let sessions = settings.sessions.as_ref().map_or("in the database", Location::kind);
+    builder.agree_on("sessions", sessions)
 }
 
 /// Listens for SIGTERM and Ctrl-C from now on; the future ends when one of them has come.
@@ -157,6 +212,27 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// SIGHUP, which would end the process, from now on only writes a line.
+#[cfg(unix)]
+fn ignore_hangup() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!(
+                "SIGHUP has no effect: settings are read at start, so restart the server to change them"
+            );
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn ignore_hangup() -> std::io::Result<()> {
+    Ok(())
+}
+
 /// Listens for Ctrl-C from now on; the future ends when it has come.
 #[cfg(windows)]
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
@@ -164,4 +240,31 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     Ok(async move {
         let _ = interrupt.recv().await;
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_154_plain_http_is_served_to_other_machines_only_if_asked_for() {
+        for (address, alone) in [
+            ("127.0.0.1:8080", true),
+            ("127.8.9.10:1", true),
+            ("[::1]:8080", true),
+            ("[::ffff:127.0.0.1]:8080", true),
+            ("0.0.0.0:8080", false),
+            ("[::]:8080", false),
+            ("192.168.1.2:8080", false),
+            ("10.0.0.1:8080", false),
+            ("169.254.1.1:80", false),
+            ("[fe80::1]:80", false),
+            ("[fd00::1]:80", false),
+            ("[::ffff:10.0.0.1]:80", false),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(check_listener(address, false).is_ok(), alone, "{address}");
+            assert!(check_listener(address, true).is_ok(), "{address}");
+        }
+    }
 }

@@ -3,16 +3,20 @@
 //! Every setting has one name, written `COUNTERSIGN_LISTEN` in the environment and `.env`, `listen` in the file. All
 //! are read and checked once, at start; an unknown name is an error that names the nearest known one.
 
+mod dotenv;
+mod log;
 mod profile;
 mod sources;
 mod value;
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use countersign_core::Algorithm;
+use countersign_core::agreed::Difference;
 use countersign_core::session::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 use countersign_http::AllowedOrigins;
 use countersign_sql::sqlite::SqliteOptions;
@@ -29,12 +33,19 @@ pub(crate) use value::{SettingError, duration};
 pub(crate) struct Settings {
     /// `listen`: address and port. Default `127.0.0.1:8080`; port 0 takes a free one.
     pub(crate) listen: String,
+    /// `plain_http`: whether to listen on other than loopback addresses, where everybody on the way reads along. Default no.
+    pub(crate) plain_http: bool,
     /// `database_url`. Default `sqlite://countersign.db`; created when missing.
     pub(crate) database: Location,
     /// `sessions_url`: another engine for sessions, revocations and throttles. Default none: the database.
     pub(crate) sessions: Option<Location>,
     /// `public_url`: issuer, cookie prefix and Secure, own origin. Default unset.
     pub(crate) public_url: Option<Url>,
+    /// `issuer`: the `iss` of tokens, where it is not to be the public URL. Default unset.
+    pub(crate) issuer: Option<String>,
+    /// `settings_change`: whether settings that differ from those of the store's other servers become the store's.
+    /// Default no: the start is refused.
+    pub(crate) settings_change: bool,
     /// `allowed_origins`: which other origins may use cookies; switches CORS on. Default none.
     pub(crate) allowed_origins: AllowedOrigins,
     /// `secret` or `secret_file`: what seals the keys in the store. Default for SQLite: the file beside it.
@@ -43,6 +54,10 @@ pub(crate) struct Settings {
     pub(crate) policy: SessionPolicy,
     /// `profile`: whose rules hold for tokens. Default `native`; the others read the `JWT_…` options as well.
     pub(crate) profile: ProfileSetting,
+    /// Lines of `.env` that could not be read.
+    pub(crate) unreadable_lines: Vec<usize>,
+    /// Options of a Flask application that were set, though no profile was.
+    pub(crate) without_profile: Vec<String>,
     /// Settings that were set and that the profile's options decide instead: which, and what decides.
     pub(crate) overruled: Vec<(String, &'static str)>,
     /// `hash_permits`: parallel password hashes. Default one less than there are cores, at least one.
@@ -87,12 +102,15 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 26] = [
+pub(crate) const NAMES: [&str; 29] = [
     "config",
     "listen",
+    "plain_http",
     "database_url",
     "sessions_url",
     "public_url",
+    "issuer",
+    "settings_change",
     "profile",
     "allowed_origins",
     "secret",
@@ -169,27 +187,28 @@ impl Settings {
                 "json" => Ok(LogFormat::Json),
                 _ => Err(setting.wrong("must be text or json")),
             })?;
-        let log =
-            sources.get("log").map_or(Ok("info".to_owned()), |setting| match setting
-                .text()
-                .parse::<tracing_subscriber::EnvFilter>(
-            ) {
-                Ok(_) => Ok(setting.text().to_owned()),
-                Err(_) => Err(setting.wrong(
-                    "must be a level such as info or debug, or directives such as info,countersign=debug",
-                )),
-            })?;
+        let log = match sources.get("log") {
+            None => "info".to_owned(),
+            Some(setting) => {
+                log::check(setting.text()).map_err(|wrong| setting.wrong(wrong))?;
+                setting.text().to_owned()
+            }
+        };
         let profile = ProfileSetting::read(sources)?;
+        sources.check_exposed(!matches!(profile, ProfileSetting::Native))?;
         Ok(Self {
             listen: sources
                 .get("listen")
                 .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
+            plain_http: sources.get("plain_http").map_or(Ok(false), |setting| setting.switch())?,
             database: match sources.get("database_url") {
                 Some(setting) => location(&setting)?,
                 None => Location::Sqlite(SqliteOptions::new("countersign.db")),
             },
             sessions: sources.get("sessions_url").map(|setting| location(&setting)).transpose()?,
             public_url: sources.get("public_url").map(|setting| public_url(&setting)).transpose()?,
+            issuer: sources.get("issuer").map(|setting| issuer(&setting)).transpose()?,
+            settings_change: sources.get("settings_change").map_or(Ok(false), |setting| setting.switch())?,
             allowed_origins: sources.get("allowed_origins").map_or(
                 Ok(AllowedOrigins::default()),
                 |setting| {
@@ -203,6 +222,12 @@ impl Settings {
             secret: secret(sources)?,
             policy,
             overruled: profile.overruled(sources),
+            unreadable_lines: sources.unreadable_lines.clone(),
+            without_profile: match sources.get("profile") {
+                // Whoever names it wants it so.
+                Some(_) => Vec::new(),
+                None => sources.known_flask_options(),
+            },
             profile,
             hash_permits: sources
                 .get("hash_permits")
@@ -268,6 +293,51 @@ fn public_url(setting: &Setting) -> Result<Url, SettingError> {
         && url.username().is_empty()
         && url.password().is_none();
     if plain && url.has_host() && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(wrong()) }
+}
+
+/// Taken as it is: issuers are compared byte by byte.
+fn issuer(setting: &Setting) -> Result<String, SettingError> {
+    let text = setting.text();
+    if text.len() > 255 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(setting.wrong(
+            "must be at most 255 visible ASCII characters without blanks, best a URL such as https://auth.example.com",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// What differs from the store's other servers, in terms of the settings here.
+pub(crate) fn differ(differences: &[Difference], profile: &ProfileSetting) -> String {
+    let mut text = String::from("the other servers of this store have other settings:");
+    for Difference { setting, own, stores } in differences {
+        let _infallible = write!(text, "\n  {} is {own} here, {stores} there", named(setting, profile));
+    }
+    text.push_str(
+        "\ngive all servers of a store the same; to change it for all of them, start this one with \
+         COUNTERSIGN_SETTINGS_CHANGE=yes and the others with the new settings after it (docs/scaling.md)",
+    );
+    text
+}
+
+/// The name under which a setting that all servers share is set.
+fn named(setting: &str, profile: &ProfileSetting) -> String {
+    let in_profile = match (profile, setting) {
+        (ProfileSetting::FlaskJwtExtended(_), "access_lifetime") => Some("JWT_ACCESS_TOKEN_EXPIRES"),
+        (ProfileSetting::FlaskJwtExtended(_), "idle" | "absolute") => Some("JWT_REFRESH_TOKEN_EXPIRES"),
+        (ProfileSetting::FlaskJwt(_), "access_lifetime") => Some("JWT_EXPIRATION_DELTA"),
+        (ProfileSetting::FlaskJwt(_), "idle") => Some("COUNTERSIGN_SESSION_LIFETIME"),
+        _ => None,
+    };
+    let name = match setting {
+        "idle" => "session_idle",
+        "absolute" => "session_lifetime",
+        "grace" => "refresh_grace",
+        "grace_for" => "refresh_grace_for",
+        "healing" => "refresh_heal",
+        "sessions" => "sessions_url",
+        name => name,
+    };
+    in_profile.map_or_else(|| format!("COUNTERSIGN_{}", name.to_uppercase()), ToOwned::to_owned)
 }
 
 fn secret(sources: &Sources) -> Result<SecretSource, SettingError> {
@@ -357,6 +427,7 @@ mod tests {
     fn a_wrong_value_is_an_error_that_names_the_setting_and_the_fix() {
         for (name, value, fix) in [
             ("COUNTERSIGN_LISTEN", "8080", "127.0.0.1:8080"),
+            ("COUNTERSIGN_PLAIN_HTTP", "sure", "on or off"),
             ("COUNTERSIGN_DATABASE_URL", "oracle://db/auth", "postgres://"),
             ("COUNTERSIGN_DATABASE_URL", "postgres://db:port/auth", "postgres"),
             ("COUNTERSIGN_SESSIONS_URL", "memcached://db", "redis://"),
@@ -386,6 +457,9 @@ mod tests {
             ("COUNTERSIGN_SESSIONS_AT_LIMIT", "evict", "end-oldest or refuse"),
             ("COUNTERSIGN_REFRESH_GRACE_FOR", "me", "anyone or same-client"),
             ("COUNTERSIGN_LOG", "a=b=c", "info"),
+            ("COUNTERSIGN_LOG", "warning", "write warn"),
+            ("COUNTERSIGN_ISSUER", "two words", "https://auth.example.com"),
+            ("COUNTERSIGN_SETTINGS_CHANGE", "perhaps", "yes or no"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(fix), "{name}={value}: {error}");

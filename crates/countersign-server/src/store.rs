@@ -75,6 +75,17 @@ impl Location {
         }
     }
 
+    /// Which engine it is.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+            Self::Mysql(_) => "mysql",
+            Self::Mongodb(_) => "mongodb",
+            Self::Redis(_) => "redis",
+        }
+    }
+
     async fn open(&self) -> Result<Engine, Unusable> {
         Ok(match self {
             Self::Sqlite(options) => Engine::Sqlite(Arc::new(self.used(SqliteStore::open(options).await)?)),

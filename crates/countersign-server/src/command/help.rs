@@ -16,9 +16,13 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
 
   COUNTERSIGN_CONFIG             the TOML file
   COUNTERSIGN_LISTEN             address and port [127.0.0.1:8080]
+  COUNTERSIGN_PLAIN_HTTP         yes, to listen on addresses that other machines reach: TLS is then done in front [no]
   COUNTERSIGN_DATABASE_URL       the database, made when missing [sqlite://countersign.db]
   COUNTERSIGN_SESSIONS_URL       where sessions, revocations and throttles are, if not in the database
   COUNTERSIGN_PUBLIC_URL         under which URL users reach the server: issuer, cookies, own origin
+  COUNTERSIGN_ISSUER             the issuer of tokens, where it is not to be the public URL
+  COUNTERSIGN_SETTINGS_CHANGE    yes, to make this server's lifetimes, rules and profile those of its store, which all
+                                 servers share, where they differ; else the start is refused [no]
   COUNTERSIGN_PROFILE            whose rules hold for tokens: native, or flask-jwt-extended or flask-jwt, which read the
                                  JWT_… options of the Flask application as well [native]
   COUNTERSIGN_ALLOWED_ORIGINS    other origins that may use cookies, comma separated
@@ -39,7 +43,7 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores - 1]
   COUNTERSIGN_METRICS_LISTEN     where Prometheus reads metrics, such as 127.0.0.1:9090 [nowhere]
   COUNTERSIGN_SHUTDOWN_GRACE     how long running requests may go on when the server stops [10s]
-  COUNTERSIGN_LOG                level or directives, such as info,countersign=debug [info]
+  COUNTERSIGN_LOG                off, error, warn, info, debug or trace, or more, such as info,countersign=debug [info]
   COUNTERSIGN_LOG_FORMAT         text or json [text]
 
 Durations are 90s, 15m, 12h, 14d or plain seconds.";

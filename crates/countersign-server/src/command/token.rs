@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use countersign_core::account::{EmailAddress, User, Username};
+use countersign_core::agreed::FormerIssuer;
 use countersign_core::claims::decode_unverified;
 use countersign_core::keychain;
 use countersign_core::session::{AccessGrant, Device, Refusal, Sessions};
@@ -119,6 +120,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
                 },
                 refused: verdict.err().map(|why| why.to_string()),
                 issuer: (!auth.has_profile()).then(|| auth.sessions().issuer()),
+                other_issuers: auth.sessions().known_issuers(),
             };
             say(&inspected.explained(auth.clock().now()));
             Ok(())
@@ -256,12 +258,14 @@ struct Inspected<'a> {
     refused: Option<String>,
     /// The server's own; a profile has other rules for it.
     issuer: Option<&'a str>,
+    /// Those whose tokens are accepted beside its own.
+    other_issuers: Vec<FormerIssuer>,
 }
 
 impl Inspected<'_> {
     /// The whole text. Everything in the token may be forged, so nothing of it gets to the terminal unescaped.
     fn explained(&self, now: Timestamp) -> String {
-        let Self { alleged, kind, signature, key, refused, issuer } = self;
+        let Self { alleged, kind, signature, key, refused, issuer, other_issuers } = self;
         let mut text = String::from("header\n");
         let mut line = |name: &str, value: &str| {
             let _infallible = writeln!(text, "{name:26}{value}");
@@ -278,7 +282,14 @@ impl Inspected<'_> {
                 "fresh" if value.is_number() => in_words(value, now),
                 "iss" => match issuer {
                     Some(issuer) if value.as_str() != Some(issuer) => {
-                        format!("{}, but this server is {}", shown(value), plain(issuer))
+                        let is_known =
+                            |known: &FormerIssuer| value.as_str() == Some(&known.issuer) && now < known.until;
+                        let how = if other_issuers.iter().any(is_known) {
+                            "the one before"
+                        } else {
+                            "but this server is"
+                        };
+                        format!("{}, {how} {}", shown(value), plain(issuer))
                     }
                     _ => shown(value),
                 },

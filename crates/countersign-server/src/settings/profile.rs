@@ -54,6 +54,7 @@ impl ProfileSetting {
                 ("refresh_grace", NO_ROTATION),
                 ("refresh_heal", NO_ROTATION),
                 ("key_algorithm", KEY),
+                ("issuer", "JWT_ENCODE_ISSUER decides"),
             ],
             Self::FlaskJwt(_) => &[
                 ("access_lifetime", "JWT_EXPIRATION_DELTA decides"),
@@ -64,6 +65,7 @@ impl ProfileSetting {
                 ("refresh_grace", NO_ROTATION),
                 ("refresh_heal", NO_ROTATION),
                 ("key_algorithm", KEY),
+                ("issuer", "its tokens name none"),
             ],
         };
         let set = settings.iter().filter_map(|(name, instead)| Some((sources.get(name)?.name, *instead)));

@@ -1,12 +1,14 @@
 //! Where settings come from.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use countersign_http::profile::flask_jwt::FlaskJwtConfig;
 use countersign_http::profile::flask_jwt_extended::FlaskJwtExtendedConfig;
 
 use super::NAMES;
+use super::dotenv::{self, Dotenv};
 use super::value::{Setting, SettingError};
 
 const PREFIX: &str = "COUNTERSIGN_";
@@ -16,6 +18,7 @@ const PREFIX: &str = "COUNTERSIGN_";
 pub(crate) struct Flags {
     pub(crate) config: Option<PathBuf>,
     pub(crate) listen: Option<String>,
+    pub(crate) plain_http: bool,
     pub(crate) database: Option<String>,
     pub(crate) sessions: Option<String>,
 }
@@ -25,6 +28,17 @@ pub(crate) struct Sources {
     settings: BTreeMap<&'static str, Setting>,
     /// `JWT_…` and `SECRET_KEY`, as a Flask application has them.
     flask_options: BTreeMap<String, String>,
+    /// Secrets in files that others may read.
+    exposed: Vec<Exposed>,
+    /// Lines of `.env` that are passed over.
+    pub(super) unreadable_lines: Vec<usize>,
+}
+
+/// A secret in a file that every user of the machine may read or change (SEC-046).
+struct Exposed {
+    name: String,
+    path: PathBuf,
+    mode: u32,
 }
 
 impl Sources {
@@ -39,15 +53,47 @@ impl Sources {
             let name = name.filter(|name| name.starts_with(PREFIX) || is_flask_option(name))?;
             Some((name, value.to_string_lossy().into_owned()))
         });
-        let dotenv = read_dotenv(Path::new(".env"))?;
         let from_environment: BTreeMap<String, String> = environment.collect();
+        let mut exposed = Vec::new();
+        let dotenv_path = Path::new(".env");
+        let dotenv = read_dotenv(dotenv_path)?;
+        exposed.extend(secrets_exposed(dotenv_path, &dotenv.variables));
         let config = format!("{PREFIX}CONFIG");
         let file = flags.config.clone().or_else(|| {
-            let named = from_environment.get(&config).or_else(|| dotenv.as_ref()?.get(&config));
+            let named = from_environment.get(&config).or_else(|| dotenv.variables.get(&config));
             named.filter(|path| !path.is_empty()).map(PathBuf::from)
         });
-        let file = file.map(|path| read_file(&path)).transpose()?;
-        Self::collect(flags, from_environment, dotenv, file)
+        let file = match file {
+            Some(path) => {
+                let file = read_file(&path)?;
+                exposed.extend(secrets_exposed(&path, &file));
+                Some(file)
+            }
+            None => None,
+        };
+        let sources = Self::collect(flags, from_environment, Some(dotenv.variables), file)?;
+        Ok(Self { exposed, unreadable_lines: dotenv.unreadable, ..sources })
+    }
+
+    /// Refuses a secret in a file that others may read. Those of a Flask application are secrets of ours under a profile.
+    ///
+    /// # Errors
+    /// [`SettingError`] names the secret, the file and what to do.
+    pub(super) fn check_exposed(&self, has_profile: bool) -> Result<(), SettingError> {
+        match self.exposed.iter().find(|exposed| has_profile || !is_flask_option(&exposed.name)) {
+            None => Ok(()),
+            Some(Exposed { name, path, mode }) => {
+                let path = path.display();
+                Err(SettingError::new(
+                    name,
+                    &path.to_string(),
+                    format!(
+                        "is a secret in a file that every user of this machine may read or change (mode {mode:03o}); run: \
+                         chmod 600 {path} (where Kubernetes mounts it, set defaultMode: 0440)"
+                    ),
+                ))
+            }
+        }
     }
 
     /// Puts the sources together. Empty values count as unset.
@@ -70,6 +116,7 @@ impl Sources {
         };
         for (name, flag, value) in [
             ("listen", "--listen", flags.listen),
+            ("plain_http", "--plain-http", flags.plain_http.then(|| "on".to_owned())),
             ("database_url", "--database", flags.database),
             ("sessions_url", "--sessions", flags.sessions),
         ] {
@@ -108,12 +155,19 @@ impl Sources {
                 .ok_or_else(|| unknown(&shown, "file", ToOwned::to_owned))?;
             add(name, &shown, "file", text);
         }
-        Ok(Self { settings, flask_options })
+        Ok(Self { settings, flask_options, exposed: Vec::new(), unreadable_lines: Vec::new() })
     }
 
     /// The options of a Flask application, as texts.
     pub(crate) fn flask_options(&self) -> BTreeMap<String, String> {
         self.flask_options.clone()
+    }
+
+    /// Those that were set and that one of the profiles knows. What else begins with `JWT_` is another program's.
+    pub(crate) fn known_flask_options(&self) -> Vec<String> {
+        let known =
+            |name: &&String| name.starts_with("JWT_") && flask_options_known().any(|known| known == *name);
+        self.flask_options.keys().filter(known).cloned().collect()
     }
 
     /// The setting, if it was set.
@@ -156,13 +210,66 @@ fn nearest(shown: &str, source: &str, names: impl Iterator<Item = String>) -> Se
     SettingError::new(shown, source, format!("is not a setting; did you mean {nearest}?"))
 }
 
-fn read_dotenv(path: &Path) -> Result<Option<BTreeMap<String, String>>, SettingError> {
-    if !path.exists() {
-        return Ok(None);
+fn read_dotenv(path: &Path) -> Result<Dotenv, SettingError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        // As python-dotenv has it, a folder of that name is none.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            return Ok(Dotenv::default());
+        }
+        Err(error) => {
+            let problem = format!("cannot be read: {error}");
+            return Err(SettingError::new(".env", "working folder", problem));
+        }
+    };
+    let is_ours = |name: &str| name.starts_with(PREFIX) || is_flask_option(name);
+    dotenv::read(&bytes, is_ours, |name| std::env::var(name).ok()).map_err(|error| {
+        SettingError::new(&error.name, &format!(".env, line {}", error.line), error.to_string())
+    })
+}
+
+/// The secrets among these settings of a file, if users of other groups than the file's may read or change it.
+fn secrets_exposed(path: &Path, settings: &BTreeMap<String, String>) -> Vec<Exposed> {
+    let Some(mode) = mode_for_all(path) else { return Vec::new() };
+    let secrets = settings.iter().filter(|(name, value)| !value.is_empty() && is_secret(name, value));
+    secrets.map(|(name, _)| Exposed { name: name.clone(), path: path.to_owned(), mode }).collect()
+}
+
+/// The permission bits of a file that everybody may read or change.
+#[cfg(unix)]
+fn mode_for_all(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    const OTHERS: u32 = 0o006;
+    let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    (mode & OTHERS != 0).then_some(mode)
+}
+
+#[cfg(not(unix))]
+fn mode_for_all(_: &Path) -> Option<u32> {
+    None
+}
+
+/// Whether whoever reads this learns something with which to sign tokens or to open the store.
+fn is_secret(name: &str, value: &str) -> bool {
+    let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+    match name.as_str() {
+        "secret" | "secret_key" | "jwt_secret_key" | "jwt_private_key" => true,
+        "database_url" | "sessions_url" => has_password(value),
+        _ => false,
     }
-    let wrong = |_| SettingError::new(".env", "working folder", "cannot be read; lines are NAME=value");
-    let variables: Result<BTreeMap<_, _>, _> = dotenvy::from_path_iter(path).map_err(wrong)?.collect();
-    Ok(Some(variables.map_err(wrong)?))
+}
+
+/// Whether an engine's URL has a password in it, whatever else is wrong with it.
+fn has_password(url: &str) -> bool {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let user = rest.rsplit_once('@').map(|(user, _)| user);
+    let in_user =
+        user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| !password.is_empty());
+    let parameters = query.split(['&', ';']).filter_map(|pair| pair.split_once('='));
+    in_user || parameters.into_iter().any(|(name, value)| name.contains("password") && !value.is_empty())
 }
 
 fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
@@ -253,6 +360,31 @@ mod tests {
         assert_eq!(file["access_lifetime"], "600");
         assert_eq!(file["refresh_heal"], "off");
         assert_eq!(file["allowed_origins"], "https://a.example,https://b.example");
+    }
+
+    #[test]
+    fn sec_046_a_secret_is_known_as_one_wherever_it_stands() {
+        for (name, value, secret) in [
+            ("COUNTERSIGN_SECRET", "x", true),
+            ("secret", "x", true),
+            ("JWT_SECRET_KEY", "x", true),
+            ("SECRET_KEY", "x", true),
+            ("JWT_PRIVATE_KEY", "x", true),
+            ("COUNTERSIGN_SECRET_FILE", "x", false),
+            ("secret_file", "x", false),
+            ("JWT_PUBLIC_KEY", "x", false),
+            ("database_url", "sqlite://a.db", false),
+            ("database_url", "postgres://ada@db/auth", false),
+            ("database_url", "postgres://ada:@db/auth", false),
+            ("database_url", "postgres://ada:pw@db/auth", true),
+            ("COUNTERSIGN_DATABASE_URL", "postgres://ada:p@w/x@db:1,db:2/auth", true),
+            ("COUNTERSIGN_DATABASE_URL", "postgres:///auth?user=ada&password=pw", true),
+            ("COUNTERSIGN_SESSIONS_URL", "redis://:pw@cache/0", true),
+            ("COUNTERSIGN_SESSIONS_URL", "redis://cache:6379/0", false),
+            ("COUNTERSIGN_PUBLIC_URL", "https://ada:pw@auth.example.com", false),
+        ] {
+            assert_eq!(is_secret(name, value), secret, "{name}={value}");
+        }
     }
 
     #[test]

@@ -41,12 +41,12 @@ impl Setting {
             .ok_or_else(|| self.wrong("must be a duration such as 90s, 15m, 12h, 14d, or plain seconds"))
     }
 
-    /// `on` or `off`.
+    /// `on` or `off`, as well `yes` or `no`.
     pub(crate) fn switch(&self) -> Result<bool, SettingError> {
         match self.text.as_str() {
-            "on" | "true" | "1" => Ok(true),
-            "off" | "false" | "0" => Ok(false),
-            _ => Err(self.wrong("must be on or off")),
+            "on" | "yes" | "true" | "1" => Ok(true),
+            "off" | "no" | "false" | "0" => Ok(false),
+            _ => Err(self.wrong("must be on or off (yes or no)")),
         }
     }
 }

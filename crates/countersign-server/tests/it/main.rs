@@ -18,6 +18,7 @@ mod logs;
 mod main_path;
 mod metrics;
 mod nodes;
+mod operating;
 mod profiles;
 mod revoke_all;
 mod server;

@@ -53,8 +53,10 @@ impl Folder {
         names
     }
 
+    /// Writes a file that nobody else may read.
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
+        self.set_mode(name, 0o600);
     }
 
     /// The permission bits of a file.
