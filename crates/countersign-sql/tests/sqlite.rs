@@ -288,12 +288,42 @@ async fn migrations_are_run_only_if_wanted() {
     assert!(matches!(newer, OpenError::Migrate(_)), "{newer}");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn sec_046_a_database_that_every_user_may_read_or_change_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = Folder::new();
+    folder.open().await.close().await;
+    for (mode, accepted) in [
+        (0o644, false),
+        (0o604, false),
+        (0o602, false),
+        (0o666, false),
+        (0o660, true),
+        (0o640, true),
+        (0o600, true),
+    ] {
+        std::fs::set_permissions(folder.database(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let outcomes =
+            [SqliteStore::open(&folder.options()).await.map(drop), migrate(&folder.options()).await];
+        for outcome in outcomes {
+            match outcome {
+                Ok(()) => assert!(accepted, "{mode:o}"),
+                Err(OpenError::Open { mode: found, .. }) => assert!(!accepted && found == mode, "{mode:o}"),
+                Err(error) => panic!("{mode:o}: {error}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn memory_and_what_is_no_database_are_refused() {
     let folder = Folder::new();
     let memory = SqliteStore::open(&SqliteOptions::new(":memory:")).await.unwrap_err();
     assert!(matches!(memory, OpenError::InMemory), "{memory}");
     std::fs::write(folder.database(), "no database, but long enough to look at".repeat(100)).unwrap();
+    owners_alone(&folder.database());
     let garbage = SqliteStore::open(&folder.options()).await.unwrap_err();
     assert!(matches!(garbage, OpenError::Sqlite(_)), "{garbage}");
 }

@@ -57,6 +57,7 @@ async fn first_version(folder: &Folder) {
         sqlx::raw_sql(sql).execute(&mut database).await.unwrap();
     }
     database.close().await.unwrap();
+    owners_alone(&folder.database());
 }
 
 /// Every row of the tables that a change must not touch, as text.

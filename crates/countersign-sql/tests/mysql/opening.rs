@@ -52,16 +52,16 @@ async fn migrations_are_run_only_if_wanted() {
 
     // Tables of a version that this program does not know.
     let mut other = database.connect().await;
-    run(&mut other, "UPDATE countersign_migration SET version = 9000 WHERE version = 1").await;
+    run(&mut other, "UPDATE countersign_migration SET version = 9000 WHERE version = 3").await;
     for options in [careful.clone(), database.options()] {
         let newer = MySqlStore::open(&options).await.unwrap_err();
         assert!(matches!(newer, OpenError::Migrate { version: 9000 }), "{newer}");
     }
     // Tables that an edited script has made.
-    run(&mut other, "UPDATE countersign_migration SET version = 1, checksum = X'00' WHERE version = 9000")
+    run(&mut other, "UPDATE countersign_migration SET version = 3, checksum = X'00' WHERE version = 9000")
         .await;
     let edited = MySqlStore::open(&careful).await.unwrap_err();
-    assert!(matches!(edited, OpenError::Migrate { version: 1 }), "{edited}");
+    assert!(matches!(edited, OpenError::Migrate { version: 3 }), "{edited}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

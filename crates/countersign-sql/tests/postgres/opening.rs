@@ -55,16 +55,16 @@ async fn migrations_are_run_only_if_wanted() {
 
     // Tables of a version that this program does not know.
     let mut other = database.connect().await;
-    run(&mut other, "UPDATE countersign.migration SET version = 9000 WHERE version = 2").await;
+    run(&mut other, "UPDATE countersign.migration SET version = 9000 WHERE version = 4").await;
     for options in [careful.clone(), database.options()] {
         let newer = PostgresStore::open(&options).await.unwrap_err();
         assert!(matches!(newer, OpenError::Migrate { version: 9000 }), "{newer}");
     }
     // Tables that an edited script has made.
-    run(&mut other, "UPDATE countersign.migration SET version = 2, checksum = '\\x00' WHERE version = 9000")
+    run(&mut other, "UPDATE countersign.migration SET version = 4, checksum = '\\x00' WHERE version = 9000")
         .await;
     let edited = PostgresStore::open(&careful).await.unwrap_err();
-    assert!(matches!(edited, OpenError::Migrate { version: 2 }), "{edited}");
+    assert!(matches!(edited, OpenError::Migrate { version: 4 }), "{edited}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,13 @@ impl Folder {
     }
 }
 
+/// What another program made, as an administrator leaves it: SQLite itself makes files that everybody may read.
+pub(crate) fn owners_alone(path: &Path) {
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let _elsewhere = path;
+}
+
 pub(crate) async fn open(options: &SqliteOptions) -> SqliteStore {
     SqliteStore::open(options).await.unwrap()
 }
