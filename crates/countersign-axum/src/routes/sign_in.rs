@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::extract::Request;
 use countersign_core::account::{
-    EmailAddress, HashError, LoginError, LoginName, Password, PasswordError, Registration, SignedIn, Username,
+    EmailAddress, HashError, LoginError, LoginName, Password, PasswordError, Registration, SignedIn,
+    Username, without_blanks,
 };
 use countersign_http::{Answer, Auth, ErrorCode};
 use http::StatusCode;
@@ -120,6 +121,7 @@ fn login_name(members: &mut Members) -> Option<LoginName> {
         return None;
     }
     let text = members.text(name)?;
+    let text = without_blanks(&text);
     // No name of an account is longer or holds these, so saying so tells nothing about who is registered.
     if text.is_empty() || text.len() > EmailAddress::MAX_BYTES.max(4 * Username::MAX_CODE_POINTS) {
         members.wrong(name, "must be 1 to 256 bytes long");
@@ -129,7 +131,7 @@ fn login_name(members: &mut Members) -> Option<LoginName> {
         members.wrong(name, "must not contain control characters");
         return None;
     }
-    Some(parse(&text))
+    Some(parse(text))
 }
 
 impl From<LoginError> for Reply {

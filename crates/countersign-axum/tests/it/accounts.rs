@@ -261,8 +261,10 @@ async fn sec_134_twins_of_an_address_are_taken_and_lookalikes_are_not() {
     for refused in [
         "mike@example.org\r\nBcc: all@example.org",
         "mike\r\n@example.org",
-        "mike@example.org\n",
+        "mike@exam\nple.org",
         "mike@example.org\0",
+        "mike@example.org\u{200b}",
+        " \t\u{3000}",
         "two@at@example.org",
         "mike",
         "@example.org",
@@ -284,6 +286,56 @@ async fn sec_134_twins_of_an_address_are_taken_and_lookalikes_are_not() {
         assert_eq!(email.len(), bytes);
         assert_eq!(register(email).await.status(), status, "{bytes}");
     }
+}
+
+#[tokio::test]
+async fn sec_199_white_space_around_names_is_no_part_of_them_but_of_passwords() {
+    let app = TestApp::new().await;
+    let registration = json!({
+        "email": " Ada@example.com\r\n", "username": "\u{3000}Ada\t", "password": format!(" {PASSWORD} "),
+    });
+    let reply = app.client().post("/v1/auth/register", &registration).await;
+    assert_eq!(reply.status(), 201, "{reply:?}");
+    let user = &reply.json()["user"];
+    assert_eq!((&user["email"], &user["username"]), (&json!("Ada@example.com"), &json!("Ada")));
+
+    let wide = " ".repeat(10_000);
+    for (member, name) in [
+        ("email_or_username", "ada@example.com "),
+        ("email_or_username", "\n ada"),
+        ("email", " ada@example.com"),
+        ("email", "ada@example.com\u{a0}"),
+        ("username", " ADA\u{2028}"),
+        ("username", &format!("{wide}ada{wide}")),
+    ] {
+        let login = |password: String| {
+            let body = json!({ member: name, "password": password });
+            let app = &app;
+            async move { app.client().post("/v1/auth/login", &body).await.status() }
+        };
+        assert_eq!(login(format!(" {PASSWORD} ")).await, 200, "{member} {name:.20?}");
+        assert_eq!(login(PASSWORD.to_owned()).await, 401, "{member} {name:.20?}: passwords are as sent");
+        assert_eq!(login(format!("{PASSWORD} ")).await, 401, "{member} {name:.20?}: passwords are as sent");
+        assert_eq!(login(format!(" {PASSWORD} ")).await, 200, "{member} {name:.20?}");
+    }
+    for (member, name) in
+        [("email", " "), ("username", "\u{3000}\n"), ("username", "a\u{7}da"), ("username", "\0ada")]
+    {
+        let body = json!({ member: name, "password": PASSWORD });
+        let reply = app.client().post("/v1/auth/login", &body).await;
+        assert_eq!(reply.outcome(), (422, "invalid_fields".to_owned()), "{member} {name:?}");
+    }
+    // Every way to write a name has one counter of failures.
+    for name in ["bob", " bob", "bob ", "\tbob", "bob\u{3000}"] {
+        assert_eq!(login(&app, name, "wrong password").await.status(), 401, "{name:?}");
+    }
+    for name in ["bob", "  bob", "bob\n"] {
+        assert_eq!(login(&app, name, "wrong password").await.status(), 429, "{name:?}");
+    }
+    for name in ["not a name", " not a name", "not a name ", "\tnot a name", "not a name\u{3000}"] {
+        assert_eq!(login(&app, name, "wrong password").await.status(), 401, "{name:?}");
+    }
+    assert_eq!(login(&app, "  not a name", "wrong password").await.status(), 429);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::hasher::{HashError, HashPool};
-use super::name::{EmailAddress, Username};
+use super::name::{EmailAddress, Username, without_blanks};
 use super::password::Password;
 use super::throttle::{Outcome, Refused, ThrottlePolicy};
 use super::user::User;
@@ -63,7 +63,7 @@ pub struct Registration {
     pub password: Password,
 }
 
-/// The name somebody logs in with.
+/// The name somebody logs in with. White space around it is no part of it, as at registration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LoginName {
     /// An e-mail address.
@@ -84,13 +84,17 @@ impl LoginName {
     /// An e-mail address.
     #[must_use]
     pub fn email(text: &str) -> Self {
-        EmailAddress::parse(text).map_or_else(|_| Self::Impossible(text.to_owned()), Self::Email)
+        EmailAddress::parse(text).map_or_else(|_| Self::impossible(text), Self::Email)
     }
 
     /// A username.
     #[must_use]
     pub fn username(text: &str) -> Self {
-        Username::parse(text).map_or_else(|_| Self::Impossible(text.to_owned()), Self::Username)
+        Username::parse(text).map_or_else(|_| Self::impossible(text), Self::Username)
+    }
+
+    fn impossible(text: &str) -> Self {
+        Self::Impossible(without_blanks(text).to_owned())
     }
 
     fn key(&self) -> Option<NameKey<'_>> {

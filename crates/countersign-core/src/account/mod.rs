@@ -13,7 +13,7 @@ pub use flow::{
     Accounts, AccountsConfig, Arrival, LoginError, LoginName, RegisterError, Registration, SignedIn,
 };
 pub use hasher::{Argon2Params, HashError, HashPool, Hasher, PasswordHash, UnsafeArgon2Params};
-pub use name::{EmailAddress, NameError, Username};
+pub use name::{EmailAddress, NameError, Username, without_blanks};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
 pub use throttle::{Attempts, Outcome, Refused, ThrottlePolicy};
 pub use user::User;

@@ -3,6 +3,9 @@
 //! Each has two forms. The text as given is shown and mailed to; the *key* is unique. Two names that a reader,
 //! a keyboard or a mail server takes for the same have the same key, so no second account can pass for the
 //! first (SEC-133, SEC-134).
+//!
+//! White space around a name is not part of it, in either form: keyboards that complete words and copied lines leave
+//! it there. It is cut off before anything else is looked at ([`without_blanks`]); inside a name it is refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -46,7 +49,7 @@ pub enum NameError {
     /// After the `@`, something that is not a domain name.
     #[error("after the @, use a domain name such as example.com")]
     EmailDomain,
-    /// White space, or a character that cannot be seen or that moves others about.
+    /// White space inside the name, or a character that cannot be seen or that moves others about.
     #[error("leave out spaces, line breaks and invisible characters")]
     Invisible,
     /// No code points, or more than 64.
@@ -66,7 +69,7 @@ impl EmailAddress {
     /// The most bytes of it before the `@`.
     pub const MAX_LOCAL_PART_BYTES: usize = 64;
 
-    /// Checks and takes an e-mail address.
+    /// Checks and takes an e-mail address, without the white space around it.
     ///
     /// Its key has the domain as ASCII (A-labels, UTS 46) in lower case, and before the `@` the default case
     /// folding of Unicode in NFC: `MIKE@X.com` and `mike@x.com` are one address, `mıke@x.com` is another.
@@ -75,6 +78,7 @@ impl EmailAddress {
     /// # Errors
     /// [`NameError`], which names what to change.
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        let text = without_blanks(text);
         if text.len() > Self::MAX_BYTES {
             return Err(NameError::EmailLength);
         }
@@ -122,7 +126,7 @@ impl Username {
     /// The most code points a username may have.
     pub const MAX_CODE_POINTS: usize = 64;
 
-    /// Checks and takes a username.
+    /// Checks and takes a username, without the white space around it.
     ///
     /// Its key has full- and half-width forms mapped to the usual ones, in lower case and NFC: `ADMIN` and
     /// `ａdmin` are `admin`. Accepted are visible ASCII except `@`, and letters, digits and combining marks that
@@ -132,6 +136,7 @@ impl Username {
     /// # Errors
     /// [`NameError`], which names what to change.
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        let text = without_blanks(text);
         let within_length = |text: &str| (1..=Self::MAX_CODE_POINTS).contains(&text.chars().count());
         if !within_length(text) {
             return Err(NameError::UsernameLength);
@@ -179,6 +184,16 @@ impl fmt::Debug for Username {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Username(…)")
     }
+}
+
+/// A name as it was typed or copied, without the white space around it: every character with the Unicode property
+/// `White_Space`, which are ASCII's blank, tab and line breaks, and those such as U+00A0, U+3000 and U+2028.
+///
+/// RFC 8265 leaves open what comes before its rules; these are applied to what is left. Characters that are drawn as
+/// nothing but are not white space (U+200B, U+FEFF) are no slip of a keyboard, and make a name invalid.
+#[must_use]
+pub fn without_blanks(text: &str) -> &str {
+    text.trim()
 }
 
 fn nfc(text: &str) -> Cow<'_, str> {
@@ -298,6 +313,27 @@ mod tests {
     }
 
     #[test]
+    fn sec_199_white_space_around_a_name_is_no_part_of_it() {
+        // All that has the property White_Space (Unicode 16, PropList.txt).
+        const WHITE_SPACE: &str = "\t\n\u{b}\u{c}\r \u{85}\u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\
+                                   \u{2006}\u{2007}\u{2008}\u{2009}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+        assert_eq!(WHITE_SPACE.chars().count(), 25);
+        let blanks = WHITE_SPACE.chars().map(String::from).chain([WHITE_SPACE.to_owned()]);
+        for blank in blanks {
+            for (before, after) in [("", &*blank), (&*blank, ""), (&*blank, &*blank)] {
+                let (address, name) =
+                    (format!("{before}Ada@x.com{after}"), format!("{before}Jos\u{e9}{after}"));
+                assert_eq!((email(&address).as_str(), email(&address).key()), ("Ada@x.com", "ada@x.com"));
+                assert_eq!((username(&name).as_str(), username(&name).key()), ("Jos\u{e9}", "jos\u{e9}"));
+            }
+            assert!(EmailAddress::parse(&format!("a{blank}da@x.com")).is_err(), "{blank:?}");
+            assert!(Username::parse(&format!("Jo{blank}s\u{e9}")).is_err(), "{blank:?}");
+        }
+        let (wide, long) = (" ".repeat(1_000), "x".repeat(64));
+        assert_eq!(username(&format!("{wide}{long}{wide}")).as_str(), long, "it does not count");
+    }
+
+    #[test]
     fn sec_133_usernames_that_only_look_alike_stay_apart() {
         for (one, other) in [("mike", "m\u{131}ke"), ("strasse", "stra\u{df}e"), ("jose", "jos\u{e9}")] {
             assert_ne!(username(one).key(), username(other).key());
@@ -319,10 +355,13 @@ mod tests {
             ("\u{2066}admin\u{2069}", NameError::Invisible),
             ("\u{feff}admin", NameError::Invisible),
             ("ad min", NameError::Invisible),
-            ("admin ", NameError::Invisible),
             ("ad\u{a0}min", NameError::Invisible),
             ("ad\u{3000}min", NameError::Invisible),
-            ("admin\r\n", NameError::Invisible),
+            ("admin\r\nroot", NameError::Invisible),
+            (" \u{200b}admin", NameError::Invisible),
+            ("admin\u{feff} ", NameError::Invisible),
+            ("admin\0 ", NameError::Invisible),
+            (" \t\u{3000}\r\n", NameError::UsernameLength),
             ("ad\0min", NameError::Invisible),
             ("ad\u{85}min", NameError::Invisible),
             ("\u{e000}", NameError::Invisible),
@@ -399,8 +438,11 @@ mod tests {
             ("ada\r\n@x.com", NameError::Invisible),
             ("ada\n@x.com", NameError::Invisible),
             ("ada@x.com\0", NameError::Invisible),
-            (" ada@x.com", NameError::Invisible),
-            ("ada@x.com ", NameError::Invisible),
+            ("ada @x.com", NameError::Invisible),
+            ("ada@ x.com", NameError::Invisible),
+            (" \u{feff}ada@x.com", NameError::Invisible),
+            ("ada@x.com\u{200b} ", NameError::Invisible),
+            (" \t\u{a0}\r\n", NameError::EmailForm),
             ("a\u{2028}da@x.com", NameError::Invisible),
             ("ad\u{200b}a@x.com", NameError::Invisible),
             ("\u{202e}ada@x.com", NameError::Invisible),

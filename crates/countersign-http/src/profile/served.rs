@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::account::{Accounts, Arrival, HashError, LoginError, LoginName, Password};
+use countersign_core::account::{
+    Accounts, Arrival, HashError, LoginError, LoginName, Password, without_blanks,
+};
 use countersign_core::profile::{ProfileClaims, ProfileError};
 use countersign_core::session::{
     AccessError, BeginError, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
@@ -246,12 +248,13 @@ async fn log_in(accounts: Accounts, login: Login) -> Result<Option<Identity>, Bo
     let (Value::String(name), Value::String(password)) = (login.username, login.password) else {
         return Ok(None);
     };
+    let name = without_blanks(&name);
     if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         return Ok(None);
     }
     let Ok(password) = Password::new_for_login(password) else { return Ok(None) };
     let arrival = Arrival::new(Presentation::Explicit, login.device);
-    match accounts.login(LoginName::parse(&name), password, arrival).await {
+    match accounts.login(LoginName::parse(name), password, arrival).await {
         Ok(signed_in) => Ok(Some(Identity::new(signed_in.user.id.as_str(), signed_in.pair))),
         // All sessions were ended while the login was under way: so it never happened.
         Err(LoginError::InvalidCredentials | LoginError::Begin(BeginError::EpochRaised)) => Ok(None),

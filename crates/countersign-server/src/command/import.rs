@@ -502,7 +502,7 @@ impl Import<'_> {
         let Some(email) = row.text(EMAIL) else {
             return Ok(Err("it has no e-mail address, which accounts need".to_owned()));
         };
-        let email = match EmailAddress::parse(email.trim()) {
+        let email = match EmailAddress::parse(email) {
             Ok(email) => email,
             Err(error) => return Ok(Err(format!("its e-mail address cannot be used: {error}"))),
         };

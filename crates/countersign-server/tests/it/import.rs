@@ -314,6 +314,7 @@ async fn what_cannot_be_kept_is_named_and_the_rest_is_kept() {
             (6, "'f@example.org'", long.as_str(), "NULL"),
             (7, "'g@example.org'", "'😀 \"; DROP TABLE account; --'", "NULL"),
             (8, "'📧@example.org'", "NULL", "NULL"),
+            (9, "'  Pat@example.org '", "' pat	'", "NULL"),
         ] {
             flask.add_user(id, email, username, hash, true).await;
         }
@@ -342,16 +343,17 @@ async fn what_cannot_be_kept_is_named_and_the_rest_is_kept() {
                 "skipped: user_sessions 3: its user was not brought over",
                 "skipped: user_sessions 4: its jti_refresh is not the id of a token",
                 "skipped: user_sessions 5: it names no user",
-                "users: 8 read, 5 brought over, 0 here already, 3 skipped",
+                "users: 9 read, 6 brought over, 0 here already, 3 skipped",
                 "(bcrypt 1)",
             ],
         );
         assert!(!ran.stdout.contains("canary") && !ran.stdout.contains('😀'), "{}", ran.stdout);
         let rows = contents(&folder).await;
         assert!(rows.iter().any(|row| row.starts_with("8|📧@example.org|")), "{rows:?}");
+        assert!(rows.iter().any(|row| row.starts_with("9|Pat@example.org|pat|")), "{rows:?}");
         assert!(!rows.iter().any(|row| row.contains("canary")), "{rows:?}");
         let again = flask.import(&folder, &[]).await;
-        succeeded(&again, &["users: 8 read, 0 brought over, 5 here already, 3 skipped"]);
+        succeeded(&again, &["users: 9 read, 0 brought over, 6 here already, 3 skipped"]);
         assert_eq!(contents(&folder).await, rows);
         // The second row of the session says that it is revoked; that counts, in whatever order they are read.
         let server = folder.serve_with(&SETTINGS).await;

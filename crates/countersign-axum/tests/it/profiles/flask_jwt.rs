@@ -228,7 +228,13 @@ async fn the_login_endpoint_takes_flask_jwts_body_and_nothing_else() {
     assert_eq!(beside.app.client().get("/auth").await.outcome(), (405, "method_not_allowed".to_owned()));
     // By address, too, as at our own login.
     assert_eq!(auth(&beside, "ada@example.org", PASSWORD).await.status(), 200);
-    assert_eq!(beside.app.live_sessions(&account.user_id).await.len(), 2);
+    assert_eq!(
+        auth(&beside, "\tada@example.org \n", PASSWORD).await.status(),
+        200,
+        "blanks are no part of a name"
+    );
+    assert_eq!(auth(&beside, "ada", &format!("{PASSWORD} ")).await.status(), 401, "but of a password");
+    assert_eq!(beside.app.live_sessions(&account.user_id).await.len(), 3);
 }
 
 #[tokio::test]
