@@ -9,7 +9,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::revocation::{RevocationView, ViewStats};
 use crate::session::Sessions;
-use crate::store::{Changes, KEEP_ENTRIES_FOR, StoreError, Stores};
+use crate::store::{
+    Changes, KEEP_ATTEMPTS_FOR, KEEP_ENTRIES_FOR, KEEP_NAME_COUNTERS, NAME_COUNTERS, StoreError, Stores,
+};
 use crate::time::{Clock, Timestamp};
 
 /// The running background tasks; they stop when the last clone is dropped.
@@ -134,16 +136,19 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
 }
 
 /// Deletes, batch by batch, what nobody needs any more: sessions after their absolute expiry and leeway, log
-/// entries and idle login counters an hour after they stopped mattering.
+/// entries an hour after they stopped mattering, login counters 30 days after they changed, and those of names also
+/// sooner where there are more than 100,000.
 ///
 /// # Errors
-/// The first [`StoreError`] of the three; each is tried whatever came of the others, and the next round goes on.
+/// The first [`StoreError`] of the four; each is tried whatever came of the others, and the next round goes on.
 pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Result<(), StoreError> {
     let now: Timestamp = clock.now();
     let sessions = batches(|batch| stores.sessions.purge_sessions(now - leeway, batch)).await;
     let entries = batches(|batch| stores.revocations.purge_entries(now - KEEP_ENTRIES_FOR, batch)).await;
-    let attempts = batches(|batch| stores.throttles.purge_attempts(now - KEEP_ENTRIES_FOR, batch)).await;
-    sessions.and(entries).and(attempts)
+    let throttles = &stores.throttles;
+    let attempts = batches(|batch| throttles.purge_attempts(now - KEEP_ATTEMPTS_FOR, batch)).await;
+    let names = batches(|batch| throttles.thin_attempts(NAME_COUNTERS, KEEP_NAME_COUNTERS, batch)).await;
+    sessions.and(entries).and(attempts).and(names)
 }
 
 /// Replaces the keys whose time has come, and says so.

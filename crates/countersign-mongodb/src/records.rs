@@ -6,6 +6,7 @@ use mongodb::options::WriteConcern;
 use mongodb::{Collection, Database};
 
 use crate::call::{Failure, Lane, is_duplicate, pause};
+use crate::field::number;
 
 /// One collection, through the connections of one lane.
 #[derive(Clone)]
@@ -73,6 +74,14 @@ impl Records {
                 find.await?.try_collect().await
             })
             .await
+    }
+
+    /// How many documents fit. By the old command: the driver's own method takes an aggregation.
+    pub(crate) async fn count(&self, filter: Document) -> Result<u64, Failure> {
+        let command = doc! { "count": self.collection.name(), "query": filter };
+        let database = self.database.clone();
+        let count = async move { Ok(RawDocumentBuf::try_from(&database.run_command(command).await?)?) };
+        number(&self.lane.run(count).await?, "n")
     }
 
     /// Inserts a document; whether it did, for its `_id` or another unique field may be taken.

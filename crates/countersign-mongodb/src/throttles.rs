@@ -1,9 +1,11 @@
 //! Counters of login attempts.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use countersign_core::Timestamp;
 use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
-use countersign_core::store::{StoreError, ThrottleStore};
+use countersign_core::store::{KEEP_ATTEMPTS_FOR, StoreError, ThrottleStore};
 use mongodb::bson::doc;
 
 use crate::call::{Failure, pause};
@@ -43,6 +45,14 @@ impl ThrottleStore for MongodbStore {
         let old = doc! { "touched_at": { "$lt": before.as_millis() } };
         self.purge("purge attempts", &self.throttles, old, "touched_at", at_most).await
     }
+
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, at_most: usize) -> Result<u64, StoreError> {
+        const ACTION: &str = "thin out attempts";
+        let these = doc! { "_id": { "$gte": keys.start, "$lt": keys.end } };
+        let count = self.answer(ACTION, Turn::Any, self.throttles.count(these.clone())).await?;
+        let surplus = usize::try_from(count.saturating_sub(keep)).unwrap_or(usize::MAX);
+        self.purge(ACTION, &self.throttles, these, "touched_at", at_most.min(surplus)).await
+    }
 }
 
 impl MongodbStore {
@@ -71,9 +81,12 @@ impl MongodbStore {
             }
             let mut document = record::of_attempts(&counter);
             document.insert("touched_at", now.as_millis());
-            document.insert("gone_at", date(self.not_before_opening(now)));
+            document.insert("gone_at", date(self.not_before_opening(now) + KEEP_ATTEMPTS_FOR));
             let mut filter = doc! { "_id": key };
-            let written = if found.is_some() {
+            let written = if counter == Attempts::default() {
+                filter.extend(record::of_attempts(&before));
+                self.throttles.delete_many(filter).await? > 0
+            } else if found.is_some() {
                 filter.extend(record::of_attempts(&before));
                 self.throttles.update_one(filter, doc! { "$set": document }).await?
             } else {

@@ -443,7 +443,7 @@ async fn what_the_server_may_delete_by_itself_is_dated_by_its_own_clock() {
     let other = database.other_program().await;
     for (collection, field, lives) in [
         ("session", "gone_at", seconds(10 * 86_400)),
-        ("throttle", "gone_at", Duration::ZERO),
+        ("throttle", "gone_at", seconds(30 * 86_400)),
         ("token_batch", "touched_at", Duration::ZERO),
     ] {
         let document = other.collection::<Document>(collection).find_one(doc! {}).await.unwrap().unwrap();

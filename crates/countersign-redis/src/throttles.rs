@@ -3,6 +3,8 @@
 //! A counter is read, moved on by core's own rules, and written if it is still as it was read; else again from what it
 //! has become. Refused attempts change nothing, so a flood of them is a flood of reads.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use countersign_core::Timestamp;
 use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
@@ -12,12 +14,14 @@ use redis::Cmd;
 use crate::answer;
 use crate::failure::Failure;
 use crate::script::{PURGE_ATTEMPTS, SWAP_ATTEMPTS};
-use crate::store::RedisStore;
+use crate::store::{Op, RedisStore};
 use crate::text::{number, optional_time, time, time_text};
 
 const WHAT: &str = "attempts";
 /// How many counters one script purges: about a millisecond of work.
 const PURGE_STEP: usize = 200;
+/// How many keys of counters are looked through at a time: less than a millisecond of the server's work.
+const PAGE: usize = 1_000;
 
 #[async_trait]
 impl ThrottleStore for RedisStore {
@@ -61,14 +65,9 @@ impl ThrottleStore for RedisStore {
                 if idle.is_empty() {
                     break;
                 }
-                let (found, mut call) =
-                    (idle.len(), PURGE_ATTEMPTS.on([self.names.throttles()]).number(before.as_millis()));
-                for key in idle {
-                    let key = op.value(answer::text(key))?;
-                    call = call.key(self.names.throttle(&key)).arg(key);
-                }
-                let gone = op.write(&call).await?;
-                purged = purged.saturating_add(op.value(answer::count(&gone))?);
+                let found = idle.len();
+                let idle = op.value(idle.into_iter().map(answer::text).collect::<Result<Vec<_>, _>>())?;
+                purged = purged.saturating_add(self.delete_older(&op, before, idle).await?);
                 left -= at_most;
                 if found < at_most {
                     break;
@@ -78,9 +77,65 @@ impl ThrottleStore for RedisStore {
         })
         .await
     }
+
+    /// Usually there are fewer counters than may stay, and to know that is one look. Otherwise all keys are read, in
+    /// pages, from those that changed longest ago on: the order is by time and cannot be asked for a range of keys.
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError> {
+        let op = self.op("thin out attempts");
+        op.all(async {
+            let mut command = redis::cmd("ZCARD");
+            command.arg(self.names.throttles());
+            let all = op.query(&command).await?;
+            if op.value(answer::count(&all))? <= keep {
+                return Ok(0);
+            }
+            let (mut count, mut oldest, mut from) = (0_u64, Vec::new(), 0);
+            loop {
+                let mut command = redis::cmd("ZRANGE");
+                command.arg(self.names.throttles()).arg(from).arg(from + PAGE - 1);
+                let page = op.value(answer::list(op.query(&command).await?))?;
+                let is_last = page.len() < PAGE;
+                for key in page {
+                    let key = op.value(answer::text(key))?;
+                    if keys.contains(&key.as_str()) {
+                        count += 1;
+                        if oldest.len() < limit {
+                            oldest.push(key);
+                        }
+                    }
+                }
+                if is_last {
+                    break;
+                }
+                from += PAGE;
+            }
+            oldest.truncate(usize::try_from(count.saturating_sub(keep)).unwrap_or(usize::MAX));
+            let mut gone = 0_u64;
+            for step in oldest.chunks(PURGE_STEP) {
+                gone = gone.saturating_add(self.delete_older(&op, Timestamp::MAX, step.to_vec()).await?);
+            }
+            Ok(gone)
+        })
+        .await
+    }
 }
 
 impl RedisStore {
+    /// Deletes those of these counters that have not changed since.
+    async fn delete_older(
+        &self,
+        op: &Op<'_>,
+        before: Timestamp,
+        keys: Vec<String>,
+    ) -> Result<u64, StoreError> {
+        let mut call = PURGE_ATTEMPTS.on([self.names.throttles()]).number(before.as_millis());
+        for key in keys {
+            call = call.key(self.names.throttle(&key)).arg(key);
+        }
+        let gone = op.write(&call).await?;
+        op.value(answer::count(&gone))
+    }
+
     async fn step<T: Send>(
         &self,
         action: &'static str,
@@ -100,9 +155,10 @@ impl RedisStore {
                 if attempts == before {
                     return Ok(answer);
                 }
+                let is_over = attempts == Attempts::default();
                 let mut call = SWAP_ATTEMPTS
                     .on([self.names.throttle(key), self.names.throttles()])
-                    .arg(write(&attempts))
+                    .arg(if is_over { String::new() } else { write(&attempts) })
                     .number(now.as_millis())
                     .arg(key);
                 if let Some(known) = known {

@@ -24,6 +24,12 @@ pub(crate) fn before(position: Option<SessionPosition>) -> (i64, String) {
     }
 }
 
+/// How many of `count` rows are to go where `keep` may stay, but no more than `at_most`.
+pub(crate) fn surplus(count: i64, keep: u64, at_most: usize) -> usize {
+    let surplus = u64::try_from(count).unwrap_or(0).saturating_sub(keep);
+    at_most.min(usize::try_from(surplus).unwrap_or(usize::MAX))
+}
+
 /// A number of a smaller type.
 pub(crate) fn number<T>(column: &str, number: i64) -> Result<T, sqlx::Error>
 where

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -371,6 +372,10 @@ impl ThrottleStore for Instrumented {
 
     async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         self.call("purge_attempts", self.inner.throttles.purge_attempts(before, limit)).await
+    }
+
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError> {
+        self.call("thin_attempts", self.inner.throttles.thin_attempts(keys, keep, limit)).await
     }
 }
 

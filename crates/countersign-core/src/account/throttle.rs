@@ -7,8 +7,10 @@
 use std::time::Duration;
 
 use crate::Timestamp;
+use crate::store::KEEP_ATTEMPTS_FOR;
 
-/// The attempts on one account, known or unknown: one row of a store. A new row is the default value.
+/// The attempts on one account or with one name: one row of a store. A row that is not there is the default value, and
+/// stores delete one that has come back to it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Attempts {
     /// Failures since the last success.
@@ -17,7 +19,8 @@ pub struct Attempts {
     pub last_failure: Option<Timestamp>,
     /// Attempts begun and not yet settled.
     pub running: u32,
-    /// When `running` is forgotten: the node that began them has crashed or lost its store.
+    /// When `running` is forgotten: the node that began them has crashed or lost its store. The default where none
+    /// runs.
     pub running_until: Timestamp,
 }
 
@@ -29,7 +32,9 @@ pub struct ThrottlePolicy {
     /// The longest pause. Default 15 minutes: it starts at one second and doubles with each failure, and
     /// without a cap anyone could lock anyone else out for good.
     pub cap: Duration,
-    /// The time without a failure after which all are forgotten. Default 1 hour. At least `cap`.
+    /// The time without a failure after which all are forgotten; a success alone forgets them sooner. Default 30 days,
+    /// which is also the most: counters are deleted after that ([`KEEP_ATTEMPTS_FOR`]). At least `cap`. Shorter, it
+    /// lets whoever takes a pause of that length guess at full speed again.
     pub forget: Duration,
     /// The time after which an unsettled attempt is given up. Default 60 seconds, far more than a hash takes.
     pub lease: Duration,
@@ -42,7 +47,7 @@ pub enum Outcome {
     Succeeded,
     /// The password was wrong.
     Failed,
-    /// The password was not checked, for instance because the hash pool was full.
+    /// The password was not checked, for instance because the caller left before its turn.
     Abandoned,
 }
 
@@ -87,7 +92,7 @@ impl Attempts {
     pub fn finish(&mut self, outcome: Outcome, now: Timestamp, policy: &ThrottlePolicy) {
         self.settle_times(now, policy);
 
-        self.running = self.running.saturating_sub(1);
+        self.set_running(self.running.saturating_sub(1));
         match outcome {
             Outcome::Succeeded => self.forget_failures(),
             Outcome::Failed => {
@@ -105,8 +110,15 @@ impl Attempts {
             Some(_) | None => self.forget_failures(),
         }
         self.running_until = self.running_until.min(now + policy.lease);
-        if self.running_until <= now {
-            self.running = 0;
+        let has_lapsed = self.running_until <= now;
+        self.set_running(if has_lapsed { 0 } else { self.running });
+    }
+
+    /// Where none runs nothing is left of when they would be forgotten, so that the row may be the default again.
+    fn set_running(&mut self, running: u32) {
+        self.running = running;
+        if running == 0 {
+            self.running_until = Timestamp::default();
         }
     }
 
@@ -131,7 +143,7 @@ impl Default for ThrottlePolicy {
         Self {
             limit: 5,
             cap: Duration::from_secs(15 * 60),
-            forget: Duration::from_secs(60 * 60),
+            forget: KEEP_ATTEMPTS_FOR,
             lease: Duration::from_secs(60),
         }
     }
@@ -164,7 +176,7 @@ mod tests {
             failures,
             last_failure: (failures > 0).then(|| NOW - millis(ago_millis)),
             running,
-            running_until: NOW + policy().lease,
+            running_until: if running > 0 { NOW + policy().lease } else { Timestamp::default() },
         }
     }
 
@@ -198,9 +210,11 @@ mod tests {
             (69, 0, 0, Some(900)),
             (u32::MAX, 899_999, 0, Some(1)),
             (u32::MAX, 900_000, 0, None),
-            // Failures are forgotten after an hour.
-            (4, 3_599_999, 1, Some(1)),
-            (4, 3_600_000, 4, None),
+            // No pause makes failures be forgotten, but for one of 30 days.
+            (4, 30 * 86_400_000 - 1, 1, Some(1)),
+            (4, 30 * 86_400_000, 4, None),
+            (14, 3_600_000, 0, None),
+            (14, 3_600_000, 1, Some(1)),
         ] {
             let case = format!("f = {failures}, {ago_millis} ms ago, r = {running}");
             let before = attempts(failures, ago_millis, running);
@@ -247,10 +261,56 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_after_an_hour_is_the_first_again() {
-        let mut attempts = attempts(30, 3_600_000, 1);
-        attempts.finish(Outcome::Failed, NOW, &policy());
-        assert_eq!(attempts.failures, 1);
+    fn sec_125_failures_in_a_row_are_forgotten_by_success_alone_or_after_30_days() {
+        for (ago_millis, failures) in [(3_600_000, 31), (30 * 86_400_000 - 1, 31), (30 * 86_400_000, 1)] {
+            let mut attempts = attempts(30, ago_millis, 1);
+            attempts.finish(Outcome::Failed, NOW, &policy());
+            assert_eq!(attempts.failures, failures, "{ago_millis} ms ago");
+        }
+    }
+
+    #[test]
+    fn sec_125_pauses_between_guesses_gain_nothing() {
+        let day = Duration::from_secs(86_400);
+        for (case, pause_after, pause_secs) in
+            [("never", u32::MAX, 0), ("14, then an hour", 14, 3_600), ("5, then 20 minutes", 5, 1_200)]
+        {
+            let (mut attempts, mut now, mut checked, mut in_a_row) = (Attempts::default(), NOW, 0, 0);
+            // The first day is for getting there.
+            while now < NOW + day * 3 {
+                match attempts.begin(now, &policy()) {
+                    Ok(()) => {
+                        attempts.finish(Outcome::Failed, now, &policy());
+                        checked += u32::from(now >= NOW + day);
+                        in_a_row += 1;
+                    }
+                    Err(refused) => now = now + refused.retry_after,
+                }
+                if in_a_row >= pause_after {
+                    in_a_row = 0;
+                    now = now + Duration::from_secs(pause_secs);
+                }
+            }
+            assert!(
+                checked <= 2 * 96,
+                "{case}: {checked} guesses in two days, one every 15 minutes are allowed"
+            );
+        }
+    }
+
+    #[test]
+    fn sec_219_an_attempt_that_was_given_up_leaves_nothing() {
+        for outcome in [Outcome::Abandoned, Outcome::Succeeded] {
+            let mut attempts = Attempts::default();
+            attempts.begin(NOW, &policy()).unwrap();
+            assert_ne!(attempts, Attempts::default());
+            attempts.finish(outcome, NOW, &policy());
+            assert_eq!(attempts, Attempts::default(), "{outcome:?}");
+        }
+        let mut late = Attempts::default();
+        late.begin(NOW, &policy()).unwrap();
+        late.finish(Outcome::Abandoned, NOW + millis(61_000), &policy());
+        assert_eq!(late, Attempts::default(), "after its lease, too");
     }
 
     #[test]

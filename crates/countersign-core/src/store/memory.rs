@@ -1,6 +1,7 @@
 //! The reference store: everything in memory, one lock, gone with the process.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -411,14 +412,7 @@ impl ThrottleStore for MemoryStore {
         now: Timestamp,
         policy: &ThrottlePolicy,
     ) -> Result<Result<(), Refused>, StoreError> {
-        let mut state = self.state();
-        let (attempts, changed_at) = state.attempts.entry(key.to_owned()).or_default();
-        let before = *attempts;
-        let answer = attempts.begin(now, policy);
-        if *attempts != before {
-            *changed_at = now;
-        }
-        Ok(answer)
+        Ok(self.step(key, now, |attempts| attempts.begin(now, policy)))
     }
 
     async fn finish_attempt(
@@ -428,10 +422,7 @@ impl ThrottleStore for MemoryStore {
         now: Timestamp,
         policy: &ThrottlePolicy,
     ) -> Result<(), StoreError> {
-        let mut state = self.state();
-        let (attempts, changed_at) = state.attempts.entry(key.to_owned()).or_default();
-        *changed_at = now;
-        attempts.finish(outcome, now, policy);
+        self.step(key, now, |attempts| attempts.finish(outcome, now, policy));
         Ok(())
     }
 
@@ -452,6 +443,23 @@ impl ThrottleStore for MemoryStore {
             state.attempts.remove(key);
         }
         Ok(gone.len() as u64)
+    }
+
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let mut found: Vec<_> = state
+            .attempts
+            .iter()
+            .filter(|(key, _)| keys.contains(&key.as_str()))
+            .map(|(key, (_, changed_at))| (*changed_at, key.clone()))
+            .collect();
+        let too_many = found.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        found.sort_unstable();
+        found.truncate(too_many.min(limit));
+        for (_, key) in &found {
+            state.attempts.remove(key);
+        }
+        Ok(found.len() as u64)
     }
 }
 
@@ -513,6 +521,19 @@ impl KeyStore for MemoryStore {
 }
 
 impl MemoryStore {
+    fn step<T>(&self, key: &str, now: Timestamp, step: impl FnOnce(&mut Attempts) -> T) -> T {
+        let mut state = self.state();
+        let before = state.attempts.get(key).map(|(attempts, _)| *attempts).unwrap_or_default();
+        let mut attempts = before;
+        let answer = step(&mut attempts);
+        if attempts == Attempts::default() {
+            state.attempts.remove(key);
+        } else if attempts != before {
+            state.attempts.insert(key.to_owned(), (attempts, now));
+        }
+        answer
+    }
+
     /// Undoes an end's mark on the row, as a crash between the log's entry and the mark would leave it. For tests
     /// of the rule that the log alone decides.
     #[doc(hidden)]

@@ -8,6 +8,7 @@ mod changes;
 mod memory;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -336,7 +337,10 @@ pub trait UserStore: fmt::Debug + Send + Sync + 'static {
     async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError>;
 }
 
-/// Counters of login attempts, by account. Each call is one atomic step of [`Attempts`].
+/// Counters of login attempts, by account and by name. Each call is one atomic step of [`Attempts`].
+///
+/// A counter that has come back to [`Attempts::default`] is deleted in the same step: attempts that were given up, and
+/// those that succeeded, leave no row.
 #[async_trait]
 pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
     /// [`Attempts::begin`] on the counter of this key.
@@ -362,6 +366,10 @@ pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
     /// Deletes at most `limit` counters that last changed before `before`; returns how many. A refused attempt changes
     /// nothing, and need not cost a write.
     async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+
+    /// Deletes at most `limit` of the counters whose keys are in this range, by their bytes, as long as there are more
+    /// than `keep` of them, and first those that changed longest ago; returns how many.
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError>;
 }
 
 /// What a stored key is for. Every purpose has keys of its own (SEC-045).
@@ -490,6 +498,17 @@ where
         Arc::new(store).into()
     }
 }
+
+/// For how long a counter of login attempts is kept after it changed: failures are remembered that long.
+pub const KEEP_ATTEMPTS_FOR: Duration = Duration::from_secs(30 * 86_400);
+
+/// The keys of those counters that belong to names, and not to accounts. Anybody can make up names, so there may be any
+/// number of these.
+pub const NAME_COUNTERS: Range<&str> = "name:".."name;";
+
+/// How many counters of names are kept. With more, those that changed longest ago are deleted. No guess is gained by
+/// that: a second counter, the account's own, limits them, and is kept.
+pub const KEEP_NAME_COUNTERS: u64 = 100_000;
 
 /// For how long entries are kept after they stopped mattering.
 pub const KEEP_ENTRIES_FOR: Duration = Duration::from_secs(3600);

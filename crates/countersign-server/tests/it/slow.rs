@@ -85,7 +85,7 @@ enum Kind {
 #[ignore = "slow: a thousand logins, one after the other; judges an optimised server (--release)"]
 async fn slow_sec_130_unknown_wrong_and_disabled_take_the_same_time() {
     const ACCOUNTS: usize = 70;
-    // Five failures in an hour are free.
+    // Five failures in a row are free.
     const EACH: usize = 5;
     const KINDS: [Kind; 3] = [Kind::Unknown, Kind::Wrong, Kind::Disabled];
     let folder = Folder::new();

@@ -165,6 +165,8 @@ async fn no_statement_reads_more_than_it_needs() {
         (revocations::PURGE_QUEUE, "nl", &["countersign_token_owner: range, until"]),
         (throttles::FIND, "u", &["countersign_throttle: const, PRIMARY"]),
         (throttles::REPLACE, "nnnnnunnnn", &["countersign_throttle: range, PRIMARY"]),
+        (throttles::DELETE, "unnnn", &["countersign_throttle: range, PRIMARY"]),
+        (throttles::COUNT, "su", &["countersign_throttle: range, PRIMARY"]),
         (throttles::PURGE, "nl", &["countersign_throttle: range, touched_at"]),
         (users::FIND, "u", &["account: const, PRIMARY"]),
         (users::FIND_BY_NAME, "et", &["claim: const, PRIMARY", "account: const, PRIMARY"]),

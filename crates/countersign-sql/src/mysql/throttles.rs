@@ -1,5 +1,7 @@
 //! Counters of login attempts.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use countersign_core::Timestamp;
 use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
@@ -7,6 +9,7 @@ use countersign_core::store::{StoreError, ThrottleStore};
 
 use super::MySqlStore;
 use super::engine::{Statement, values};
+use crate::column::{limit, surplus};
 use crate::record::AttemptsRecord;
 
 pub(super) const FIND: &str = "
@@ -21,6 +24,17 @@ pub(super) const REPLACE: &str = "
     UPDATE countersign_throttle
     SET failures = ?, last_failure = ?, running = ?, running_until = ?, touched_at = ?
     WHERE counter = ? AND failures = ? AND last_failure <=> ? AND running = ? AND running_until = ?";
+
+/// Only if the counter is still as it was read.
+pub(super) const DELETE: &str = "
+    DELETE FROM countersign_throttle
+    WHERE counter = ? AND failures = ? AND last_failure <=> ? AND running = ? AND running_until = ?";
+
+pub(super) const COUNT: &str = "
+    SELECT count(*) FROM countersign_throttle WHERE counter >= ? AND counter < ?";
+
+pub(super) const THIN: &str = "
+    DELETE FROM countersign_throttle WHERE counter >= ? AND counter < ? ORDER BY touched_at LIMIT ?";
 
 pub(super) const PURGE: &str = "
     DELETE FROM countersign_throttle WHERE touched_at < ? ORDER BY touched_at LIMIT ?";
@@ -55,6 +69,17 @@ impl ThrottleStore for MySqlStore {
     async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
         self.purge("purge attempts", PURGE, before, at_most).await
     }
+
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, at_most: usize) -> Result<u64, StoreError> {
+        const ACTION: &str = "thin out attempts";
+        let of = |sql| Statement::new(sql).text(keys.start).text(keys.end);
+        let count = self.work.read::<(i64,)>(ACTION, of(COUNT)).await?.first().map_or(0, |(count,)| *count);
+        let at_most = surplus(count, keep, at_most);
+        if at_most == 0 {
+            return Ok(0);
+        }
+        Ok(self.work.write(ACTION, of(THIN).number(limit(at_most))).await?.rows)
+    }
 }
 
 impl MySqlStore {
@@ -79,6 +104,10 @@ impl MySqlStore {
                     return Ok(answer);
                 }
                 let is_put = match found {
+                    Some(_) if counter == Attempts::default() => {
+                        let delete = counter_is(Statement::new(DELETE).text(key), &before);
+                        self.work.write(action, delete).await?.rows > 0
+                    }
                     None => self.work.insert(action, to(INSERT, &counter, now).text(key)).await?,
                     Some(_) => {
                         let replace = to(REPLACE, &counter, now).text(key);

@@ -1,5 +1,7 @@
 //! Counters of login attempts.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use countersign_core::Timestamp;
 use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
@@ -7,6 +9,7 @@ use countersign_core::store::{StoreError, ThrottleStore};
 
 use super::PostgresStore;
 use super::engine::{Statement, Transaction, values};
+use crate::column::{limit, surplus};
 use crate::record::AttemptsRecord;
 
 const FIND: &str = "SELECT * FROM countersign.throttle WHERE key = $1";
@@ -25,6 +28,21 @@ const REPLACE: &str = "
     SET failures = $2, last_failure = $3, running = $4, running_until = $5, touched_at = $6
     WHERE key = $1 AND failures = $7 AND last_failure IS NOT DISTINCT FROM $8 AND running = $9
         AND running_until = $10";
+
+/// Only if the counter is still as it was read.
+const DELETE: &str = "
+    DELETE FROM countersign.throttle
+    WHERE key = $1 AND failures = $2 AND last_failure IS NOT DISTINCT FROM $3 AND running = $4
+        AND running_until = $5";
+
+const COUNT: &str = "SELECT count(*) AS count FROM countersign.throttle WHERE key >= $1 AND key < $2";
+
+/// In the order of the index; what another node is deleting is left to it.
+const THIN: &str = "
+    WITH old AS MATERIALIZED (
+        SELECT key FROM countersign.throttle WHERE key >= $1 AND key < $2 ORDER BY touched_at LIMIT $3
+        FOR UPDATE SKIP LOCKED)
+    DELETE FROM countersign.throttle USING old WHERE throttle.key = old.key";
 
 /// What another node is deleting is left to it.
 const PURGE: &str = "
@@ -62,6 +80,18 @@ impl ThrottleStore for PostgresStore {
 
     async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
         self.purge("purge attempts", PURGE, before, at_most).await
+    }
+
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, at_most: usize) -> Result<u64, StoreError> {
+        const ACTION: &str = "thin out attempts";
+        let count = Statement::new(COUNT).bind(keys.start).bind(keys.end);
+        let count = self.work.read::<(i64,)>(ACTION, count).await?.first().map_or(0, |(count,)| *count);
+        let at_most = surplus(count, keep, at_most);
+        if at_most == 0 {
+            return Ok(0);
+        }
+        let thin = Statement::new(THIN).bind(keys.start).bind(keys.end).bind(limit(at_most));
+        self.work.write(ACTION, thin).await
     }
 }
 
@@ -105,7 +135,8 @@ impl PostgresStore {
     }
 }
 
-/// The answer of a step, and what writes the counter back; nothing, if the step left it as it was.
+/// The answer of a step, and what writes the counter back, or deletes it where nothing is left of it; nothing, if the
+/// step left it as it was.
 fn moved_on<T>(
     key: &str,
     now: Timestamp,
@@ -118,6 +149,16 @@ fn moved_on<T>(
     if after == before {
         return (answer, None);
     }
+    let was = |statement: Statement| {
+        statement
+            .bind(i64::from(before.failures))
+            .bind(before.last_failure.map(Timestamp::as_millis))
+            .bind(i64::from(before.running))
+            .bind(before.running_until.as_millis())
+    };
+    if after == Attempts::default() {
+        return (answer, Some(was(Statement::new(DELETE).bind(key))));
+    }
     let put = Statement::new(if found.is_some() { REPLACE } else { INSERT })
         .bind(key)
         .bind(i64::from(after.failures))
@@ -125,14 +166,7 @@ fn moved_on<T>(
         .bind(i64::from(after.running))
         .bind(after.running_until.as_millis())
         .bind(now.as_millis());
-    let put = if found.is_some() {
-        put.bind(i64::from(before.failures))
-            .bind(before.last_failure.map(Timestamp::as_millis))
-            .bind(i64::from(before.running))
-            .bind(before.running_until.as_millis())
-    } else {
-        put
-    };
+    let put = if found.is_some() { was(put) } else { put };
     (answer, Some(put))
 }
 
@@ -151,6 +185,11 @@ mod tests {
             (Statement::new(FIND).bind("user 5"), "throttle_pkey"),
             (Statement::new(FIND_LOCKED).bind("user 5"), "throttle_pkey"),
             (replace, "throttle_pkey"),
+            (
+                Statement::new(DELETE).bind("user 5").bind(0_i64).bind(None::<i64>).bind(0_i64).bind(0_i64),
+                "throttle_pkey",
+            ),
+            (Statement::new(COUNT).bind("user 5").bind("user 6"), "throttle_pkey"),
             (Statement::new(PURGE).bind(100_i64).bind(10_i64), "throttle_touched_at"),
         ] {
             let plan = filled.plan(&statement).await;

@@ -1,5 +1,7 @@
 //! Counters of login attempts.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use countersign_core::Timestamp;
 use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
@@ -7,7 +9,7 @@ use countersign_core::store::{StoreError, ThrottleStore};
 use sqlx::SqliteConnection;
 
 use super::{STORE, SqliteStore, Undo};
-use crate::column::limit;
+use crate::column::{limit, surplus};
 use crate::record::AttemptsRecord;
 
 const FIND: &str = "SELECT * FROM throttle WHERE key = ?1";
@@ -17,6 +19,15 @@ const PUT: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)
     ON CONFLICT (key) DO UPDATE SET failures = excluded.failures, last_failure = excluded.last_failure,
         running = excluded.running, running_until = excluded.running_until, touched_at = excluded.touched_at";
+
+const DELETE: &str = "DELETE FROM throttle WHERE key = ?1";
+
+const COUNT: &str = "SELECT count(*) FROM throttle WHERE key >= ?1 AND key < ?2";
+
+/// By the index alone, which holds the keys too.
+const THIN: &str = "
+    DELETE FROM throttle WHERE key IN
+        (SELECT key FROM throttle WHERE +key >= ?1 AND +key < ?2 ORDER BY touched_at LIMIT ?3)";
 
 const PURGE: &str = "
     DELETE FROM throttle WHERE key IN
@@ -64,6 +75,22 @@ impl ThrottleStore for SqliteStore {
         })
         .await
     }
+
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, at_most: usize) -> Result<u64, StoreError> {
+        const ACTION: &str = "thin out attempts";
+        let count = sqlx::query_scalar::<_, i64>(COUNT).bind(keys.start).bind(keys.end);
+        let count = self.read(ACTION, count.fetch_one(&self.readers)).await?;
+        self.purge(surplus(count, keep, at_most), |step| {
+            let (start, end) = (keys.start.to_owned(), keys.end.to_owned());
+            self.write(ACTION, Undo::Statement, move |connection| {
+                Box::pin(async move {
+                    let query = sqlx::query(THIN).bind(&start).bind(&end).bind(limit(step));
+                    Ok(query.execute(connection).await?.rows_affected())
+                })
+            })
+        })
+        .await
+    }
 }
 
 impl SqliteStore {
@@ -94,12 +121,17 @@ impl SqliteStore {
     }
 }
 
+/// Writes a counter, or deletes it where nothing is left of it.
 async fn put(
     connection: &mut SqliteConnection,
     key: &str,
     attempts: &Attempts,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    if *attempts == Attempts::default() {
+        sqlx::query(DELETE).bind(key).execute(connection).await?;
+        return Ok(());
+    }
     sqlx::query(PUT)
         .bind(key)
         .bind(i64::from(attempts.failures))

@@ -60,6 +60,7 @@ pub async fn run(backend: &dyn Backend, rounds: usize) {
     revocations::purging_keeps_what_still_decides(&backend.fresh().await).await;
     revocations::sec_088_the_log_holds_what_lives_and_no_more(&backend.fresh().await, 3_600).await;
     throttles::purging_takes_what_is_idle(&backend.fresh().await).await;
+    throttles::thinning_takes_the_oldest_of_a_range(&backend.fresh().await).await;
     keys::run(&backend.fresh().await).await;
     flow::run(&backend.fresh().await, rounds).await;
     keys::one_store_id_wins(&backend.fresh().await).await;

@@ -10,6 +10,7 @@ pub async fn run(stores: &Stores, rounds: usize) {
     sec_126_of_parallel_attempts_the_limit_begins(stores, rounds).await;
     counters_do_what_attempts_does(stores, rounds).await;
     parallel_outcomes_are_all_counted(stores).await;
+    sec_219_attempts_that_were_given_up_leave_no_row(stores, rounds).await;
 }
 
 async fn attempts(stores: &Stores, key: &str) -> Option<Attempts> {
@@ -40,7 +41,7 @@ pub async fn counters_do_what_attempts_does(stores: &Stores, rounds: usize) {
     let policy = ThrottlePolicy::default();
     let keys = [fixture.user(), fixture.user()].map(|user| format!("user:{user}"));
     for key in &keys {
-        assert_eq!(attempts(stores, key).await.unwrap_or_default(), Attempts::default(), "nothing at first");
+        assert_eq!(attempts(stores, key).await, None, "nothing at first");
     }
     let mut expected = [Attempts::default(), Attempts::default()];
     let mut now = NOW;
@@ -57,10 +58,15 @@ pub async fn counters_do_what_attempts_does(stores: &Stores, rounds: usize) {
                 finished.expect("the store answers");
                 expected.finish(outcome, now, &policy);
             }
-            assert_eq!(attempts(stores, key).await.unwrap_or_default(), *expected, "round {round}");
+            let row = Some(*expected).filter(|expected| *expected != Attempts::default());
+            assert_eq!(
+                attempts(stores, key).await,
+                row,
+                "round {round}: what is back at the default is no row"
+            );
         }
         // Mostly forward, at times back: clocks are set.
-        let pause = secs(random.pick(&[0, 0, 1, 2, 30, 70, 1_000, 4_000]));
+        let pause = secs(random.pick(&[0, 0, 1, 2, 30, 70, 1_000, 31 * 86_400]));
         now = if random.chance(10) { now - pause } else { now + pause };
     }
 }
@@ -81,6 +87,90 @@ pub async fn parallel_outcomes_are_all_counted(stores: &Stores) {
     .await;
     let after = attempts(stores, &key).await.expect("the counter is there");
     assert_eq!((after.failures, after.running), (64, 0), "no failure is lost");
+}
+
+/// SEC-219: attempts that begin and are given up at once, or succeed, leave no row; those that fail leave theirs, however
+/// much is given up beside them.
+pub async fn sec_219_attempts_that_were_given_up_leave_no_row(stores: &Stores, rounds: usize) {
+    let fixture = Fixture::new("sec_219_attempts_that_were_given_up_leave_no_row");
+    let policy = ThrottlePolicy { limit: 64, ..ThrottlePolicy::default() };
+    for round in 0..rounds.div_ceil(40) {
+        let keys = [fixture.user(), fixture.user()].map(|user| format!("user:{user}"));
+        let outcomes = [Outcome::Abandoned, Outcome::Abandoned, Outcome::Failed, Outcome::Abandoned];
+        at_once((0..16_usize).map(|number| {
+            let throttles = stores.throttles.clone();
+            let given_up = (keys[0].clone(), Outcome::Abandoned);
+            let mixed = (keys[1].clone(), outcomes.get(number % 4).copied().unwrap_or(Outcome::Abandoned));
+            async move {
+                for (key, outcome) in [given_up, mixed] {
+                    let begun = throttles.begin_attempt(&key, NOW, &policy).await.expect("the store answers");
+                    assert_eq!(begun, Ok(()), "round {round}");
+                    let finished = throttles.finish_attempt(&key, outcome, NOW, &policy).await;
+                    finished.expect("the store answers");
+                }
+            }
+        }))
+        .await;
+        assert_eq!(attempts(stores, &keys[0]).await, None, "round {round}: given up, and no row is left");
+        let mixed = attempts(stores, &keys[1]).await.expect("the counter of failures is there");
+        assert_eq!((mixed.failures, mixed.running), (4, 0), "round {round}: no failure is lost");
+        stores
+            .throttles
+            .begin_attempt(&keys[1], NOW, &policy)
+            .await
+            .expect("the store answers")
+            .expect("admitted");
+        let finished = stores.throttles.finish_attempt(&keys[1], Outcome::Succeeded, NOW, &policy).await;
+        finished.expect("the store answers");
+        assert_eq!(attempts(stores, &keys[1]).await, None, "round {round}: a success leaves no row");
+    }
+}
+
+/// Counters of a range of keys are thinned out from those on that changed longest ago, and the others are left alone.
+/// Wants an empty database.
+pub async fn thinning_takes_the_oldest_of_a_range(stores: &Stores) {
+    let policy = ThrottlePolicy::default();
+    let names = ["name:E", "name:b", "name:", "name:ä", "name:c", "name:a/x"];
+    let others = ["name;", "namd:z", "user:1", "Name:a", "nam"];
+    for (number, key) in (0..).zip(others.iter().chain(&names)) {
+        let at = NOW + secs(number);
+        stores.throttles.begin_attempt(key, at, &policy).await.expect("the store answers").expect("admitted");
+        let finished = stores.throttles.finish_attempt(key, Outcome::Failed, at, &policy).await;
+        finished.expect("the store answers");
+    }
+    // The first of them changes once more, and is the youngest.
+    let at = NOW + secs(100);
+    stores
+        .throttles
+        .begin_attempt(names[0], at, &policy)
+        .await
+        .expect("the store answers")
+        .expect("admitted");
+    let finished = stores.throttles.finish_attempt(names[0], Outcome::Failed, at, &policy).await;
+    finished.expect("the store answers");
+
+    let thin = async |keep, limit| {
+        let thinned = stores.throttles.thin_attempts("name:".."name;", keep, limit).await;
+        thinned.expect("the store answers")
+    };
+    let left = async || {
+        let mut left = Vec::new();
+        for key in names {
+            if attempts(stores, key).await.is_some() {
+                left.push(key);
+            }
+        }
+        left
+    };
+    assert_eq!((thin(6, 10).await, thin(u64::MAX, 10).await), (0, 0), "as many as may stay");
+    assert_eq!(thin(3, 2).await, 2, "no more than it is told");
+    assert_eq!(left().await, ["name:E", "name:ä", "name:c", "name:a/x"], "the oldest go first");
+    assert_eq!((thin(3, 2).await, thin(3, 2).await), (1, 0), "until no more are left than may stay");
+    assert_eq!(left().await, ["name:E", "name:c", "name:a/x"]);
+    assert_eq!((thin(0, 0).await, thin(0, 10).await), (0, 3));
+    for key in others {
+        assert!(attempts(stores, key).await.is_some(), "{key} is not in the range");
+    }
 }
 
 /// Purging takes counters that did not change since, a batch at a time. Wants an empty database.
