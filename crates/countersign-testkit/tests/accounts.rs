@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::account::{
-    Accounts, Argon2Params, Arrival, EmailAddress, HashError, HashPool, LoginError, LoginName, Password,
-    PasswordHash, RegisterError, User,
+    Argon2Params, EmailAddress, HashError, HashPool, LoginError, PasswordHash, RegisterError, User,
 };
 use countersign_core::keychain::{Keychain, KeychainError};
 use countersign_core::session::{
@@ -404,32 +403,6 @@ async fn sec_121_a_full_pool_turns_logins_away_and_counts_no_failure() {
     }
     assert_eq!(turned_away + hashes(&bed), 12);
     assert!(turned_away > 0, "one runs, one waits, the others are turned away");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_hangs_up_during_a_login_leaves_no_attempt_running() {
-    let (watched, bed) = bed().await;
-    let user = bed.register("ada").await.unwrap().user;
-    let mut begun = watched.hold(Point::After("begin_attempt"));
-    let mut finished = watched.hold(Point::After("finish_attempt"));
-    let login = tokio::spawn({
-        let accounts: Accounts = bed.accounts.clone();
-        let password = Password::new_for_login(WRONG.to_owned()).unwrap();
-        async move {
-            let name = LoginName::parse("ada");
-            accounts
-                .login(name, password, Arrival::new(Presentation::Explicit, Device::default()))
-                .await
-                .map(|_| ())
-        }
-    });
-    begun.arrived().await;
-    login.abort();
-    assert!(login.await.unwrap_err().is_cancelled());
-    begun.open();
-    finished.arrived().await;
-    let attempts = bed.stores.throttles.attempts(&format!("user:{}", user.id)).await.unwrap().unwrap();
-    assert_eq!((attempts.failures, attempts.running), (1, 0), "counted, and settled");
 }
 
 #[tokio::test]

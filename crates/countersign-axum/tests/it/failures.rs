@@ -217,22 +217,23 @@ async fn a_client_that_hangs_up_at_ending_the_others_ends_them() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_leaves_no_attempt_running() {
-    let app = TestApp::new().await;
+async fn sec_219_a_client_that_hangs_up_leaves_no_attempt_and_keeps_no_place() {
+    let app = TestApp::with(|builder| builder.hash_permits(NonZeroUsize::MIN).hash_queue(0)).await;
     app.register("ada").await;
-    for _ in 0..8 {
-        // The hash is finished on another thread, so wait for what comes after it.
-        let mut finished = app.store.hold(Point::After("insert_session"));
-        let sender = app.clone();
-        hang_up_at(&app, Point::After("begin_attempt"), async move {
-            let login = json!({ "username": "ada", "password": PASSWORD });
-            sender.client().post("/v1/auth/login", &login).await;
-        })
-        .await;
-        finished.arrived().await;
-        finished.open();
-        settle().await;
+    let hashes = app.hashes();
+    for point in [Point::Before("begin_attempt"), Point::After("begin_attempt"), Point::After("user")] {
+        for _ in 0..8 {
+            let sender = app.clone();
+            hang_up_at(&app, point, async move {
+                let login = json!({ "username": "ada", "password": PASSWORD });
+                sender.client().post("/v1/auth/login", &login).await;
+            })
+            .await;
+        }
     }
+    assert_eq!(app.hashes(), hashes);
+    let throttles = app.store.stores().throttles;
+    assert_eq!(throttles.thin_attempts("".."\u{10ffff}", 0, 100).await.unwrap(), 0, "no counter is left");
     let login = json!({ "username": "ada", "password": PASSWORD });
     assert_eq!(app.client().post("/v1/auth/login", &login).await.status(), 200);
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::caller::{Caller, Waiting};
 use super::hasher::{HashError, HashPool};
 use super::name::{EmailAddress, Username, without_blanks};
 use super::password::Password;
@@ -16,13 +17,13 @@ use super::throttle::{Outcome, Refused, ThrottlePolicy};
 use super::user::User;
 use crate::claims::Claims;
 use crate::event::Event;
-use crate::id::UserId;
+use crate::id::{Epoch, UserId};
 use crate::random::{Random, RandomError, uuid};
 use crate::session::{
     BeginError, Device, EndError, EndReason, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions,
     detached,
 };
-use crate::store::{NameKey, StoreError, ThrottleStore, UserInserted, UserStore};
+use crate::store::{NAME_COUNTERS, NameKey, StoreError, ThrottleStore, UserInserted, UserStore};
 use crate::time::Clock;
 
 /// What [`Accounts`] works with.
@@ -105,15 +106,15 @@ impl LoginName {
         }
     }
 
-    /// The throttle's key for a name without an account: a digest, so that the counters hold no names.
-    fn throttle_key(&self) -> String {
+    /// The key of the counter for a name without an account: a digest, so that the counters hold no names.
+    fn counter(&self) -> String {
         let (kind, text) = match self {
             Self::Email(email) => ("email", email.key()),
             Self::Username(username) => ("username", username.key()),
             Self::Impossible(text) => ("impossible", text.as_str()),
         };
         let digest = digest::digest(&digest::SHA256, format!("{kind}:{text}").as_bytes());
-        format!("name:{}", URL_SAFE_NO_PAD.encode(digest.as_ref()))
+        format!("{}{}", NAME_COUNTERS.start, URL_SAFE_NO_PAD.encode(digest.as_ref()))
     }
 }
 
@@ -174,8 +175,7 @@ pub enum RegisterError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// Unknown, disabled, without password, wrong password, or all sessions were ended meanwhile. Nobody is told
-    /// which.
+    /// Unknown, disabled, without password or wrong password. Nobody is told which.
     #[error("the credentials are wrong")]
     InvalidCredentials,
     /// Too many attempts failed.
@@ -193,6 +193,16 @@ pub enum LoginError {
     /// No session could begin.
     #[error(transparent)]
     Begin(BeginError),
+}
+
+/// What came of checking a password.
+#[derive(Debug)]
+enum Checked {
+    /// It is right, and the account is enabled. The epoch was read before.
+    Right(User, Epoch),
+    Wrong,
+    /// The caller left before it was looked at.
+    Unchecked,
 }
 
 impl Accounts {
@@ -214,7 +224,8 @@ impl Accounts {
         &self.shared.hasher
     }
 
-    /// Registers an account and logs it in. Runs to its end even if the caller goes away.
+    /// Registers an account and logs it in. Takes a place in the hash pool before anything else. A caller who goes away
+    /// before the password is hashed leaves nothing behind; afterwards it runs to its end.
     ///
     /// # Errors
     /// [`RegisterError`]. Only after [`RegisterError::Begin`] the account exists.
@@ -223,49 +234,59 @@ impl Accounts {
         registration: Registration,
         arrival: Arrival,
     ) -> Result<SignedIn, RegisterError> {
+        let place = self.shared.hasher.place()?;
+        let Registration { email, username, password } = registration;
+        // Saves a hash where the answer is known; the insert decides.
+        if let Some(taken) = self.taken(&email, username.as_ref()).await? {
+            return Err(taken);
+        }
+        let id = UserId::from(uuid(&*self.shared.random)?);
+        let password_hash = Some(place.turn().await?.hash(password).await?);
+        let created_at = self.shared.clock.now();
+        let user = User { id, email, username, password_hash, created_at, disabled_at: None };
         let this = self.clone();
-        detached(&self.shared.runtime, async move { this.register_now(registration, arrival).await }).await
+        detached(&self.shared.runtime, async move { this.register_now(user, arrival).await }).await
     }
 
-    async fn register_now(
+    async fn taken(
         &self,
-        registration: Registration,
-        arrival: Arrival,
-    ) -> Result<SignedIn, RegisterError> {
-        let AccountsConfig { users, hasher, sessions, clock, random, .. } = &*self.shared;
-        let Registration { email, username, password } = registration;
-        // Saves a hash where the answer is known; the insert below decides.
+        email: &EmailAddress,
+        username: Option<&Username>,
+    ) -> Result<Option<RegisterError>, StoreError> {
+        let users = &self.shared.users;
         if users.user_by_name(NameKey::Email(email.key())).await?.is_some() {
-            return Err(RegisterError::EmailTaken);
+            return Ok(Some(RegisterError::EmailTaken));
         }
-        if let Some(username) = &username
+        if let Some(username) = username
             && users.user_by_name(NameKey::Username(username.key())).await?.is_some()
         {
-            return Err(RegisterError::UsernameTaken);
+            return Ok(Some(RegisterError::UsernameTaken));
         }
-        let id = UserId::from(uuid(&**random)?);
-        let epoch = sessions.epoch(&id).await?;
-        let user = User {
-            id: id.clone(),
-            email,
-            username,
-            password_hash: Some(hasher.hash(password).await?),
-            created_at: clock.now(),
-            disabled_at: None,
+        Ok(None)
+    }
+
+    async fn register_now(&self, user: User, arrival: Arrival) -> Result<SignedIn, RegisterError> {
+        let AccountsConfig { users, sessions, .. } = &*self.shared;
+        let epoch = sessions.epoch(&user.id).await?;
+        let taken = match users.insert_user(&user).await? {
+            UserInserted::Yes => None,
+            UserInserted::EmailTaken => Some(RegisterError::EmailTaken),
+            UserInserted::UsernameTaken => Some(RegisterError::UsernameTaken),
         };
-        match users.insert_user(&user).await? {
-            UserInserted::Yes => {}
-            UserInserted::EmailTaken => return Err(RegisterError::EmailTaken),
-            UserInserted::UsernameTaken => return Err(RegisterError::UsernameTaken),
+        if let Some(taken) = taken {
+            return Err(taken);
         }
-        sessions.tell(&Event::Registered { user_id: id.clone() });
+        sessions.tell(&Event::Registered { user_id: user.id.clone() });
         self.end_replaced(arrival.replacing).await?;
-        let pair = sessions.begin(id, epoch, arrival.presentation, arrival.device).await?;
+        let pair = sessions.begin(user.id.clone(), epoch, arrival.presentation, arrival.device).await?;
         Ok(SignedIn { user, pair })
     }
 
-    /// Logs a user in with a password. Runs to its end even if the caller goes away, so that every attempt that was
-    /// counted as running is counted as finished.
+    /// Logs a user in with a password.
+    ///
+    /// It takes a place in the hash pool before anything is looked up or written. A caller who goes away before its turn
+    /// gives the place back as soon as its attempt is taken back, which leaves nothing behind. From the moment the password is hashed it
+    /// runs to its end: a guess that was checked is counted, whether or not anybody hears the answer (SEC-126).
     ///
     /// Unknown, disabled, password-less and mistaken users take the same path: one hash of the default cost, the
     /// same store calls, the same error (SEC-130).
@@ -278,8 +299,12 @@ impl Accounts {
         password: Password,
         arrival: Arrival,
     ) -> Result<SignedIn, LoginError> {
+        let (caller, waiting) = Caller::with(self.shared.hasher.place()?);
         let this = self.clone();
-        detached(&self.shared.runtime, async move { this.login_now(&name, password, arrival).await }).await
+        let login = async move { this.login_now(&name, password, arrival, waiting).await };
+        let answer = detached(&self.shared.runtime, login).await;
+        drop(caller);
+        answer
     }
 
     async fn login_now(
@@ -287,28 +312,39 @@ impl Accounts {
         name: &LoginName,
         password: Password,
         arrival: Arrival,
+        mut waiting: Waiting,
     ) -> Result<SignedIn, LoginError> {
         let AccountsConfig { users, throttles, sessions, throttle, clock, .. } = &*self.shared;
         // A name that no account can have is looked up like the others; an empty key is nobody's.
         let user = users.user_by_name(name.key().unwrap_or(NameKey::Email(""))).await?;
-        let key = user.as_ref().map_or_else(|| name.throttle_key(), |user| format!("user:{}", user.id));
+        let user_id = user.map(|user| user.id);
+        if waiting.is_alone() {
+            return Err(nobody_hears());
+        }
         // Counted before hashing (SEC-126): parallel guesses cannot all slip through.
-        let user_id = user.as_ref().map(|user| user.id.clone());
-        if let Err(Refused { retry_after, .. }) = throttles.begin_attempt(&key, clock.now(), throttle).await?
+        let counter = user_id.as_ref().map_or_else(|| name.counter(), |id| format!("user:{id}"));
+        if let Err(Refused { retry_after, .. }) =
+            throttles.begin_attempt(&counter, clock.now(), throttle).await?
         {
             sessions.tell(&Event::LoginThrottled { user_id, device: arrival.device });
             return Err(LoginError::TooManyAttempts { retry_after });
         }
-        let checked = self.check(user.map(|user| user.id), password).await;
+        let checked = self.check(user_id.as_ref(), password, &mut waiting).await;
         let outcome = match &checked {
-            Ok(Some(_)) => Outcome::Succeeded,
-            Ok(None) => Outcome::Failed,
-            Err(_) => Outcome::Abandoned,
+            Ok(Checked::Right(..)) => Outcome::Succeeded,
+            Ok(Checked::Wrong) => Outcome::Failed,
+            Ok(Checked::Unchecked) | Err(_) => Outcome::Abandoned,
         };
-        throttles.finish_attempt(&key, outcome, clock.now(), throttle).await?;
-        let Some((user, epoch)) = checked? else {
-            sessions.tell(&Event::LoginFailed { user_id, device: arrival.device });
-            return Err(LoginError::InvalidCredentials);
+        throttles.finish_attempt(&counter, outcome, clock.now(), throttle).await?;
+        // The place of a caller that left is free only now.
+        drop(waiting);
+        let (user, epoch) = match checked? {
+            Checked::Right(user, epoch) => (user, epoch),
+            Checked::Wrong => {
+                sessions.tell(&Event::LoginFailed { user_id, device: arrival.device });
+                return Err(LoginError::InvalidCredentials);
+            }
+            Checked::Unchecked => return Err(nobody_hears()),
         };
         self.end_replaced(arrival.replacing).await?;
         match sessions.begin(user.id.clone(), epoch, arrival.presentation, arrival.device).await {
@@ -324,16 +360,21 @@ impl Accounts {
     /// password that was changed, by a call that raised the epoch to the one that this login then begins in.
     async fn check(
         &self,
-        id: Option<UserId>,
+        id: Option<&UserId>,
         password: Password,
-    ) -> Result<Option<(User, crate::id::Epoch)>, LoginError> {
-        let AccountsConfig { users, hasher, sessions, .. } = &*self.shared;
-        let id = id.unwrap_or_else(|| UserId::from(Uuid::nil()));
+        waiting: &mut Waiting,
+    ) -> Result<Checked, LoginError> {
+        let AccountsConfig { users, sessions, .. } = &*self.shared;
+        let id = id.cloned().unwrap_or_else(|| UserId::from(Uuid::nil()));
         let epoch = sessions.epoch(&id).await?;
         let user = users.user(&id).await?;
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
-        let matches = hasher.verify(password, hash).await?;
-        Ok(user.filter(|user| matches && user.is_enabled()).map(|user| (user, epoch)))
+        let Some(turn) = waiting.turn().await? else { return Ok(Checked::Unchecked) };
+        let matches = turn.verify(password, hash).await?;
+        Ok(match user {
+            Some(user) if matches && user.is_enabled() => Checked::Right(user, epoch),
+            _ => Checked::Wrong,
+        })
     }
 
     async fn end_replaced(&self, replaced: Vec<Claims>) -> Result<(), StoreError> {
@@ -409,4 +450,9 @@ impl Accounts {
         }
         Ok(known)
     }
+}
+
+/// The answer to a caller who has left.
+fn nobody_hears() -> LoginError {
+    HashError::Overloaded.into()
 }

@@ -14,7 +14,7 @@ use argon2::{Algorithm, Argon2, Block, Version};
 use password_hash::phc::{self, Output, ParamsString, Salt};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Password;
 use crate::random::{self, Random, RandomError};
@@ -68,8 +68,8 @@ pub struct Hasher {
     memory: Memory,
 }
 
-/// Makes and checks hashes on blocking threads, a bounded number at a time.
-#[derive(Debug)]
+/// Makes and checks hashes on blocking threads, a bounded number at a time. Cheap to clone; all clones are one pool.
+#[derive(Clone, Debug)]
 pub struct HashPool {
     hasher: Arc<Hasher>,
     runtime: Handle,
@@ -77,6 +77,23 @@ pub struct HashPool {
     places: Arc<Semaphore>,
     /// One for each hash that runs.
     permits: Arc<Semaphore>,
+}
+
+/// A place among those whose passwords are hashed or wait for it. Dropped, it is somebody else's at once.
+///
+/// Whoever has something to look up or to write down before a hash takes a place first, so that what a full pool
+/// turns away has cost the store nothing.
+#[derive(Debug)]
+pub struct HashPlace {
+    pool: HashPool,
+    place: OwnedSemaphorePermit,
+}
+
+/// A place whose turn has come.
+#[derive(Debug)]
+pub struct HashTurn {
+    place: HashPlace,
+    permit: OwnedSemaphorePermit,
 }
 
 impl HashPool {
@@ -106,12 +123,27 @@ impl HashPool {
         })
     }
 
+    /// Takes a place, if there is one.
+    ///
+    /// # Errors
+    /// [`HashError::Overloaded`] when the pool is full.
+    pub fn place(&self) -> Result<HashPlace, HashError> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| HashError::Overloaded)?;
+        Ok(HashPlace { pool: self.clone(), place })
+    }
+
+    /// How many places are free.
+    #[must_use]
+    pub fn free_places(&self) -> usize {
+        self.places.available_permits()
+    }
+
     /// Hashes a new password with a fresh salt.
     ///
     /// # Errors
     /// [`HashError::Overloaded`] at once when the pool is full; else see [`Hasher::hash`].
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
-        self.run(move |hasher| hasher.hash(&password)).await
+        self.place()?.turn().await?.hash(password).await
     }
 
     /// Whether `password` is the one that `stored` was made from; see [`Hasher::verify`].
@@ -119,7 +151,7 @@ impl HashPool {
     /// # Errors
     /// [`HashError::Overloaded`] at once when the pool is full; else see [`Hasher::verify`].
     pub async fn verify(&self, password: Password, stored: Option<PasswordHash>) -> Result<bool, HashError> {
-        self.run(move |hasher| hasher.verify(&password, stored.as_ref())).await
+        self.place()?.turn().await?.verify(password, stored).await
     }
 
     /// Whether `stored` should be replaced by a hash of the current cost, at the next login that it accepts.
@@ -133,19 +165,57 @@ impl HashPool {
     pub fn hashes_started(&self) -> u64 {
         self.hasher.hashes_started()
     }
+}
 
-    /// Waits for a permit, then does `work` on a blocking thread.
+impl HashPlace {
+    /// Waits until one of those that hash has finished. Dropping the future gives the place to another.
     ///
-    /// Dropping the future while it waits gives its place to another. Later it changes nothing: the hash cannot
-    /// be interrupted, so it keeps its permit until it ends, or callers that hang up could exceed the bound.
+    /// # Errors
+    /// [`HashError::Failed`] never, as long as the pool is there.
+    pub async fn turn(self) -> Result<HashTurn, HashError> {
+        let permit = self.permit().await?;
+        Ok(self.with(permit))
+    }
+
+    /// Waits for what [`with`](Self::with) wants, without giving up the place if the future is dropped.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, HashError> {
+        Arc::clone(&self.pool.permits).acquire_owned().await.map_err(HashError::failed)
+    }
+
+    /// This place, whose turn has come.
+    pub(super) fn with(self, permit: OwnedSemaphorePermit) -> HashTurn {
+        HashTurn { place: self, permit }
+    }
+}
+
+impl HashTurn {
+    /// Hashes a new password with a fresh salt.
+    ///
+    /// # Errors
+    /// As [`Hasher::hash`].
+    pub async fn hash(self, password: Password) -> Result<PasswordHash, HashError> {
+        self.run(move |hasher| hasher.hash(&password)).await
+    }
+
+    /// Whether `password` is the one that `stored` was made from; see [`Hasher::verify`].
+    ///
+    /// # Errors
+    /// As [`Hasher::verify`].
+    pub async fn verify(self, password: Password, stored: Option<PasswordHash>) -> Result<bool, HashError> {
+        self.run(move |hasher| hasher.verify(&password, stored.as_ref())).await
+    }
+
+    /// Does `work` on a blocking thread.
+    ///
+    /// Dropping the future changes nothing any more: the hash cannot be interrupted, so it keeps its permit and its
+    /// place until it ends, or callers that hang up could exceed the bound.
     async fn run<T: Send + 'static>(
-        &self,
+        self,
         work: impl FnOnce(&Hasher) -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| HashError::Overloaded)?;
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(HashError::failed)?;
-        let hasher = Arc::clone(&self.hasher);
-        let hashing = self.runtime.spawn_blocking(move || {
+        let Self { place: HashPlace { pool, place }, permit } = self;
+        let hasher = pool.hasher;
+        let hashing = pool.runtime.spawn_blocking(move || {
             let _until_the_hash_ends = (place, permit);
             work(&hasher)
         });
@@ -777,6 +847,24 @@ mod tests {
         gated.places_taken(0, 1).await;
         gated.pool.hash(password("correct horse")).await.unwrap();
         assert_eq!(gated.pool.hashes_started(), 2);
+    }
+
+    #[tokio::test]
+    async fn sec_219_a_place_that_is_given_up_is_somebody_elses_at_once() {
+        let mut gated = Gated::new(1, 1);
+        let place = gated.pool.place().unwrap();
+        let turn = gated.pool.place().unwrap().turn().await.unwrap();
+        assert!(matches!(gated.pool.place(), Err(HashError::Overloaded)));
+        drop(place);
+        let waiting = gated.pool.place().unwrap();
+        drop(turn);
+        let hashing =
+            tokio::spawn(async move { waiting.turn().await?.hash(password("correct horse")).await });
+        gated.arrivals.recv().await.unwrap();
+        assert_eq!(gated.pool.free_places(), 1, "the one that hashes keeps its own");
+        gated.open();
+        hashing.await.unwrap().unwrap();
+        gated.places_taken(0, 2).await;
     }
 
     #[tokio::test]

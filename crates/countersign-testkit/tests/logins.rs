@@ -1,0 +1,229 @@
+//! Logins and registrations under attack: callers that hang up.
+
+use std::num::NonZeroUsize;
+
+use countersign_core::account::{Attempts, HashError, LoginError, RegisterError, SignedIn};
+
+use countersign_core::UserId;
+use countersign_core::store::{MemoryStore, NameKey, Stores};
+use countersign_testkit::{BedConfig, Gate, Instrumented, Point, SeededRandom, TestBed};
+
+use tokio::task::yield_now;
+
+const WRONG: &str = "incorrect donkey battery staple";
+const RIGHT: &str = TestBed::PASSWORD;
+
+async fn bed() -> (Instrumented, TestBed) {
+    bed_with(BedConfig::default()).await
+}
+
+async fn bed_with(config: BedConfig) -> (Instrumented, TestBed) {
+    let watched = Instrumented::new(MemoryStore::new());
+    let bed = TestBed::with(watched.stores(), config).await;
+    (watched, bed)
+}
+
+/// One hash at a time, and `queue` that wait.
+fn narrow(queue: usize) -> BedConfig {
+    BedConfig { hash_permits: NonZeroUsize::MIN, hash_queue: queue, ..BedConfig::default() }
+}
+
+fn hashes(bed: &TestBed) -> u64 {
+    bed.accounts.hasher().hashes_started()
+}
+
+fn free_places(bed: &TestBed) -> usize {
+    bed.accounts.hasher().free_places()
+}
+
+/// Lets what runs detached go as far as it can: on the one thread of a test it runs whenever the test yields.
+async fn settle() {
+    for _ in 0..200 {
+        yield_now().await;
+    }
+}
+
+/// Deletes all counters of login attempts; returns how many there were.
+async fn counters(stores: &Stores) -> u64 {
+    stores.throttles.thin_attempts("".."\u{10ffff}", 0, 1_000_000).await.expect("the store answers")
+}
+
+async fn of_account(bed: &TestBed, id: &UserId) -> Option<Attempts> {
+    bed.stores.throttles.attempts(&format!("user:{id}")).await.expect("the store answers")
+}
+
+type Login = tokio::task::JoinHandle<Result<SignedIn, LoginError>>;
+
+fn spawn_login(bed: &TestBed, name: &str, password: &'static str) -> Login {
+    let (bed, name) = (bed.clone(), name.to_owned());
+    tokio::spawn(async move { bed.login(&name, password).await })
+}
+
+// Places in the queue.
+
+#[tokio::test]
+async fn sec_219_what_a_full_queue_turns_away_costs_the_store_nothing() {
+    let (watched, bed) = bed_with(narrow(1)).await;
+    let places = [bed.accounts.hasher().place().unwrap(), bed.accounts.hasher().place().unwrap()];
+    watched.reset_calls();
+    for name in ["ada", "nobody@example.org", "\u{202e}@"] {
+        let answer = bed.login(name, WRONG).await;
+        assert!(matches!(answer, Err(LoginError::Hash(HashError::Overloaded))), "{answer:?}");
+    }
+    let answer = bed.register("bob").await;
+    assert!(matches!(answer, Err(RegisterError::Hash(HashError::Overloaded))), "{answer:?}");
+    assert_eq!(watched.total_calls(), 0);
+    drop(places);
+    bed.register("bob").await.unwrap();
+    bed.login("bob", RIGHT).await.unwrap();
+    assert_eq!(counters(&bed.stores).await, 0, "success leaves no row");
+}
+
+#[tokio::test]
+async fn sec_219_a_caller_that_leaves_before_its_hash_gives_back_its_place_and_leaves_no_row() {
+    // Each store call of a login before the hash.
+    let points = [
+        (Point::Before("user_by_name"), 0),
+        (Point::After("user_by_name"), 0),
+        (Point::Before("begin_attempt"), 0),
+        (Point::After("begin_attempt"), 0),
+        (Point::Before("epoch"), 0),
+        (Point::After("epoch"), 0),
+        (Point::Before("user"), 0),
+        (Point::After("user"), 0),
+    ];
+    for name in ["ada", "nobody"] {
+        for (point, earlier) in points {
+            let case = format!("{name}, {point:?} {earlier}");
+            let (watched, bed) = bed_with(narrow(2)).await;
+            let user = bed.register("ada").await.unwrap().user;
+            let before = hashes(&bed);
+            // Somebody's hash runs on and on.
+            let busy = bed.accounts.hasher().place().unwrap().turn().await.unwrap();
+            let mut gates: Vec<Gate> = (0..=earlier).map(|_| watched.hold(point)).collect();
+            let login = spawn_login(&bed, name, WRONG);
+            let mut last = gates.pop().unwrap();
+            for mut gate in gates {
+                gate.arrived().await;
+                gate.open();
+            }
+            last.arrived().await;
+            assert_eq!(free_places(&bed), 1, "{case}: it has a place");
+            login.abort();
+            assert!(login.await.unwrap_err().is_cancelled());
+            settle().await;
+            assert_eq!(
+                free_places(&bed),
+                1,
+                "{case}: whoever hangs up has no more work under way than others"
+            );
+            last.open();
+            settle().await;
+            assert_eq!(free_places(&bed), 2, "{case}: given back without waiting for its turn");
+            assert_eq!(hashes(&bed), before, "{case}: nothing is hashed for nobody");
+            assert_eq!(of_account(&bed, &user.id).await, None, "{case}");
+            assert_eq!(counters(&bed.stores).await, 0, "{case}: no row is left");
+            drop(busy);
+            bed.login("ada", RIGHT).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn sec_219_callers_that_leave_the_queue_let_others_in() {
+    let (_, bed) = bed_with(narrow(4)).await;
+    let user = bed.register("ada").await.unwrap().user;
+    let before = hashes(&bed);
+    // Somebody's hash runs on and on.
+    let busy = bed.accounts.hasher().place().unwrap().turn().await.unwrap();
+    for round in 0..300 {
+        let waiting: Vec<_> =
+            (0..4).map(|number| spawn_login(&bed, &format!("junk-{round}-{number}"), WRONG)).collect();
+        settle().await;
+        assert_eq!(free_places(&bed), 0, "round {round}");
+        for login in waiting {
+            login.abort();
+        }
+        settle().await;
+    }
+    let login = spawn_login(&bed, "ada", RIGHT);
+    settle().await;
+    assert_eq!(of_account(&bed, &user.id).await.unwrap().running, 1, "it waits, among those who hung up");
+    let junk: Vec<_> = (0..3).map(|number| spawn_login(&bed, &format!("junk-{number}"), WRONG)).collect();
+    settle().await;
+    for login in junk {
+        login.abort();
+    }
+    settle().await;
+    drop(busy);
+    login.await.unwrap().unwrap();
+    assert_eq!(hashes(&bed) - before, 1, "no hash was spent on those who had left");
+    assert_eq!(counters(&bed.stores).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sec_126_a_guess_that_was_hashed_counts_though_its_caller_left() {
+    let (_, bed) = bed().await;
+    let random = SeededRandom::new(126);
+    for round in 0..6 {
+        let name = format!("ada-{round}");
+        let user = bed.register(&name).await.unwrap().user;
+        let (before, places) = (hashes(&bed), free_places(&bed));
+        let logins: Vec<_> = (0..40).map(|_| spawn_login(&bed, &name, WRONG)).collect();
+        for login in logins {
+            for _ in 0..random.below(2_000) {
+                yield_now().await;
+            }
+            login.abort();
+        }
+        let settled = loop {
+            let attempts = of_account(&bed, &user.id).await.unwrap_or_default();
+            if attempts.running == 0 && free_places(&bed) == places {
+                break attempts;
+            }
+            yield_now().await;
+        };
+        let hashed = hashes(&bed) - before;
+        assert_eq!(u64::from(settled.failures), hashed, "round {round}: every hash is a failure");
+        assert!(hashed <= 5, "round {round}: {hashed} guesses");
+    }
+}
+
+#[tokio::test]
+async fn sec_219_a_caller_that_leaves_a_registration_before_its_hash_leaves_nothing() {
+    let (watched, bed) = bed_with(narrow(1)).await;
+    let busy = bed.accounts.hasher().place().unwrap().turn().await.unwrap();
+    for _ in 0..100 {
+        let registration = tokio::spawn({
+            let bed = bed.clone();
+            async move { bed.register("ada").await.map(|_| ()) }
+        });
+        settle().await;
+        assert_eq!(free_places(&bed), 0);
+        registration.abort();
+        assert!(registration.await.unwrap_err().is_cancelled());
+        assert_eq!(free_places(&bed), 1);
+    }
+    drop(busy);
+    settle().await;
+    assert_eq!((watched.calls("insert_user"), hashes(&bed)), (0, 0));
+    bed.register("ada").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_registration_that_was_hashed_runs_to_its_end() {
+    let (watched, bed) = bed().await;
+    for (name, point) in [("ada", Point::After("insert_user")), ("bob", Point::Before("insert_session"))] {
+        let mut gate = watched.hold(point);
+        let registration = tokio::spawn({
+            let bed = bed.clone();
+            async move { bed.register(name).await.map(|_| ()) }
+        });
+        gate.arrived().await;
+        registration.abort();
+        gate.open();
+        settle().await;
+        let user = bed.stores.users.user_by_name(NameKey::Username(name)).await.unwrap().unwrap();
+        assert_eq!(bed.sessions.list(&user.id).await.unwrap().len(), 1, "{name}");
+    }
+}
