@@ -1,11 +1,12 @@
-//! Logins and registrations under attack: callers that hang up.
+//! Logins and registrations under attack: callers that hang up, epochs raised under way.
 
 use std::num::NonZeroUsize;
 
-use countersign_core::account::{Attempts, HashError, LoginError, RegisterError, SignedIn};
+use countersign_core::account::{Attempts, HashError, LoginError, PasswordHash, RegisterError, SignedIn};
 
-use countersign_core::UserId;
+use countersign_core::session::{BeginError, EndReason};
 use countersign_core::store::{MemoryStore, NameKey, Stores};
+use countersign_core::{Clock as _, UserId};
 use countersign_testkit::{BedConfig, Gate, Instrumented, Point, SeededRandom, TestBed};
 
 use tokio::task::yield_now;
@@ -226,4 +227,147 @@ async fn a_registration_that_was_hashed_runs_to_its_end() {
         let user = bed.stores.users.user_by_name(NameKey::Username(name)).await.unwrap().unwrap();
         assert_eq!(bed.sessions.list(&user.id).await.unwrap().len(), 1, "{name}");
     }
+}
+
+// Epochs that are raised under way.
+
+/// What ends all sessions of a user.
+#[derive(Clone, Copy, Debug)]
+enum Meanwhile {
+    AllEnded,
+    Disabled,
+    PasswordChanged,
+}
+
+impl Meanwhile {
+    /// Does it, as it is done: the epoch is raised, the account changed, and the epoch raised once more.
+    async fn happen(self, bed: &TestBed, watched: &Instrumented, id: &UserId) {
+        let users = &watched.inner().users;
+        let end_all =
+            async |reason| bed.sessions.end_all(id.clone(), None, reason).await.expect("the store answers");
+        match self {
+            Self::AllEnded => end_all(EndReason::AllEnded).await,
+            Self::Disabled => {
+                end_all(EndReason::Disabled).await;
+                assert!(users.set_disabled(id, Some(bed.clock.now())).await.expect("the store answers"));
+                end_all(EndReason::Disabled).await;
+            }
+            Self::PasswordChanged => {
+                end_all(EndReason::AllEnded).await;
+                let old = users
+                    .user(id)
+                    .await
+                    .expect("the store answers")
+                    .expect("the account is there")
+                    .password_hash;
+                let new = PasswordHash::from_stored("another".into());
+                assert!(
+                    users.replace_password_hash(id, old.as_ref(), &new).await.expect("the store answers")
+                );
+                end_all(EndReason::AllEnded).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_218_the_owner_signs_in_though_all_sessions_are_ended_again_and_again() {
+    for raises in 1..=8 {
+        let (watched, bed) = bed().await;
+        let user = bed.register("ada").await.unwrap().user;
+        let mut gate = watched.hold(Point::Before("insert_session"));
+        let login = spawn_login(&bed, "ada", RIGHT);
+        for _ in 0..raises {
+            gate.arrived().await;
+            Meanwhile::AllEnded.happen(&bed, &watched, &user.id).await;
+            let next = watched.hold(Point::Before("insert_session"));
+            std::mem::replace(&mut gate, next).open();
+        }
+        gate.open();
+        let answer = login.await.unwrap();
+        if raises < 8 {
+            let pair = answer.unwrap().pair;
+            assert!(bed.authenticate(&pair.access_token).await.is_ok(), "{raises}");
+            assert_eq!(bed.sessions.list(&user.id).await.unwrap().len(), 1, "{raises}");
+        } else {
+            // The password was right, so the answer must not be that it was wrong.
+            assert!(matches!(answer, Err(LoginError::Begin(BeginError::EpochRaised))), "{answer:?}");
+            assert!(bed.sessions.list(&user.id).await.unwrap().is_empty());
+        }
+        assert_eq!(counters(&bed.stores).await, 0, "no failure was counted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_218_a_changed_account_ends_a_login_that_looks_again() {
+    // The calls of looking again after the first insert was refused.
+    let points = [
+        Point::Before("epoch"),
+        Point::After("epoch"),
+        Point::Before("user"),
+        Point::After("user"),
+        Point::Before("insert_session"),
+    ];
+    for point in points {
+        for meanwhile in [Meanwhile::AllEnded, Meanwhile::Disabled, Meanwhile::PasswordChanged] {
+            let case = format!("{meanwhile:?} at the second {point:?}");
+            let (watched, bed) = bed().await;
+            let user = bed.register("ada").await.unwrap().user;
+            let mut first = watched.hold(Point::Before("insert_session"));
+            let login = spawn_login(&bed, "ada", RIGHT);
+            first.arrived().await;
+            Meanwhile::AllEnded.happen(&bed, &watched, &user.id).await;
+            let mut second = watched.hold(point);
+            first.open();
+            second.arrived().await;
+            meanwhile.happen(&bed, &watched, &user.id).await;
+            second.open();
+            let answer = login.await.unwrap();
+            let live = bed.sessions.list(&user.id).await.unwrap().len();
+            if matches!(meanwhile, Meanwhile::AllEnded) {
+                assert!(answer.is_ok(), "{case}: {answer:?}");
+                assert_eq!(live, 1, "{case}");
+            } else {
+                assert!(matches!(answer, Err(LoginError::InvalidCredentials)), "{case}: {answer:?}");
+                assert_eq!(live, 0, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_218_a_login_between_the_two_raises_of_a_disabling_does_not_survive_it() {
+    let (watched, bed) = bed().await;
+    let user = bed.register("ada").await.unwrap().user;
+    let mut inserting = watched.hold(Point::Before("insert_session"));
+    let mut disabling = watched.hold(Point::Before("set_disabled"));
+    let login = spawn_login(&bed, "ada", RIGHT);
+    inserting.arrived().await;
+    let disable = tokio::spawn({
+        let (bed, id) = (bed.clone(), user.id.clone());
+        async move { bed.accounts.disable(&id).await }
+    });
+    disabling.arrived().await;
+    inserting.open();
+    let pair = login.await.unwrap().expect("the account is not disabled yet").pair;
+    disabling.open();
+    assert!(disable.await.unwrap().unwrap());
+    assert!(bed.authenticate(&pair.access_token).await.is_err());
+    assert!(bed.sessions.list(&user.id).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_218_a_registration_whose_epoch_is_raised_looks_again_too() {
+    let (watched, bed) = bed().await;
+    let mut gate = watched.hold(Point::Before("insert_session"));
+    let registration = tokio::spawn({
+        let bed = bed.clone();
+        async move { bed.register("ada").await }
+    });
+    gate.arrived().await;
+    let user = bed.stores.users.user_by_name(NameKey::Username("ada")).await.unwrap().unwrap();
+    Meanwhile::AllEnded.happen(&bed, &watched, &user.id).await;
+    gate.open();
+    let pair = registration.await.unwrap().unwrap().pair;
+    assert!(bed.authenticate(&pair.access_token).await.is_ok());
 }

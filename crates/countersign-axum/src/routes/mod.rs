@@ -196,8 +196,6 @@ impl From<SignError> for Reply {
 impl From<BeginError> for Reply {
     fn from(error: BeginError) -> Self {
         match error {
-            // All sessions were ended while the login was under way: so it never happened.
-            BeginError::EpochRaised => Self::error(ErrorCode::InvalidCredentials),
             BeginError::TooManySessions => Self::error(ErrorCode::TooManySessions),
             BeginError::Sign(error) => error.into(),
             BeginError::ExtraClaims(ExtraClaimsError::Claim(_)) => internal(&error),

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use countersign_core::session::EndReason;
 use countersign_testkit::Point;
 use http::Method;
 use serde_json::json;
@@ -264,10 +265,10 @@ async fn a_refresh_that_races_a_logout_yields_nothing_that_lives() {
 }
 
 #[tokio::test]
-async fn a_login_that_races_the_end_of_all_sessions_never_happened() {
+async fn sec_218_a_login_that_races_the_end_of_all_sessions_begins_after_it() {
     let app = TestApp::new().await;
-    for point in [Point::After("epoch"), Point::Before("insert_session")] {
-        let name = format!("ada-{}", matches!(point, Point::After(_)));
+    for point in [Point::After("epoch"), Point::After("user"), Point::Before("insert_session")] {
+        let name = format!("ada-{point:?}").replace(|c: char| !c.is_alphanumeric(), "-");
         let caller = app.register(&name).await;
         // Another one, so that there is something to end.
         app.login(&name).await;
@@ -281,9 +282,34 @@ async fn a_login_that_races_the_end_of_all_sessions_never_happened() {
         assert_eq!(ended.status(), 204, "{point:?}");
         gate.open();
         let reply = logging_in.await.unwrap();
-        assert_eq!(reply.outcome(), (401, "invalid_credentials".to_owned()), "{point:?}");
-        assert_eq!(app.live_sessions(&caller.user_id).await.len(), 1, "{point:?}");
+        assert_eq!(reply.status(), 200, "{point:?}: {reply:?}");
+        assert_eq!(app.hello(&Account::of(&reply).access_token).await, 200, "{point:?}");
+        assert_eq!(app.live_sessions(&caller.user_id).await.len(), 2, "{point:?}");
     }
+}
+
+#[tokio::test]
+async fn sec_218_a_login_whose_epoch_is_raised_at_every_try_is_a_503_and_not_a_wrong_password() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    let mut gate = app.store.hold(Point::Before("insert_session"));
+    let mut logging_in = tokio::spawn({
+        let (app, body) = (app.clone(), json!({ "username": "ada", "password": PASSWORD }));
+        async move { app.client().post("/v1/auth/login", &body).await }
+    });
+    let reply = loop {
+        tokio::select! {
+            reply = &mut logging_in => break reply.unwrap(),
+            () = gate.arrived() => {
+                let all = app.auth.sessions().end_all(account.user_id.clone(), None, EndReason::AllEnded);
+                all.await.unwrap();
+                let next = app.store.hold(Point::Before("insert_session"));
+                std::mem::replace(&mut gate, next).open();
+            }
+        }
+    };
+    assert_eq!(reply.outcome(), (503, "unavailable".to_owned()));
+    assert!(reply.header("retry-after").is_some());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::caller::{Caller, Waiting};
-use super::hasher::{HashError, HashPool};
+use super::hasher::{HashError, HashPool, PasswordHash};
 use super::name::{EmailAddress, Username, without_blanks};
 use super::password::Password;
 use super::throttle::{Outcome, Refused, ThrottlePolicy};
@@ -206,6 +206,10 @@ enum Checked {
 }
 
 impl Accounts {
+    /// How often a session is begun whose user's epoch is raised each time, before the login is answered with an error.
+    /// Each try takes as long as an insert, and somebody who raises it must hit all of them.
+    const BEGIN_TRIES: u32 = 8;
+
     /// Accounts over these stores.
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
@@ -278,8 +282,8 @@ impl Accounts {
         }
         sessions.tell(&Event::Registered { user_id: user.id.clone() });
         self.end_replaced(arrival.replacing).await?;
-        let pair = sessions.begin(user.id.clone(), epoch, arrival.presentation, arrival.device).await?;
-        Ok(SignedIn { user, pair })
+        let begun = self.begin(user, epoch, arrival.presentation, arrival.device).await?;
+        begun.ok_or(RegisterError::Begin(BeginError::EpochRaised))
     }
 
     /// Logs a user in with a password.
@@ -338,23 +342,27 @@ impl Accounts {
         throttles.finish_attempt(&counter, outcome, clock.now(), throttle).await?;
         // The place of a caller that left is free only now.
         drop(waiting);
+        let failed = |user_id, device| {
+            sessions.tell(&Event::LoginFailed { user_id, device });
+            LoginError::InvalidCredentials
+        };
         let (user, epoch) = match checked? {
             Checked::Right(user, epoch) => (user, epoch),
-            Checked::Wrong => {
-                sessions.tell(&Event::LoginFailed { user_id, device: arrival.device });
-                return Err(LoginError::InvalidCredentials);
-            }
+            Checked::Wrong => return Err(failed(user_id, arrival.device)),
             Checked::Unchecked => return Err(nobody_hears()),
         };
-        self.end_replaced(arrival.replacing).await?;
-        match sessions.begin(user.id.clone(), epoch, arrival.presentation, arrival.device).await {
-            Ok(pair) => Ok(SignedIn { user, pair }),
-            Err(BeginError::EpochRaised) => Err(LoginError::InvalidCredentials),
+        let Arrival { presentation, device, replacing } = arrival;
+        self.end_replaced(replacing).await?;
+        match self.begin(user, epoch, presentation, device.clone()).await {
+            Ok(Some(signed_in)) => Ok(signed_in),
+            Ok(None) => Err(failed(user_id, device)),
+            Err(BeginError::Store(error)) => Err(LoginError::Store(error)),
             Err(error) => Err(LoginError::Begin(error)),
         }
     }
 
-    /// Checks the password, with the epoch read before: what ends all sessions from then on ends this login too.
+    /// Checks the password, with the epoch read before: what ends all sessions from then on ends this login too, unless
+    /// [`begin`](Self::begin) finds that it was not meant.
     ///
     /// The user is read again after the epoch. A row from before it may be of a user who was disabled, or of a
     /// password that was changed, by a call that raised the epoch to the one that this login then begins in.
@@ -375,6 +383,38 @@ impl Accounts {
             Some(user) if matches && user.is_enabled() => Checked::Right(user, epoch),
             _ => Checked::Wrong,
         })
+    }
+
+    /// Begins a session of a user whose password was right and whose epoch was this one.
+    ///
+    /// If the epoch was raised meanwhile, it looks again at why. Whoever changes a password or disables an account raises
+    /// the epoch, changes the account, and raises the epoch once more; so an account that is read after the epoch and
+    /// is still enabled, with the same hash, may have a session in that epoch. Anything else, such as the user's own
+    /// "sign out everywhere", does not concern who knows the password. `None` if the account has changed.
+    async fn begin(
+        &self,
+        mut user: User,
+        mut epoch: Epoch,
+        presentation: Presentation,
+        device: Device,
+    ) -> Result<Option<SignedIn>, BeginError> {
+        let AccountsConfig { users, sessions, .. } = &*self.shared;
+        for _ in 0..Self::BEGIN_TRIES {
+            match sessions.begin(user.id.clone(), epoch, presentation, device.clone()).await {
+                Ok(pair) => return Ok(Some(SignedIn { user, pair })),
+                Err(BeginError::EpochRaised) => {}
+                Err(error) => return Err(error),
+            }
+            epoch = sessions.epoch(&user.id).await?;
+            let now = users.user(&user.id).await?;
+            let is_same =
+                |now: &User| now.is_enabled() && text(&now.password_hash) == text(&user.password_hash);
+            match now.filter(is_same) {
+                Some(now) => user = now,
+                None => return Ok(None),
+            }
+        }
+        Err(BeginError::EpochRaised)
     }
 
     async fn end_replaced(&self, replaced: Vec<Claims>) -> Result<(), StoreError> {
@@ -450,6 +490,10 @@ impl Accounts {
         }
         Ok(known)
     }
+}
+
+fn text(hash: &Option<PasswordHash>) -> Option<&str> {
+    hash.as_ref().map(PasswordHash::expose)
 }
 
 /// The answer to a caller who has left.

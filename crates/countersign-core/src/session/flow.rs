@@ -183,7 +183,7 @@ pub struct Refreshed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BeginError {
-    /// All the user's sessions were ended after the login began.
+    /// All the user's sessions were ended after the epoch was read. Whoever may still begin one reads it again.
     #[error("all sessions of the user were ended while the login was under way")]
     EpochRaised,
     /// The user has as many live sessions as are allowed.

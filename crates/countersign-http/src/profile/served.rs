@@ -256,8 +256,7 @@ async fn log_in(accounts: Accounts, login: Login) -> Result<Option<Identity>, Bo
     let arrival = Arrival::new(Presentation::Explicit, login.device);
     match accounts.login(LoginName::parse(name), password, arrival).await {
         Ok(signed_in) => Ok(Some(Identity::new(signed_in.user.id.as_str(), signed_in.pair))),
-        // All sessions were ended while the login was under way: so it never happened.
-        Err(LoginError::InvalidCredentials | LoginError::Begin(BeginError::EpochRaised)) => Ok(None),
+        Err(LoginError::InvalidCredentials) => Ok(None),
         Err(LoginError::Hash(HashError::Overloaded)) => {
             Err(AnswerInstead(Answer::error(ErrorCode::Overloaded)).into())
         }
