@@ -23,7 +23,7 @@ pub enum Event {
         /// Who tried.
         device: Device,
     },
-    /// A login was refused unchecked, after too many that failed.
+    /// A login was refused unchecked, after too many that failed: by this name, or by another one of the same account.
     LoginThrottled {
         /// The user; `None` where nobody has that name.
         user_id: Option<UserId>,

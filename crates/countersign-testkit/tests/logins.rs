@@ -1,18 +1,26 @@
-//! Logins and registrations under attack: callers that hang up, epochs raised under way.
+//! Logins and registrations under attack: callers that hang up, epochs raised under way, names of one account.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
-use countersign_core::account::{Attempts, HashError, LoginError, PasswordHash, RegisterError, SignedIn};
-
-use countersign_core::session::{BeginError, EndReason};
-use countersign_core::store::{MemoryStore, NameKey, Stores};
+use countersign_core::account::{
+    Attempts, HashError, LoginError, Outcome, PasswordHash, RegisterError, SignedIn, ThrottlePolicy,
+};
+use countersign_core::background::purge;
+use countersign_core::event::Event;
+use countersign_core::session::{BeginError, Device, EndReason};
+use countersign_core::store::{KEEP_NAME_COUNTERS, MemoryStore, NameKey, Stores};
 use countersign_core::{Clock as _, UserId};
 use countersign_testkit::{BedConfig, Gate, Instrumented, Point, SeededRandom, TestBed};
 
-use tokio::task::yield_now;
+use tokio::task::{JoinSet, yield_now};
 
 const WRONG: &str = "incorrect donkey battery staple";
 const RIGHT: &str = TestBed::PASSWORD;
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
 
 async fn bed() -> (Instrumented, TestBed) {
     bed_with(BedConfig::default()).await
@@ -60,6 +68,15 @@ fn spawn_login(bed: &TestBed, name: &str, password: &'static str) -> Login {
     tokio::spawn(async move { bed.login(&name, password).await })
 }
 
+/// What a stranger sees of a failed login: refused for so many seconds, or wrong.
+async fn seen(bed: &TestBed, name: &str) -> Option<u64> {
+    match bed.login(name, WRONG).await {
+        Err(LoginError::TooManyAttempts { retry_after }) => Some(retry_after.as_secs()),
+        Err(LoginError::InvalidCredentials) => None,
+        other => unreachable!("{other:?}"),
+    }
+}
+
 // Places in the queue.
 
 #[tokio::test]
@@ -82,12 +99,14 @@ async fn sec_219_what_a_full_queue_turns_away_costs_the_store_nothing() {
 
 #[tokio::test]
 async fn sec_219_a_caller_that_leaves_before_its_hash_gives_back_its_place_and_leaves_no_row() {
-    // Each store call of a login before the hash.
+    // Each store call of a login before the hash; the counters are two, the name's and the account's.
     let points = [
         (Point::Before("user_by_name"), 0),
         (Point::After("user_by_name"), 0),
         (Point::Before("begin_attempt"), 0),
         (Point::After("begin_attempt"), 0),
+        (Point::Before("begin_attempt"), 1),
+        (Point::After("begin_attempt"), 1),
         (Point::Before("epoch"), 0),
         (Point::After("epoch"), 0),
         (Point::Before("user"), 0),
@@ -227,6 +246,20 @@ async fn a_registration_that_was_hashed_runs_to_its_end() {
         let user = bed.stores.users.user_by_name(NameKey::Username(name)).await.unwrap().unwrap();
         assert_eq!(bed.sessions.list(&user.id).await.unwrap().len(), 1, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_counter_that_cannot_be_begun_gives_back_the_one_before_it() {
+    let (watched, bed) = bed().await;
+    bed.register("ada").await.unwrap();
+    let mut gate = watched.hold(Point::After("begin_attempt"));
+    let login = spawn_login(&bed, "ada", RIGHT);
+    gate.arrived().await;
+    watched.fail_once_after(0);
+    gate.open();
+    let answer = login.await.unwrap();
+    assert!(matches!(answer, Err(LoginError::Store(_))), "{answer:?}");
+    assert_eq!(counters(&bed.stores).await, 0);
 }
 
 // Epochs that are raised under way.
@@ -370,4 +403,145 @@ async fn sec_218_a_registration_whose_epoch_is_raised_looks_again_too() {
     gate.open();
     let pair = registration.await.unwrap().unwrap().pair;
     assert!(bed.authenticate(&pair.access_token).await.is_ok());
+}
+
+// Two names of one account.
+
+#[tokio::test]
+async fn sec_226_two_names_of_one_account_answer_like_two_accounts_that_nobody_has() {
+    let (_, bed) = bed().await;
+    bed.register("ada").await.unwrap();
+    bed.register("eve").await.unwrap();
+    bed.register("bob").await.unwrap();
+    let random = SeededRandom::new(226);
+    // A username and an address: of one account, of two, of nobody.
+    let pairs = [["ada", "ada@example.org"], ["eve", "bob@example.org"], ["nobody", "noone@example.org"]];
+    for script in 0..6 {
+        for step in 0..24 {
+            let (which, wait) = (usize::from(random.chance(50)), random.pick(&[0, 0, 0, 0, 1, 2, 5, 40]));
+            let mut answers = Vec::new();
+            for pair in pairs {
+                let before = hashes(&bed);
+                let answer = seen(&bed, pair[which]).await;
+                answers.push((answer, hashes(&bed) - before));
+            }
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{script}, step {step}: {answers:?}");
+            bed.clock.advance(secs(wait));
+        }
+        counters(&bed.stores).await;
+    }
+}
+
+#[tokio::test]
+async fn sec_226_whoever_alternates_names_gets_no_more_guesses_checked() {
+    let (_, bed) = bed().await;
+    let user = bed.register("ada").await.unwrap().user;
+    let policy = ThrottlePolicy::default();
+    let random = SeededRandom::new(2_260);
+    let mut by_one_name = Attempts::default();
+    for step in 0..120 {
+        let name = random.pick(&["ada", "ada@example.org"]);
+        seen(&bed, name).await;
+        // Whoever had one name would have tried at the same moments.
+        if by_one_name.begin(bed.clock.now(), &policy).is_ok() {
+            by_one_name.finish(Outcome::Failed, bed.clock.now(), &policy);
+        }
+        let checked = of_account(&bed, &user.id).await.unwrap_or_default().failures;
+        assert!(checked <= by_one_name.failures, "step {step}: {checked} of {}", by_one_name.failures);
+        bed.clock.advance(secs(random.pick(&[0, 0, 0, 1, 3, 20])));
+    }
+    assert!(by_one_name.failures > 8, "the pauses were reached");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn sec_226_of_parallel_guesses_by_both_names_the_limit_is_checked() {
+    let (_, bed) = bed().await;
+    let user = bed.register("ada").await.unwrap().user;
+    let mut logins = JoinSet::new();
+    for number in 0..200 {
+        let bed = bed.clone();
+        let name = if number % 2 == 0 { "ada" } else { "ada@example.org" };
+        logins.spawn(async move { seen(&bed, name).await.is_none() });
+    }
+    let answered = logins.join_all().await.into_iter().filter(|was_wrong| *was_wrong).count();
+    assert_eq!(answered, 10, "five by each name, as by two names of nobody");
+    assert_eq!(of_account(&bed, &user.id).await.unwrap().failures, 5, "but five were checked");
+}
+
+#[tokio::test]
+async fn sec_226_a_guess_that_the_account_does_not_admit_is_wrong_whatever_it_is() {
+    let (_, bed) = bed().await;
+    let user = bed.register("ada").await.unwrap().user;
+    for _ in 0..5 {
+        assert_eq!(seen(&bed, "ada@example.org").await, None);
+    }
+    let _ = bed.events.take();
+    let before = hashes(&bed);
+    let answer = bed.login("ada", RIGHT).await;
+    assert!(matches!(answer, Err(LoginError::InvalidCredentials)), "{answer:?}");
+    assert_eq!(hashes(&bed) - before, 1, "it takes as long as any other");
+    let device = Device::default();
+    assert_eq!(
+        bed.events.take(),
+        [Event::LoginThrottled { user_id: Some(user.id.clone()), device }],
+        "the log says what the answer does not"
+    );
+    assert_eq!(of_account(&bed, &user.id).await.unwrap().failures, 5, "it does not make the pause longer");
+    assert_eq!(seen(&bed, "ada@example.org").await, Some(1), "by the name that failed it is said");
+
+    bed.clock.advance(secs(1));
+    bed.login("ada", RIGHT).await.expect("the pause is over");
+    assert_eq!(of_account(&bed, &user.id).await, None, "a success forgets the account's failures");
+    assert_eq!(seen(&bed, "ada").await, None, "and those of the name that was used");
+}
+
+// What is kept of failures, and for how long.
+
+#[tokio::test]
+async fn sec_125_failures_outlast_a_pause_and_the_purges_in_it() {
+    let (_, bed) = bed().await;
+    bed.register("ada").await.unwrap();
+    for name in ["ada", "nobody"] {
+        for _ in 0..14 {
+            while let Some(pause) = seen(&bed, name).await {
+                bed.clock.advance(secs(pause));
+            }
+        }
+    }
+    let pause = |days: u64| {
+        bed.clock.advance(secs(days * 86_400));
+        purge(&bed.stores, &*bed.clock, bed.sessions.policy().leeway)
+    };
+    pause(29).await.unwrap();
+    for name in ["ada", "nobody"] {
+        assert_eq!(seen(&bed, name).await, None, "{name}: one more");
+        assert_eq!(seen(&bed, name).await, Some(900), "{name}: and the longest pause");
+    }
+    pause(31).await.unwrap();
+    assert_eq!(counters(&bed.stores).await, 0, "30 days after the last failure");
+}
+
+#[tokio::test]
+async fn sec_219_junk_names_cannot_fill_the_store_nor_free_a_guess() {
+    let (_, bed) = bed().await;
+    let user = bed.register("ada").await.unwrap().user;
+    for _ in 0..5 {
+        assert_eq!(seen(&bed, "ada").await, None);
+    }
+    let throttles = &bed.stores.throttles;
+    let policy = ThrottlePolicy::default();
+    for number in 0..KEEP_NAME_COUNTERS + 1_000 {
+        bed.clock.advance(Duration::from_millis(1));
+        let (key, now) = (format!("name:{number}"), bed.clock.now());
+        throttles.begin_attempt(&key, now, &policy).await.unwrap().unwrap();
+        throttles.finish_attempt(&key, Outcome::Failed, now, &policy).await.unwrap();
+    }
+    purge(&bed.stores, &*bed.clock, bed.sessions.policy().leeway).await.unwrap();
+    assert_eq!(of_account(&bed, &user.id).await.unwrap().failures, 5, "the account's own is kept");
+    assert_eq!(seen(&bed, "ada").await, None, "the name's is not");
+    assert_eq!(of_account(&bed, &user.id).await.unwrap().failures, 6);
+    let answer = bed.login("ada", RIGHT).await;
+    assert!(matches!(answer, Err(LoginError::InvalidCredentials)), "the pause holds: {answer:?}");
+    let left = throttles.thin_attempts("name:".."name;", 0, 1_000_000).await.unwrap();
+    assert_eq!(left, KEEP_NAME_COUNTERS + 1);
 }

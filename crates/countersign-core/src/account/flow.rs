@@ -24,7 +24,7 @@ use crate::session::{
     detached,
 };
 use crate::store::{NAME_COUNTERS, NameKey, StoreError, ThrottleStore, UserInserted, UserStore};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// What [`Accounts`] works with.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl LoginName {
         }
     }
 
-    /// The key of the counter for a name without an account: a digest, so that the counters hold no names.
+    /// The key of the name's own counter: a digest, so that the counters hold no names.
     fn counter(&self) -> String {
         let (kind, text) = match self {
             Self::Email(email) => ("email", email.key()),
@@ -175,10 +175,11 @@ pub enum RegisterError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// Unknown, disabled, without password or wrong password. Nobody is told which.
+    /// Unknown, disabled, without password, wrong password, or not checked because too many attempts failed by another
+    /// name of the account. Nobody is told which.
     #[error("the credentials are wrong")]
     InvalidCredentials,
-    /// Too many attempts failed.
+    /// Too many attempts failed by this name.
     #[error("too many attempts")]
     TooManyAttempts {
         /// When the next one is worth making.
@@ -193,6 +194,28 @@ pub enum LoginError {
     /// No session could begin.
     #[error(transparent)]
     Begin(BeginError),
+}
+
+/// An attempt that is counted as running, by the name as given and by whose it is.
+///
+/// The two counters follow the same rules. What a caller can see is the name's counter alone, and every name has its
+/// own: so nothing tells whether two names belong to one account. How many guesses are checked is limited by the
+/// account's, whichever names they come by. An attempt that the name's counter admits and the account's does not is
+/// treated like one by a name that nobody has.
+#[derive(Debug)]
+struct Attempt {
+    name: String,
+    account: Account,
+}
+
+/// What else counts an attempt.
+#[derive(Debug)]
+enum Account {
+    /// The account's own counter, which all its names share.
+    Known { id: UserId, counter: String },
+    /// Nobody has the name, or the account's counter does not admit it. The second counter makes the attempt cost the
+    /// store what others cost, and forgets it.
+    Nobody { counter: String },
 }
 
 /// What came of checking a password.
@@ -318,7 +341,7 @@ impl Accounts {
         arrival: Arrival,
         mut waiting: Waiting,
     ) -> Result<SignedIn, LoginError> {
-        let AccountsConfig { users, throttles, sessions, throttle, clock, .. } = &*self.shared;
+        let AccountsConfig { users, sessions, .. } = &*self.shared;
         // A name that no account can have is looked up like the others; an empty key is nobody's.
         let user = users.user_by_name(name.key().unwrap_or(NameKey::Email(""))).await?;
         let user_id = user.map(|user| user.id);
@@ -326,24 +349,27 @@ impl Accounts {
             return Err(nobody_hears());
         }
         // Counted before hashing (SEC-126): parallel guesses cannot all slip through.
-        let counter = user_id.as_ref().map_or_else(|| name.counter(), |id| format!("user:{id}"));
-        if let Err(Refused { retry_after, .. }) =
-            throttles.begin_attempt(&counter, clock.now(), throttle).await?
-        {
-            sessions.tell(&Event::LoginThrottled { user_id, device: arrival.device });
-            return Err(LoginError::TooManyAttempts { retry_after });
-        }
-        let checked = self.check(user_id.as_ref(), password, &mut waiting).await;
+        let attempt = match self.begin_attempt(name, user_id.clone()).await? {
+            Ok(attempt) => attempt,
+            Err(Refused { retry_after, .. }) => {
+                sessions.tell(&Event::LoginThrottled { user_id, device: arrival.device });
+                return Err(LoginError::TooManyAttempts { retry_after });
+            }
+        };
+        let checked = self.check(attempt.account.id(), password, &mut waiting).await;
         let outcome = match &checked {
             Ok(Checked::Right(..)) => Outcome::Succeeded,
             Ok(Checked::Wrong) => Outcome::Failed,
             Ok(Checked::Unchecked) | Err(_) => Outcome::Abandoned,
         };
-        throttles.finish_attempt(&counter, outcome, clock.now(), throttle).await?;
+        self.finish_attempt(&attempt, outcome).await?;
         // The place of a caller that left is free only now.
         drop(waiting);
         let failed = |user_id, device| {
-            sessions.tell(&Event::LoginFailed { user_id, device });
+            sessions.tell(&match (&attempt.account, &user_id) {
+                (Account::Nobody { .. }, Some(_)) => Event::LoginThrottled { user_id, device },
+                _ => Event::LoginFailed { user_id, device },
+            });
             LoginError::InvalidCredentials
         };
         let (user, epoch) = match checked? {
@@ -359,6 +385,60 @@ impl Accounts {
             Err(BeginError::Store(error)) => Err(LoginError::Store(error)),
             Err(error) => Err(LoginError::Begin(error)),
         }
+    }
+
+    /// Counts an attempt as running, by name and by account. See [`Attempt`].
+    async fn begin_attempt(
+        &self,
+        name: &LoginName,
+        user_id: Option<UserId>,
+    ) -> Result<Result<Attempt, Refused>, StoreError> {
+        let AccountsConfig { throttles, throttle, clock, .. } = &*self.shared;
+        let (name, now) = (name.counter(), clock.now());
+        if let Err(refused) = throttles.begin_attempt(&name, now, throttle).await? {
+            return Ok(Err(refused));
+        }
+        match self.begin_account_attempt(&name, user_id, now).await {
+            Ok(account) => Ok(Ok(Attempt { name, account })),
+            Err(error) => {
+                // If this fails as well, the attempt is given up when its lease ends.
+                let _ = throttles.finish_attempt(&name, Outcome::Abandoned, now, throttle).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin_account_attempt(
+        &self,
+        name: &str,
+        user_id: Option<UserId>,
+        now: Timestamp,
+    ) -> Result<Account, StoreError> {
+        let AccountsConfig { throttles, throttle, .. } = &*self.shared;
+        if let Some(id) = user_id {
+            let counter = format!("user:{id}");
+            if throttles.begin_attempt(&counter, now, throttle).await?.is_ok() {
+                return Ok(Account::Known { id, counter });
+            }
+        }
+        let counter = format!("{name}/nobody");
+        // Refuses never: it forgets every attempt, and no more run at once than the name's own counter admits.
+        let _ = throttles.begin_attempt(&counter, now, throttle).await?;
+        Ok(Account::Nobody { counter })
+    }
+
+    /// Settles an attempt. The account's counter comes first: so it never refuses what the name's admits, as long as
+    /// all attempts come by that name.
+    async fn finish_attempt(&self, attempt: &Attempt, outcome: Outcome) -> Result<(), StoreError> {
+        let AccountsConfig { throttles, throttle, clock, .. } = &*self.shared;
+        let now = clock.now();
+        let (counter, of_account) = match &attempt.account {
+            Account::Known { counter, .. } => (counter, outcome),
+            Account::Nobody { counter } => (counter, Outcome::Abandoned),
+        };
+        let account = throttles.finish_attempt(counter, of_account, now, throttle).await;
+        let name = throttles.finish_attempt(&attempt.name, outcome, now, throttle).await;
+        account.and(name)
     }
 
     /// Checks the password, with the epoch read before: what ends all sessions from then on ends this login too, unless
@@ -489,6 +569,16 @@ impl Accounts {
             self.shared.sessions.tell(&Event::UserEnabled { user_id: id.clone() });
         }
         Ok(known)
+    }
+}
+
+impl Account {
+    /// Whose password is checked.
+    fn id(&self) -> Option<&UserId> {
+        match self {
+            Self::Known { id, .. } => Some(id),
+            Self::Nobody { .. } => None,
+        }
     }
 }
 
