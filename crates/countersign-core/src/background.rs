@@ -1,4 +1,5 @@
-//! What a node does beside answering requests: tail the revocation log, write acknowledgements, purge, replace keys.
+//! What a node does beside answering requests: tail the revocation log, write acknowledgements, purge, replace keys,
+//! tell what it has counted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::account::Accounts;
 use crate::revocation::{RevocationView, ViewStats};
 use crate::session::Sessions;
 use crate::store::{
@@ -17,7 +19,7 @@ use crate::time::{Clock, Timestamp};
 /// The running background tasks; they stop when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Background {
-    _tasks: Arc<Tasks>,
+    tasks: Vec<Arc<Tasks>>,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub const PURGE_EVERY: Duration = Duration::from_secs(60);
 pub const ROTATE_EVERY: Duration = Duration::from_secs(60);
 /// How often it is asked whether other programs have changed the store's settings.
 pub const SETTINGS_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked whether there is something to be told that was counted.
+pub const TELL_EVERY: Duration = Duration::from_secs(10);
 /// For how long at most nothing is read that was pushed.
 const LONGEST_PUSH_PAUSE: Duration = Duration::from_millis(10);
 /// How many rows one purging statement deletes at most, so that it never holds anybody up for long.
@@ -103,7 +107,19 @@ impl Background {
         if let Some(changes) = stores.revocations.changes() {
             tasks.push(runtime.spawn(read_pushed(sessions.clone(), changes)).abort_handle());
         }
-        Self { _tasks: Arc::new(Tasks(tasks)) }
+        Self { tasks: vec![Arc::new(Tasks(tasks))] }
+    }
+
+    /// Starts what there is to do for accounts, too: telling of refused registrations.
+    #[must_use]
+    pub fn with_accounts(mut self, runtime: &Handle, accounts: &Accounts) -> Self {
+        let accounts = accounts.clone();
+        let tell = spawn_every(runtime, TELL_EVERY, "tell of refused registrations", move || {
+            accounts.tell_refused_registrations();
+            std::future::ready(Ok(()))
+        });
+        self.tasks.push(Arc::new(Tasks(vec![tell])));
+        self
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::id::{Generation, SessionId, TokenId, UserId};
 use crate::key::KeyId;
 use crate::session::{Device, EndReason};
+use crate::time::Timestamp;
 
 /// Something that somebody may want to know about later, or be woken up for. Each is told once, by the node on which it
 /// happened, after the store has confirmed it.
@@ -15,6 +16,16 @@ pub enum Event {
     Registered {
         /// The user.
         user_id: UserId,
+    },
+    /// Registrations were refused because an e-mail address or a username is taken: one event a minute, on each node.
+    /// Many of them are somebody who finds out which addresses have accounts.
+    RegistrationsRefused {
+        /// How many.
+        count: u64,
+        /// When the first of them was.
+        since: Timestamp,
+        /// Who came last.
+        last: Device,
     },
     /// A login failed: wrong password, or an account that is disabled or has none.
     LoginFailed {
@@ -107,16 +118,20 @@ pub enum Event {
 }
 
 impl Event {
+    /// From this many refused registrations in a minute on they are an alarm.
+    pub const MANY_REFUSED_REGISTRATIONS: u64 = 20;
+
     /// Whether it may be an attack: worth waking somebody up for.
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::RefreshReused { .. }
-                | Self::RefreshShared { .. }
-                | Self::LoginThrottled { .. }
-                | Self::KeyRemoved { .. }
-        )
+            | Self::RefreshShared { .. }
+            | Self::LoginThrottled { .. }
+            | Self::KeyRemoved { .. } => true,
+            Self::RegistrationsRefused { count, .. } => *count >= Self::MANY_REFUSED_REGISTRATIONS,
+            _ => false,
+        }
     }
 
     /// The event's name in logs: lower case, words joined by underscores. Never changes.
@@ -124,6 +139,7 @@ impl Event {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Registered { .. } => "registered",
+            Self::RegistrationsRefused { .. } => "registrations_refused",
             Self::LoginFailed { .. } => "login_failed",
             Self::LoginThrottled { .. } => "login_throttled",
             Self::SessionBegan { .. } => "session_began",
@@ -162,6 +178,14 @@ impl Events for LogEvents {
         let ip = |device: &Device| device.ip.map(display);
         match event {
             Event::Registered { user_id } => log!(info, "an account was registered", %user_id),
+            Event::RegistrationsRefused { count, since, last } => {
+                let (since, ip) = (since.as_secs(), ip(last));
+                if event.is_alarm() {
+                    log!(warn, "registrations were refused because names are taken", count, since, ip = ip);
+                } else {
+                    log!(info, "registrations were refused because names are taken", count, since, ip = ip);
+                }
+            }
             Event::LoginFailed { user_id, device } => {
                 log!(info, "a login failed", user_id = user_id.as_ref().map(display), ip = ip(device));
             }

@@ -543,6 +543,7 @@ impl AuthBuilder {
         let hasher =
             HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;
         let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
+        let tasks = runtime.clone();
         let accounts = Accounts::new(AccountsConfig {
             users: self.stores.users.clone(),
             throttles: self.stores.throttles,
@@ -553,6 +554,7 @@ impl AuthBuilder {
             random: self.random,
             runtime,
         });
+        let background = background.map(|background| background.with_accounts(&tasks, &accounts));
         let profile = profile.map(|profile| profile.serve(&accounts, &cross_site));
         Ok(Auth {
             shared: Arc::new(Shared {

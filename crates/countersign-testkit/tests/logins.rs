@@ -1,4 +1,4 @@
-//! Logins and registrations under attack: callers that hang up, epochs raised under way, names of one account.
+//! Logins and registrations under attack: callers that hang up, epochs raised under way, names of one account, probing.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use countersign_core::account::{
     Attempts, HashError, LoginError, Outcome, PasswordHash, RegisterError, SignedIn, ThrottlePolicy,
 };
-use countersign_core::background::purge;
+use countersign_core::background::{Background, TELL_EVERY, purge};
 use countersign_core::event::Event;
 use countersign_core::session::{BeginError, Device, EndReason};
 use countersign_core::store::{KEEP_NAME_COUNTERS, MemoryStore, NameKey, Stores};
 use countersign_core::{Clock as _, UserId};
 use countersign_testkit::{BedConfig, Gate, Instrumented, Point, SeededRandom, TestBed};
-
+use tokio::runtime::Handle;
 use tokio::task::{JoinSet, yield_now};
 
 const WRONG: &str = "incorrect donkey battery staple";
@@ -544,4 +544,56 @@ async fn sec_219_junk_names_cannot_fill_the_store_nor_free_a_guess() {
     assert!(matches!(answer, Err(LoginError::InvalidCredentials)), "the pause holds: {answer:?}");
     let left = throttles.thin_attempts("name:".."name;", 0, 1_000_000).await.unwrap();
     assert_eq!(left, KEEP_NAME_COUNTERS + 1);
+}
+
+// Probing which names are taken.
+
+#[tokio::test]
+async fn many_registrations_that_are_refused_are_an_event_a_minute_and_cost_a_hash_each() {
+    let (_, bed) = bed().await;
+    bed.register("ada").await.unwrap();
+    let _ = bed.events.take();
+    let (since, before) = (bed.clock.now(), hashes(&bed));
+    for number in 1..=70 {
+        let answer = bed.register("ada").await;
+        assert!(matches!(answer, Err(RegisterError::EmailTaken)), "{answer:?}");
+        let expected = u64::saturating_sub(number, 60);
+        assert_eq!(hashes(&bed) - before, expected, "after {number}: the first ones are quick");
+    }
+    bed.accounts.tell_refused_registrations();
+    assert_eq!(bed.events.take(), [], "before the minute is over");
+    bed.clock.advance(secs(60));
+    bed.accounts.tell_refused_registrations();
+    let told = Event::RegistrationsRefused { count: 70, since, last: Device::default() };
+    assert!(told.is_alarm());
+    assert_eq!(bed.events.take(), [told]);
+
+    let (since, before) = (bed.clock.now(), hashes(&bed));
+    assert!(bed.register("ada").await.is_err());
+    assert_eq!(hashes(&bed), before, "a new minute");
+    bed.clock.advance(secs(61));
+    bed.accounts.tell_refused_registrations();
+    let told = Event::RegistrationsRefused { count: 1, since, last: Device::default() };
+    assert!(!told.is_alarm(), "somebody has forgotten that they have an account");
+    assert_eq!(bed.events.take(), [told]);
+    bed.accounts.tell_refused_registrations();
+    assert_eq!(bed.events.take(), [], "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_tasks_tell_of_refused_registrations() {
+    let watched = Instrumented::new(MemoryStore::new());
+    let bed = TestBed::over(watched.stores()).await;
+    let running = Background::start(&Handle::current(), &bed.sessions, &bed.stores);
+    let _running = running.with_accounts(&Handle::current(), &bed.accounts);
+    bed.register("ada").await.unwrap();
+    bed.register("ada").await.unwrap_err();
+    let _ = bed.events.take();
+    bed.clock.advance(secs(60));
+    tokio::time::sleep(2 * TELL_EVERY).await;
+    let told = bed.events.take();
+    assert!(
+        told.iter().any(|event| matches!(event, Event::RegistrationsRefused { count: 1, .. })),
+        "{told:?}"
+    );
 }

@@ -1,6 +1,6 @@
 //! What one does with accounts: register, log in, refresh, disable.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -10,9 +10,10 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::caller::{Caller, Waiting};
-use super::hasher::{HashError, HashPool, PasswordHash};
+use super::hasher::{HashError, HashPlace, HashPool, PasswordHash};
 use super::name::{EmailAddress, Username, without_blanks};
 use super::password::Password;
+use super::refusals::Refusals;
 use super::throttle::{Outcome, Refused, ThrottlePolicy};
 use super::user::User;
 use crate::claims::Claims;
@@ -51,6 +52,7 @@ pub struct AccountsConfig {
 #[derive(Clone, Debug)]
 pub struct Accounts {
     shared: Arc<AccountsConfig>,
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 /// A new account, all of it checked.
@@ -236,7 +238,7 @@ impl Accounts {
     /// Accounts over these stores.
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
-        Self { shared: Arc::new(config) }
+        Self { shared: Arc::new(config), refusals: Arc::default() }
     }
 
     /// The sessions.
@@ -265,6 +267,7 @@ impl Accounts {
         let Registration { email, username, password } = registration;
         // Saves a hash where the answer is known; the insert decides.
         if let Some(taken) = self.taken(&email, username.as_ref()).await? {
+            self.refuse(place, password, arrival.device).await?;
             return Err(taken);
         }
         let id = UserId::from(uuid(&*self.shared.random)?);
@@ -292,6 +295,36 @@ impl Accounts {
         Ok(None)
     }
 
+    /// A registration is refused because a name is taken. Where there were many, it costs what one costs that is not.
+    async fn refuse(&self, place: HashPlace, password: Password, device: Device) -> Result<(), HashError> {
+        if self.count_refusal(device) {
+            place.turn().await?.hash(password).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts a registration that is refused; returns whether there were many in this minute.
+    fn count_refusal(&self, device: Device) -> bool {
+        let (are_many, told) = self.refusals().count(self.shared.clock.now(), device);
+        if let Some(event) = told {
+            self.shared.sessions.tell(&event);
+        }
+        are_many
+    }
+
+    /// Emits [`Event::RegistrationsRefused`] for a minute that is over and was not told of yet. Background tasks call it
+    /// every few seconds.
+    pub fn tell_refused_registrations(&self) {
+        let told = self.refusals().tell(self.shared.clock.now());
+        if let Some(event) = told {
+            self.shared.sessions.tell(&event);
+        }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn register_now(&self, user: User, arrival: Arrival) -> Result<SignedIn, RegisterError> {
         let AccountsConfig { users, sessions, .. } = &*self.shared;
         let epoch = sessions.epoch(&user.id).await?;
@@ -301,6 +334,7 @@ impl Accounts {
             UserInserted::UsernameTaken => Some(RegisterError::UsernameTaken),
         };
         if let Some(taken) = taken {
+            self.count_refusal(arrival.device);
             return Err(taken);
         }
         sessions.tell(&Event::Registered { user_id: user.id.clone() });

@@ -7,6 +7,7 @@ mod flow;
 mod hasher;
 mod name;
 mod password;
+mod refusals;
 mod throttle;
 mod user;
 
