@@ -272,12 +272,23 @@ fn a_token_chooses_among_keys_of_one_id_by_its_algorithm() {
     let other = jws::sign(&named(&ps256), "at+jwt", b"{}").unwrap();
     assert_eq!(jws::verify(&other, &ring).unwrap_err(), VerifyError::Algorithm);
 
-    // Under one id and one algorithm the first stands, and no token is tried with both.
+    // Under one id and one algorithm nobody knows which of two is meant, and no token is tried with both.
     let second = SigningKey::generate(Algorithm::Es256, &support::Seeded::new(77)).unwrap();
-    let (names, left_out) = usable(&[jwk(&es256), jwk(&second), jwk(&es256), jwk(&rs256)]);
+    let reason = "another key of the set has the same id and algorithm";
+    let (names, left_out) = usable(&[jwk(&es256), jwk(&second), jwk(&rs256)]);
+    assert_eq!(names, ["one name RS256"]);
+    assert_eq!(left_out, format!("keys[0]: {reason}; keys[1]: {reason}"));
+    // The same one twice is no question.
+    let (names, left_out) = usable(&[jwk(&es256), jwk(&rs256), jwk(&es256)]);
     assert_eq!(names, ["one name ES256", "one name RS256"]);
-    let reason = "an earlier key of the set has the same id and algorithm";
-    assert_eq!(left_out, format!("keys[1]: {reason}; keys[2]: {reason}"));
+    assert_eq!(left_out, format!("keys[2]: {reason}"));
+    let other =
+        with(&private(Algorithm::Hs256), json!({"k": encode([&[9; 16][..], b"0123456789abcdef"].concat())}));
+    let (names, left_out) = usable(&[private(Algorithm::Hs256), other, private(Algorithm::Hs384)]);
+    assert_eq!(
+        (names, left_out),
+        (vec!["test-HS384 HS384".to_owned()], format!("keys[0]: {reason}; keys[1]: {reason}"))
+    );
 
     // A ring of our own has one key per id.
     let mut own = ring;

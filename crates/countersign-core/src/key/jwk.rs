@@ -64,8 +64,8 @@ pub enum JwkError {
     /// A public key was asked to sign.
     #[error("JWK has no private part")]
     NotPrivate,
-    /// An earlier key of the set has the same `kid` and the same algorithm.
-    #[error("an earlier key of the set has the same id and algorithm")]
+    /// Another key of the set has the same `kid` and the same algorithm.
+    #[error("another key of the set has the same id and algorithm")]
     DuplicateKeyId,
     /// A shared secret in a set with public keys: who may see the one may not see the other.
     #[error("shared secret in a set with public keys")]

@@ -323,11 +323,13 @@ async fn keys_of_one_id_are_told_apart_by_their_algorithm() {
     }
     let other = sign(&rs256, &with(&header(&rs256), json!({"alg": "PS256"})), &claims(ISSUER));
     assert_eq!(bed.refusal(&other).await, "algorithm is not that of the key");
-    // Of two with one name and one algorithm the first stands.
+    // Of two with one name and one algorithm neither is the one that a token names.
     let impostor = key(Algorithm::Es256, "another").with_key_id(KeyId::new("one").unwrap());
-    let bed = Bed::new().publishing(&[&es256, &impostor]);
-    bed.verify(&token(&es256, ISSUER)).await.unwrap();
-    assert_eq!(bed.refusal(&token(&impostor, ISSUER)).await, "signature does not hold");
+    let bed = Bed::new().publishing(&[&es256, &impostor, &key(Algorithm::Es256, "third")]);
+    for key in [&es256, &impostor] {
+        assert_eq!(bed.refusal(&token(key, ISSUER)).await, "token names an unknown key");
+    }
+    bed.verify(&token(&key(Algorithm::Es256, "third"), ISSUER)).await.unwrap();
 }
 
 #[tokio::test]

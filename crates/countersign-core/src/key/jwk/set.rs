@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Jwk, JwkError, Members};
 use crate::json::{AnyValue, JsonError, Problem, Reading, Skipped, Text};
-use crate::key::{Algorithm, ImportRules, KeyError, KeyRing};
+use crate::key::{Algorithm, ImportRules, KeyRing};
 
 /// The keys of a JWK set that can be used.
 ///
@@ -152,17 +152,23 @@ impl JwkSet {
 
     fn select(&self, rules: ImportRules, choose: impl Fn(&Jwk) -> Result<Jwk, NotTaken>) -> UsableKeys {
         let (mut ring, mut left_out) = (KeyRing::new(), self.left_out.clone());
+        let mut good = Vec::with_capacity(self.keys.len());
         for (key, position) in self.keys.iter().zip(&self.positions) {
-            let taken = choose(key).and_then(|key| {
-                let key = key.verifying_key_with(rules)?;
-                ring.insert_of_set(key).map_err(|error| match error {
-                    KeyError::DuplicateKeyId(_) => JwkError::DuplicateKeyId,
-                    error => JwkError::Key(error),
-                })?;
-                Ok(())
+            match choose(key).and_then(|key| Ok(key.verifying_key_with(rules)?)) {
+                Ok(key) => good.push((*position, key)),
+                Err(reason) => left_out.add(*position, reason),
+            }
+        }
+        for (position, key) in &good {
+            // None of two different keys is the one that a token names. One key that stands there twice is.
+            let is_ambiguous = good.iter().any(|(_, other)| {
+                other.key_id() == key.key_id()
+                    && other.algorithm() == key.algorithm()
+                    && !other.is_same_key(key)
+                    && (key.public_key().is_none() || other.public_key() != key.public_key())
             });
-            if let Err(reason) = taken {
-                left_out.add(*position, reason);
+            if is_ambiguous || ring.insert_of_set(key.clone()).is_err() {
+                left_out.add(*position, JwkError::DuplicateKeyId.into());
             }
         }
         UsableKeys { ring, left_out }
