@@ -290,6 +290,14 @@ fn a_token_chooses_among_keys_of_one_id_by_its_algorithm() {
         (vec!["test-HS384 HS384".to_owned()], format!("keys[0]: {reason}; keys[1]: {reason}"))
     );
 
+    // A secret is known by its name alone, so a malformed one of the same name spoils it.
+    let malformed = with(&private(Algorithm::Hs256), json!({"k": "AB"}));
+    assert!(usable(&[private(Algorithm::Hs256), malformed.clone()]).0.is_empty());
+    assert_eq!(
+        usable(&[with(&malformed, json!({"kid": "x"})), private(Algorithm::Hs256)]).0,
+        ["test-HS256 HS256"]
+    );
+
     // A ring of our own has one key per id.
     let mut own = ring;
     let verdict = own.insert(named(&ps256).verifying_key());

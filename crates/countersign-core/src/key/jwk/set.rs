@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Jwk, JwkError, Members};
 use crate::json::{AnyValue, JsonError, Problem, Reading, Skipped, Text};
-use crate::key::{Algorithm, ImportRules, KeyRing};
+use crate::key::{Algorithm, ImportRules, KeyId, KeyRing};
 
 /// The keys of a JWK set that can be used.
 ///
@@ -25,6 +25,8 @@ pub struct JwkSet {
     left_out: LeftOut,
     /// The public parts of private keys that could not be read as a whole.
     exposed: Vec<Vec<u8>>,
+    /// The ids of shared secrets that could not be read.
+    spoilt: Vec<KeyId>,
 }
 
 /// The keys of a set that were left out, and why: how many, and of the first few the reasons. Nothing of a key is in
@@ -81,12 +83,7 @@ impl JwkSet {
         if text.len() > Jwk::MAX_BYTES {
             return Err(JwkError::TooLong);
         }
-        let mut set = Self {
-            keys: Vec::new(),
-            positions: Vec::new(),
-            left_out: LeftOut::default(),
-            exposed: Vec::new(),
-        };
+        let mut set = Self::from_iter([]);
         read_keys(text, |position, key| set.take(position, key))?;
         set.separate();
         Ok(set)
@@ -167,7 +164,9 @@ impl JwkSet {
                     && !other.is_same_key(key)
                     && (key.public_key().is_none() || other.public_key() != key.public_key())
             });
-            if is_ambiguous || ring.insert_of_set(key.clone()).is_err() {
+            // A secret is known by nothing but its name, so another one of that name spoils it even if it is malformed.
+            let is_spoilt = key.public_key().is_none() && self.spoilt.contains(key.key_id());
+            if is_ambiguous || is_spoilt || ring.insert_of_set(key.clone()).is_err() {
                 left_out.add(*position, JwkError::DuplicateKeyId.into());
             }
         }
@@ -177,7 +176,12 @@ impl JwkSet {
     /// Takes the next key, or notes why not.
     fn take(&mut self, position: usize, text: &str) {
         let read = Members::parse(text.as_bytes()).and_then(|members| {
-            Jwk::read(&members).inspect_err(|_| self.exposed.extend(Jwk::exposed_by(&members)))
+            Jwk::read(&members).inspect_err(|_| {
+                self.exposed.extend(Jwk::exposed_by(&members));
+                if let (Ok(Some("oct")), Ok(Some(id))) = (members.text("kty"), members.text("kid")) {
+                    self.spoilt.extend(KeyId::new(id));
+                }
+            })
         });
         match read {
             Ok(key) => {
@@ -262,7 +266,8 @@ impl FromIterator<Jwk> for JwkSet {
     fn from_iter<I: IntoIterator<Item = Jwk>>(keys: I) -> Self {
         let keys: Vec<_> = keys.into_iter().collect();
         let positions = (0..keys.len()).collect();
-        Self { keys, positions, left_out: LeftOut::default(), exposed: Vec::new() }
+        let left_out = LeftOut::default();
+        Self { keys, positions, left_out, exposed: Vec::new(), spoilt: Vec::new() }
     }
 }
 
