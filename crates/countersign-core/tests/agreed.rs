@@ -109,7 +109,7 @@ async fn what_one_program_decides_for_itself_need_not_agree() {
     let store = MemoryStore::new();
     start(&store, &own("https://auth.example"), Stance::Agree).await.unwrap();
     let other = with_policy(|policy| {
-        policy.max_sessions = std::num::NonZeroU32::new(3);
+        policy.max_sessions = std::num::NonZeroU32::new(3).unwrap();
         policy.key_rotation = None;
         policy.key_algorithm = Some(countersign_core::Algorithm::Es256);
     });

@@ -1,6 +1,7 @@
 //! `countersign serve`: open the store, listen, serve, stop when asked.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use countersign_core::Secrets;
