@@ -211,6 +211,13 @@ struct Binding {
     doubt: Option<Problem>,
 }
 
+#[derive(Debug)]
+struct Value {
+    text: String,
+    is_quoted: bool,
+    doubt: Option<Problem>,
+}
+
 /// A place in the text, which moves as python-dotenv's does: where a line cannot be read, what was read of it stays read,
 /// and the rest of that line is skipped.
 struct Reader<'t> {
@@ -266,9 +273,9 @@ impl<'t> Reader<'t> {
         self.blanks(false);
         let (value, doubt) = if self.take('=') {
             let has_blanks = !self.blanks(false).is_empty();
-            let (value, doubt) = self.value()?;
-            let starts_a_comment = has_blanks && value.starts_with('#') && doubt.is_none();
-            (Some(value), if starts_a_comment { Some(Problem::Comment) } else { doubt.flatten() })
+            let Value { text, is_quoted, doubt } = self.value()?;
+            let is_comment = has_blanks && !is_quoted && text.starts_with('#');
+            (Some(text), if is_comment { Some(Problem::Comment) } else { doubt })
         } else {
             (None, None)
         };
@@ -299,12 +306,10 @@ impl<'t> Reader<'t> {
         if key.is_empty() { Err(Unreadable) } else { Ok(Some(key)) }
     }
 
-    /// The value; the second part is there for one in quotes, with what is in doubt about it.
-    #[expect(clippy::type_complexity, reason = "of this file alone")]
-    fn value(&mut self) -> Result<(String, Option<Option<Problem>>), Unreadable> {
+    fn value(&mut self) -> Result<Value, Unreadable> {
         let Some(quote @ ('\'' | '"')) = self.rest().chars().next() else {
             let part = self.take_while(|c| c != '\n');
-            return Ok((without_comment(part).to_owned(), None));
+            return Ok(Value { text: without_comment(part).to_owned(), is_quoted: false, doubt: None });
         };
         let quoted = self.rest().get(1..).unwrap_or_default();
         let now = end_by_escapes(quoted, quote);
@@ -314,7 +319,7 @@ impl<'t> Reader<'t> {
         let raw = quoted.get(..end).unwrap_or_default();
         self.at += end + 2;
         let doubt = (now != before).then_some(Problem::Backslash);
-        Ok((unescaped(raw, quote), Some(doubt)))
+        Ok(Value { text: unescaped(raw, quote), is_quoted: true, doubt })
     }
 
     fn end_of_line(&mut self) -> Result<(), Unreadable> {
@@ -428,6 +433,8 @@ mod tests {
     /// What python-dotenv 1.2.4 reads from each of these files, and what is refused here.
     const CASES: &str = include_str!("../../tests/data/dotenv.json");
 
+    type Variables = BTreeMap<String, String>;
+
     #[derive(Debug, Deserialize)]
     struct Case {
         /// The file's content, each character a byte (so that it need not be UTF-8) where `latin` is set.
@@ -522,10 +529,7 @@ mod tests {
 
     /// What python-dotenv reads of ours from each file, beside these variables of the process; `None` where it fails.
     /// Nothing where there is no Python for it.
-    #[expect(clippy::type_complexity, reason = "one use")]
-    fn python_reads(
-        files: impl Iterator<Item = (Vec<u8>, BTreeMap<String, String>)>,
-    ) -> Option<Vec<Option<BTreeMap<String, String>>>> {
+    fn python_reads(files: impl Iterator<Item = (Vec<u8>, Variables)>) -> Option<Vec<Option<Variables>>> {
         const SCRIPT: &str = "
 import json, os, sys, tempfile, logging
 from dotenv import load_dotenv
@@ -559,7 +563,7 @@ os.unlink(path)
         let lines = String::from_utf8(output.stdout).unwrap();
         assert_eq!(lines.lines().count(), input.len());
         let of_ours = |line: &str| {
-            let found: Option<BTreeMap<String, String>> = serde_json::from_str(line).unwrap();
+            let found: Option<Variables> = serde_json::from_str(line).unwrap();
             found.map(|found| found.into_iter().filter(|(name, _)| is_ours(name)).collect())
         };
         Some(lines.lines().map(of_ours).collect())
