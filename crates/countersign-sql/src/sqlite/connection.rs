@@ -31,7 +31,7 @@ impl Connector {
     }
 
     /// Makes connections to these files and no others that have their names.
-    pub(super) fn to_files(self, files: Files) -> Self {
+    pub(super) fn with_files(self, files: Files) -> Self {
         Self { files: Some(Arc::new(files)), ..self }
     }
 

@@ -92,7 +92,7 @@ impl SqliteStore {
         let connection = prepare(options, &path, &connector).await?;
         let anchor = connector.connect(Role::Reader).await?;
         let files = Files::of(&path).map_err(|source| OpenError::Path { path: path.clone(), source })?;
-        let connector = connector.to_files(files);
+        let connector = connector.with_files(files);
         let readers = pool(&connector, options.readers).await?;
         let lists = pool(&connector, LIST_READERS).await?;
         let tail = pool(&connector, 1).await?;
