@@ -9,7 +9,7 @@ use countersign_core::account::{
 use countersign_core::background::{Background, TELL_EVERY, purge};
 use countersign_core::event::Event;
 use countersign_core::session::{BeginError, Device, EndReason};
-use countersign_core::store::{KEEP_NAME_COUNTERS, MemoryStore, NameKey, Stores};
+use countersign_core::store::{KEEP_NAME_COUNTERS, MemoryStore, NameKey, SessionPage, Stores};
 use countersign_core::{Clock as _, UserId};
 use countersign_testkit::{BedConfig, Gate, Instrumented, Point, SeededRandom, TestBed};
 use tokio::runtime::Handle;
@@ -244,7 +244,7 @@ async fn a_registration_that_was_hashed_runs_to_its_end() {
         gate.open();
         settle().await;
         let user = bed.stores.users.user_by_name(NameKey::Username(name)).await.unwrap().unwrap();
-        assert_eq!(bed.sessions.list(&user.id).await.unwrap().len(), 1, "{name}");
+        assert_eq!(bed.sessions.list(&user.id, SessionPage::first(100)).await.unwrap().len(), 1, "{name}");
     }
 }
 
@@ -321,11 +321,15 @@ async fn sec_218_the_owner_signs_in_though_all_sessions_are_ended_again_and_agai
         if raises < 8 {
             let pair = answer.unwrap().pair;
             assert!(bed.authenticate(&pair.access_token).await.is_ok(), "{raises}");
-            assert_eq!(bed.sessions.list(&user.id).await.unwrap().len(), 1, "{raises}");
+            assert_eq!(
+                bed.sessions.list(&user.id, SessionPage::first(100)).await.unwrap().len(),
+                1,
+                "{raises}"
+            );
         } else {
             // The password was right, so the answer must not be that it was wrong.
             assert!(matches!(answer, Err(LoginError::Begin(BeginError::EpochRaised))), "{answer:?}");
-            assert!(bed.sessions.list(&user.id).await.unwrap().is_empty());
+            assert!(bed.sessions.list(&user.id, SessionPage::first(100)).await.unwrap().is_empty());
         }
         assert_eq!(counters(&bed.stores).await, 0, "no failure was counted");
     }
@@ -356,7 +360,7 @@ async fn sec_218_a_changed_account_ends_a_login_that_looks_again() {
             meanwhile.happen(&bed, &watched, &user.id).await;
             second.open();
             let answer = login.await.unwrap();
-            let live = bed.sessions.list(&user.id).await.unwrap().len();
+            let live = bed.sessions.list(&user.id, SessionPage::first(100)).await.unwrap().len();
             if matches!(meanwhile, Meanwhile::AllEnded) {
                 assert!(answer.is_ok(), "{case}: {answer:?}");
                 assert_eq!(live, 1, "{case}");
@@ -386,7 +390,7 @@ async fn sec_218_a_login_between_the_two_raises_of_a_disabling_does_not_survive_
     disabling.open();
     assert!(disable.await.unwrap().unwrap());
     assert!(bed.authenticate(&pair.access_token).await.is_err());
-    assert!(bed.sessions.list(&user.id).await.unwrap().is_empty());
+    assert!(bed.sessions.list(&user.id, SessionPage::first(100)).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
