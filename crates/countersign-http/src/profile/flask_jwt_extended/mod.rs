@@ -260,7 +260,11 @@ impl FlaskJwtExtended {
 
     /// The same rules over sessions of this library, which also say whether a token was revoked, with the origins of
     /// their `Auth`.
-    pub(super) fn over_sessions(&self, is_revoked: Hook<ProfileClaims, bool>, origins: CrossSiteCheck) -> Self {
+    pub(super) fn over_sessions(
+        &self,
+        is_revoked: Hook<ProfileClaims, bool>,
+        origins: CrossSiteCheck,
+    ) -> Self {
         let mut inner = Inner::clone(&self.0);
         inner.hooks.sessions = Some(is_revoked);
         inner.cross_site = origins;
