@@ -56,6 +56,7 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
         keychain,
         keys: stores.keys.clone(),
         secrets: TestBed::secrets(),
+        known_issuers: Default::default(),
         issuer: None,
         audience: None,
         policy,

@@ -231,8 +231,11 @@ async fn sec_208_a_node_whose_clock_is_off_goes_by_the_stores_time() {
 }
 
 async fn capped(limit: u32, at_limit: AtLimit) -> TestBed {
-    let policy =
-        SessionPolicy { max_sessions: NonZeroU32::new(limit).unwrap(), at_limit, ..SessionPolicy::default() };
+    let policy = SessionPolicy {
+        max_sessions: NonZeroU32::new(limit).expect("not zero"),
+        at_limit,
+        ..SessionPolicy::default()
+    };
     TestBed::with(MemoryStore::new(), BedConfig { policy, ..BedConfig::default() }).await
 }
 
