@@ -23,7 +23,7 @@ pub struct Secret(Zeroizing<Vec<u8>>);
 #[non_exhaustive]
 pub enum InvalidSecretText {
     /// Not base64.
-    #[error("not base64")]
+    #[error("not base64; `countersign key secret` makes a good secret")]
     NotBase64,
     /// Base64 of bytes that will not do.
     #[error(transparent)]
@@ -35,13 +35,16 @@ pub enum InvalidSecretText {
 #[non_exhaustive]
 pub enum InvalidSecret {
     /// Shorter than 32 bytes.
-    #[error("secret is {actual} bytes long, {} are needed", Secret::MIN_BYTES)]
+    #[error(
+        "secret is {actual} bytes long, {} are needed; `countersign key secret` makes a good one",
+        Secret::MIN_BYTES
+    )]
     TooShort {
         /// How many bytes it has.
         actual: usize,
     },
     /// An example from documentation, or bytes with almost no variety.
-    #[error("secret is guessable")]
+    #[error("secret is guessable; `countersign key secret` makes a good one")]
     Guessable,
     /// A key of a key pair, which others may know.
     #[error("a public or private key (PEM, DER or JWK) was given as a secret")]

@@ -1,6 +1,8 @@
 //! Everything an [`Auth`] is made of, checked once, at start.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -66,7 +68,9 @@ pub struct AuthBuilder {
 }
 
 /// Why no [`Auth`] could be built.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` form is its text and its causes, because that is what a `main` prints that returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A lifetime or rule is out of range.
@@ -103,6 +107,23 @@ pub enum BuildError {
     /// Built outside of a tokio runtime.
     #[error("no tokio runtime is running; build inside #[tokio::main] or Runtime::block_on")]
     NoRuntime,
+}
+
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_with_causes(self, f)
+    }
+}
+
+/// An error's text, then those of its causes.
+pub(crate) fn write_with_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{error}")?;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(f, ": {error}")?;
+        cause = error.source();
+    }
+    Ok(())
 }
 
 impl Auth {

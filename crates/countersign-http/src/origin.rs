@@ -133,7 +133,13 @@ impl CrossSiteCheck {
             Field::One(Err(_)) | Field::Absent => false,
             Field::Unusable => true,
         };
-        is_foreign_page || named.chain(authority).chain(forwarded_hosts(headers)).any(is_elsewhere)
+        let is_https_outside = headers
+            .get_all("x-forwarded-proto")
+            .iter()
+            .any(|proto| proto.as_bytes().to_ascii_lowercase().starts_with(b"https"));
+        is_foreign_page
+            || is_https_outside
+            || named.chain(authority).chain(forwarded_hosts(headers)).any(is_elsewhere)
     }
 
     /// The other origins that are allowed.

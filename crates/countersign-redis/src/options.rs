@@ -235,6 +235,12 @@ impl RedisOptions {
         self
     }
 
+    /// Whether a server is accepted that keeps nothing over a restart.
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        self.durability == Durability::Volatile
+    }
+
     /// How many replicas must have a write before it is answered (`WAIT`); default 0.
     ///
     /// Redis replicates after it has answered. When a replica takes over, it may lack what was answered just before:

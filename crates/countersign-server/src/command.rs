@@ -129,7 +129,9 @@ async fn auth(settings: &Settings) -> Result<(Auth, Stores), Box<dyn Error>> {
     let (database, secrets) = Database::open_existing(settings).await?;
     let stores = database.stores();
     // The servers' settings hold, whatever the shell has that this runs in.
-    let builder = serve::builder(settings, stores.clone(), secrets).without_background().follow_settings();
+    let place = database.place_of_sessions(settings).await?;
+    let builder = serve::builder(settings, stores.clone(), secrets, &place);
+    let builder = builder.without_background().follow_settings();
     let auth = serve::build(builder, &settings.profile).await?;
     Ok((auth, stores))
 }

@@ -24,7 +24,7 @@ use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +35,10 @@ use tower_service::Service as _;
 /// How long a body may still take to arrive after the server was asked to stop. It has 64 KiB at most, and what was not
 /// received whole has changed nothing, so its client can safely repeat it elsewhere.
 const ARRIVAL: Duration = Duration::from_secs(1);
+
+/// How long a request's head may take to arrive. Without a limit a client that sends half of one keeps a socket for as
+/// long as it likes (SEC-151).
+const HEAD: Duration = Duration::from_secs(30);
 
 /// How long accepting rests after the system had no more sockets.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -107,7 +111,9 @@ async fn connection(
         let activity = activity.clone();
         service_fn(move |request: Request<Incoming>| answer(request, peer, router.clone(), activity.clone()))
     };
-    let builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD).keep_alive_timeout(HEAD);
     let mut serving = pin!(builder.serve_connection(io, service));
     tokio::select! {
         // Errors are the client's: what it sent was no HTTP, or it has gone.

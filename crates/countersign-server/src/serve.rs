@@ -17,7 +17,7 @@ use crate::app::app;
 use crate::edge;
 use crate::home::ShownOrigin;
 use crate::settings::{Flags, ProfileSetting, Settings, Sources, differ};
-use crate::store::{Database, Location};
+use crate::store::Database;
 use crate::telemetry::{self, say};
 
 /// Runs the server until SIGTERM or Ctrl-C.
@@ -47,7 +47,8 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         exporter.map_err(|error| format!("metrics cannot be served on {address}: {error}"))?;
     }
     let (database, secrets) = Database::open(settings).await?;
-    let mut builder = builder(settings, database.stores(), secrets);
+    let place = database.place_of_sessions(settings).await?;
+    let mut builder = builder(settings, database.stores(), secrets, &place);
     if settings.public_url.is_none() {
         if is_loopback(address) {
             builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
@@ -173,7 +174,12 @@ fn say_what_is_odd(settings: &Settings, auth: &Auth) {
 }
 
 /// Authentication as the settings have it.
-pub(crate) fn builder(settings: &Settings, store: impl Into<Stores>, secrets: Secrets) -> AuthBuilder {
+pub(crate) fn builder(
+    settings: &Settings,
+    store: impl Into<Stores>,
+    secrets: Secrets,
+    place_of_sessions: &str,
+) -> AuthBuilder {
     let mut builder = Auth::builder(store, secrets)
         .policy(settings.policy.clone())
         .allowed_origins(settings.allowed_origins.clone());
@@ -192,10 +198,8 @@ pub(crate) fn builder(settings: &Settings, store: impl Into<Stores>, secrets: Se
     if settings.settings_change {
         builder = builder.change_settings();
     }
-    // A server that looks for revocations elsewhere than the others write them accepts what was revoked. The kind of
-    // engine, not its address, which servers may see differently.
-    let sessions = settings.sessions.as_ref().map_or("in the database", Location::kind);
-    builder.agree_on("sessions", sessions)
+    // A server that looks for revocations elsewhere than the others write them accepts what was revoked.
+    builder.agree_on("sessions", place_of_sessions)
 }
 
 /// Listens for SIGTERM and Ctrl-C from now on; the future ends when one of them has come.

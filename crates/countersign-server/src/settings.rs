@@ -308,7 +308,7 @@ fn issuer(setting: &Setting) -> Result<String, SettingError> {
 
 /// What differs from the store's other servers, in terms of the settings here.
 pub(crate) fn differ(differences: &[Difference], profile: &ProfileSetting) -> String {
-    let mut text = String::from("the other servers of this store have other settings:");
+    let mut text = String::from("this store was set up with other settings, which all of its servers share:");
     for Difference { setting, own, stores } in differences {
         let _infallible = write!(text, "\n  {} is {own} here, {stores} there", named(setting, profile));
     }

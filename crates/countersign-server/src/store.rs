@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use countersign_core::Secrets;
+use countersign_core::random::uuid;
 use countersign_core::store::{StoreError, Stores};
 use countersign_http::OsRandom;
 use countersign_mongodb::{MongodbOptions, MongodbStore};
@@ -212,6 +213,22 @@ impl Database {
                 Stores { sessions, revocations, throttles, ..accounts }
             }
         }
+    }
+
+    /// Where the sessions are, as all servers of a store must have it: the engine with its own id, which is made once and
+    /// kept in it. Its address does not count, because servers may see it differently. A Redis that is allowed to lose
+    /// everything loses its id as well, so there the kind alone counts.
+    pub(crate) async fn place_of_sessions(&self, settings: &Settings) -> Result<String, StoreError> {
+        let (Some(engine), Some(location)) = (&self.sessions, &settings.sessions) else {
+            return Ok("in the database".to_owned());
+        };
+        if matches!(location, Location::Redis(options) if options.is_volatile()) {
+            return Ok(location.kind().to_owned());
+        }
+        let candidate =
+            uuid(&OsRandom).map_err(|error| StoreError::new(location.kind(), "be given an id", error))?;
+        let id = engine.stores().keys.store_id(candidate).await?;
+        Ok(format!("{} {id}", location.kind()))
     }
 
     /// When the server stops: makes SQLite files complete by themselves.

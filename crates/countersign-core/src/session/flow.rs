@@ -4,6 +4,7 @@ mod foreign;
 mod issue;
 mod issuers;
 mod keys;
+mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use issuers::IssuerWatch;
 pub use keys::KeyLifeError;
 pub(crate) use keys::remove as remove_from_ring;
 use keys::{LastReload, Parties};
+use turns::Turns;
 
 /// What [`Sessions`] works with.
 #[derive(Debug)]
@@ -113,6 +115,7 @@ struct Shared {
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
     acknowledgements: Acknowledgements,
+    turns: Turns,
     format: Option<Arc<dyn TokenFormat>>,
     runtime: Handle,
 }
@@ -356,6 +359,7 @@ impl Sessions {
                 random,
                 events,
                 acknowledgements: Acknowledgements::default(),
+                turns: Turns::default(),
                 format,
                 runtime,
             }),
@@ -909,6 +913,8 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::end`].
     pub async fn end_others(&self, user_id: UserId, except: Option<SessionId>) -> Result<bool, EndError> {
+        // Of one user's calls at once the first ends what there is, and the others find nothing left.
+        let _turn = self.shared.turns.wait(&user_id).await;
         if !self.has_others(&user_id, except).await? {
             return Ok(false);
         }

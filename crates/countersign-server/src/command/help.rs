@@ -17,7 +17,7 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_CONFIG             the TOML file
   COUNTERSIGN_LISTEN             address and port [127.0.0.1:8080]
   COUNTERSIGN_PLAIN_HTTP         yes, to listen on addresses that other machines reach: TLS is then done in front [no]
-  COUNTERSIGN_DATABASE_URL       the database, made when missing [sqlite://countersign.db]
+  COUNTERSIGN_DATABASE_URL       the database; a SQLite file is made when missing [sqlite://countersign.db]
   COUNTERSIGN_SESSIONS_URL       where sessions, revocations and throttles are, if not in the database
   COUNTERSIGN_PUBLIC_URL         under which URL users reach the server: issuer, cookies, own origin
   COUNTERSIGN_ISSUER             the issuer of tokens, where it is not to be the public URL
@@ -31,7 +31,7 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_ACCESS_LIFETIME    of access tokens [15m]
   COUNTERSIGN_SESSION_IDLE       a session ends when it was not refreshed for this long [14d]
   COUNTERSIGN_SESSION_LIFETIME   a session ends this long after its login [30d]
-  COUNTERSIGN_MAX_SESSIONS       live sessions a user may have [any number]
+  COUNTERSIGN_MAX_SESSIONS       live sessions a user may have, 1 to 10000 [100]
   COUNTERSIGN_SESSIONS_AT_LIMIT  what a login beyond that does: end-oldest or refuse [end-oldest]
   COUNTERSIGN_REFRESH_GRACE      how long a used refresh token is answered with its successor [30s]
   COUNTERSIGN_REFRESH_GRACE_FOR  anyone, or same-client: another client is then taken for a thief [anyone]

@@ -88,7 +88,7 @@ impl Sources {
                     name,
                     &path.to_string(),
                     format!(
-                        "is a secret in a file that every user of this machine may read or change (mode {mode:03o}); run: \
+                        "stands in a file that every user of this machine may read or change (mode {mode:03o}); run: \
                          chmod 600 {path} (where Kubernetes mounts it, set defaultMode: 0440)"
                     ),
                 ))
@@ -197,6 +197,13 @@ fn flask_options_known() -> impl Iterator<Item = &'static str> {
 }
 
 fn unknown(shown: &str, source: &str, spelled: impl Fn(&str) -> String) -> SettingError {
+    // What Kubernetes gives every pod beside a Service named `countersign`.
+    let of_service =
+        ["COUNTERSIGN_SERVICE_", "COUNTERSIGN_PORT_"].iter().any(|prefix| shown.starts_with(prefix));
+    if of_service || shown == "COUNTERSIGN_PORT" {
+        let remedy = "is not a setting; Kubernetes sets it beside a Service of this name: set enableServiceLinks: false";
+        return SettingError::new(shown, source, remedy);
+    }
     nearest(shown, source, NAMES.into_iter().map(spelled))
 }
 
@@ -231,7 +238,11 @@ fn read_dotenv(path: &Path) -> Result<Dotenv, SettingError> {
 /// The secrets among these settings of a file, if users of other groups than the file's may read or change it.
 fn secrets_exposed(path: &Path, settings: &BTreeMap<String, String>) -> Vec<Exposed> {
     let Some(mode) = mode_for_all(path) else { return Vec::new() };
-    let secrets = settings.iter().filter(|(name, value)| !value.is_empty() && is_secret(name, value));
+    // Whoever may change a file sets what he likes at the next start: an allowed origin, a database, a secret of his own.
+    let is_changeable = mode & 0o002 != 0;
+    let secrets = settings.iter().filter(|(name, value)| {
+        !value.is_empty() && (is_secret(name, value) || is_changeable && name.starts_with(PREFIX))
+    });
     secrets.map(|(name, _)| Exposed { name: name.clone(), path: path.to_owned(), mode }).collect()
 }
 

@@ -87,7 +87,7 @@ async fn a_server_whose_settings_differ_from_its_stores_is_refused_with_both_val
     folder
         .run(&[], &elsewhere)
         .await
-        .assert_refused(&["COUNTERSIGN_SESSIONS_URL is sqlite here, in the database there"]);
+        .assert_refused(&["COUNTERSIGN_SESSIONS_URL is sqlite ", " here, in the database there"]);
     // The one that runs is none the worse, and what one server decides for itself need not agree.
     Client::new(&server).me(&pair.access).await.expect(200);
     let other =

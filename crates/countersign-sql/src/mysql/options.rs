@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::mysql::MySqlConnectOptions;
 
-use crate::host::{Authority, without_brackets};
+use crate::host::{Authority, has_stray_at, without_brackets};
 
 /// How a [`MySqlStore`](super::MySqlStore) is opened.
 #[derive(Clone)]
@@ -24,7 +24,9 @@ pub struct MySqlOptions {
 #[non_exhaustive]
 pub enum OpenError {
     /// The URL is not one of MySQL or MariaDB. It is not repeated here: it may hold the password.
-    #[error("not a MySQL URL: write mysql://user:password@host:3306/database")]
+    #[error(
+        "not a MySQL URL: write mysql://user:password@host:3306/database, with @ / ? # and % in the password percent-encoded"
+    )]
     Url,
     /// The URL has a parameter that means nothing here.
     #[error("the MySQL URL has an unknown parameter; known are: {}", PARAMETERS.join(", "))]
@@ -166,6 +168,9 @@ const PARAMETERS: [&str; 9] =
 fn parse(url: &str) -> Result<MySqlConnectOptions, OpenError> {
     let (scheme, rest) = url.split_once("://").ok_or(OpenError::Url)?;
     if !matches!(scheme, "mysql" | "mariadb") || rest.contains('#') {
+        return Err(OpenError::Url);
+    }
+    if has_stray_at(url.split('?').next().unwrap_or(url)) {
         return Err(OpenError::Url);
     }
     // The driver would ignore a parameter that it does not know.

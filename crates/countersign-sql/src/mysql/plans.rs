@@ -151,7 +151,11 @@ async fn no_statement_reads_more_than_it_needs() {
         (revocations::RAISED_AT, "u", &["countersign_revocation: ref, PRIMARY"]),
         (revocations::RAISED, "u", &["countersign_revocation: ref, PRIMARY"]),
         (revocations::UNMARKED, "unsl", &["countersign_session: ref, live"]),
-        (revocations::FORGET_OUTDONE, "unnsuns", &[]),
+        (
+            revocations::FORGET_OUTDONE,
+            "unnsuns",
+            &["countersign_revocation: range, PRIMARY", "<derived3>: ALL, ", "other: range, PRIMARY"],
+        ),
         (revocations::LIVE_TOKENS, "un", &["countersign_revocation: ref, PRIMARY"]),
         (revocations::ALL, "uukukkukknl", &[LOG_RANGE]),
         (revocations::TAIL, "nuukukkukknl", &["entry: range, at, sorted"]),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::host::{Authority, without_brackets};
+use crate::host::{Authority, has_stray_at, without_brackets};
 
 /// How a [`PostgresStore`](super::PostgresStore) is opened.
 #[derive(Clone)]
@@ -26,7 +26,9 @@ pub struct PostgresOptions {
 #[non_exhaustive]
 pub enum OpenError {
     /// The URL is not one of PostgreSQL. It is not repeated here: it may hold the password.
-    #[error("not a PostgreSQL URL: write postgres://user:password@host:5432/database")]
+    #[error(
+        "not a PostgreSQL URL: write postgres://user:password@host:5432/database, with @ / ? # and % in the password percent-encoded"
+    )]
     Url,
     /// The URL has a parameter that means nothing here, or cannot have that value.
     #[error(
@@ -201,6 +203,9 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
         return Err(OpenError::Url);
     }
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    if has_stray_at(address) {
+        return Err(OpenError::Url);
+    }
     let (mut pooled, mut listen, mut for_the_driver) = (None, None, Vec::new());
     // Stated as a parameter, because the driver would look the host of the URL up with its brackets, in the DNS as in
     // `~/.pgpass`. A parameter of the URL's own stands behind it and wins.

@@ -335,7 +335,7 @@ mod tests {
         let raise = of_user(RAISE).bind(None::<String>).bind(5_i64).bind(5_i64).bind("all_ended").bind(9_i64);
         let mark =
             of_user(MARK_REST).bind(None::<String>).bind(1_i64).bind(5_i64).bind("all_ended").bind(9_i64);
-        let forget = of_user(FORGET_OUTDONE).bind(None::<String>).bind(1_i64).bind(1_i64);
+        let forget = of_user(FORGET_OUTDONE).bind(None::<String>).bind(1_i64).bind(15_000_i64);
         let page = Statement::new(LOG).bind(5_i64).bind("user 5").bind("token").bind("token 5").bind(0_i64);
         let page = page.bind(5_000_i64);
         let outdone = Statement::new(PURGE_OUTDONE).bind(2_000_i64).bind(5_i64).bind("user 5").bind(1_i64);

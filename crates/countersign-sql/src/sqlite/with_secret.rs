@@ -2,12 +2,16 @@
 
 use countersign_core::store::StoreError;
 use countersign_core::{Random, Secrets};
+use std::error::Error as _;
+use std::fmt;
 
 use super::{OpenError, SqliteOptions, SqliteStore};
 use crate::secret_file::{SecretFile, SecretFileError};
 
 /// Why a database and its secret could not be opened.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` form is its text and its causes, because that is what a `main` prints that returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenWithSecretError {
     /// The database.
@@ -19,6 +23,18 @@ pub enum OpenWithSecretError {
     /// The database is open, but does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl fmt::Debug for OpenWithSecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }
 
 /// Opens a database and the secret in the file beside it (`app.db`, `app.db.secret`); makes both where there is

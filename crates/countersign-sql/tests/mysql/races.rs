@@ -356,10 +356,10 @@ async fn a_session_that_is_open_was_not_ended_before_although_the_first_read_lag
     }
     // As at a node of a cluster that has not been told of the login yet: who looks for the row first does not find it.
     run(&mut connection, "RENAME TABLE countersign_session TO countersign_session_elsewhere").await;
-    run(&mut connection, "CREATE SEQUENCE reads").await;
+    run(&mut connection, "CREATE SEQUENCE lag").await;
     run(
         &mut connection,
-        "CREATE VIEW countersign_session AS SELECT * FROM countersign_session_elsewhere WHERE NEXTVAL(reads) > 1",
+        "CREATE VIEW countersign_session AS SELECT * FROM countersign_session_elsewhere WHERE NEXTVAL(lag) > 1",
     )
     .await;
     assert_eq!(store.end_session(&key(1, 1), &end()).await.unwrap(), SessionEnded::Now);

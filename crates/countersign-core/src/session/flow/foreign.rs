@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{AccessError, RefreshError, Sessions, Shared};
+use super::{AccessError, BeginError, RefreshError, Sessions, Shared};
 use crate::claims::{Claims, NewClaims, SessionRef, TokenType};
 use crate::id::{Generation, SessionId, TokenId, UserId};
 use crate::jws::SignError;
@@ -136,7 +136,17 @@ impl Sessions {
         user_enabled: bool,
         device: &Device,
     ) -> Result<Session, RefreshError> {
-        let found = self.presented_session(token, device).await?;
+        let (mut found, is_new) = self.presented_session(token, device).await?;
+        if is_new {
+            // A token of another library counts as a session from its first refresh on, so the cap holds for it, too.
+            match self.keep_within(&found.session).await {
+                Ok(()) => {}
+                Err(BeginError::Store(error)) => return Err(error.into()),
+                Err(_) => return Err(Refusal::Ended.into()),
+            }
+            // It may be the oldest itself.
+            found = self.shared.store.session(&found.session.key()).await?.ok_or(Refusal::Unknown)?;
+        }
         let circumstances = self.circumstances(&found.session, found.log, user_enabled);
         match refusal(&found.session, &circumstances, self.shared.clock.now()) {
             Some(refusal) => Err(refusal.into()),
@@ -144,8 +154,12 @@ impl Sessions {
         }
     }
 
-    /// The session that a refresh token names; one that names none gets its own.
-    async fn presented_session(&self, token: &Claims, device: &Device) -> Result<FoundSession, RefreshError> {
+    /// The session that a refresh token names, and whether it has just begun: a token that names none gets its own.
+    async fn presented_session(
+        &self,
+        token: &Claims,
+        device: &Device,
+    ) -> Result<(FoundSession, bool), RefreshError> {
         if token.token_type() != TokenType::Refresh {
             let (expected, found) = (TokenType::Refresh, token.token_type());
             return Err(VerifyError::TokenType { expected, found }.into());
@@ -153,17 +167,19 @@ impl Sessions {
         let store = &self.shared.store;
         if let Some(session) = token.session() {
             let key = SessionKey { user_id: token.subject().clone(), id: session.id };
-            return Ok(store.session(&key).await?.ok_or(Refusal::Unknown)?);
+            return Ok((store.session(&key).await?.ok_or(Refusal::Unknown)?, false));
         }
         let session = self.adopted(token, device).await?;
         let key = session.key();
         match store.session(&key).await? {
-            Some(found) => Ok(found),
+            Some(found) => Ok((found, false)),
             None => {
-                if store.insert_session(&session).await? == SessionInserted::EpochRaised {
+                let inserted = store.insert_session(&session).await?;
+                if inserted == SessionInserted::EpochRaised {
                     return Err(Refusal::EpochRaised.into());
                 }
-                Ok(store.session(&key).await?.ok_or(Refusal::Unknown)?)
+                let found = store.session(&key).await?.ok_or(Refusal::Unknown)?;
+                Ok((found, inserted == SessionInserted::Yes))
             }
         }
     }
@@ -248,7 +264,7 @@ impl Sessions {
         if token.token_type() == TokenType::Refresh {
             // The row is what remembers the end for as long as the token lives.
             return match self.presented_session(token, &Device::default()).await {
-                Ok(found) => self.end_now(&found.session.key(), reason).await.map(drop),
+                Ok((found, _)) => self.end_now(&found.session.key(), reason).await.map(drop),
                 Err(RefreshError::Store(error)) => Err(error),
                 // It does not refresh as it is.
                 Err(RefreshError::Refused(_) | RefreshError::Invalid(_)) => Ok(()),

@@ -147,7 +147,9 @@ impl fmt::Debug for FlaskJwtExtendedBuilder {
 }
 
 /// Why no profile could be built.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` form is its text and its causes, because that is what a `main` prints that returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildProfileError {
     /// An option cannot be used.
@@ -195,6 +197,12 @@ pub enum BuildProfileError {
         /// Why.
         source: KeyError,
     },
+}
+
+impl fmt::Debug for BuildProfileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::builder::write_with_causes(self, f)
+    }
 }
 
 impl FlaskJwtExtendedBuilder {
