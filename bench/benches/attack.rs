@@ -46,6 +46,8 @@ async fn main() {
     // Those logins have ended its first session.
     let attacker = login(&address, "attacker").await.unwrap_or(attacker);
     let me = register(&address, "me").await;
+    // Of its own: its logins end its oldest sessions.
+    register(&address, "login").await;
     let refresh_token = text(&register(&address, "refresh").await, "refresh_token");
     let victims =
         Victims { me: text(&me, "access_token"), refresh_token: Arc::new(Mutex::new(refresh_token)) };
@@ -109,7 +111,7 @@ impl Victims {
         let status = match kind {
             Kind::Me => client.send("GET", "/v1/auth/me", Some(&self.me), None).await.0,
             Kind::Login => {
-                let body = json!({ "username": "me", "password": PASSWORD });
+                let body = json!({ "username": "login", "password": PASSWORD });
                 client.send("POST", "/v1/auth/login", None, Some(&body)).await.0
             }
             Kind::Refresh => {
