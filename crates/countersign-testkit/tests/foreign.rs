@@ -253,3 +253,27 @@ async fn a_disabled_user_renews_nothing_and_an_access_token_is_no_refresh_token(
     assert!(matches!(refused, Err(RefreshError::Refused(Refusal::User))));
     assert!(matches!(renew(&bed, &access_token(&bed, 8)).await, Err(RefreshError::Invalid(_))));
 }
+
+#[tokio::test]
+async fn sec_216_tokens_of_another_library_count_towards_the_cap_from_their_first_refresh_on() {
+    let (_, bed) = bed().await;
+    let mut tokens = Vec::new();
+    for number in 0..103 {
+        bed.clock.advance(secs(1));
+        tokens.push(refresh_token(&bed, number));
+    }
+    for token in &tokens {
+        renew(&bed, token).await.unwrap();
+    }
+    assert_eq!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().len(), 100);
+    let oldest = renew(&bed, &tokens[0]).await.unwrap_err();
+    assert!(matches!(oldest, RefreshError::Refused(Refusal::Ended)), "{oldest}");
+    renew(&bed, tokens.last().unwrap()).await.unwrap();
+
+    // One that is older than all others has no place, and ending it by a logout takes none from them.
+    bed.clock.advance(secs(1));
+    let newer = refresh_token(&bed, 200);
+    bed.sessions.end_by_tokens(vec![newer.clone()], EndReason::LoggedOut).await.unwrap();
+    assert_eq!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().len(), 100);
+    assert!(renew(&bed, &newer).await.is_err());
+}

@@ -326,6 +326,22 @@ async fn sec_216_ending_sessions_where_there_are_none_writes_nothing() {
 }
 
 #[tokio::test]
+async fn sec_216_of_calls_at_once_that_end_all_sessions_one_writes() {
+    let app = TestApp::new().await;
+    let account = app.register("ada").await;
+    let other = app.login("ada").await;
+    app.store.reset_calls();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..24 {
+        let mut client = app.client().bearer(&account.access_token);
+        calls.spawn(async move { client.delete("/v1/auth/sessions").await.status() });
+    }
+    assert!(calls.join_all().await.iter().all(|status| *status == 204));
+    assert_eq!(app.store.calls("raise_epoch"), 1);
+    assert_eq!(app.hello(&other.access_token).await, 401);
+}
+
+#[tokio::test]
 async fn sec_216_ending_all_sessions_again_and_again_leaves_two_entries_in_the_log() {
     let app = TestApp::new().await;
     let account = app.register("ada").await;

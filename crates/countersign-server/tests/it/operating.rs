@@ -110,6 +110,16 @@ async fn a_server_whose_settings_differ_from_its_stores_is_refused_with_both_val
 }
 
 #[tokio::test]
+async fn a_server_with_its_sessions_in_another_engine_of_the_same_kind_is_refused() {
+    let folder = Folder::new();
+    let here = folder.serve_with(&[("COUNTERSIGN_SESSIONS_URL", "sqlite://sessions.db")]).await;
+    let elsewhere = [LISTEN, ("COUNTERSIGN_SESSIONS_URL", "sqlite://others.db")];
+    folder.run(&[], &elsewhere).await.assert_refused(&["COUNTERSIGN_SESSIONS_URL is sqlite ", " there"]);
+    here.stop().await;
+    folder.serve_with(&[("COUNTERSIGN_SESSIONS_URL", "sqlite://sessions.db")]).await.stop().await;
+}
+
+#[tokio::test]
 async fn a_public_url_that_is_set_later_makes_no_token_worthless() {
     let folder = Folder::new();
     let before = folder.serve().await;
