@@ -98,7 +98,8 @@ impl SqliteStore {
         let tail = pool(&connector, 1).await?;
         let (writer, writing) = Writer::start(connection, connector.clone(), options.max_batch);
         let changed = Arc::new(ChangeSignal::new());
-        let watching = tokio::spawn(watch::run(connector.clone(), Arc::downgrade(&changed)));
+        let watcher = connector.connect(Role::Reader).await?;
+        let watching = tokio::spawn(watch::run(watcher, connector.clone(), Arc::downgrade(&changed)));
         Ok(Self {
             writer,
             writing,

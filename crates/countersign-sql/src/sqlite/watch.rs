@@ -14,13 +14,17 @@ const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 
 /// Raises the signal whenever another connection has committed, until the store is gone. SQLite counts the commits of
 /// others in shared memory, so looking reads no page.
-pub(super) async fn run(connector: Connector, changed: Weak<ChangeSignal>) {
+///
+/// `connection` is opened before the store is used: one that is opened while the files are taken away makes new ones.
+pub(super) async fn run(connection: SqliteConnection, connector: Connector, changed: Weak<ChangeSignal>) {
+    let mut connection = Some(connection);
     while changed.strong_count() > 0 {
-        if let Ok(connection) = connector.connect(Role::Reader).await {
+        if let Some(connection) = connection.take() {
             // It ends with an error or with the store; either way there is nothing to tell: the log is polled too.
             let _ended = look(connection, &connector, &changed).await;
         }
         tokio::time::sleep(AFTER_A_FAILURE).await;
+        connection = connector.connect(Role::Reader).await.ok();
     }
 }
 
