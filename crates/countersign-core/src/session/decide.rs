@@ -248,7 +248,8 @@ pub struct LogStanding {
 }
 
 impl LogStanding {
-    fn allows(self, session: &Session, now: Timestamp) -> bool {
+    /// Whether the session is live: neither the log nor its row ends it, and it has not expired.
+    pub(crate) fn allows(self, session: &Session, now: Timestamp) -> bool {
         !self.ended && self.epoch <= session.epoch && session.is_live(now)
     }
 }

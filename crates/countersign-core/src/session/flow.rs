@@ -1000,9 +1000,7 @@ impl Sessions {
     pub async fn is_live(&self, key: &SessionKey) -> Result<bool, StoreError> {
         let found = self.shared.store.session(key).await?;
         let now = self.shared.clock.now();
-        Ok(found.is_some_and(|FoundSession { session, log }| {
-            session.is_live(now) && !log.ended && log.epoch <= session.epoch
-        }))
+        Ok(found.is_some_and(|FoundSession { session, log }| log.allows(&session, now)))
     }
 
     /// Revokes tokens of one user by their `jti`. An id of somebody else's token has no effect. The id of a live

@@ -196,12 +196,9 @@ impl SessionStore for MemoryStore {
         let mut live: Vec<_> = state
             .sessions
             .values()
-            .filter(|session| session.user_id == *user_id && session.is_live(now))
+            .filter(|session| session.user_id == *user_id)
             .filter(|session| page.after.is_none_or(|after| SessionPosition::from(*session) < after))
-            .filter(|session| {
-                let log = state.standing(&session.key());
-                !log.ended && log.epoch <= session.epoch
-            })
+            .filter(|session| state.standing(&session.key()).allows(session, now))
             .cloned()
             .collect();
         live.sort_by_key(|session| std::cmp::Reverse(SessionPosition::from(session)));

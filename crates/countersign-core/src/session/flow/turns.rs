@@ -6,6 +6,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::id::UserId;
 
+/// How many users may have their turn at the same time.
+const TURNS: u64 = 64;
+
 /// Lets calls of one user through one by one. Now and then two users share a turn.
 #[derive(Debug)]
 pub(super) struct Turns {
@@ -15,14 +18,14 @@ pub(super) struct Turns {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { hash: RandomState::new(), turns: (0..64).map(|_| Mutex::new(())).collect() }
+        Self { hash: RandomState::new(), turns: (0..TURNS).map(|_| Mutex::new(())).collect() }
     }
 }
 
 impl Turns {
     /// Waits for the user's turn, which lasts as long as the guard is held.
     pub(super) async fn wait(&self, user_id: &UserId) -> Option<MutexGuard<'_, ()>> {
-        let number = self.hash.hash_one(user_id) % 64;
+        let number = self.hash.hash_one(user_id) % TURNS;
         let turn = usize::try_from(number).ok().and_then(|number| self.turns.get(number))?;
         Some(turn.lock().await)
     }
