@@ -74,14 +74,7 @@ impl Entry {
     /// The entry's key in the log.
     #[must_use]
     pub fn key(&self) -> EntryKey {
-        let (user_id, kind, reference, number) = match &self.target {
-            Target::Session { user_id, id } => (user_id.as_str(), "session", id.to_string(), 0),
-            Target::User { user_id, epoch, .. } => (user_id.as_str(), "user", String::new(), epoch.as_u64()),
-            Target::Token { user_id, id } => (user_id.as_str(), "token", id.to_string(), 0),
-            Target::Key { id } => ("", "key", id.to_string(), 0),
-            Target::Node { id } => ("", "node", id.hyphenated().to_string(), 0),
-        };
-        EntryKey { user_id: user_id.to_owned(), kind, reference, number }
+        self.target.key()
     }
 
     /// The user it concerns; removed keys and nodes concern none in particular.
@@ -93,5 +86,20 @@ impl Entry {
             | Target::Token { user_id, .. } => Some(user_id),
             Target::Key { .. } | Target::Node { .. } => None,
         }
+    }
+}
+
+impl Target {
+    /// The key in the log of the entry that revokes this.
+    #[must_use]
+    pub fn key(&self) -> EntryKey {
+        let (user_id, kind, reference, number) = match self {
+            Self::Session { user_id, id } => (user_id.as_str(), "session", id.to_string(), 0),
+            Self::User { user_id, epoch, .. } => (user_id.as_str(), "user", String::new(), epoch.as_u64()),
+            Self::Token { user_id, id } => (user_id.as_str(), "token", id.to_string(), 0),
+            Self::Key { id } => ("", "key", id.to_string(), 0),
+            Self::Node { id } => ("", "node", id.hyphenated().to_string(), 0),
+        };
+        EntryKey { user_id: user_id.to_owned(), kind, reference, number }
     }
 }

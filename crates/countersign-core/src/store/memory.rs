@@ -53,30 +53,29 @@ impl MemoryStore {
 }
 
 impl State {
-    /// The user's entries in the log.
-    fn user_log(&self, user_id: &UserId) -> impl Iterator<Item = &Entry> {
+    /// The user's entries of one kind (as [`EntryKey`] names it) in the log.
+    fn user_log(&self, user_id: &UserId, kind: &'static str) -> impl Iterator<Item = &Entry> {
         let first =
-            EntryKey { user_id: user_id.as_str().to_owned(), kind: "", reference: String::new(), number: 0 };
+            EntryKey { user_id: user_id.as_str().to_owned(), kind, reference: String::new(), number: 0 };
         let user_id = user_id.clone();
         self.log
             .range(first..)
-            .take_while(move |(key, _)| key.user_id == user_id.as_str())
+            .take_while(move |(key, _)| key.user_id == user_id.as_str() && key.kind == kind)
             .map(|(_, entry)| entry)
     }
 
     fn epoch(&self, user_id: &UserId) -> Epoch {
-        self.user_log(user_id).filter_map(|entry| epoch_for(entry, None)).max().unwrap_or_default()
+        self.user_log(user_id, "user").filter_map(|entry| epoch_for(entry, None)).max().unwrap_or_default()
     }
 
     fn raised_at(&self, user_id: &UserId) -> Option<Timestamp> {
-        let raises = self.user_log(user_id).filter(|entry| epoch_for(entry, None).is_some());
-        raises.map(|entry| entry.at).max()
+        self.user_log(user_id, "user").map(|entry| entry.at).max()
     }
 
     /// Deletes the user's old `user` entries that decide nothing beside the highest one, which this raise has written.
     fn forget_outdone(&mut self, user_id: &UserId, highest: Epoch, raise: &EpochRaise) {
         let decides_for_excepted = raise.except.and_then(|excepted| {
-            let lower = self.user_log(user_id).filter_map(|entry| epoch_for(entry, Some(excepted)));
+            let lower = self.user_log(user_id, "user").filter_map(|entry| epoch_for(entry, Some(excepted)));
             lower.filter(|epoch| *epoch < highest).max()
         });
         self.log.retain(|key, entry| {
@@ -90,14 +89,12 @@ impl State {
     }
 
     fn standing(&self, key: &SessionKey) -> LogStanding {
-        let mut standing = LogStanding::default();
-        for entry in self.user_log(&key.user_id) {
-            match &entry.target {
-                Target::Session { id, .. } if *id == key.id => standing.ended = true,
-                _ => standing.epoch = standing.epoch.max(epoch_for(entry, Some(key.id)).unwrap_or_default()),
-            }
+        let end = Target::Session { user_id: key.user_id.clone(), id: key.id };
+        let raises = self.user_log(&key.user_id, "user");
+        LogStanding {
+            ended: self.log.contains_key(&end.key()),
+            epoch: raises.filter_map(|entry| epoch_for(entry, Some(key.id))).max().unwrap_or_default(),
         }
-        standing
     }
 
     fn merge(&mut self, entry: &Entry) {
@@ -193,13 +190,16 @@ impl SessionStore for MemoryStore {
         page: SessionPage,
     ) -> Result<Vec<Session>, StoreError> {
         let state = self.state();
+        let first = SessionKey { user_id: user_id.clone(), id: SessionId::new(Uuid::nil()) };
         let mut live: Vec<_> = state
             .sessions
-            .values()
-            .filter(|session| session.user_id == *user_id)
-            .filter(|session| page.after.is_none_or(|after| SessionPosition::from(*session) < after))
-            .filter(|session| state.standing(&session.key()).allows(session, now))
-            .cloned()
+            .range(first..)
+            .take_while(|(key, _)| key.user_id == *user_id)
+            // The mark first: a user's ended sessions must not cost a walk through the log each.
+            .filter(|(_, session)| session.ended.is_none())
+            .filter(|(_, session)| page.after.is_none_or(|after| SessionPosition::from(*session) < after))
+            .filter(|(key, session)| state.standing(key).allows(session, now))
+            .map(|(_, session)| session.clone())
             .collect();
         live.sort_by_key(|session| std::cmp::Reverse(SessionPosition::from(session)));
         Ok(live.into_iter().skip(page.skip).take(page.limit).collect())
@@ -279,10 +279,7 @@ impl RevocationStore for MemoryStore {
                 at: tokens.at,
             })
             .collect();
-        let live: Vec<_> = state
-            .user_log(user_id)
-            .filter(|entry| matches!(entry.target, Target::Token { .. }) && entry.until > tokens.at)
-            .collect();
+        let live: Vec<_> = state.user_log(user_id, "token").filter(|entry| entry.until > tokens.at).collect();
         let new = entries.iter().filter(|entry| !live.iter().any(|known| known.target == entry.target));
         if live.len() + new.count() > tokens.limit {
             let free_at = live.iter().map(|entry| entry.until).min().unwrap_or(tokens.until);
