@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign_core::Algorithm;
+use countersign_jwt::Algorithm;
 use support::{BARE, COUNTERSIGN, PEER, Size, Subject, Work};
 
 /// How often each has its turn.

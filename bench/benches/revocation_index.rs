@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use countersign_core::revocation::{Entry, Index, RevokedBy, Standing, Target};
-use countersign_core::{Epoch, SessionId, Timestamp, TokenId, UserId};
+use countersign_jwt::{Epoch, SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
 
 const ENTRIES: u64 = 10_000_000;

@@ -22,7 +22,7 @@ use axum::{Router, routing::get};
 use countersign_axum::{AccessToken, Auth, AuthLayer};
 use countersign_core::session::{Device, Presentation};
 use countersign_core::store::{KeyPurpose, MemoryStore};
-use countersign_core::{Algorithm, Epoch, UserId};
+use countersign_jwt::{Algorithm, Epoch, UserId};
 use countersign_testkit::TestBed;
 use http::request::Parts;
 use http::{Request, StatusCode, header};

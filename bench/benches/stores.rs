@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 use countersign_core::account::Accounts;
 use countersign_core::background::Background;
 use countersign_core::session::{Device, EndReason, Presentation, SessionKey, Sessions};
-use countersign_core::{Clock, Epoch, UserId};
 use countersign_http::{OsRandom, SystemClock};
+use countersign_jwt::{Clock, Epoch, UserId};
 use engine::{Database, Engine};
 use node::{Held, Hurrying, LoggingIn, Measured, Refreshing, Until, begin, millis, node, work};
 use tokio::runtime::Handle;
@@ -264,7 +264,7 @@ async fn revocation(engine: Engine, rounds: usize) -> Option<Vec<String>> {
 
 /// How long it took until the other node knew.
 async fn end_one(sessions: &Sessions, other: &Sessions) -> Duration {
-    let user_id = UserId::from(countersign_core::random::uuid(&OsRandom).unwrap());
+    let user_id = UserId::from(countersign_jwt::random::uuid(&OsRandom).unwrap());
     let pair = sessions.begin(user_id, Epoch::FIRST, Presentation::Explicit, Device::default());
     let pair = pair.await.unwrap();
     other.authenticate(&pair.access_token).await.unwrap();

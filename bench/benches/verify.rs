@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign_core::{Algorithm, Timestamp, Verifier};
+use countersign_jwt::{Algorithm, Timestamp, Verifier};
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::{Size, Subject};
 

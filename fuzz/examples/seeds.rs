@@ -7,7 +7,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::{Algorithm, KeyId, SigningKey};
+use countersign_jwt::{Algorithm, KeyId, SigningKey};
 use countersign_fuzz::{genuine, private_keys};
 
 fn main() -> std::io::Result<()> {

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use countersign_core::claims::REGISTERED;
-use countersign_core::jws::SignError;
-use countersign_core::{
-    Algorithm, Claims, Freshness, Issuer, NewClaims, Timestamp, TokenType, UserId, Verifier, VerifyError,
-};
+use countersign_jwt::claims::REGISTERED;
+use countersign_jwt::jws::SignError;
+use countersign_jwt::{Algorithm, Claims, Freshness, Issuer, NewClaims, Timestamp, TokenType, UserId, Verifier, VerifyError};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use countersign_core::{Freshness, Issuer, NewClaims, TokenId, TokenType, UserId};
+use countersign_jwt::{Freshness, Issuer, NewClaims, TokenId, TokenType, UserId};
 use uuid::Uuid;
 
 use crate::json::encode;

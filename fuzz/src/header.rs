@@ -1,6 +1,6 @@
 //! Headers of any bytes, signed by the right key, so that nothing but the header decides.
 
-use countersign_core::VerifyError;
+use countersign_jwt::VerifyError;
 
 use crate::keys::key;
 use crate::token::{header_faults, judge};

@@ -1,7 +1,7 @@
 //! JWKs and JWK sets of any bytes.
 
-use countersign_core::key::{Jwk, JwkSet};
-use countersign_core::{Algorithm, KeyRing, SigningKey, VerifyingKey, jws};
+use countersign_jwt::key::{Jwk, JwkSet};
+use countersign_jwt::{Algorithm, KeyRing, SigningKey, VerifyingKey, jws};
 use serde_json::Value;
 
 use crate::json::faults;

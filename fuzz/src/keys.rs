@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
     self as primitive, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RsaSignatureEncoding,
 };
 use aws_lc_rs::{hmac, rsa};
-use countersign_core::{Algorithm, KeyId, KeyRing, Random, RandomError, SigningKey};
+use countersign_jwt::{Algorithm, KeyId, KeyRing, Random, RandomError, SigningKey};
 use jsonwebtoken::DecodingKey;
 
 use crate::json::encode;

@@ -31,6 +31,6 @@ pub fn genuine() -> &'static [String] {
 }
 
 /// A key of every algorithm.
-pub fn private_keys() -> impl Iterator<Item = &'static countersign_core::SigningKey> {
+pub fn private_keys() -> impl Iterator<Item = &'static countersign_jwt::SigningKey> {
     keys::KEYS.iter().map(|key| &key.signing)
 }

@@ -2,8 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::key::{KeyError, PemContent};
-use countersign_core::{Algorithm, KeyId, SigningKey, VerifyingKey};
+use countersign_jwt::key::{KeyError, PemContent};
+use countersign_jwt::{Algorithm, KeyId, SigningKey, VerifyingKey};
 
 use crate::jwk::{check_public, check_signing};
 use crate::memory::{LITTLE, bounded};

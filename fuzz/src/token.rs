@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use countersign_core::claims::decode_unverified;
-use countersign_core::jws::{self, Verified};
-use countersign_core::{Algorithm, KeyId, Timestamp, TokenType, Verifier, VerifyError, VerifyErrorKind};
+use countersign_jwt::claims::decode_unverified;
+use countersign_jwt::jws;
+use countersign_jwt::jws::Verified;
+use countersign_jwt::{Algorithm, KeyId, Timestamp, TokenType, Verifier, VerifyError, VerifyErrorKind};
 use serde_json::{Map, Value};
 
 use crate::json::{self, decode};

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign_core::random::{bytes, uuid};
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Device, Session, SessionSeed};
 use countersign_core::store::Stores;
-use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use countersign_http::OsRandom;
+use countersign_jwt::random::{bytes, uuid};
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};

@@ -67,7 +67,7 @@ impl Engine {
 
     /// An empty database. `None` if there is no server, which is said.
     pub(crate) async fn fresh(self) -> Option<Database> {
-        let name = format!("bench_{}", countersign_core::random::uuid(&OsRandom).unwrap().simple());
+        let name = format!("bench_{}", countersign_jwt::random::uuid(&OsRandom).unwrap().simple());
         let Some(variable) = self.variable() else {
             // Not in /tmp, which may be memory.
             let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

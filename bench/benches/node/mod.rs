@@ -18,8 +18,8 @@ use countersign_core::event::LogEvents;
 use countersign_core::keychain::Keychain;
 use countersign_core::session::{Device, Presentation, SessionKey, SessionPolicy, Sessions, SessionsConfig};
 use countersign_core::store::Stores;
-use countersign_core::{Clock, Timestamp, UserId};
 use countersign_http::OsRandom;
+use countersign_jwt::{Clock, Timestamp, UserId};
 use countersign_testkit::TestBed;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -61,7 +61,7 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
         audience: None,
         policy,
         clock: clock.clone(),
-        node: countersign_core::random::uuid(&*random).unwrap(),
+        node: countersign_jwt::random::uuid(&*random).unwrap(),
         random: random.clone(),
         events: Arc::new(LogEvents),
         format: None,
@@ -119,7 +119,7 @@ pub(crate) async fn log_in(accounts: &Accounts, stores: &Stores, user_id: &UserI
 }
 
 fn user() -> User {
-    let id = countersign_core::random::uuid(&OsRandom).unwrap();
+    let id = countersign_jwt::random::uuid(&OsRandom).unwrap();
     User {
         id: id.into(),
         email: EmailAddress::parse(&format!("{}@example.org", id.simple())).unwrap(),

@@ -4,12 +4,12 @@ use std::fmt;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
-use countersign_core::Claims;
 use countersign_core::account::Arrival;
 use countersign_core::session::Presentation;
 use countersign_http::{
     Auth, AuthError, CookieKind, CookieLookup, CrossSite, find_cookie, no_store, vary_personal,
 };
+use countersign_jwt::Claims;
 use http::request::Parts;
 
 use crate::extract::{AccessToken, Installed};

@@ -3,8 +3,8 @@
 use std::ops::Deref;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use countersign_core::Claims;
 use countersign_http::{Auth, AuthError, Authenticated, Optional, Requirement};
+use countersign_jwt::Claims;
 use http::request::Parts;
 
 use crate::guard::{Proven, prove};

@@ -1,9 +1,9 @@
 //! JSON answers of the ready-made routes.
 
-use countersign_core::SessionId;
 use countersign_core::account::User;
 use countersign_core::session::{Pair, Session};
 use countersign_http::{SignedInUser, rfc3339};
+use countersign_jwt::SessionId;
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -26,10 +26,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::key::VerifyingKey;
+use countersign_jwt::issuers::{FormerIssuer, KnownIssuers};
+
 use crate::session::{GraceFor, SessionPolicy};
 use crate::store::{KeyPurpose, KeyStore, StoreError};
-use crate::time::Timestamp;
+use countersign_jwt::time::Timestamp;
 
 /// What the store remembers of its programs' settings.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -46,16 +47,6 @@ pub struct AgreedSettings {
     /// What a later version has added, which stays.
     #[serde(flatten)]
     others: Map<String, Value>,
-}
-
-/// An issuer of this store's tokens beside the present one.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct FormerIssuer {
-    /// Its `iss`.
-    pub issuer: String,
-    /// Until when the last of its tokens has expired.
-    #[serde(with = "millis")]
-    pub until: Timestamp,
 }
 
 /// The settings of one program, as they are compared.
@@ -129,24 +120,6 @@ pub struct Agreement {
     pub changed: Vec<Difference>,
 }
 
-/// The issuers of this store's tokens beside a program's own: those before it, and the present one of programs that
-/// were started since with another one. Their tokens are accepted if one of the store's own keys has signed them.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct KnownIssuers(Vec<FormerIssuer>);
-
-impl KnownIssuers {
-    /// Whether tokens of this issuer are good at `now`.
-    #[must_use]
-    pub fn accepts(&self, issuer: &str, now: Timestamp) -> bool {
-        self.0.iter().any(|known| known.issuer == issuer && now < known.until)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &FormerIssuer> {
-        self.0.iter()
-    }
-}
-
 impl AgreedSettings {
     /// How many former issuers are remembered; of more, the one goes whose tokens expire first.
     pub const MAX_FORMER_ISSUERS: usize = 16;
@@ -184,7 +157,7 @@ impl AgreedSettings {
         let present =
             self.issuer.iter().map(|issuer| FormerIssuer { issuer: issuer.clone(), until: Timestamp::MAX });
         let all = present.chain(self.former_issuers.iter().cloned());
-        KnownIssuers(all.filter(|known| Some(known.issuer.as_str()) != own).collect())
+        all.filter(|known| Some(known.issuer.as_str()) != own).collect()
     }
 
     /// In which settings a program differs from this.
@@ -309,9 +282,9 @@ fn follow(record: &AgreedSettings, own: &Own) -> Result<Agreement, AgreementErro
         });
     }
     if record.issuer.is_none() {
-        let unknown = |issuer: &&String| !issuers.0.iter().any(|known| known.issuer == **issuer);
+        let unknown = |issuer: &&String| !issuers.iter().any(|known| known.issuer == **issuer);
         let maybe: Vec<_> = own.maybe_before.iter().filter(unknown).cloned().collect();
-        issuers.0.extend(maybe.into_iter().map(|issuer| FormerIssuer { issuer, until: Timestamp::MAX }));
+        issuers.extend(maybe.into_iter().map(|issuer| FormerIssuer { issuer, until: Timestamp::MAX }));
     }
     Ok(Agreement { issuer, policy, issuers, issuer_before: None, changed })
 }
@@ -349,11 +322,6 @@ pub(crate) async fn keep_known(
 /// For how long the longest token of an issuer may live on: a refresh token, with what nodes may be behind.
 fn longest_life(policy: &SessionPolicy) -> Duration {
     policy.key_overlap(KeyPurpose::Refresh)
-}
-
-/// Whether this is one of the keys of others, none of the store's.
-pub(crate) fn is_foreign(key: &VerifyingKey, foreign: &[VerifyingKey]) -> bool {
-    foreign.iter().any(|foreign| foreign.is_same_key(key))
 }
 
 const UNSET: &str = "unset";
@@ -447,19 +415,4 @@ fn describe(differences: &[Difference]) -> String {
     };
     let all: Vec<_> = differences.iter().map(one).collect();
     format!("settings differ from those that the programs of this store agreed on: {}", all.join("; "))
-}
-
-/// A time as milliseconds.
-mod millis {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::time::Timestamp;
-
-    pub(super) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i64(time.as_millis())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        i64::deserialize(deserializer).map(Timestamp::from_millis)
-    }
 }

@@ -14,7 +14,7 @@ use crate::session::Sessions;
 use crate::store::{
     Changes, KEEP_ATTEMPTS_FOR, KEEP_ENTRIES_FOR, KEEP_NAME_COUNTERS, NAME_COUNTERS, StoreError, Stores,
 };
-use crate::time::{Clock, Timestamp};
+use countersign_jwt::time::{Clock, Timestamp};
 
 /// The running background tasks; they stop when the last clone is dropped.
 #[derive(Clone, Debug)]

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::id::{Generation, SessionId, TokenId, UserId};
-use crate::key::KeyId;
 use crate::session::{Device, EndReason};
-use crate::time::Timestamp;
+use countersign_jwt::id::{Generation, SessionId, TokenId, UserId};
+use countersign_jwt::key::KeyId;
+use countersign_jwt::time::Timestamp;
 
 /// Something that somebody may want to know about later, or be woken up for. Each is told once, by the node on which it
 /// happened, after the store has confirmed it.

@@ -13,11 +13,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use uuid::Uuid;
 
-use crate::key::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
-use crate::random::{Random, RandomError, uuid};
-use crate::seal::{SealError, Secrets};
 use crate::store::{KeyPurpose, KeyStore, StoreError, StoredKey};
-use crate::time::{Clock, Timestamp};
+use countersign_jwt::key::{Algorithm, KeyError, KeyRing, SigningKey, VerifyingKey};
+use countersign_jwt::random::{Random, RandomError, uuid};
+use countersign_jwt::seal::{SealError, Secrets};
+use countersign_jwt::time::{Clock, Timestamp};
 
 /// Why the keys could not be had. None of these makes new keys: that would end every session.
 #[derive(Debug, thiserror::Error)]

@@ -23,11 +23,11 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::claims::{Claims, Fields, Freshness, SessionRef, TokenType};
-use crate::id::{Epoch, Generation, TokenId, UserId};
-use crate::json::JsonError;
-use crate::key::{Algorithm, ImportRules, KeyError, SigningKey, VerifyingKey};
-use crate::time::Timestamp;
+use countersign_jwt::claims::{ClaimFields, Claims, Freshness, SessionRef, TokenType};
+use countersign_jwt::id::{Epoch, Generation, TokenId, UserId};
+use countersign_jwt::json::JsonError;
+use countersign_jwt::key::{Algorithm, ImportRules, KeyError, SigningKey, VerifyingKey};
+use countersign_jwt::time::Timestamp;
 
 /// A key as an application configures it: a text or bytes, whose kind follows from the algorithm it is used with.
 ///
@@ -100,7 +100,7 @@ pub fn algorithm_by_name(name: &str) -> Option<Algorithm> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileError {
-    /// Longer than the [limits](crate::jws::Limits).
+    /// Longer than the [limits](countersign_jwt::jws::Limits).
     #[error("token or its header is too long")]
     TooLong,
     /// Fewer than two dots.
@@ -310,9 +310,9 @@ impl ProfileClaims {
             _ => Freshness::Stale,
         };
         let others = self.0.claims.iter().filter(|(name, _)| {
-            !crate::claims::REGISTERED.contains(&name.as_str()) && **name != self.0.identity_claim
+            !countersign_jwt::claims::REGISTERED.contains(&name.as_str()) && **name != self.0.identity_claim
         });
-        Some(Claims::verified(Fields {
+        Some(Claims::vouched(ClaimFields {
             issuer: self.text("iss").map(str::to_owned),
             subject,
             audience: match self.0.claims.get("aud") {

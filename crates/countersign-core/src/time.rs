@@ -1,90 +1,12 @@
-//! Points in time, and the clock they are read from. Time is always an argument: nothing in this crate asks
-//! the operating system what time it is.
+//! The time that all programs of one store share.
 
-use std::fmt;
-use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use countersign_jwt::{Clock, Timestamp};
+
 use crate::store::{RevocationStore, StoreError};
-
-/// A point in time, in milliseconds since the Unix epoch, between 1970 and the year 287396.
-///
-/// Arithmetic saturates at both ends, so no input can make it overflow or panic.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Timestamp(i64);
-
-impl Timestamp {
-    /// 1970-01-01T00:00:00Z.
-    pub const MIN: Self = Self(0);
-    /// The latest time that survives a trip through a JSON number: 2^53 milliseconds.
-    pub const MAX: Self = Self(1 << 53);
-
-    /// From milliseconds since the Unix epoch; what is out of range becomes the nearest bound.
-    #[must_use]
-    pub const fn from_millis(millis: i64) -> Self {
-        if millis < Self::MIN.0 {
-            Self::MIN
-        } else if millis > Self::MAX.0 {
-            Self::MAX
-        } else {
-            Self(millis)
-        }
-    }
-
-    /// From whole seconds since the Unix epoch (a JWT `NumericDate`, RFC 7519 §2).
-    #[must_use]
-    pub const fn from_secs(secs: i64) -> Self {
-        Self::from_millis(secs.saturating_mul(1000))
-    }
-
-    /// Milliseconds since the Unix epoch.
-    #[must_use]
-    pub const fn as_millis(self) -> i64 {
-        self.0
-    }
-
-    /// Whole seconds since the Unix epoch, rounded down (a JWT `NumericDate`).
-    #[must_use]
-    pub const fn as_secs(self) -> i64 {
-        self.0 / 1000
-    }
-
-    /// How long after `earlier` this is; zero if it is not.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
-    }
-}
-
-impl Add<Duration> for Timestamp {
-    type Output = Self;
-
-    fn add(self, duration: Duration) -> Self {
-        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self::from_millis(self.0.saturating_add(millis))
-    }
-}
-
-impl Sub<Duration> for Timestamp {
-    type Output = Self;
-
-    fn sub(self, duration: Duration) -> Self {
-        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self::from_millis(self.0.saturating_sub(millis))
-    }
-}
-
-/// Where the time comes from. Programs pass a system clock, tests a fixed one.
-pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time of day. It may be set back or forward while the program runs.
-    fn now(&self) -> Timestamp;
-
-    /// Time passed since some fixed moment; never goes back. The age of the revocation view is measured with
-    /// it, so that setting the time of day back cannot make an old view look young.
-    fn monotonic(&self) -> Duration;
-}
 
 /// A machine's clock, corrected to the time of the store that all nodes share. Lifetimes, windows and the order of
 /// things are the same on every node then, whatever the machines' clocks say.
@@ -210,20 +132,6 @@ impl Clock for StoreClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn arithmetic_saturates_instead_of_overflowing() {
-        assert_eq!(Timestamp::MAX + Duration::MAX, Timestamp::MAX);
-        assert_eq!(Timestamp::MIN - Duration::MAX, Timestamp::MIN);
-        assert_eq!(Timestamp::from_secs(i64::MAX), Timestamp::MAX);
-        assert_eq!(Timestamp::from_millis(i64::MIN), Timestamp::MIN);
-        assert_eq!(Timestamp::MIN.since(Timestamp::MAX), Duration::ZERO);
-    }
-
-    #[test]
-    fn seconds_round_down() {
-        assert_eq!(Timestamp::from_millis(1_999).as_secs(), 1);
-    }
 
     #[derive(Debug)]
     struct Machine(Timestamp, Duration);

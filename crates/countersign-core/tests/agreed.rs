@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::Timestamp;
 use countersign_core::agreed::{AgreedSettings, Agreement, AgreementError, Own, Stance, agree};
 use countersign_core::session::{GraceFor, SessionPolicy};
 use countersign_core::store::{KeyStore as _, MemoryStore};
+use countersign_jwt::Timestamp;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -111,7 +111,7 @@ async fn what_one_program_decides_for_itself_need_not_agree() {
     let other = with_policy(|policy| {
         policy.max_sessions = std::num::NonZeroU32::new(3).unwrap();
         policy.key_rotation = None;
-        policy.key_algorithm = Some(countersign_core::Algorithm::Es256);
+        policy.key_algorithm = Some(countersign_jwt::Algorithm::Es256);
     });
     start(&store, &other, Stance::Agree).await.unwrap();
 }

@@ -8,7 +8,7 @@ use countersign_core::background::Background;
 use countersign_core::profile::ProfileClaims;
 use countersign_core::session::{AccessError, Device, ExtraClaimsError, RefreshError, Refusal, Sessions};
 use countersign_core::store::{BoxError, UserStore};
-use countersign_core::{Claims, Clock, Timestamp, TokenType, VerifyError};
+use countersign_jwt::{Claims, Clock, Timestamp, TokenType, VerifyError};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Uri, header};
 

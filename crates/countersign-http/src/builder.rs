@@ -7,15 +7,17 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use countersign_core::StoreClock;
 use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool, ThrottlePolicy};
 use countersign_core::agreed::{self, AgreementError, Own, Stance};
 use countersign_core::background::Background;
 use countersign_core::event::{Events, LogEvents};
-use countersign_core::key::KeyError;
 use countersign_core::keychain::{Keychain, KeychainError};
 use countersign_core::session::{ExtraClaims, PolicyError, SessionPolicy, Sessions, SessionsConfig};
 use countersign_core::store::{BoxError, KeyPurpose, StoreError, Stores};
-use countersign_core::{Claims, Clock, Random, RandomError, Secrets, StoreClock, UserId, VerifyingKey};
+use countersign_jwt::Secrets;
+use countersign_jwt::key::KeyError;
+use countersign_jwt::{Claims, Clock, Random, RandomError, UserId, VerifyingKey};
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
 use url::Url;
@@ -552,7 +554,7 @@ impl AuthBuilder {
             policy,
             extra_claims: self.extra_claims,
             clock: self.clock.clone(),
-            node: countersign_core::random::uuid(&*self.random)?,
+            node: countersign_jwt::random::uuid(&*self.random)?,
             random: self.random.clone(),
             events: self.events,
             format: profile.as_ref().map(Prepared::format),

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use countersign_core::Claims;
 use countersign_core::store::BoxError;
+use countersign_jwt::Claims;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 

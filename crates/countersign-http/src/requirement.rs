@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use countersign_core::{Claims, TokenType};
+use countersign_jwt::{Claims, TokenType};
 use serde_json::{Map, Value};
 
 use crate::auth::AuthError;

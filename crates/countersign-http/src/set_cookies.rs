@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use countersign_core::Claims;
 use countersign_core::session::{EndError, EndReason, Pair, Renewed};
+use countersign_jwt::Claims;
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::answer::{no_store, vary_personal};

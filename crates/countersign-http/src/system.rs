@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use countersign_core::{Clock, Random, RandomError, Timestamp};
+use countersign_jwt::{Clock, Random, RandomError, Timestamp};
 
 /// The operating system's clock.
 ///

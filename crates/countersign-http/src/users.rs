@@ -10,7 +10,7 @@ use std::sync::Arc;
 use countersign_core::account::{Accounts, User};
 use countersign_core::session::{Device, RefreshError, Refreshed, Refusal};
 use countersign_core::store::{BoxError, StoreError};
-use countersign_core::{Claims, UserId};
+use countersign_jwt::{Claims, UserId};
 use serde_json::{Map, Value};
 
 use crate::auth::{Auth, AuthError, Authenticated};

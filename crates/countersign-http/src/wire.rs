@@ -1,6 +1,6 @@
 //! How values look in JSON answers.
 
-use countersign_core::Timestamp;
+use countersign_jwt::Timestamp;
 
 /// A time in the form that all answers use: RFC 3339, UTC, whole seconds, such as `2026-01-31T12:00:00Z`.
 ///

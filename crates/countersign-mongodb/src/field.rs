@@ -1,8 +1,8 @@
 //! Between values and the fields of documents. What a field cannot hold exactly, or what it holds that is no such value,
 //! is an error: nothing is rounded, cut or replaced by a default.
 
-use countersign_core::Timestamp;
 use countersign_core::store::BoxError;
+use countersign_jwt::Timestamp;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, DateTime, RawBsonRef, RawDocument};
 

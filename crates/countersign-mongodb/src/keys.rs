@@ -1,9 +1,9 @@
 //! Sealed keys, the store's own identity, and the settings that its programs agreed on.
 
 use async_trait::async_trait;
-use countersign_core::Timestamp;
-use countersign_core::key::KeyId;
 use countersign_core::store::{KeyStore, StoreError, StoredKey};
+use countersign_jwt::Timestamp;
+use countersign_jwt::key::KeyId;
 use mongodb::bson::{Bson, doc};
 use uuid::Uuid;
 

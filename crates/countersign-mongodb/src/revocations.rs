@@ -8,7 +8,7 @@ use countersign_core::session::{EndReason, Ended};
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
 };
-use countersign_core::{Epoch, SessionId, Timestamp, TokenId, UserId};
+use countersign_jwt::{Epoch, SessionId, Timestamp, TokenId, UserId};
 use mongodb::bson::{Document, RawDocument, doc};
 
 use crate::call::{Failure, pause};

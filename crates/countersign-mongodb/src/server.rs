@@ -1,6 +1,6 @@
 //! What kind of server this is, and where it is weaker than the store's promises.
 
-use countersign_core::Timestamp;
+use countersign_jwt::Timestamp;
 use futures_util::future::join_all;
 use mongodb::Database;
 use mongodb::bson::oid::ObjectId;

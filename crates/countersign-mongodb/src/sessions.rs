@@ -30,7 +30,7 @@ use countersign_core::session::{
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError,
 };
-use countersign_core::{Epoch, SessionId, Timestamp, UserId};
+use countersign_jwt::{Epoch, SessionId, Timestamp, UserId};
 use mongodb::bson::{Bson, Document, RawDocument, doc};
 
 use crate::call::{Failure, pause};

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::Timestamp;
 use countersign_core::store::{ChangeSignal, StoreError};
+use countersign_jwt::Timestamp;
 use mongodb::bson::Document;
 use mongodb::options::{ClientOptions, ReadConcern};
 use mongodb::{Client, Database};

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use countersign_core::Timestamp;
 use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
 use countersign_core::store::{KEEP_ATTEMPTS_FOR, StoreError, ThrottleStore};
+use countersign_jwt::Timestamp;
 use mongodb::bson::doc;
 
 use crate::call::{Failure, pause};

@@ -14,7 +14,7 @@
 use async_trait::async_trait;
 use countersign_core::account::{PasswordHash, User};
 use countersign_core::store::{NameKey, StoreError, UserInserted, UserStore};
-use countersign_core::{Timestamp, UserId};
+use countersign_jwt::{Timestamp, UserId};
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use crate::call::{Failure, pause};

@@ -16,7 +16,7 @@ use countersign_core::account::{EmailAddress, PasswordHash, ThrottlePolicy, User
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Advance, EndReason, Guard, SessionKey};
 use countersign_core::store::*;
-use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use countersign_mongodb::{MongodbOptions, MongodbStore, OpenError, migrate};
 use countersign_testkit::Proxy;
 use mongodb::bson::{Bson, DateTime, Document, doc};

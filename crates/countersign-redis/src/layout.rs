@@ -25,9 +25,9 @@
 //! No key has an expiry of Redis's own. What has expired is purged by the times in the rows, which come from the
 //! clock that the flows go by; and a server that may evict keys with an expiry finds none of these.
 
-use countersign_core::key::KeyId;
 use countersign_core::revocation::{Entry, EntryKey, Target};
-use countersign_core::{Epoch, SessionId, TokenId, UserId};
+use countersign_jwt::key::KeyId;
+use countersign_jwt::{Epoch, SessionId, TokenId, UserId};
 use uuid::Uuid;
 
 use crate::failure::Failure;
@@ -272,7 +272,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use countersign_core::Timestamp;
+    use countersign_jwt::Timestamp;
 
     use super::*;
 

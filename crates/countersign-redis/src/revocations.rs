@@ -6,7 +6,7 @@ use countersign_core::session::Ended;
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
 };
-use countersign_core::{Epoch, Timestamp, UserId};
+use countersign_jwt::{Epoch, Timestamp, UserId};
 use redis::Value;
 
 use crate::failure::Failure;

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use countersign_core::session::{AgentHash, Device, EndReason, Ended, Session, SessionSeed};
-use countersign_core::{Epoch, Generation, SessionId, UserId};
+use countersign_jwt::{Epoch, Generation, SessionId, UserId};
 
 use crate::failure::Failure;
 use crate::layout::digits;
@@ -136,7 +136,7 @@ fn read_seed(text: &str) -> Result<SessionSeed, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use countersign_core::Timestamp;
+    use countersign_jwt::Timestamp;
     use uuid::Uuid;
 
     use super::*;

@@ -9,7 +9,7 @@ use countersign_core::session::{
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError,
 };
-use countersign_core::{Epoch, SessionId, Timestamp, UserId};
+use countersign_jwt::{Epoch, SessionId, Timestamp, UserId};
 use redis::Value;
 
 use crate::failure::Failure;

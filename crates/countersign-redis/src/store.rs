@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use countersign_core::Timestamp;
 use countersign_core::store::{ChangeSignal, StoreError};
+use countersign_jwt::Timestamp;
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;

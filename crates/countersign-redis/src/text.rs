@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use countersign_core::Timestamp;
+use countersign_jwt::Timestamp;
 
 use crate::failure::Failure;
 

@@ -6,9 +6,9 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use countersign_core::Timestamp;
 use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
 use countersign_core::store::{StoreError, ThrottleStore};
+use countersign_jwt::Timestamp;
 use redis::Cmd;
 
 use crate::answer;

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::account::{EmailAddress, PasswordHash, ThrottlePolicy, User};
-use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Acknowledgement, Heal, Session};
 use countersign_core::store::*;
-use countersign_core::{Epoch, Generation, Timestamp, TokenId, UserId};
+use countersign_jwt::key::{Algorithm, KeyId};
+use countersign_jwt::{Epoch, Generation, Timestamp, TokenId, UserId};
 use countersign_redis::{OpenError, RedisOptions, RedisStore, migrate};
 use countersign_testkit::{Proxy, server_url};
 use support::*;

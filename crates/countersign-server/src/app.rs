@@ -11,8 +11,8 @@ use axum::routing::get;
 use countersign_axum::{
     Auth, AuthLayer, Reply, account_routes, flask_jwt_routes, method_not_allowed, not_found, routes,
 };
-use countersign_core::{UserId, random};
 use countersign_http::{AllowedOrigins, Answer, CSRF_HEADER, ErrorCode, OsRandom, shown_in_log};
+use countersign_jwt::{UserId, random};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};

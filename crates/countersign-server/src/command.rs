@@ -12,9 +12,9 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use countersign_core::Algorithm;
 use countersign_core::store::Stores;
 use countersign_http::Auth;
+use countersign_jwt::Algorithm;
 
 use crate::serve;
 use crate::settings::{Flags, Settings, Sources};

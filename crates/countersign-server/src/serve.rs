@@ -4,11 +4,11 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use countersign_core::Secrets;
 use countersign_core::agreed::AgreementError;
 use countersign_core::store::Stores;
 use countersign_http::profile::flask_jwt_extended::BuildProfileError;
 use countersign_http::{Auth, AuthBuilder, BuildError};
+use countersign_jwt::Secrets;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use url::Url;

@@ -15,10 +15,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign_core::Algorithm;
 use countersign_core::agreed::Difference;
 use countersign_core::session::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 use countersign_http::AllowedOrigins;
+use countersign_jwt::Algorithm;
 use countersign_sql::sqlite::SqliteOptions;
 use url::Url;
 

@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_core::Secrets;
-use countersign_core::random::uuid;
 use countersign_core::store::{StoreError, Stores};
 use countersign_http::OsRandom;
+use countersign_jwt::Secrets;
+use countersign_jwt::random::uuid;
 use countersign_mongodb::{MongodbOptions, MongodbStore};
 use countersign_redis::{RedisOptions, RedisStore};
 use countersign_sql::mysql::{MySqlOptions, MySqlStore};

@@ -1,9 +1,9 @@
 //! Between values and columns. What a column cannot hold exactly, or what it holds that is no such value, is an
 //! error: nothing is rounded, cut or replaced by a default.
 
-use countersign_core::Timestamp;
 use countersign_core::session::Guard;
 use countersign_core::store::{BoxError, SessionPosition};
+use countersign_jwt::Timestamp;
 
 /// A number as a signed 64-bit column holds it.
 pub(crate) fn integer(number: u64) -> Result<i64, sqlx::Error> {

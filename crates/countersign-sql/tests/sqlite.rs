@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::account::{Attempts, Outcome, PasswordHash, ThrottlePolicy};
-use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Advance, Device, EndReason, Ended, Guard};
 use countersign_core::store::*;
-use countersign_core::{Epoch, Generation, Timestamp, TokenId, UserId};
+use countersign_jwt::key::{Algorithm, KeyId};
+use countersign_jwt::{Epoch, Generation, Timestamp, TokenId, UserId};
 use countersign_sql::sqlite::{OpenError, SqliteOptions, SqliteStore, migrate};
 use sqlx::{Connection, SqliteConnection};
 use support::*;

@@ -11,11 +11,11 @@ mod support;
 
 use std::sync::Arc;
 
-use countersign_core::Clock as _;
 use countersign_core::account::LoginError;
 use countersign_core::keychain::{self, KeyState};
 use countersign_core::session::{AccessError, Device, RefreshError};
 use countersign_core::store::{KeyPurpose, KeyStore as _};
+use countersign_jwt::Clock as _;
 use countersign_testkit::TestBed;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};

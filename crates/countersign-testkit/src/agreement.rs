@@ -22,7 +22,7 @@ use countersign_core::store::{
     End, EpochRaise, FoundSession, MemoryStore, RevocationStore, SessionInserted, SessionPage, SessionStore,
     TokenRevocation,
 };
-use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};

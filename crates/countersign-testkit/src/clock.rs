@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use countersign_core::{Clock, Timestamp};
+use countersign_jwt::{Clock, Timestamp};
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]

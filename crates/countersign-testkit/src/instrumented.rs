@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use countersign_core::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
-use countersign_core::key::KeyId;
 use countersign_core::revocation::Entry;
 use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{
@@ -15,7 +14,8 @@ use countersign_core::store::{
     SessionInserted, SessionPage, SessionStore, StoreError, StoredKey, Stores, ThrottleStore,
     TokenRevocation, TokensRevoked, UserInserted, UserStore,
 };
-use countersign_core::{Clock, Epoch, Timestamp, UserId};
+use countersign_jwt::key::KeyId;
+use countersign_jwt::{Clock, Epoch, Timestamp, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use countersign_core::{Random, RandomError};
+use countersign_jwt::{Random, RandomError};
 
 /// The same bytes in every run, for the same seed. Anybody can predict them: for tests only.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
-        let bytes = |seed| countersign_core::random::bytes::<20>(&SeededRandom::new(seed)).unwrap();
+        let bytes = |seed| countersign_jwt::random::bytes::<20>(&SeededRandom::new(seed)).unwrap();
         assert_eq!(bytes(7), bytes(7));
         assert_ne!(bytes(7), bytes(8));
     }

@@ -5,12 +5,13 @@ pub use countersign_core::account::User;
 #[doc(inline)]
 pub use countersign_core::session::SessionPolicy;
 #[doc(inline)]
-pub use countersign_core::{Claims, Secret, Secrets, UserId};
-#[doc(inline)]
 pub use countersign_http::{
     Auth, AuthBuilder, AuthError, BuildError, CookieKind, CookieOptions, CsrfMode, Location, Optional,
     Requirement,
 };
+pub use countersign_jwt::{Claims, UserId};
+#[doc(inline)]
+pub use countersign_jwt::{Secret, Secrets};
 
 /// The engine: tokens, sessions, revocation, accounts, store traits.
 pub use countersign_core as core;
@@ -41,8 +42,8 @@ pub use countersign_http::remote;
 pub mod sqlite {
     use std::path::Path;
 
-    use countersign_core::Secrets;
     use countersign_http::OsRandom;
+    use countersign_jwt::Secrets;
     #[doc(inline)]
     pub use countersign_sql::sqlite::{OpenWithSecretError, SqliteOptions, SqliteStore};
 

@@ -1,8 +1,8 @@
 //! Where a page of a list begins: the query `?limit=` and `?next=`, and the text of `next`.
 
 use countersign_core::store::SessionPosition;
-use countersign_core::{SessionId, Timestamp};
 use countersign_http::{Answer, ErrorCode};
+use countersign_jwt::{SessionId, Timestamp};
 use url::form_urlencoded;
 
 use crate::reply::Reply;

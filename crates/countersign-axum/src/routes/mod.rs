@@ -11,10 +11,10 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{delete, get, post};
 use countersign_core::account::RegisterError;
-use countersign_core::jws::SignError;
 use countersign_core::session::{BeginError, Device, EndError, ExtraClaimsError, Pair};
 use countersign_core::store::StoreError;
 use countersign_http::{Answer, Auth, AuthError, ErrorCode, no_store, vary_personal};
+use countersign_jwt::jws::SignError;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -34,7 +34,7 @@ use crate::wire::{PairBody, UserBody};
 /// ```
 /// use axum::{Json, Router, routing::post};
 /// use countersign_axum::{Auth, AuthBuilder, AuthLayer, Reply, SignIn, routes};
-/// use countersign_core::UserId;
+/// use countersign_jwt::UserId;
 /// use countersign_core::session::Presentation;
 /// use serde_json::{Map, Value, json};
 ///

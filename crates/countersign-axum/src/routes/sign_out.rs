@@ -1,9 +1,9 @@
 //! Logging out.
 
 use axum::extract::Request;
-use countersign_core::Claims;
 use countersign_core::session::{AccessError, EndReason};
 use countersign_http::{Auth, AuthError, ErrorCode, LocateError, Located, Location, Requirement};
+use countersign_jwt::Claims;
 use http::StatusCode;
 use http::request::Parts;
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use countersign_axum::AuthBuilder;
 use countersign_core::session::{Device, SessionPolicy};
 use countersign_core::store::MemoryStore;
-use countersign_core::{
-    Algorithm, Clock as _, Issuer, NewClaims, SigningKey, Timestamp, TokenId, TokenType, UserId,
-};
 use countersign_http::BuildError;
 use countersign_http::profile::FlaskJwt;
 use countersign_http::profile::flask_jwt::FlaskJwtConfig;
+use countersign_jwt::{
+    Algorithm, Clock as _, Issuer, NewClaims, SigningKey, Timestamp, TokenId, TokenType, UserId,
+};
 use countersign_testkit::{SeededRandom, TestBed};
 use serde_json::json;
 use url::Url;
@@ -28,7 +28,7 @@ fn at(url: &str) -> impl FnOnce(AuthBuilder) -> AuthBuilder {
 }
 
 fn issuer(token: &str) -> String {
-    let claims = countersign_core::claims::decode_unverified(token).unwrap();
+    let claims = countersign_jwt::claims::decode_unverified(token).unwrap();
     claims.claims()["iss"].as_str().unwrap().to_owned()
 }
 
@@ -296,7 +296,7 @@ async fn a_secret_that_opens_nothing_changes_no_settings() {
     let app = TestApp::new().await;
     let before = app.store.stores().keys.settings().await.unwrap();
     let secret =
-        countersign_core::Secrets::parse("c29tZSBvdGhlciBzZWNyZXQsIHdoaWNoIG9wZW5zIG5vdGhpbmc=").unwrap();
+        countersign_jwt::Secrets::parse("c29tZSBvdGhlciBzZWNyZXQsIHdoaWNoIG9wZW5zIG5vdGhpbmc=").unwrap();
     let builder = countersign_axum::Auth::builder(app.store.stores(), secret).change_settings();
     let refused = with_lifetime(60)(builder).without_background().build().await.unwrap_err();
     assert!(matches!(refused, BuildError::Keys(_)), "{refused}");

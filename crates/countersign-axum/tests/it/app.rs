@@ -11,8 +11,8 @@ use countersign_axum::{
     flask_jwt_routes, method_not_allowed, not_found, routes,
 };
 use countersign_core::store::{MemoryStore, SessionPage};
-use countersign_core::{Clock as _, SessionId, UserId};
 use countersign_http::BuildError;
+use countersign_jwt::{Clock as _, SessionId, UserId};
 use countersign_testkit::{FixedClock, Instrumented, RecordedEvents, SeededRandom, TestBed};
 use serde_json::json;
 use url::Url;

@@ -251,6 +251,6 @@ fn redact(value: &mut Value) {
 
 /// The members of a token's payload, without a look at its signature.
 pub(crate) fn payload(token: &str) -> Value {
-    let claims = countersign_core::claims::decode_unverified(token).unwrap();
+    let claims = countersign_jwt::claims::decode_unverified(token).unwrap();
     Value::Object(claims.claims().clone())
 }

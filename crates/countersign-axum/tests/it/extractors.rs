@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::routing::get;
 use countersign_axum::{AccessToken, AuthLayer, CurrentUser, routes};
-use countersign_core::UserId;
+use countersign_jwt::UserId;
 use serde_json::json;
 
 use crate::app::{Account, TestApp};

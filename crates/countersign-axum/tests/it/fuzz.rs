@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::Body;
 use countersign_core::account::{EmailAddress, User};
 use countersign_core::session::{Device, Presentation};
-use countersign_core::{Clock as _, Epoch, UserId};
+use countersign_jwt::{Clock as _, Epoch, UserId};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 use serde_json::{Map, Value};

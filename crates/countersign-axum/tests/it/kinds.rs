@@ -1,7 +1,7 @@
 //! Every kind of token at every endpoint: none passes as another (SEC-176).
 
 use countersign_core::keychain::Keychain;
-use countersign_core::{SigningKey, TokenType, jws};
+use countersign_jwt::{SigningKey, TokenType, jws};
 use countersign_testkit::{SeededRandom, TestBed};
 use http::Method;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Keys of other programs, whose tokens are accepted while users move.
 
-use countersign_core::key::{ImportRules, KeyError};
-use countersign_core::{Algorithm, SigningKey, VerifyingKey};
+use countersign_jwt::key::{ImportRules, KeyError};
+use countersign_jwt::{Algorithm, SigningKey, VerifyingKey};
 
 use crate::app::TestApp;
 use crate::log;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::routing::get;
 use countersign_axum::{AccessToken, AuthBuilder, AuthLayer, account_routes, not_found, routes};
-use countersign_core::UserId;
 use countersign_core::profile::ProfileClaims;
 use countersign_core::session::{Device, Pair, Presentation};
 use countersign_http::profile::{FlaskJwt, FlaskJwtExtended};
+use countersign_jwt::UserId;
 use http::Method;
 use serde_json::{Map, Value, json};
 

@@ -7,7 +7,7 @@ use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
 use countersign_axum::{AuthLayer, account_routes};
 use countersign_core::session::SessionPolicy;
-use countersign_core::{Clock as _, Timestamp};
+use countersign_jwt::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
 use crate::app::{Account, PASSWORD, TestApp};

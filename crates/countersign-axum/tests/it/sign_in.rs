@@ -207,7 +207,7 @@ async fn claims_are_those_of_the_contract() {
             (&claims["iss"], &claims["type"]),
             (&json!("https://app.example.com"), &json!(token_type))
         );
-        let header = countersign_core::claims::decode_unverified(token).unwrap().header().clone();
+        let header = countersign_jwt::claims::decode_unverified(token).unwrap().header().clone();
         let mut names: Vec<_> = header.keys().map(String::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["alg", "kid", "typ"], "{token_type}");

@@ -51,7 +51,7 @@ async fn sec_053_it_refuses_as_a_protected_route() {
 #[tokio::test]
 async fn scopes_are_asked_for_in_the_query() {
     let app = TestApp::with(|builder| {
-        builder.access_claims(async |_: countersign_core::UserId| {
+        builder.access_claims(async |_: countersign_jwt::UserId| {
             let claims = serde_json::Map::from_iter([("scope".to_owned(), json!("read write"))]);
             Ok::<_, std::convert::Infallible>(claims)
         })

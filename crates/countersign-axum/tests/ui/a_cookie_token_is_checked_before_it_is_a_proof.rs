@@ -2,7 +2,7 @@
 //! nor verified claims make an `AccessToken`.
 
 use countersign_axum::AccessToken;
-use countersign_core::Claims;
+use countersign_jwt::Claims;
 use countersign_http::{Auth, CookieKind, find_cookie};
 use http::request::Parts;
 

@@ -1,7 +1,7 @@
 //! `Authenticated` comes from `Auth::authenticate`, which has asked for the CSRF value where it must.
 
 use countersign_axum::Location;
-use countersign_core::Claims;
+use countersign_jwt::Claims;
 use countersign_http::Authenticated;
 
 fn found(claims: Claims) -> Authenticated {

@@ -16,16 +16,16 @@ use super::password::Password;
 use super::refusals::Refusals;
 use super::throttle::{Outcome, Refused, ThrottlePolicy};
 use super::user::User;
-use crate::claims::Claims;
 use crate::event::Event;
-use crate::id::{Epoch, UserId};
-use crate::random::{Random, RandomError, uuid};
 use crate::session::{
     BeginError, Device, EndError, EndReason, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions,
     detached,
 };
 use crate::store::{NAME_COUNTERS, NameKey, StoreError, ThrottleStore, UserInserted, UserStore};
-use crate::time::{Clock, Timestamp};
+use countersign_jwt::claims::Claims;
+use countersign_jwt::id::{Epoch, UserId};
+use countersign_jwt::random::{Random, RandomError, uuid};
+use countersign_jwt::time::{Clock, Timestamp};
 
 /// What [`Accounts`] works with.
 #[derive(Debug)]

@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Password;
-use crate::random::{self, Random, RandomError};
+use countersign_jwt::random;
+use countersign_jwt::random::{Random, RandomError};
 
 /// A password hash at rest, as text in the PHC string format (`$argon2id$v=19$m=…`).
 ///

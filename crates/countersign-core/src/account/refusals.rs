@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::session::Device;
-use crate::time::Timestamp;
+use countersign_jwt::time::Timestamp;
 
 /// The refusals that were not told of yet.
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::Timestamp;
 use crate::store::KEEP_ATTEMPTS_FOR;
+use countersign_jwt::Timestamp;
 
 /// The attempts on one account or with one name: one row of a store. A row that is not there is the default value, and
 /// stores delete one that has come back to it.

@@ -2,8 +2,8 @@
 
 use super::hasher::PasswordHash;
 use super::name::{EmailAddress, Username};
-use crate::id::UserId;
-use crate::time::Timestamp;
+use countersign_jwt::id::UserId;
+use countersign_jwt::time::Timestamp;
 
 /// An account of Countersign's own. Applications with their own user table don't need it.
 #[derive(Clone, Debug)]

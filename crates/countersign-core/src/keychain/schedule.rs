@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::active;
 use crate::store::{KeyPurpose, StoredKey};
-use crate::time::Timestamp;
+use countersign_jwt::time::Timestamp;
 
 /// When the keys of a store are replaced. Two durations and the store's rows decide, so that all nodes come to the same
 /// step without telling each other.
@@ -69,8 +69,8 @@ pub(crate) fn waiting(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{Algorithm, KeyId};
     use crate::keychain::{KeyState, state};
+    use countersign_jwt::key::{Algorithm, KeyId};
 
     const DAY: Duration = Duration::from_secs(86_400);
     const AHEAD: Duration = Duration::from_secs(620);

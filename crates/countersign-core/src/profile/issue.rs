@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::json;
-use crate::jws::{self, SignError};
-use crate::key::SigningKey;
+use countersign_jwt::json;
+use countersign_jwt::jws;
+use countersign_jwt::jws::SignError;
+use countersign_jwt::key::SigningKey;
 
 /// Claims that decide what a token is worth, which nobody sets beside the parameters made for them.
 pub const PROTECTED_CLAIMS: [&str; 8] = ["sub", "type", "exp", "iat", "nbf", "jti", "csrf", "fresh"];

@@ -7,11 +7,13 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::{ProfileClaims, ProfileError, Segment, Verified, algorithm_by_name, digest};
-use crate::claims::TokenType;
-use crate::json::{self, JsonError};
-use crate::jws::{self, Limits};
-use crate::key::{Algorithm, KeyError, VerifyingKey};
-use crate::time::Timestamp;
+use countersign_jwt::claims::TokenType;
+use countersign_jwt::json;
+use countersign_jwt::json::JsonError;
+use countersign_jwt::jws;
+use countersign_jwt::jws::Limits;
+use countersign_jwt::key::{Algorithm, KeyError, VerifyingKey};
+use countersign_jwt::time::Timestamp;
 
 /// How far the clocks of issuer and verifier may be apart, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -450,8 +452,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base64url;
-    use crate::key::ImportRules;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use countersign_jwt::key::ImportRules;
 
     const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -494,14 +497,14 @@ mod tests {
             let refused = UnverifiedToken::parse(token).map(|_| ()).unwrap_err();
             rules.explain(token, refused, |_| Ok(key()), NOW)
         };
-        let header = base64url::encode(r#"{"alg":"HS256"}"#);
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
         // The signature covers the star, which is dropped before the payload is read.
         let signed = format!("{header}.eyJpZGVudGl0eSI6MX0*");
         let signature = aws_lc_rs::hmac::sign(
             &aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"k3-Vq8Zt7_Wm4Kc9Ru6Jd3Fs0Hv2Lp5Go8"),
             signed.as_bytes(),
         );
-        let good = format!("{signed}.{}", base64url::encode(signature));
+        let good = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
         assert_eq!(explained(&good), ProfileError::Encoding(Segment::Payload));
         assert_eq!(explained(&format!("{header}.e30.xyz")), ProfileError::Signature);
         assert!(matches!(explained("not.a.token"), ProfileError::Json(Segment::Header, _)));
@@ -517,7 +520,7 @@ mod tests {
             (json!({"b64": null, "crit": ["b64"]}), true),
             (json!({"b64": true, "crit": ["b64"]}), false),
         ] {
-            let token = format!("{}.e30.", base64url::encode(header.to_string()));
+            let token = format!("{}.e30.", URL_SAFE_NO_PAD.encode(header.to_string()));
             let checked = UnverifiedToken::parse(&token).unwrap().check_header();
             assert_eq!(checked.is_err(), refused, "{header}");
         }

@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use crate::id::{Epoch, SessionId, TokenId, UserId};
-use crate::key::KeyId;
-use crate::time::Timestamp;
+use countersign_jwt::id::{Epoch, SessionId, TokenId, UserId};
+use countersign_jwt::key::KeyId;
+use countersign_jwt::time::Timestamp;
 
 /// What an entry revokes.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -27,9 +27,9 @@ use self::fingerprint::{Point, Subject};
 use self::occupied::Occupied;
 use self::shard::{Shard, Tables, Writer};
 use super::entry::{Entry, Target};
-use crate::id::{Epoch, SessionId, TokenId, UserId};
-use crate::key::KeyId;
-use crate::time::Timestamp;
+use countersign_jwt::id::{Epoch, SessionId, TokenId, UserId};
+use countersign_jwt::key::KeyId;
+use countersign_jwt::time::Timestamp;
 
 /// Which entry revokes a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

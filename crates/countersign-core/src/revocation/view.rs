@@ -12,10 +12,11 @@ use uuid::Uuid;
 
 use super::entry::{Entry, Target};
 use super::index::Index;
-use crate::key::KeyRing;
 use crate::session::remove_from_ring;
 use crate::store::{RevocationStore, StoreError};
-use crate::time::{Clock, StoreClock, Timestamp};
+use crate::time::StoreClock;
+use countersign_jwt::key::KeyRing;
+use countersign_jwt::time::{Clock, Timestamp};
 
 /// The view is older than the bound and could not be renewed in time. Answer 503: better no answer than one
 /// that may accept a revoked token.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 
 use super::decide::Acknowledgement;
-use crate::id::{Generation, SessionId, UserId};
+use countersign_jwt::id::{Generation, SessionId, UserId};
 
 /// Generations that were seen in use and not yet written down.
 ///

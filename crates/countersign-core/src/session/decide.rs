@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::policy::{GraceFor, SessionPolicy};
 use super::row::{Device, Session};
-use crate::id::{Epoch, Generation, SessionId};
-use crate::time::Timestamp;
+use countersign_jwt::id::{Epoch, Generation, SessionId};
+use countersign_jwt::time::Timestamp;
 
 /// What to do with a presented refresh token.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -311,7 +311,7 @@ impl Heal {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Acknowledgement {
     /// The user.
-    pub user_id: crate::id::UserId,
+    pub user_id: countersign_jwt::id::UserId,
     /// The session.
     pub session_id: SessionId,
     /// The generation whose token was seen.
@@ -338,8 +338,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::id::UserId;
     use crate::session::SessionSeed;
+    use countersign_jwt::id::UserId;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 

@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::row::{Session, SessionSeed};
-use crate::claims::TokenType;
-use crate::id::{Generation, TokenId};
-use crate::time::Timestamp;
+use countersign_jwt::claims::TokenType;
+use countersign_jwt::id::{Generation, TokenId};
+use countersign_jwt::time::Timestamp;
 
 /// The `jti` of a generation's token: 122 bits of HMAC-SHA256(seed, generation ‖ issued_at ‖ kind), in the form of
 /// a UUID.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::claims::ClaimError;
-use crate::id::UserId;
 use crate::store::BoxError;
+use countersign_jwt::claims::ClaimError;
+use countersign_jwt::id::UserId;
 
 /// Says which claims of the application's own a user's access tokens carry.
 ///

@@ -21,23 +21,25 @@ use super::derive::{csrf_value, token_id};
 use super::extra::{ExtraClaims, ExtraClaimsError};
 use super::policy::{AtLimit, PolicyError, SessionPolicy};
 use super::row::{Device, EndReason, Session, SessionKey, SessionSeed};
-use crate::agreed::KnownIssuers;
-use crate::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
 use crate::event::{Event, Events};
-use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
-use crate::jws::SignError;
-use crate::key::{KeyRing, VerifyingKey};
 use crate::keychain::Keychain;
-use crate::random::{self, Random, RandomError};
 use crate::revocation::{Entry, RevocationView, RevokedBy, Standing, Target, ViewTooOld};
-use crate::seal::Secrets;
 use crate::store::{
     End, EpochRaise, FoundSession, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionPage,
     SessionStore, StoreError, TokenRevocation, TokensRevoked,
 };
-use crate::time::{Clock, StoreClock, Timestamp};
-use crate::token::{Issuer, Verifier};
-use crate::verify::VerifyError;
+use crate::time::StoreClock;
+use countersign_jwt::VerifyError;
+use countersign_jwt::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
+use countersign_jwt::id::{Epoch, Generation, SessionId, TokenId, UserId};
+use countersign_jwt::issuers::KnownIssuers;
+use countersign_jwt::jws::SignError;
+use countersign_jwt::key::{KeyRing, VerifyingKey};
+use countersign_jwt::random;
+use countersign_jwt::random::{Random, RandomError};
+use countersign_jwt::seal::Secrets;
+use countersign_jwt::time::{Clock, Timestamp};
+use countersign_jwt::token::{Issuer, Verifier};
 
 pub use foreign::{Renewed, TokenFormat};
 pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
@@ -1109,7 +1111,7 @@ impl Sessions {
         };
         let access_expires_at = (session.issued_at + policy.access_lifetime).min(session.absolute_until);
         let refresh_expires_at = session.expires_at();
-        let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh).with_checked(extra);
+        let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh).with_claims(extra);
         let refresh = claims(TokenType::Refresh, refresh_expires_at);
         Ok(Pair {
             access_token: self.issue(&access)?,

@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::key::Algorithm;
 use crate::revocation::RevocationView;
-use crate::token::Verifier;
+use countersign_jwt::key::Algorithm;
+use countersign_jwt::token::Verifier;
 
 /// Lifetimes and the rules of refresh.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use aws_lc_rs::digest;
 use zeroize::Zeroize;
 
-use crate::id::{Epoch, Generation, SessionId, UserId};
-use crate::time::Timestamp;
+use countersign_jwt::id::{Epoch, Generation, SessionId, UserId};
+use countersign_jwt::time::Timestamp;
 
 /// Where a session lives: every statement about it names the user too, so that any engine can shard by user.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -13,11 +13,11 @@ use super::{
     ThrottleStore, TokenRevocation, TokensRevoked, UserInserted, UserStore,
 };
 use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
-use crate::id::{Epoch, SessionId, UserId};
-use crate::key::KeyId;
 use crate::revocation::{Entry, EntryKey, Target};
 use crate::session::{Acknowledgement, Advance, EndReason, Ended, Heal, LogStanding, Session, SessionKey};
-use crate::time::Timestamp;
+use countersign_jwt::id::{Epoch, SessionId, UserId};
+use countersign_jwt::key::KeyId;
+use countersign_jwt::time::Timestamp;
 
 /// Keeps everything in memory: for tests, examples and trying things out. Nothing survives the process.
 #[derive(Debug, Default)]

@@ -16,11 +16,11 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
-use crate::id::{Epoch, SessionId, TokenId, UserId};
-use crate::key::{Algorithm, KeyId};
 use crate::revocation::{Entry, RevocationView};
 use crate::session::{Acknowledgement, Advance, EndReason, Heal, LogStanding, Session, SessionKey};
-use crate::time::Timestamp;
+use countersign_jwt::id::{Epoch, SessionId, TokenId, UserId};
+use countersign_jwt::key::{Algorithm, KeyId};
+use countersign_jwt::time::Timestamp;
 
 pub use changes::{ChangeSignal, Changes};
 pub use memory::MemoryStore;

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::jws::SignError;
-use countersign_core::key::ImportRules;
 use countersign_core::profile::{
     FLASK_JWT_REFRESH_AUDIENCE, FlaskJwtRules, IssueError, KeySource, Leeway, NewToken, ProfileClaims,
     ProfileError, UnverifiedToken, algorithm_by_name, is_falsy,
 };
 use countersign_core::session::{Device, TokenFormat};
 use countersign_core::store::BoxError;
-use countersign_core::{Clock, NewClaims, SigningKey, TokenType, VerifyingKey};
+use countersign_jwt::jws::SignError;
+use countersign_jwt::key::ImportRules;
+use countersign_jwt::{Clock, NewClaims, SigningKey, TokenType, VerifyingKey};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
@@ -903,7 +903,7 @@ mod tests {
         let mut all = usual.as_object().unwrap().clone();
         all.extend(claims.as_object().unwrap().clone());
         all.retain(|_, claim| !claim.is_null());
-        let key = KeySource::new(SECRET).signing(countersign_core::Algorithm::Hs256).unwrap();
+        let key = KeySource::new(SECRET).signing(countersign_jwt::Algorithm::Hs256).unwrap();
         NewToken::new(all).sign(&key, "HS256").unwrap()
     }
 
@@ -1061,8 +1061,8 @@ mod tests {
     fn flask_jwt_itself_refuses_our_refresh_tokens() {
         let jwt = jwt(json!({}));
         let issue = |token_type| {
-            let id = countersign_core::TokenId::new("6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d".parse().unwrap());
-            let user = countersign_core::UserId::new("u1").unwrap();
+            let id = countersign_jwt::TokenId::new("6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d".parse().unwrap());
+            let user = countersign_jwt::UserId::new("u1").unwrap();
             let now = Standing.now();
             jwt.issue(&NewClaims::new(token_type, user, id, now, now + Duration::from_secs(60))).unwrap()
         };

@@ -12,7 +12,7 @@ use countersign_core::session::{
     AccessError, BeginError, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
 };
 use countersign_core::store::BoxError;
-use countersign_core::{Claims, Clock, KeyRing, NewClaims, Random, TokenType, UserId};
+use countersign_jwt::{Claims, Clock, KeyRing, NewClaims, Random, TokenType, UserId};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::Value;

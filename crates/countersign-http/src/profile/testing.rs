@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use countersign_core::{Clock, Timestamp};
+use countersign_jwt::{Clock, Timestamp};
 use http::Request;
 use http::request::Parts;
 

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_core::claims::ClaimError;
-use countersign_core::{Algorithm, KeyId, Timestamp};
+use countersign_jwt::claims::ClaimError;
+use countersign_jwt::{Algorithm, KeyId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// Claims of another issuer's token whose signature holds and that is valid here and now.
 ///
 /// Only [`RemoteIssuers::verify`](super::RemoteIssuers::verify) makes them. They are never a
-/// [`Claims`](countersign_core::Claims): no session and no revocation of ours is behind them. Cheap to clone.
+/// [`Claims`](countersign_jwt::Claims): no session and no revocation of ours is behind them. Cheap to clone.
 #[derive(Clone, PartialEq)]
 pub struct RemoteClaims(Arc<Fields>);
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use countersign_core::key::Jwk;
+use countersign_jwt::key::Jwk;
 use http::{HeaderValue, StatusCode, header};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_core::{Algorithm, Verifier};
+use countersign_jwt::{Algorithm, Verifier};
 use serde_json::Value;
 
 use super::{FetchError, JwksUrl, JwksUrlError};

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use countersign_core::key::{JwkError, JwkSet, KeyRing, LeftOut, UsableKeys};
-use countersign_core::{Algorithm, Clock};
+use countersign_jwt::key::{JwkError, JwkSet, KeyRing, LeftOut, UsableKeys};
+use countersign_jwt::{Algorithm, Clock};
 use tokio::sync::watch;
 use tokio::time::timeout;
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::claims::decode_unverified_within;
-use countersign_core::jws::{self, Limits};
-use countersign_core::key::KeyRing;
-use countersign_core::{Algorithm, Clock, Timestamp, UserId, VerifyError, VerifyErrorKind};
+use countersign_jwt::claims::decode_unverified_within;
+use countersign_jwt::jws;
+use countersign_jwt::jws::Limits;
+use countersign_jwt::key::KeyRing;
+use countersign_jwt::{Algorithm, Clock, Timestamp, UserId, VerifyError, VerifyErrorKind};
 use http::HeaderMap;
 use serde_json::{Map, Value};
 

@@ -14,10 +14,10 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use countersign_core::{Algorithm, KeyId, SigningKey};
 use countersign_http::remote::{
     FetchError, FetchJwks, JwksUrl, RemoteClaims, RemoteIssuer, RemoteIssuers, RemoteVerifyError,
 };
+use countersign_jwt::{Algorithm, KeyId, SigningKey};
 use countersign_testkit::{FixedClock, SeededRandom};
 use http::StatusCode;
 use serde_json::{Value, json};

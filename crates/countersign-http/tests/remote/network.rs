@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign_core::Algorithm;
-use countersign_core::key::Jwk;
 use countersign_http::remote::{
     FetchError, FetchJwks, HttpsFetcher, JwksUrl, KeysError, RemoteIssuer, RemoteIssuers, RemoteVerifyError,
 };
+use countersign_jwt::Algorithm;
+use countersign_jwt::key::Jwk;
 use countersign_testkit::FixedClock;
 use http::StatusCode;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_core::{Algorithm, KeyId, SigningKey, VerifyError};
 use countersign_http::remote::{KeysError, RemoteIssuer, RemoteVerifyError};
+use countersign_jwt::{Algorithm, KeyId, SigningKey, VerifyError};
 use serde_json::json;
 
 use crate::kit::{Bed, ISSUER, NOW, URL, claims, header, jwk, key, key_set, sign, token, with};

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::{Algorithm, SigningKey, Timestamp, VerifyError};
 use countersign_http::remote::{
     HeaderType, RemoteConfigProblem, RemoteIssuer, RemoteIssuers, RemoteVerifyError,
 };
+use countersign_jwt::{Algorithm, SigningKey, Timestamp, VerifyError};
 use countersign_testkit::FixedClock;
 use serde::Deserialize;
 use serde_json::{Value, json};

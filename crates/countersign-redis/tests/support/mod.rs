@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use countersign_core::session::{Advance, Device, EndReason, Guard, Session, SessionKey, SessionSeed};
 use countersign_core::store::{End, EpochRaise};
-use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_redis::{RedisOptions, RedisStore};
 use countersign_testkit::{Proxy, server_url};
 use uuid::Uuid;

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
 use countersign_core::session::{Device, EndReason, RefreshError, Refusal, Session, SessionKey, Sessions};
 use countersign_core::store::{FoundSession, NameKey, SessionInserted, Stores, UserInserted};
-use countersign_core::{SessionId, Timestamp, TokenId, UserId};
+use countersign_jwt::{SessionId, Timestamp, TokenId, UserId};
 
 use self::source::{Column, Source, Table};
 use self::value::{Cell, HashForm, Switch, address, switch, time, token_id, unhyphenated};

@@ -5,9 +5,10 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use countersign_core::jws::{self, Limits};
-use countersign_core::key::{ImportRules, Jwk, JwkError, JwkSet, LeftOut};
-use countersign_core::{Algorithm, KeyRing};
+use countersign_jwt::jws;
+use countersign_jwt::jws::Limits;
+use countersign_jwt::key::{ImportRules, Jwk, JwkError, JwkSet, LeftOut};
+use countersign_jwt::{Algorithm, KeyRing};
 
 use crate::telemetry;
 
@@ -109,8 +110,8 @@ fn verify(ring: &KeyRing, mut input: impl BufRead, mut output: impl Write) -> io
 
 #[cfg(test)]
 mod tests {
-    use countersign_core::SigningKey;
     use countersign_http::OsRandom;
+    use countersign_jwt::SigningKey;
 
     use super::*;
 

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use countersign_core::keychain;
 use countersign_core::session::SessionPolicy;
 use countersign_core::store::{KeyPurpose, StoredKey};
-use countersign_core::{Algorithm, Clock as _, KeyId, Timestamp, keychain, random};
 use countersign_http::{OsRandom, SystemClock, rfc3339};
+use countersign_jwt::{Algorithm, Clock as _, KeyId, Timestamp, random};
 
 use super::key_file::{self, Format};
 use super::{StoreFlags, auth, with_settings};

@@ -5,8 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use countersign_core::key::{Jwk, JwkError, KeyError, KeyKind, PemContent, RsaBits};
-use countersign_core::{Algorithm, SigningKey};
+use countersign_jwt::key::{Jwk, JwkError, KeyError, KeyKind, PemContent, RsaBits};
+use countersign_jwt::{Algorithm, SigningKey};
 use countersign_sql::open_to_others;
 use zeroize::Zeroizing;
 

@@ -5,10 +5,10 @@ use std::error::Error;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
-use countersign_core::KeyId;
 use countersign_core::keychain::{self, KeyState};
 use countersign_core::session::{KeyLifeError, Sessions};
 use countersign_core::store::{KeyPurpose, StoredKey, Stores};
+use countersign_jwt::KeyId;
 
 use super::{StoreFlags, auth, with_settings};
 use crate::settings::ProfileSetting;

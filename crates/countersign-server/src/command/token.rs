@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use countersign_core::account::{EmailAddress, User, Username};
-use countersign_core::agreed::FormerIssuer;
-use countersign_core::claims::decode_unverified;
 use countersign_core::keychain;
 use countersign_core::session::{AccessGrant, Device, Refusal, Sessions};
 use countersign_core::store::{NameKey, StoredKey, UserStore};
-use countersign_core::{Timestamp, TokenType, UnverifiedClaims, UserId};
 use countersign_http::{Auth, rfc3339};
+use countersign_jwt::claims::decode_unverified;
+use countersign_jwt::issuers::FormerIssuer;
+use countersign_jwt::{Timestamp, TokenType, UnverifiedClaims, UserId};
 use serde_json::{Map, Value};
 
 use super::{StoreFlags, auth, with_settings};

@@ -143,7 +143,7 @@ fn unique() -> String {
     format!(
         "countersign_test_{}_{}_{number}",
         std::process::id(),
-        countersign_core::random::uuid(&countersign_http::OsRandom).unwrap().simple()
+        countersign_jwt::random::uuid(&countersign_http::OsRandom).unwrap().simple()
     )
 }
 

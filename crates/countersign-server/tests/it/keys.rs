@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_core::jws;
-use countersign_core::key::JwkSet;
+use countersign_jwt::jws;
+use countersign_jwt::key::JwkSet;
 use serde_json::{Value, json};
 
 use crate::client::{Client, claims, send};
@@ -480,7 +480,7 @@ async fn sec_179_minting_sets_no_registered_claim() {
     let folder = Folder::new();
     let server = folder.serve().await;
     Client::new(&server).register("ada@example.org").await;
-    for name in countersign_core::claims::REGISTERED {
+    for name in countersign_jwt::claims::REGISTERED {
         for value in ["9999999999", "true", "refresh", "null"] {
             let extra = format!("{name}={value}");
             let ran = folder.run(&["token", "mint", "ada@example.org", "--claim", &extra], &[]).await;

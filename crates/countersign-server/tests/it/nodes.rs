@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use countersign_core::Clock as _;
 use countersign_http::SystemClock;
+use countersign_jwt::Clock as _;
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;

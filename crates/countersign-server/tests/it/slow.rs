@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use countersign_core::Clock as _;
 use countersign_http::SystemClock;
+use countersign_jwt::Clock as _;
 use countersign_testkit::SeededRandom;
 use tokio::task::JoinSet;
 

@@ -1,7 +1,7 @@
 //! Somebody else keeps the database locked.
 
-use countersign_core::Clock as _;
 use countersign_http::SystemClock;
+use countersign_jwt::Clock as _;
 use serde_json::json;
 use sqlx::Connection as _;
 

@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_core::Clock as _;
 use countersign_http::SystemClock;
+use countersign_jwt::Clock as _;
 
 use crate::client::Client;
 use crate::server::{Folder, eventually};

@@ -34,8 +34,8 @@ mod watch;
 
 use std::sync::Arc;
 
-use countersign_core::Timestamp;
 use countersign_core::store::{ChangeSignal, StoreError};
+use countersign_jwt::Timestamp;
 
 use engine::{Engine, Statement, only};
 use migrations::Standing;

@@ -34,7 +34,7 @@ use countersign_core::session::{Acknowledgement, Advance, Heal, Session, Session
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };
-use countersign_core::{Timestamp, UserId};
+use countersign_jwt::{Timestamp, UserId};
 
 use super::MySqlStore;
 use super::engine::{Statement, malformed, only, values};
@@ -362,7 +362,7 @@ fn as_left(mut row: Session, step: &Advance, healed_run: u8) -> Session {
 #[cfg(test)]
 mod tests {
     use countersign_core::session::{Device, EndReason, Ended, Guard, SessionSeed};
-    use countersign_core::{Epoch, Generation, SessionId};
+    use countersign_jwt::{Epoch, Generation, SessionId};
     use uuid::Uuid;
 
     use super::*;

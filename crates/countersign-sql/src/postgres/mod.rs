@@ -33,8 +33,8 @@ mod users;
 
 use std::sync::Arc;
 
-use countersign_core::Timestamp;
 use countersign_core::store::{ChangeSignal, StoreError};
+use countersign_jwt::Timestamp;
 use tokio::sync::Notify;
 
 use engine::{Engine, Statement, only};

@@ -5,7 +5,7 @@ use countersign_core::revocation::{Entry, Target};
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
 };
-use countersign_core::{Epoch, Timestamp, UserId};
+use countersign_jwt::{Epoch, Timestamp, UserId};
 
 use super::engine::{Statement, Transaction, malformed, only};
 use super::{PURGE_STEP, PostgresStore};

@@ -27,7 +27,7 @@ use countersign_core::session::{Acknowledgement, Advance, Heal, Session, Session
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };
-use countersign_core::{Timestamp, UserId};
+use countersign_jwt::{Timestamp, UserId};
 
 use super::PostgresStore;
 use super::engine::{Statement, malformed, only, values};

@@ -6,7 +6,7 @@ use countersign_core::session::{Acknowledgement, Advance, Heal, Session, Session
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };
-use countersign_core::{Timestamp, UserId};
+use countersign_jwt::{Timestamp, UserId};
 
 use super::{STORE, SqliteStore, Undo};
 use crate::column::{GuardParameters, before, integer, limit};

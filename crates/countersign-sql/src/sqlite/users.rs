@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use countersign_core::account::{PasswordHash, User, Username};
 use countersign_core::store::{NameKey, StoreError, UserInserted, UserStore};
-use countersign_core::{Timestamp, UserId};
+use countersign_jwt::{Timestamp, UserId};
 use sqlx::SqliteConnection;
 
 use super::{STORE, SqliteStore, Undo};

@@ -1,7 +1,8 @@
 //! A database together with the secret beside it: what a program on one machine starts from.
 
 use countersign_core::store::StoreError;
-use countersign_core::{Random, Secrets};
+use countersign_jwt::Random;
+use countersign_jwt::Secrets;
 use std::error::Error as _;
 use std::fmt;
 

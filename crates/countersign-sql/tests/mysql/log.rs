@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use countersign_core::StoreClock;
 use countersign_core::revocation::{RevocationView, Target};
 use countersign_core::store::{
     Changes, End, EpochRaise, RevocationStore, SessionStore, StoreError, TokenRevocation,
 };
-use countersign_core::{Clock, StoreClock, Timestamp};
+use countersign_jwt::{Clock, Timestamp};
 use countersign_sql::mysql::{MySqlOptions, MySqlStore};
 use countersign_testkit::FixedClock;
 use sqlx::Connection;

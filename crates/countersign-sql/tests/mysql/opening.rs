@@ -1,7 +1,7 @@
 //! Opening: empty and old databases, weak settings, what errors show.
 
-use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::store::*;
+use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_sql::mysql::{MySqlOptions, MySqlStore, OpenError, migrate};
 use countersign_testkit::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

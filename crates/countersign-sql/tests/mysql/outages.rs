@@ -7,7 +7,7 @@ use countersign_core::account::ThrottlePolicy;
 use countersign_core::revocation::Target;
 use countersign_core::session::Acknowledgement;
 use countersign_core::store::*;
-use countersign_core::{Generation, Timestamp};
+use countersign_jwt::{Generation, Timestamp};
 use countersign_sql::mysql::{MySqlOptions, MySqlStore, OpenError};
 use countersign_testkit::Proxy;
 use sqlx::Connection;

@@ -6,7 +6,7 @@ use countersign_core::account::{Outcome, ThrottlePolicy};
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Acknowledgement, EndReason, Heal};
 use countersign_core::store::*;
-use countersign_core::{Epoch, Generation, Timestamp, UserId};
+use countersign_jwt::{Epoch, Generation, Timestamp, UserId};
 use sqlx::Connection;
 use tokio::task::JoinSet;
 

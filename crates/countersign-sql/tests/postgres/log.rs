@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use countersign_core::StoreClock;
 use countersign_core::revocation::{Entry, RevocationView, Target};
 use countersign_core::store::{Changes, RevocationStore, SessionStore};
-use countersign_core::{Clock, StoreClock};
+use countersign_jwt::Clock;
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};
 use countersign_testkit::FixedClock;
 use sqlx::Connection;

@@ -1,8 +1,8 @@
 //! Opening: empty and old databases, weak settings, what errors show.
 
-use countersign_core::Timestamp;
-use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::store::*;
+use countersign_jwt::Timestamp;
+use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_sql::postgres::{OpenError, PostgresOptions, PostgresStore, migrate};
 use countersign_testkit::Proxy;
 use tokio::task::JoinSet;

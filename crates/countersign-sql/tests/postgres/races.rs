@@ -6,7 +6,7 @@ use countersign_core::account::{Outcome, ThrottlePolicy};
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Acknowledgement, EndReason};
 use countersign_core::store::*;
-use countersign_core::{Epoch, Generation, Timestamp};
+use countersign_jwt::{Epoch, Generation, Timestamp};
 use sqlx::Connection;
 use tokio::task::JoinSet;
 
@@ -269,7 +269,7 @@ async fn sec_088_entries_that_stay_do_not_keep_others_from_being_purged() {
     }
     assert_eq!(purged, [1_000, 1_000, 499, 0]);
     assert_eq!(count(&mut other, "SELECT count(*) FROM countersign.revocation").await, 5_001);
-    assert_eq!(store.epoch(&countersign_core::UserId::new("zoe").unwrap()).await.unwrap(), Epoch::new(2_500));
+    assert_eq!(store.epoch(&countersign_jwt::UserId::new("zoe").unwrap()).await.unwrap(), Epoch::new(2_500));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Advance, Device, EndReason, Guard, Session, SessionKey, SessionSeed};
 use countersign_core::store::{End, EpochRaise};
-use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};
 use countersign_testkit::server_url;
 use sqlx::postgres::PgConnectOptions;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
 use countersign_core::session::{Device, Session, SessionKey, SessionSeed};
-use countersign_core::{Epoch, Generation, SessionId, Timestamp, UserId};
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};

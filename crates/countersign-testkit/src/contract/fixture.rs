@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::random::uuid;
 use countersign_core::session::{Advance, Device, EndReason, Guard, Heal, Session, SessionKey, SessionSeed};
 use countersign_core::store::{End, EpochRaise, FoundSession, SessionInserted, Stores};
-use countersign_core::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
+use countersign_jwt::random::uuid;
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -50,7 +50,7 @@ impl Fixture {
 
     /// A session that began at [`NOW`] in the user's first epoch.
     pub(super) fn session(&self, user_id: &UserId) -> Session {
-        let seed = countersign_core::random::bytes(&self.random).expect("a seeded generator never fails");
+        let seed = countersign_jwt::random::bytes(&self.random).expect("a seeded generator never fails");
         Session {
             user_id: user_id.clone(),
             id: self.session_id(),

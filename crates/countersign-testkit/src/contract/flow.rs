@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use countersign_core::Generation;
-use countersign_core::claims::decode_unverified;
 use countersign_core::session::{Device, EndReason, Pair, RefreshError, SessionKey};
 use countersign_core::store::Stores;
+use countersign_jwt::Generation;
+use countersign_jwt::claims::decode_unverified;
 
 use super::fixture::{Fixture, at_once, secs};
 use crate::{BedConfig, FixedClock, Instrumented, SeededRandom, TestBed};

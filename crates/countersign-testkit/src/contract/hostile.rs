@@ -4,7 +4,7 @@ use countersign_core::account::{Outcome, PasswordHash, ThrottlePolicy, User, Use
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{Device, EndReason, Session};
 use countersign_core::store::{NameKey, SessionEnded, SessionInserted, SessionPage, Stores, UserInserted};
-use countersign_core::{Timestamp, UserId};
+use countersign_jwt::{Timestamp, UserId};
 
 use super::fixture::{Fixture, NOW, end, found, insert, raise, secs, step};
 use super::users::{account, hash, shown};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_core::store::{KeyPurpose, StoredKey, Stores};
-use countersign_core::{Algorithm, KeyId};
+use countersign_jwt::{Algorithm, KeyId};
 
 use super::fixture::{Fixture, NOW, at_once};
 

@@ -8,7 +8,7 @@ use countersign_core::session::{Acknowledgement, EndReason, SessionKey};
 use countersign_core::store::{
     FoundSession, KeyPurpose, StoredKey, Stores, TokenRevocation, TokensRevoked, UserInserted,
 };
-use countersign_core::{Algorithm, KeyId, Timestamp, UserId};
+use countersign_jwt::{Algorithm, KeyId, Timestamp, UserId};
 
 use super::Backend;
 use super::fixture::{Fixture, NOW, end, heal, raise, secs, step};

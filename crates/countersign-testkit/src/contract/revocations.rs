@@ -3,7 +3,7 @@
 use countersign_core::revocation::{Entry, Target};
 use countersign_core::session::{EndReason, Session};
 use countersign_core::store::{Stores, TokenRevocation, TokensRevoked};
-use countersign_core::{Epoch, KeyId, Timestamp, TokenId, UserId};
+use countersign_jwt::{Epoch, KeyId, Timestamp, TokenId, UserId};
 
 use super::fixture::{Fixture, NOW, at_once, end, insert, raise, secs};
 

@@ -7,7 +7,7 @@ use countersign_core::session::{
     Acknowledgement, Advance, Device, EndReason, Ended, Guard, Heal, LogStanding, Session, SessionKey,
 };
 use countersign_core::store::{SessionEnded, SessionInserted, SessionPage, SessionPosition, Stores};
-use countersign_core::{Epoch, Generation, Timestamp};
+use countersign_jwt::{Epoch, Generation, Timestamp};
 
 use super::fixture::{Fixture, NOW, at_once, device, end, found, heal, insert, raise, secs, step};
 

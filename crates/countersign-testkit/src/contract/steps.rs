@@ -8,7 +8,7 @@ use countersign_core::session::{
     decide,
 };
 use countersign_core::store::{FoundSession, Stores};
-use countersign_core::{Epoch, Generation, SessionId, Timestamp};
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp};
 
 use super::fixture::{Fixture, NOW, device, found, insert, secs};
 

@@ -1,8 +1,8 @@
 //! The promises of [`UserStore`](countersign_core::store::UserStore).
 
-use countersign_core::UserId;
 use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
 use countersign_core::store::{NameKey, Stores, UserInserted};
+use countersign_jwt::UserId;
 
 use super::fixture::{Fixture, NOW, at_once, secs};
 

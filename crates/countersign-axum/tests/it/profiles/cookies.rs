@@ -241,7 +241,7 @@ async fn sec_079_a_login_by_cookie_ends_the_session_that_the_browser_carries() {
     assert_says("before", &beside.app.refresh(&before).await, 401, "Token has been revoked");
 
     // No browser's headers: the CSRF value decides, any one of those that the cookies have.
-    let user: countersign_core::UserId =
+    let user: countersign_jwt::UserId =
         payload(browser.cookie(ACCESS))["sub"].as_str().unwrap().parse().unwrap();
     let id = user.as_str();
     let (access, refresh) = (beside.access(id).await, beside.refresh(id).await);

@@ -136,7 +136,7 @@ async fn sec_176_a_refresh_token_is_none_for_access_and_the_other_way_round() {
         beside
             .flask
             .decode_token(&account.refresh_token)
-            .is_ok_and(|claims| { claims.token_type() == countersign_core::TokenType::Refresh })
+            .is_ok_and(|claims| { claims.token_type() == countersign_jwt::TokenType::Refresh })
     );
 }
 

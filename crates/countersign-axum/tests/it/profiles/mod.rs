@@ -9,12 +9,12 @@ mod lifetimes;
 use std::time::Duration;
 
 use countersign_axum::AuthBuilder;
-use countersign_core::Algorithm;
-use countersign_core::claims::decode_unverified;
 use countersign_core::profile::{KeySource, NewToken};
 use countersign_http::profile::flask_jwt::{FlaskJwtConfig, Identity};
 use countersign_http::profile::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess, NewRefresh};
 use countersign_http::profile::{FlaskJwt, FlaskJwtExtended};
+use countersign_jwt::Algorithm;
+use countersign_jwt::claims::decode_unverified;
 use http::Method;
 use serde_json::{Map, Value, json};
 
@@ -158,7 +158,7 @@ fn assert_says(case: &str, reply: &Response, status: u16, message: &str) {
 }
 
 fn seconds(app: &TestApp) -> i64 {
-    use countersign_core::Clock as _;
+    use countersign_jwt::Clock as _;
     app.clock.now().as_secs()
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::fingerprint::{Point, Subject};
 use super::seconds::{is_over, pack, unpack};
 use super::table::{Slot, Table};
-use crate::id::Epoch;
-use crate::time::Timestamp;
+use countersign_jwt::id::Epoch;
+use countersign_jwt::time::Timestamp;
 
 /// Users' raised epochs, one slot of 32 bytes for a user and an excepted session. A clone is the same table.
 ///
@@ -215,7 +215,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::id::{SessionId, UserId};
+    use countersign_jwt::id::{SessionId, UserId};
 
     fn ada(key: &RandomState) -> Subject<'_> {
         Subject::new(key, &UserId::new("ada").unwrap())

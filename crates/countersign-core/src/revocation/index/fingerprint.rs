@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use uuid::Uuid;
 
-use crate::id::{SessionId, TokenId, UserId};
+use countersign_jwt::id::{SessionId, TokenId, UserId};
 
 /// A slot with this fingerprint holds nothing.
 pub(super) const EMPTY: u64 = 0;

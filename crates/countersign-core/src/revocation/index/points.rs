@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::fingerprint::Point;
 use super::seconds::{is_over, pack, unpack};
 use super::table::{Slot, Table};
-use crate::time::Timestamp;
+use countersign_jwt::time::Timestamp;
 
 /// Tokens and sessions, 16 bytes each. A clone is the same table.
 #[derive(Clone, Default)]
@@ -101,7 +101,7 @@ mod tests {
 
     use super::super::fingerprint::Subject;
     use super::*;
-    use crate::id::{TokenId, UserId};
+    use countersign_jwt::id::{TokenId, UserId};
 
     #[test]
     fn ids_that_somebody_chose_do_not_meet_in_one_place() {

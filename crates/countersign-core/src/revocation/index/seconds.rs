@@ -1,6 +1,6 @@
 //! Times as the tables keep them: whole seconds in 32 bits, which last until 2106.
 
-use crate::time::Timestamp;
+use countersign_jwt::time::Timestamp;
 
 /// Stands for itself and everything later, so it counts as never.
 const FOREVER: u32 = u32::MAX;

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::epochs::{DECIDING, Epochs, MOST_OF_A_USER, Raise};
 use super::fingerprint::{Point, Subject};
 use super::points::Points;
-use crate::time::Timestamp;
+use countersign_jwt::time::Timestamp;
 
 /// Some of the users. Readers take the tables as they are and never wait; who changes them has the lock.
 #[derive(Default)]
@@ -132,7 +132,7 @@ mod tests {
 
     use super::super::epochs::Excepted;
     use super::*;
-    use crate::id::{Epoch, SessionId, UserId};
+    use countersign_jwt::id::{Epoch, SessionId, UserId};
 
     #[test]
     fn a_user_who_raises_the_epoch_from_many_sessions_keeps_few_slots() {

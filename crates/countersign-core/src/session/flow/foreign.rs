@@ -8,18 +8,18 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{AccessError, BeginError, RefreshError, Sessions, Shared};
-use crate::claims::{Claims, NewClaims, SessionRef, TokenType};
-use crate::id::{Generation, SessionId, TokenId, UserId};
-use crate::jws::SignError;
-use crate::random;
 use crate::revocation::{Entry, Standing, Target};
 use crate::session::decide::{Advance, Guard, Refusal, refusal};
 use crate::session::derive::csrf_value;
 use crate::session::policy::SessionPolicy;
 use crate::session::row::{Device, EndReason, Session, SessionKey, SessionSeed};
 use crate::store::{FoundSession, SessionInserted, StoreError};
-use crate::time::{Clock as _, Timestamp};
-use crate::verify::VerifyError;
+use countersign_jwt::VerifyError;
+use countersign_jwt::claims::{Claims, NewClaims, SessionRef, TokenType};
+use countersign_jwt::id::{Generation, SessionId, TokenId, UserId};
+use countersign_jwt::jws::SignError;
+use countersign_jwt::random;
+use countersign_jwt::time::{Clock as _, Timestamp};
 
 /// Writes tokens as another library does.
 pub trait TokenFormat: fmt::Debug + Send + Sync + 'static {
@@ -121,7 +121,7 @@ impl Sessions {
         let mut claims =
             NewClaims::new(TokenType::Access, session.user_id.clone(), id, now, access_expires_at)
                 .with_session(reference)
-                .with_checked(&extra);
+                .with_claims(&extra);
         let csrf = token.csrf().is_some().then(|| csrf_value(&session));
         if let Some(csrf) = &csrf {
             claims = claims.with_csrf(csrf.as_str());

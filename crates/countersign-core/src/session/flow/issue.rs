@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{BeginError, Sessions, Shared, detached};
-use crate::claims::{ClaimError, Freshness, NewClaims, SessionRef, TokenType};
-use crate::id::{Generation, SessionId, UserId};
-use crate::random;
 use crate::session::{Device, Session, SessionSeed, token_id};
-use crate::time::{Clock as _, Timestamp};
+use countersign_jwt::claims::{ClaimError, Freshness, NewClaims, SessionRef, TokenType};
+use countersign_jwt::id::{Generation, SessionId, UserId};
+use countersign_jwt::random;
+use countersign_jwt::time::{Clock as _, Timestamp};
 
 /// What [`Sessions::issue_access`] puts into a token, beside what every token has.
 #[derive(Clone, Debug, Default)]

@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Sessions, Shared};
-use crate::agreed::{self, AgreedSettings, AgreementError, FormerIssuer};
+use crate::agreed;
+use crate::agreed::{AgreedSettings, AgreementError};
 use crate::store::StoreError;
-use crate::time::Clock as _;
+use countersign_jwt::issuers::FormerIssuer;
+use countersign_jwt::time::Clock as _;
 
 /// How much time passes between two looks into the store for the sake of access tokens with unknown issuers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

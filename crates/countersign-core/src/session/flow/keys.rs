@@ -7,17 +7,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::{Sessions, Shared};
-use crate::claims::TokenType;
 use crate::event::Event;
-use crate::jws;
-use crate::key::{Algorithm, KeyError, KeyId, KeyRing, SigningKey};
 use crate::keychain::{self, KeyState, KeychainError, NewKey, Schedule, Step};
 use crate::revocation::{Entry, RevocationView, Target};
 use crate::session::SessionPolicy;
 use crate::store::{KeyPurpose, StoreError, StoredKey};
-use crate::time::{Clock as _, Timestamp};
-use crate::token::Issuer;
-use crate::verify::VerifyError;
+use countersign_jwt::VerifyError;
+use countersign_jwt::claims::TokenType;
+use countersign_jwt::jws;
+use countersign_jwt::key::{Algorithm, KeyError, KeyId, KeyRing, SigningKey};
+use countersign_jwt::time::{Clock as _, Timestamp};
+use countersign_jwt::token::Issuer;
 
 /// For how long caches elsewhere may keep the published keys, at most (SEC-042).
 const PUBLISHED_FOR: Duration = Duration::from_secs(600);

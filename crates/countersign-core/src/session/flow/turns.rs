@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::id::UserId;
+use countersign_jwt::id::UserId;
 
 /// How many users may have their turn at the same time.
 const TURNS: u64 = 64;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cookie::time::{Duration as CookieDuration, OffsetDateTime};
 use cookie::{Cookie, Expiration};
-use countersign_core::Timestamp;
+use countersign_jwt::Timestamp;
 use http::HeaderValue;
 
 use super::config::{CookieNames, domain_of};

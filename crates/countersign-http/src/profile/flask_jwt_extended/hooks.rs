@@ -6,10 +6,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use countersign_core::key::{ImportRules, KeyError};
 use countersign_core::profile::{FlaskJwtExtendedRules, KeySource, ProfileClaims, algorithm_by_name};
 use countersign_core::store::BoxError;
-use countersign_core::{Algorithm, Clock, Random, SigningKey, VerifyingKey};
+use countersign_jwt::key::{ImportRules, KeyError};
+use countersign_jwt::{Algorithm, Clock, Random, SigningKey, VerifyingKey};
 use serde_json::{Map, Value};
 
 use super::answers::{Refusal, RefusalKind};

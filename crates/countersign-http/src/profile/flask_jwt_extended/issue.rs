@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use countersign_core::jws::SignError;
-use countersign_core::key::KeyError;
 use countersign_core::profile::{IssueError, NewToken, PROTECTED_CLAIMS, algorithm_by_name};
-use countersign_core::random::{RandomError, uuid};
 use countersign_core::session::TokenFormat;
 use countersign_core::store::BoxError;
-use countersign_core::{NewClaims, Timestamp, TokenType};
+use countersign_jwt::jws::SignError;
+use countersign_jwt::key::KeyError;
+use countersign_jwt::random::{RandomError, uuid};
+use countersign_jwt::{NewClaims, Timestamp, TokenType};
 use serde_json::{Map, Value};
 
 use super::FlaskJwtExtended;

@@ -40,12 +40,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use countersign_core::key::ImportRules;
 use countersign_core::profile::{
     FlaskJwtExtendedRules, KeySource, ProfileClaims, ProfileError, UnverifiedToken,
 };
 use countersign_core::store::BoxError;
-use countersign_core::{Algorithm, Clock, KeyRing, Random, TokenType, VerifyingKey};
+use countersign_jwt::key::ImportRules;
+use countersign_jwt::{Algorithm, Clock, KeyRing, Random, TokenType, VerifyingKey};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, header};
 use serde_json::{Map, Value};
@@ -71,7 +71,7 @@ pub struct FlaskJwtExtended(Arc<Inner>);
 struct Inner {
     config: FlaskJwtExtendedConfig,
     rules: FlaskJwtExtendedRules,
-    signing_key: Option<countersign_core::SigningKey>,
+    signing_key: Option<countersign_jwt::SigningKey>,
     verifying_keys: BTreeMap<Algorithm, VerifyingKey>,
     import: ImportRules,
     /// For WebSockets' handshakes.
@@ -462,12 +462,12 @@ impl FlaskJwtExtended {
         &self,
         algorithm: Algorithm,
         by_hook: Option<KeySource>,
-    ) -> Result<VerifyingKey, countersign_core::key::KeyError> {
+    ) -> Result<VerifyingKey, countersign_jwt::key::KeyError> {
         match by_hook {
             Some(key) => key.verifying(algorithm, self.0.import),
             None => match self.0.verifying_keys.get(&algorithm) {
                 Some(key) => Ok(key.clone()),
-                None => Err(countersign_core::key::KeyError::WrongForm { algorithm }),
+                None => Err(countersign_jwt::key::KeyError::WrongForm { algorithm }),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use countersign_core::{Timestamp, TokenId};
+use countersign_jwt::{Timestamp, TokenId};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use uuid::Uuid;

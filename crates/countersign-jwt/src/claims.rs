@@ -1,0 +1,441 @@
+//! What a token says (RFC 7519 §4).
+//!
+//! Three types for three states of knowledge: [`NewClaims`] are about to be signed, [`Claims`] come out of a
+//! verification and nowhere else, [`UnverifiedClaims`] are anybody's words.
+
+mod own;
+mod read;
+mod unverified;
+mod write;
+
+pub use unverified::{UnverifiedClaims, decode_unverified, decode_unverified_within};
+
+pub(crate) use read::read;
+pub(crate) use write::write;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
+use crate::time::Timestamp;
+
+/// Which kind of token: each verifier takes one, so that none passes as another.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum TokenType {
+    /// Proves who makes a request.
+    Access,
+    /// Gets a new pair of tokens, nothing else.
+    Refresh,
+}
+
+impl TokenType {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Access, Self::Refresh];
+
+    /// The `type` claim.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Refresh => "refresh",
+        }
+    }
+
+    /// The `typ` header (RFC 9068 §2.1 for access tokens).
+    #[must_use]
+    pub const fn header_typ(self) -> &'static str {
+        match self {
+            Self::Access => "at+jwt",
+            Self::Refresh => "rt+jwt",
+        }
+    }
+}
+
+impl fmt::Display for TokenType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether the user proved who they are just now, as `fresh` says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Freshness {
+    /// From a refresh, not from a login.
+    #[default]
+    Stale,
+    /// From a login.
+    Fresh,
+    /// From a login, and fresh until then.
+    Until(Timestamp),
+}
+
+impl Freshness {
+    /// Whether a token with this freshness is fresh at `now`.
+    #[must_use]
+    pub fn is_fresh(self, now: Timestamp) -> bool {
+        match self {
+            Self::Stale => false,
+            Self::Fresh => true,
+            Self::Until(end) => now < end,
+        }
+    }
+}
+
+/// The session that a token presents: `sid`, `gen` and `epoch`, all or none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SessionRef {
+    /// Which session.
+    pub id: SessionId,
+    /// How many refreshes it had when this token was issued.
+    pub generation: Generation,
+    /// The user's epoch when the session began.
+    pub epoch: Epoch,
+}
+
+/// What both new and verified claims hold. Outside this crate only a verification of another token format makes one,
+/// for [`Claims::vouched`].
+#[derive(Clone, PartialEq)]
+pub struct ClaimFields {
+    /// `iss`.
+    pub issuer: Option<String>,
+    /// `sub`.
+    pub subject: UserId,
+    /// `aud`; empty if the token does not say.
+    pub audience: Vec<String>,
+    /// `iat`.
+    pub issued_at: Option<Timestamp>,
+    /// `nbf`.
+    pub not_before: Option<Timestamp>,
+    /// `exp`.
+    pub expires_at: Option<Timestamp>,
+    /// `jti`.
+    pub token_id: TokenId,
+    /// `type`.
+    pub token_type: TokenType,
+    /// `fresh`.
+    pub freshness: Freshness,
+    /// `sid`, `gen` and `epoch`.
+    pub session: Option<SessionRef>,
+    /// `csrf`.
+    pub csrf: Option<String>,
+    /// Claims of the application's own: none of [`REGISTERED`].
+    pub others: Map<String, Value>,
+}
+
+/// Claims of a token whose signature holds and that is valid here and now.
+///
+/// A [`Verifier`](crate::token::Verifier) makes them, so a value of this type is a proof; where another token format is
+/// verified, [`Claims::vouched`] does. Cheap to clone.
+#[derive(Clone, PartialEq)]
+pub struct Claims(Arc<ClaimFields>);
+
+/// Claims to be issued in a new token.
+#[derive(Clone, PartialEq)]
+pub struct NewClaims(ClaimFields);
+
+/// A claim that cannot be put into a token, or not be read as the type that was asked for.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// The name belongs to a claim with a meaning of its own, which may not be set this way (SEC-024).
+    #[error("claim {0} is registered and cannot be set by name")]
+    Registered(String),
+    /// The value has no JSON form.
+    #[error("claim {0} has no JSON form")]
+    NotJson(String),
+    /// The claim is there, but not of the type asked for.
+    #[error("claim {0} has another type")]
+    OtherType(String),
+    /// The application's own claims are not what was asked for.
+    #[error("claims of the application's own cannot be read as this type")]
+    NotExtra,
+}
+
+/// The names that have a meaning of their own here.
+pub const REGISTERED: [&str; 13] =
+    ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "type", "fresh", "sid", "gen", "epoch", "csrf"];
+
+impl Claims {
+    /// Claims of a token in another format than this crate's. The caller vouches for them: it has verified signature,
+    /// kind, times, issuer and audience by rules of its own.
+    #[must_use]
+    pub fn vouched(fields: ClaimFields) -> Self {
+        Self(Arc::new(fields))
+    }
+
+    pub(crate) fn fields(&self) -> &ClaimFields {
+        &self.0
+    }
+
+    /// `iss`: who issued the token.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.0.issuer.as_deref()
+    }
+
+    /// `sub`: the user that the token speaks for.
+    #[must_use]
+    pub fn subject(&self) -> &UserId {
+        &self.0.subject
+    }
+
+    /// `aud`: whom the token is meant for; empty if it does not say.
+    #[must_use]
+    pub fn audience(&self) -> &[String] {
+        &self.0.audience
+    }
+
+    /// `iat`: when it was issued.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.0.issued_at
+    }
+
+    /// `nbf`: from when on it is valid.
+    #[must_use]
+    pub fn not_before(&self) -> Option<Timestamp> {
+        self.0.not_before
+    }
+
+    /// `exp`: from when on it is not valid any more.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.expires_at
+    }
+
+    /// `jti`: this very token.
+    #[must_use]
+    pub fn token_id(&self) -> TokenId {
+        self.0.token_id
+    }
+
+    /// `type`: which kind of token.
+    #[must_use]
+    pub fn token_type(&self) -> TokenType {
+        self.0.token_type
+    }
+
+    /// `fresh`: whether the user proved who they are just now.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        self.0.freshness
+    }
+
+    /// `sid`, `gen` and `epoch`: the session that the token presents.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionRef> {
+        self.0.session
+    }
+
+    /// `csrf`: what a request with this token in a cookie must also send.
+    #[must_use]
+    pub fn csrf(&self) -> Option<&str> {
+        self.0.csrf.as_deref()
+    }
+
+    /// The application's own claim `name`; `None` if the token has none.
+    ///
+    /// # Errors
+    /// [`ClaimError::OtherType`] if it cannot be read as a `T`.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ClaimError> {
+        get(&self.0.others, name)
+    }
+
+    /// The application's own claims, all but the registered ones, as a struct or map.
+    ///
+    /// # Errors
+    /// [`ClaimError::NotExtra`] if they cannot be read as a `T`: one that it needs is absent or of another type.
+    pub fn extra<T: DeserializeOwned>(&self) -> Result<T, ClaimError> {
+        T::deserialize(&self.0.others).map_err(|_| ClaimError::NotExtra)
+    }
+
+    /// All claims as they were in the token, but for `csrf`, which is nobody's business but the session's own.
+    #[must_use]
+    pub fn to_map(&self) -> Map<String, Value> {
+        let fields = ClaimFields { csrf: None, ..(*self.0).clone() };
+        let mut claims = as_map(&fields, self.issuer());
+        let audience = match self.0.audience.as_slice() {
+            [] => None,
+            [one] => Some(Value::from(one.as_str())),
+            several => Some(Value::from(several)),
+        };
+        claims.extend(audience.map(|audience| ("aud".to_owned(), audience)));
+        claims
+    }
+
+    /// The application's own claims, all but the registered ones.
+    #[must_use]
+    pub fn others(&self) -> &Map<String, Value> {
+        &self.0.others
+    }
+}
+
+impl NewClaims {
+    /// The claims that every token has.
+    #[must_use]
+    pub fn new(
+        token_type: TokenType,
+        subject: UserId,
+        token_id: TokenId,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
+        Self(ClaimFields {
+            issuer: None,
+            subject,
+            audience: Vec::new(),
+            issued_at: Some(issued_at),
+            not_before: None,
+            expires_at: Some(expires_at),
+            token_id,
+            token_type,
+            freshness: Freshness::Stale,
+            session: None,
+            csrf: None,
+            others: Map::new(),
+        })
+    }
+
+    /// Sets `nbf`.
+    #[must_use]
+    pub fn with_not_before(mut self, not_before: Timestamp) -> Self {
+        self.0.not_before = Some(not_before);
+        self
+    }
+
+    /// Sets `fresh`. Without this a token is stale.
+    #[must_use]
+    pub fn with_freshness(mut self, freshness: Freshness) -> Self {
+        self.0.freshness = freshness;
+        self
+    }
+
+    /// Sets `sid`, `gen` and `epoch`.
+    #[must_use]
+    pub fn with_session(mut self, session: SessionRef) -> Self {
+        self.0.session = Some(session);
+        self
+    }
+
+    /// Sets `csrf`.
+    #[must_use]
+    pub fn with_csrf(mut self, csrf: impl Into<String>) -> Self {
+        self.0.csrf = Some(csrf.into());
+        self
+    }
+
+    /// Sets a claim of the application's own, replacing an earlier one of that name.
+    ///
+    /// # Errors
+    /// [`ClaimError::Registered`] for one of the [`REGISTERED`] names, [`ClaimError::NotJson`] if the value cannot
+    /// be written as JSON.
+    pub fn with_claim(mut self, name: &str, value: impl serde::Serialize) -> Result<Self, ClaimError> {
+        if REGISTERED.contains(&name) {
+            return Err(ClaimError::Registered(name.to_owned()));
+        }
+        let value = serde_json::to_value(value).map_err(|_| ClaimError::NotJson(name.to_owned()))?;
+        self.0.others.insert(name.to_owned(), value);
+        Ok(self)
+    }
+
+    /// Checks that all these names can be [set by name](Self::with_claim).
+    ///
+    /// # Errors
+    /// [`ClaimError::Registered`] for the first one that has a meaning of its own.
+    pub fn check_names(claims: &Map<String, Value>) -> Result<(), ClaimError> {
+        match claims.keys().find(|name| REGISTERED.contains(&name.as_str())) {
+            Some(name) => Err(ClaimError::Registered(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets claims of the application's own, all at once. A registered name is left out: [`NewClaims::check_names`] tells
+    /// whether there is one.
+    #[must_use]
+    pub fn with_claims(mut self, claims: &Map<String, Value>) -> Self {
+        let own = claims.iter().filter(|(name, _)| !REGISTERED.contains(&name.as_str()));
+        self.0.others.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+        self
+    }
+
+    /// Which kind of token these are for.
+    #[must_use]
+    pub fn token_type(&self) -> TokenType {
+        self.0.token_type
+    }
+
+    /// `exp`.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.0.expires_at
+    }
+
+    /// `jti`.
+    #[must_use]
+    pub fn token_id(&self) -> TokenId {
+        self.0.token_id
+    }
+
+    /// `iat`.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.0.issued_at
+    }
+
+    /// The claims as they will be in the token, but for the issuer and the audience, which the issuer adds. The CSRF
+    /// value is among them.
+    #[must_use]
+    pub fn to_map(&self) -> Map<String, Value> {
+        as_map(&self.0, None)
+    }
+
+    pub(crate) fn fields(&self) -> &ClaimFields {
+        &self.0
+    }
+}
+
+/// Claims as JSON has them.
+fn as_map(claims: &ClaimFields, issuer: Option<&str>) -> Map<String, Value> {
+    let json = write::to_json(claims, issuer, None);
+    json.and_then(|json| serde_json::from_slice(&json))
+        .expect("claims are texts, numbers and JSON under text names")
+}
+
+fn get<T: DeserializeOwned>(claims: &Map<String, Value>, name: &str) -> Result<Option<T>, ClaimError> {
+    let value = claims.get(name).map(T::deserialize).transpose();
+    value.map_err(|_| ClaimError::OtherType(name.to_owned()))
+}
+
+impl fmt::Debug for ClaimFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClaimFields")
+            .field("token_type", &self.token_type)
+            .field("subject", &self.subject)
+            .field("token_id", &self.token_id)
+            .field("session", &self.session)
+            .field("freshness", &self.freshness)
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .field("issued_at", &self.issued_at)
+            .field("not_before", &self.not_before)
+            .field("expires_at", &self.expires_at)
+            .field("csrf", &self.csrf.as_ref().map(|_| "[redacted]"))
+            .field("others", &self.others.keys())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Claims").field(&self.0).finish()
+    }
+}
+
+impl fmt::Debug for NewClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NewClaims").field(&self.0).finish()
+    }
+}
