@@ -15,7 +15,7 @@ mod node;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::session::SessionKey;
+use countersign_core::model::SessionKey;
 use engine::{CONNECTIONS, Engine, updaters};
 use node::{Hurrying, Measured, Refreshing, Until, begin, median, millis, node, work};
 

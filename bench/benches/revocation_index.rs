@@ -11,15 +11,14 @@
 )]
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::hint::black_box;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use allocation_counter::measure;
-use countersign_core::revocation::{Entry, Index, RevokedBy, Standing, Target};
+use countersign_core::model::{Entry, Index, RevokedBy, Standing, Target};
 use countersign_jwt::{Epoch, SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
 

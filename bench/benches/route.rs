@@ -16,12 +16,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::{Router, routing::get};
+use axum::routing::get;
 use countersign_axum::{AccessToken, Auth, AuthLayer};
-use countersign_core::session::{Device, Presentation};
-use countersign_core::store::{KeyPurpose, MemoryStore};
+use countersign_core::flow::Presentation;
+use countersign_core::model::{Device, KeyPurpose};
+use countersign_core::store::MemoryStore;
 use countersign_jwt::{Algorithm, Epoch, UserId};
 use countersign_testkit::TestBed;
 use http::request::Parts;

@@ -24,9 +24,8 @@ mod node;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign_core::account::Accounts;
-use countersign_core::background::Background;
-use countersign_core::session::{Device, EndReason, Presentation, SessionKey, Sessions};
+use countersign_core::flow::{Accounts, Background, Presentation, Sessions};
+use countersign_core::model::{Device, EndReason, SessionKey};
 use countersign_http::{OsRandom, SystemClock};
 use countersign_jwt::{Clock, Epoch, UserId};
 use engine::{Database, Engine};

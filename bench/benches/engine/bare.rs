@@ -4,7 +4,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use countersign_core::session::SessionKey;
+use countersign_core::model::SessionKey;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use mongodb::{Client, Collection};

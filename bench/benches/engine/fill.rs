@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Device, Session, SessionSeed};
+use countersign_core::model::{Device, Entry, Session, SessionSeed, Target};
 use countersign_core::store::Stores;
 use countersign_http::OsRandom;
 use countersign_jwt::random::{bytes, uuid};

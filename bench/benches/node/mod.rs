@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use countersign_core::account::{
-    Accounts, AccountsConfig, Argon2Params, EmailAddress, HashPool, ThrottlePolicy, User,
+use countersign_core::flow::{
+    Accounts, AccountsConfig, Argon2Params, HashPool, Keychain, Presentation, Sessions, SessionsConfig,
 };
-use countersign_core::event::LogEvents;
-use countersign_core::keychain::Keychain;
-use countersign_core::session::{Device, Presentation, SessionKey, SessionPolicy, Sessions, SessionsConfig};
+use countersign_core::model::{
+    Device, EmailAddress, LogEvents, SessionKey, SessionPolicy, ThrottlePolicy, User,
+};
 use countersign_core::store::Stores;
 use countersign_http::OsRandom;
 use countersign_jwt::{Clock, Timestamp, UserId};

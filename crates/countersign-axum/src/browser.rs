@@ -4,8 +4,7 @@ use std::fmt;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
-use countersign_core::account::Arrival;
-use countersign_core::session::Presentation;
+use countersign_core::flow::{Arrival, Presentation};
 use countersign_http::{
     Auth, AuthError, CookieKind, CookieLookup, CrossSite, find_cookie, no_store, vary_personal,
 };
@@ -24,7 +23,8 @@ use crate::routes::device;
 /// use axum::Form;
 /// use axum::response::{IntoResponse, Redirect};
 /// use countersign_axum::{Reply, SignIn};
-/// use countersign_core::account::{LoginName, Password};
+/// use countersign_core::flow::LoginName;
+/// use countersign_core::model::Password;
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Login {

@@ -1,7 +1,7 @@
 //! JSON answers of the ready-made routes.
 
-use countersign_core::account::User;
-use countersign_core::session::{Pair, Session};
+use countersign_core::flow::Pair;
+use countersign_core::model::{Session, User};
 use countersign_http::{SignedInUser, rfc3339};
 use countersign_jwt::SessionId;
 use serde::Serialize;

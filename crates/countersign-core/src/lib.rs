@@ -1,17 +1,12 @@
-//! What Countersign knows about tokens, sessions, revocation and accounts: no HTTP, no database, no
-//! environment, no wall clock. Time and randomness are arguments, stores are traits.
+//! What Countersign knows about sessions, revocation and accounts: no HTTP, no database, no environment, no wall clock.
+//! Time and randomness are arguments, stores are traits. Tokens themselves are in `countersign-jwt`.
+//!
+//! Three layers, each of which knows only those before it: [`model`], values and pure functions; [`store`], what an
+//! engine promises; [`flow`], what one does with both.
 //!
 //! Most programs use it through the crate `countersign`, which adds HTTP, axum and SQLite.
 
-pub mod account;
-pub mod agreed;
-pub mod background;
-pub mod event;
-pub mod keychain;
+pub mod flow;
+pub mod model;
 pub mod profile;
-pub mod revocation;
-pub mod session;
 pub mod store;
-pub mod time;
-
-pub use time::StoreClock;

@@ -5,13 +5,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::account::{
-    Argon2Params, EmailAddress, HashError, HashPool, LoginError, PasswordHash, RegisterError, User,
+use countersign_core::flow::{
+    Argon2Params, BeginError, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation,
+    RefreshError, RegisterError,
 };
-use countersign_core::keychain::{Keychain, KeychainError};
-use countersign_core::session::{
-    BeginError, Device, EndReason, Presentation, RefreshError, Refusal, csrf_value,
-};
+use countersign_core::model::{Device, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value};
 use countersign_core::store::{MemoryStore, NameKey, SessionPage, UserInserted};
 use countersign_jwt::{Clock, UserId};
 use countersign_testkit::{BedConfig, FailingRandom, FixedClock, Instrumented, Point, TestBed};

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::agreed::{AgreedSettings, Agreement, AgreementError, Own, Stance, agree};
-use countersign_core::session::{GraceFor, SessionPolicy};
+use countersign_core::flow::{Agreement, AgreementError, agree};
+use countersign_core::model::{AgreedSettings, GraceFor, Own, SessionPolicy, Stance};
 use countersign_core::store::{KeyStore as _, MemoryStore};
 use countersign_jwt::Timestamp;
 use tokio::sync::Barrier;

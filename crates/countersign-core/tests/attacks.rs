@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use countersign_core::session::{Device, EndReason, Pair, RefreshError, SessionKey, SessionPolicy};
+use countersign_core::flow::{Pair, RefreshError};
+use countersign_core::model::{Device, EndReason, SessionKey, SessionPolicy};
 use countersign_core::store::MemoryStore;
 use countersign_jwt::{Generation, Random, UserId};
 use countersign_testkit::{BedConfig, Instrumented, Point, SeededRandom, TestBed};

@@ -8,9 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::session::{
-    AccessError, Device, EndReason, RefreshError, Refusal, SessionPolicy, TokenFormat,
-};
+use countersign_core::flow::{AccessError, RefreshError, TokenFormat};
+use countersign_core::model::{Device, EndReason, Refusal, SessionPolicy};
 use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_jwt::jws::SignError;
 use countersign_jwt::{

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use countersign_core::session::{AccessError, AccessGrant, Device, EndReason, IssueAccessError, SessionKey};
+use countersign_core::flow::{AccessError, AccessGrant, IssueAccessError};
+use countersign_core::model::{Device, EndReason, SessionKey};
 use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_jwt::claims::{ClaimError, REGISTERED};
 use countersign_jwt::{Clock as _, Freshness, UserId, VerifyError};

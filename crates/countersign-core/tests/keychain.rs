@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_core::keychain::{Keychain, KeychainError};
+use countersign_core::flow::{Keychain, KeychainError};
 use countersign_core::store::{MemoryStore, Stores};
 use countersign_jwt::{Algorithm, Clock as _, Secret, Secrets};
 use countersign_testkit::{FixedClock, Instrumented, Point, SeededRandom};

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_core::background::Background;
-use countersign_core::keychain::{self, KeyState};
-use countersign_core::revocation::Target;
-use countersign_core::session::{AccessError, Device, KeyLifeError, Pair, SessionPolicy};
-use countersign_core::store::{KeyPurpose, MemoryStore};
+use countersign_core::flow::{AccessError, Background, KeyLifeError, Pair};
+use countersign_core::keychain;
+use countersign_core::model::{Device, KeyPurpose, KeyState, SessionPolicy, Target};
+use countersign_core::store::MemoryStore;
 use countersign_jwt::claims::decode_unverified;
-use countersign_jwt::jws;
 use countersign_jwt::key::JwkSet;
-use countersign_jwt::{Algorithm, Clock as _, KeyId, SigningKey, Timestamp, UserId, VerifyError};
+use countersign_jwt::{Algorithm, Clock as _, KeyId, SigningKey, Timestamp, UserId, VerifyError, jws};
 use countersign_testkit::{BedConfig, Instrumented, Point, SeededRandom, TestBed};
 use tokio::runtime::Handle;
 

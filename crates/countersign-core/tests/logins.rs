@@ -3,12 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use countersign_core::account::{
-    Attempts, HashError, LoginError, Outcome, PasswordHash, RegisterError, SignedIn, ThrottlePolicy,
+use countersign_core::flow::{
+    Background, BeginError, HashError, LoginError, RegisterError, SignedIn, TELL_EVERY, purge,
 };
-use countersign_core::background::{Background, TELL_EVERY, purge};
-use countersign_core::event::Event;
-use countersign_core::session::{BeginError, Device, EndReason};
+use countersign_core::model::{Attempts, Device, EndReason, Event, Outcome, PasswordHash, ThrottlePolicy};
 use countersign_core::store::{KEEP_NAME_COUNTERS, MemoryStore, NameKey, SessionPage, Stores};
 use countersign_jwt::{Clock as _, UserId};
 use countersign_testkit::{BedConfig, Gate, Instrumented, Point, SeededRandom, TestBed};

@@ -6,12 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::background::{Background, purge};
-use countersign_core::event::Event;
-use countersign_core::revocation::Entry;
-use countersign_core::session::{
-    AccessError, AtLimit, BeginError, Device, EndReason, GraceFor, Pair, Presentation, RefreshError,
-    SessionKey, SessionPolicy,
+use countersign_core::flow::{AccessError, Background, BeginError, Pair, Presentation, RefreshError, purge};
+use countersign_core::model::{
+    AtLimit, Device, EndReason, Entry, Event, GraceFor, KeyPurpose, SessionKey, SessionPolicy,
 };
 use countersign_core::store::*;
 use countersign_jwt::{Clock as _, Epoch, Timestamp, UserId};

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use countersign_core::event::Event;
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{
-    Device, EndReason, Pair, RefreshError, Refreshed, Refusal, SessionKey, SessionPolicy, token_id,
+use countersign_core::flow::{Pair, RefreshError, Refreshed};
+use countersign_core::model::{
+    Device, EndReason, Entry, Event, Refusal, SessionKey, SessionPolicy, Target, token_id,
 };
 use countersign_core::store::{MemoryStore, Stores};
 use countersign_jwt::{

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::StoreClock;
-use countersign_core::background::{Background, PURGE_EVERY, purge};
-use countersign_core::keychain::Keychain;
-use countersign_core::revocation::{Entry, RevocationView, RevokedBy, Standing, Target, ViewTooOld};
-use countersign_core::session::{
-    AccessError, BeginError, Device, EndReason, Pair, Presentation, RefreshError, Refusal, RevokeTokensError,
-    SessionKey, SessionPolicy, Sessions,
+use countersign_core::flow::{
+    AccessError, Background, BeginError, Keychain, PURGE_EVERY, Pair, Presentation, RefreshError,
+    RevocationView, RevokeTokensError, Sessions, StoreClock, ViewTooOld, purge,
+};
+use countersign_core::model::{
+    Device, EndReason, Entry, Refusal, RevokedBy, SessionKey, SessionPolicy, Standing, Target,
 };
 use countersign_core::store::{
     Changes, EpochRaise, MemoryStore, RevocationStore, SessionEnded, SessionPage, StoreError, Stores,

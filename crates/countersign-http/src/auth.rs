@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use countersign_core::account::Accounts;
-use countersign_core::background::Background;
+use countersign_core::flow::{AccessError, Accounts, Background, ExtraClaimsError, RefreshError, Sessions};
+use countersign_core::model::{Device, Refusal};
 use countersign_core::profile::ProfileClaims;
-use countersign_core::session::{AccessError, Device, ExtraClaimsError, RefreshError, Refusal, Sessions};
 use countersign_core::store::{BoxError, UserStore};
 use countersign_jwt::{Claims, Clock, Timestamp, TokenType, VerifyError};
 use http::request::Parts;

@@ -7,17 +7,16 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use countersign_core::StoreClock;
-use countersign_core::account::{Accounts, AccountsConfig, Argon2Params, HashPool, ThrottlePolicy};
-use countersign_core::agreed::{self, AgreementError, Own, Stance};
-use countersign_core::background::Background;
-use countersign_core::event::{Events, LogEvents};
-use countersign_core::keychain::{Keychain, KeychainError};
-use countersign_core::session::{ExtraClaims, PolicyError, SessionPolicy, Sessions, SessionsConfig};
-use countersign_core::store::{BoxError, KeyPurpose, StoreError, Stores};
-use countersign_jwt::Secrets;
+use countersign_core::flow::{
+    Accounts, AccountsConfig, Agreement, AgreementError, Argon2Params, Background, ExtraClaims, HashPool,
+    Keychain, KeychainError, Sessions, SessionsConfig, StoreClock, agree,
+};
+use countersign_core::model::{
+    Difference, Events, KeyPurpose, LogEvents, Own, PolicyError, SessionPolicy, Stance, ThrottlePolicy,
+};
+use countersign_core::store::{BoxError, StoreError, Stores};
 use countersign_jwt::key::KeyError;
-use countersign_jwt::{Claims, Clock, Random, RandomError, UserId, VerifyingKey};
+use countersign_jwt::{Claims, Clock, Random, RandomError, Secrets, UserId, VerifyingKey};
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
 use url::Url;
@@ -211,7 +210,7 @@ impl AuthBuilder {
     }
 
     /// One more setting in which all programs of the store must agree, beside the [ones that always
-    /// must](countersign_core::agreed). The value is kept in the store as it is, so no secret.
+    /// must](countersign_core::model::AgreedSettings). The value is kept in the store as it is, so no secret.
     #[must_use]
     pub fn agree_on(mut self, setting: impl Into<String>, value: impl Into<String>) -> Self {
         self.agreed.insert(setting.into(), value.into());
@@ -531,7 +530,7 @@ impl AuthBuilder {
             policy,
             settings,
         };
-        let agreement = agreed::agree(&*self.stores.keys, &own, self.stance, store_clock.now()).await?;
+        let agreement = agree(&*self.stores.keys, &own, self.stance, store_clock.now()).await?;
         tell(&agreement, self.stance);
         let policy = agreement.policy;
         policy.check()?;
@@ -677,8 +676,8 @@ fn is_issuer(text: &str) -> bool {
 }
 
 /// What an operator should know of it.
-fn tell(agreement: &agreed::Agreement, stance: Stance) {
-    for agreed::Difference { setting, own, stores } in &agreement.changed {
+fn tell(agreement: &Agreement, stance: Stance) {
+    for Difference { setting, own, stores } in &agreement.changed {
         if stance == Stance::Follow {
             tracing::warn!(
                 setting,

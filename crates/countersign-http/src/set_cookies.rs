@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use countersign_core::session::{EndError, EndReason, Pair, Renewed};
+use countersign_core::flow::{EndError, Pair, Renewed};
+use countersign_core::model::EndReason;
 use countersign_jwt::Claims;
 use http::{HeaderMap, HeaderValue, header};
 

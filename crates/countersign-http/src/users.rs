@@ -7,8 +7,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use countersign_core::account::{Accounts, User};
-use countersign_core::session::{Device, RefreshError, Refreshed, Refusal};
+use countersign_core::flow::{Accounts, RefreshError, Refreshed};
+use countersign_core::model::{Device, Refusal, User};
 use countersign_core::store::{BoxError, StoreError};
 use countersign_jwt::{Claims, UserId};
 use serde_json::{Map, Value};
@@ -157,7 +157,7 @@ impl Auth {
     /// Exchanges a refresh token, verified and judged, for a pair, if its user is [known](Auth::signed_in_user).
     ///
     /// # Errors
-    /// As [`Sessions::refresh`](countersign_core::session::Sessions::refresh), and [`AuthError::LoadUser`] if nobody can
+    /// As [`Sessions::refresh`](countersign_core::flow::Sessions::refresh), and [`AuthError::LoadUser`] if nobody can
     /// say whether there is such a user.
     pub async fn refresh(
         &self,

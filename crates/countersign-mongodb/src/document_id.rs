@@ -1,7 +1,6 @@
 //! The `_id`s of documents: texts that sort the same way on every engine.
 
-use countersign_core::revocation::EntryKey;
-use countersign_core::session::SessionKey;
+use countersign_core::model::{EntryKey, SessionKey};
 
 /// Between the parts of an `_id`. No user, key or session id holds a control character, so the parts cannot run into
 /// each other; and it sorts before every character that they do hold, so a shorter part sorts first.

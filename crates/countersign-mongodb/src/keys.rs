@@ -1,7 +1,8 @@
 //! Sealed keys, the store's own identity, and the settings that its programs agreed on.
 
 use async_trait::async_trait;
-use countersign_core::store::{KeyStore, StoreError, StoredKey};
+use countersign_core::model::StoredKey;
+use countersign_core::store::{KeyStore, StoreError};
 use countersign_jwt::Timestamp;
 use countersign_jwt::key::KeyId;
 use mongodb::bson::{Bson, doc};

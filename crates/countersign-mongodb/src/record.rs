@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use countersign_core::account::{Attempts, EmailAddress, PasswordHash, User, Username};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{AgentHash, Device, EndReason, Ended, Session, SessionSeed};
-use countersign_core::store::{KeyPurpose, StoredKey};
+use countersign_core::model::{
+    AgentHash, Attempts, Device, EmailAddress, EndReason, Ended, Entry, KeyPurpose, PasswordHash, Session,
+    SessionSeed, StoredKey, Target, User, Username,
+};
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{EndReason, Ended};
+use countersign_core::model::{EndReason, Ended, Entry, Target};
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
 };
@@ -12,14 +11,12 @@ use countersign_jwt::{Epoch, SessionId, Timestamp, TokenId, UserId};
 use mongodb::bson::{Document, RawDocument, doc};
 
 use crate::call::{Failure, pause};
-use crate::document_id;
 use crate::field::{self, documents, number, optional_parsed, parsed, text, time};
 use crate::locks::Turn;
-use crate::record;
 use crate::records::{Change, Query, Records};
 use crate::schema::KEEP_UNFINISHED;
-use crate::server;
 use crate::store::MongodbStore;
+use crate::{document_id, record, server};
 
 #[async_trait]
 impl RevocationStore for MongodbStore {
@@ -358,7 +355,7 @@ impl MongodbStore {
         let mut rows: HashMap<String, String> = HashMap::new();
         for old in old {
             let Target::Session { user_id, id } = &old.entry.target else { continue };
-            let key = countersign_core::session::SessionKey { user_id: user_id.clone(), id: *id };
+            let key = countersign_core::model::SessionKey { user_id: user_id.clone(), id: *id };
             rows.insert(document_id::session(&key), old.id.clone());
         }
         let query = Query {

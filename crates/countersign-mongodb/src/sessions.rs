@@ -23,9 +23,8 @@
 //! meanwhile may be in either, and the row's part of it is in the condition. The log only grows.
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{
-    Acknowledgement, Advance, EndReason, Ended, Heal, LogStanding, Session, SessionKey,
+use countersign_core::model::{
+    Acknowledgement, Advance, EndReason, Ended, Entry, Heal, LogStanding, Session, SessionKey, Target,
 };
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError,
@@ -34,12 +33,11 @@ use countersign_jwt::{Epoch, SessionId, Timestamp, UserId};
 use mongodb::bson::{Bson, Document, RawDocument, doc};
 
 use crate::call::{Failure, pause};
-use crate::document_id;
 use crate::field::text;
 use crate::locks::Turn;
-use crate::record;
 use crate::records::{Change, Query};
 use crate::store::MongodbStore;
+use crate::{document_id, record};
 
 /// What the log says about a session, and with which mark its row is to be ended for it.
 #[derive(Clone, Copy, Debug, Default)]

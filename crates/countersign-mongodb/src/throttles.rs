@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
-use countersign_core::store::{KEEP_ATTEMPTS_FOR, StoreError, ThrottleStore};
+use countersign_core::model::{Attempts, KEEP_ATTEMPTS_FOR, Outcome, Refused, ThrottlePolicy};
+use countersign_core::store::{StoreError, ThrottleStore};
 use countersign_jwt::Timestamp;
 use mongodb::bson::doc;
 

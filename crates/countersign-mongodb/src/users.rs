@@ -12,18 +12,17 @@
 //! long that is decides only how soon a name is free again, never who has it.
 
 use async_trait::async_trait;
-use countersign_core::account::{PasswordHash, User};
+use countersign_core::model::{PasswordHash, User};
 use countersign_core::store::{NameKey, StoreError, UserInserted, UserStore};
 use countersign_jwt::{Timestamp, UserId};
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use crate::call::{Failure, pause};
-use crate::document_id;
 use crate::field::{date, is_set, optional_date, text};
 use crate::locks::Turn;
-use crate::record;
 use crate::records::Query;
 use crate::store::MongodbStore;
+use crate::{document_id, record};
 
 const EMAIL: &str = "email";
 const USERNAME: &str = "username";

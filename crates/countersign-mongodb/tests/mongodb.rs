@@ -12,9 +12,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::account::{EmailAddress, PasswordHash, ThrottlePolicy, User, Username};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Advance, EndReason, Guard, SessionKey};
+use countersign_core::model::{
+    Advance, EmailAddress, EndReason, Entry, Guard, PasswordHash, SessionKey, Target, ThrottlePolicy, User,
+    Username,
+};
 use countersign_core::store::*;
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use countersign_mongodb::{MongodbOptions, MongodbStore, OpenError, migrate};

@@ -25,7 +25,7 @@
 //! No key has an expiry of Redis's own. What has expired is purged by the times in the rows, which come from the
 //! clock that the flows go by; and a server that may evict keys with an expiry finds none of these.
 
-use countersign_core::revocation::{Entry, EntryKey, Target};
+use countersign_core::model::{Entry, EntryKey, Target};
 use countersign_jwt::key::KeyId;
 use countersign_jwt::{Epoch, SessionId, TokenId, UserId};
 use uuid::Uuid;

@@ -1,8 +1,7 @@
 //! The revocation log.
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::Ended;
+use countersign_core::model::{Ended, Entry, Target};
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
 };

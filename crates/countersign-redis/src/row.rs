@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use countersign_core::session::{AgentHash, Device, EndReason, Ended, Session, SessionSeed};
+use countersign_core::model::{AgentHash, Device, EndReason, Ended, Session, SessionSeed};
 use countersign_jwt::{Epoch, Generation, SessionId, UserId};
 
 use crate::failure::Failure;

@@ -2,9 +2,8 @@
 //! [`Acknowledgement::applies`], word for word.
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{
-    Acknowledgement, Advance, Ended, Guard, Heal, LogStanding, Session, SessionKey,
+use countersign_core::model::{
+    Acknowledgement, Advance, Ended, Entry, Guard, Heal, LogStanding, Session, SessionKey, Target,
 };
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError,

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use countersign_core::account::{Attempts, Outcome, Refused, ThrottlePolicy};
+use countersign_core::model::{Attempts, Outcome, Refused, ThrottlePolicy};
 use countersign_core::store::{StoreError, ThrottleStore};
 use countersign_jwt::Timestamp;
 use redis::Cmd;

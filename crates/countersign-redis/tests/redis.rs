@@ -11,9 +11,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::account::{EmailAddress, PasswordHash, ThrottlePolicy, User};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Acknowledgement, Heal, Session};
+use countersign_core::model::{
+    Acknowledgement, EmailAddress, Entry, Heal, KeyPurpose, PasswordHash, Session, StoredKey, Target,
+    ThrottlePolicy, User,
+};
 use countersign_core::store::*;
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::{Epoch, Generation, Timestamp, TokenId, UserId};

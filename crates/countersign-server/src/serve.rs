@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use countersign_core::agreed::AgreementError;
+use countersign_core::flow::AgreementError;
 use countersign_core::store::Stores;
 use countersign_http::profile::flask_jwt_extended::BuildProfileError;
 use countersign_http::{Auth, AuthBuilder, BuildError};

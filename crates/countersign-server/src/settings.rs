@@ -15,14 +15,14 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign_core::agreed::Difference;
-use countersign_core::session::{AtLimit, GraceFor, PolicyError, SessionPolicy};
+use countersign_core::model::{AtLimit, Difference, GraceFor, PolicyError, SessionPolicy};
 use countersign_http::AllowedOrigins;
 use countersign_jwt::Algorithm;
 use countersign_sql::sqlite::SqliteOptions;
 use url::Url;
 
 use crate::store::{self, Location};
+
 pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;

@@ -1,7 +1,7 @@
 //! Between values and columns. What a column cannot hold exactly, or what it holds that is no such value, is an
 //! error: nothing is rounded, cut or replaced by a default.
 
-use countersign_core::session::Guard;
+use countersign_core::model::Guard;
 use countersign_core::store::{BoxError, SessionPosition};
 use countersign_jwt::Timestamp;
 

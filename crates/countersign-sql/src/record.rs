@@ -5,13 +5,15 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use countersign_core::account::{Attempts, EmailAddress, PasswordHash, User, Username};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{AgentHash, Device, EndReason, Ended, LogStanding, Session, SessionSeed};
-use countersign_core::store::{FoundSession, KeyPurpose, StoredKey, TokenRevocation, TokensRevoked};
+use countersign_core::model::{
+    AgentHash, Attempts, Device, EmailAddress, EndReason, Ended, Entry, KeyPurpose, LogStanding,
+    PasswordHash, Session, SessionSeed, StoredKey, Target, User, Username,
+};
+use countersign_core::store::{FoundSession, TokenRevocation, TokensRevoked};
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use sqlx::FromRow;
+
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;

@@ -13,9 +13,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::account::{Attempts, Outcome, PasswordHash, ThrottlePolicy};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Advance, Device, EndReason, Ended, Guard};
+use countersign_core::model::{
+    Advance, Attempts, Device, EndReason, Ended, Entry, Guard, KeyPurpose, Outcome, PasswordHash, StoredKey,
+    Target, ThrottlePolicy,
+};
 use countersign_core::store::*;
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::{Epoch, Generation, Timestamp, TokenId, UserId};

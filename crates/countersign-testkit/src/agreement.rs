@@ -13,10 +13,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{
-    Acknowledgement, Advance, Circumstances, Decision, Device, EndReason, Guard, Heal, Presented, Session,
-    SessionKey, SessionPolicy, SessionSeed, decide,
+use countersign_core::model::{
+    Acknowledgement, Advance, Circumstances, Decision, Device, EndReason, Entry, Guard, Heal, Presented,
+    Session, SessionKey, SessionPolicy, SessionSeed, Target, decide,
 };
 use countersign_core::store::{
     End, EpochRaise, FoundSession, MemoryStore, RevocationStore, SessionInserted, SessionPage, SessionStore,

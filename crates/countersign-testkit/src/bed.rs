@@ -4,22 +4,18 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use countersign_core::StoreClock;
-use countersign_core::account::{
-    Accounts, AccountsConfig, Argon2Params, Arrival, EmailAddress, HashPool, LoginError, LoginName, Password,
-    RegisterError, Registration, SignedIn, ThrottlePolicy, Username,
+use countersign_core::flow::{
+    AccessError, Accounts, AccountsConfig, Argon2Params, Arrival, HashPool, Keychain, LoginError, LoginName,
+    Pair, Presentation, RefreshError, Refreshed, RegisterError, Registration, Sessions, SessionsConfig,
+    SignedIn, StoreClock, TokenFormat,
 };
-use countersign_core::event::{Event, Events};
-use countersign_core::keychain::Keychain;
-use countersign_core::session::{
-    AccessError, Device, Pair, Presentation, RefreshError, Refreshed, SessionKey, SessionPolicy, Sessions,
-    SessionsConfig, TokenFormat,
+use countersign_core::model::{
+    Device, EmailAddress, Event, Events, Password, SessionKey, SessionPolicy, ThrottlePolicy, Username,
 };
 use countersign_core::store::{FoundSession, Stores};
 use countersign_jwt::issuers::KnownIssuers;
 use countersign_jwt::random::bytes;
-use countersign_jwt::{Claims, Random, UserId};
-use countersign_jwt::{Secret, Secrets};
+use countersign_jwt::{Claims, Random, Secret, Secrets, UserId};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 

@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use countersign_core::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
-use countersign_core::revocation::Entry;
-use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
+use countersign_core::model::{
+    Acknowledgement, Advance, Attempts, Entry, Heal, Outcome, PasswordHash, Refused, Session, SessionKey,
+    StoredKey, ThrottlePolicy, User,
+};
 use countersign_core::store::{
     Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
-    SessionInserted, SessionPage, SessionStore, StoreError, StoredKey, Stores, ThrottleStore,
-    TokenRevocation, TokensRevoked, UserInserted, UserStore,
+    SessionInserted, SessionPage, SessionStore, StoreError, Stores, ThrottleStore, TokenRevocation,
+    TokensRevoked, UserInserted, UserStore,
 };
 use countersign_jwt::key::KeyId;
 use countersign_jwt::{Clock, Epoch, Timestamp, UserId};

@@ -1,9 +1,9 @@
 #![doc = include_str!("../../../README.md")]
 
 #[doc(inline)]
-pub use countersign_core::account::User;
+pub use countersign_core::model::SessionPolicy;
 #[doc(inline)]
-pub use countersign_core::session::SessionPolicy;
+pub use countersign_core::model::User;
 #[doc(inline)]
 pub use countersign_http::{
     Auth, AuthBuilder, AuthError, BuildError, CookieKind, CookieOptions, CsrfMode, Location, Optional,

@@ -7,19 +7,20 @@ mod sign_in;
 mod sign_out;
 mod verify;
 
+use std::error::Error;
+use std::net::SocketAddr;
+
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{delete, get, post};
-use countersign_core::account::RegisterError;
-use countersign_core::session::{BeginError, Device, EndError, ExtraClaimsError, Pair};
+use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError};
+use countersign_core::model::Device;
 use countersign_core::store::StoreError;
 use countersign_http::{Answer, Auth, AuthError, ErrorCode, no_store, vary_personal};
 use countersign_jwt::jws::SignError;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use std::error::Error;
-use std::net::SocketAddr;
 
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -35,7 +36,7 @@ use crate::wire::{PairBody, UserBody};
 /// use axum::{Json, Router, routing::post};
 /// use countersign_axum::{Auth, AuthBuilder, AuthLayer, Reply, SignIn, routes};
 /// use countersign_jwt::UserId;
-/// use countersign_core::session::Presentation;
+/// use countersign_core::flow::Presentation;
 /// use serde_json::{Map, Value, json};
 ///
 /// # struct Member { id: UserId, name: String }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
-use countersign_core::session::{EndReason, RevokeTokensError, SessionKey};
+use countersign_core::flow::RevokeTokensError;
+use countersign_core::model::{EndReason, SessionKey};
 use countersign_core::store::{SessionEnded, SessionPage};
 use countersign_http::{Answer, Auth, Authenticated, ErrorCode, Location, Requirement};
 use countersign_jwt::{SessionId, TokenId};

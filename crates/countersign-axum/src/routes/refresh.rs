@@ -1,7 +1,7 @@
 //! Exchanging a refresh token.
 
 use axum::extract::Request;
-use countersign_core::session::Refreshed;
+use countersign_core::flow::Refreshed;
 use countersign_http::profile::Renewal;
 use countersign_http::{Auth, AuthError, Location, Requirement, SignedInUser};
 use http::StatusCode;

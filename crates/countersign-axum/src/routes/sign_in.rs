@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::extract::Request;
-use countersign_core::account::{
-    EmailAddress, HashError, LoginError, LoginName, Password, PasswordError, Registration, SignedIn,
-    Username, without_blanks,
-};
+use countersign_core::flow::{HashError, LoginError, LoginName, Registration, SignedIn};
+use countersign_core::model::{EmailAddress, Password, PasswordError, Username, without_blanks};
 use countersign_http::{Answer, Auth, ErrorCode};
 use http::StatusCode;
 

@@ -1,7 +1,8 @@
 //! Logging out.
 
 use axum::extract::Request;
-use countersign_core::session::{AccessError, EndReason};
+use countersign_core::flow::AccessError;
+use countersign_core::model::EndReason;
 use countersign_http::{Auth, AuthError, ErrorCode, LocateError, Located, Location, Requirement};
 use countersign_jwt::Claims;
 use http::StatusCode;

@@ -1,6 +1,6 @@
 //! Names, passwords, and what the world learns about who has an account.
 
-use countersign_core::account::{EmailAddress, User};
+use countersign_core::model::{EmailAddress, User};
 use countersign_jwt::{Clock as _, UserId};
 use http::Method;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_axum::AuthBuilder;
-use countersign_core::session::{Device, SessionPolicy};
+use countersign_core::model::{Device, SessionPolicy};
 use countersign_core::store::MemoryStore;
 use countersign_http::BuildError;
 use countersign_http::profile::FlaskJwt;

@@ -210,6 +210,6 @@ async fn refresh_token(token: RefreshToken) -> String {
     token.subject().to_string()
 }
 
-async fn profile(CurrentUser(user): CurrentUser<countersign_core::account::User>) -> String {
+async fn profile(CurrentUser(user): CurrentUser<countersign_core::model::User>) -> String {
     user.email.as_str().to_owned()
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use countersign_core::session::EndReason;
+use countersign_core::model::EndReason;
 use countersign_testkit::Point;
 use http::Method;
 use serde_json::json;

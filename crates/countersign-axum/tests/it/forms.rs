@@ -6,7 +6,8 @@ use axum::{Form, Router};
 use countersign_axum::{
     AccessToken, Auth, AuthBuilder, AuthLayer, CsrfToken, Guard, Reply, Requirement, SignIn,
 };
-use countersign_core::account::{LoginName, Password};
+use countersign_core::flow::LoginName;
+use countersign_core::model::Password;
 use countersign_http::CsrfMode;
 use http::Method;
 use serde::Deserialize;
@@ -108,7 +109,7 @@ async fn sec_054_cookies_are_a_part_of_a_handlers_own_answer() {
 async fn a_pair_that_was_not_issued_for_cookies_cannot_become_some() {
     let app = TestApp::new().await;
     async fn wrong(SignIn { auth, mut arrival, .. }: SignIn) -> Result<impl IntoResponse, Reply> {
-        arrival.presentation = countersign_core::session::Presentation::Explicit;
+        arrival.presentation = countersign_core::flow::Presentation::Explicit;
         let password = Password::new_for_login(PASSWORD.to_owned())?;
         let signed_in = auth.accounts().login(LoginName::parse("ada"), password, arrival).await?;
         Ok((auth.set_cookies(&signed_in.pair), "in"))

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
-use countersign_core::account::{EmailAddress, User};
-use countersign_core::session::{Device, Presentation};
+use countersign_core::flow::Presentation;
+use countersign_core::model::{Device, EmailAddress, User};
 use countersign_jwt::{Clock as _, Epoch, UserId};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;

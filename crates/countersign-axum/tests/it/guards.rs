@@ -1,21 +1,21 @@
 //! Guards: every part of a requirement, before routes and in handlers.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response as AxumResponse};
 use axum::routing::{get, post};
 use countersign_axum::{AccessToken, AuthBuilder, AuthLayer, Fresh, Guard, Location, Optional, Requirement};
-use countersign_core::session::SessionPolicy;
+use countersign_core::model::SessionPolicy;
 use countersign_http::profile::{Profile, ProfileToken};
 use countersign_http::{Answer, ErrorCode};
 use countersign_jwt::UserId;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
-use std::convert::Infallible;
-use std::time::Duration;
 
 use crate::app::{Account, TestApp};
 use crate::client::{ACCESS, Client, REFRESH};

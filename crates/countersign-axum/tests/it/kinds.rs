@@ -1,6 +1,6 @@
 //! Every kind of token at every endpoint: none passes as another (SEC-176).
 
-use countersign_core::keychain::Keychain;
+use countersign_core::flow::Keychain;
 use countersign_jwt::{SigningKey, TokenType, jws};
 use countersign_testkit::{SeededRandom, TestBed};
 use http::Method;

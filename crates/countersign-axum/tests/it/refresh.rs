@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_core::event::Event;
-use countersign_core::session::SessionPolicy;
+use countersign_core::model::{Event, SessionPolicy};
 use serde_json::{Value, json};
 
 use crate::app::{Account, PASSWORD, TestApp};

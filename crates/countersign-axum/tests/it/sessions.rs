@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
 use countersign_axum::{AuthLayer, account_routes};
-use countersign_core::session::SessionPolicy;
+use countersign_core::model::SessionPolicy;
 use countersign_jwt::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
@@ -89,9 +89,7 @@ async fn sec_081_logout_works_with_expired_tokens_until_the_session_is_gone() {
     );
     app.wait(2 + 60);
     let stores = app.store.stores();
-    countersign_core::background::purge(&stores, &*app.clock, std::time::Duration::from_secs(10))
-        .await
-        .unwrap();
+    countersign_core::flow::purge(&stores, &*app.clock, std::time::Duration::from_secs(10)).await.unwrap();
     for body in [by_access, by_refresh] {
         let reply = app.client().post("/v1/auth/logout", &body).await;
         assert_eq!(reply.outcome(), (401, "invalid_token".to_owned()), "after its absolute expiry");
@@ -108,7 +106,7 @@ async fn sec_081_an_ended_sessions_tokens_stay_refused_when_the_log_has_forgotte
         app.wait(3600);
         app.auth.sessions().view().poll().await.unwrap();
         let stores = app.store.stores();
-        countersign_core::background::purge(&stores, &*app.clock, std::time::Duration::from_secs(10))
+        countersign_core::flow::purge(&stores, &*app.clock, std::time::Duration::from_secs(10))
             .await
             .unwrap();
         assert_eq!(app.refresh(&account.refresh_token).await.status(), 401);

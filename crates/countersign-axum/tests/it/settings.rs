@@ -1,11 +1,12 @@
 //! Settings that contradict each other are refused at start, with what to do instead.
 
+use std::time::Duration;
+
 use countersign_axum::{Auth, AuthBuilder, Location};
-use countersign_core::session::SessionPolicy;
+use countersign_core::model::SessionPolicy;
 use countersign_core::store::MemoryStore;
 use countersign_http::{CookieKind, CookieOptions};
 use countersign_testkit::TestBed;
-use std::time::Duration;
 use url::Url;
 
 async fn refused(public_url: Option<&str>, configure: impl FnOnce(AuthBuilder) -> AuthBuilder) -> String {

@@ -1,8 +1,9 @@
 //! A whole application in six lines, whose types hold no parameter of ours.
 
-use axum::{Router, routing::get};
+use axum::Router;
+use axum::routing::get;
 use countersign_axum::{AccessToken, Auth, AuthLayer, CurrentUser, Fresh, account_routes, routes};
-use countersign_core::account::User;
+use countersign_core::model::User;
 use countersign_core::store::MemoryStore;
 use countersign_testkit::TestBed;
 use serde_json::json;

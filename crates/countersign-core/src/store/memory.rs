@@ -5,19 +5,20 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use uuid::Uuid;
-
-use super::{
-    ChangeSignal, Changes, End, EpochRaise, FoundSession, KeyPurpose, KeyStore, NameKey, RevocationStore,
-    SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError, StoredKey,
-    ThrottleStore, TokenRevocation, TokensRevoked, UserInserted, UserStore,
-};
-use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
-use crate::revocation::{Entry, EntryKey, Target};
-use crate::session::{Acknowledgement, Advance, EndReason, Ended, Heal, LogStanding, Session, SessionKey};
 use countersign_jwt::id::{Epoch, SessionId, UserId};
 use countersign_jwt::key::KeyId;
 use countersign_jwt::time::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    ChangeSignal, Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
+    SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError, ThrottleStore, TokenRevocation,
+    TokensRevoked, UserInserted, UserStore,
+};
+use crate::model::{
+    Acknowledgement, Advance, Attempts, EndReason, Ended, Entry, EntryKey, Heal, KeyPurpose, LogStanding,
+    Outcome, PasswordHash, Refused, Session, SessionKey, StoredKey, Target, ThrottlePolicy, User,
+};
 
 /// Keeps everything in memory: for tests, examples and trying things out. Nothing survives the process.
 #[derive(Debug, Default)]

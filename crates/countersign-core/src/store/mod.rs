@@ -13,14 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_jwt::id::{Epoch, SessionId, TokenId, UserId};
+use countersign_jwt::key::KeyId;
+use countersign_jwt::time::Timestamp;
 use uuid::Uuid;
 
-use crate::account::{Attempts, Outcome, PasswordHash, Refused, ThrottlePolicy, User};
-use crate::revocation::{Entry, RevocationView};
-use crate::session::{Acknowledgement, Advance, EndReason, Heal, LogStanding, Session, SessionKey};
-use countersign_jwt::id::{Epoch, SessionId, TokenId, UserId};
-use countersign_jwt::key::{Algorithm, KeyId};
-use countersign_jwt::time::Timestamp;
+use crate::model::{
+    Acknowledgement, Advance, Attempts, EndReason, Entry, Heal, LogStanding, OVERLAP, Outcome, PasswordHash,
+    Refused, Session, SessionKey, StoredKey, ThrottlePolicy, User,
+};
 
 pub use changes::{ChangeSignal, Changes};
 pub use memory::MemoryStore;
@@ -203,7 +204,7 @@ impl EpochRaise {
     /// is still under way.
     #[must_use]
     pub fn forgets_before(&self) -> Timestamp {
-        self.at - RevocationView::OVERLAP
+        self.at - OVERLAP
     }
 }
 
@@ -238,7 +239,7 @@ pub enum TokensRevoked {
 #[async_trait]
 pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     /// Whether there is one copy of the log, so that whoever reads it reads everything that was written before: one
-    /// file, or one process. Otherwise every node writes a heartbeat ([`Target::Node`](crate::revocation::Target)) into
+    /// file, or one process. Otherwise every node writes a heartbeat ([`Target::Node`](crate::model::Target)) into
     /// the log, and trusts what it read only if that was in it.
     fn is_one_copy(&self) -> bool;
 
@@ -372,64 +373,6 @@ pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
     async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError>;
 }
 
-/// What a stored key is for. Every purpose has keys of its own (SEC-045).
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[non_exhaustive]
-pub enum KeyPurpose {
-    /// Signs access tokens.
-    Access,
-    /// Authenticates refresh tokens.
-    Refresh,
-}
-
-impl KeyPurpose {
-    /// The name under which stores keep it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Access => "access",
-            Self::Refresh => "refresh",
-        }
-    }
-
-    /// What the first key of this purpose signs with. Ed25519 for access tokens: verifiers elsewhere then need no
-    /// secret (SEC-023).
-    #[must_use]
-    pub const fn first_algorithm(self) -> Algorithm {
-        match self {
-            Self::Access => Algorithm::EdDsa,
-            Self::Refresh => Algorithm::Hs256,
-        }
-    }
-
-    /// The purpose with this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Access, Self::Refresh].into_iter().find(|purpose| purpose.name() == name)
-    }
-}
-
-/// A key as the store holds it: sealed with the server's secret.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StoredKey {
-    /// What it is for.
-    pub purpose: KeyPurpose,
-    /// Its number among the keys of its purpose, from 1; together they are unique.
-    pub number: u32,
-    /// The key's id, unique too.
-    pub key_id: KeyId,
-    /// Its one algorithm.
-    pub algorithm: Algorithm,
-    /// The sealed secret.
-    pub sealed: Vec<u8>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// From when on it signs, until another one does.
-    pub active_at: Timestamp,
-    /// When it was removed. Its sealed secret is empty then.
-    pub removed_at: Option<Timestamp>,
-}
-
 /// Keys, the store's own identity, and the settings that its programs have agreed on.
 #[async_trait]
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
@@ -450,7 +393,7 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
 
     /// The record of the settings that the store's programs have agreed on, as it was written last; `None` before the
-    /// first one has written it. What is in it is [`AgreedSettings`](crate::agreed::AgreedSettings)' business, not the
+    /// first one has written it. What is in it is [`AgreedSettings`](crate::model::AgreedSettings)' business, not the
     /// store's: at most 64 KiB of text.
     async fn settings(&self) -> Result<Option<String>, StoreError>;
 
@@ -498,9 +441,6 @@ where
         Arc::new(store).into()
     }
 }
-
-/// For how long a counter of login attempts is kept after it changed: failures are remembered that long.
-pub const KEEP_ATTEMPTS_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// The keys of those counters that belong to names, and not to accounts. Anybody can make up names, so there may be any
 /// number of these.

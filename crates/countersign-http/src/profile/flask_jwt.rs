@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_core::flow::TokenFormat;
+use countersign_core::model::Device;
 use countersign_core::profile::{
     FLASK_JWT_REFRESH_AUDIENCE, FlaskJwtRules, IssueError, KeySource, Leeway, NewToken, ProfileClaims,
     ProfileError, UnverifiedToken, algorithm_by_name, is_falsy,
 };
-use countersign_core::session::{Device, TokenFormat};
 use countersign_core::store::BoxError;
 use countersign_jwt::jws::SignError;
 use countersign_jwt::key::ImportRules;

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::account::{
-    Accounts, Arrival, HashError, LoginError, LoginName, Password, without_blanks,
+use countersign_core::flow::{
+    AccessError, Accounts, Arrival, BeginError, HashError, LoginError, LoginName, Pair, Presentation,
+    RefreshError, Renewed, Sessions, TokenFormat,
 };
+use countersign_core::model::{Password, SessionPolicy, without_blanks};
 use countersign_core::profile::{ProfileClaims, ProfileError};
-use countersign_core::session::{
-    AccessError, BeginError, Pair, Presentation, RefreshError, Renewed, SessionPolicy, Sessions, TokenFormat,
-};
 use countersign_core::store::BoxError;
 use countersign_jwt::{Claims, Clock, KeyRing, NewClaims, Random, TokenType, UserId};
 use http::request::Parts;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use countersign_core::session::{Device, Session, SessionSeed};
+use countersign_core::model::{Device, Session, SessionSeed};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_mongodb::{MongodbOptions, MongodbStore};
 use countersign_testkit::server_url;

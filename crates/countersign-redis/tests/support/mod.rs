@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use countersign_core::session::{Advance, Device, EndReason, Guard, Session, SessionKey, SessionSeed};
+use countersign_core::model::{Advance, Device, EndReason, Guard, Session, SessionKey, SessionSeed};
 use countersign_core::store::{End, EpochRaise};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_redis::{RedisOptions, RedisStore};

@@ -8,8 +8,10 @@ use std::error::Error;
 use std::io::{self, Read as _};
 
 use clap::{Args, Subcommand};
-use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
-use countersign_core::session::{Device, EndReason, RefreshError, Refusal, Session, SessionKey, Sessions};
+use countersign_core::flow::{RefreshError, Sessions};
+use countersign_core::model::{
+    Device, EmailAddress, EndReason, PasswordHash, Refusal, Session, SessionKey, User, Username,
+};
 use countersign_core::store::{FoundSession, NameKey, SessionInserted, Stores, UserInserted};
 use countersign_jwt::{SessionId, Timestamp, TokenId, UserId};
 

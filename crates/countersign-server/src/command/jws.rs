@@ -5,8 +5,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use countersign_jwt::jws;
-use countersign_jwt::jws::Limits;
+use countersign_jwt::jws::{self, Limits};
 use countersign_jwt::key::{ImportRules, Jwk, JwkError, JwkSet, LeftOut};
 use countersign_jwt::{Algorithm, KeyRing};
 

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use countersign_core::keychain;
-use countersign_core::session::SessionPolicy;
-use countersign_core::store::{KeyPurpose, StoredKey};
+use countersign_core::model::{KeyPurpose, SessionPolicy, StoredKey};
 use countersign_http::{OsRandom, SystemClock, rfc3339};
 use countersign_jwt::{Algorithm, Clock as _, KeyId, Timestamp, random};
 
@@ -165,7 +163,8 @@ pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
         }),
         KeySubcommand::Reseal { store } => with_settings(store, async |settings| {
             let (database, secrets) = Database::open_existing(settings).await?;
-            let (sealed, all) = keychain::reseal(&*database.stores().keys, &secrets, &OsRandom).await?;
+            let (sealed, all) =
+                countersign_core::flow::reseal(&*database.stores().keys, &secrets, &OsRandom).await?;
             if sealed < all {
                 return Err(format!(
                     "{sealed} of {all} keys were sealed anew; somebody else changed the others meanwhile: try again"
@@ -194,7 +193,7 @@ fn rsa_bits(text: &str) -> Result<u16, &'static str> {
 fn list(keys: &[StoredKey], now: Timestamp, policy: &SessionPolicy) {
     let mut rows = vec![["KID", "PURPOSE", "ALGORITHM", "STATE", "CREATED"].map(str::to_owned)];
     for key in keys {
-        let state = keychain::state(key, keys, now, policy.key_overlap(key.purpose));
+        let state = countersign_core::model::key_state(key, keys, now, policy.key_overlap(key.purpose));
         rows.push([
             // Ids of imported keys are text of others.
             key.key_id.as_str().escape_debug().to_string(),

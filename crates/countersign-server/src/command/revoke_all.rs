@@ -5,9 +5,9 @@ use std::error::Error;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
-use countersign_core::keychain::{self, KeyState};
-use countersign_core::session::{KeyLifeError, Sessions};
-use countersign_core::store::{KeyPurpose, StoredKey, Stores};
+use countersign_core::flow::{KeyLifeError, Sessions};
+use countersign_core::model::{KeyPurpose, KeyState, StoredKey};
+use countersign_core::store::Stores;
 use countersign_jwt::KeyId;
 
 use super::{StoreFlags, auth, with_settings};
@@ -67,7 +67,7 @@ async fn replace_all_keys(
         let now = sessions.clock().now();
         let is_active = |key: &StoredKey| {
             let overlap = sessions.policy().key_overlap(key.purpose);
-            keychain::state(key, &keys, now, overlap) == KeyState::Active
+            countersign_core::model::key_state(key, &keys, now, overlap) == KeyState::Active
         };
         let is_left = |key: &&StoredKey| key.removed_at.is_none() && !made.contains(&key.key_id);
         let mut left: Vec<_> = keys.iter().filter(is_left).collect();

@@ -6,10 +6,9 @@ use std::io::{self, Read as _};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use countersign_core::account::{EmailAddress, User, Username};
-use countersign_core::keychain;
-use countersign_core::session::{AccessGrant, Device, Refusal, Sessions};
-use countersign_core::store::{NameKey, StoredKey, UserStore};
+use countersign_core::flow::{AccessGrant, Sessions};
+use countersign_core::model::{Device, EmailAddress, Refusal, StoredKey, User, Username};
+use countersign_core::store::{NameKey, UserStore};
 use countersign_http::{Auth, rfc3339};
 use countersign_jwt::claims::decode_unverified;
 use countersign_jwt::issuers::FormerIssuer;
@@ -244,7 +243,8 @@ fn key(alleged: &UnverifiedClaims, stored: &[StoredKey], sessions: &Sessions) ->
     if let Some(removed_at) = row.removed_at {
         return format!("{purpose}, removed {}, {}", rfc3339(removed_at), relative(removed_at, now));
     }
-    let state = keychain::state(row, stored, now, sessions.policy().key_overlap(row.purpose));
+    let state =
+        countersign_core::model::key_state(row, stored, now, sessions.policy().key_overlap(row.purpose));
     format!("{purpose}, {state}")
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use countersign_core::account::{Argon2Params, Hasher, Password};
+use countersign_core::flow::{Argon2Params, Hasher};
+use countersign_core::model::Password;
 use countersign_http::OsRandom;
 use countersign_http::profile::FlaskJwtExtended;
 use countersign_http::profile::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess, NewRefresh};

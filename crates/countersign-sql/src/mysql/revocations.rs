@@ -1,7 +1,7 @@
 //! The revocation log. About races, see [`sessions`](super::sessions).
 
 use async_trait::async_trait;
-use countersign_core::revocation::{Entry, Target};
+use countersign_core::model::{Entry, Target};
 use countersign_core::store::{
     Changes, EpochRaise, RevocationStore, StoreError, TokenRevocation, TokensRevoked,
 };

@@ -30,7 +30,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
+use countersign_core::model::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };
@@ -361,7 +361,7 @@ fn as_left(mut row: Session, step: &Advance, healed_run: u8) -> Session {
 
 #[cfg(test)]
 mod tests {
-    use countersign_core::session::{Device, EndReason, Ended, Guard, SessionSeed};
+    use countersign_core::model::{Device, EndReason, Ended, Guard, SessionSeed};
     use countersign_jwt::{Epoch, Generation, SessionId};
     use uuid::Uuid;
 

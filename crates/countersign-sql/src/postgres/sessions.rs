@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
+use countersign_core::model::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };

@@ -1,7 +1,7 @@
 //! Accounts and the names they have claimed.
 
 use async_trait::async_trait;
-use countersign_core::account::{PasswordHash, User, Username};
+use countersign_core::model::{PasswordHash, User, Username};
 use countersign_core::store::{NameKey, StoreError, UserInserted, UserStore};
 use countersign_jwt::{Timestamp, UserId};
 

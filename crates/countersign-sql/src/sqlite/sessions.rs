@@ -2,7 +2,7 @@
 //! [`Acknowledgement::applies`], word for word.
 
 use async_trait::async_trait;
-use countersign_core::session::{Acknowledgement, Advance, Heal, Session, SessionKey};
+use countersign_core::model::{Acknowledgement, Advance, Heal, Session, SessionKey};
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };

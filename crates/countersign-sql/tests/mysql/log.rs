@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use countersign_core::StoreClock;
-use countersign_core::revocation::{RevocationView, Target};
+use countersign_core::flow::{RevocationView, StoreClock};
+use countersign_core::model::Target;
 use countersign_core::store::{
     Changes, End, EpochRaise, RevocationStore, SessionStore, StoreError, TokenRevocation,
 };

@@ -1,5 +1,6 @@
 //! Opening: empty and old databases, weak settings, what errors show.
 
+use countersign_core::model::{KeyPurpose, StoredKey};
 use countersign_core::store::*;
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_sql::mysql::{MySqlOptions, MySqlStore, OpenError, migrate};

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_core::account::{Outcome, ThrottlePolicy};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Acknowledgement, EndReason, Heal};
+use countersign_core::model::{Acknowledgement, EndReason, Entry, Heal, Outcome, Target, ThrottlePolicy};
 use countersign_core::store::*;
 use countersign_jwt::{Epoch, Generation, Timestamp, UserId};
 use sqlx::Connection;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_core::account::{EmailAddress, PasswordHash, User};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Advance, Device, EndReason, Guard, Session, SessionKey, SessionSeed};
+use countersign_core::model::{
+    Advance, Device, EmailAddress, EndReason, Entry, Guard, PasswordHash, Session, SessionKey, SessionSeed,
+    Target, User,
+};
 use countersign_core::store::{End, EpochRaise};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use countersign_sql::mysql::{MySqlOptions, MySqlStore};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign_core::session::{Device, SessionPolicy};
+use countersign_core::model::{Device, SessionPolicy};
 use countersign_core::store::{RevocationStore, SessionStore, Stores, UserStore};
 use countersign_sql::mysql::MySqlStore;
 use countersign_testkit::{BedConfig, TestBed};

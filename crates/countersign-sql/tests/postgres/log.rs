@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use countersign_core::StoreClock;
-use countersign_core::revocation::{Entry, RevocationView, Target};
+use countersign_core::flow::{RevocationView, StoreClock};
+use countersign_core::model::{Entry, Target};
 use countersign_core::store::{Changes, RevocationStore, SessionStore};
 use countersign_jwt::Clock;
 use countersign_sql::postgres::{PostgresOptions, PostgresStore};

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::account::ThrottlePolicy;
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::Acknowledgement;
+use countersign_core::model::{Acknowledgement, Entry, Target, ThrottlePolicy};
 use countersign_core::store::*;
 use countersign_jwt::{Generation, Timestamp};
 use countersign_sql::postgres::{OpenError, PostgresOptions, PostgresStore};

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign_core::account::{Outcome, ThrottlePolicy};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Acknowledgement, EndReason};
+use countersign_core::model::{Acknowledgement, EndReason, Entry, Outcome, Target, ThrottlePolicy};
 use countersign_core::store::*;
 use countersign_jwt::{Epoch, Generation, Timestamp};
 use sqlx::Connection;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign_core::session::{Device, SessionPolicy};
+use countersign_core::model::{Device, SessionPolicy};
 use countersign_core::store::{SessionStore, Stores, UserStore};
 use countersign_sql::postgres::PostgresStore;
 use countersign_testkit::{BedConfig, TestBed};

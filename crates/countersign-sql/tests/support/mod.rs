@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
-use countersign_core::session::{Device, Session, SessionKey, SessionSeed};
+use countersign_core::model::{
+    Device, EmailAddress, PasswordHash, Session, SessionKey, SessionSeed, User, Username,
+};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
 use sqlx::sqlite::SqliteConnectOptions;

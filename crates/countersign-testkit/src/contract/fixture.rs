@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::session::{Advance, Device, EndReason, Guard, Heal, Session, SessionKey, SessionSeed};
+use countersign_core::model::{Advance, Device, EndReason, Guard, Heal, Session, SessionKey, SessionSeed};
 use countersign_core::store::{End, EpochRaise, FoundSession, SessionInserted, Stores};
 use countersign_jwt::random::uuid;
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};

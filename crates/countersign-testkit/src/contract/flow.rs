@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use countersign_core::session::{Device, EndReason, Pair, RefreshError, SessionKey};
+use countersign_core::flow::{Pair, RefreshError};
+use countersign_core::model::{Device, EndReason, SessionKey};
 use countersign_core::store::Stores;
 use countersign_jwt::Generation;
 use countersign_jwt::claims::decode_unverified;

@@ -1,8 +1,8 @@
 //! Texts that have broken stores before: quotes, wildcards, emoji, right-to-left marks, lookalikes, NUL.
 
-use countersign_core::account::{Outcome, PasswordHash, ThrottlePolicy, User, Username};
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{Device, EndReason, Session};
+use countersign_core::model::{
+    Device, EndReason, Entry, Outcome, PasswordHash, Session, Target, ThrottlePolicy, User, Username,
+};
 use countersign_core::store::{NameKey, SessionEnded, SessionInserted, SessionPage, Stores, UserInserted};
 use countersign_jwt::{Timestamp, UserId};
 

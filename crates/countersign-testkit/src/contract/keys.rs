@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use countersign_core::store::{KeyPurpose, StoredKey, Stores};
+use countersign_core::model::{KeyPurpose, StoredKey};
+use countersign_core::store::Stores;
 use countersign_jwt::{Algorithm, KeyId};
 
 use super::fixture::{Fixture, NOW, at_once};

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use countersign_core::account::{Attempts, Outcome, ThrottlePolicy};
-use countersign_core::revocation::Entry;
-use countersign_core::session::{Acknowledgement, EndReason, SessionKey};
-use countersign_core::store::{
-    FoundSession, KeyPurpose, StoredKey, Stores, TokenRevocation, TokensRevoked, UserInserted,
+use countersign_core::model::{
+    Acknowledgement, Attempts, EndReason, Entry, KeyPurpose, Outcome, SessionKey, StoredKey, ThrottlePolicy,
 };
+use countersign_core::store::{FoundSession, Stores, TokenRevocation, TokensRevoked, UserInserted};
 use countersign_jwt::{Algorithm, KeyId, Timestamp, UserId};
 
 use super::Backend;
@@ -64,7 +62,7 @@ pub async fn everything_survives(backend: &dyn Backend) {
 
     assert!(stores.keys.replace_settings(None, "{\"issuer\":\"restart\"}").await.expect(answered));
 
-    let keys: Vec<_> = sessions.iter().map(countersign_core::session::Session::key).collect();
+    let keys: Vec<_> = sessions.iter().map(countersign_core::model::Session::key).collect();
     let before = Snapshot::take(&stores, &user.id, &keys).await;
     let Some(stores) = backend.reopen(stores).await else { return };
     assert_eq!(Snapshot::take(&stores, &user.id, &keys).await, before, "everything is there after a restart");

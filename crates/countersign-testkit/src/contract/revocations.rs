@@ -1,7 +1,6 @@
 //! The promises of [`RevocationStore`](countersign_core::store::RevocationStore).
 
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{EndReason, Session};
+use countersign_core::model::{EndReason, Entry, Session, Target};
 use countersign_core::store::{Stores, TokenRevocation, TokensRevoked};
 use countersign_jwt::{Epoch, KeyId, Timestamp, TokenId, UserId};
 
@@ -361,7 +360,7 @@ pub async fn purging_keeps_what_still_decides(stores: &Stores) {
     let unmarked = Target::Session { user_id: user.clone(), id: row.id };
     let unmarked = insert_entry(stores, unmarked, old, old).await;
     let marked = Session {
-        ended: Some(countersign_core::session::Ended { at: old, reason: EndReason::LoggedOut }),
+        ended: Some(countersign_core::model::Ended { at: old, reason: EndReason::LoggedOut }),
         ..fixture.session(&user)
     };
     insert(stores, &marked).await;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{
-    Acknowledgement, Advance, Device, EndReason, Ended, Guard, Heal, LogStanding, Session, SessionKey,
+use countersign_core::model::{
+    Acknowledgement, Advance, Device, EndReason, Ended, Entry, Guard, Heal, LogStanding, Session, SessionKey,
+    Target,
 };
 use countersign_core::store::{SessionEnded, SessionInserted, SessionPage, SessionPosition, Stores};
 use countersign_jwt::{Epoch, Generation, Timestamp};

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use countersign_core::revocation::{Entry, Target};
-use countersign_core::session::{
-    Advance, Circumstances, Decision, Ended, Guard, Heal, LogStanding, Presented, Session, SessionPolicy,
-    decide,
+use countersign_core::model::{
+    Advance, Circumstances, Decision, Ended, Entry, Guard, Heal, LogStanding, Presented, Session,
+    SessionPolicy, Target, decide,
 };
 use countersign_core::store::{FoundSession, Stores};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp};
@@ -121,7 +120,7 @@ async fn random_row(stores: &Stores, fixture: &Fixture) -> (Session, LogStanding
         absolute_until: if random.chance(10) { near(fixture) } else { NOW + secs(14_400) },
         ended: random
             .chance(8)
-            .then(|| Ended { at: NOW, reason: random.pick(&countersign_core::session::EndReason::ALL) }),
+            .then(|| Ended { at: NOW, reason: random.pick(&countersign_core::model::EndReason::ALL) }),
         ..fixture.session(&user)
     };
     insert(stores, &row).await;

@@ -1,6 +1,6 @@
 //! The promises of [`ThrottleStore`](countersign_core::store::ThrottleStore).
 
-use countersign_core::account::{Attempts, Outcome, ThrottlePolicy};
+use countersign_core::model::{Attempts, Outcome, ThrottlePolicy};
 use countersign_core::store::Stores;
 
 use super::fixture::{Fixture, NOW, at_once, secs};

@@ -1,6 +1,6 @@
 //! The promises of [`UserStore`](countersign_core::store::UserStore).
 
-use countersign_core::account::{EmailAddress, PasswordHash, User, Username};
+use countersign_core::model::{EmailAddress, PasswordHash, User, Username};
 use countersign_core::store::{NameKey, Stores, UserInserted};
 use countersign_jwt::UserId;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use countersign_core::flow::TokenFormat;
 use countersign_core::profile::{IssueError, NewToken, PROTECTED_CLAIMS, algorithm_by_name};
-use countersign_core::session::TokenFormat;
 use countersign_core::store::BoxError;
 use countersign_jwt::jws::SignError;
 use countersign_jwt::key::KeyError;

@@ -1,0 +1,216 @@
+//! What a node does beside answering requests: tail the revocation log, write acknowledgements, purge, replace keys,
+//! tell what it has counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_jwt::time::{Clock, Timestamp};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::flow::{Accounts, RevocationView, Sessions, ViewStats};
+use crate::model::KEEP_ATTEMPTS_FOR;
+use crate::store::{Changes, KEEP_ENTRIES_FOR, KEEP_NAME_COUNTERS, NAME_COUNTERS, StoreError, Stores};
+
+/// The running background tasks; they stop when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Background {
+    tasks: Vec<Arc<Tasks>>,
+}
+
+#[derive(Debug)]
+struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// How often acknowledgements are written.
+pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
+/// How often what has expired is purged.
+pub const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked whether a key is to be replaced.
+pub const ROTATE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked whether other programs have changed the store's settings.
+pub const SETTINGS_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked whether there is something to be told that was counted.
+pub const TELL_EVERY: Duration = Duration::from_secs(10);
+/// For how long at most nothing is read that was pushed.
+const LONGEST_PUSH_PAUSE: Duration = Duration::from_millis(10);
+/// How many rows one purging statement deletes at most, so that it never holds anybody up for long.
+pub const PURGE_BATCH: usize = 500;
+
+impl Background {
+    /// Starts the tasks on this runtime. The log is read five times within the revocation bound.
+    #[must_use]
+    pub fn start(runtime: &Handle, sessions: &Sessions, stores: &Stores) -> Self {
+        let poll_every = (sessions.policy().revocation_bound / 5).max(Duration::from_millis(200));
+        let tail = {
+            let sessions = sessions.clone();
+            spawn_every(runtime, poll_every, "read the revocation log", move || {
+                let sessions = sessions.clone();
+                async move {
+                    let polled = sessions.poll().await;
+                    measure(sessions.view(), polled.is_ok());
+                    polled
+                }
+            })
+        };
+        let flush = {
+            let sessions = sessions.clone();
+            spawn_every(runtime, FLUSH_EVERY, "write acknowledgements", move || {
+                let sessions = sessions.clone();
+                async move { sessions.flush_acknowledgements().await }
+            })
+        };
+        let purge = {
+            let (sessions, stores) = (sessions.clone(), stores.clone());
+            spawn_every(runtime, PURGE_EVERY, "purge what has expired", move || {
+                let (sessions, stores) = (sessions.clone(), stores.clone());
+                async move { purge(&stores, &*sessions.clock(), sessions.policy().leeway).await }
+            })
+        };
+        let rotate = {
+            let sessions = sessions.clone();
+            spawn_every(runtime, ROTATE_EVERY, "replace keys", move || {
+                let sessions = sessions.clone();
+                async move {
+                    rotate(&sessions).await;
+                    Ok(())
+                }
+            })
+        };
+        let settings = {
+            let sessions = sessions.clone();
+            spawn_every(runtime, SETTINGS_EVERY, "look at the settings", move || {
+                let sessions = sessions.clone();
+                async move {
+                    if let Err(error) = sessions.tend_settings().await {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "could not look at the settings"
+                        );
+                    }
+                    Ok(())
+                }
+            })
+        };
+        let mut tasks = vec![tail, flush, purge, rotate, settings];
+        if let Some(changes) = stores.revocations.changes() {
+            tasks.push(runtime.spawn(read_pushed(sessions.clone(), changes)).abort_handle());
+        }
+        Self { tasks: vec![Arc::new(Tasks(tasks))] }
+    }
+
+    /// Starts what there is to do for accounts, too: telling of refused registrations.
+    #[must_use]
+    pub fn with_accounts(mut self, runtime: &Handle, accounts: &Accounts) -> Self {
+        let accounts = accounts.clone();
+        let tell = spawn_every(runtime, TELL_EVERY, "tell of refused registrations", move || {
+            accounts.tell_refused_registrations();
+            std::future::ready(Ok(()))
+        });
+        self.tasks.push(Arc::new(Tasks(vec![tell])));
+        self
+    }
+}
+
+/// Hands the view's numbers to whoever collects them, through the `metrics` crate.
+fn measure(view: &RevocationView, is_good: bool) {
+    let ViewStats { entries, age, lag, clock_offset } = view.stats();
+    metrics::gauge!("countersign_revocation_entries").set(u32::try_from(entries).unwrap_or(u32::MAX));
+    metrics::gauge!("countersign_revocation_view_age_seconds")
+        .set(age.unwrap_or(Duration::MAX).as_secs_f64());
+    if let Some(lag) = lag {
+        metrics::gauge!("countersign_revocation_lag_seconds").set(lag.as_secs_f64());
+    }
+    metrics::gauge!("countersign_clock_offset_seconds").set(clock_offset.as_secs_f64());
+    let outcome = if is_good { "good" } else { "failed" };
+    metrics::counter!("countersign_revocation_polls_total", "outcome" => outcome).increment(1);
+}
+
+/// Reads the log whenever the store tells that it has grown.
+async fn read_pushed(sessions: Sessions, mut changes: Changes) {
+    let clock = sessions.clock();
+    while changes.next().await {
+        let began = clock.monotonic();
+        if let Err(error) = sessions.read_pushed().await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "could not read what was pushed");
+        }
+        // However often it grows, reading takes a fifth of the time; but what comes next is not to wait for long.
+        let pause = clock.monotonic().saturating_sub(began) * 4;
+        tokio::time::sleep(pause.min(LONGEST_PUSH_PAUSE)).await;
+    }
+}
+
+/// Deletes, batch by batch, what nobody needs any more: sessions after their absolute expiry and leeway, log
+/// entries an hour after they stopped mattering, login counters 30 days after they changed, and those of names also
+/// sooner where there are more than 100,000.
+///
+/// # Errors
+/// The first [`StoreError`] of the four; each is tried whatever came of the others, and the next round goes on.
+pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Result<(), StoreError> {
+    let now: Timestamp = clock.now();
+    let sessions = batches(|batch| stores.sessions.purge_sessions(now - leeway, batch)).await;
+    let entries = batches(|batch| stores.revocations.purge_entries(now - KEEP_ENTRIES_FOR, batch)).await;
+    let throttles = &stores.throttles;
+    let attempts = batches(|batch| throttles.purge_attempts(now - KEEP_ATTEMPTS_FOR, batch)).await;
+    let names = batches(|batch| throttles.thin_attempts(NAME_COUNTERS, KEEP_NAME_COUNTERS, batch)).await;
+    sessions.and(entries).and(attempts).and(names)
+}
+
+/// Replaces the keys whose time has come, and says so.
+async fn rotate(sessions: &Sessions) {
+    match sessions.rotate_due_keys().await {
+        Ok(made) => {
+            for key in made {
+                let (purpose, algorithm) = (key.purpose.name(), key.algorithm.name());
+                tracing::info!(key = %key.key_id, purpose, algorithm, "a new key was made, as scheduled");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "could not replace keys");
+        }
+    }
+}
+
+/// Deletes a batch after the other, until one is not full.
+async fn batches<Deleting>(delete: impl Fn(usize) -> Deleting) -> Result<(), StoreError>
+where
+    Deleting: Future<Output = Result<u64, StoreError>>,
+{
+    while delete(PURGE_BATCH).await? >= PURGE_BATCH as u64 {}
+    Ok(())
+}
+
+fn spawn_every<F, Work>(runtime: &Handle, period: Duration, what: &'static str, work: F) -> AbortHandle
+where
+    F: Fn() -> Work + Send + 'static,
+    Work: Future<Output = Result<(), StoreError>> + Send + 'static,
+{
+    let inner = runtime.clone();
+    runtime
+        .spawn(async move {
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                // In a task of its own: a driver that panics once must not stop the rounds that follow.
+                match inner.spawn(work()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "could not {what}");
+                    }
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn std::error::Error, "could not {what}");
+                    }
+                }
+            }
+        })
+        .abort_handle()
+}

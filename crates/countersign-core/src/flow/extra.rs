@@ -1,0 +1,60 @@
+//! Claims of the application's own, asked for whenever a pair is made.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use countersign_jwt::claims::ClaimError;
+use countersign_jwt::id::UserId;
+use serde_json::{Map, Value};
+
+use crate::store::BoxError;
+
+/// Says which claims of the application's own a user's access tokens carry.
+///
+/// Asked for every pair: at login, at refresh, and when a pair is served again. A pair that is served again has the
+/// same ids and times as before; these claims are as they are now. Refresh tokens carry none of them.
+#[derive(Clone)]
+pub struct ExtraClaims(Arc<Ask>);
+
+type Ask = dyn Fn(UserId) -> Pin<Box<dyn Future<Output = Result<Map<String, Value>, BoxError>> + Send>>
+    + Send
+    + Sync;
+
+/// Why the claims of the application's own could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtraClaimsError {
+    /// The application could not say.
+    #[error("the claims for access tokens could not be had")]
+    Ask(#[source] BoxError),
+    /// The application named a claim that is not its own.
+    #[error("the claims for access tokens cannot be used; name them otherwise")]
+    Claim(#[from] ClaimError),
+}
+
+impl ExtraClaims {
+    /// Asks `ask` for every pair.
+    pub fn new<E, F, Asking>(ask: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(UserId) -> Asking + Send + Sync + 'static,
+        Asking: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+    {
+        Self(Arc::new(move |user_id| {
+            let asking = ask(user_id);
+            Box::pin(async move { asking.await.map_err(Into::into) })
+        }))
+    }
+
+    pub(crate) async fn ask(&self, user_id: &UserId) -> Result<Map<String, Value>, ExtraClaimsError> {
+        (self.0)(user_id.clone()).await.map_err(ExtraClaimsError::Ask)
+    }
+}
+
+impl fmt::Debug for ExtraClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExtraClaims")
+    }
+}

@@ -1,0 +1,28 @@
+//! What one does: keys, the tail of the revocation log, sessions, refresh, accounts. Each is one story over the stores.
+
+mod accounts;
+mod agree;
+mod background;
+mod clock;
+mod extra;
+mod hasher;
+mod keychain;
+mod sessions;
+mod tail;
+
+pub use accounts::{
+    Accounts, AccountsConfig, Arrival, LoginError, LoginName, RegisterError, Registration, SignedIn,
+};
+pub use agree::{Agreement, AgreementError, agree};
+pub use background::{
+    Background, FLUSH_EVERY, PURGE_BATCH, PURGE_EVERY, ROTATE_EVERY, SETTINGS_EVERY, TELL_EVERY, purge,
+};
+pub use clock::StoreClock;
+pub use extra::{ExtraClaims, ExtraClaimsError};
+pub use hasher::{Argon2Params, HashError, HashPlace, HashPool, HashTurn, Hasher, UnsafeArgon2Params};
+pub use keychain::{KeySet, Keychain, KeychainError, reseal};
+pub use sessions::{
+    AccessError, AccessGrant, BeginError, EndError, IssueAccessError, IssuedAccess, KeyLifeError, Pair,
+    Presentation, RefreshError, Refreshed, Renewed, RevokeTokensError, Sessions, SessionsConfig, TokenFormat,
+};
+pub use tail::{RevocationView, ViewStats, ViewTooOld};

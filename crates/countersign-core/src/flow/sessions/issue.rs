@@ -1,0 +1,124 @@
+//! Access tokens without a login: for operators, tests and programs that act for a user.
+
+use std::time::Duration;
+
+use countersign_jwt::claims::{ClaimError, Freshness, NewClaims, SessionRef, TokenType};
+use countersign_jwt::id::{Generation, SessionId, UserId};
+use countersign_jwt::random;
+use countersign_jwt::time::{Clock as _, Timestamp};
+use serde_json::{Map, Value};
+
+use crate::flow::sessions::{BeginError, Sessions, Shared, detached};
+use crate::model::{Device, Session, SessionSeed, token_id};
+
+/// What [`Sessions::issue_access`] puts into a token, beside what every token has.
+#[derive(Clone, Debug, Default)]
+pub struct AccessGrant {
+    /// How long it is valid. Default, and at most, the policy's access lifetime.
+    pub lifetime: Option<Duration>,
+    /// Whether it passes as one from a login. Default no.
+    pub fresh: bool,
+    /// Claims of the application's own. None may have a registered name (SEC-024).
+    pub claims: Map<String, Value>,
+    /// What the list of the user's sessions shows.
+    pub device: Device,
+}
+
+/// An access token that has no refresh token.
+#[derive(Clone)]
+pub struct IssuedAccess {
+    /// The token.
+    pub token: String,
+    /// When it expires, and its session with it.
+    pub expires_at: Timestamp,
+    /// Its session, by which it is listed and ended.
+    pub session: SessionRef,
+}
+
+impl std::fmt::Debug for IssuedAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IssuedAccess").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// Why no access token was issued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssueAccessError {
+    /// It would live longer than the revocation log remembers, or not at all.
+    #[error("an access token lives at least 1 s and at most as long as the access lifetime, which is {} s", .longest.as_secs())]
+    Lifetime {
+        /// The policy's access lifetime.
+        longest: Duration,
+    },
+    /// A claim cannot be set.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// Its session did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+}
+
+impl Sessions {
+    /// Issues an access token for a user who did not log in: that this user exists and may be acted for is the
+    /// caller's word. The token has a session of its own, so that the user sees and ends it as any other, and no
+    /// refresh token; both are over when it expires.
+    ///
+    /// # Errors
+    /// [`IssueAccessError::Claim`] for a claim with a registered name; then no session began.
+    pub async fn issue_access(
+        &self,
+        user_id: UserId,
+        grant: AccessGrant,
+    ) -> Result<IssuedAccess, IssueAccessError> {
+        let this = self.clone();
+        let work = async move { this.issue_access_now(user_id, grant).await };
+        detached(&self.shared.runtime, work).await
+    }
+
+    async fn issue_access_now(
+        &self,
+        user_id: UserId,
+        grant: AccessGrant,
+    ) -> Result<IssuedAccess, IssueAccessError> {
+        let Shared { policy, clock, random, .. } = &*self.shared;
+        let longest = policy.access_lifetime;
+        let lifetime = grant.lifetime.unwrap_or(longest);
+        if lifetime < Duration::from_secs(1) || lifetime > longest {
+            return Err(IssueAccessError::Lifetime { longest });
+        }
+        let epoch = self.epoch(&user_id).await.map_err(BeginError::from)?;
+        let now = clock.now();
+        let expires_at = now + lifetime;
+        let session = Session {
+            user_id,
+            id: SessionId::new(random::uuid(&**random).map_err(BeginError::from)?),
+            epoch,
+            generation: Generation::FIRST,
+            issued_at: now,
+            acknowledged_at: None,
+            heals: 0,
+            healed_run: 0,
+            seed: SessionSeed::new(random::bytes(&**random).map_err(BeginError::from)?),
+            created_at: now,
+            last_seen_at: now,
+            idle_until: expires_at,
+            absolute_until: expires_at,
+            device: grant.device,
+            ended: None,
+        };
+        let reference = SessionRef { id: session.id, generation: session.generation, epoch };
+        let id = token_id(&session, TokenType::Access);
+        let fresh = if grant.fresh { Freshness::Fresh } else { Freshness::Stale };
+        let mut claims =
+            NewClaims::new(TokenType::Access, session.user_id.clone(), id, session.issued_at, expires_at)
+                .with_session(reference)
+                .with_freshness(fresh);
+        for (name, value) in grant.claims {
+            claims = claims.with_claim(&name, value)?;
+        }
+        let token = self.issue(&claims).map_err(BeginError::from)?;
+        self.insert_new(&session).await?;
+        Ok(IssuedAccess { token, expires_at, session: reference })
+    }
+}

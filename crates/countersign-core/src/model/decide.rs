@@ -1,0 +1,425 @@
+//! What to do with a presented refresh token: a pure function of the session's row, the generation that the
+//! token carries, and the time. `docs/design.md` has the table that it implements.
+//!
+//! A refresh token is good once. But replies get lost, tabs refresh at the same moment and proxies retry, so
+//! a predecessor is not yet a thief's. The rules below tell the honest repetitions from the others.
+
+use std::time::Duration;
+
+use countersign_jwt::id::{Epoch, Generation, SessionId};
+use countersign_jwt::time::Timestamp;
+
+use crate::model::policy::{GraceFor, SessionPolicy};
+use crate::model::session::{Device, Session};
+
+/// What to do with a presented refresh token.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// The session no longer lives; answer 401, no event.
+    Refuse(Refusal),
+    /// Move on to a new generation.
+    Advance(Advance),
+    /// Answer with the current generation's pair again. Writes nothing.
+    Reserve,
+    /// Issue the current generation again with new times: its first issue never arrived.
+    Heal(Heal),
+    /// Somebody holds a copy: end the session.
+    Replay,
+}
+
+/// Why a session no longer refreshes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No such session: never was, or gone after its absolute expiry.
+    #[error("there is no such session")]
+    Unknown,
+    /// It was ended.
+    #[error("the session was ended")]
+    Ended,
+    /// All the user's sessions of its epoch were ended.
+    #[error("all sessions of the session's epoch were ended")]
+    EpochRaised,
+    /// It was idle for too long, or its absolute lifetime is over.
+    #[error("the session has expired")]
+    Expired,
+    /// The user is disabled or no longer exists.
+    #[error("the user is disabled or gone")]
+    User,
+    /// The token is an old one: its successor is in use. Only said of a token that is not being exchanged; else
+    /// it is a replay.
+    #[error("the refresh token has been superseded")]
+    Superseded,
+}
+
+/// What is known about the session beside its row.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Circumstances {
+    /// The log has an entry that ends this session.
+    pub ended_in_log: bool,
+    /// The highest epoch that the log sets for this session: of the user's entries that do not except it.
+    pub epoch_in_log: Epoch,
+    /// The user exists and is enabled.
+    pub user_enabled: bool,
+    /// The current generation's access token is in the log. Its holder needs another one at once, so the pair
+    /// must not be served again.
+    pub access_revoked: bool,
+}
+
+impl Circumstances {
+    /// Nothing speaks against the session.
+    pub const CLEAR: Self =
+        Self { ended_in_log: false, epoch_in_log: Epoch::FIRST, user_enabled: true, access_revoked: false };
+}
+
+/// One conditional step to the next generation, carried out by the store only if every condition still holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Advance {
+    /// The generation that was read. The row must still have it.
+    pub from: Generation,
+    /// The new generation.
+    pub to: Generation,
+    /// What else must hold of the row.
+    pub guard: Guard,
+    /// The time of the step: the new generation's `issued_at`. The session must not have expired by then.
+    pub now: Timestamp,
+    /// The new idle expiry; the row takes its absolute expiry instead, if that is earlier.
+    pub idle_until: Timestamp,
+    /// The client that refreshes.
+    pub device: Device,
+}
+
+/// The condition on a row, beside its generation, under which an [`Advance`] is right.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Guard {
+    /// The generation alone.
+    Generation,
+    /// The current generation was issued exactly then (it was not healed meanwhile).
+    IssuedAt(Timestamp),
+    /// The time is not within the window in which the current generation is served again.
+    OutsideReserve {
+        /// How far before `issued_at` the window starts.
+        leeway: Duration,
+        /// How far after `issued_at` it ends.
+        grace: Duration,
+    },
+}
+
+/// One conditional re-issue of the current generation, carried out only if the row is as it was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Heal {
+    /// The generation that was read, and stays.
+    pub generation: Generation,
+    /// Its `issued_at` as read.
+    pub issued_at: Timestamp,
+    /// Its `heals` as read.
+    pub heals: u8,
+    /// The new `issued_at`.
+    pub now: Timestamp,
+    /// The new idle expiry.
+    pub idle_until: Timestamp,
+}
+
+/// A refresh token's part in the decision.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Presented {
+    /// The generation it carries, proven by its MAC.
+    pub generation: Generation,
+    /// The client that presents it.
+    pub device: Device,
+}
+
+/// Decides what to do with a refresh token whose MAC, kind and expiry hold. The first rule that fits wins.
+#[must_use]
+pub fn decide(
+    session: &Session,
+    circumstances: &Circumstances,
+    presented: &Presented,
+    now: Timestamp,
+    policy: &SessionPolicy,
+) -> Decision {
+    if let Some(refusal) = refusal(session, circumstances, now) {
+        return Decision::Refuse(refusal);
+    }
+    let grace = policy.grace;
+    let graceful = !grace.is_zero();
+    let has_grace = match policy.grace_for {
+        GraceFor::Anyone => true,
+        GraceFor::SameClient => presented.device.is_same_client(&session.device),
+    };
+    let idle_until = (now + policy.idle).min(session.absolute_until);
+    let advance = |to: Generation, guard| {
+        Decision::Advance(Advance {
+            from: session.generation,
+            to,
+            guard,
+            now,
+            idle_until,
+            device: presented.device.clone(),
+        })
+    };
+
+    if presented.generation > session.generation {
+        // The MAC proves that we issued it, so the store lost writes (a restored backup). Go on from there.
+        return advance(presented.generation.next(), Guard::Generation);
+    }
+    if presented.generation == session.generation {
+        return if circumstances.access_revoked {
+            advance(session.generation.next(), Guard::IssuedAt(session.issued_at))
+        } else if graceful && in_reserve_window(session, now, policy.leeway, grace) {
+            if has_grace { Decision::Reserve } else { Decision::Replay }
+        } else if graceful {
+            let guard = Guard::OutsideReserve { leeway: policy.leeway, grace };
+            advance(session.generation.next(), guard)
+        } else {
+            advance(session.generation.next(), Guard::Generation)
+        };
+    }
+    if presented.generation.next() == session.generation && graceful {
+        let within = |from: Timestamp| now < from + grace;
+        if within(session.issued_at) || session.acknowledged_at.is_some_and(within) {
+            return if has_grace { Decision::Reserve } else { Decision::Replay };
+        }
+        let first_heal = session.heals == 0;
+        if policy.healing
+            && session.acknowledged_at.is_none()
+            && session.heals < SessionPolicy::MAX_HEALS
+            && (!first_heal || session.healed_run < SessionPolicy::MAX_HEALED_RUN)
+        {
+            return Decision::Heal(Heal {
+                generation: session.generation,
+                issued_at: session.issued_at,
+                heals: session.heals,
+                now,
+                idle_until,
+            });
+        }
+    }
+    Decision::Replay
+}
+
+/// The step that [`decide`] asks for wherever the current generation is presented and steps on, known without the row.
+/// A store that takes it saves the refresh from reading the row first; one that does not has changed nothing.
+pub(crate) fn unread(presented: &Presented, now: Timestamp, policy: &SessionPolicy) -> Advance {
+    let guard = if policy.grace.is_zero() {
+        Guard::Generation
+    } else {
+        Guard::OutsideReserve { leeway: policy.leeway, grace: policy.grace }
+    };
+    Advance {
+        from: presented.generation,
+        to: presented.generation.next(),
+        guard,
+        now,
+        idle_until: now + policy.idle,
+        device: presented.device.clone(),
+    }
+}
+
+/// What speaks against refreshing the session at all.
+pub(crate) fn refusal(session: &Session, circumstances: &Circumstances, now: Timestamp) -> Option<Refusal> {
+    if session.ended.is_some() || circumstances.ended_in_log {
+        Some(Refusal::Ended)
+    } else if circumstances.epoch_in_log > session.epoch {
+        Some(Refusal::EpochRaised)
+    } else if now >= session.expires_at() {
+        Some(Refusal::Expired)
+    } else if !circumstances.user_enabled {
+        Some(Refusal::User)
+    } else {
+        None
+    }
+}
+
+/// Whether the current generation, presented itself, is served again instead of stepping on. A login's own
+/// generation always steps.
+fn in_reserve_window(session: &Session, now: Timestamp, leeway: Duration, grace: Duration) -> bool {
+    session.generation > Generation::FIRST
+        && session.issued_at - leeway <= now
+        && now < session.issued_at + grace
+}
+
+/// What of the log a conditional step looks at, in the same atomic step.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LogStanding {
+    /// An entry ends this session.
+    pub ended: bool,
+    /// The highest epoch that the user's entries set for this session.
+    pub epoch: Epoch,
+}
+
+impl LogStanding {
+    /// Whether the session is live: neither the log nor its row ends it, and it has not expired.
+    pub(crate) fn allows(self, session: &Session, now: Timestamp) -> bool {
+        !self.ended && self.epoch <= session.epoch && session.is_live(now)
+    }
+}
+
+impl Advance {
+    /// The step's condition. Every store evaluates exactly this, in one atomic step with [`Advance::apply`].
+    #[must_use]
+    pub fn applies(&self, session: &Session, log: LogStanding) -> bool {
+        log.allows(session, self.now)
+            && session.generation == self.from
+            && match self.guard {
+                Guard::Generation => true,
+                Guard::IssuedAt(issued_at) => session.issued_at == issued_at,
+                Guard::OutsideReserve { leeway, grace } => {
+                    !in_reserve_window(session, self.now, leeway, grace)
+                }
+            }
+    }
+
+    /// The row after the step.
+    pub fn apply(&self, session: &mut Session) {
+        session.generation = self.to;
+        session.issued_at = self.now;
+        session.acknowledged_at = None;
+        if session.heals == 0 {
+            session.healed_run = 0;
+        }
+        session.heals = 0;
+        session.last_seen_at = self.now;
+        session.idle_until = self.idle_until.min(session.absolute_until);
+        session.device = self.device.clone();
+    }
+}
+
+impl Heal {
+    /// The step's condition, as for [`Advance::applies`].
+    #[must_use]
+    pub fn applies(&self, session: &Session, log: LogStanding) -> bool {
+        log.allows(session, self.now)
+            && session.generation == self.generation
+            && session.issued_at == self.issued_at
+            && session.heals == self.heals
+            && session.acknowledged_at.is_none()
+    }
+
+    /// The row after the step.
+    pub fn apply(&self, session: &mut Session) {
+        if session.heals == 0 {
+            session.healed_run = session.healed_run.saturating_add(1);
+        }
+        session.heals = session.heals.saturating_add(1);
+        session.issued_at = self.now;
+        session.last_seen_at = self.now;
+        session.idle_until = self.idle_until;
+    }
+}
+
+/// That a client holds the tokens of a generation, learned from seeing one of them.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Acknowledgement {
+    /// The user.
+    pub user_id: countersign_jwt::id::UserId,
+    /// The session.
+    pub session_id: SessionId,
+    /// The generation whose token was seen.
+    pub generation: Generation,
+}
+
+impl Acknowledgement {
+    /// Whether it still says something new about the row.
+    #[must_use]
+    pub fn applies(&self, session: &Session) -> bool {
+        session.generation == self.generation && session.acknowledged_at.is_none()
+    }
+
+    /// The row after it.
+    pub fn apply(&self, session: &mut Session, at: Timestamp) {
+        session.acknowledged_at = Some(at);
+        session.last_seen_at = session.last_seen_at.max(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::SessionSeed;
+    use countersign_jwt::id::UserId;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    fn around() -> impl Strategy<Value = Timestamp> {
+        let edges = prop::sample::select(vec![-40_000_i64, -30_000, -10_000, 0, 10_000, 30_000, 40_000]);
+        (edges, -1..=1_i64).prop_map(|(edge, by)| Timestamp::from_millis(NOW.as_millis() + edge + by))
+    }
+
+    fn device(agent: &str) -> Device {
+        Device::new(Some(agent), None)
+    }
+
+    fn session() -> impl Strategy<Value = Session> {
+        let late = || prop_oneof![4 => Just(NOW + Duration::from_secs(86_400)), 1 => around()];
+        (0..3_u32, around(), prop::option::of(around()), 0..4_u8, late(), late()).prop_map(
+            |(generation, issued_at, acknowledged_at, heals, idle_until, absolute_until)| Session {
+                user_id: UserId::from(Uuid::nil()),
+                id: SessionId::new(Uuid::nil()),
+                epoch: Epoch::FIRST,
+                generation: Generation::new(generation),
+                issued_at,
+                acknowledged_at,
+                heals,
+                healed_run: 0,
+                seed: SessionSeed::new([0; 32]),
+                created_at: NOW,
+                last_seen_at: NOW,
+                idle_until,
+                absolute_until,
+                device: device("tab"),
+                ended: None,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_step_taken_unread_is_the_one_that_reading_would_have_led_to(
+            session in session(),
+            generation in 0..4_u32,
+            ended in any::<bool>(),
+            graceful in any::<bool>(),
+            access_revoked in any::<bool>(),
+            same_client in any::<bool>(),
+        ) {
+            let policy = SessionPolicy {
+                grace: if graceful { Duration::from_secs(30) } else { Duration::ZERO },
+                grace_for: if same_client { GraceFor::SameClient } else { GraceFor::Anyone },
+                ..SessionPolicy::default()
+            };
+            let log = LogStanding { ended, ..LogStanding::default() };
+            let circumstances = Circumstances { ended_in_log: ended, access_revoked, ..Circumstances::CLEAR };
+            let presented = Presented { generation: Generation::new(generation), device: device("other tab") };
+            let step = unread(&presented, NOW, &policy);
+            let decided = decide(&session, &circumstances, &presented, NOW, &policy);
+            if step.applies(&session, log) {
+                let Decision::Advance(decided) = decided else {
+                    return Err(TestCaseError::fail(format!("taken, but {decided:?} was right")));
+                };
+                let (mut one, mut other) = (session.clone(), session);
+                step.apply(&mut one);
+                decided.apply(&mut other);
+                prop_assert_eq!(one, other);
+            } else if presented.generation == session.generation && !access_revoked {
+                prop_assert!(!matches!(decided, Decision::Advance(_)), "{decided:?} takes two calls");
+            }
+        }
+
+        #[test]
+        fn sec_182_the_grace_of_one_client_is_no_grace_for_another(session in session(), back in 0..2_u32) {
+            let policy = SessionPolicy { grace_for: GraceFor::SameClient, ..SessionPolicy::default() };
+            let Some(generation) = session.generation.as_u32().checked_sub(back) else { return Ok(()) };
+            let by = |agent| Presented { generation: Generation::new(generation), device: device(agent) };
+            let answer = |agent| decide(&session, &Circumstances::CLEAR, &by(agent), NOW, &policy);
+            if answer("tab") == Decision::Reserve {
+                prop_assert_eq!(answer("thief"), Decision::Replay);
+            } else {
+                prop_assert!(answer("thief") != Decision::Reserve);
+            }
+        }
+    }
+}

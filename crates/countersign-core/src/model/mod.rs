@@ -1,0 +1,36 @@
+//! Values and pure functions: sessions and the rule of their refresh, the revocation log's entries and the index over
+//! them, users, stored keys, settings, events. Nothing here waits, reads a store or asks for the time.
+
+pub(crate) mod acknowledge;
+pub(crate) mod agreed;
+pub(crate) mod decide;
+pub(crate) mod derive;
+pub(crate) mod entry;
+pub(crate) mod event;
+pub(crate) mod index;
+pub(crate) mod keys;
+pub(crate) mod name;
+pub(crate) mod password;
+pub(crate) mod password_hash;
+pub(crate) mod policy;
+pub(crate) mod session;
+pub(crate) mod throttle;
+pub(crate) mod user;
+
+pub use acknowledge::Acknowledgements;
+pub use agreed::{AgreedSettings, Difference, Own, Stance};
+pub use decide::{
+    Acknowledgement, Advance, Circumstances, Decision, Guard, Heal, LogStanding, Presented, Refusal, decide,
+};
+pub use derive::{csrf_value, token_id};
+pub use entry::{Entry, EntryKey, OVERLAP, Target};
+pub use event::{Event, Events, LogEvents};
+pub use index::{Index, RevokedBy, Standing};
+pub use keys::{KeyPurpose, KeyState, Schedule, Step, StoredKey, key_state};
+pub use name::{EmailAddress, NameError, Username, without_blanks};
+pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
+pub use password_hash::PasswordHash;
+pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
+pub use session::{AgentHash, Device, EndReason, Ended, InvalidAgentHash, Session, SessionKey, SessionSeed};
+pub use throttle::{Attempts, KEEP_ATTEMPTS_FOR, Outcome, Refused, ThrottlePolicy};
+pub use user::User;

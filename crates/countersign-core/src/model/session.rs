@@ -1,0 +1,294 @@
+//! One login: the row that lists, limits and ends it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use aws_lc_rs::digest;
+use countersign_jwt::id::{Epoch, Generation, SessionId, UserId};
+use countersign_jwt::time::Timestamp;
+use zeroize::Zeroize;
+
+/// Where a session lives: every statement about it names the user too, so that any engine can shard by user.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SessionKey {
+    /// The user who logged in.
+    pub user_id: UserId,
+    /// The session.
+    pub id: SessionId,
+}
+
+/// The 32 random bytes of a session from which the ids of its tokens and its CSRF value are derived.
+///
+/// They mint nothing by themselves: tokens also need a key that the store does not hold (SEC-096).
+#[derive(Clone, Eq, PartialEq)]
+pub struct SessionSeed([u8; 32]);
+
+impl SessionSeed {
+    /// Takes 32 random bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for storing them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSeed(…)")
+    }
+}
+
+impl Drop for SessionSeed {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// The first 128 bits of the SHA-256 of a whole `User-Agent` header. It tells two clients apart whose headers are
+/// equal as far as they are shown. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct AgentHash(u128);
+
+impl AgentHash {
+    /// The hash of a header's value, exactly as it was sent.
+    #[must_use]
+    pub fn of(header: &[u8]) -> Self {
+        let digest = digest::digest(&digest::SHA256, header);
+        let first = digest.as_ref().iter().take(16);
+        Self(first.fold(0, |hash, byte| (hash << 8) | u128::from(*byte)))
+    }
+}
+
+impl fmt::Display for AgentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// A text that is no [`AgentHash`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not 32 hexadecimal digits")]
+pub struct InvalidAgentHash;
+
+impl FromStr for AgentHash {
+    type Err = InvalidAgentHash;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAgentHash> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex);
+        number.map(Self).ok_or(InvalidAgentHash)
+    }
+}
+
+/// What a client said and showed of itself. Untrusted text, for the user's eyes only.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Device {
+    /// The `User-Agent` header, at most [`Device::MAX_AGENT_CHARS`] characters.
+    pub user_agent: Option<String>,
+    /// The hash of the whole `User-Agent` header. `None` without one, and for sessions from before it was kept.
+    pub agent_hash: Option<AgentHash>,
+    /// The address the request came from.
+    pub ip: Option<IpAddr>,
+}
+
+impl Device {
+    /// Longer agents are cut here.
+    pub const MAX_AGENT_CHARS: usize = 256;
+
+    /// A device with this agent text (cut, control characters removed) and address.
+    #[must_use]
+    pub fn new(user_agent: Option<&str>, ip: Option<IpAddr>) -> Self {
+        Self::from_header(user_agent.map(str::as_bytes), ip)
+    }
+
+    /// A device with this `User-Agent` header, exactly as it was sent, and address. Bytes that are no UTF-8 are shown
+    /// as U+FFFD.
+    #[must_use]
+    pub fn from_header(user_agent: Option<&[u8]>, ip: Option<IpAddr>) -> Self {
+        let user_agent = user_agent.filter(|agent| !agent.is_empty());
+        let shown = user_agent.map(String::from_utf8_lossy).map(|agent| {
+            agent.chars().filter(|c| !c.is_control()).take(Self::MAX_AGENT_CHARS).collect::<String>()
+        });
+        Self {
+            user_agent: shown.filter(|agent| !agent.is_empty()),
+            agent_hash: user_agent.map(AgentHash::of),
+            ip,
+        }
+    }
+
+    /// Whether both call themselves the same: the whole `User-Agent` header counts, or, for a session from before its
+    /// hash was kept, the part of it that is shown. Addresses don't count: they change with the network.
+    #[must_use]
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        match (self.agent_hash, other.agent_hash) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.user_agent == other.user_agent,
+        }
+    }
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The user logged out of it.
+    LoggedOut,
+    /// The user ended it from another session.
+    EndedByUser,
+    /// All the user's sessions were ended at once.
+    AllEnded,
+    /// A login from the same browser took its place.
+    Replaced,
+    /// An old refresh token was presented: somebody holds a copy (RFC 9700 §4.14.2).
+    Replayed,
+    /// The account was disabled.
+    Disabled,
+    /// A newer login took its place: the user had as many sessions as are allowed.
+    Evicted,
+}
+
+impl EndReason {
+    /// Every reason, for tables and tests.
+    pub const ALL: [Self; 7] = [
+        Self::LoggedOut,
+        Self::EndedByUser,
+        Self::AllEnded,
+        Self::Replaced,
+        Self::Replayed,
+        Self::Disabled,
+        Self::Evicted,
+    ];
+
+    /// The name under which stores keep it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LoggedOut => "logged_out",
+            Self::EndedByUser => "ended_by_user",
+            Self::AllEnded => "all_ended",
+            Self::Replaced => "replaced",
+            Self::Replayed => "replayed",
+            Self::Disabled => "disabled",
+            Self::Evicted => "evicted",
+        }
+    }
+
+    /// The reason with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+/// When and why a session ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ended {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// A login, as the store holds it. The row stays until its absolute expiry, ended or not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Session {
+    /// The user who logged in.
+    pub user_id: UserId,
+    /// The session's id, the `sid` of its tokens.
+    pub id: SessionId,
+    /// The user's epoch when the login began. Never changes.
+    pub epoch: Epoch,
+    /// The current generation.
+    pub generation: Generation,
+    /// When the current generation's tokens were issued (again, if it was healed).
+    pub issued_at: Timestamp,
+    /// When it was learned that a client holds the current generation's tokens.
+    pub acknowledged_at: Option<Timestamp>,
+    /// How many times the current generation was issued again to a client that never got it.
+    pub heals: u8,
+    /// How many generations in a row, up to the current one, were healed.
+    pub healed_run: u8,
+    /// What the ids of its tokens are derived from.
+    pub seed: SessionSeed,
+    /// When the login happened.
+    pub created_at: Timestamp,
+    /// When it was last refreshed or acknowledged.
+    pub last_seen_at: Timestamp,
+    /// Without a refresh it ends here.
+    pub idle_until: Timestamp,
+    /// It ends here in any case.
+    pub absolute_until: Timestamp,
+    /// The client that logged in or refreshed last.
+    pub device: Device,
+    /// Set once it was ended.
+    pub ended: Option<Ended>,
+}
+
+impl Session {
+    /// Where it lives.
+    #[must_use]
+    pub fn key(&self) -> SessionKey {
+        SessionKey { user_id: self.user_id.clone(), id: self.id }
+    }
+
+    /// The earlier of idle and absolute expiry.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.idle_until.min(self.absolute_until)
+    }
+
+    /// Neither ended nor expired, as far as the row knows.
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.ended.is_none() && now < self.expires_at()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_apart_by_their_whole_user_agent() {
+        let long = "x".repeat(Device::MAX_AGENT_CHARS);
+        for (one, other, same) in [
+            ("Firefox/143.0", "Firefox/143.0", true),
+            ("Firefox/143.0", "Firefox/144.0", false),
+            (&*format!("{long}a"), &*format!("{long}b"), false),
+            ("Börse/1.0", "Bürse/1.0", false),
+            ("a\u{7f}", "a", false),
+        ] {
+            let device = |agent: &str| Device::from_header(Some(agent.as_bytes()), None);
+            assert_eq!(device(one).is_same_client(&device(other)), same, "{one} and {other}");
+        }
+        let latin1 = Device::from_header(Some(b"B\xf6rse"), None);
+        assert!(!latin1.is_same_client(&Device::from_header(Some(b"B\xfcrse"), None)), "not UTF-8");
+        assert_eq!(latin1.user_agent.as_deref(), Some("B\u{fffd}rse"), "it is shown all the same");
+        let nobody = Device::from_header(None, None);
+        assert!(!nobody.is_same_client(&latin1));
+        assert!(nobody.is_same_client(&Device::from_header(Some(b""), None)));
+    }
+
+    #[test]
+    fn a_session_from_before_the_hash_was_kept_is_compared_by_what_it_shows() {
+        let kept = Device { user_agent: Some("Firefox".to_owned()), agent_hash: None, ip: None };
+        assert!(Device::new(Some("Firefox"), None).is_same_client(&kept));
+        assert!(!Device::new(Some("Chrome"), None).is_same_client(&kept));
+    }
+
+    #[test]
+    fn an_agent_hash_is_32_hexadecimal_digits() {
+        let hash = AgentHash::of(b"abc");
+        assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223", "FIPS 180-4, the first half");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        for text in ["", "ba78", "+a7816bf8f01cfea414140de5dae2223", "ba7816bf8f01cfea414140de5dae2223b0"] {
+            assert_eq!(text.parse::<AgentHash>(), Err(InvalidAgentHash), "{text}");
+        }
+    }
+}
