@@ -131,10 +131,10 @@ fn main() {
 /// An `Auth` whose access tokens are HS256, one token, and many.
 async fn tokens() -> (Auth, String, Vec<String>) {
     let auth = Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await.unwrap();
-    auth.sessions().rotate_key(KeyPurpose::Access, Some(Algorithm::Hs256), false).await.unwrap();
+    auth.sessions().keys().rotate(KeyPurpose::Access, Some(Algorithm::Hs256), false).await.unwrap();
     // The key signs once every node has had the time to read it.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    auth.sessions().reload_keys().await.unwrap();
+    auth.sessions().keys().reload().await.unwrap();
     let mut all = Vec::with_capacity(DISTINCT + 1);
     for number in 0..=DISTINCT {
         let user = UserId::new(&format!("user-{}", number % 1000)).unwrap();

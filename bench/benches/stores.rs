@@ -24,6 +24,7 @@ mod node;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_core::flow::Check;
 use countersign_core::flow::{Accounts, Background, Presentation, Sessions};
 use countersign_core::model::{Device, EndReason, SessionKey};
 use countersign_http::{OsRandom, SystemClock};
@@ -266,11 +267,11 @@ async fn end_one(sessions: &Sessions, other: &Sessions) -> Duration {
     let user_id = UserId::from(countersign_jwt::random::uuid(&OsRandom).unwrap());
     let pair = sessions.begin(user_id, Epoch::FIRST, Presentation::Explicit, Device::default());
     let pair = pair.await.unwrap();
-    other.authenticate(&pair.access_token).await.unwrap();
+    other.verification().verify(&pair.access_token, Check::ACCESS).await.unwrap();
     let key = SessionKey { user_id: pair.user_id, id: pair.session.id };
     sessions.end(key, EndReason::LoggedOut).await.unwrap();
     let ended = Instant::now();
-    while other.authenticate(&pair.access_token).await.is_ok() {
+    while other.verification().verify(&pair.access_token, Check::ACCESS).await.is_ok() {
         tokio::task::yield_now().await;
     }
     ended.elapsed()

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use countersign_core::flow::{
-    Accounts, AccountsConfig, Argon2Params, HashPool, Keychain, Presentation, Sessions, SessionsConfig,
+    Accounts, AccountsConfig, Argon2Params, Check, HashPool, Keychain, Presentation, Sessions, SessionsConfig,
 };
 use countersign_core::model::{
     Device, EmailAddress, LogEvents, SessionKey, SessionPolicy, ThrottlePolicy, User,
@@ -151,7 +151,13 @@ impl Worker for Refreshing {
         let turn = self.next % self.held.len();
         self.next += 1;
         let held = self.held.get_mut(turn).unwrap();
-        let claims = self.accounts.sessions().verify_refresh(&held.refresh_token).unwrap();
+        let claims = self
+            .accounts
+            .sessions()
+            .verification()
+            .verify(&held.refresh_token, Check::REFRESH.even_if_revoked())
+            .await
+            .unwrap();
         let (refreshed, _user) = self.accounts.refresh(&claims, device()).await.unwrap();
         assert!(refreshed.advanced, "every refresh advances");
         held.refresh_token = refreshed.pair.refresh_token;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::{
-    Argon2Params, BeginError, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation,
+    Argon2Params, BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation,
     RefreshError, RegisterError,
 };
 use countersign_core::model::{Device, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value};
@@ -223,7 +223,12 @@ async fn sec_083_disabling_a_user_ends_everything() {
     assert!(answer.is_err(), "the access token, here at once");
     other.sessions.view().poll().await.unwrap();
     assert!(other.authenticate(&signed_in.pair.access_token).await.is_err(), "and elsewhere");
-    let claims = bed.sessions.verify_refresh(&signed_in.pair.refresh_token).unwrap();
+    let claims = bed
+        .sessions
+        .verification()
+        .verify(&signed_in.pair.refresh_token, Check::REFRESH.even_if_revoked())
+        .await
+        .unwrap();
     let refused = bed.accounts.refresh(&claims, Device::default()).await;
     assert!(matches!(refused, Err(RefreshError::Refused(_))), "{refused:?}");
     assert!(bed.login("ada", TestBed::PASSWORD).await.is_err());
@@ -246,7 +251,12 @@ async fn sec_083_a_refresh_of_a_disabled_user_is_refused_though_no_session_was_e
     // A crash between the two steps of disabling.
     let users = &watched.inner().users;
     assert!(users.set_disabled(&signed_in.user.id, Some(bed.clock.now())).await.unwrap());
-    let claims = bed.sessions.verify_refresh(&signed_in.pair.refresh_token).unwrap();
+    let claims = bed
+        .sessions
+        .verification()
+        .verify(&signed_in.pair.refresh_token, Check::REFRESH.even_if_revoked())
+        .await
+        .unwrap();
     let refused = bed.accounts.refresh(&claims, Device::default()).await;
     assert!(matches!(refused, Err(RefreshError::Refused(Refusal::User))), "{refused:?}");
 }
@@ -263,7 +273,14 @@ async fn sec_079_every_login_begins_a_session_with_ids_of_its_own() {
         let session = bed.row(pair).await.session;
         assert_eq!(session.id.as_uuid().get_version_num(), 4, "122 random bits, and a seed of 256");
         let access = bed.authenticate(&pair.access_token).await.unwrap().token_id().as_uuid();
-        let refresh = bed.sessions.verify_refresh(&pair.refresh_token).unwrap().token_id().as_uuid();
+        let refresh = bed
+            .sessions
+            .verification()
+            .verify(&pair.refresh_token, Check::REFRESH.even_if_revoked())
+            .await
+            .unwrap()
+            .token_id()
+            .as_uuid();
         for id in
             [session.id.as_uuid().to_string(), access.to_string(), refresh.to_string(), csrf_value(&session)]
         {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use countersign_core::flow::{Pair, RefreshError};
+use countersign_core::flow::{Check, Pair, RefreshError};
 use countersign_core::model::{Device, EndReason, SessionKey, SessionPolicy};
 use countersign_core::store::MemoryStore;
 use countersign_jwt::{Generation, Random, UserId};
@@ -69,7 +69,7 @@ async fn sec_181_a_fan_out_over_three_nodes_keeps_the_user_signed_in_whatever_th
                 let node = pick(&random, &nodes);
                 node.authenticate(&jar.access_token).await.unwrap_or_else(|error| panic!("{case}: {error}"));
                 if below(&random, 3) == 0 {
-                    node.sessions.flush_acknowledgements().await.expect("the store answers");
+                    node.sessions.verification().flush_acknowledgements().await.expect("the store answers");
                 }
                 if below(&random, 3) == 0 {
                     let again = pick(&random, &nodes).refresh(&jar.refresh_token, browser()).await;
@@ -149,7 +149,8 @@ async fn refresh_and_end(way: Way, ending: Ending, point: Point, elsewhere: bool
     let refreshing = tokio::spawn({
         let (here, token) = (here.clone(), pairs[0].refresh_token.clone());
         async move {
-            let claims = here.sessions.verify_refresh(&token)?;
+            let claims =
+                here.sessions.verification().verify(&token, Check::REFRESH.even_if_revoked()).await?;
             here.accounts.refresh(&claims, browser()).await
         }
     });
@@ -179,12 +180,17 @@ async fn refresh_and_end(way: Way, ending: Ending, point: Point, elsewhere: bool
     for (name, node) in [("here", &here), ("there", &there)] {
         // Where it ended at once, elsewhere after a poll.
         if std::ptr::eq(node, &here) == elsewhere {
-            node.sessions.poll().await.expect("the store answers");
+            node.sessions.keys().poll().await.expect("the store answers");
         }
         for (number, pair) in pairs.iter().enumerate() {
             let access = node.authenticate(&pair.access_token).await;
             assert!(access.is_err(), "{case}: access token {number} is taken {name}");
-            let claims = node.sessions.verify_refresh(&pair.refresh_token).expect("well signed");
+            let claims = node
+                .sessions
+                .verification()
+                .verify(&pair.refresh_token, Check::REFRESH.even_if_revoked())
+                .await
+                .expect("well signed");
             let refreshed = node.accounts.refresh(&claims, browser()).await;
             assert!(
                 matches!(refreshed, Err(RefreshError::Refused(_))),

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::flow::{AccessError, RefreshError, TokenFormat};
+use countersign_core::flow::{Check, CheckError, Refresh, RefreshError, TokenFormat};
 use countersign_core::model::{Device, EndReason, Refusal, SessionPolicy};
 use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_jwt::jws::SignError;
@@ -75,7 +75,7 @@ fn access_token(bed: &TestBed, number: u128) -> Claims {
 }
 
 async fn renew(bed: &TestBed, token: &Claims) -> Result<Claims, RefreshError> {
-    let renewed = bed.sessions.renew(token, true, Device::new(Some("Tab/1.0"), None)).await?;
+    let renewed = Refresh::of(&bed.sessions).renew(token, true, Device::new(Some("Tab/1.0"), None)).await?;
     Ok(read(bed, TokenType::Access, &renewed.access_token))
 }
 
@@ -86,7 +86,7 @@ async fn a_refresh_token_without_a_session_gets_one_named_by_its_jti() {
     bed.clock.advance(secs(60));
     let access = renew(&bed, &token).await.unwrap();
     assert_eq!(access.session().unwrap().id, SessionId::new(Uuid::from_u128(7)));
-    bed.sessions.check_access(&access).await.unwrap();
+    bed.sessions.verification().recheck(&access, Check::ACCESS.even_if_expired()).await.unwrap();
     let listed = bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(Some(listed[0].created_at), token.issued_at());
@@ -103,7 +103,7 @@ async fn the_same_refresh_token_is_good_again_and_again() {
     for _ in 0..5 {
         bed.clock.advance(DAY);
         let access = renew(&bed, &token).await.unwrap();
-        bed.sessions.check_access(&access).await.unwrap();
+        bed.sessions.verification().recheck(&access, Check::ACCESS.even_if_expired()).await.unwrap();
         ids.push(access.token_id());
     }
     ids.sort_unstable();
@@ -169,18 +169,25 @@ async fn log_out_everywhere_ends_tokens_without_a_session_that_are_not_younger()
     let (old_access, old_refresh, adopted) =
         (access_token(&bed, 1), refresh_token(&bed, 2), refresh_token(&bed, 3));
     renew(&bed, &adopted).await.unwrap();
-    bed.sessions.check_access(&old_access).await.unwrap();
+    bed.sessions.verification().recheck(&old_access, Check::ACCESS.even_if_expired()).await.unwrap();
     bed.sessions.end_all(ada(), None, EndReason::AllEnded).await.unwrap();
     // Issued in the same second: nobody can say whether before or after.
     let same_second = access_token(&bed, 4);
     for token in [&old_access, &same_second] {
-        assert!(matches!(bed.sessions.check_access(token).await, Err(AccessError::Revoked(_))));
+        assert!(matches!(
+            bed.sessions.verification().recheck(token, Check::ACCESS.even_if_expired()).await,
+            Err(CheckError::Revoked(_))
+        ));
     }
     for token in [&old_refresh, &adopted] {
         assert!(matches!(renew(&bed, token).await, Err(RefreshError::Refused(_))));
     }
     bed.clock.advance(secs(1));
-    bed.sessions.check_access(&access_token(&bed, 5)).await.unwrap();
+    bed.sessions
+        .verification()
+        .recheck(&access_token(&bed, 5), Check::ACCESS.even_if_expired())
+        .await
+        .unwrap();
     renew(&bed, &refresh_token(&bed, 6)).await.unwrap();
     assert_eq!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().len(), 1);
 }
@@ -208,8 +215,11 @@ async fn a_logout_revokes_an_access_token_that_names_no_session() {
     let (_, bed) = bed().await;
     let (shown, other) = (access_token(&bed, 1), access_token(&bed, 2));
     assert!(bed.sessions.end_by_tokens(vec![shown.clone()], EndReason::LoggedOut).await.unwrap());
-    assert!(matches!(bed.sessions.check_access(&shown).await, Err(AccessError::Revoked(_))));
-    bed.sessions.check_access(&other).await.unwrap();
+    assert!(matches!(
+        bed.sessions.verification().recheck(&shown, Check::ACCESS.even_if_expired()).await,
+        Err(CheckError::Revoked(_))
+    ));
+    bed.sessions.verification().recheck(&other, Check::ACCESS.even_if_expired()).await.unwrap();
 }
 
 #[tokio::test]
@@ -221,10 +231,13 @@ async fn a_token_older_than_what_the_log_remembers_is_refused() {
         verified(&bed, NewClaims::new(token_type, ada(), id, now, now + 1000 * DAY))
     };
     let (access, refresh) = (long(1, TokenType::Access), long(2, TokenType::Refresh));
-    bed.sessions.check_access(&access).await.unwrap();
+    bed.sessions.verification().recheck(&access, Check::ACCESS.even_if_expired()).await.unwrap();
     bed.clock.advance(31 * DAY);
     bed.sessions.view().poll().await.unwrap();
-    assert!(matches!(bed.sessions.check_access(&access).await, Err(AccessError::Invalid(_))));
+    assert!(matches!(
+        bed.sessions.verification().recheck(&access, Check::ACCESS.even_if_expired()).await,
+        Err(CheckError::Invalid(_))
+    ));
     assert!(matches!(renew(&bed, &refresh).await, Err(RefreshError::Refused(Refusal::Expired))));
 }
 
@@ -241,14 +254,17 @@ async fn the_users_own_sessions_are_renewed_without_rotation_too() {
     }
     bed.sessions.end_by_tokens(vec![token.clone()], EndReason::LoggedOut).await.unwrap();
     assert!(matches!(renew(&bed, &token).await, Err(RefreshError::Refused(Refusal::Ended))));
-    assert!(matches!(bed.sessions.check_refresh(&token).await, Err(RefreshError::Refused(Refusal::Ended))));
+    assert!(matches!(
+        Refresh::of(&bed.sessions).check_renewal(&token).await,
+        Err(RefreshError::Refused(Refusal::Ended))
+    ));
 }
 
 #[tokio::test]
 async fn a_disabled_user_renews_nothing_and_an_access_token_is_no_refresh_token() {
     let (_, bed) = bed().await;
     let token = refresh_token(&bed, 7);
-    let refused = bed.sessions.renew(&token, false, Device::default()).await;
+    let refused = Refresh::of(&bed.sessions).renew(&token, false, Device::default()).await;
     assert!(matches!(refused, Err(RefreshError::Refused(Refusal::User))));
     assert!(matches!(renew(&bed, &access_token(&bed, 8)).await, Err(RefreshError::Invalid(_))));
 }

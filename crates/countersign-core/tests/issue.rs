@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_core::flow::{AccessError, AccessGrant, IssueAccessError};
+use countersign_core::flow::{AccessGrant, CheckError, IssueAccessError};
 use countersign_core::model::{Device, EndReason, SessionKey};
 use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_jwt::claims::{ClaimError, REGISTERED};
@@ -62,16 +62,16 @@ async fn an_issued_token_is_accepted_listed_and_ended_as_any_other() {
     assert_eq!((listed[0].id, listed[0].device.user_agent.as_deref()), (issued.session.id, Some("a test")));
     let key = SessionKey { user_id: ada(), id: issued.session.id };
     bed.sessions.end(key, EndReason::EndedByUser).await.unwrap();
-    assert!(matches!(bed.authenticate(&issued.token).await, Err(AccessError::Revoked(_))));
+    assert!(matches!(bed.authenticate(&issued.token).await, Err(CheckError::Revoked(_))));
 
     // By its own id, and with everything else of the user.
     let issued = bed.sessions.issue_access(ada(), AccessGrant::default()).await.unwrap();
     let id = bed.authenticate(&issued.token).await.unwrap().token_id();
     bed.sessions.revoke_tokens(ada(), vec![id]).await.unwrap();
-    assert!(matches!(bed.authenticate(&issued.token).await, Err(AccessError::Revoked(_))));
+    assert!(matches!(bed.authenticate(&issued.token).await, Err(CheckError::Revoked(_))));
     let issued = bed.sessions.issue_access(ada(), AccessGrant::default()).await.unwrap();
     bed.sessions.end_all(ada(), None, EndReason::EndedByUser).await.unwrap();
-    assert!(matches!(bed.authenticate(&issued.token).await, Err(AccessError::Revoked(_))));
+    assert!(matches!(bed.authenticate(&issued.token).await, Err(CheckError::Revoked(_))));
 }
 
 #[tokio::test]
@@ -95,5 +95,5 @@ async fn an_issued_token_lives_as_long_as_asked_and_never_longer_than_the_log_re
     );
     bed.clock.advance(Duration::from_secs(1));
     let expired = bed.authenticate(&issued.token).await;
-    assert!(matches!(expired, Err(AccessError::Invalid(VerifyError::Expired))), "{expired:?}");
+    assert!(matches!(expired, Err(CheckError::Invalid(VerifyError::Expired))), "{expired:?}");
 }

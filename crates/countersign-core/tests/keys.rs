@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_core::flow::{AccessError, Background, KeyLifeError, Pair};
-use countersign_core::keychain;
+use countersign_core::flow::{Background, CheckError, KeyLifeError, Pair};
+use countersign_core::model::key_state;
 use countersign_core::model::{Device, KeyPurpose, KeyState, SessionPolicy, Target};
 use countersign_core::store::MemoryStore;
 use countersign_jwt::claims::decode_unverified;
@@ -31,11 +31,11 @@ async fn states(bed: &TestBed, purpose: KeyPurpose) -> Vec<KeyState> {
     let keys = bed.stores.keys.keys().await.expect("the store answers");
     let overlap = bed.config().policy.key_overlap(purpose);
     let own = keys.iter().filter(|key| key.purpose == purpose);
-    own.map(|key| keychain::state(key, &keys, bed.clock.now(), overlap)).collect()
+    own.map(|key| key_state(key, &keys, bed.clock.now(), overlap)).collect()
 }
 
-fn refused(outcome: Result<countersign_jwt::Claims, AccessError>) -> bool {
-    matches!(outcome, Err(AccessError::Invalid(VerifyError::UnknownKey)))
+fn refused(outcome: Result<countersign_jwt::Claims, CheckError>) -> bool {
+    matches!(outcome, Err(CheckError::Invalid(VerifyError::UnknownKey)))
 }
 
 #[tokio::test]
@@ -44,33 +44,33 @@ async fn sec_040_a_key_is_next_then_active_then_retiring_then_gone() {
 
     let bed = TestBed::over(MemoryStore::new()).await;
     let old = begin(&bed).await;
-    let new = bed.sessions.rotate_key(KeyPurpose::Access, Some(Algorithm::Es256), false).await.unwrap();
+    let new = bed.sessions.keys().rotate(KeyPurpose::Access, Some(Algorithm::Es256), false).await.unwrap();
     assert_eq!(states(&bed, KeyPurpose::Access).await, [Active, Next]);
-    assert!(bed.sessions.public_keys().contains(new.key_id.as_str()), "published before it signs");
+    assert!(bed.sessions.keys().public_keys().contains(new.key_id.as_str()), "published before it signs");
     assert_eq!(key_id(&begin(&bed).await.access_token), key_id(&old.access_token));
-    let again = bed.sessions.rotate_key(KeyPurpose::Access, None, false).await;
+    let again = bed.sessions.keys().rotate(KeyPurpose::Access, None, false).await;
     assert!(matches!(again, Err(KeyLifeError::UnderWay(id)) if id == new.key_id));
 
     bed.clock.advance(BOUND);
-    bed.sessions.poll().await.unwrap();
+    bed.sessions.keys().poll().await.unwrap();
     assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Active]);
     let young = begin(&bed).await;
     assert_eq!(key_id(&young.access_token), new.key_id);
     for pair in [&old, &young] {
         assert!(bed.authenticate(&pair.access_token).await.is_ok());
     }
-    assert!(bed.sessions.public_keys().contains(key_id(&old.access_token).as_str()));
+    assert!(bed.sessions.keys().public_keys().contains(key_id(&old.access_token).as_str()));
 
     // As long as one of its tokens may live, and a second more.
     let overlap = bed.config().policy.key_overlap(KeyPurpose::Access);
     assert!(overlap >= bed.config().policy.access_lifetime + Duration::from_secs(600));
     bed.clock.advance(overlap - Duration::from_secs(1));
-    bed.sessions.poll().await.unwrap();
+    bed.sessions.keys().poll().await.unwrap();
     assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Active]);
     bed.clock.advance(Duration::from_secs(1));
-    bed.sessions.poll().await.unwrap();
+    bed.sessions.keys().poll().await.unwrap();
     assert_eq!(states(&bed, KeyPurpose::Access).await, [Gone, Active]);
-    assert!(!bed.sessions.public_keys().contains(key_id(&old.access_token).as_str()));
+    assert!(!bed.sessions.keys().public_keys().contains(key_id(&old.access_token).as_str()));
     assert_eq!(states(&bed, KeyPurpose::Refresh).await, [Active]);
 }
 
@@ -81,13 +81,13 @@ async fn sec_040_twenty_rotations_fail_no_valid_token_on_any_node() {
     let mut pairs = vec![begin(&bed).await];
     for round in 0..20 {
         let node = if round % 2 == 0 { &bed } else { &other };
-        node.sessions.rotate_key(KeyPurpose::Access, None, false).await.unwrap();
+        node.sessions.keys().rotate(KeyPurpose::Access, None, false).await.unwrap();
         // Within the bound every node polls, one after the other.
         bed.clock.advance(BOUND / 2);
-        bed.sessions.poll().await.unwrap();
+        bed.sessions.keys().poll().await.unwrap();
         pairs.push(begin(&bed).await);
         bed.clock.advance(BOUND / 2);
-        other.sessions.poll().await.unwrap();
+        other.sessions.keys().poll().await.unwrap();
         // This one has taken the new key into use, the first has not yet.
         pairs.extend([begin(&other).await, begin(&bed).await]);
         for pair in &pairs {
@@ -114,7 +114,7 @@ impl Elsewhere {
     const KEEPS: Duration = Duration::from_secs(600);
 
     fn fetch(bed: &TestBed) -> Self {
-        let keys = JwkSet::parse(bed.sessions.public_keys().as_bytes()).and_then(|set| set.to_ring());
+        let keys = JwkSet::parse(bed.sessions.keys().public_keys().as_bytes()).and_then(|set| set.to_ring());
         let keys = keys.expect("a set of good keys");
         Self { keys, fetched_at: bed.clock.now() }
     }
@@ -144,10 +144,10 @@ async fn sec_040_keys_replace_themselves_for_days_and_no_valid_token_fails_here_
     for round in 0..3_000_usize {
         bed.clock.advance(Duration::from_secs(289));
         for node in nodes {
-            node.sessions.poll().await.unwrap();
+            node.sessions.keys().poll().await.unwrap();
         }
         let node = nodes[round % 2];
-        for key in node.sessions.rotate_due_keys().await.unwrap() {
+        for key in node.sessions.keys().rotate_due().await.unwrap() {
             assert!(key.active_at.since(bed.clock.now()) >= Elsewhere::KEEPS, "published before it signs");
         }
         if elsewhere.len() < 4 {
@@ -208,7 +208,7 @@ async fn sec_040_twenty_scheduled_rotations_under_load_fail_no_valid_token() {
                         let outcome = loop {
                             match node.authenticate(&pair.access_token).await {
                                 // The clock jumped while the log was read.
-                                Err(AccessError::ViewTooOld(_)) => {}
+                                Err(CheckError::ViewTooOld(_)) => {}
                                 outcome => break outcome,
                             }
                         };
@@ -236,11 +236,11 @@ async fn sec_040_twenty_scheduled_rotations_under_load_fail_no_valid_token() {
         let minute = Duration::from_secs(60);
         bed.clock.advance(if until_due < DAY - ahead { until_due.max(minute) } else { minute });
         let before = checked.load(Ordering::Relaxed);
-        let (one, two) = tokio::join!(bed.sessions.rotate_due_keys(), other.sessions.rotate_due_keys());
+        let (one, two) = tokio::join!(bed.sessions.keys().rotate_due(), other.sessions.keys().rotate_due());
         one.unwrap();
         two.unwrap();
         for node in [&bed, &other] {
-            node.sessions.poll().await.unwrap();
+            node.sessions.keys().poll().await.unwrap();
         }
         used.insert(key_id(&begin(&bed).await.access_token));
         while checked.load(Ordering::Relaxed) < before + 8 {
@@ -266,18 +266,18 @@ async fn many_nodes_that_rotate_at_once_make_one_key() {
         let racing = nodes
             .iter()
             .cloned()
-            .map(|node| tokio::spawn(async move { node.sessions.rotate_due_keys().await.unwrap().len() }));
+            .map(|node| tokio::spawn(async move { node.sessions.keys().rotate_due().await.unwrap().len() }));
         let mut made = 0;
         for racer in racing.collect::<Vec<_>>() {
             made += racer.await.unwrap();
         }
         assert_eq!(made, 2, "one for access, one for refresh tokens");
         for node in &nodes {
-            assert!(node.sessions.rotate_due_keys().await.unwrap().is_empty());
+            assert!(node.sessions.keys().rotate_due().await.unwrap().is_empty());
         }
         assert_eq!(states(&bed, KeyPurpose::Access).await.len(), 1 + round);
         bed.clock.advance(DAY);
-        let racing = nodes.iter().map(|node| node.sessions.poll());
+        let racing = nodes.iter().map(|node| node.sessions.keys().poll());
         for polled in racing {
             polled.await.unwrap();
         }
@@ -289,15 +289,15 @@ async fn the_schedule_can_be_switched_off_and_follows_the_algorithm_that_is_aske
     let policy = SessionPolicy { key_rotation: None, ..SessionPolicy::default() };
     let bed = TestBed::with(MemoryStore::new(), BedConfig { policy, ..BedConfig::default() }).await;
     bed.clock.advance(4_000 * DAY);
-    assert!(bed.sessions.rotate_due_keys().await.unwrap().is_empty());
+    assert!(bed.sessions.keys().rotate_due().await.unwrap().is_empty());
 
     let policy = SessionPolicy { key_algorithm: Some(Algorithm::Es384), ..SessionPolicy::default() };
     let bed = TestBed::with(bed.stores.clone(), BedConfig { policy, ..BedConfig::default() }).await;
     bed.clock.advance(4_000 * DAY);
-    let made = bed.sessions.rotate_due_keys().await.unwrap();
+    let made = bed.sessions.keys().rotate_due().await.unwrap();
     let algorithms: Vec<_> = made.iter().map(|key| (key.purpose, key.algorithm)).collect();
     assert_eq!(algorithms, [(KeyPurpose::Access, Algorithm::Es384), (KeyPurpose::Refresh, Algorithm::Hs256)]);
-    let by_hand = bed.sessions.rotate_key(KeyPurpose::Access, None, false).await;
+    let by_hand = bed.sessions.keys().rotate(KeyPurpose::Access, None, false).await;
     assert!(matches!(by_hand, Err(KeyLifeError::UnderWay(_))));
 }
 
@@ -320,25 +320,25 @@ async fn a_key_from_elsewhere_becomes_the_next_one_and_never_comes_back_once_rem
     let first = begin(&bed).await;
     let imported = SigningKey::generate(Algorithm::Rs256, &SeededRandom::new(7)).unwrap();
     let named = imported.clone().with_key_id(KeyId::new("from-elsewhere").unwrap());
-    let row = bed.sessions.import_key(&named, false).await.unwrap();
+    let row = bed.sessions.keys().import(&named, false).await.unwrap();
     assert_eq!((row.key_id.as_str(), row.algorithm), ("from-elsewhere", Algorithm::Rs256));
-    assert!(bed.sessions.public_keys().contains("from-elsewhere"));
+    assert!(bed.sessions.keys().public_keys().contains("from-elsewhere"));
     bed.clock.advance(BOUND);
-    bed.sessions.poll().await.unwrap();
+    bed.sessions.keys().poll().await.unwrap();
     let pair = begin(&bed).await;
     assert_eq!(key_id(&pair.access_token).as_str(), "from-elsewhere");
     for pair in [&first, &pair] {
         bed.authenticate(&pair.access_token).await.unwrap();
     }
     let known = |outcome| matches!(outcome, Err(KeyLifeError::Known(_)));
-    assert!(known(bed.sessions.import_key(&named, true).await));
+    assert!(known(bed.sessions.keys().import(&named, true).await));
 
     let other = SigningKey::generate(Algorithm::Es256, &SeededRandom::new(8)).unwrap();
-    bed.sessions.import_key(&other, true).await.unwrap();
-    bed.sessions.remove_key(other.key_id()).await.unwrap();
+    bed.sessions.keys().import(&other, true).await.unwrap();
+    bed.sessions.keys().remove(other.key_id()).await.unwrap();
     let renamed = other.clone().with_key_id(KeyId::new("another-name").unwrap());
     for key in [&other, &renamed] {
-        assert!(known(bed.sessions.import_key(key, true).await), "a removed key under any name");
+        assert!(known(bed.sessions.keys().import(key, true).await), "a removed key under any name");
     }
 }
 
@@ -350,25 +350,25 @@ async fn sec_041_a_removed_keys_tokens_fail_at_once_here_and_within_the_bound_el
     let stolen = key_id(&pair.access_token);
     assert!(other.authenticate(&pair.access_token).await.is_ok());
 
-    let successor = bed.sessions.remove_key(&stolen).await.unwrap().unwrap();
+    let successor = bed.sessions.keys().remove(&stolen).await.unwrap().unwrap();
     assert!(refused(bed.authenticate(&pair.access_token).await), "at once");
-    assert!(!bed.sessions.public_keys().contains(stolen.as_str()));
+    assert!(!bed.sessions.keys().public_keys().contains(stolen.as_str()));
     // The other node has not polled; when its view is older than the bound it does before it answers.
     bed.clock.advance(BOUND + Duration::from_millis(1));
     assert!(refused(other.authenticate(&pair.access_token).await), "within the bound");
-    assert!(!other.sessions.public_keys().contains(stolen.as_str()));
+    assert!(!other.sessions.keys().public_keys().contains(stolen.as_str()));
 
     // The session goes on with the key that took its place, and the other node learns it from the token.
     let refreshed = bed.refresh(&pair.refresh_token, Device::default()).await.unwrap().pair;
     assert_eq!(key_id(&refreshed.access_token), successor);
     assert!(other.authenticate(&refreshed.access_token).await.is_ok());
-    assert!(matches!(bed.sessions.remove_key(&stolen).await, Err(KeyLifeError::Unknown)));
+    assert!(matches!(bed.sessions.keys().remove(&stolen).await, Err(KeyLifeError::Unknown)));
 
     // For good: not after a restart either, nor when the log's entry is gone.
     bed.clock.advance(Duration::from_secs(40 * 86_400));
     for node in [&bed, &bed.another_node().await] {
-        node.sessions.poll().await.unwrap();
-        assert!(!node.sessions.public_keys().contains(stolen.as_str()));
+        node.sessions.keys().poll().await.unwrap();
+        assert!(!node.sessions.keys().public_keys().contains(stolen.as_str()));
     }
     let keys = bed.stores.keys.keys().await.unwrap();
     let row = keys.iter().find(|key| key.key_id == stolen).unwrap();
@@ -381,7 +381,7 @@ async fn sec_041_the_background_takes_a_removed_key_out() {
     let other = bed.another_node().await;
     let pair = begin(&bed).await;
     let _running = Background::start(&Handle::current(), &other.sessions, &other.stores);
-    bed.sessions.remove_key(&key_id(&pair.access_token)).await.unwrap();
+    bed.sessions.keys().remove(&key_id(&pair.access_token)).await.unwrap();
     while other.authenticate(&pair.access_token).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -392,7 +392,7 @@ async fn sec_041_the_background_takes_a_removed_key_out() {
 async fn sec_041_a_removed_refresh_key_ends_refreshing() {
     let bed = TestBed::over(MemoryStore::new()).await;
     let pair = begin(&bed).await;
-    bed.sessions.remove_key(&key_id(&pair.refresh_token)).await.unwrap().unwrap();
+    bed.sessions.keys().remove(&key_id(&pair.refresh_token)).await.unwrap().unwrap();
     assert!(bed.refresh(&pair.refresh_token, Device::default()).await.is_err());
     assert!(bed.authenticate(&pair.access_token).await.is_ok());
     let new = begin(&bed).await;
@@ -406,39 +406,39 @@ async fn when_the_active_key_is_removed_the_next_one_signs_at_once() {
     let bed = TestBed::over(MemoryStore::new()).await;
     let signs = async || key_id(&begin(&bed).await.access_token);
     let first = signs().await;
-    let second = bed.sessions.rotate_key(KeyPurpose::Access, None, true).await.unwrap().key_id;
+    let second = bed.sessions.keys().rotate(KeyPurpose::Access, None, true).await.unwrap().key_id;
     // Nobody waits: one is made. An older one does not sign again.
-    let third = bed.sessions.remove_key(&second).await.unwrap().unwrap();
+    let third = bed.sessions.keys().remove(&second).await.unwrap().unwrap();
     assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Gone, Active]);
     assert_eq!(signs().await, third);
     bed.clock.advance(BOUND);
-    bed.sessions.poll().await.unwrap();
+    bed.sessions.keys().poll().await.unwrap();
     assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Gone, Active]);
 
     // One was about to sign anyhow.
-    let fourth = bed.sessions.rotate_key(KeyPurpose::Access, None, false).await.unwrap().key_id;
-    assert_eq!(bed.sessions.remove_key(&third).await.unwrap(), Some(fourth.clone()));
+    let fourth = bed.sessions.keys().rotate(KeyPurpose::Access, None, false).await.unwrap().key_id;
+    assert_eq!(bed.sessions.keys().remove(&third).await.unwrap(), Some(fourth.clone()));
     assert_eq!(states(&bed, KeyPurpose::Access).await, [Retiring, Gone, Gone, Active]);
     assert_eq!(signs().await, fourth);
 
     // One that only waits, or retires, needs no successor.
     bed.clock.advance(BOUND);
-    let next = bed.sessions.rotate_key(KeyPurpose::Access, None, false).await.unwrap().key_id;
-    assert_eq!(bed.sessions.remove_key(&next).await.unwrap(), None);
-    assert_eq!(bed.sessions.remove_key(&first).await.unwrap(), None);
+    let next = bed.sessions.keys().rotate(KeyPurpose::Access, None, false).await.unwrap().key_id;
+    assert_eq!(bed.sessions.keys().remove(&next).await.unwrap(), None);
+    assert_eq!(bed.sessions.keys().remove(&first).await.unwrap(), None);
     assert_eq!(states(&bed, KeyPurpose::Access).await, [Gone, Gone, Gone, Active, Gone]);
     assert_eq!(signs().await, fourth);
 
     // One waits, but for minutes: until its time comes another one signs.
     let schedule = bed.sessions.policy().key_schedule().unwrap();
     bed.clock.advance(schedule.every - schedule.ahead);
-    let scheduled = bed.sessions.rotate_due_keys().await.unwrap();
+    let scheduled = bed.sessions.keys().rotate_due().await.unwrap();
     let scheduled = scheduled.iter().find(|key| key.purpose == KeyPurpose::Access).unwrap();
-    let seventh = bed.sessions.remove_key(&fourth).await.unwrap().unwrap();
+    let seventh = bed.sessions.keys().remove(&fourth).await.unwrap().unwrap();
     assert_eq!(states(&bed, KeyPurpose::Access).await[3..], [Gone, Gone, Next, Active]);
     assert_eq!(signs().await, seventh);
     bed.clock.advance(schedule.ahead);
-    bed.sessions.poll().await.unwrap();
+    bed.sessions.keys().poll().await.unwrap();
     assert_eq!(states(&bed, KeyPurpose::Access).await[3..], [Gone, Gone, Active, Retiring]);
     assert_eq!(signs().await, scheduled.key_id);
 }
@@ -457,15 +457,15 @@ async fn sec_041_no_node_exchanges_a_removed_keys_token_for_one_of_its_successor
             let mut gate = watched.hold(point);
             let removing = tokio::spawn({
                 let (sessions, id) = (bed.sessions.clone(), key_id(token));
-                async move { sessions.remove_key(&id).await }
+                async move { sessions.keys().remove(&id).await }
             });
             gate.arrived().await;
-            other.sessions.reload_keys().await.unwrap();
+            other.sessions.keys().reload().await.unwrap();
             let exchanged = other.refresh(&stolen.refresh_token, Device::default()).await;
             gate.open();
             removing.await.unwrap().unwrap();
             if purpose == KeyPurpose::Refresh {
-                other.sessions.poll().await.unwrap();
+                other.sessions.keys().poll().await.unwrap();
                 for pair in exchanged.ok().map(|refreshed| refreshed.pair).iter().chain([&stolen]) {
                     let refreshed = other.refresh(&pair.refresh_token, Device::default()).await;
                     assert!(
@@ -513,14 +513,14 @@ async fn sec_041_a_removal_that_could_not_be_told_is_finished_by_asking_again() 
     let pair = begin(&bed).await;
     let stolen = key_id(&pair.access_token);
     watched.lose_reply_of("remove_key");
-    assert!(bed.sessions.remove_key(&stolen).await.is_err(), "nobody knows whether it was removed");
+    assert!(bed.sessions.keys().remove(&stolen).await.is_err(), "nobody knows whether it was removed");
     let entries = async || {
         let entries = bed.stores.revocations.entries(Timestamp::MIN, None, 100).await.unwrap();
         entries.iter().filter(|entry| entry.target == Target::Key { id: stolen.clone() }).count()
     };
     assert_eq!(entries().await, 0);
-    bed.sessions.remove_key(&stolen).await.unwrap();
+    bed.sessions.keys().remove(&stolen).await.unwrap();
     assert!(refused(bed.authenticate(&pair.access_token).await));
     assert_eq!(entries().await, 1, "the other nodes are told");
-    assert!(matches!(bed.sessions.remove_key(&stolen).await, Err(KeyLifeError::Unknown)));
+    assert!(matches!(bed.sessions.keys().remove(&stolen).await, Err(KeyLifeError::Unknown)));
 }

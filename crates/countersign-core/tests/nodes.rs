@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::flow::{AccessError, Background, BeginError, Pair, Presentation, RefreshError, purge};
+use countersign_core::flow::{
+    Background, BeginError, Check, CheckError, Pair, Presentation, RefreshError, purge,
+};
 use countersign_core::model::{
     AtLimit, Device, EndReason, Entry, Event, GraceFor, KeyPurpose, SessionKey, SessionPolicy,
 };
@@ -128,11 +130,11 @@ async fn a_replica_that_lags_makes_the_view_old_and_never_wrong() {
     }
     one.clock.advance(Duration::from_millis(1));
     let answer = other.authenticate(&pair.access_token).await;
-    assert!(matches!(answer, Err(AccessError::ViewTooOld(_))), "{answer:?}");
+    assert!(matches!(answer, Err(CheckError::ViewTooOld(_))), "{answer:?}");
 
     log.lags.store(false, Ordering::Relaxed);
     let answer = other.authenticate(&pair.access_token).await;
-    assert!(matches!(answer, Err(AccessError::Revoked(_))), "{answer:?}");
+    assert!(matches!(answer, Err(CheckError::Revoked(_))), "{answer:?}");
 }
 
 #[tokio::test]
@@ -160,7 +162,7 @@ async fn one_copy_needs_no_heartbeat() {
     let bed = TestBed::over(watched.stores()).await;
     for _ in 0..3 {
         bed.clock.advance(secs(1));
-        bed.sessions.poll().await.expect("the store answers");
+        bed.sessions.keys().poll().await.expect("the store answers");
     }
     assert_eq!(watched.calls("insert_entry"), 0);
 }
@@ -375,7 +377,7 @@ async fn sec_088_a_purge_while_a_node_is_cut_off_lets_no_ended_token_in_again() 
             here.clock.advance(secs(pause));
             gone += pause;
             purge(&here.stores, &*here.clock, policy.leeway).await.expect("the store answers");
-            assert!(there.sessions.poll().await.is_err());
+            assert!(there.sessions.keys().poll().await.is_err());
             for pair in ended {
                 assert!(there.authenticate(&pair.access_token).await.is_err(), "{gone} of {away} s");
                 let refreshed = there.refresh(&pair.refresh_token, device("thief")).await;
@@ -450,7 +452,7 @@ async fn step_of_a_clock(step: Step, is_writer: bool, after_a_poll: bool) {
             clock.advance(secs(1));
         }
         for node in [&writer, &reader] {
-            node.sessions.poll().await.expect("the store answers");
+            node.sessions.keys().poll().await.expect("the store answers");
         }
     };
     let leaves = writer.begin(&ada(), device("leaves")).await;
@@ -468,7 +470,7 @@ async fn step_of_a_clock(step: Step, is_writer: bool, after_a_poll: bool) {
     // One tab refreshes, and shows that the reply has arrived.
     let refreshed = writer.refresh(&stays.refresh_token, device("stays")).await.expect("a refresh").pair;
     writer.authenticate(&refreshed.access_token).await.expect("its access token");
-    writer.sessions.flush_acknowledgements().await.expect("the store answers");
+    writer.sessions.verification().flush_acknowledgements().await.expect("the store answers");
     let bound = reader.sessions.policy().revocation_bound;
     let mut waited = Duration::ZERO;
     while reader.authenticate(&leaves.access_token).await.is_ok() {
@@ -493,33 +495,50 @@ async fn sec_210_a_node_that_cannot_read_new_keys_does_not_say_that_their_tokens
     let before = here.begin(&ada(), device("before")).await;
     line.fail(true);
     for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
-        here.sessions.rotate_key(purpose, None, false).await.expect("the store answers");
+        here.sessions.keys().rotate(purpose, None, false).await.expect("the store answers");
     }
     here.clock.advance(here.sessions.policy().revocation_bound + Duration::from_millis(1));
-    here.sessions.poll().await.expect("the store answers");
+    here.sessions.keys().poll().await.expect("the store answers");
     let pair = here.begin(&ada(), device("browser")).await;
     for unknown in [&pair.access_token, &pair.refresh_token] {
-        let ended = there.sessions.verify_for_end_here(unknown).await;
-        assert!(matches!(ended, Err(AccessError::ViewTooOld(_))), "{ended:?}");
+        let ended = there.sessions.verification().verify(unknown, Check::ENDING).await;
+        assert!(matches!(ended, Err(CheckError::ViewTooOld(_))), "{ended:?}");
     }
     let access = there.authenticate(&pair.access_token).await;
-    assert!(matches!(access, Err(AccessError::ViewTooOld(_))), "{access:?}");
-    let refresh = there.sessions.verify_refresh_here(&pair.refresh_token).await;
-    assert!(matches!(refresh, Err(RefreshError::ViewTooOld(_))), "{refresh:?}");
+    assert!(matches!(access, Err(CheckError::ViewTooOld(_))), "{access:?}");
+    let refresh =
+        there.sessions.verification().verify(&pair.refresh_token, Check::REFRESH.even_if_revoked()).await;
+    assert!(matches!(refresh, Err(CheckError::ViewTooOld(_))), "{refresh:?}");
     // What it knows is judged as ever.
-    assert!(there.sessions.verify_refresh_here(&before.refresh_token).await.is_ok());
-    assert!(there.sessions.verify_for_end_here(&before.access_token).await.is_ok());
+    assert!(
+        there
+            .sessions
+            .verification()
+            .verify(&before.refresh_token, Check::REFRESH.even_if_revoked())
+            .await
+            .is_ok()
+    );
+    assert!(there.sessions.verification().verify(&before.access_token, Check::ENDING).await.is_ok());
 
     line.fail(false);
-    assert!(there.sessions.verify_refresh_here(&pair.refresh_token).await.is_ok(), "at once");
+    assert!(
+        there
+            .sessions
+            .verification()
+            .verify(&pair.refresh_token, Check::REFRESH.even_if_revoked())
+            .await
+            .is_ok(),
+        "at once"
+    );
     assert!(there.authenticate(&pair.access_token).await.is_ok());
     // With a view that is young an unknown key is nobody's.
     let config = BedConfig { random: Arc::new(SeededRandom::new(210)), ..BedConfig::default() };
     let stranger = TestBed::with(MemoryStore::new(), config).await;
     let stranger = stranger.begin(&ada(), device("stranger")).await;
-    assert!(matches!(there.authenticate(&stranger.access_token).await, Err(AccessError::Invalid(_))));
-    let refresh = there.sessions.verify_refresh_here(&stranger.refresh_token).await;
-    assert!(matches!(refresh, Err(RefreshError::Invalid(_))), "{refresh:?}");
-    let ended = there.sessions.verify_for_end_here(&stranger.refresh_token).await;
-    assert!(matches!(ended, Err(AccessError::Invalid(_))), "{ended:?}");
+    assert!(matches!(there.authenticate(&stranger.access_token).await, Err(CheckError::Invalid(_))));
+    let refresh =
+        there.sessions.verification().verify(&stranger.refresh_token, Check::REFRESH.even_if_revoked()).await;
+    assert!(matches!(refresh, Err(CheckError::Invalid(_))), "{refresh:?}");
+    let ended = there.sessions.verification().verify(&stranger.refresh_token, Check::ENDING).await;
+    assert!(matches!(ended, Err(CheckError::Invalid(_))), "{ended:?}");
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use countersign_core::flow::{Pair, RefreshError, Refreshed};
+use countersign_core::flow::CheckError;
+use countersign_core::flow::{Check, Pair, Refresh, RefreshError, Refreshed};
 use countersign_core::model::{
     Device, EndReason, Entry, Event, Refusal, SessionKey, SessionPolicy, Target, token_id,
 };
@@ -63,7 +64,7 @@ fn same(one: &Pair, other: &Pair) -> bool {
 /// Shows the access token somewhere, and waits for the flush that notes it.
 async fn acknowledge(bed: &TestBed, pair: &Pair) {
     bed.authenticate(&pair.access_token).await.expect("the access token is accepted");
-    bed.sessions.flush_acknowledgements().await.expect("the store answers");
+    bed.sessions.verification().flush_acknowledgements().await.expect("the store answers");
 }
 
 fn key(pair: &Pair) -> SessionKey {
@@ -208,13 +209,22 @@ async fn a_session_that_no_longer_lives_is_refused_without_an_event() {
                 _ => {}
             }
             let pair = [&at.first, &at.was, &at.is][generation];
-            let claims = match at.bed.sessions.verify_refresh(&pair.refresh_token) {
+            let claims = match at
+                .bed
+                .sessions
+                .verification()
+                .verify(&pair.refresh_token, Check::REFRESH.even_if_revoked())
+                .await
+            {
                 Ok(claims) => claims,
                 // The older tokens' own expiry came before.
-                Err(VerifyError::Expired) if case == "idle" && generation < 2 => continue,
+                Err(CheckError::Invalid(VerifyError::Expired)) if case == "idle" && generation < 2 => {
+                    continue;
+                }
                 Err(error) => panic!("{case}: {error}"),
             };
-            let refused = at.bed.sessions.refresh(&claims, case != "user disabled", browser()).await;
+            let refused =
+                Refresh::of(&at.bed.sessions).exchange(&claims, case != "user disabled", browser()).await;
             let Err(RefreshError::Refused(found)) = refused else { panic!("{case}: {refused:?}") };
             assert_eq!(found, refusal, "{case}, generation {generation}");
             assert_eq!(at.bed.events.take_alarms(), [], "{case}: no event");
@@ -257,11 +267,15 @@ async fn a_revoked_access_token_makes_the_current_token_step_at_once() {
 #[tokio::test]
 async fn the_id_of_the_current_refresh_token_ends_its_session_and_an_older_one_does_nothing() {
     let at = at_two(SessionPolicy::default()).await;
-    let id = |pair: &Pair| at.bed.sessions.verify_refresh(&pair.refresh_token).unwrap().token_id();
-    at.bed.sessions.revoke_tokens(ada(), vec![id(&at.was), id(&at.first)]).await.unwrap();
-    at.bed.sessions.revoke_tokens(UserId::new("mallory").unwrap(), vec![id(&at.is)]).await.unwrap();
+    let id = async |pair: &Pair| {
+        let check = Check::REFRESH.even_if_revoked();
+        let claims = at.bed.sessions.verification().verify(&pair.refresh_token, check).await;
+        claims.unwrap().token_id()
+    };
+    at.bed.sessions.revoke_tokens(ada(), vec![id(&at.was).await, id(&at.first).await]).await.unwrap();
+    at.bed.sessions.revoke_tokens(UserId::new("mallory").unwrap(), vec![id(&at.is).await]).await.unwrap();
     assert_eq!(at.present(&at.was).await, Answer::Same, "an old id, or somebody else's call, has no effect");
-    at.bed.sessions.revoke_tokens(ada(), vec![id(&at.is)]).await.unwrap();
+    at.bed.sessions.revoke_tokens(ada(), vec![id(&at.is).await]).await.unwrap();
     assert_eq!(at.present(&at.is).await, Answer::Refused(Refusal::Ended));
 }
 
@@ -339,9 +353,22 @@ async fn sec_092_parallel_refresh_advances_once_and_all_get_the_same_successor()
         for answer in &answers {
             assert!(same(&answer.pair, &successor), "round {round}: all get the same pair");
         }
-        let claims = one.sessions.verify_refresh(&successor.refresh_token).unwrap();
+        let claims = one
+            .sessions
+            .verification()
+            .verify(&successor.refresh_token, Check::REFRESH.even_if_revoked())
+            .await
+            .unwrap();
         for answer in answers.iter().take(4) {
-            assert_eq!(other.sessions.verify_refresh(&answer.pair.refresh_token).unwrap(), claims);
+            assert_eq!(
+                other
+                    .sessions
+                    .verification()
+                    .verify(&answer.pair.refresh_token, Check::REFRESH.even_if_revoked())
+                    .await
+                    .unwrap(),
+                claims
+            );
         }
         let row = one.row(&pair).await.session;
         assert_eq!(row.generation, successor.session.generation, "round {round}: one step");
@@ -400,7 +427,7 @@ async fn sec_094_three_tabs_stay_signed_in_whatever_the_order_of_their_replies()
                 stored = replies[tab].clone();
                 // A tab that got its reply uses it, and may refresh again at once.
                 assert!(bed.authenticate(&stored.access_token).await.is_ok(), "{arrivals:?}, round {round}");
-                bed.sessions.flush_acknowledgements().await.unwrap();
+                bed.sessions.verification().flush_acknowledgements().await.unwrap();
                 let burst = refresh(&bed, &stored).await.unwrap();
                 assert!(same(&burst.pair, &stored), "{arrivals:?}, round {round}: a burst does not step on");
             }
@@ -500,7 +527,7 @@ async fn sec_095_what_was_acknowledged_does_not_heal() {
             "access token seen" => acknowledge(&bed, &next).await,
             "refresh token seen" => {
                 assert!(same(&refresh(&bed, &next).await.unwrap().pair, &next));
-                bed.sessions.flush_acknowledgements().await.unwrap();
+                bed.sessions.verification().flush_acknowledgements().await.unwrap();
             }
             _ => {}
         }
@@ -519,9 +546,9 @@ async fn acknowledging_costs_the_request_no_store_call_and_may_fail() {
     }
     assert_eq!(watched.total_calls(), 0);
     watched.fail(true);
-    assert!(bed.sessions.flush_acknowledgements().await.is_err());
+    assert!(bed.sessions.verification().flush_acknowledgements().await.is_err());
     watched.fail(false);
-    bed.sessions.flush_acknowledgements().await.unwrap();
+    bed.sessions.verification().flush_acknowledgements().await.unwrap();
     assert_eq!(bed.row(&next).await.session.acknowledged_at, None, "lost, as it may be");
     acknowledge(&bed, &next).await;
     assert!(
@@ -627,7 +654,10 @@ async fn sec_097_what_lacks_integrity_costs_no_store_call() {
     for text in &texts {
         let answer = bed.refresh(text, browser()).await;
         assert!(matches!(answer, Err(RefreshError::Invalid(_))), "{text:?}: {answer:?}");
-        assert!(bed.accounts.sessions().verify_for_end(text).is_err() || *text == pair.access_token);
+        assert!(
+            bed.accounts.sessions().verification().verify(text, Check::ENDING).await.is_err()
+                || *text == pair.access_token
+        );
     }
     bed.clock.advance(30 * DAY + secs(10));
     let expired = refresh(&bed, &pair).await;
@@ -863,7 +893,7 @@ async fn parallel_refreshes_acknowledgements_and_an_end_lose_nothing() {
                         // The view's age counts in this test's clock: a poll first.
                         bed.sessions.view().poll().await.unwrap();
                         let _ = bed.authenticate(&next.access_token).await;
-                        bed.sessions.flush_acknowledgements().await.unwrap();
+                        bed.sessions.verification().flush_acknowledgements().await.unwrap();
                         None
                     }
                     _ => Some(refresh(&bed, &presented).await),

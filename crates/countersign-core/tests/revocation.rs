@@ -1,11 +1,11 @@
 //! Revocation through the real flow: what one node ends every node refuses, within the bound and whatever breaks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_core::flow::{
-    AccessError, Background, BeginError, Keychain, PURGE_EVERY, Pair, Presentation, RefreshError,
+    Background, BeginError, Check, CheckError, Keychain, PURGE_EVERY, Pair, Presentation, RefreshError,
     RevocationView, RevokeTokensError, Sessions, StoreClock, ViewTooOld, purge,
 };
 use countersign_core::model::{
@@ -66,7 +66,7 @@ async fn log_out(bed: &TestBed, pair: &Pair) -> SessionEnded {
 async fn accepted(bed: &TestBed, pair: &Pair) -> bool {
     match bed.authenticate(&pair.access_token).await {
         Ok(_) => true,
-        Err(AccessError::Revoked(_)) => false,
+        Err(CheckError::Revoked(_)) => false,
         Err(error) => unreachable!("neither accepted nor revoked: {error}"),
     }
 }
@@ -80,8 +80,13 @@ fn token_entry(id: TokenId) -> Target {
     Target::Token { user_id: ada(), id }
 }
 
-fn access_id(bed: &TestBed, pair: &Pair) -> TokenId {
-    bed.sessions.verify_for_end(&pair.access_token).expect("a token of ours").token_id()
+async fn access_id(bed: &TestBed, pair: &Pair) -> TokenId {
+    bed.sessions
+        .verification()
+        .verify(&pair.access_token, Check::ENDING)
+        .await
+        .expect("a token of ours")
+        .token_id()
 }
 
 #[tokio::test]
@@ -92,7 +97,7 @@ async fn sec_081_logout_ends_the_session_on_the_server_as_often_as_one_likes() {
     assert_eq!(log_out(&bed, &pair).await, SessionEnded::Before, "again");
     assert!(!accepted(&bed, &pair).await, "its access token");
     assert!(bed.refresh(&pair.refresh_token, device()).await.is_err(), "its refresh token");
-    assert!(bed.sessions.authenticate_refresh(&pair.refresh_token).await.is_err());
+    assert!(bed.sessions.verification().verify(&pair.refresh_token, Check::REFRESH).await.is_err());
     assert!(accepted(&bed, &other).await, "another session of the user");
     let unknown = SessionKey { user_id: ada(), id: SessionId::new(Uuid::nil()) };
     let ended = bed.sessions.end(unknown, EndReason::LoggedOut).await.unwrap();
@@ -107,16 +112,16 @@ async fn sec_081_logout_takes_an_expired_token_of_either_kind() {
         let token = if access { &pair.access_token } else { &pair.refresh_token };
         if access {
             let refused = bed.authenticate(token).await;
-            assert!(matches!(refused, Err(AccessError::Invalid(VerifyError::Expired))));
+            assert!(matches!(refused, Err(CheckError::Invalid(VerifyError::Expired))));
         }
-        let claims = bed.sessions.verify_for_end(token).unwrap();
+        let claims = bed.sessions.verification().verify(token, Check::ENDING).await.unwrap();
         let key = SessionKey { user_id: claims.subject().clone(), id: claims.session().unwrap().id };
         assert_eq!(bed.sessions.end(key, EndReason::LoggedOut).await.unwrap(), SessionEnded::Now);
         assert!(bed.refresh(&pair.refresh_token, device()).await.is_err());
     }
     let (_, bed, pair) = signed_in().await;
     let forged = format!("{}A", pair.access_token);
-    assert!(bed.sessions.verify_for_end(&forged).is_err(), "but it must be ours");
+    assert!(bed.sessions.verification().verify(&forged, Check::ENDING).await.is_err(), "but it must be ours");
 }
 
 #[tokio::test]
@@ -149,7 +154,7 @@ async fn what_a_node_ends_it_refuses_at_once_and_asks_no_store() {
     let (watched, bed, pair) = signed_in().await;
     let (other, third) = (bed.begin(&ada(), device()).await, bed.begin(&ada(), device()).await);
     log_out(&bed, &pair).await;
-    bed.sessions.revoke_tokens(ada(), vec![access_id(&bed, &other)]).await.unwrap();
+    bed.sessions.revoke_tokens(ada(), vec![access_id(&bed, &other).await]).await.unwrap();
     watched.reset_calls();
     assert!(!accepted(&bed, &pair).await && !accepted(&bed, &other).await && accepted(&bed, &third).await);
     assert_eq!(watched.total_calls(), 0);
@@ -170,7 +175,7 @@ async fn sec_085_what_one_node_ends_the_other_refuses_after_its_poll_and_within_
             assert!(accepted(&other, pair).await);
         }
         log_out(&one, &ended).await;
-        one.sessions.revoke_tokens(ada(), vec![access_id(&one, &revoked)]).await.unwrap();
+        one.sessions.revoke_tokens(ada(), vec![access_id(&one, &revoked).await]).await.unwrap();
         one.sessions.end_all(user("bob"), Some(kept.session.id), EndReason::AllEnded).await.unwrap();
         if polled {
             other.sessions.view().poll().await.unwrap();
@@ -209,14 +214,14 @@ async fn sec_086_another_text_with_the_same_id_is_revoked_with_it() {
     bed.sessions.revoke_tokens(ada(), vec![claims.token_id()]).await.unwrap();
     for text in texts.iter().chain([&pair.access_token]) {
         let refused = bed.authenticate(text).await;
-        assert!(matches!(refused, Err(AccessError::Revoked(RevokedBy::Token))), "{refused:?}");
+        assert!(matches!(refused, Err(CheckError::Revoked(RevokedBy::Token))), "{refused:?}");
     }
 }
 
 #[tokio::test]
 async fn a_token_is_revoked_only_by_its_owner() {
     let (_, bed, pair) = signed_in().await;
-    bed.sessions.revoke_tokens(user("mallory"), vec![access_id(&bed, &pair)]).await.unwrap();
+    bed.sessions.revoke_tokens(user("mallory"), vec![access_id(&bed, &pair).await]).await.unwrap();
     assert!(accepted(&bed, &pair).await);
 }
 
@@ -231,7 +236,7 @@ async fn a_user_has_at_most_a_thousand_live_revoked_tokens() {
     bed.sessions.revoke_tokens(ada(), ids(0, 100)).await.unwrap();
     let repeated = vec![TokenId::new(Uuid::from_u128(7)); 100];
     bed.sessions.revoke_tokens(ada(), repeated).await.unwrap();
-    let refused = bed.sessions.revoke_tokens(ada(), vec![access_id(&bed, &pair)]).await;
+    let refused = bed.sessions.revoke_tokens(ada(), vec![access_id(&bed, &pair).await]).await;
     let Err(RevokeTokensError::TooMany { free_at }) = refused else { panic!("{refused:?}") };
     assert!(accepted(&bed, &pair).await, "nothing was revoked");
     bed.clock.set(free_at);
@@ -241,13 +246,13 @@ async fn a_user_has_at_most_a_thousand_live_revoked_tokens() {
 #[tokio::test]
 async fn a_refresh_token_of_an_ended_session_is_refused_after_its_log_entry_left_the_index() {
     let (_, bed, pair) = signed_in().await;
-    assert!(bed.sessions.authenticate_refresh(&pair.refresh_token).await.is_ok());
+    assert!(bed.sessions.verification().verify(&pair.refresh_token, Check::REFRESH).await.is_ok());
     bed.sessions.end(key(&pair), EndReason::LoggedOut).await.unwrap();
     bed.clock.advance(bed.sessions.policy().revocation_horizon() + secs(3_700));
     bed.sessions.view().poll().await.unwrap();
     assert!(bed.sessions.view().index().is_empty());
-    let answer = bed.sessions.authenticate_refresh(&pair.refresh_token).await;
-    assert!(matches!(answer, Err(RefreshError::Refused(Refusal::Ended))), "{answer:?}");
+    let answer = bed.sessions.verification().verify(&pair.refresh_token, Check::REFRESH).await;
+    assert!(matches!(answer, Err(CheckError::Refused(Refusal::Ended))), "{answer:?}");
 }
 
 #[tokio::test]
@@ -277,7 +282,7 @@ async fn ending_a_session_that_the_store_has_lost_revokes_its_tokens() {
     let lost = bed.another_node().await;
     bed.stores.sessions.purge_sessions(Timestamp::MAX, 10).await.unwrap();
     assert!(accepted(&lost, &pair).await);
-    let token = lost.sessions.verify_for_end(&pair.access_token).unwrap();
+    let token = lost.sessions.verification().verify(&pair.access_token, Check::ENDING).await.unwrap();
     assert!(lost.sessions.end_by_tokens(vec![token.clone()], EndReason::LoggedOut).await.unwrap());
     assert!(!accepted(&lost, &pair).await);
     lost.clock.advance(secs(31 * 86_400));
@@ -289,6 +294,26 @@ async fn ending_a_session_that_the_store_has_lost_revokes_its_tokens() {
 struct SlowLog {
     inner: Arc<dyn RevocationStore>,
     clock: Arc<FixedClock>,
+    /// After so many more pages the time of day is set back by a minute, and another process revokes this.
+    set_back_after: Mutex<Option<(u32, Target)>>,
+}
+
+impl SlowLog {
+    fn new(inner: &Arc<dyn RevocationStore>, clock: &Arc<FixedClock>) -> Arc<Self> {
+        Arc::new(Self { inner: inner.clone(), clock: clock.clone(), set_back_after: Mutex::default() })
+    }
+
+    /// What is revoked after this page, if it is the one.
+    fn set_back(&self) -> Option<Target> {
+        let mut set_back_after = self.set_back_after.lock().expect("no panic");
+        match set_back_after.take()? {
+            (0, target) => Some(target),
+            (pages, target) => {
+                *set_back_after = Some((pages - 1, target));
+                None
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -328,41 +353,65 @@ impl RevocationStore for SlowLog {
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         self.clock.advance(secs(2));
-        self.inner.entries(since, after, limit).await
+        let page = self.inner.entries(since, after, limit).await?;
+        if let Some(target) = self.set_back() {
+            self.clock.set(self.clock.now() - secs(60));
+            let at = self.clock.now();
+            self.inner.insert_entry(&Entry { target, until: at + secs(900), at }).await?;
+        }
+        Ok(page)
     }
     async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         self.inner.purge_entries(before, limit).await
     }
 }
 
+/// A view of a log of 100,000 old entries that is read slowly, a minute after it was first read.
+async fn slow_view(log: &Arc<SlowLog>) -> RevocationView {
+    let SlowLog { inner, clock, .. } = &**log;
+    for id in 0..100_000_u128 {
+        let target = token_entry(TokenId::new(Uuid::from_u128(id)));
+        let entry = Entry { target, until: clock.now() + secs(86_400), at: clock.now() - secs(60) };
+        inner.insert_entry(&entry).await.expect("the store answers");
+    }
+    let store_clock = Arc::new(StoreClock::new(clock.clone()));
+    let view = RevocationView::new(log.clone(), store_clock, Handle::current(), BOUND, Uuid::nil());
+    view.poll().await.expect("the store answers");
+    assert_eq!(view.index().len(), 100_000);
+    clock.advance(RevocationView::FULL_READ_EVERY);
+    view
+}
+
+fn late_session() -> Target {
+    Target::Session { user_id: ada(), id: SessionId::new(Uuid::from_u128(1)) }
+}
+
 #[tokio::test]
 async fn a_full_read_that_takes_long_does_not_make_the_view_old() {
     let clock = Arc::new(FixedClock::default());
     let inner: Arc<dyn RevocationStore> = Arc::new(MemoryStore::new());
-    for id in 0..100_000_u128 {
-        let target = Target::Token { user_id: ada(), id: TokenId::new(Uuid::from_u128(id)) };
-        let entry = Entry { target, until: clock.now() + secs(86_400), at: clock.now() };
-        inner.insert_entry(&entry).await.unwrap();
-    }
-    let log: Arc<dyn RevocationStore> = Arc::new(SlowLog { inner: inner.clone(), clock: clock.clone() });
-    let view = RevocationView::new(
-        log,
-        Arc::new(StoreClock::new(clock.clone())),
-        Handle::current(),
-        BOUND,
-        Uuid::nil(),
-    );
-    view.poll().await.unwrap();
-    assert_eq!(view.index().len(), 100_000);
-    clock.advance(RevocationView::FULL_READ_EVERY);
-    let late = Target::Session { user_id: ada(), id: SessionId::new(Uuid::from_u128(1)) };
-    let entry = Entry { target: late, until: clock.now() + secs(900), at: clock.now() };
+    let view = slow_view(&SlowLog::new(&inner, &clock)).await;
+    let entry = Entry { target: late_session(), until: clock.now() + secs(900), at: clock.now() };
     inner.insert_entry(&entry).await.unwrap();
     let began = clock.monotonic();
     view.poll().await.unwrap();
     assert!(clock.monotonic() - began > BOUND * 4, "the full read took long");
     assert!(view.is_fresh(), "{:?}", view.age());
     assert_eq!(view.index().len(), 100_001);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_while_the_whole_log_is_read_hides_nothing() {
+    let clock = Arc::new(FixedClock::default());
+    let inner: Arc<dyn RevocationStore> = Arc::new(MemoryStore::new());
+    let log = SlowLog::new(&inner, &clock);
+    let view = slow_view(&log).await;
+    // While the last of 21 pages is read, and new entries were read between each two. The log is read in the order of its
+    // keys, and sessions come before tokens: the read has passed the place.
+    *log.set_back_after.lock().unwrap() = Some((40, late_session()));
+    view.poll().await.unwrap();
+    assert!(log.set_back_after.lock().unwrap().is_none(), "the clock was set back");
+    assert_eq!(view.index().len(), 100_001, "{:?} old", view.age());
 }
 
 #[tokio::test]
@@ -375,13 +424,13 @@ async fn sec_087_while_the_log_cannot_be_read_nothing_is_accepted_beyond_the_bou
     other.clock.advance(MILLISECOND);
     for _ in 0..3 {
         let answer = other.authenticate(&pair.access_token).await;
-        assert!(matches!(answer, Err(AccessError::ViewTooOld(ViewTooOld))), "{answer:?}");
-        let answer = other.sessions.authenticate_refresh(&pair.refresh_token).await;
-        assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
+        assert!(matches!(answer, Err(CheckError::ViewTooOld(ViewTooOld))), "{answer:?}");
+        let answer = other.sessions.verification().verify(&pair.refresh_token, Check::REFRESH).await;
+        assert!(matches!(answer, Err(CheckError::Store(_))), "{answer:?}");
     }
     assert!(other.sessions.end(key(&pair), EndReason::LoggedOut).await.is_err(), "nor is success pretended");
     assert!(other.sessions.end_all(ada(), None, EndReason::AllEnded).await.is_err());
-    assert!(other.sessions.revoke_tokens(ada(), vec![access_id(&other, &pair)]).await.is_err());
+    assert!(other.sessions.revoke_tokens(ada(), vec![access_id(&other, &pair).await]).await.is_err());
     watched.fail(false);
     assert!(accepted(&other, &pair).await, "it heals by itself");
     // What was written meanwhile is read, however long it took.
@@ -428,7 +477,7 @@ async fn sec_087_a_poll_that_hangs_holds_every_request_for_one_second_and_is_not
     }
     hanging.arrived().await;
     for answer in requests.join_all().await {
-        assert!(matches!(answer, Err(AccessError::ViewTooOld(_))), "{answer:?}");
+        assert!(matches!(answer, Err(CheckError::ViewTooOld(_))), "{answer:?}");
     }
     let waited = began.elapsed();
     assert!(waited >= RevocationView::JOIN_DEADLINE && waited < secs(2), "waited for {waited:?}");
@@ -452,7 +501,7 @@ async fn a_poll_that_panics_is_followed_by_another() {
     bed.clock.advance(BOUND + MILLISECOND);
     watched.panic_in("entries");
     let answer = bed.authenticate(&pair.access_token).await;
-    assert!(matches!(answer, Err(AccessError::ViewTooOld(_))), "{answer:?}");
+    assert!(matches!(answer, Err(CheckError::ViewTooOld(_))), "{answer:?}");
     assert!(accepted(&bed, &pair).await, "the next request polls again");
 }
 
@@ -551,7 +600,7 @@ async fn an_entry_outlives_every_token_that_it_concerns() {
         bed.sessions.view().poll().await.unwrap();
         for bed in [&bed, &fresh] {
             let answer = bed.authenticate(&late.access_token).await;
-            assert!(matches!(answer, Err(AccessError::Revoked(_))), "{slow:?}: {answer:?}");
+            assert!(matches!(answer, Err(CheckError::Revoked(_))), "{slow:?}: {answer:?}");
         }
     }
 }
@@ -587,7 +636,7 @@ async fn an_entry_that_becomes_visible_late_is_still_read() {
         let (_, bed, pair) = signed_in().await;
         bed.clock.advance(secs(4));
         bed.sessions.view().poll().await.unwrap();
-        write(&bed, token_entry(access_id(&bed, &pair)), bed.clock.now() - late).await;
+        write(&bed, token_entry(access_id(&bed, &pair).await), bed.clock.now() - late).await;
         bed.clock.advance(secs(1));
         if after_full_read {
             bed.clock.advance(RevocationView::FULL_READ_EVERY);
@@ -603,7 +652,7 @@ async fn a_clock_set_back_or_a_failed_poll_is_followed_by_a_full_read() {
         let (watched, bed, pair) = signed_in().await;
         bed.clock.advance(secs(1));
         bed.sessions.view().poll().await.unwrap();
-        write(&bed, token_entry(access_id(&bed, &pair)), bed.clock.now() - secs(3_000)).await;
+        write(&bed, token_entry(access_id(&bed, &pair).await), bed.clock.now() - secs(3_000)).await;
         bed.sessions.view().poll().await.unwrap();
         assert!(accepted(&bed, &pair).await, "too old for the incremental read");
         if failure {
@@ -625,7 +674,7 @@ async fn setting_the_time_of_day_back_does_not_make_an_old_view_young() {
     bed.clock.advance(BOUND + MILLISECOND);
     bed.clock.set(bed.clock.now() - BOUND);
     let answer = bed.authenticate(&pair.access_token).await;
-    assert!(matches!(answer, Err(AccessError::ViewTooOld(_))), "{answer:?}");
+    assert!(matches!(answer, Err(CheckError::ViewTooOld(_))), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -662,7 +711,7 @@ async fn a_log_of_many_pages_is_read_whole() {
     for number in 0..12_500 {
         write(&bed, token_entry(TokenId::new(Uuid::from_u128(number))), now).await;
     }
-    write(&bed, token_entry(access_id(&bed, &pair)), now).await;
+    write(&bed, token_entry(access_id(&bed, &pair).await), now).await;
     watched.reset_calls();
     bed.sessions.view().poll().await.unwrap();
     assert_eq!(watched.calls("entries"), 3);
@@ -761,7 +810,7 @@ async fn what_is_pushed_does_not_wait_until_the_whole_log_was_read_again() {
     let mut new = watched.hold(Point::Before("entries"));
     let polling = tokio::spawn({
         let sessions = bed.sessions.clone();
-        async move { sessions.poll().await }
+        async move { sessions.keys().poll().await }
     });
     new.arrived().await;
     let mut whole = watched.hold(Point::Before("entries"));
@@ -769,16 +818,16 @@ async fn what_is_pushed_does_not_wait_until_the_whole_log_was_read_again() {
     whole.arrived().await;
     assert!(accepted(&bed, &pair).await);
     log_out(&other, &pair).await;
-    bed.sessions.read_pushed().await.unwrap();
+    bed.sessions.keys().read_pushed().await.unwrap();
     assert!(!accepted(&bed, &pair).await, "while the log is read");
     // Who polls meanwhile does not read it all once more.
     watched.reset_calls();
-    bed.sessions.poll().await.unwrap();
+    bed.sessions.keys().poll().await.unwrap();
     assert_eq!(watched.calls("entries"), 1);
     whole.open();
     polling.await.unwrap().unwrap();
     watched.reset_calls();
-    bed.sessions.poll().await.unwrap();
+    bed.sessions.keys().poll().await.unwrap();
     assert_eq!(watched.calls("entries"), 1, "it was read a moment ago");
 }
 

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use countersign_core::model::{
-    self, Acknowledgement, Circumstances, Decision, Device, EndReason, Ended, LogStanding, Presented,
-    Session, SessionPolicy, SessionSeed,
+    Acknowledgement, Circumstances, Decision, Device, EndReason, Ended, LogStanding, Presented, Session,
+    SessionPolicy, SessionSeed, decide,
 };
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_testkit::{FixedClock, SeededRandom};

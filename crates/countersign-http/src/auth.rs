@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use countersign_core::flow::{AccessError, Accounts, Background, ExtraClaimsError, RefreshError, Sessions};
+use countersign_core::flow::{
+    Accounts, Background, Check, CheckError, ExtraClaimsError, Refresh, RefreshError, Sessions,
+};
 use countersign_core::model::{Device, Refusal};
 use countersign_core::profile::ProfileClaims;
 use countersign_core::store::{BoxError, UserStore};
@@ -118,7 +120,7 @@ pub enum AuthError {
     Locate(#[from] LocateError),
     /// The token is not accepted, or nobody can say.
     #[error(transparent)]
-    Token(#[from] AccessError),
+    Token(#[from] CheckError),
     /// The refresh token is not accepted, or nobody can say.
     #[error(transparent)]
     Refresh(#[from] RefreshError),
@@ -182,9 +184,9 @@ impl AuthError {
         match self {
             Self::Missing => ErrorCode::MissingToken,
             Self::Locate(error) => (*error).into(),
-            Self::Token(AccessError::ViewTooOld(_)) | Self::LoadUser(_) | Self::AskApplication(_) => {
-                ErrorCode::Unavailable
-            }
+            Self::Token(CheckError::ViewTooOld(_) | CheckError::Store(_))
+            | Self::LoadUser(_)
+            | Self::AskApplication(_) => ErrorCode::Unavailable,
             Self::Refresh(
                 RefreshError::Store(_)
                 | RefreshError::ViewTooOld(_)
@@ -219,7 +221,7 @@ impl AuthError {
     fn is_expired(&self) -> bool {
         matches!(
             self,
-            Self::Token(AccessError::Invalid(VerifyError::Expired))
+            Self::Token(CheckError::Invalid(VerifyError::Expired))
                 | Self::Refresh(RefreshError::Invalid(VerifyError::Expired))
         )
     }
@@ -337,6 +339,7 @@ impl Auth {
             self.check_beside_cookie(parts, &claims)?;
         }
         requirement.check_permitted(&claims)?;
+        self.sessions().verification().note_use(&claims);
         Ok(Some(Authenticated { claims, location: located.location, by_profile: None }))
     }
 
@@ -408,7 +411,7 @@ impl Auth {
         let caller = self.accepted(profile, token, false).await?;
         // Asked first: a token of a user that there is not must not get a session.
         self.signed_in_user(&caller).await?;
-        match self.sessions().renew(&caller.claims, true, device).await {
+        match Refresh::of(self.sessions()).renew(&caller.claims, true, device).await {
             Ok(renewed) => Ok(Renewal { renewed, location: caller.location }),
             Err(error) => Err(profile.refused_refresh(error).await.into()),
         }
@@ -424,7 +427,7 @@ impl Auth {
     pub async fn verify_for_end(&self, token: &str) -> Option<Claims> {
         match &self.shared.profile {
             Some(profile) => profile.verify_for_end(token).await,
-            None => self.sessions().verify_for_end_here(token).await.ok(),
+            None => self.sessions().verification().verify(token, Check::ENDING).await.ok(),
         }
     }
 
@@ -443,12 +446,14 @@ impl Auth {
         let hooked = profile.ask_hooks(&verified).await.map_err(AuthError::from)?;
         self.ask_application(&claims, false).await?;
         match claims.token_type() {
-            TokenType::Access => self.sessions().check_access(&claims).await?,
+            TokenType::Access => {
+                self.sessions().verification().recheck(&claims, Check::ACCESS.even_if_expired()).await?;
+            }
             TokenType::Refresh => {
                 if self.known_user(claims.subject(), hooked.as_ref()).await?.is_none() {
                     return Err(Refusal::User.into());
                 }
-                self.sessions().check_refresh(&claims).await?;
+                Refresh::of(self.sessions()).check_renewal(&claims).await?;
             }
         }
         Ok(claims)
@@ -476,24 +481,13 @@ impl Auth {
     }
 
     async fn verify(&self, token: &str, requirement: &Requirement) -> Result<Claims, AuthError> {
-        let sessions = self.sessions();
-        let is_refresh = match requirement.token {
-            RequiredToken::Access => false,
-            RequiredToken::Refresh => true,
-            // Costs no store call, whatever the token is.
-            RequiredToken::Any | RequiredToken::AnyAsRefresh => !matches!(
-                sessions.verify_refresh(token),
-                // Both are said of a token only after it has proven to be a refresh token of ours.
-                Err(error) if !matches!(error, VerifyError::Expired | VerifyError::Issuer)
-            ),
+        let check = match requirement.token {
+            RequiredToken::Access => Check::ACCESS,
+            RequiredToken::Refresh => Check::REFRESH,
+            RequiredToken::Any | RequiredToken::AnyAsRefresh => Check::ANY,
         };
-        Ok(match (is_refresh, requirement.skip_revocation) {
-            (false, false) => sessions.authenticate(token).await?,
-            (false, true) => sessions.verify_access(token).await.map_err(AccessError::from)?,
-            // Waits for a store: boxed, so that what every request waits for stays small.
-            (true, false) => Box::pin(sessions.authenticate_refresh(token)).await?,
-            (true, true) => Box::pin(sessions.verify_refresh_here(token)).await?,
-        })
+        let check = if requirement.skip_revocation { check.even_if_revoked() } else { check };
+        Ok(self.sessions().verification().verify(token, check).await?)
     }
 
     /// Asks once more whether what was authenticated still holds: not expired, not revoked, accepted by the application.
@@ -504,13 +498,18 @@ impl Auth {
     pub async fn recheck(&self, authenticated: &Authenticated) -> Result<(), AuthError> {
         let claims = &authenticated.claims;
         match claims.token_type() {
-            TokenType::Access => self.sessions().recheck(claims).await?,
+            TokenType::Access => self.sessions().verification().recheck(claims, Check::ACCESS).await?,
             TokenType::Refresh if self.clock().now() >= authenticated.expires_at() => {
-                return Err(AccessError::from(VerifyError::Expired).into());
+                return Err(CheckError::from(VerifyError::Expired).into());
             }
             // Asks the store: the index forgets ended sessions long before their refresh tokens expire.
-            TokenType::Refresh if self.has_profile() => self.sessions().check_refresh(claims).await?,
-            TokenType::Refresh => self.sessions().recheck_refresh(claims).await?,
+            TokenType::Refresh if self.has_profile() => {
+                Refresh::of(self.sessions()).check_renewal(claims).await?
+            }
+            TokenType::Refresh => {
+                let check = Check::REFRESH.even_if_expired();
+                self.sessions().verification().recheck(claims, check).await.map_err(RefreshError::from)?;
+            }
         }
         if let (Some(profile), Some(by)) = (&self.shared.profile, &authenticated.by_profile) {
             profile.ask_hooks(&by.verified).await?;
@@ -781,7 +780,7 @@ impl Auth {
     pub fn jwks(&self) -> Answer {
         let keys = match &self.shared.profile {
             Some(profile) => profile.public_keys(),
-            None => self.sessions().public_keys(),
+            None => self.sessions().keys().public_keys(),
         };
         Answer::jwk_set(keys)
     }

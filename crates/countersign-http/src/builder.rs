@@ -559,7 +559,7 @@ impl AuthBuilder {
             format: profile.as_ref().map(Prepared::format),
             runtime: runtime.clone(),
         })?;
-        sessions.poll().await?;
+        sessions.keys().poll().await?;
         let clock = sessions.clock();
         let permits = self.hash_permits.unwrap_or_else(default_hash_permits);
         let hasher =

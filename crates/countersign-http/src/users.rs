@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use countersign_core::flow::{Accounts, RefreshError, Refreshed};
+use countersign_core::flow::{Accounts, Refresh, RefreshError, Refreshed};
 use countersign_core::model::{Device, Refusal, User};
 use countersign_core::store::{BoxError, StoreError};
 use countersign_jwt::{Claims, UserId};
@@ -157,7 +157,7 @@ impl Auth {
     /// Exchanges a refresh token, verified and judged, for a pair, if its user is [known](Auth::signed_in_user).
     ///
     /// # Errors
-    /// As [`Sessions::refresh`](countersign_core::flow::Sessions::refresh), and [`AuthError::LoadUser`] if nobody can
+    /// As [`Refresh::exchange`], and [`AuthError::LoadUser`] if nobody can
     /// say whether there is such a user.
     pub async fn refresh(
         &self,
@@ -165,7 +165,7 @@ impl Auth {
         device: Device,
     ) -> Result<(Refreshed, SignedInUser), AuthError> {
         let user = self.known_user(token.subject(), None).await?;
-        let refreshed = self.sessions().refresh(token, user.is_some(), device).await?;
+        let refreshed = Refresh::of(self.sessions()).exchange(token, user.is_some(), device).await?;
         match user {
             Some(user) => Ok((refreshed, user)),
             None => Err(RefreshError::from(Refusal::User).into()),

@@ -1,7 +1,4 @@
-//! JSON Web Tokens (RFC 7519): signed, verified, and nothing else. No async, no store, no HTTP, no clock of its own.
-//!
-//! A service that only verifies tokens takes this crate alone, and so does a tool that signs them. Logins, sessions and
-//! revocation are in `countersign-core`; the crate `countersign` adds HTTP, axum and a database.
+#![doc = include_str!("../README.md")]
 
 mod base64url;
 pub mod claims;

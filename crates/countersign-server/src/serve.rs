@@ -78,7 +78,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     say(&format!("listening on http://{address}"));
 
     edge::serve(listener, router, asked_to_stop, settings.shutdown_grace).await;
-    if let Err(error) = auth.sessions().flush_acknowledgements().await {
+    if let Err(error) = auth.sessions().verification().flush_acknowledgements().await {
         tracing::warn!(error = &error as &dyn Error, "acknowledgements could not be written");
     }
     if let Err(error) = database.settle().await {
@@ -157,7 +157,7 @@ fn say_what_is_odd(settings: &Settings, auth: &Auth) {
             "COUNTERSIGN_SESSION_IDLE is longer than COUNTERSIGN_SESSION_LIFETIME and so ends no session; set it lower"
         );
     }
-    let signing = auth.sessions().access_algorithm();
+    let signing = auth.sessions().keys().access_algorithm();
     if let Some(wanted) = policy.key_algorithm.filter(|wanted| *wanted != signing) {
         tracing::warn!(
             signing = signing.name(),

@@ -11,7 +11,7 @@ mod support;
 
 use std::sync::Arc;
 
-use countersign_core::flow::{AccessError, LoginError, RefreshError};
+use countersign_core::flow::{CheckError, LoginError, RefreshError};
 use countersign_core::model::{Device, KeyPurpose, KeyState, key_state};
 use countersign_core::store::KeyStore as _;
 use countersign_jwt::Clock as _;
@@ -103,7 +103,7 @@ async fn a_database_of_the_first_version_keeps_every_row_token_key_and_password(
     }
     for access in [ENDED_ACCESS, REVOKED_ACCESS, ALL_ENDED_ACCESS] {
         let refused = bed.authenticate(access).await;
-        assert!(matches!(refused, Err(AccessError::Revoked(_))), "{refused:?}");
+        assert!(matches!(refused, Err(CheckError::Revoked(_))), "{refused:?}");
     }
     for (refresh, generation) in [(GOOD_REFRESH, 1), (REFRESHED_REFRESH, 1), (GRACE_REFRESH, 1)] {
         let refreshed = bed.refresh(refresh, Device::default()).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_database_of_the_first_version_keeps_every_row_token_key_and_password(
     assert!(matches!(disabled, Err(LoginError::InvalidCredentials)), "{disabled:?}");
 
     // And its keys have a life from now on.
-    bed.sessions.rotate_key(KeyPurpose::Access, None, true).await.unwrap();
+    bed.sessions.keys().rotate(KeyPurpose::Access, None, true).await.unwrap();
     let keys = store.keys().await.unwrap();
     let overlap = bed.config().policy.key_overlap(KeyPurpose::Access);
     let states: Vec<_> = keys.iter().map(|key| key_state(key, &keys, bed.clock.now(), overlap)).collect();

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_core::flow::{
-    AccessError, Accounts, AccountsConfig, Argon2Params, Arrival, HashPool, Keychain, LoginError, LoginName,
-    Pair, Presentation, RefreshError, Refreshed, RegisterError, Registration, Sessions, SessionsConfig,
-    SignedIn, StoreClock, TokenFormat,
+    Accounts, AccountsConfig, Argon2Params, Arrival, Check, CheckError, HashPool, Keychain, LoginError,
+    LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError, Registration, Sessions,
+    SessionsConfig, SignedIn, StoreClock, TokenFormat,
 };
 use countersign_core::model::{
     Device, EmailAddress, Event, Events, Password, SessionKey, SessionPolicy, ThrottlePolicy, Username,
@@ -183,18 +183,22 @@ impl TestBed {
     /// Exchanges a refresh token of an enabled user, from the text that the client sent.
     ///
     /// # Errors
-    /// As [`Sessions::verify_refresh`] and [`Sessions::refresh`].
+    /// As [`Verification::verify`](countersign_core::flow::Verification::verify) and [`Refresh::exchange`].
     pub async fn refresh(&self, refresh_token: &str, device: Device) -> Result<Refreshed, RefreshError> {
-        let claims = self.sessions.verify_refresh(refresh_token)?;
-        self.sessions.refresh(&claims, true, device).await
+        let check = Check::REFRESH.even_if_revoked();
+        let claims = self.sessions.verification().verify(refresh_token, check).await?;
+        Refresh::of(&self.sessions).exchange(&claims, true, device).await
     }
 
     /// Asks for a protected route.
     ///
     /// # Errors
-    /// As [`Sessions::authenticate`].
-    pub async fn authenticate(&self, access_token: &str) -> Result<Claims, AccessError> {
-        self.sessions.authenticate(access_token).await
+    /// As [`Verification::verify`](countersign_core::flow::Verification::verify).
+    pub async fn authenticate(&self, access_token: &str) -> Result<Claims, CheckError> {
+        let verification = self.sessions.verification();
+        let claims = verification.verify(access_token, Check::ACCESS).await?;
+        verification.note_use(&claims);
+        Ok(claims)
     }
 
     /// The row of a pair's session.

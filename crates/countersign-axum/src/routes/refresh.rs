@@ -1,7 +1,7 @@
 //! Exchanging a refresh token.
 
 use axum::extract::Request;
-use countersign_core::flow::Refreshed;
+use countersign_core::flow::{Check, Refreshed};
 use countersign_http::profile::Renewal;
 use countersign_http::{Auth, AuthError, Location, Requirement, SignedInUser};
 use http::StatusCode;
@@ -57,7 +57,8 @@ async fn exchange(
     in_body: Option<&str>,
 ) -> Result<(Refreshed, SignedInUser, Location), AuthError> {
     let located = auth.refresh_locator().locate(&parts.headers, in_body)?.ok_or(AuthError::Missing)?;
-    let token = auth.sessions().verify_refresh_here(located.token).await?;
+    let token =
+        auth.sessions().verification().verify(located.token, Check::REFRESH.even_if_revoked()).await?;
     auth.ask_application(&token, false).await?;
     if auth.needs_csrf(&parts.method, located.location) {
         auth.check_csrf(parts, &token)?;

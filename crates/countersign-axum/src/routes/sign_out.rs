@@ -1,7 +1,7 @@
 //! Logging out.
 
 use axum::extract::Request;
-use countersign_core::flow::AccessError;
+use countersign_core::flow::{Check, CheckError};
 use countersign_core::model::EndReason;
 use countersign_http::{Auth, AuthError, ErrorCode, LocateError, Located, Location, Requirement};
 use countersign_jwt::Claims;
@@ -96,7 +96,7 @@ impl Shown {
     }
 
     async fn add(&mut self, auth: &Auth, parts: &Parts, located: &Located<'_>) {
-        let claims = match auth.sessions().verify_for_end_here(located.token).await {
+        let claims = match auth.sessions().verification().verify(located.token, Check::ENDING).await {
             Ok(claims) => claims,
             Err(error) => {
                 self.refuse(AuthError::Token(error));
@@ -120,7 +120,7 @@ impl Shown {
             AuthError::Locate(LocateError::RepeatedCookie) => 2,
             AuthError::Csrf(_) => 1,
             // Worth repeating.
-            AuthError::Token(AccessError::ViewTooOld(_)) => 1,
+            AuthError::Token(CheckError::ViewTooOld(_) | CheckError::Store(_)) => 1,
             _ => 0,
         };
         if self.refusal.as_ref().is_none_or(|known| rank(known) <= rank(&refusal)) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use countersign_axum::AuthBuilder;
+use countersign_core::flow::{Check, Refresh};
 use countersign_core::model::{Device, SessionPolicy};
 use countersign_core::store::MemoryStore;
 use countersign_http::BuildError;
@@ -65,7 +66,7 @@ async fn tokens_of_the_issuer_before_are_good_until_they_expire() {
     assert_eq!(after.refresh(&bob.refresh_token).await.status(), 401);
 
     after.wait(15 * 60 + 10);
-    after.auth.sessions().poll().await.unwrap();
+    after.auth.sessions().keys().poll().await.unwrap();
     assert_eq!(after.hello(&ada.access_token).await, 401, "expired");
     assert_eq!(logout(&mut after.client(), "access_token", &eve.access_token).await, 204);
     assert_eq!(after.refresh(&eve.refresh_token).await.status(), 401);
@@ -149,10 +150,10 @@ async fn an_issuer_stays_known_while_a_program_that_issues_with_it_runs() {
     let new = old.beside(at(NEW)).await.unwrap();
     for _ in 0..4 {
         old.wait(10 * 86_400);
-        old.auth.sessions().tend_settings().await.unwrap();
-        new.auth.sessions().tend_settings().await.unwrap();
+        old.auth.sessions().keys().tend_settings().await.unwrap();
+        new.auth.sessions().keys().tend_settings().await.unwrap();
     }
-    let known = || new.auth.sessions().known_issuers();
+    let known = || new.auth.sessions().keys().known_issuers();
     assert!(
         known().iter().any(|known| known.issuer == OLD && known.until > new.clock.now()),
         "{:?}",
@@ -162,7 +163,7 @@ async fn an_issuer_stays_known_while_a_program_that_issues_with_it_runs() {
     // Then it stops, and is forgotten when its last token has expired.
     new.wait(60 * 86_400);
     let again = new.beside(at("https://newer.example")).await.unwrap();
-    assert!(again.auth.sessions().known_issuers().iter().all(|known| known.issuer != OLD));
+    assert!(again.auth.sessions().keys().known_issuers().iter().all(|known| known.issuer != OLD));
 }
 
 /// A token that is one of ours in everything but its key and issuer.
@@ -211,11 +212,12 @@ async fn a_store_of_a_version_that_kept_no_record_goes_on_with_its_tokens() {
         let auth = countersign_axum::Auth::builder(bed.stores.clone(), TestBed::secrets());
         let auth = auth.public_url(Url::parse(url).unwrap()).clock(bed.clock.clone()).without_background();
         let auth = auth.build().await.unwrap();
-        auth.sessions().authenticate(&user.pair.access_token).await.unwrap();
-        let refresh = auth.sessions().verify_refresh(&user.pair.refresh_token).unwrap();
-        auth.sessions().refresh(&refresh, true, Device::default()).await.unwrap();
-        assert_eq!(auth.sessions().issuer(), url.trim_end_matches('/'));
-        let known = auth.sessions().known_issuers();
+        auth.sessions().verification().verify(&user.pair.access_token, Check::ACCESS).await.unwrap();
+        let refresh =
+            auth.sessions().verification().verify(&user.pair.refresh_token, Check::REFRESH).await.unwrap();
+        Refresh::of(auth.sessions()).exchange(&refresh, true, Device::default()).await.unwrap();
+        assert_eq!(auth.sessions().keys().issuer(), url.trim_end_matches('/'));
+        let known = auth.sessions().keys().known_issuers();
         assert!(known.iter().any(|known| known.issuer.starts_with("urn:uuid:")));
         assert_eq!(known.iter().any(|known| known.issuer == url), url.ends_with('/'), "{known:?}");
     }

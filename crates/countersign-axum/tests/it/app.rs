@@ -154,7 +154,7 @@ impl TestApp {
         stores.revocations.purge_entries(now, 1000).await.unwrap();
         stores.sessions.purge_sessions(now, 1000).await.unwrap();
         sessions.view().index().prune(now);
-        sessions.poll().await.unwrap();
+        sessions.keys().poll().await.unwrap();
     }
 
     /// How many passwords were hashed or checked so far.

@@ -33,14 +33,14 @@ async fn sec_018_a_short_secret_verifies_only_when_insisted_on_and_is_warned_of_
     let reply = moving.client().bearer(&token).get("/hello").await;
     assert_eq!(reply.status(), 200, "{reply:?}");
     // After the keys were read anew, too.
-    moving.auth.sessions().poll().await.unwrap();
+    moving.auth.sessions().keys().poll().await.unwrap();
     assert_eq!(moving.client().bearer(&token).get("/hello").await.status(), 200);
     let again = TestApp::with(|builder| builder.also_accept(key.clone())).await;
     assert_eq!(log::count(&warning), 2, "at every start");
 
     // It verifies access tokens and does nothing else.
     assert_eq!(again.refresh(&token).await.status(), 401);
-    let published = again.auth.sessions().public_keys();
+    let published = again.auth.sessions().keys().public_keys();
     assert!(
         !published.contains(key.key_id().as_str()) && published.matches("kid").count() == 1,
         "{published}"
@@ -63,5 +63,5 @@ async fn a_good_key_of_another_program_is_accepted_without_a_warning() {
     assert!(!log::contains(&format!("key={}", key.key_id())));
     // Seeded alike, both applications have the same key of their own: it is accepted as before.
     assert_eq!(app.client().bearer(&account.access_token).get("/hello").await.status(), 200);
-    assert!(!app.auth.sessions().public_keys().contains(key.key_id().as_str()));
+    assert!(!app.auth.sessions().keys().public_keys().contains(key.key_id().as_str()));
 }

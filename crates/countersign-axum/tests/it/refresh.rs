@@ -71,7 +71,7 @@ async fn sec_093_an_older_token_ends_the_session() {
             current = Account::of(&app.refresh(&current.refresh_token).await);
             // Its successor is in use, so the old token is not one whose successor got lost.
             assert_eq!(app.hello(&current.access_token).await, 200);
-            app.auth.sessions().flush_acknowledgements().await.unwrap();
+            app.auth.sessions().verification().flush_acknowledgements().await.unwrap();
         }
         app.wait(wait);
         let _ = app.events.take_alarms();
@@ -117,7 +117,7 @@ async fn a_pair_that_is_served_again_may_have_no_time_left() {
     // The successor is first seen in use when it is about to expire; from then on the grace counts again.
     app.wait(899);
     assert_eq!(app.hello(&next.access_token).await, 200);
-    app.auth.sessions().flush_acknowledgements().await.unwrap();
+    app.auth.sessions().verification().flush_acknowledgements().await.unwrap();
     app.wait(20);
     let again = app.refresh(&account.refresh_token).await;
     assert_eq!((again.status(), &again.json()["expires_in"]), (200, &json!(0)));
@@ -134,7 +134,7 @@ async fn a_cookie_pair_without_time_left_is_an_answer_too() {
     assert_eq!(tab.post_nothing("/v1/auth/refresh").await.status(), 200);
     app.wait(899);
     assert_eq!(tab.get("/hello").await.status(), 200);
-    app.auth.sessions().flush_acknowledgements().await.unwrap();
+    app.auth.sessions().verification().flush_acknowledgements().await.unwrap();
     app.wait(20);
     let mut tab = old;
     let reply = tab.post_nothing("/v1/auth/refresh").await;

@@ -216,7 +216,7 @@ async fn sec_082_last_seen_moves_at_refresh_and_acknowledgement() {
     let next = Account::of(&app.refresh(&account.refresh_token).await);
     assert_eq!(list(&app, &next.access_token).await[0]["last_seen_at"], "2026-01-31T12:01:00Z");
     app.wait(60);
-    app.auth.sessions().flush_acknowledgements().await.unwrap();
+    app.auth.sessions().verification().flush_acknowledgements().await.unwrap();
     assert_eq!(list(&app, &next.access_token).await[0]["last_seen_at"], "2026-01-31T12:02:00Z");
 }
 

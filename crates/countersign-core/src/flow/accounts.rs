@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::refusals::Refusals;
 use crate::flow::hasher::{HashError, HashPlace, HashPool};
+use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
 use crate::flow::{BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions};
 use crate::model::event::Event;
@@ -554,7 +555,7 @@ impl Accounts {
     /// As [`Sessions::refresh`].
     pub async fn refresh(&self, token: &Claims, device: Device) -> Result<(Refreshed, User), RefreshError> {
         let user = self.enabled_user(token.subject()).await?;
-        let refreshed = self.shared.sessions.refresh(token, user.is_some(), device).await?;
+        let refreshed = Refresh::of(&self.shared.sessions).exchange(token, user.is_some(), device).await?;
         match user {
             Some(user) => Ok((refreshed, user)),
             None => Err(crate::model::Refusal::User.into()),
@@ -570,7 +571,7 @@ impl Accounts {
         if self.enabled_user(token.subject()).await?.is_none() {
             return Err(crate::model::Refusal::User.into());
         }
-        self.shared.sessions.renew(token, true, device).await
+        Refresh::of(&self.shared.sessions).renew(token, true, device).await
     }
 
     /// Disables an account: nobody logs in or refreshes as this user any more, and all its sessions end.

@@ -55,7 +55,7 @@ impl Background {
             spawn_every(runtime, poll_every, "read the revocation log", move || {
                 let sessions = sessions.clone();
                 async move {
-                    let polled = sessions.poll().await;
+                    let polled = sessions.keys().poll().await;
                     measure(sessions.view(), polled.is_ok());
                     polled
                 }
@@ -65,7 +65,7 @@ impl Background {
             let sessions = sessions.clone();
             spawn_every(runtime, FLUSH_EVERY, "write acknowledgements", move || {
                 let sessions = sessions.clone();
-                async move { sessions.flush_acknowledgements().await }
+                async move { sessions.verification().flush_acknowledgements().await }
             })
         };
         let purge = {
@@ -90,7 +90,7 @@ impl Background {
             spawn_every(runtime, SETTINGS_EVERY, "look at the settings", move || {
                 let sessions = sessions.clone();
                 async move {
-                    if let Err(error) = sessions.tend_settings().await {
+                    if let Err(error) = sessions.keys().tend_settings().await {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
                             "could not look at the settings"
@@ -139,7 +139,7 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
     let clock = sessions.clock();
     while changes.next().await {
         let began = clock.monotonic();
-        if let Err(error) = sessions.read_pushed().await {
+        if let Err(error) = sessions.keys().read_pushed().await {
             tracing::debug!(error = &error as &dyn std::error::Error, "could not read what was pushed");
         }
         // However often it grows, reading takes a fifth of the time; but what comes next is not to wait for long.
@@ -166,7 +166,7 @@ pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Resu
 
 /// Replaces the keys whose time has come, and says so.
 async fn rotate(sessions: &Sessions) {
-    match sessions.rotate_due_keys().await {
+    match sessions.keys().rotate_due().await {
         Ok(made) => {
             for key in made {
                 let (purpose, algorithm) = (key.purpose.name(), key.algorithm.name());

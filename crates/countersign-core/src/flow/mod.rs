@@ -7,8 +7,12 @@ mod clock;
 mod extra;
 mod hasher;
 mod keychain;
+mod keys;
+mod refresh;
 mod sessions;
 mod tail;
+mod verification;
+mod view;
 
 pub use accounts::{
     Accounts, AccountsConfig, Arrival, LoginError, LoginName, RegisterError, Registration, SignedIn,
@@ -21,8 +25,11 @@ pub use clock::StoreClock;
 pub use extra::{ExtraClaims, ExtraClaimsError};
 pub use hasher::{Argon2Params, HashError, HashPlace, HashPool, HashTurn, Hasher, UnsafeArgon2Params};
 pub use keychain::{KeySet, Keychain, KeychainError, reseal};
+pub use keys::{KeyLifeError, Keys, TokenFormat};
+pub use refresh::{Refresh, RefreshError, Refreshed, Renewed};
 pub use sessions::{
-    AccessError, AccessGrant, BeginError, EndError, IssueAccessError, IssuedAccess, KeyLifeError, Pair,
-    Presentation, RefreshError, Refreshed, Renewed, RevokeTokensError, Sessions, SessionsConfig, TokenFormat,
+    AccessGrant, BeginError, EndError, ForeignError, ForeignTokens, IssueAccessError, IssuedAccess, Pair,
+    Presentation, RevokeTokensError, Sessions, SessionsConfig,
 };
-pub use tail::{RevocationView, ViewStats, ViewTooOld};
+pub use verification::{Check, CheckError, Verification};
+pub use view::{RevocationView, ViewStats, ViewTooOld};

@@ -2,24 +2,18 @@
 
 mod foreign;
 mod issue;
-mod issuers;
-mod keys;
 mod turns;
 
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use countersign_jwt::VerifyError;
 use countersign_jwt::claims::{Claims, Freshness, NewClaims, SessionRef, TokenType};
 use countersign_jwt::id::{Epoch, Generation, SessionId, TokenId, UserId};
 use countersign_jwt::issuers::KnownIssuers;
 use countersign_jwt::jws::SignError;
-use countersign_jwt::key::{KeyRing, VerifyingKey};
 use countersign_jwt::random::{self, Random, RandomError};
 use countersign_jwt::seal::Secrets;
 use countersign_jwt::time::{Clock, Timestamp};
-use countersign_jwt::token::{Issuer, Verifier};
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
@@ -27,25 +21,22 @@ use uuid::Uuid;
 
 use crate::flow::clock::StoreClock;
 use crate::flow::extra::{ExtraClaims, ExtraClaimsError};
-use crate::flow::{Keychain, RevocationView, ViewTooOld};
-use crate::model::acknowledge::Acknowledgements;
-use crate::model::decide::{Circumstances, Decision, LogStanding, Presented, Refusal, decide, unread};
+use crate::flow::keychain::Keychain;
+use crate::flow::keys::{Keys, KeysConfig, TokenFormat};
+use crate::flow::verification::Verification;
+use crate::flow::view::RevocationView;
 use crate::model::derive::{csrf_value, token_id};
 use crate::model::event::{Event, Events};
 use crate::model::policy::{AtLimit, PolicyError, SessionPolicy};
 use crate::model::session::{Device, EndReason, Session, SessionKey, SessionSeed};
-use crate::model::{Entry, RevokedBy, Standing, Target};
+use crate::model::{Entry, NewSession, Target};
 use crate::store::{
     End, EpochRaise, FoundSession, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionPage,
     SessionStore, StoreError, TokenRevocation, TokensRevoked,
 };
 
-pub use foreign::{Renewed, TokenFormat};
+pub use foreign::{ForeignError, ForeignTokens};
 pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
-use issuers::IssuerWatch;
-pub use keys::KeyLifeError;
-pub(crate) use keys::remove as remove_from_ring;
-use keys::{LastReload, Parties};
 use turns::Turns;
 
 /// What [`Sessions`] works with.
@@ -89,35 +80,22 @@ pub struct SessionsConfig {
 /// Sessions and their tokens: begin, authenticate, refresh, end. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    store: Arc<dyn SessionStore>,
-    log: Arc<dyn RevocationStore>,
-    view: RevocationView,
-    keys: Arc<dyn KeyStore>,
-    secrets: Secrets,
-    parties: Parties,
-    last_reload: LastReload,
-    known_issuers: Arc<ArcSwap<KnownIssuers>>,
-    issuer_watch: IssuerWatch,
-    foreign_keys: Vec<VerifyingKey>,
-    access_issuer: ArcSwap<Issuer>,
-    refresh_issuer: ArcSwap<Issuer>,
-    access_verifier: Verifier,
-    refresh_verifier: Verifier,
-    access_keys: Arc<ArcSwap<KeyRing>>,
-    refresh_keys: Arc<ArcSwap<KeyRing>>,
-    policy: SessionPolicy,
+pub(crate) struct Shared {
+    pub(crate) keys: Keys,
+    pub(crate) tail: RevocationView,
+    pub(crate) verification: Verification,
+    pub(crate) store: Arc<dyn SessionStore>,
+    pub(crate) log: Arc<dyn RevocationStore>,
+    pub(crate) policy: SessionPolicy,
+    pub(crate) clock: Arc<StoreClock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) events: Arc<dyn Events>,
     extra_claims: Option<ExtraClaims>,
-    clock: Arc<StoreClock>,
-    random: Arc<dyn Random>,
-    events: Arc<dyn Events>,
-    acknowledgements: Acknowledgements,
     turns: Turns,
-    format: Option<Arc<dyn TokenFormat>>,
     runtime: Handle,
 }
 
@@ -174,15 +152,6 @@ pub enum Presentation {
     Cookie,
 }
 
-/// What came of a refresh.
-#[derive(Clone, Debug)]
-pub struct Refreshed {
-    /// The pair to answer with.
-    pub pair: Pair,
-    /// The session stepped on to a new generation; else the current generation was served again or healed.
-    pub advanced: bool,
-}
-
 /// Why no session began.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -203,51 +172,6 @@ pub enum BeginError {
     #[error(transparent)]
     Sign(#[from] SignError),
     /// The application's own claims could not be had.
-    #[error(transparent)]
-    ExtraClaims(#[from] ExtraClaimsError),
-}
-
-/// Why an access token was not accepted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AccessError {
-    /// It does not verify.
-    #[error(transparent)]
-    Invalid(#[from] VerifyError),
-    /// It was revoked.
-    #[error(transparent)]
-    Revoked(#[from] RevokedBy),
-    /// Nobody can say whether it was revoked.
-    #[error(transparent)]
-    ViewTooOld(#[from] ViewTooOld),
-}
-
-/// Why a refresh token was not exchanged. None of these yields tokens.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RefreshError {
-    /// It does not verify.
-    #[error(transparent)]
-    Invalid(#[from] VerifyError),
-    /// Its session no longer refreshes.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// It is an old one: somebody holds a copy. The session was ended.
-    #[error("an old refresh token was presented; the session was ended")]
-    Replayed,
-    /// The session changed under every one of four tries.
-    #[error("the session changed under four tries to refresh it")]
-    Contended,
-    /// The store could not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The token's key is unknown, and the keys and the log could not be read for longer than the bound.
-    #[error(transparent)]
-    ViewTooOld(#[from] ViewTooOld),
-    /// The tokens could not be signed.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// The application's own claims could not be had. Nothing happened to the session.
     #[error(transparent)]
     ExtraClaims(#[from] ExtraClaimsError),
 }
@@ -279,8 +203,6 @@ pub enum RevokeTokensError {
 impl Sessions {
     /// At most this many token entries in the log may be live for one user.
     pub const MAX_REVOKED_TOKENS: usize = 1_000;
-    /// How often a conditional step is tried before the refresh is answered with 503.
-    const TRIES: u32 = 4;
     /// How many sessions beyond the cap one login ends at most. One is the rule; there are more where the cap was
     /// lowered, and then the user's next logins end the rest.
     const EVICTED_AT_ONCE: usize = 16;
@@ -292,98 +214,69 @@ impl Sessions {
     /// # Errors
     /// [`PolicyError`] if the policy contradicts itself or is out of range.
     pub fn new(config: SessionsConfig) -> Result<Self, PolicyError> {
-        let SessionsConfig {
-            sessions,
-            revocations,
-            keychain,
-            keys,
-            secrets,
-            policy,
-            extra_claims,
-            clock,
-            node,
-            random,
-            events,
-            format,
-            runtime,
-            ..
-        } = config;
+        let SessionsConfig { sessions: store, revocations: log, policy, random, events, runtime, .. } =
+            config;
         policy.check()?;
-        let clock = Arc::new(StoreClock::new(clock));
-        let issuer = config.issuer.unwrap_or_else(|| format!("urn:uuid:{}", keychain.store_id.hyphenated()));
-        let parties = Parties { issuer, audience: config.audience };
-        let known_issuers = Arc::new(ArcSwap::from_pointee(config.known_issuers));
-        let foreign_keys = keychain.access.foreign().to_vec();
-        let verifying = |token_type, ring| {
-            let verifying = Verifier::new(token_type, ring)
-                .with_issuer(&parties.issuer)
-                .with_known_issuers(known_issuers.clone(), foreign_keys.clone());
-            let verifying = verifying.with_leeway(policy.leeway).map_err(|_| PolicyError {
-                setting: "leeway",
-                value: format!("{} s", policy.leeway.as_secs()),
-                rule: "it must be at most 300 s",
-            })?;
-            Ok(match &parties.audience {
-                Some(audience) => verifying.with_audience(audience),
-                None => verifying,
-            })
-        };
-        let view = RevocationView::new(
-            revocations.clone(),
-            clock.clone(),
-            runtime.clone(),
-            policy.revocation_bound,
-            node,
-        );
-        view.remove_keys_from([keychain.access.ring.clone(), keychain.refresh.ring.clone()]);
+        let clock = Arc::new(StoreClock::new(config.clock));
+        let bound = policy.revocation_bound;
+        let tail = RevocationView::new(log.clone(), clock.clone(), runtime.clone(), bound, config.node);
+        let keys = Keys::new(KeysConfig {
+            keychain: config.keychain,
+            store: config.keys,
+            log: log.clone(),
+            tail: tail.clone(),
+            secrets: config.secrets,
+            issuer: config.issuer,
+            known_issuers: config.known_issuers,
+            audience: config.audience,
+            policy: policy.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            events: events.clone(),
+            format: config.format,
+        })?;
+        let verification =
+            Verification::new(keys.clone(), tail.clone(), store.clone(), policy.clone(), clock.clone());
         Ok(Self {
             shared: Arc::new(Shared {
                 keys,
-                secrets,
-                access_issuer: ArcSwap::from_pointee(parties.issuer(keychain.access.signing)),
-                refresh_issuer: ArcSwap::from_pointee(parties.issuer(keychain.refresh.signing)),
-                last_reload: LastReload::default(),
-                refresh_keys: keychain.refresh.ring.clone(),
-                access_keys: keychain.access.ring.clone(),
-                access_verifier: verifying(TokenType::Access, keychain.access.ring)?,
-                refresh_verifier: verifying(TokenType::Refresh, keychain.refresh.ring)?,
-                known_issuers,
-                issuer_watch: IssuerWatch::default(),
-                foreign_keys,
-                parties,
-                store: sessions,
-                log: revocations,
-                view,
+                tail,
+                verification,
+                store,
+                log,
                 policy,
-                extra_claims,
                 clock,
                 random,
                 events,
-                acknowledgements: Acknowledgements::default(),
+                extra_claims: config.extra_claims,
                 turns: Turns::default(),
-                format,
                 runtime,
             }),
         })
     }
 
-    /// This node's view of the revocation log.
+    /// This node's tail of the revocation log.
     #[must_use]
     pub fn view(&self) -> &RevocationView {
-        &self.shared.view
+        &self.shared.tail
     }
 
-    /// The public keys that verify access tokens, as a JWK set (RFC 7517 §5) to be published. Keys that could also
-    /// sign, which are those of refresh tokens and HS256 ones of access tokens, are never in it (SEC-042), nor are keys
-    /// of others.
+    /// The keys that sign and verify.
     #[must_use]
-    pub fn public_keys(&self) -> String {
-        let Shared { access_keys, foreign_keys, .. } = &*self.shared;
-        let mut own = KeyRing::clone(&access_keys.load());
-        for key in foreign_keys {
-            own.remove(key.key_id());
-        }
-        own.to_jwk_set()
+    pub fn keys(&self) -> &Keys {
+        &self.shared.keys
+    }
+
+    /// What verifies tokens.
+    #[must_use]
+    pub fn verification(&self) -> &Verification {
+        &self.shared.verification
+    }
+
+    /// Sessions for tokens that another library issued.
+    #[must_use]
+    pub fn foreign(&self) -> ForeignTokens {
+        ForeignTokens::of(self)
     }
 
     /// Lifetimes and rules.
@@ -438,24 +331,17 @@ impl Sessions {
     ) -> Result<Pair, BeginError> {
         let Shared { policy, clock, random, .. } = &*self.shared;
         let now = clock.now();
-        let absolute_until = now + policy.absolute;
-        let session = Session {
+        let session = Session::from(NewSession {
             user_id,
             id: SessionId::new(random::uuid(&**random)?),
             epoch,
-            generation: Generation::FIRST,
-            issued_at: now,
-            acknowledged_at: None,
-            heals: 0,
-            healed_run: 0,
             seed: SessionSeed::new(random::bytes(&**random)?),
-            created_at: now,
-            last_seen_at: now,
-            idle_until: (now + policy.idle).min(absolute_until),
-            absolute_until,
             device,
-            ended: None,
-        };
+            created_at: now,
+            now,
+            idle_until: now + policy.idle,
+            absolute_until: now + policy.absolute,
+        });
         let extra = self.extra_claims(&session.user_id).await?;
         let pair = self.pair(&session, presentation, &extra)?;
         self.insert_new(&session).await?;
@@ -482,7 +368,7 @@ impl Sessions {
     /// Ends what the user has too many of. The new session is counted after it was inserted: of logins at the same
     /// moment each then sees the others, or is seen by them. Where logins are refused, more of them may be than would
     /// have been one by one, but none is let in too many.
-    async fn keep_within(&self, new: &Session) -> Result<(), BeginError> {
+    pub(crate) async fn keep_within(&self, new: &Session) -> Result<(), BeginError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
         let keep = usize::try_from(policy.max_sessions.get()).unwrap_or(usize::MAX);
         let beyond = SessionPage::beyond(keep, Self::EVICTED_AT_ONCE);
@@ -502,321 +388,6 @@ impl Sessions {
         Ok(())
     }
 
-    /// Verifies an access token and asks the index whether it was revoked: no store call, but for a token that names
-    /// an unknown key or issuer, for which the store is asked at most once a second.
-    ///
-    /// # Errors
-    /// [`AccessError::ViewTooOld`] when the revocation log could not be read for longer than the bound (503); the
-    /// others mean that the token is not accepted (401).
-    pub async fn authenticate(&self, token: &str) -> Result<Claims, AccessError> {
-        let Shared { access_verifier, clock, view, .. } = &*self.shared;
-        // Asked before the ring is read, because the ring is part of what must not be too old.
-        let is_fresh = view.is_fresh();
-        let mut now = clock.now();
-        let mut verified = access_verifier.verify(token, now);
-        if let Err(unknown @ (VerifyError::UnknownKey | VerifyError::Issuer)) = verified {
-            // Rare, and boxed, so that what every request waits for stays small.
-            Box::pin(self.look_for(unknown)).await?;
-            now = clock.now();
-            verified = access_verifier.verify(token, now);
-        }
-        let mut claims = verified?;
-        if !is_fresh {
-            Box::pin(view.ensure_fresh()).await?;
-            // Its key may have been removed meanwhile.
-            now = clock.now();
-            claims = access_verifier.verify(token, now)?;
-        }
-        self.check_unrevoked(&claims, now)?;
-        Ok(claims)
-    }
-
-    /// A token names an unknown key. It may be a new one: reads the keys, if that was not just done.
-    ///
-    /// A node that is cut off does not know what signs by now, and must not say that a token is none: whoever hears
-    /// that of a refresh token throws the session away. A new key signs no sooner than the view of such a node is too old.
-    async fn look_for_key(&self) -> Result<(), ViewTooOld> {
-        let is_fresh = self.shared.view.is_fresh();
-        if !is_fresh {
-            self.shared.view.ensure_fresh().await?;
-        }
-        self.reload_for_unknown_key().await;
-        Ok(())
-    }
-
-    /// A token names what is unknown here.
-    async fn look_for(&self, unknown: VerifyError) -> Result<(), ViewTooOld> {
-        match unknown {
-            VerifyError::Issuer => self.learn_issuers_or_warn().await,
-            _ => self.look_for_key().await?,
-        }
-        Ok(())
-    }
-
-    /// What the log says about the claims of an access token that verifies.
-    fn check_unrevoked(&self, claims: &Claims, now: Timestamp) -> Result<(), AccessError> {
-        let policy = &self.shared.policy;
-        // The log forgets what concerns tokens of the lifetime that holds now. One from before the lifetime was
-        // shortened must not outlive its revocation.
-        let oldest = now - policy.leeway - policy.access_lifetime;
-        if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
-            return Err(VerifyError::Expired.into());
-        }
-        self.check_revoked(claims)?;
-        self.acknowledge(claims);
-        Ok(())
-    }
-
-    /// Verifies an access token, and does not ask whether it was revoked: for what a user may do after logging out.
-    ///
-    /// # Errors
-    /// [`VerifyError`] says which check failed.
-    pub async fn verify_access(&self, token: &str) -> Result<Claims, VerifyError> {
-        let Shared { access_verifier, clock, .. } = &*self.shared;
-        let verified = access_verifier.verify(token, clock.now());
-        match verified {
-            Err(VerifyError::UnknownKey) => Box::pin(self.reload_for_unknown_key()).await,
-            Err(VerifyError::Issuer) => Box::pin(self.learn_issuers_or_warn()).await,
-            verified => return verified,
-        }
-        access_verifier.verify(token, clock.now())
-    }
-
-    /// Asks once more whether verified claims of an access token still hold: for connections that outlive the
-    /// request that was authenticated. No store call, unless this node's view of the log has grown too old.
-    ///
-    /// # Errors
-    /// As [`Sessions::authenticate`].
-    pub async fn recheck(&self, claims: &Claims) -> Result<(), AccessError> {
-        let Shared { clock, view, .. } = &*self.shared;
-        if claims.expires_at().is_none_or(|expires_at| clock.now() >= expires_at) {
-            return Err(VerifyError::Expired.into());
-        }
-        if !view.is_fresh() {
-            view.ensure_fresh().await?;
-        }
-        Ok(self.check_revoked(claims)?)
-    }
-
-    /// Verifies a refresh token without exchanging it: MAC, kind, expiry, and that a refresh would take it.
-    ///
-    /// That takes a store call: the log's entries leave the index when the last access token they concern has
-    /// expired, refresh tokens live longer than that, and a successor ends their use before they expire.
-    ///
-    /// # Errors
-    /// [`RefreshError::Invalid`] and [`RefreshError::Refused`] for a token that is not accepted,
-    /// [`RefreshError::Store`] when the store cannot answer.
-    pub async fn authenticate_refresh(&self, token: &str) -> Result<Claims, RefreshError> {
-        let claims = self.verify_refresh_here(token).await?;
-        self.recheck_refresh(&claims).await?;
-        Ok(claims)
-    }
-
-    /// Asks once more whether a refresh would take a verified refresh token: for what outlives the request that was
-    /// authenticated with it.
-    ///
-    /// # Errors
-    /// [`RefreshError::Refused`] for one that is not accepted, [`RefreshError::Store`] when the store cannot answer.
-    pub async fn recheck_refresh(&self, claims: &Claims) -> Result<(), RefreshError> {
-        let Shared { policy, clock, store, .. } = &*self.shared;
-        let Some(session) = claims.session() else { return Err(Refusal::Unknown.into()) };
-        let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
-        let presented = Presented { generation: session.generation, device: Device::default() };
-        let found = store.session(&key).await?.ok_or(Refusal::Unknown)?;
-        let circumstances = self.circumstances(&found.session, found.log, true);
-        match decide(&found.session, &circumstances, &presented, clock.now(), policy) {
-            Decision::Advance(_) | Decision::Reserve | Decision::Heal(_) => Ok(()),
-            Decision::Refuse(refusal) => Err(refusal.into()),
-            Decision::Replay => Err(Refusal::Superseded.into()),
-        }
-    }
-
-    /// Verifies a refresh token's MAC, kind and expiry. Garbage costs no store call (SEC-097).
-    ///
-    /// # Errors
-    /// [`VerifyError`] says which check failed.
-    pub fn verify_refresh(&self, token: &str) -> Result<Claims, VerifyError> {
-        let claims = self.shared.refresh_verifier.verify(token, self.shared.clock.now())?;
-        if claims.session().is_none() { Err(VerifyError::MissingClaim("sid")) } else { Ok(claims) }
-    }
-
-    /// As [`Sessions::verify_refresh`], but an unknown key on a node that cannot read the keys is its own failure and
-    /// not the token's; so is an unknown issuer, which a program that was just started may have made the store's.
-    ///
-    /// # Errors
-    /// [`RefreshError::Invalid`] for a token that is not accepted, [`RefreshError::ViewTooOld`] or
-    /// [`RefreshError::Store`] when this node cannot know.
-    pub async fn verify_refresh_here(&self, token: &str) -> Result<Claims, RefreshError> {
-        let verified = self.verify_refresh(token);
-        if verified == Err(VerifyError::Issuer) {
-            Box::pin(self.learn_issuers()).await?;
-            return Ok(self.verify_refresh(token)?);
-        }
-        if verified != Err(VerifyError::UnknownKey) || self.shared.view.is_fresh() {
-            return Ok(verified?);
-        }
-        Box::pin(self.look_for_key()).await?;
-        Ok(self.verify_refresh(token)?)
-    }
-
-    /// As [`Sessions::verify_for_end`], but an unknown key on a node that cannot read the keys is its own failure and
-    /// not the token's; so is an unknown issuer.
-    ///
-    /// # Errors
-    /// [`AccessError::Invalid`] for a token that is not accepted, [`AccessError::ViewTooOld`] when this node cannot know.
-    pub async fn verify_for_end_here(&self, token: &str) -> Result<Claims, AccessError> {
-        let verified = self.verify_for_end(token);
-        if verified == Err(VerifyError::Issuer) {
-            Box::pin(self.learn_issuers()).await.map_err(|_| ViewTooOld)?;
-            return Ok(self.verify_for_end(token)?);
-        }
-        if verified != Err(VerifyError::UnknownKey) || self.shared.view.is_fresh() {
-            return Ok(verified?);
-        }
-        Box::pin(self.look_for_key()).await?;
-        Ok(self.verify_for_end(token)?)
-    }
-
-    /// Verifies a token of either kind for ending its session: signature, kind and issuer hold; its times and the
-    /// state of its session don't matter.
-    ///
-    /// # Errors
-    /// [`VerifyError`] says which check failed.
-    pub fn verify_for_end(&self, token: &str) -> Result<Claims, VerifyError> {
-        let claims = match self.shared.refresh_verifier.verify_expired_ok(token) {
-            // Its signature holds, and its kind is right: the other verifier has nothing to add.
-            Err(VerifyError::Issuer) => return Err(VerifyError::Issuer),
-            claims => claims.or_else(|_| self.shared.access_verifier.verify_expired_ok(token))?,
-        };
-        if claims.session().is_none() { Err(VerifyError::MissingClaim("sid")) } else { Ok(claims) }
-    }
-
-    fn check_revoked(&self, claims: &Claims) -> Result<(), RevokedBy> {
-        let standing = match claims.session() {
-            Some(session) => Standing::Session(session.id, session.epoch),
-            None => Standing::IssuedAt(claims.issued_at().unwrap_or(Timestamp::MIN)),
-        };
-        self.shared.view.index().check(claims.subject(), claims.token_id(), standing)
-    }
-
-    fn acknowledge(&self, claims: &Claims) {
-        if let Some(session) = claims.session() {
-            self.shared.acknowledgements.note(claims.subject(), session.id, session.generation);
-        }
-    }
-
-    /// Exchanges a refresh token, verified by [`Sessions::verify_refresh`], for a pair (RFC 6749 §6).
-    ///
-    /// The presented token is good for a short grace more. Presenting an older one ends the session, because
-    /// somebody else holds a copy (RFC 9700 §4.14.2). Runs to its end even if the caller goes away.
-    ///
-    /// # Errors
-    /// [`RefreshError::Replayed`] after such a replay, [`RefreshError::Refused`] for a session that no longer
-    /// lives; [`RefreshError::Store`] and [`RefreshError::Contended`] are worth repeating with the same token.
-    pub async fn refresh(
-        &self,
-        token: &Claims,
-        user_enabled: bool,
-        device: Device,
-    ) -> Result<Refreshed, RefreshError> {
-        let this = self.clone();
-        let token = token.clone();
-        self.detached(async move { this.refresh_now(&token, user_enabled, device).await }).await
-    }
-
-    async fn refresh_now(
-        &self,
-        token: &Claims,
-        user_enabled: bool,
-        device: Device,
-    ) -> Result<Refreshed, RefreshError> {
-        let Shared { policy, clock, store, events, .. } = &*self.shared;
-        let Some(presented) = token.session() else { return Err(Refusal::Unknown.into()) };
-        let presentation = if token.csrf().is_some() { Presentation::Cookie } else { Presentation::Explicit };
-        let key = SessionKey { user_id: token.subject().clone(), id: presented.id };
-        let presented = Presented { generation: presented.generation, device };
-        // Before any step: if they cannot be had, nothing has happened.
-        let extra = self.extra_claims(&key.user_id).await?;
-        let mut tries = Self::TRIES;
-        // Nearly every refresh steps on from the generation that it presents, so that is tried first, unread; but not
-        // with a token that is so young that its pair is likely to be served again.
-        let now = clock.now();
-        let is_young = presented.generation > Generation::FIRST
-            && token.issued_at().is_some_and(|issued_at| now < issued_at + policy.grace);
-        if user_enabled && !is_young {
-            tries -= 1;
-            let step = unread(&presented, now, policy);
-            if let Some(session) = store.advance(&key, &step).await? {
-                return Ok(Refreshed { pair: self.pair(&session, presentation, &extra)?, advanced: true });
-            }
-        }
-        for _ in 0..tries {
-            let Some(found) = store.session(&key).await? else { return Err(Refusal::Unknown.into()) };
-            let mut session = found.session;
-            let circumstances = self.circumstances(&session, found.log, user_enabled);
-            match decide(&session, &circumstances, &presented, clock.now(), policy) {
-                Decision::Refuse(refusal) => return Err(refusal.into()),
-                Decision::Advance(step) => {
-                    if let Some(session) = store.advance(&key, &step).await? {
-                        return Ok(Refreshed {
-                            pair: self.pair(&session, presentation, &extra)?,
-                            advanced: true,
-                        });
-                    }
-                }
-                Decision::Heal(step) => {
-                    if store.heal(&key, &step).await? {
-                        step.apply(&mut session);
-                        return Ok(Refreshed {
-                            pair: self.pair(&session, presentation, &extra)?,
-                            advanced: false,
-                        });
-                    }
-                }
-                Decision::Reserve => {
-                    if presented.generation == session.generation {
-                        // Its holder shows the current refresh token, so it has arrived.
-                        self.acknowledge(token);
-                    }
-                    if !presented.device.is_same_client(&session.device) {
-                        events.emit(&Event::RefreshShared {
-                            user_id: key.user_id.clone(),
-                            session_id: key.id,
-                            generation: session.generation,
-                            device: presented.device,
-                        });
-                    }
-                    return Ok(Refreshed {
-                        pair: self.pair(&session, presentation, &extra)?,
-                        advanced: false,
-                    });
-                }
-                Decision::Replay => {
-                    self.end_now(&key, EndReason::Replayed).await?;
-                    events.emit(&Event::RefreshReused {
-                        user_id: key.user_id.clone(),
-                        session_id: key.id,
-                        presented: presented.generation,
-                        current: session.generation,
-                        device: presented.device,
-                    });
-                    return Err(RefreshError::Replayed);
-                }
-            }
-        }
-        Err(RefreshError::Contended)
-    }
-
-    fn circumstances(&self, session: &Session, log: LogStanding, user_enabled: bool) -> Circumstances {
-        let access = token_id(session, TokenType::Access);
-        Circumstances {
-            ended_in_log: log.ended,
-            epoch_in_log: log.epoch,
-            user_enabled,
-            access_revoked: self.shared.view.index().is_token_revoked(&session.user_id, access),
-        }
-    }
-
     /// Ends a session. When this has returned, this node refuses its tokens at once, every other node within the
     /// bound. Runs to its end even if the caller goes away.
     ///
@@ -828,7 +399,7 @@ impl Sessions {
         self.detached(async move { Ok(this.end_now(&key, reason).await?) }).await
     }
 
-    /// Ends the sessions that these tokens name, verified by [`Sessions::verify_for_end`]; returns whether any of them
+    /// Ends the sessions that these tokens name, verified by [`Verification::verify`] with [`Check::ENDING`](crate::flow::Check::ENDING); returns whether any of them
     /// could be ended or had been before. All are tried, and a caller who goes away interrupts none.
     ///
     /// A session that the store does not know ends too while its token has not expired: the store may have been
@@ -844,7 +415,7 @@ impl Sessions {
             let mut failure = None;
             for token in &tokens {
                 let Some(session) = token.session() else {
-                    match this.end_foreign_now(token, reason).await {
+                    match this.foreign().end_now(token, reason).await {
                         Ok(()) => ended_foreign = true,
                         Err(error) => failure = Some(error),
                     }
@@ -885,7 +456,11 @@ impl Sessions {
         Ok(true)
     }
 
-    async fn end_now(&self, key: &SessionKey, reason: EndReason) -> Result<SessionEnded, StoreError> {
+    pub(crate) async fn end_now(
+        &self,
+        key: &SessionKey,
+        reason: EndReason,
+    ) -> Result<SessionEnded, StoreError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
         let at = clock.now();
         let until = at + policy.revocation_horizon();
@@ -900,7 +475,7 @@ impl Sessions {
                 });
             }
             // Another node may have ended it, and this one has not read that yet.
-            SessionEnded::Before => self.shared.view.learn(&session_entry(key, at, until)),
+            SessionEnded::Before => self.shared.tail.learn(&session_entry(key, at, until)),
             SessionEnded::Unknown => {}
         }
         Ok(ended)
@@ -924,7 +499,7 @@ impl Sessions {
     }
 
     async fn has_others(&self, user_id: &UserId, except: Option<SessionId>) -> Result<bool, StoreError> {
-        let Shared { policy, clock, store, log, format, .. } = &*self.shared;
+        let Shared { policy, clock, store, log, keys, .. } = &*self.shared;
         let now = clock.now();
         // One more than is excepted.
         let newest = SessionPage::first(2);
@@ -932,7 +507,7 @@ impl Sessions {
         if alive.iter().any(|session| Some(session.id) != except) {
             return Ok(true);
         }
-        if format.is_none() {
+        if !keys.has_own_format() {
             return Ok(false);
         }
         // Nobody knows which tokens without a session another library has issued. Their times are whole seconds, so the
@@ -968,13 +543,13 @@ impl Sessions {
 
     /// Takes an entry into the own index, after making sure that no reader's window has passed it: one whose
     /// insert took long gets a later `at`, and a later `until` for the tokens that were issued meanwhile.
-    async fn learn(&self, mut entry: Entry) -> Result<(), StoreError> {
-        self.shared.view.learn(&entry);
+    pub(crate) async fn learn(&self, mut entry: Entry) -> Result<(), StoreError> {
+        self.shared.tail.learn(&entry);
         let mut now = self.shared.clock.now();
         while now.since(entry.at) > RevocationView::OVERLAP / 2 {
             entry.at = now;
             entry.until = now + self.shared.policy.revocation_horizon();
-            self.shared.view.learn(&entry);
+            self.shared.tail.learn(&entry);
             self.shared.log.insert_entry(&entry).await?;
             now = self.shared.clock.now();
         }
@@ -1020,11 +595,11 @@ impl Sessions {
         user_id: &UserId,
         mut ids: Vec<TokenId>,
     ) -> Result<(), RevokeTokensError> {
-        let Shared { policy, clock, store, log, .. } = &*self.shared;
+        let Shared { clock, store, log, .. } = &*self.shared;
         ids.sort_unstable();
         ids.dedup();
         let at = clock.now();
-        let until = at + self.token_horizon(policy);
+        let until = at + self.token_horizon();
         let tokens = TokenRevocation { ids, at, until, limit: Self::MAX_REVOKED_TOKENS };
         if let TokensRevoked::TooMany { free_at } = log.revoke_tokens(user_id, &tokens).await? {
             return Err(RevokeTokensError::TooMany { free_at });
@@ -1055,23 +630,10 @@ impl Sessions {
         }
     }
 
-    /// Writes down which generations were seen in use. A background task calls it every few seconds.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot answer; nothing that the rules promise is lost then.
-    pub async fn flush_acknowledgements(&self) -> Result<(), StoreError> {
-        let seen = self.shared.acknowledgements.take();
-        if seen.is_empty() {
-            return Ok(());
-        }
-        let flushed = self.shared.store.acknowledge(&seen, self.shared.clock.now()).await;
-        if flushed.is_err() {
-            self.shared.acknowledgements.forget();
-        }
-        flushed
-    }
-
-    async fn extra_claims(&self, user_id: &UserId) -> Result<Map<String, Value>, ExtraClaimsError> {
+    pub(crate) async fn extra_claims(
+        &self,
+        user_id: &UserId,
+    ) -> Result<Map<String, Value>, ExtraClaimsError> {
         let Some(extra_claims) = &self.shared.extra_claims else { return Ok(Map::new()) };
         let claims = extra_claims.ask(user_id).await?;
         // All of them, before anything is done for the sake of tokens that then could not be issued.
@@ -1081,7 +643,7 @@ impl Sessions {
 
     /// The tokens of the session's current generation: the same claims on every call and every node, but for the
     /// application's own.
-    fn pair(
+    pub(crate) fn pair(
         &self,
         session: &Session,
         presentation: Presentation,
@@ -1113,9 +675,9 @@ impl Sessions {
         let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh).with_claims(extra);
         let refresh = claims(TokenType::Refresh, refresh_expires_at);
         Ok(Pair {
-            access_token: self.issue(&access)?,
+            access_token: self.shared.keys.issue(&access)?,
             access_expires_at,
-            refresh_token: self.issue(&refresh)?,
+            refresh_token: self.shared.keys.issue(&refresh)?,
             refresh_expires_at,
             csrf,
             user_id: session.user_id.clone(),
@@ -1123,18 +685,9 @@ impl Sessions {
         })
     }
 
-    fn issue(&self, claims: &NewClaims) -> Result<String, SignError> {
-        let Shared { format, access_issuer, refresh_issuer, .. } = &*self.shared;
-        match (format, claims.token_type()) {
-            (Some(format), _) => format.issue(claims),
-            (None, TokenType::Access) => access_issuer.load().issue(claims),
-            (None, TokenType::Refresh) => refresh_issuer.load().issue(claims),
-        }
-    }
-
     /// Runs work that a caller who goes away must not interrupt half way; what it writes has the right time, even if the
     /// machine was suspended a moment ago.
-    async fn detached<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+    pub(crate) async fn detached<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {

@@ -1,487 +1,369 @@
-//! A node's view of the revocation log: the index, the tail that keeps it up to date, and its honest age.
+//! The rules of the tail of the revocation log: what to read next, how far back, and what an answer is worth.
+//!
+//! [`Tail`] is a pure state machine, as [`decide`](crate::model::decide) is a pure function. It calls no store and no
+//! clock: [`Tail::next`] says what to read, the view reads it, and [`Tail::took`] learns what came of it. A read that
+//! fails, hangs or is abandoned needs no report: [`Tail::begin`] finds that the poll before did not end.
+//!
+//! The promise: when the view is `age` old, every entry whose insert was acknowledged longer ago than `age` was taken in.
+//! It rests on these rules, and `tail/model.rs` shows that it breaks without any of them:
+//!
+//! - The age counts from before the read began, by the longer of two clocks ([`MachineTime::until`]).
+//! - A read starts [`OVERLAP`] before the last good poll. Half of it is for inserts that take long: a writer dates an entry
+//!   anew before it is acknowledged if the insert took longer than that. A quarter is for steps of the store's clock
+//!   that are too small to be noticed, and a quarter is for what the nodes' clocks are off from it.
+//! - Where the log has several copies, a read counts only if this node's own heartbeat was in it.
+//! - After the clock was set back, the whole log is read before the view counts as younger.
+//! - After the clock was set forward, reads start so much further back, until the other nodes have noticed it too.
+//!
+//! Two limits are known. A clock that is set twice between two polls is noticed as if it had been set once, by the sum. A
+//! node that has just started knows nothing of a step of the store's clock before its first poll.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use countersign_jwt::key::KeyRing;
-use countersign_jwt::time::{Clock, Timestamp};
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tracing::Instrument as _;
-use uuid::Uuid;
+use countersign_jwt::time::Timestamp;
 
-use crate::flow::clock::StoreClock;
-use crate::flow::sessions::remove_from_ring;
-use crate::model::entry::{Entry, Target};
-use crate::model::index::Index;
-use crate::store::{RevocationStore, StoreError};
+/// How far behind the last good poll the next one starts.
+pub(super) const OVERLAP: Duration = crate::model::OVERLAP;
+/// How often the whole log is read again.
+pub(super) const FULL_READ_EVERY: Duration = Duration::from_secs(60);
+/// How far behind the last read of what was pushed the next one starts. An entry that becomes visible later than that is
+/// left to the next poll.
+const PUSH_OVERLAP: Duration = Duration::from_secs(1);
+/// A step of the clock by more than this is noticed. The overlap covers smaller ones.
+const NOTICED: Duration = Duration::from_millis(OVERLAP.as_millis() as u64 / 4);
 
-/// The view is older than the bound and could not be renewed in time. Answer 503: better no answer than one
-/// that may accept a revoked token.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the view of the revocation log is too old and could not be renewed in time")]
-pub struct ViewTooOld;
-
-/// The log as this node knows it.
-///
-/// Requests ask the index and never the store. The tail reads new entries in the background
-/// ([`RevocationView::poll`]); when the view is older than the bound all the same, requests join one shared poll.
-#[derive(Clone, Debug)]
-pub struct RevocationView {
-    shared: Arc<Shared>,
+/// One moment by the machine's own two clocks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct MachineTime {
+    /// Time passed since some fixed moment. It never goes back, but stands still while the machine is suspended.
+    pub(super) monotonic: Duration,
+    /// The machine's time of day, uncorrected. It goes on while the machine is suspended, but may be set.
+    pub(super) time_of_day: Timestamp,
 }
 
-#[derive(Debug)]
-struct Shared {
-    store: Arc<dyn RevocationStore>,
-    clock: Arc<StoreClock>,
-    runtime: Handle,
-    bound: Duration,
-    /// Under which name this node's heartbeat is in the log.
-    node: Uuid,
-    index: Index,
-    /// The latest `at` of the entries that this node has read or written, in milliseconds.
-    newest: AtomicI64,
-    /// How old an entry of another node was when it was read here first, in milliseconds; -1 before the first.
-    lag: AtomicI64,
-    /// Where removed keys are taken out.
-    rings: OnceLock<[Arc<ArcSwap<KeyRing>>; 2]>,
-    /// The monotonic time, in milliseconds plus one, from before the last good poll began; 0 before the first.
-    as_of: AtomicU64,
-    /// The machine's time of day from then, in milliseconds: while a machine is suspended, monotonic time stands still.
-    as_of_day: AtomicI64,
-    tail: tokio::sync::Mutex<Tail>,
-    /// Held while the whole log is read again.
-    reading_again: tokio::sync::Mutex<()>,
-    joined: Mutex<Option<watch::Receiver<PollState>>>,
+impl MachineTime {
+    /// How much time has passed from this moment until `now`: the longer of what the two clocks say. So neither
+    /// suspending the machine nor setting its time of day back makes an old view look young.
+    pub(super) fn until(self, now: Self) -> Duration {
+        let monotonic = now.monotonic.saturating_sub(self.monotonic);
+        monotonic.max(now.time_of_day.since(self.time_of_day))
+    }
+}
+
+/// One moment by all clocks that the tail goes by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Now {
+    /// By the machine's own clocks. The view's age is measured with them.
+    pub(super) machine: MachineTime,
+    /// By the store's clock, as far as this node knows it. Entries are dated with it.
+    pub(super) store: Timestamp,
+}
+
+impl Now {
+    /// By how many milliseconds the store's time was set forward since `then`, as seen from this node; negative if it
+    /// was set back. A machine that was suspended sees the same as one whose store's time was set forward.
+    fn set_forward_since(self, then: Self) -> i64 {
+        let passed = self.machine.monotonic.saturating_sub(then.machine.monotonic);
+        let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+        self.store.as_millis().saturating_sub(then.store.as_millis()).saturating_sub(passed)
+    }
+}
+
+/// Whether a view of this age is young enough to decide by.
+pub(super) fn is_fresh(age: Option<Duration>, bound: Duration) -> bool {
+    age.is_some_and(|age| age <= bound)
+}
+
+/// Whether a view of this age is polled before a read of the whole log goes on.
+pub(super) fn is_poll_due(age: Option<Duration>, bound: Duration) -> bool {
+    age.is_some_and(|age| age > bound / 5)
+}
+
+/// What a poll does next.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Read {
+    /// Ask the store for its time, so that [`Now::store`] goes by it from then on.
+    StoreTime,
+    /// Read these entries. When [`Tail::took`] accepts the answer, the view counts from [`Entries::began`].
+    Entries(Entries),
+    /// The view is up to date. Read the whole log again beside other polls, and poll between two pages whenever
+    /// [`is_poll_due`]; if such a read is under way already, do nothing. The poll is over.
+    WholeLog(Entries),
+    /// Nothing: the poll is over.
+    Nothing,
+}
+
+/// Entries of the log that are to be read, from first to last page.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Entries {
+    /// Entries with this `at` or a later one.
+    pub(super) since: Timestamp,
+    /// The `at` of the heartbeat that is to be written before the read; `None` where none is needed.
+    pub(super) heartbeat: Option<Timestamp>,
+    /// When the read began.
+    pub(super) began: Now,
+    purpose: Purpose,
+    /// Entries that are new to this node are new to every node: it has read all older ones.
+    are_news: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum PollState {
-    Running,
-    Done,
+enum Purpose {
+    Poll,
+    Pushed,
+    WholeLog {
+        /// How many polls had failed when the read began.
+        failed_polls: u64,
+    },
 }
 
-/// Where the tail stands.
+impl Entries {
+    /// Whether this is the whole log: what no longer matters may be forgotten after it.
+    pub(super) fn is_whole_log(&self) -> bool {
+        self.since == Timestamp::MIN
+    }
+
+    /// How long ago the latest entry of a page had been written when it was read; `None` if it was known before, or
+    /// tells nothing because this node has just started. `known` is the latest `at` of the entries known so far.
+    pub(super) fn lag(&self, known: Timestamp, latest: Timestamp, now: Timestamp) -> Option<Duration> {
+        (self.are_news && known > Timestamp::MIN && latest > known).then(|| now.since(latest))
+    }
+}
+
+/// What came of a [`Read`] that was carried out. A read that failed has no outcome.
 #[derive(Debug)]
-struct Tail {
-    /// When the last good poll began, by the store's clock.
-    last_good: Option<Timestamp>,
-    /// When the last full read began, by the monotonic clock; `None` asks for one.
+pub(super) enum Outcome {
+    /// The store was asked for its time.
+    StoreTime,
+    /// The entries were read to the end.
+    Entries {
+        /// Which ones.
+        asked: Entries,
+        /// The `at` of this node's own heartbeat, if it was among them.
+        heartbeat: Option<Timestamp>,
+    },
+}
+
+/// The log was read, but from a copy that lacks what was written before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "what was read is older than this node's own heartbeat: a replica that lags, or a store that lost writes"
+)]
+pub(super) struct ReadIsOld;
+
+/// Where a poll stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// No poll runs.
+    Idle,
+    /// The store's time is to be asked.
+    Begun,
+    /// The store's time is known; entries are to be read.
+    TimeAsked,
+    /// Entries are being read.
+    Reading,
+    /// The view is up to date; the whole log may be due.
+    UpToDate,
+}
+
+/// The store's time was set forward, and other nodes may not have noticed it yet. They date entries earlier.
+#[derive(Clone, Copy, Debug)]
+struct SetForward {
+    /// How much earlier.
+    by: Duration,
+    /// When all of them have asked the store for its time, by this machine's monotonic clock.
+    noticed_by_all: Duration,
+}
+
+/// What is known about the reads of the log so far, and the rules that follow from it.
+#[derive(Debug)]
+pub(super) struct Tail {
+    bound: Duration,
+    /// Whether the log has one copy, so that whoever reads it reads everything that was written before.
+    is_one_copy: bool,
+    stage: Stage,
+    /// When the last poll began to read, whatever came of it.
+    last_begun: Option<Now>,
+    /// When the last good poll began to read. The view's age counts from then.
+    last_good: Option<Now>,
+    /// When the last good poll began to read, by the store's clock; `None` if the next one must read the whole log.
+    resume_from: Option<Timestamp>,
+    set_forward: Option<SetForward>,
+    /// When the last full read that counts began, by the monotonic clock; `None` asks for one.
     last_full: Option<Duration>,
-    /// Until when, by the monotonic clock, other nodes may write entries that are older or younger than this one thinks:
-    /// until then every poll reads the whole log.
-    unsettled: Option<Duration>,
-    /// The `at` of this node's last heartbeat.
-    last_beat: Timestamp,
+    /// How many polls did not end.
+    failed_polls: u64,
+    /// The `at` of the last heartbeat that was written, or may have been.
+    last_heartbeat: Timestamp,
     /// When what was pushed was last read, by the store's clock.
     last_pushed: Option<Timestamp>,
 }
 
-/// When a read of the log began.
-#[derive(Clone, Copy, Debug)]
-struct Began {
-    monotonic: Duration,
-    /// By the machine's clock.
-    time_of_day: Timestamp,
-    /// By the store's clock.
-    at: Timestamp,
-}
-
-/// What a node knows of the log, in numbers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ViewStats {
-    /// How many entries still matter.
-    pub entries: usize,
-    /// How old the view is; `None` before the first good poll.
-    pub age: Option<Duration>,
-    /// How long ago the newest entry of another node had been written when this node read it; `None` before the first.
-    pub lag: Option<Duration>,
-    /// How far the machine's clock is from the store's.
-    pub clock_offset: Duration,
-}
-
-/// What a read of the log has met, and what it must have met to count.
-#[derive(Debug)]
-struct Met {
-    /// The `at` of the heartbeat that was just written, and must be read back; `None` where none is needed.
-    at: Option<Timestamp>,
-    /// The heartbeat was read.
-    seen: bool,
-    /// Removed keys that are not learned yet; `None` where they are learned as they come.
-    removed_keys: Option<Vec<Entry>>,
-}
-
-impl Met {
-    fn none() -> Self {
-        Self { at: None, seen: false, removed_keys: None }
-    }
-
-    fn is_good(&self) -> bool {
-        self.at.is_none() || self.seen
-    }
-}
-
-/// The log was read, but from a copy that lacks what was written before.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "what was read is older than this node's own heartbeat: a replica that lags, or a store that lost writes"
-)]
-struct ReadIsOld;
-
-impl RevocationView {
-    /// How far behind the last good poll the next one starts, so that an entry whose commit became visible late
-    /// is still read.
-    pub const OVERLAP: Duration = crate::model::OVERLAP;
-    /// How often the whole log is read again.
-    pub const FULL_READ_EVERY: Duration = Duration::from_secs(60);
-    /// For how long a request waits for a shared poll.
-    pub const JOIN_DEADLINE: Duration = Duration::from_secs(1);
-    /// How many entries a page holds.
-    pub const PAGE: usize = 5_000;
-    /// How many entries are taken into the index before other tasks run.
-    const TAKEN_IN_A_TURN: usize = 500;
-    /// For how long a heartbeat stays in the log.
-    const BEAT_LIVES: Duration = Duration::from_secs(60);
-    /// How far behind the last read of what was pushed the next one starts. What becomes visible later than that is
-    /// left to the next poll.
-    const PUSH_OVERLAP: Duration = Duration::from_secs(1);
-
-    /// A view that has not read anything yet: nothing is accepted before the first good [`RevocationView::poll`].
-    #[must_use]
-    pub fn new(
-        store: Arc<dyn RevocationStore>,
-        clock: Arc<StoreClock>,
-        runtime: Handle,
-        bound: Duration,
-        node: Uuid,
-    ) -> Self {
-        let tail = Tail {
-            last_good: None,
-            last_full: None,
-            unsettled: None,
-            last_beat: Timestamp::MIN,
-            last_pushed: None,
-        };
+impl Tail {
+    /// The tail of a log of which nothing was read yet.
+    pub(super) fn new(bound: Duration, is_one_copy: bool) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                store,
-                clock,
-                runtime,
-                bound,
-                node,
-                index: Index::new(),
-                newest: AtomicI64::new(0),
-                lag: AtomicI64::new(-1),
-                rings: OnceLock::new(),
-                as_of: AtomicU64::new(0),
-                as_of_day: AtomicI64::new(0),
-                tail: tokio::sync::Mutex::new(tail),
-                reading_again: tokio::sync::Mutex::new(()),
-                joined: Mutex::new(None),
-            }),
+            bound,
+            is_one_copy,
+            stage: Stage::Idle,
+            last_begun: None,
+            last_good: None,
+            resume_from: None,
+            set_forward: None,
+            last_full: None,
+            failed_polls: 0,
+            last_heartbeat: Timestamp::MIN,
+            last_pushed: None,
         }
     }
 
-    /// The index. What it says holds for [`RevocationView::age`] ago.
-    #[must_use]
-    pub fn index(&self) -> &Index {
-        &self.shared.index
-    }
-
-    /// Takes in an entry that this node wrote itself and the store has acknowledged.
-    pub fn learn(&self, entry: &Entry) {
-        self.shared.newest.fetch_max(entry.at.as_millis(), Ordering::Relaxed);
-        self.shared.index.insert(entry);
-        if let Target::Key { id } = &entry.target {
-            for ring in self.shared.rings.get().into_iter().flatten() {
-                remove_from_ring(ring, id);
-            }
-        }
-    }
-
-    /// From now on a key that the log removes leaves these rings in the same moment.
-    pub(crate) fn remove_keys_from(&self, rings: [Arc<ArcSwap<KeyRing>>; 2]) {
-        // Set once, by the one who made the view.
-        let _set_before = self.shared.rings.set(rings);
+    /// From when the view's age counts; `None` before the first good poll.
+    pub(super) fn counts_from(&self) -> Option<MachineTime> {
+        self.last_good.map(|began| began.machine)
     }
 
     /// How old the view is; `None` before the first good poll.
-    #[must_use]
-    pub fn age(&self) -> Option<Duration> {
-        let Shared { clock, as_of, as_of_day, .. } = &*self.shared;
-        let began = Duration::from_millis(as_of.load(Ordering::Acquire).checked_sub(1)?);
-        let began_at = Timestamp::from_millis(as_of_day.load(Ordering::Acquire));
-        Some(clock.monotonic().saturating_sub(began).max(clock.time_of_day().since(began_at)))
+    #[cfg(test)]
+    pub(super) fn age(&self, now: MachineTime) -> Option<Duration> {
+        self.counts_from().map(|began| began.until(now))
     }
 
-    /// Whether the view is young enough to decide by.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
-        self.age().is_some_and(|age| age <= self.shared.bound)
+    /// Begins a poll. If the one before did not end, it failed, and the whole log is due: while the store could not be
+    /// read, more may have happened to it than the overlap covers.
+    pub(super) fn begin(&mut self) {
+        if self.stage != Stage::Idle {
+            self.failed_polls = self.failed_polls.saturating_add(1);
+            self.last_full = None;
+        }
+        self.stage = Stage::Begun;
     }
 
-    /// The view in numbers, for telemetry.
-    #[must_use]
-    pub fn stats(&self) -> ViewStats {
-        let lag = u64::try_from(self.shared.lag.load(Ordering::Relaxed)).ok();
-        ViewStats {
-            entries: self.shared.index.len(),
-            age: self.age(),
-            lag: lag.map(Duration::from_millis),
-            clock_offset: self.shared.clock.offset(),
+    /// What the poll that has begun does next.
+    pub(super) fn next(&mut self, now: Now) -> Read {
+        match self.stage {
+            Stage::Begun => Read::StoreTime,
+            Stage::TimeAsked => {
+                self.look_at_clock(now);
+                self.stage = Stage::Reading;
+                let (since, heartbeat) = (self.since(), self.heartbeat(now));
+                Read::Entries(self.entries(since, heartbeat, now, Purpose::Poll))
+            }
+            Stage::UpToDate => {
+                self.stage = Stage::Idle;
+                if !self.is_full_read_due(now) {
+                    return Read::Nothing;
+                }
+                let purpose = Purpose::WholeLog { failed_polls: self.failed_polls };
+                Read::WholeLog(self.entries(Timestamp::MIN, None, now, purpose))
+            }
+            Stage::Idle | Stage::Reading => Read::Nothing,
         }
     }
 
-    /// Reads what is new in the log: the entries since shortly before the last good poll. At first, every minute
-    /// and after a failure it reads the whole log too; while that takes long, the new entries are read in between,
-    /// so that the view does not grow old over it.
+    /// What to read after a push; `None` if that is left to the next poll. The view grows no younger by it.
+    pub(super) fn next_pushed(&self, now: Now) -> Option<Entries> {
+        let from = self.last_pushed.max(self.resume_from)?;
+        Some(self.entries(from - PUSH_OVERLAP, None, now, Purpose::Pushed))
+    }
+
+    /// Learns what came of a read.
     ///
     /// # Errors
-    /// [`StoreError`] when the store does not answer; the view then only grows older.
-    pub async fn poll(&self) -> Result<(), StoreError> {
-        self.poll_and_tell(|| {}).await
-    }
-
-    /// As [`RevocationView::poll`]; `fresh` is called as soon as the view is up to date, before the whole log is read.
-    async fn poll_and_tell(&self, fresh: impl FnOnce()) -> Result<(), StoreError> {
-        let clock = &*self.shared.clock;
-        let mut tail = self.shared.tail.lock().await;
-        // Whatever happens from here on, a poll that did not end well is followed by a full read.
-        let last_full = tail.last_full.take();
-        let moved = clock.ask(&*self.shared.store).await?;
-        if moved > Self::OVERLAP / 2 {
-            // Other nodes will ask too, but may not have yet.
-            tail.unsettled = Some(clock.monotonic() + self.shared.bound * 2);
-        }
-        let last_full = last_full.filter(|_| tail.unsettled.is_none_or(|until| clock.monotonic() > until));
-        // A clock that was set back would make the incremental reads skip entries.
-        if tail.last_pushed.is_some_and(|last_pushed| clock.now() < last_pushed) {
-            tail.last_pushed = None;
-        }
-        if tail.last_good.is_some_and(|last_good| clock.now() < last_good) {
-            tail.last_good = None;
-            tail.last_pushed = None;
-        }
-        if self.read_new(&mut tail).await? {
-            fresh();
-            if let Some(last_full) = last_full.filter(|last_full| !is_over(clock, *last_full)) {
-                tail.last_full = Some(last_full);
+    /// [`ReadIsOld`] if the read does not count. The view then only grows older.
+    pub(super) fn took(&mut self, outcome: Outcome) -> Result<(), ReadIsOld> {
+        let (asked, heartbeat) = match outcome {
+            Outcome::StoreTime => {
+                self.stage = Stage::TimeAsked;
                 return Ok(());
             }
-            // What is pushed meanwhile need not wait.
-            drop(tail);
-            return self.read_again().await;
-        }
-        self.read_all(&mut tail).await
-    }
-
-    /// Reads the entries since shortly before the last good poll, if there was one.
-    async fn read_new(&self, tail: &mut Tail) -> Result<bool, StoreError> {
-        let Some(last_good) = tail.last_good else { return Ok(false) };
-        let began = self.begin();
-        let mut met = self.beat(tail, began.at).await?;
-        self.read_since(last_good - Self::OVERLAP, began.at, &mut met).await?;
-        self.good(tail, met, began)?;
-        Ok(true)
-    }
-
-    /// Reads what a [push](RevocationStore::changes) has announced. The view grows no younger by it: what it rests on is
-    /// the poll.
-    ///
-    /// Returns the entries of removed keys that it has met, and has not [learned](Self::learn): before that, their
-    /// successors are to be read, so that nothing is signed with a key that is no longer accepted.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store does not answer.
-    pub async fn read_pushed(&self) -> Result<Vec<Entry>, StoreError> {
-        let mut tail = self.shared.tail.lock().await;
-        let Some(from) = tail.last_pushed.max(tail.last_good) else { return Ok(Vec::new()) };
-        let began_at = self.shared.clock.now();
-        let mut met = Met { removed_keys: Some(Vec::new()), ..Met::none() };
-        self.read_since(from - Self::PUSH_OVERLAP, began_at, &mut met).await?;
-        tail.last_pushed = Some(began_at);
-        Ok(met.removed_keys.unwrap_or_default())
-    }
-
-    async fn read_since(&self, since: Timestamp, now: Timestamp, met: &mut Met) -> Result<(), StoreError> {
-        let mut page = self.first_page(since).await?;
-        while let Some(read) = page {
-            page = self.take_in_and_go_on(since, read, now, met).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes this node's heartbeat, where the store has more than one copy.
-    async fn beat(&self, tail: &mut Tail, now: Timestamp) -> Result<Met, StoreError> {
-        let Shared { store, node, .. } = &*self.shared;
-        if store.is_one_copy() {
-            return Ok(Met::none());
-        }
-        // Later than the one before even if the clock was set back: entries merge by the later time.
-        let at = now.max(tail.last_beat + Duration::from_millis(1));
-        let entry = Entry { target: Target::Node { id: *node }, until: at + Self::BEAT_LIVES, at };
-        store.insert_entry(&entry).await?;
-        tail.last_beat = at;
-        Ok(Met { at: Some(at), ..Met::none() })
-    }
-
-    /// Reads the whole log for the first time, page by page.
-    async fn read_all(&self, tail: &mut Tail) -> Result<(), StoreError> {
-        let began = self.begin();
-        let mut met = self.beat(tail, began.at).await?;
-        let mut page = self.first_page(Timestamp::MIN).await?;
-        while let Some(read) = page {
-            page = self.take_in_and_go_on(Timestamp::MIN, read, began.at, &mut met).await?;
-        }
-        self.good(tail, met, began)?;
-        tail.last_full = Some(began.monotonic);
-        self.prune(began.at).await;
-        Ok(())
-    }
-
-    /// Reads the whole log again, page by page, unless another caller does, and forgets what no longer matters. What is
-    /// new is read in between where it is time, so that the view does not grow old.
-    async fn read_again(&self) -> Result<(), StoreError> {
-        let Ok(_reading) = self.shared.reading_again.try_lock() else { return Ok(()) };
-        let began = self.begin();
-        let mut met = Met::none();
-        let mut page = self.first_page(Timestamp::MIN).await?;
-        while let Some(read) = page {
-            page = self.take_in_and_go_on(Timestamp::MIN, read, began.at, &mut met).await?;
-            if page.is_some() && self.age().is_some_and(|age| age > self.shared.bound / 5) {
-                let mut tail = self.shared.tail.lock().await;
-                self.read_new(&mut tail).await?;
+            Outcome::Entries { asked, heartbeat } => (asked, heartbeat),
+        };
+        match asked.purpose {
+            Purpose::Poll => {
+                // An earlier heartbeat proves that what was written before that one was read, and no more.
+                if heartbeat < asked.heartbeat {
+                    return Err(ReadIsOld);
+                }
+                self.stage = Stage::UpToDate;
+                self.last_good = Some(asked.began);
+                self.resume_from = Some(asked.began.store);
+                if asked.is_whole_log() {
+                    self.last_full = Some(asked.began.machine.monotonic);
+                }
             }
+            Purpose::Pushed => self.last_pushed = Some(asked.began.store),
+            // A poll that failed meanwhile asks for a full read that began after it.
+            Purpose::WholeLog { failed_polls } if failed_polls < self.failed_polls => {}
+            Purpose::WholeLog { .. } => self.last_full = Some(asked.began.machine.monotonic),
         }
-        self.shared.tail.lock().await.last_full = Some(began.monotonic);
-        self.prune(began.at).await;
         Ok(())
     }
 
-    async fn first_page(&self, since: Timestamp) -> Result<Option<Vec<Entry>>, StoreError> {
-        self.shared.store.entries(since, None, Self::PAGE).await.map(Some)
-    }
-
-    /// Takes a page into the index while the store looks up the next one, if there may be one: at the start of a node
-    /// that has many entries to read, both have enough to do.
-    async fn take_in_and_go_on(
+    fn entries(
         &self,
         since: Timestamp,
-        page: Vec<Entry>,
-        now: Timestamp,
-        met: &mut Met,
-    ) -> Result<Option<Vec<Entry>>, StoreError> {
-        let Some(last) = page.last().filter(|_| page.len() >= Self::PAGE) else {
-            self.take_in(&page, now, met).await;
-            return Ok(None);
-        };
-        let next = self.shared.store.entries(since, Some(last), Self::PAGE);
-        let (next, ()) = tokio::join!(next, self.take_in(&page, now, met));
-        next.map(Some)
+        heartbeat: Option<Timestamp>,
+        began: Now,
+        purpose: Purpose,
+    ) -> Entries {
+        Entries { since, heartbeat, began, purpose, are_news: self.last_good.is_some() }
     }
 
-    /// Lets the index forget what no longer matters; other tasks run in between.
-    async fn prune(&self, now: Timestamp) {
-        for () in self.shared.index.prune_in_turns(now) {
-            tokio::task::yield_now().await;
+    /// Notices that the store's time was set since the last poll, whoever asked the store for it.
+    fn look_at_clock(&mut self, now: Now) {
+        let set_forward = self.last_begun.map_or(0, |then| now.set_forward_since(then));
+        self.last_begun = Some(now);
+        let is_noticed = Duration::from_millis(set_forward.unsigned_abs()) > NOTICED;
+        let is_future = |then: Option<Timestamp>| then.is_some_and(|then| now.store < then);
+        if is_future(self.resume_from) || (is_noticed && set_forward < 0) {
+            // Other nodes that noticed it sooner have dated entries before what an incremental read would start from.
+            self.resume_from = None;
+            self.last_pushed = None;
         }
-    }
-
-    /// Takes entries into the index; other tasks run in between.
-    async fn take_in(&self, page: &[Entry], now: Timestamp, met: &mut Met) {
-        let Shared { node, newest, lag, .. } = &*self.shared;
-        let known = newest.load(Ordering::Relaxed);
-        let mut latest = None;
-        for (number, entry) in page.iter().enumerate() {
-            if number % Self::TAKEN_IN_A_TURN == Self::TAKEN_IN_A_TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-            if let Target::Node { id } = &entry.target {
-                met.seen |= id == node && Some(entry.at) >= met.at;
-            } else if entry.until > now {
-                match (&entry.target, &mut met.removed_keys) {
-                    (Target::Key { .. }, Some(removed)) => removed.push(entry.clone()),
-                    _ => self.learn(entry),
-                }
-                latest = latest.max(Some(entry.at));
-            }
+        if is_future(self.last_pushed) {
+            self.last_pushed = None;
         }
-        // Before the first good poll entries are new to this node alone.
-        let is_tail = self.shared.as_of.load(Ordering::Relaxed) > 0;
-        if let Some(latest) = latest.filter(|latest| is_tail && latest.as_millis() > known && known > 0) {
-            let age = self.shared.clock.now().since(latest).as_millis();
-            lag.store(i64::try_from(age).unwrap_or(i64::MAX), Ordering::Relaxed);
-        }
-    }
-
-    fn begin(&self) -> Began {
-        let clock = &*self.shared.clock;
-        Began { monotonic: clock.monotonic(), time_of_day: clock.time_of_day(), at: clock.now() }
-    }
-
-    /// Notes that everything written before `began` is in the index.
-    fn good(&self, tail: &mut Tail, met: Met, began: Began) -> Result<(), StoreError> {
-        if !met.is_good() {
-            return Err(StoreError::new("replicated", "show what was written before", ReadIsOld));
-        }
-        let Shared { as_of, as_of_day, .. } = &*self.shared;
-        tail.last_good = Some(began.at);
-        let monotonic = u64::try_from(began.monotonic.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1);
-        as_of_day.store(began.time_of_day.as_millis(), Ordering::Release);
-        as_of.store(monotonic, Ordering::Release);
-        Ok(())
-    }
-
-    /// Returns at once while the view is fresh; else joins the one poll that all waiting requests share, for at
-    /// most [`RevocationView::JOIN_DEADLINE`].
-    ///
-    /// # Errors
-    /// [`ViewTooOld`] when the view is still too old after that.
-    pub async fn ensure_fresh(&self) -> Result<(), ViewTooOld> {
-        if self.is_fresh() {
-            return Ok(());
-        }
-        let mut state = self.join();
-        // Who waits too long goes away; the poll goes on for the others.
-        let _ = tokio::time::timeout(Self::JOIN_DEADLINE, state.wait_for(|state| *state == PollState::Done))
-            .await;
-        if self.is_fresh() { Ok(()) } else { Err(ViewTooOld) }
-    }
-
-    /// The poll that is running for waiting requests, or a new one.
-    fn join(&self) -> watch::Receiver<PollState> {
-        let mut joined = self.shared.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        // A poll that panicked never says that it is done, but its sender is gone.
-        let runs = |state: &&watch::Receiver<PollState>| {
-            *state.borrow() == PollState::Running && state.has_changed().is_ok()
-        };
-        if let Some(running) = joined.as_ref().filter(runs) {
-            return running.clone();
-        }
-        let (done, state) = watch::channel(PollState::Running);
-        *joined = Some(state.clone());
-        let view = self.clone();
-        let poll = async move {
-            let polled = view.poll_and_tell(|| {
-                let _ = done.send(PollState::Done);
+        if is_noticed && set_forward > 0 {
+            let by = Duration::from_millis(set_forward.unsigned_abs());
+            self.set_forward = Some(SetForward {
+                by: self.dated_earlier_by().saturating_add(by),
+                noticed_by_all: now.machine.monotonic.saturating_add(self.bound.saturating_mul(2)),
             });
-            if let Err(error) = polled.await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the revocation log could not be read"
-                );
-            }
-            let _ = done.send(PollState::Done);
+            self.last_full = None;
+        }
+    }
+
+    /// How much earlier other nodes may have dated entries that were written since the last good poll.
+    fn dated_earlier_by(&self) -> Duration {
+        let (Some(set_forward), Some(last_good)) = (self.set_forward, self.last_good) else {
+            return Duration::ZERO;
         };
-        self.shared.runtime.spawn(poll.in_current_span());
-        state
+        // Compared with the last good poll and not with now: polls may have failed for long since then.
+        let is_over = last_good.machine.monotonic > set_forward.noticed_by_all;
+        if is_over { Duration::ZERO } else { set_forward.by }
+    }
+
+    /// From which `at` on a poll reads, so that it misses nothing that was acknowledged since the last good one.
+    fn since(&self) -> Timestamp {
+        self.resume_from.map_or(Timestamp::MIN, |from| from - OVERLAP - self.dated_earlier_by())
+    }
+
+    /// The `at` of a new heartbeat. It is later than that of any earlier one even if the clock was set back: entries
+    /// merge by the later time, and an earlier heartbeat must not be taken for this one.
+    fn heartbeat(&mut self, now: Now) -> Option<Timestamp> {
+        if self.is_one_copy {
+            return None;
+        }
+        // Noted before it is written: a write that seems to fail may have been done.
+        self.last_heartbeat = now.store.max(self.last_heartbeat + Duration::from_millis(1));
+        Some(self.last_heartbeat)
+    }
+
+    fn is_full_read_due(&self, now: Now) -> bool {
+        let is_over = |began| now.machine.monotonic.saturating_sub(began) >= FULL_READ_EVERY;
+        self.last_full.is_none_or(is_over)
     }
 }
 
-/// Whether a full read that began then is to be followed by another one.
-fn is_over(clock: &dyn Clock, last_full: Duration) -> bool {
-    clock.monotonic().saturating_sub(last_full) >= RevocationView::FULL_READ_EVERY
-}
+#[cfg(test)]
+mod model;

@@ -31,6 +31,8 @@ pub use name::{EmailAddress, NameError, Username, without_blanks};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
 pub use password_hash::PasswordHash;
 pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
-pub use session::{AgentHash, Device, EndReason, Ended, InvalidAgentHash, Session, SessionKey, SessionSeed};
+pub use session::{
+    AgentHash, Device, EndReason, Ended, InvalidAgentHash, NewSession, Session, SessionKey, SessionSeed,
+};
 pub use throttle::{Attempts, KEEP_ATTEMPTS_FOR, Outcome, Refused, ThrottlePolicy};
 pub use user::User;

@@ -230,6 +230,52 @@ pub struct Session {
     pub ended: Option<Ended>,
 }
 
+/// What a session begins with.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// The user.
+    pub user_id: UserId,
+    /// The session's id, which no other session has.
+    pub id: SessionId,
+    /// The user's epoch, read before the user's identity was proven.
+    pub epoch: Epoch,
+    /// 32 fresh random bytes.
+    pub seed: SessionSeed,
+    /// What the client showed of itself.
+    pub device: Device,
+    /// When the login was: now, but for a session whose token another library has issued.
+    pub created_at: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+    /// When it ends if it is not refreshed; never later than `absolute_until`.
+    pub idle_until: Timestamp,
+    /// When it ends in any case.
+    pub absolute_until: Timestamp,
+}
+
+impl From<NewSession> for Session {
+    /// A live session in its first generation, which nobody has used yet.
+    fn from(new: NewSession) -> Self {
+        Self {
+            user_id: new.user_id,
+            id: new.id,
+            epoch: new.epoch,
+            generation: Generation::FIRST,
+            issued_at: new.now,
+            acknowledged_at: None,
+            heals: 0,
+            healed_run: 0,
+            seed: new.seed,
+            created_at: new.created_at,
+            last_seen_at: new.now,
+            idle_until: new.idle_until.min(new.absolute_until),
+            absolute_until: new.absolute_until,
+            device: new.device,
+            ended: None,
+        }
+    }
+}
+
 impl Session {
     /// Where it lives.
     #[must_use]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::{
-    AccessError, Accounts, Arrival, BeginError, HashError, LoginError, LoginName, Pair, Presentation,
-    RefreshError, Renewed, Sessions, TokenFormat,
+    Accounts, Arrival, BeginError, Check, CheckError, HashError, LoginError, LoginName, Pair, Presentation,
+    Refresh, RefreshError, Renewed, Sessions, TokenFormat,
 };
 use countersign_core::model::{Password, SessionPolicy, without_blanks};
 use countersign_core::profile::{ProfileClaims, ProfileError};
@@ -221,18 +221,23 @@ async fn is_revoked(sessions: Sessions, token: ProfileClaims) -> Result<bool, Bo
     // Whose identity is none of our users' is judged where the user is looked at.
     let Some(claims) = token.to_claims() else { return Ok(false) };
     match claims.token_type() {
-        TokenType::Access => match sessions.check_access(&claims).await {
-            Ok(()) => Ok(false),
-            Err(error @ (AccessError::Revoked(_) | AccessError::Invalid(_))) => {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "an access token counts as revoked"
-                );
-                Ok(true)
+        TokenType::Access => {
+            match sessions.verification().recheck(&claims, Check::ACCESS.even_if_expired()).await {
+                Ok(()) => {
+                    sessions.verification().note_use(&claims);
+                    Ok(false)
+                }
+                Err(error @ (CheckError::Revoked(_) | CheckError::Invalid(_))) => {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "an access token counts as revoked"
+                    );
+                    Ok(true)
+                }
+                Err(error) => Err(error.into()),
             }
-            Err(error) => Err(error.into()),
-        },
-        TokenType::Refresh => match sessions.check_refresh(&claims).await {
+        }
+        TokenType::Refresh => match Refresh::of(&sessions).check_renewal(&claims).await {
             Ok(()) => Ok(false),
             Err(RefreshError::Refused(_) | RefreshError::Invalid(_) | RefreshError::Replayed) => Ok(true),
             Err(error) => Err(error.into()),

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::io::{self, Read as _};
 
 use clap::{Args, Subcommand};
-use countersign_core::flow::{RefreshError, Sessions};
+use countersign_core::flow::{CheckError, ForeignError, Sessions};
 use countersign_core::model::{
     Device, EmailAddress, EndReason, PasswordHash, Refusal, Session, SessionKey, User, Username,
 };
@@ -629,10 +629,12 @@ impl Import<'_> {
             None => expires,
         };
         let device = device(row);
-        match self.sessions.foreign_session(&key.user_id, refresh, issued_at, expires, &device).await {
+        match self.sessions.foreign().session(&key.user_id, refresh, issued_at, expires, &device).await {
             Ok(session) if session.is_live(self.now) => self.insert_session(&session).await?,
-            Ok(_) | Err(RefreshError::Refused(Refusal::Expired)) => self.counts.expired += 1,
-            Err(RefreshError::Refused(_)) => self.counts.ended += 1,
+            Ok(_) | Err(ForeignError::Check(CheckError::Refused(Refusal::Expired))) => {
+                self.counts.expired += 1
+            }
+            Err(ForeignError::Check(CheckError::Refused(_))) => self.counts.ended += 1,
             Err(error) => return Err(error.into()),
         }
         Ok(Ok(()))
@@ -683,7 +685,7 @@ impl Import<'_> {
             }
             changed = true;
             if !self.dry_run {
-                self.sessions.revoke_foreign(user_id.clone(), id).await?;
+                self.sessions.foreign().revoke(user_id.clone(), id).await?;
             }
         }
         // The token may have been shown here while it was good; then the session is what refreshes.

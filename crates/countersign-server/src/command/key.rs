@@ -138,23 +138,23 @@ pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
             Ok(())
         }),
         KeySubcommand::ExportJwks { store } => with_settings(store, async |settings| {
-            say(&auth(settings).await?.0.sessions().public_keys());
+            say(&auth(settings).await?.0.sessions().keys().public_keys());
             Ok(())
         }),
         KeySubcommand::Rotate { purpose, algorithm, now, store } => with_settings(store, async |settings| {
-            let key = auth(settings).await?.0.sessions().rotate_key(purpose, algorithm, now).await?;
+            let key = auth(settings).await?.0.sessions().keys().rotate(purpose, algorithm, now).await?;
             say_when_it_signs(&key);
             Ok(())
         }),
         KeySubcommand::Import { file, algorithm, now, store } => with_settings(store, async |settings| {
             let key = key_file::read(&file, algorithm)?;
-            let key = auth(settings).await?.0.sessions().import_key(&key, now).await?;
+            let key = auth(settings).await?.0.sessions().keys().import(&key, now).await?;
             say_when_it_signs(&key);
             Ok(())
         }),
         KeySubcommand::Retire { kid, store } => with_settings(store, async |settings| {
             let id = KeyId::new(&kid)?;
-            let successor = auth(settings).await?.0.sessions().remove_key(&id).await?;
+            let successor = auth(settings).await?.0.sessions().keys().remove(&id).await?;
             say(&format!("the key {id} is removed; its tokens are refused"));
             if let Some(successor) = successor {
                 say(&format!("the key {successor} signs now"));

@@ -77,7 +77,7 @@ async fn replace_all_keys(
             break;
         }
         for key in left {
-            match sessions.remove_key(&key.key_id).await {
+            match sessions.keys().remove(&key.key_id).await {
                 Ok(successor) => {
                     removed.push(key.key_id.clone());
                     made.extend(successor);

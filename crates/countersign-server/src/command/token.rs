@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use countersign_core::flow::{AccessGrant, Sessions};
+use countersign_core::flow::{AccessGrant, Check, Sessions};
 use countersign_core::model::{Device, EmailAddress, Refusal, StoredKey, User, Username};
 use countersign_core::store::{NameKey, UserStore};
 use countersign_http::{Auth, rfc3339};
@@ -118,8 +118,8 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
                     false => key(&alleged, &stores.keys.keys().await?, auth.sessions()),
                 },
                 refused: verdict.err().map(|why| why.to_string()),
-                issuer: (!auth.has_profile()).then(|| auth.sessions().issuer()),
-                other_issuers: auth.sessions().known_issuers(),
+                issuer: (!auth.has_profile()).then(|| auth.sessions().keys().issuer()),
+                other_issuers: auth.sessions().keys().known_issuers(),
             };
             say(&inspected.explained(auth.clock().now()));
             Ok(())
@@ -205,10 +205,10 @@ async fn judge(auth: &Auth, token: &str, kind: TokenType) -> Result<(), Box<dyn 
     }
     match kind {
         TokenType::Access => {
-            auth.sessions().authenticate(token).await?;
+            auth.sessions().verification().verify(token, Check::ACCESS).await?;
         }
         TokenType::Refresh => {
-            let claims = auth.sessions().authenticate_refresh(token).await?;
+            let claims = auth.sessions().verification().verify(token, Check::REFRESH).await?;
             if auth.accounts().enabled_user(claims.subject()).await?.is_none() {
                 return Err(Refusal::User.into());
             }
@@ -224,7 +224,7 @@ async fn signature(token: &str, auth: &Auth, kind: TokenType) -> String {
         Some(Ok(algorithm)) => return format!("holds, {}", plain(&algorithm)),
         Some(Err(why)) => return format!("not proven: {}", plain(&why.to_string())),
     }
-    match auth.sessions().verify_signature(token, kind) {
+    match auth.sessions().keys().verify_signature(token, kind) {
         Ok(algorithm) => format!("holds, {algorithm}"),
         Err(error) => format!("not proven: {error}"),
     }

@@ -58,7 +58,7 @@ impl Nodes {
     /// Every node reads the log, and some write down what they have seen in use.
     async fn poll(&self) {
         for node in &self.nodes {
-            node.sessions.poll().await.expect("the store answers");
+            node.sessions.keys().poll().await.expect("the store answers");
         }
     }
 }
@@ -98,7 +98,13 @@ pub async fn an_honest_client_stays_signed_in_on_nodes_whose_clocks_disagree(sto
             let _used = node.authenticate(&held.access_token).await;
         }
         if random.chance(40) {
-            nodes.node(random.below(3)).sessions.flush_acknowledgements().await.expect("the store answers");
+            nodes
+                .node(random.below(3))
+                .sessions
+                .verification()
+                .flush_acknowledgements()
+                .await
+                .expect("the store answers");
         }
         let tabs = 1 + random.below(3);
         let answers = at_once((0..tabs).map(|_| {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use countersign_jwt::claims::{ClaimError, Freshness, NewClaims, SessionRef, TokenType};
-use countersign_jwt::id::{Generation, SessionId, UserId};
+use countersign_jwt::id::{SessionId, UserId};
 use countersign_jwt::random;
 use countersign_jwt::time::{Clock as _, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::flow::sessions::{BeginError, Sessions, Shared, detached};
-use crate::model::{Device, Session, SessionSeed, token_id};
+use crate::model::{Device, NewSession, Session, SessionSeed, token_id};
 
 /// What [`Sessions::issue_access`] puts into a token, beside what every token has.
 #[derive(Clone, Debug, Default)]
@@ -90,23 +90,17 @@ impl Sessions {
         let epoch = self.epoch(&user_id).await.map_err(BeginError::from)?;
         let now = clock.now();
         let expires_at = now + lifetime;
-        let session = Session {
+        let session = Session::from(NewSession {
             user_id,
             id: SessionId::new(random::uuid(&**random).map_err(BeginError::from)?),
             epoch,
-            generation: Generation::FIRST,
-            issued_at: now,
-            acknowledged_at: None,
-            heals: 0,
-            healed_run: 0,
             seed: SessionSeed::new(random::bytes(&**random).map_err(BeginError::from)?),
+            device: grant.device,
             created_at: now,
-            last_seen_at: now,
+            now,
             idle_until: expires_at,
             absolute_until: expires_at,
-            device: grant.device,
-            ended: None,
-        };
+        });
         let reference = SessionRef { id: session.id, generation: session.generation, epoch };
         let id = token_id(&session, TokenType::Access);
         let fresh = if grant.fresh { Freshness::Fresh } else { Freshness::Stale };
@@ -117,7 +111,7 @@ impl Sessions {
         for (name, value) in grant.claims {
             claims = claims.with_claim(&name, value)?;
         }
-        let token = self.issue(&claims).map_err(BeginError::from)?;
+        let token = self.keys().issue(&claims).map_err(BeginError::from)?;
         self.insert_new(&session).await?;
         Ok(IssuedAccess { token, expires_at, session: reference })
     }

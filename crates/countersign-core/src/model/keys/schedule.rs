@@ -71,7 +71,7 @@ pub(crate) fn waiting(
 mod tests {
     use super::*;
     use crate::model::KeyState;
-    use crate::model::keys::state;
+    use crate::model::key_state;
     use countersign_jwt::key::{Algorithm, KeyId};
 
     const DAY: Duration = Duration::from_secs(86_400);
@@ -133,7 +133,7 @@ mod tests {
             if tick(&mut keys, now) {
                 made.push(hour / 24);
             }
-            let states: Vec<_> = keys.iter().map(|key| state(key, &keys, now, OVERLAP)).collect();
+            let states: Vec<_> = keys.iter().map(|key| key_state(key, &keys, now, OVERLAP)).collect();
             let count = |wanted| states.iter().filter(|state| **state == wanted).count();
             assert_eq!(count(KeyState::Active), 1, "hour {hour}: {states:?}");
             assert!(count(KeyState::Next) + count(KeyState::Retiring) <= 1, "hour {hour}: {states:?}");
@@ -175,7 +175,7 @@ mod tests {
         assert!(!tick(&mut keys, START + DAY), "back again, nothing is due");
         let signing = |keys: &[StoredKey], now| {
             let active: Vec<_> =
-                keys.iter().filter(|key| state(key, keys, now, OVERLAP) == KeyState::Active).collect();
+                keys.iter().filter(|key| key_state(key, keys, now, OVERLAP) == KeyState::Active).collect();
             assert_eq!(active.len(), 1);
             active[0].number
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_jwt::issuers::FormerIssuer;
 use countersign_jwt::time::Clock as _;
 
-use crate::flow::sessions::{Sessions, Shared};
+use super::{Keys, Shared};
 use crate::flow::{AgreementError, agree};
 use crate::model::AgreedSettings;
 use crate::model::agreed::policy_settings;
@@ -24,8 +24,8 @@ pub(super) struct IssuerWatch {
     has_told: AtomicBool,
 }
 
-impl Sessions {
-    /// Other issuers of this store's tokens, whose tokens are accepted beside those of [`Sessions::issuer`].
+impl Keys {
+    /// Other issuers of this store's tokens, whose tokens are accepted beside those of [`Keys::issuer`].
     #[must_use]
     pub fn known_issuers(&self) -> Vec<FormerIssuer> {
         self.shared.known_issuers.load().iter().cloned().collect()
@@ -33,8 +33,8 @@ impl Sessions {
 
     /// Reads which issuers the store knows: another program may have been started with a new one. Only tokens that one of
     /// our keys has signed lead here, so strangers cannot cause it.
-    pub(super) async fn learn_issuers(&self) -> Result<(), StoreError> {
-        match self.shared.keys.settings().await?.as_deref().map(AgreedSettings::parse) {
+    pub(crate) async fn learn_issuers(&self) -> Result<(), StoreError> {
+        match self.shared.store.settings().await?.as_deref().map(AgreedSettings::parse) {
             Some(Ok(record)) => self.take_in(&record),
             Some(Err(error)) => warn(&error),
             None => {}
@@ -63,10 +63,10 @@ impl Sessions {
     /// # Errors
     /// [`AgreementError`]; the next call tries again.
     pub async fn tend_settings(&self) -> Result<(), AgreementError> {
-        let Shared { keys, clock, parties, policy, format, issuer_watch, .. } = &*self.shared;
+        let Shared { store, clock, parties, policy, format, issuer_watch, .. } = &*self.shared;
         // Where another library's rules hold, its options decide about the issuer.
         let own = format.is_none().then_some(parties.issuer.as_str());
-        let Some(record) = agree::keep_known(&**keys, own, policy, clock.now()).await? else {
+        let Some(record) = agree::keep_known(&**store, own, policy, clock.now()).await? else {
             return Ok(());
         };
         self.take_in(&record);

@@ -1,22 +1,32 @@
-//! The life of the keys: made, taken into use, replaced, removed; and how a node learns of it.
+//! Keys: made, taken into use, replaced, removed; how a node learns of that, and what it signs and verifies with.
+
+mod issuers;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use countersign_jwt::claims::TokenType;
-use countersign_jwt::key::{Algorithm, KeyError, KeyId, KeyRing, SigningKey};
+use countersign_jwt::VerifyError;
+use countersign_jwt::claims::{NewClaims, TokenType};
+use countersign_jwt::issuers::KnownIssuers;
+use countersign_jwt::jws::{self, SignError};
+use countersign_jwt::key::{Algorithm, KeyError, KeyId, KeyRing, SigningKey, VerifyingKey};
+use countersign_jwt::random::Random;
+use countersign_jwt::seal::Secrets;
 use countersign_jwt::time::{Clock as _, Timestamp};
-use countersign_jwt::token::Issuer;
-use countersign_jwt::{VerifyError, jws};
+use countersign_jwt::token::{Issuer, Verifier};
+use issuers::IssuerWatch;
 
-use crate::flow::keychain::{self, NewKey};
-use crate::flow::sessions::{Sessions, Shared};
-use crate::flow::{KeychainError, RevocationView};
-use crate::model::event::Event;
-use crate::model::{Entry, KeyPurpose, KeyState, Schedule, Step, StoredKey, Target, keys as rule};
-use crate::store::StoreError;
+use crate::flow::clock::StoreClock;
+use crate::flow::keychain::{self, KeySet, Keychain, KeychainError, NewKey};
+use crate::flow::view::{RevocationView, ViewTooOld, remove_from_ring};
+use crate::model::{
+    Entry, Event, Events, KeyPurpose, KeyState, PolicyError, Schedule, SessionPolicy, Step, StoredKey,
+    Target, keys as rule,
+};
+use crate::store::{KeyStore, RevocationStore, StoreError};
 
 /// How much time passes between two reloads for the sake of unknown keys.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
@@ -55,9 +65,192 @@ impl From<StoreError> for KeyLifeError {
 
 /// When a node last read the keys, by the monotonic clock.
 #[derive(Debug, Default)]
-pub(super) struct LastReload(tokio::sync::Mutex<Option<Duration>>);
+struct LastReload(tokio::sync::Mutex<Option<Duration>>);
 
-impl Sessions {
+/// A deployment's keys as one node uses them: it signs and verifies with them, and follows what others do to them.
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn KeyStore>,
+    log: Arc<dyn RevocationStore>,
+    tail: RevocationView,
+    secrets: Secrets,
+    parties: Parties,
+    known_issuers: Arc<ArcSwap<KnownIssuers>>,
+    issuer_watch: IssuerWatch,
+    foreign_keys: Vec<VerifyingKey>,
+    access: Set,
+    refresh: Set,
+    last_reload: LastReload,
+    policy: SessionPolicy,
+    clock: Arc<StoreClock>,
+    random: Arc<dyn Random>,
+    events: Arc<dyn Events>,
+    format: Option<Arc<dyn TokenFormat>>,
+}
+
+/// The keys of one purpose in use.
+#[derive(Debug)]
+struct Set {
+    /// Verifies; exchanged as a whole.
+    ring: Arc<ArcSwap<KeyRing>>,
+    /// Signs.
+    issuer: ArcSwap<Issuer>,
+    /// Verifies with the ring.
+    verifier: Verifier,
+}
+
+/// What [`Keys`] works with.
+#[derive(Debug)]
+pub(crate) struct KeysConfig {
+    pub(crate) keychain: Keychain,
+    pub(crate) store: Arc<dyn KeyStore>,
+    pub(crate) log: Arc<dyn RevocationStore>,
+    pub(crate) tail: RevocationView,
+    pub(crate) secrets: Secrets,
+    pub(crate) issuer: Option<String>,
+    pub(crate) known_issuers: KnownIssuers,
+    pub(crate) audience: Option<String>,
+    pub(crate) policy: SessionPolicy,
+    pub(crate) clock: Arc<StoreClock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) events: Arc<dyn Events>,
+    pub(crate) format: Option<Arc<dyn TokenFormat>>,
+}
+
+/// Writes tokens in the format of another library.
+pub trait TokenFormat: fmt::Debug + Send + Sync + 'static {
+    /// A token with these claims, those that name its session included.
+    ///
+    /// # Errors
+    /// [`SignError`] if it would be too long, or signing fails.
+    fn issue(&self, claims: &NewClaims) -> Result<String, SignError>;
+}
+
+impl Keys {
+    /// Keys as they were opened, with a tail that takes removed ones out.
+    ///
+    /// # Errors
+    /// [`PolicyError`] if the leeway is longer than verifiers allow.
+    pub(crate) fn new(config: KeysConfig) -> Result<Self, PolicyError> {
+        let KeysConfig { keychain, policy, issuer, audience, .. } = config;
+        let issuer = issuer.unwrap_or_else(|| format!("urn:uuid:{}", keychain.store_id.hyphenated()));
+        let parties = Parties { issuer, audience };
+        let known_issuers = Arc::new(ArcSwap::from_pointee(config.known_issuers));
+        let foreign_keys = keychain.access.foreign().to_vec();
+        let set = |token_type, keys: KeySet| {
+            let verifier = Verifier::new(token_type, keys.ring.clone())
+                .with_issuer(&parties.issuer)
+                .with_known_issuers(known_issuers.clone(), foreign_keys.clone());
+            let verifier = verifier.with_leeway(policy.leeway).map_err(|_| PolicyError {
+                setting: "leeway",
+                value: format!("{} s", policy.leeway.as_secs()),
+                rule: "it must be at most 300 s",
+            })?;
+            let verifier = match &parties.audience {
+                Some(audience) => verifier.with_audience(audience),
+                None => verifier,
+            };
+            let issuer = ArcSwap::from_pointee(parties.issuer(keys.signing));
+            Ok(Set { ring: keys.ring, issuer, verifier })
+        };
+        config.tail.remove_keys_from([keychain.access.ring.clone(), keychain.refresh.ring.clone()]);
+        let (access, refresh) =
+            (set(TokenType::Access, keychain.access)?, set(TokenType::Refresh, keychain.refresh)?);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                store: config.store,
+                log: config.log,
+                tail: config.tail,
+                secrets: config.secrets,
+                parties,
+                known_issuers,
+                issuer_watch: IssuerWatch::default(),
+                foreign_keys,
+                access,
+                refresh,
+                last_reload: LastReload::default(),
+                policy,
+                clock: config.clock,
+                random: config.random,
+                events: config.events,
+                format: config.format,
+            }),
+        })
+    }
+
+    /// What verifies tokens of this kind.
+    pub(crate) fn verifier(&self, kind: TokenType) -> &Verifier {
+        &self.set_for(kind).verifier
+    }
+
+    /// Whether tokens are written in a format of another library.
+    pub(crate) fn has_own_format(&self) -> bool {
+        self.shared.format.is_some()
+    }
+
+    fn set(&self, purpose: KeyPurpose) -> &Set {
+        match purpose {
+            KeyPurpose::Access => &self.shared.access,
+            KeyPurpose::Refresh => &self.shared.refresh,
+        }
+    }
+
+    fn set_for(&self, kind: TokenType) -> &Set {
+        match kind {
+            TokenType::Access => &self.shared.access,
+            TokenType::Refresh => &self.shared.refresh,
+        }
+    }
+
+    /// The public keys that verify access tokens, as a JWK set (RFC 7517 §5) to be published. Keys that could also
+    /// sign, which are those of refresh tokens and HS256 ones of access tokens, are never in it (SEC-042), nor are keys
+    /// of others.
+    #[must_use]
+    pub fn public_keys(&self) -> String {
+        let Shared { access, foreign_keys, .. } = &*self.shared;
+        let mut own = KeyRing::clone(&access.ring.load());
+        for key in foreign_keys {
+            own.remove(key.key_id());
+        }
+        own.to_jwk_set()
+    }
+
+    /// Signs a token: in this library's format, or in the one that was configured.
+    pub(crate) fn issue(&self, claims: &NewClaims) -> Result<String, SignError> {
+        match &self.shared.format {
+            Some(format) => format.issue(claims),
+            None => self.set_for(claims.token_type()).issuer.load().issue(claims),
+        }
+    }
+
+    /// A token names an unknown key. It may be a new one: reads the keys, if that was not just done.
+    ///
+    /// A node that is cut off does not know what signs by now, and must not say that a token is none: whoever hears
+    /// that of a refresh token throws the session away. A new key signs no sooner than the view of such a node is too old.
+    pub(crate) async fn look_for_key(&self) -> Result<(), ViewTooOld> {
+        let is_fresh = self.shared.tail.is_fresh();
+        if !is_fresh {
+            self.shared.tail.ensure_fresh().await?;
+        }
+        self.reload_for_unknown_key().await;
+        Ok(())
+    }
+
+    /// A token names what is unknown here.
+    pub(crate) async fn look_for(&self, unknown: VerifyError) -> Result<(), ViewTooOld> {
+        match unknown {
+            VerifyError::Issuer => self.learn_issuers_or_warn().await,
+            _ => self.look_for_key().await?,
+        }
+        Ok(())
+    }
+
     /// Learns what other nodes have done: reads what is new in the revocation log, then the keys. A background task
     /// calls it several times within the bound.
     ///
@@ -67,7 +260,7 @@ impl Sessions {
     pub async fn poll(&self) -> Result<(), StoreError> {
         // Keys first: with a removed one its successor is read, so that nothing is signed with the removed one.
         self.reload_or_warn().await;
-        self.shared.view.poll().await?;
+        self.shared.tail.poll().await?;
         if !self.signs_with_known_keys() {
             self.reload_or_warn().await;
         }
@@ -79,36 +272,35 @@ impl Sessions {
     /// # Errors
     /// [`StoreError`] when the log cannot be read.
     pub async fn read_pushed(&self) -> Result<(), StoreError> {
-        let removed_keys = self.shared.view.read_pushed().await?;
+        let removed_keys = self.shared.tail.read_pushed().await?;
         let is_new = |entry: &Entry| match &entry.target {
-            Target::Key { id } => !self.shared.view.index().is_key_revoked(id),
+            Target::Key { id } => !self.shared.tail.index().is_key_revoked(id),
             _ => false,
         };
         if removed_keys.iter().any(is_new) {
             self.reload_or_warn().await;
-            removed_keys.iter().for_each(|entry| self.shared.view.learn(entry));
+            removed_keys.iter().for_each(|entry| self.shared.tail.learn(entry));
         }
         Ok(())
     }
 
     async fn reload_or_warn(&self) {
-        if let Err(error) = self.reload_keys().await {
+        if let Err(error) = self.reload().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the keys could not be reloaded");
         }
     }
 
     fn signs_with_known_keys(&self) -> bool {
-        let Shared { access_keys, access_issuer, refresh_keys, refresh_issuer, .. } = &*self.shared;
-        [(access_keys, access_issuer), (refresh_keys, refresh_issuer)]
+        [&self.shared.access, &self.shared.refresh]
             .into_iter()
-            .all(|(ring, issuer)| ring.load().get(issuer.load().key().key_id().as_str()).is_some())
+            .all(|set| set.ring.load().get(set.issuer.load().key().key_id().as_str()).is_some())
     }
 
     /// Reads the keys and exchanges the rings for what the store and the time say.
     ///
     /// # Errors
     /// [`KeychainError`]; what could be had is in use all the same.
-    pub async fn reload_keys(&self) -> Result<(), KeychainError> {
+    pub async fn reload(&self) -> Result<(), KeychainError> {
         let mut last = self.shared.last_reload.0.lock().await;
         let reloaded = self.reload_now().await;
         // Those who waited meanwhile need not ask again.
@@ -118,7 +310,7 @@ impl Sessions {
 
     /// A token names a key that this node does not know: it may be a new one. Of all who come at once one reads the
     /// store, and at most once a second (SEC-038): garbage must not become load.
-    pub(super) async fn reload_for_unknown_key(&self) {
+    async fn reload_for_unknown_key(&self) {
         let mut last = self.shared.last_reload.0.lock().await;
         let began = self.shared.clock.monotonic();
         if last.is_some_and(|last| began.saturating_sub(last) < RELOAD_EVERY) {
@@ -132,34 +324,23 @@ impl Sessions {
     }
 
     async fn reload_now(&self) -> Result<(), KeychainError> {
-        let stored = self.shared.keys.keys().await?;
-        let access =
-            self.exchange(&stored, KeyPurpose::Access, &self.shared.access_keys, &self.shared.access_issuer);
-        let refresh = self.exchange(
-            &stored,
-            KeyPurpose::Refresh,
-            &self.shared.refresh_keys,
-            &self.shared.refresh_issuer,
-        );
+        let stored = self.shared.store.keys().await?;
+        let access = self.exchange(&stored, KeyPurpose::Access);
+        let refresh = self.exchange(&stored, KeyPurpose::Refresh);
         access.and(refresh)
     }
 
     /// Exchanges the ring and the signing key of one purpose.
-    fn exchange(
-        &self,
-        stored: &[StoredKey],
-        purpose: KeyPurpose,
-        ring: &ArcSwap<KeyRing>,
-        issuer: &ArcSwap<Issuer>,
-    ) -> Result<(), KeychainError> {
-        let Shared { clock, policy, secrets, view, .. } = &*self.shared;
+    fn exchange(&self, stored: &[StoredKey], purpose: KeyPurpose) -> Result<(), KeychainError> {
+        let Set { ring, issuer, .. } = self.set(purpose);
+        let Shared { clock, policy, secrets, tail, .. } = &*self.shared;
         let (now, overlap) = (clock.now(), policy.key_overlap(purpose));
         let known = ring.load();
         let mut next = KeyRing::new();
         let mut outcome = Ok(());
         for row in stored.iter().filter(|row| row.purpose == purpose) {
             let state = rule::key_state(row, stored, now, overlap);
-            if state == KeyState::Gone || view.index().is_key_revoked(&row.key_id) {
+            if state == KeyState::Gone || tail.index().is_key_revoked(&row.key_id) {
                 continue;
             }
             // The same object as before: what was verified with it stays verified.
@@ -192,8 +373,8 @@ impl Sessions {
         let ids: HashSet<_> = next.iter().map(|key| key.key_id().clone()).collect();
         ring.store(Arc::new(next));
         // A removal that was read while the ring was being built must not be undone.
-        for id in ids.iter().filter(|id| view.index().is_key_revoked(id)) {
-            remove(ring, id);
+        for id in ids.iter().filter(|id| tail.index().is_key_revoked(id)) {
+            remove_from_ring(ring, id);
         }
         outcome
     }
@@ -207,7 +388,7 @@ impl Sessions {
     /// What access tokens are signed with at the moment.
     #[must_use]
     pub fn access_algorithm(&self) -> Algorithm {
-        self.shared.access_issuer.load().key().algorithm()
+        self.shared.access.issuer.load().key().algorithm()
     }
 
     /// Whether a key for this kind of token signed it, and with which algorithm; nothing else is looked at. To explain
@@ -216,11 +397,7 @@ impl Sessions {
     /// # Errors
     /// [`VerifyError`]: the first check that failed.
     pub fn verify_signature(&self, token: &str, kind: TokenType) -> Result<Algorithm, VerifyError> {
-        let Shared { access_keys, refresh_keys, .. } = &*self.shared;
-        let ring = match kind {
-            TokenType::Access => access_keys,
-            TokenType::Refresh => refresh_keys,
-        };
+        let ring = &self.set_for(kind).ring;
         Ok(jws::verify(token, &ring.load())?.header.algorithm())
     }
 
@@ -232,7 +409,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`KeyLifeError::UnderWay`] if another new key is waiting.
-    pub async fn rotate_key(
+    pub async fn rotate(
         &self,
         purpose: KeyPurpose,
         algorithm: Option<Algorithm>,
@@ -244,19 +421,19 @@ impl Sessions {
             return Err(KeyLifeError::Algorithm(algorithm));
         }
         let key = self.add_key(purpose, Start::next(at_once), Material::New(algorithm)).await?;
-        self.reload_keys().await?;
+        self.reload().await?;
         Ok(key)
     }
 
-    /// Takes a key that was made elsewhere as the next one that signs access tokens, as [`Sessions::rotate_key`] does
+    /// Takes a key that was made elsewhere as the next one that signs access tokens, as [`Keys::rotate`] does
     /// with one of its own.
     ///
     /// # Errors
     /// [`KeyLifeError::Known`] if this store has or had the key, whatever name it goes by now: one that was removed
     /// does not come back. [`KeyLifeError::UnderWay`] if another new key is waiting.
-    pub async fn import_key(&self, key: &SigningKey, at_once: bool) -> Result<StoredKey, KeyLifeError> {
+    pub async fn import(&self, key: &SigningKey, at_once: bool) -> Result<StoredKey, KeyLifeError> {
         let key = self.add_key(KeyPurpose::Access, Start::next(at_once), Material::Given(key)).await?;
-        self.reload_keys().await?;
+        self.reload().await?;
         Ok(key)
     }
 
@@ -265,14 +442,14 @@ impl Sessions {
     ///
     /// # Errors
     /// [`KeyLifeError`]; the next call tries again.
-    pub async fn rotate_due_keys(&self) -> Result<Vec<StoredKey>, KeyLifeError> {
+    pub async fn rotate_due(&self) -> Result<Vec<StoredKey>, KeyLifeError> {
         let mut made = Vec::new();
         let Some(schedule) = self.shared.policy.key_schedule() else { return Ok(made) };
         for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
             made.extend(self.try_to_add_key(purpose, Start::Scheduled(schedule), Material::New(None)).await?);
         }
         if !made.is_empty() {
-            self.reload_keys().await?;
+            self.reload().await?;
         }
         Ok(made)
     }
@@ -298,8 +475,8 @@ impl Sessions {
         start: Start,
         material: Material<'_>,
     ) -> Result<Option<StoredKey>, KeyLifeError> {
-        let Shared { clock, keys, policy, random, secrets, .. } = &*self.shared;
-        let stored = keys.keys().await?;
+        let Shared { clock, store, policy, random, secrets, .. } = &*self.shared;
+        let stored = store.keys().await?;
         let now = clock.now();
         let active_at = match start {
             Start::InPlace => now + policy.revocation_bound,
@@ -348,7 +525,7 @@ impl Sessions {
         let number = numbers.max().unwrap_or(0).saturating_add(1);
         let new = NewKey { purpose, number, created_at: now, active_at };
         let key = new.sealed(key, secrets, &**random)?;
-        Ok(keys.insert_key(&key).await?.then_some(key))
+        Ok(store.insert_key(&key).await?.then_some(key))
     }
 
     /// Removes a key: because others may have it. Its tokens are refused on this node when this has returned, on every
@@ -358,15 +535,15 @@ impl Sessions {
     /// # Errors
     /// [`KeyLifeError::Unknown`] if there is no such key. After any other error it may be removed or not, and
     /// removing it again is safe.
-    pub async fn remove_key(&self, id: &KeyId) -> Result<Option<KeyId>, KeyLifeError> {
-        let Shared { clock, keys, policy, view, .. } = &*self.shared;
-        let stored = keys.keys().await?;
+    pub async fn remove(&self, id: &KeyId) -> Result<Option<KeyId>, KeyLifeError> {
+        let Shared { clock, store, policy, tail, .. } = &*self.shared;
+        let stored = store.keys().await?;
         let key = stored.iter().find(|key| key.key_id == *id).ok_or(KeyLifeError::Unknown)?;
         let now = clock.now();
         let overlap = policy.key_overlap(key.purpose);
         if let Some(removed_at) = key.removed_at {
             // Whoever removed it may have gone before the nodes were told.
-            if view.index().is_key_revoked(id) || now >= removed_at + overlap {
+            if tail.index().is_key_revoked(id) || now >= removed_at + overlap {
                 return Err(KeyLifeError::Unknown);
             }
             self.tell_of_removed(id, now, overlap).await?;
@@ -384,10 +561,10 @@ impl Sessions {
             let algorithm = Material::New(Some(key.algorithm));
             Some(self.add_key(key.purpose, Start::InPlace, algorithm).await?.key_id)
         };
-        if !keys.remove_key(id, now).await? {
+        if !store.remove_key(id, now).await? {
             return Err(KeyLifeError::Unknown);
         }
-        self.tell(&Event::KeyRemoved { key_id: id.clone() });
+        self.shared.events.emit(&Event::KeyRemoved { key_id: id.clone() });
         self.tell_of_removed(id, now, overlap).await?;
         Ok(successor)
     }
@@ -399,7 +576,7 @@ impl Sessions {
         now: Timestamp,
         overlap: Duration,
     ) -> Result<(), KeyLifeError> {
-        let Shared { clock, view, .. } = &*self.shared;
+        let Shared { clock, tail, .. } = &*self.shared;
         let mut entry = Entry { target: Target::Key { id: id.clone() }, until: now + overlap, at: now };
         loop {
             if let Err(error) = self.shared.log.insert_entry(&entry).await {
@@ -408,7 +585,7 @@ impl Sessions {
                 self.reload_or_warn().await;
                 return Err(error.into());
             }
-            view.learn(&entry);
+            tail.learn(&entry);
             let written_at = clock.now();
             if written_at.since(entry.at) <= RevocationView::OVERLAP / 2 {
                 break;
@@ -416,7 +593,7 @@ impl Sessions {
             // A reader's window may have passed it.
             (entry.at, entry.until) = (written_at, written_at + overlap);
         }
-        self.reload_keys().await?;
+        self.reload().await?;
         Ok(())
     }
 }
@@ -449,26 +626,15 @@ enum Material<'a> {
     Given(&'a SigningKey),
 }
 
-/// Takes a key out of a ring that others read and exchange meanwhile.
-pub(crate) fn remove(ring: &ArcSwap<KeyRing>, id: &KeyId) {
-    if ring.load().get(id.as_str()).is_some() {
-        ring.rcu(|ring| {
-            let mut without = KeyRing::clone(ring);
-            without.remove(id);
-            without
-        });
-    }
-}
-
-/// Whom the tokens name.
+/// The `iss` and `aud` that tokens are issued with and checked against.
 #[derive(Debug)]
-pub(super) struct Parties {
-    pub(super) issuer: String,
-    pub(super) audience: Option<String>,
+struct Parties {
+    issuer: String,
+    audience: Option<String>,
 }
 
 impl Parties {
-    pub(super) fn issuer(&self, key: SigningKey) -> Issuer {
+    fn issuer(&self, key: SigningKey) -> Issuer {
         let issuing = Issuer::new(key).with_issuer(&self.issuer);
         match &self.audience {
             Some(audience) => issuing.with_audience(audience),

@@ -1,0 +1,325 @@
+//! Exchanging refresh tokens: for a new pair, or, where another library's tokens are used, for an access token.
+
+use std::fmt;
+
+use countersign_jwt::claims::{Claims, NewClaims, SessionRef, TokenType};
+use countersign_jwt::id::{Generation, TokenId};
+use countersign_jwt::jws::SignError;
+use countersign_jwt::time::{Clock as _, Timestamp};
+use countersign_jwt::{VerifyError, random};
+
+use crate::flow::extra::ExtraClaimsError;
+use crate::flow::sessions::{BeginError, ForeignError, Pair, Presentation, Sessions, Shared};
+use crate::flow::verification::CheckError;
+use crate::flow::view::ViewTooOld;
+use crate::model::decide::{decide, refusal, unread};
+use crate::model::{
+    Advance, Decision, Device, EndReason, Event, Guard, Presented, Refusal, Session, SessionKey, csrf_value,
+};
+use crate::store::{FoundSession, StoreError};
+
+/// Exchanges refresh tokens. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Refresh {
+    sessions: Sessions,
+}
+
+/// What came of a refresh.
+#[derive(Clone, Debug)]
+pub struct Refreshed {
+    /// The pair to answer with.
+    pub pair: Pair,
+    /// The session stepped on to a new generation; else the current generation was served again or healed.
+    pub advanced: bool,
+}
+
+/// What a refresh token that is not rotated was exchanged for.
+#[derive(Clone)]
+pub struct Renewed {
+    /// The new access token.
+    pub access_token: String,
+    /// When it expires.
+    pub access_expires_at: Timestamp,
+    /// The CSRF value that it is bound to, if the refresh token is bound to one.
+    pub csrf: Option<String>,
+    /// The session.
+    pub session: SessionRef,
+}
+
+impl fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewed").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// Why a refresh token was not exchanged. None of these yields tokens.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// It does not verify.
+    #[error(transparent)]
+    Invalid(#[from] VerifyError),
+    /// Its session no longer refreshes.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It is an old one: somebody holds a copy. The session was ended.
+    #[error("an old refresh token was presented; the session was ended")]
+    Replayed,
+    /// The session changed under every one of four tries.
+    #[error("the session changed under four tries to refresh it")]
+    Contended,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token's key is unknown, and the keys and the log could not be read for longer than the bound.
+    #[error(transparent)]
+    ViewTooOld(#[from] ViewTooOld),
+    /// The tokens could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The application's own claims could not be had. Nothing happened to the session.
+    #[error(transparent)]
+    ExtraClaims(#[from] ExtraClaimsError),
+}
+
+impl From<CheckError> for RefreshError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Invalid(error) => Self::Invalid(error),
+            CheckError::Refused(refusal) => Self::Refused(refusal),
+            CheckError::Revoked(_) => Self::Refused(Refusal::Ended),
+            CheckError::ViewTooOld(error) => Self::ViewTooOld(error),
+            CheckError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<ForeignError> for RefreshError {
+    fn from(error: ForeignError) -> Self {
+        match error {
+            ForeignError::Check(error) => error.into(),
+            ForeignError::Random(_) => Self::Sign(SignError::Failed),
+        }
+    }
+}
+
+impl Refresh {
+    /// How often a conditional step is tried before the refresh is answered with 503.
+    const TRIES: u32 = 4;
+
+    /// Refreshes the tokens of these sessions.
+    #[must_use]
+    pub fn of(sessions: &Sessions) -> Self {
+        Self { sessions: sessions.clone() }
+    }
+
+    /// Exchanges a refresh token, verified by [`Verification::verify`] with [`Check::REFRESH`](crate::flow::Check::REFRESH), for a pair (RFC 6749 §6).
+    ///
+    /// The presented token is good for a short grace more. Presenting an older one ends the session, because
+    /// somebody else holds a copy (RFC 9700 §4.14.2). Runs to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`RefreshError::Replayed`] after such a replay, [`RefreshError::Refused`] for a session that no longer
+    /// lives; [`RefreshError::Store`] and [`RefreshError::Contended`] are worth repeating with the same token.
+    pub async fn exchange(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: Device,
+    ) -> Result<Refreshed, RefreshError> {
+        let this = self.clone();
+        let token = token.clone();
+        self.sessions.detached(async move { this.exchange_now(&token, user_enabled, device).await }).await
+    }
+
+    async fn exchange_now(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: Device,
+    ) -> Result<Refreshed, RefreshError> {
+        let Shared { policy, clock, store, events, verification, .. } = &*self.sessions.shared;
+        let Some(presented) = token.session() else { return Err(Refusal::Unknown.into()) };
+        let presentation = if token.csrf().is_some() { Presentation::Cookie } else { Presentation::Explicit };
+        let key = SessionKey { user_id: token.subject().clone(), id: presented.id };
+        let presented = Presented { generation: presented.generation, device };
+        // Before any step: if they cannot be had, nothing has happened.
+        let extra = self.sessions.extra_claims(&key.user_id).await?;
+        let mut tries = Self::TRIES;
+        // Nearly every refresh steps on from the generation that it presents, so that is tried first, unread; but not
+        // with a token that is so young that its pair is likely to be served again.
+        let now = clock.now();
+        let is_young = presented.generation > Generation::FIRST
+            && token.issued_at().is_some_and(|issued_at| now < issued_at + policy.grace);
+        if user_enabled && !is_young {
+            tries -= 1;
+            let step = unread(&presented, now, policy);
+            if let Some(session) = store.advance(&key, &step).await? {
+                return Ok(Refreshed {
+                    pair: self.sessions.pair(&session, presentation, &extra)?,
+                    advanced: true,
+                });
+            }
+        }
+        for _ in 0..tries {
+            let Some(found) = store.session(&key).await? else { return Err(Refusal::Unknown.into()) };
+            let mut session = found.session;
+            let circumstances = verification.circumstances(&session, found.log, user_enabled);
+            match decide(&session, &circumstances, &presented, clock.now(), policy) {
+                Decision::Refuse(refusal) => return Err(refusal.into()),
+                Decision::Advance(step) => {
+                    if let Some(session) = store.advance(&key, &step).await? {
+                        return Ok(Refreshed {
+                            pair: self.sessions.pair(&session, presentation, &extra)?,
+                            advanced: true,
+                        });
+                    }
+                }
+                Decision::Heal(step) => {
+                    if store.heal(&key, &step).await? {
+                        step.apply(&mut session);
+                        return Ok(Refreshed {
+                            pair: self.sessions.pair(&session, presentation, &extra)?,
+                            advanced: false,
+                        });
+                    }
+                }
+                Decision::Reserve => {
+                    if presented.generation == session.generation {
+                        // Its holder shows the current refresh token, so it has arrived.
+                        verification.note_use(token);
+                    }
+                    if !presented.device.is_same_client(&session.device) {
+                        events.emit(&Event::RefreshShared {
+                            user_id: key.user_id.clone(),
+                            session_id: key.id,
+                            generation: session.generation,
+                            device: presented.device,
+                        });
+                    }
+                    return Ok(Refreshed {
+                        pair: self.sessions.pair(&session, presentation, &extra)?,
+                        advanced: false,
+                    });
+                }
+                Decision::Replay => {
+                    self.sessions.end_now(&key, EndReason::Replayed).await?;
+                    events.emit(&Event::RefreshReused {
+                        user_id: key.user_id.clone(),
+                        session_id: key.id,
+                        presented: presented.generation,
+                        current: session.generation,
+                        device: presented.device,
+                    });
+                    return Err(RefreshError::Replayed);
+                }
+            }
+        }
+        Err(RefreshError::Contended)
+    }
+
+    /// Exchanges a refresh token, verified elsewhere, for an access token, and leaves it good for the next time.
+    /// Runs to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`RefreshError::Refused`] if its session no longer lives, [`RefreshError::Store`] when the store cannot
+    /// answer.
+    pub async fn renew(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: Device,
+    ) -> Result<Renewed, RefreshError> {
+        let (this, token) = (self.clone(), token.clone());
+        self.sessions.detached(async move { this.renew_now(&token, user_enabled, device).await }).await
+    }
+
+    /// Checks that a refresh token of another library, verified by its rules, would be [renewed](Self::renew). Nothing is
+    /// written: a token that names no session gets one only when it is renewed.
+    ///
+    /// # Errors
+    /// As [`Refresh::renew`].
+    pub async fn check_renewal(&self, token: &Claims) -> Result<(), RefreshError> {
+        let (shared, device) = (&*self.sessions.shared, Device::default());
+        let (found, _) = self.sessions.foreign().look_up(token, &device).await?;
+        self.refuse_dead(&found, true, shared.clock.now())
+    }
+
+    async fn renew_now(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: Device,
+    ) -> Result<Renewed, RefreshError> {
+        let Shared { policy, clock, store, random, .. } = &*self.sessions.shared;
+        let mut session = self.live_session(token, user_enabled, &device).await?;
+        // The generation counts and the row's times move, as for a token that rotates. Who loses against another
+        // refresh of the same session needs neither.
+        let now = clock.now();
+        let step = Advance {
+            from: session.generation,
+            to: session.generation.next(),
+            guard: Guard::Generation,
+            now,
+            // A token that stays good until it expires has a session that does so, too.
+            idle_until: session.absolute_until,
+            device: device.clone(),
+        };
+        session = match store.advance(&session.key(), &step).await? {
+            Some(session) => session,
+            None => self.live_session(token, user_enabled, &device).await?,
+        };
+        let reference = SessionRef { id: session.id, generation: session.generation, epoch: session.epoch };
+        let access_expires_at = (now + policy.access_lifetime).min(session.absolute_until);
+        let extra = self.sessions.extra_claims(&session.user_id).await?;
+        let id = TokenId::new(random::uuid(&**random).map_err(|_| SignError::Failed)?);
+        let mut claims =
+            NewClaims::new(TokenType::Access, session.user_id.clone(), id, now, access_expires_at)
+                .with_session(reference)
+                .with_claims(&extra);
+        let csrf = token.csrf().is_some().then(|| csrf_value(&session));
+        if let Some(csrf) = &csrf {
+            claims = claims.with_csrf(csrf.as_str());
+        }
+        Ok(Renewed {
+            access_token: self.sessions.keys().issue(&claims)?,
+            access_expires_at,
+            csrf,
+            session: reference,
+        })
+    }
+
+    /// The session that a refresh token presents, if it refreshes now.
+    async fn live_session(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: &Device,
+    ) -> Result<Session, RefreshError> {
+        let Shared { store, clock, .. } = &*self.sessions.shared;
+        let (mut found, is_new) = self.sessions.foreign().begin_or_find(token, device).await?;
+        if is_new {
+            // A token of another library counts as a session from its first refresh on, so the cap holds for it, too.
+            match self.sessions.keep_within(&found.session).await {
+                Ok(()) => {}
+                Err(BeginError::Store(error)) => return Err(error.into()),
+                Err(_) => return Err(Refusal::Ended.into()),
+            }
+            // It may be the oldest itself.
+            found = store.session(&found.session.key()).await?.ok_or(Refusal::Unknown)?;
+        }
+        self.refuse_dead(&found, user_enabled, clock.now())?;
+        Ok(found.session)
+    }
+
+    fn refuse_dead(
+        &self,
+        found: &FoundSession,
+        user_enabled: bool,
+        now: Timestamp,
+    ) -> Result<(), RefreshError> {
+        let verification = self.sessions.verification();
+        let circumstances = verification.circumstances(&found.session, found.log, user_enabled);
+        refusal(&found.session, &circumstances, now).map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+}

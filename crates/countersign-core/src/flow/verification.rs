@@ -1,0 +1,299 @@
+//! Whether a token is accepted: signature, claims and times, and what the revocation log says.
+
+use std::sync::Arc;
+
+use countersign_jwt::VerifyError;
+use countersign_jwt::claims::{Claims, TokenType};
+use countersign_jwt::time::{Clock as _, Timestamp};
+
+use crate::flow::clock::StoreClock;
+use crate::flow::keys::Keys;
+use crate::flow::view::{RevocationView, ViewTooOld};
+use crate::model::{
+    Acknowledgements, Circumstances, Decision, Device, LogStanding, Presented, Refusal, RevokedBy, Session,
+    SessionKey, SessionPolicy, Standing, decide, token_id,
+};
+use crate::store::{SessionStore, StoreError};
+
+/// Verifies tokens, on every request. Cheap to clone.
+///
+/// No call writes anything. Every call is safe on a node that is cut off from its store: where the node cannot know, it
+/// says so ([`CheckError::ViewTooOld`], [`CheckError::Store`]) and never that the token is not accepted.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    keys: Keys,
+    tail: RevocationView,
+    store: Arc<dyn SessionStore>,
+    policy: SessionPolicy,
+    clock: Arc<StoreClock>,
+    acknowledgements: Acknowledgements,
+}
+
+/// What is asked of a token: its kind, whether it may have expired, and whether it may have been revoked.
+///
+/// Signature, issuer and audience are always checked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Check {
+    kind: Kind,
+    times: bool,
+    revocation: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Access,
+    Refresh,
+    Any,
+}
+
+impl Check {
+    /// An access token that is valid now and was not revoked. The index in memory is asked, not the store.
+    pub const ACCESS: Self = Self { kind: Kind::Access, times: true, revocation: true };
+
+    /// A refresh token that would be exchanged now. The store is asked: the log's entries leave the index when the last
+    /// access token that they concern has expired, and refresh tokens live longer than that.
+    pub const REFRESH: Self = Self { kind: Kind::Refresh, times: true, revocation: true };
+
+    /// A token of either kind: [`Check::REFRESH`] for what proves to be a refresh token, else [`Check::ACCESS`].
+    pub const ANY: Self = Self { kind: Kind::Any, times: true, revocation: true };
+
+    /// A token of either kind by which its session may be ended: it may have expired or been revoked.
+    pub const ENDING: Self = Self { kind: Kind::Any, times: false, revocation: false };
+
+    /// The same check for a token that may have been revoked: for what a user may do after logging out. A refresh token
+    /// then costs no call to the store.
+    #[must_use]
+    pub const fn even_if_revoked(self) -> Self {
+        Self { revocation: false, ..self }
+    }
+
+    /// The same check for a token that may have expired.
+    #[must_use]
+    pub const fn even_if_expired(self) -> Self {
+        Self { times: false, ..self }
+    }
+}
+
+/// Why a token was not accepted, or why nobody can say whether it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// It does not verify: 401.
+    #[error(transparent)]
+    Invalid(#[from] VerifyError),
+    /// The access token was revoked: 401.
+    #[error(transparent)]
+    Revoked(#[from] RevokedBy),
+    /// The refresh token's session cannot be refreshed with it: 401.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The revocation log could not be read for longer than the bound: 503.
+    #[error(transparent)]
+    ViewTooOld(#[from] ViewTooOld),
+    /// The store could not answer: 503.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Verification {
+    pub(crate) fn new(
+        keys: Keys,
+        tail: RevocationView,
+        store: Arc<dyn SessionStore>,
+        policy: SessionPolicy,
+        clock: Arc<StoreClock>,
+    ) -> Self {
+        let acknowledgements = Acknowledgements::default();
+        Self { shared: Arc::new(Shared { keys, tail, store, policy, clock, acknowledgements }) }
+    }
+
+    /// Verifies a token.
+    ///
+    /// A token that names a key or an issuer which this node does not know yet makes it read them anew, for access tokens
+    /// at most once a second.
+    ///
+    /// # Errors
+    /// [`CheckError`]: the first check that failed.
+    pub async fn verify(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
+        let kind = match check.kind {
+            Kind::Access => TokenType::Access,
+            Kind::Refresh => TokenType::Refresh,
+            Kind::Any => self.kind(token, check),
+        };
+        if kind == TokenType::Access && check.times {
+            return self.verify_access(token, check).await;
+        }
+        // Rare, and boxed, so that what every request waits for stays small.
+        Box::pin(self.verify_rare(token, kind, check)).await
+    }
+
+    /// Which kind a token is to be verified as: refresh, if it is one that one of our keys has signed. Asks no store.
+    fn kind(&self, token: &str, check: Check) -> TokenType {
+        match self.prove(token, TokenType::Refresh, check, self.shared.clock.now()) {
+            // Both errors are told of a token only after it has proven to be a refresh token of ours.
+            Ok(_) | Err(VerifyError::Expired | VerifyError::Issuer) => TokenType::Refresh,
+            Err(_) => TokenType::Access,
+        }
+    }
+
+    async fn verify_access(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
+        let Shared { keys, clock, tail, .. } = &*self.shared;
+        // Asked before the ring is read, because the ring is part of what must not be too old.
+        let is_fresh = !check.revocation || tail.is_fresh();
+        let mut now = clock.now();
+        let mut verified = self.prove(token, TokenType::Access, check, now);
+        if let Err(unknown @ (VerifyError::UnknownKey | VerifyError::Issuer)) = verified {
+            Box::pin(keys.look_for(unknown)).await?;
+            now = clock.now();
+            verified = self.prove(token, TokenType::Access, check, now);
+        }
+        let mut claims = verified?;
+        if !is_fresh {
+            Box::pin(tail.ensure_fresh()).await?;
+            // Its key may have been removed meanwhile.
+            now = clock.now();
+            claims = self.prove(token, TokenType::Access, check, now)?;
+        }
+        if check.revocation {
+            self.check_unrevoked(&claims, now)?;
+        }
+        Ok(claims)
+    }
+
+    async fn verify_rare(&self, token: &str, kind: TokenType, check: Check) -> Result<Claims, CheckError> {
+        let Shared { keys, clock, tail, .. } = &*self.shared;
+        let mut verified = self.prove(token, kind, check, clock.now());
+        match verified {
+            // Signed by one of our keys: a program that was just started may have made it the store's.
+            Err(VerifyError::Issuer) => {
+                keys.learn_issuers().await?;
+                verified = self.prove(token, kind, check, clock.now());
+            }
+            // Where the view is young, every key is known, and garbage costs no store call (SEC-097).
+            Err(VerifyError::UnknownKey) if !tail.is_fresh() => {
+                keys.look_for_key().await?;
+                verified = self.prove(token, kind, check, clock.now());
+            }
+            _ => {}
+        }
+        let claims = verified?;
+        if claims.session().is_none() {
+            return Err(VerifyError::MissingClaim("sid").into());
+        }
+        if check.revocation && kind == TokenType::Refresh {
+            self.check_refreshable(&claims).await?;
+        }
+        Ok(claims)
+    }
+
+    /// Signature, kind, issuer and audience, and the times if they count.
+    fn prove(
+        &self,
+        token: &str,
+        kind: TokenType,
+        check: Check,
+        now: Timestamp,
+    ) -> Result<Claims, VerifyError> {
+        let verifier = self.shared.keys.verifier(kind);
+        if check.times { verifier.verify(token, now) } else { verifier.verify_expired_ok(token) }
+    }
+
+    /// Checks again what may have changed since claims were verified: whether they have expired, if the check asks for
+    /// that, and whether they were revoked. For connections that outlive the request that was authenticated, and for
+    /// claims that were verified by rules of another library.
+    ///
+    /// # Errors
+    /// As [`Verification::verify`].
+    pub async fn recheck(&self, claims: &Claims, check: Check) -> Result<(), CheckError> {
+        let Shared { clock, tail, .. } = &*self.shared;
+        if check.times && claims.expires_at().is_none_or(|expires_at| clock.now() >= expires_at) {
+            return Err(VerifyError::Expired.into());
+        }
+        if !check.revocation {
+            return Ok(());
+        }
+        if claims.token_type() == TokenType::Refresh {
+            return Box::pin(self.check_refreshable(claims)).await;
+        }
+        if !tail.is_fresh() {
+            Box::pin(tail.ensure_fresh()).await?;
+        }
+        self.check_unrevoked(claims, clock.now())
+    }
+
+    /// Notes that a token of this session and generation was seen in use, in memory and without waiting. Whoever lets a
+    /// request pass calls it, once.
+    pub fn note_use(&self, claims: &Claims) {
+        if let Some(session) = claims.session() {
+            self.shared.acknowledgements.note(claims.subject(), session.id, session.generation);
+        }
+    }
+
+    /// Writes down which generations were seen in use. A background task calls it every few seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer; nothing that the rules promise is lost then.
+    pub async fn flush_acknowledgements(&self) -> Result<(), StoreError> {
+        let seen = self.shared.acknowledgements.take();
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let flushed = self.shared.store.acknowledge(&seen, self.shared.clock.now()).await;
+        if flushed.is_err() {
+            self.shared.acknowledgements.forget();
+        }
+        flushed
+    }
+
+    /// What the log says about the claims of an access token that verifies.
+    fn check_unrevoked(&self, claims: &Claims, now: Timestamp) -> Result<(), CheckError> {
+        let Shared { policy, tail, .. } = &*self.shared;
+        // The log forgets what concerns tokens of the lifetime that holds now. One from before the lifetime was
+        // shortened must not outlive its revocation.
+        let oldest = now - policy.leeway - policy.access_lifetime;
+        if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
+            return Err(VerifyError::Expired.into());
+        }
+        let standing = match claims.session() {
+            Some(session) => Standing::Session(session.id, session.epoch),
+            None => Standing::IssuedAt(claims.issued_at().unwrap_or(Timestamp::MIN)),
+        };
+        Ok(tail.index().check(claims.subject(), claims.token_id(), standing)?)
+    }
+
+    /// Whether a refresh would take this verified refresh token.
+    async fn check_refreshable(&self, claims: &Claims) -> Result<(), CheckError> {
+        let Shared { policy, clock, store, .. } = &*self.shared;
+        let Some(session) = claims.session() else { return Err(Refusal::Unknown.into()) };
+        let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
+        let presented = Presented { generation: session.generation, device: Device::default() };
+        let found = store.session(&key).await?.ok_or(Refusal::Unknown)?;
+        let circumstances = self.circumstances(&found.session, found.log, true);
+        match decide(&found.session, &circumstances, &presented, clock.now(), policy) {
+            Decision::Advance(_) | Decision::Reserve | Decision::Heal(_) => Ok(()),
+            Decision::Refuse(refusal) => Err(refusal.into()),
+            Decision::Replay => Err(Refusal::Superseded.into()),
+        }
+    }
+
+    /// What [`decide`] has to know beside the row.
+    pub(crate) fn circumstances(
+        &self,
+        session: &Session,
+        log: LogStanding,
+        user_enabled: bool,
+    ) -> Circumstances {
+        let access = token_id(session, TokenType::Access);
+        Circumstances {
+            ended_in_log: log.ended,
+            epoch_in_log: log.epoch,
+            user_enabled,
+            access_revoked: self.shared.tail.index().is_token_revoked(&session.user_id, access),
+        }
+    }
+}

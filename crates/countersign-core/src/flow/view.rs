@@ -1,0 +1,455 @@
+//! A node's view of the revocation log: the index, the loop that keeps it up to date, and its honest age. The loop
+//! holds no rule: the [tail](super::tail) says what is read when, and what an answer is worth.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use countersign_jwt::key::{KeyId, KeyRing};
+use countersign_jwt::time::{Clock as _, Timestamp};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::flow::clock::StoreClock;
+use crate::flow::tail::{self, Entries, MachineTime, Now, Outcome, Read, Tail};
+use crate::model::{Entry, Index, Target};
+use crate::store::{RevocationStore, StoreError};
+
+/// The view is older than the bound and could not be renewed in time. Answer 503: better no answer than one
+/// that may accept a revoked token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the view of the revocation log is too old and could not be renewed in time")]
+pub struct ViewTooOld;
+
+/// The log as this node knows it.
+///
+/// Requests ask the index and never the store. The tail reads new entries in the background
+/// ([`RevocationView::poll`]); when the view is older than the bound all the same, requests join one shared poll.
+#[derive(Clone, Debug)]
+pub struct RevocationView {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn RevocationStore>,
+    clock: Arc<StoreClock>,
+    runtime: Handle,
+    bound: Duration,
+    /// Under which name this node's heartbeat is in the log.
+    node: Uuid,
+    index: Index,
+    /// The latest `at` of the entries that this node has read or written, in milliseconds.
+    newest: AtomicI64,
+    /// How old an entry of another node was when it was read here first, in milliseconds; -1 before the first.
+    lag: AtomicI64,
+    /// Where removed keys are taken out.
+    rings: OnceLock<[Arc<ArcSwap<KeyRing>>; 2]>,
+    counts_from: CountsFrom,
+    /// Held by the poll, or the read of what was pushed, that is under way.
+    tail: tokio::sync::Mutex<Tail>,
+    /// Held while the whole log is read again.
+    reading_whole_log: tokio::sync::Mutex<()>,
+    joined: Mutex<Option<watch::Receiver<PollState>>>,
+}
+
+/// From when the view's age counts, where requests read it: a copy of what the tail says. It has two numbers, because
+/// the age is the longer of two differences, and packing both into one would make each overflow or grow coarse.
+#[derive(Debug, Default)]
+struct CountsFrom {
+    /// The monotonic time in milliseconds, plus one; 0 before the first good poll.
+    monotonic: AtomicU64,
+    /// The machine's time of day in milliseconds.
+    time_of_day: AtomicI64,
+}
+
+impl CountsFrom {
+    fn set(&self, began: MachineTime) {
+        let monotonic = u64::try_from(began.monotonic.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1);
+        // In this order a request that reads in between finds a view that is too old, never one that is too young.
+        self.time_of_day.store(began.time_of_day.as_millis(), Ordering::Release);
+        self.monotonic.store(monotonic, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<MachineTime> {
+        let monotonic = Duration::from_millis(self.monotonic.load(Ordering::Acquire).checked_sub(1)?);
+        let time_of_day = Timestamp::from_millis(self.time_of_day.load(Ordering::Acquire));
+        Some(MachineTime { monotonic, time_of_day })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum PollState {
+    Running,
+    Done,
+}
+
+/// What a node knows of the log, in numbers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ViewStats {
+    /// How many entries still matter.
+    pub entries: usize,
+    /// How old the view is; `None` before the first good poll.
+    pub age: Option<Duration>,
+    /// How long ago the newest entry of another node had been written when this node read it; `None` before the first.
+    pub lag: Option<Duration>,
+    /// How far the machine's clock is from the store's.
+    pub clock_offset: Duration,
+}
+
+/// What a read of the log has met on its way.
+#[derive(Debug, Default)]
+struct Met {
+    /// The latest `at` of this node's own heartbeat.
+    heartbeat: Option<Timestamp>,
+    /// Removed keys that are not learned yet; `None` where they are learned as they come.
+    removed_keys: Option<Vec<Entry>>,
+}
+
+impl RevocationView {
+    /// How far behind the last good poll the next one starts, so that an entry whose commit became visible late
+    /// is still read.
+    pub const OVERLAP: Duration = tail::OVERLAP;
+    /// How often the whole log is read again.
+    pub const FULL_READ_EVERY: Duration = tail::FULL_READ_EVERY;
+    /// For how long a request waits for a shared poll.
+    pub const JOIN_DEADLINE: Duration = Duration::from_secs(1);
+    /// How many entries a page holds.
+    pub const PAGE: usize = 5_000;
+    /// How many entries are taken into the index before other tasks run.
+    const TAKEN_IN_A_TURN: usize = 500;
+    /// For how long a heartbeat stays in the log.
+    const HEARTBEAT_LIVES: Duration = Duration::from_secs(60);
+
+    /// A view that has not read anything yet: nothing is accepted before the first good [`RevocationView::poll`].
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn RevocationStore>,
+        clock: Arc<StoreClock>,
+        runtime: Handle,
+        bound: Duration,
+        node: Uuid,
+    ) -> Self {
+        let tail = Tail::new(bound, store.is_one_copy());
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                clock,
+                runtime,
+                bound,
+                node,
+                index: Index::new(),
+                newest: AtomicI64::new(0),
+                lag: AtomicI64::new(-1),
+                rings: OnceLock::new(),
+                counts_from: CountsFrom::default(),
+                tail: tokio::sync::Mutex::new(tail),
+                reading_whole_log: tokio::sync::Mutex::new(()),
+                joined: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// The index. What it says holds for [`RevocationView::age`] ago.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.shared.index
+    }
+
+    /// Takes in an entry that this node wrote itself and the store has acknowledged.
+    pub fn learn(&self, entry: &Entry) {
+        self.shared.newest.fetch_max(entry.at.as_millis(), Ordering::Relaxed);
+        self.shared.index.insert(entry);
+        if let Target::Key { id } = &entry.target {
+            for ring in self.shared.rings.get().into_iter().flatten() {
+                remove_from_ring(ring, id);
+            }
+        }
+    }
+
+    /// From now on a key that the log removes leaves these rings in the same moment.
+    pub(crate) fn remove_keys_from(&self, rings: [Arc<ArcSwap<KeyRing>>; 2]) {
+        // Set once, by the one who made the view.
+        let _set_before = self.shared.rings.set(rings);
+    }
+
+    /// How old the view is; `None` before the first good poll.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let began = self.shared.counts_from.get()?;
+        Some(began.until(self.machine_time()))
+    }
+
+    /// Whether the view is young enough to decide by.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        tail::is_fresh(self.age(), self.shared.bound)
+    }
+
+    /// The view in numbers, for telemetry.
+    #[must_use]
+    pub fn stats(&self) -> ViewStats {
+        let lag = u64::try_from(self.shared.lag.load(Ordering::Relaxed)).ok();
+        ViewStats {
+            entries: self.shared.index.len(),
+            age: self.age(),
+            lag: lag.map(Duration::from_millis),
+            clock_offset: self.shared.clock.offset(),
+        }
+    }
+
+    /// Reads what is new in the log: the entries since shortly before the last good poll. At first, every minute
+    /// and after a failure it reads the whole log too; while that takes long, the new entries are read in between,
+    /// so that the view does not grow old over it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer; the view then only grows older.
+    pub async fn poll(&self) -> Result<(), StoreError> {
+        self.poll_and_tell(|| {}).await
+    }
+
+    /// Polls as [`RevocationView::poll`] does, and calls `fresh` as soon as the view is up to date, before the whole log
+    /// is read again.
+    async fn poll_and_tell(&self, fresh: impl FnOnce()) -> Result<(), StoreError> {
+        let mut tail = self.shared.tail.lock().await;
+        let whole_log = self.bring_up_to_date(&mut tail).await?;
+        // What is pushed while the whole log is read need not wait.
+        drop(tail);
+        fresh();
+        match whole_log {
+            Some(asked) => self.read_whole_log(asked).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Carries out what the tail asks for until the view is up to date. Returns the read of the whole log that is due
+    /// after that, if one is.
+    async fn bring_up_to_date(&self, tail: &mut Tail) -> Result<Option<Entries>, StoreError> {
+        let Shared { store, clock, index, .. } = &*self.shared;
+        tail.begin();
+        loop {
+            match tail.next(self.now()) {
+                Read::StoreTime => {
+                    clock.ask(&**store).await?;
+                    self.took(tail, Outcome::StoreTime)?;
+                }
+                Read::Entries(asked) => {
+                    self.write_heartbeat(asked.heartbeat).await?;
+                    let mut met = Met::default();
+                    self.read(&asked, &mut met).await?;
+                    let forgotten_at = asked.is_whole_log().then_some(asked.began.store);
+                    self.took(tail, Outcome::Entries { asked, heartbeat: met.heartbeat })?;
+                    if let Some(at) = forgotten_at {
+                        prune(index, at).await;
+                    }
+                }
+                Read::WholeLog(asked) => return Ok(Some(asked)),
+                Read::Nothing => return Ok(None),
+            }
+        }
+    }
+
+    /// Tells the tail what came of a read, and the requests what follows for the view's age.
+    fn took(&self, tail: &mut Tail, outcome: Outcome) -> Result<(), StoreError> {
+        tail.took(outcome)
+            .map_err(|old| StoreError::new("replicated", "show what was written before", old))?;
+        if let Some(began) = tail.counts_from() {
+            self.shared.counts_from.set(began);
+        }
+        Ok(())
+    }
+
+    /// Reads what a [push](RevocationStore::changes) has announced. The view grows no younger by it: what it rests on is
+    /// the poll.
+    ///
+    /// Returns the entries of removed keys that it has met, and has not [learned](Self::learn): before that, their
+    /// successors are to be read, so that nothing is signed with a key that is no longer accepted.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer.
+    pub async fn read_pushed(&self) -> Result<Vec<Entry>, StoreError> {
+        let mut tail = self.shared.tail.lock().await;
+        let Some(asked) = tail.next_pushed(self.now()) else { return Ok(Vec::new()) };
+        let mut met = Met { removed_keys: Some(Vec::new()), ..Met::default() };
+        self.read(&asked, &mut met).await?;
+        self.took(&mut tail, Outcome::Entries { asked, heartbeat: met.heartbeat })?;
+        Ok(met.removed_keys.unwrap_or_default())
+    }
+
+    /// Reads the whole log again, unless another caller does, polls between two pages where that is due, and forgets what
+    /// no longer matters.
+    async fn read_whole_log(&self, asked: Entries) -> Result<(), StoreError> {
+        let Shared { bound, index, tail, reading_whole_log, .. } = &*self.shared;
+        let Ok(_reading) = reading_whole_log.try_lock() else { return Ok(()) };
+        let mut met = Met::default();
+        let mut page = self.first_page(&asked).await?;
+        while let Some(read) = page {
+            page = self.take_in_and_go_on(&asked, read, &mut met).await?;
+            if page.is_some() && tail::is_poll_due(self.age(), *bound) {
+                // That the whole log is due is known: it is being read.
+                self.bring_up_to_date(&mut *tail.lock().await).await?;
+            }
+        }
+        let forgotten_at = asked.began.store;
+        self.took(&mut *tail.lock().await, Outcome::Entries { asked, heartbeat: met.heartbeat })?;
+        prune(index, forgotten_at).await;
+        Ok(())
+    }
+
+    /// Writes this node's heartbeat with this `at`, if there is to be one.
+    async fn write_heartbeat(&self, at: Option<Timestamp>) -> Result<(), StoreError> {
+        let Shared { store, node, .. } = &*self.shared;
+        let Some(at) = at else { return Ok(()) };
+        let entry = Entry { target: Target::Node { id: *node }, until: at + Self::HEARTBEAT_LIVES, at };
+        store.insert_entry(&entry).await
+    }
+
+    async fn read(&self, asked: &Entries, met: &mut Met) -> Result<(), StoreError> {
+        let mut page = self.first_page(asked).await?;
+        while let Some(read) = page {
+            page = self.take_in_and_go_on(asked, read, met).await?;
+        }
+        Ok(())
+    }
+
+    async fn first_page(&self, asked: &Entries) -> Result<Option<Vec<Entry>>, StoreError> {
+        self.shared.store.entries(asked.since, None, Self::PAGE).await.map(Some)
+    }
+
+    /// Takes a page into the index while the store looks up the next one, if there may be one: at the start of a node
+    /// that has many entries to read, both have enough to do.
+    async fn take_in_and_go_on(
+        &self,
+        asked: &Entries,
+        page: Vec<Entry>,
+        met: &mut Met,
+    ) -> Result<Option<Vec<Entry>>, StoreError> {
+        let Some(last) = page.last().filter(|_| page.len() >= Self::PAGE) else {
+            self.take_in(asked, &page, met).await;
+            return Ok(None);
+        };
+        let next = self.shared.store.entries(asked.since, Some(last), Self::PAGE);
+        let (next, ()) = tokio::join!(next, self.take_in(asked, &page, met));
+        next.map(Some)
+    }
+
+    /// Takes entries into the index; other tasks run in between.
+    async fn take_in(&self, asked: &Entries, page: &[Entry], met: &mut Met) {
+        let Shared { clock, node, newest, lag, .. } = &*self.shared;
+        let known = Timestamp::from_millis(newest.load(Ordering::Relaxed));
+        let mut latest = None;
+        for (number, entry) in page.iter().enumerate() {
+            if number % Self::TAKEN_IN_A_TURN == Self::TAKEN_IN_A_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            if let Target::Node { id } = &entry.target {
+                if id == node {
+                    met.heartbeat = met.heartbeat.max(Some(entry.at));
+                }
+            } else if entry.until > asked.began.store {
+                match (&entry.target, &mut met.removed_keys) {
+                    (Target::Key { .. }, Some(removed)) => removed.push(entry.clone()),
+                    _ => self.learn(entry),
+                }
+                latest = latest.max(Some(entry.at));
+            }
+        }
+        if let Some(found) = latest.and_then(|latest| asked.lag(known, latest, clock.now())) {
+            lag.store(i64::try_from(found.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    fn machine_time(&self) -> MachineTime {
+        let clock = &*self.shared.clock;
+        MachineTime { monotonic: clock.monotonic(), time_of_day: clock.time_of_day() }
+    }
+
+    fn now(&self) -> Now {
+        Now { machine: self.machine_time(), store: self.shared.clock.now() }
+    }
+
+    /// Returns at once while the view is fresh; else joins the one poll that all waiting requests share, for at
+    /// most [`RevocationView::JOIN_DEADLINE`].
+    ///
+    /// # Errors
+    /// [`ViewTooOld`] when the view is still too old after that.
+    pub async fn ensure_fresh(&self) -> Result<(), ViewTooOld> {
+        if self.is_fresh() {
+            return Ok(());
+        }
+        let mut state = self.join();
+        // Who waits too long goes away; the poll goes on for the others.
+        let _ = tokio::time::timeout(Self::JOIN_DEADLINE, state.wait_for(|state| *state == PollState::Done))
+            .await;
+        if self.is_fresh() { Ok(()) } else { Err(ViewTooOld) }
+    }
+
+    /// The poll that is running for waiting requests, or a new one.
+    fn join(&self) -> watch::Receiver<PollState> {
+        let mut joined = self.shared.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        // A poll that panicked never says that it is done, but its sender is gone.
+        let runs = |state: &&watch::Receiver<PollState>| {
+            *state.borrow() == PollState::Running && state.has_changed().is_ok()
+        };
+        if let Some(running) = joined.as_ref().filter(runs) {
+            return running.clone();
+        }
+        let (done, state) = watch::channel(PollState::Running);
+        *joined = Some(state.clone());
+        let view = self.clone();
+        let poll = async move {
+            let polled = view.poll_and_tell(|| {
+                let _ = done.send(PollState::Done);
+            });
+            if let Err(error) = polled.await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the revocation log could not be read"
+                );
+            }
+            let _ = done.send(PollState::Done);
+        };
+        self.shared.runtime.spawn(poll.in_current_span());
+        state
+    }
+}
+
+/// Lets the index forget what no longer matters; other tasks run in between.
+async fn prune(index: &Index, now: Timestamp) {
+    for () in index.prune_in_turns(now) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Takes a key out of a ring that others read and exchange meanwhile.
+pub(crate) fn remove_from_ring(ring: &ArcSwap<KeyRing>, id: &KeyId) {
+    if ring.load().get(id.as_str()).is_some() {
+        ring.rcu(|ring| {
+            let mut without = KeyRing::clone(ring);
+            without.remove(id);
+            without
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_from_when_the_view_counts_and_never_later() {
+        let counts_from = CountsFrom::default();
+        assert_eq!(counts_from.get(), None);
+        for (micros, time_of_day) in [(0, 0), (999, 1_800_000_000_000), (1_000_001, 1), (u64::MAX, 1 << 53)] {
+            let monotonic = Duration::from_micros(micros);
+            let time_of_day = Timestamp::from_millis(time_of_day);
+            counts_from.set(MachineTime { monotonic, time_of_day });
+            let read = counts_from.get().unwrap();
+            assert_eq!(read.time_of_day, time_of_day);
+            assert!(read.monotonic <= monotonic && monotonic - read.monotonic < Duration::from_millis(1));
+        }
+    }
+}
