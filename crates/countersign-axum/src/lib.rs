@@ -21,6 +21,7 @@
 //! [`routes`] is what every program wants and opens no door: refresh, logout, me, sessions, verify, the public keys.
 //! [`account_routes`] adds Countersign's accounts, with which everybody can register; a program with users of its own leaves
 //! it out and says by `AuthBuilder::user_loader` how they are loaded.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;
 mod browser;

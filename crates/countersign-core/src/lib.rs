@@ -5,6 +5,7 @@
 //! engine promises; [`flow`], what one does with both.
 //!
 //! Most programs use it through the crate `countersign`, which adds HTTP, axum and SQLite.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod flow;
 pub mod model;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_core::flow::{
-    Background, BeginError, Check, CheckError, Keychain, PURGE_EVERY, Pair, Presentation, RefreshError,
-    RevocationView, RevokeTokensError, Sessions, StoreClock, ViewTooOld, purge,
+    Background, BeginError, Check, CheckError, Keychain, PURGE_EVERY, Pair, Presentation, RevocationView,
+    RevokeTokensError, Sessions, StoreClock, ViewTooOld, purge,
 };
 use countersign_core::model::{
     Device, EndReason, Entry, Refusal, RevokedBy, SessionKey, SessionPolicy, Standing, Target,

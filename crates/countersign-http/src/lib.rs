@@ -17,6 +17,7 @@
 //! assert_eq!((located.token, located.location), ("a.b.c", Location::Header));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 mod auth;

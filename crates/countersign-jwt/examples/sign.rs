@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use countersign_jwt::{
-    Algorithm, Issuer, KeyRing, NewClaims, Random, RandomError, SigningKey, Timestamp, TokenId, TokenType, UserId,
-    random,
+    Algorithm, Issuer, KeyRing, NewClaims, Random, RandomError, SigningKey, Timestamp, TokenId, TokenType,
+    UserId, random,
 };
 
 /// The operating system's randomness.
@@ -35,7 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     public.insert(key.verifying_key())?;
     std::fs::write(&file, public.to_jwk_set())?;
 
-    #[expect(clippy::disallowed_methods, reason = "time is an argument of the library, so a program asks for it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "time is an argument of the library, so a program asks for it"
+    )]
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let now = Timestamp::from_millis(i64::try_from(now.as_millis())?);
     let id = TokenId::new(random::uuid(&system)?);

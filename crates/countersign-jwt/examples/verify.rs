@@ -20,7 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let keys = JwkSet::parse(&std::fs::read(&file)?)?.to_ring()?;
     let verifier = Verifier::with_fixed_keys(TokenType::Access, keys).with_issuer("https://auth.example.com");
 
-    #[expect(clippy::disallowed_methods, reason = "time is an argument of the library, so a program asks for it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "time is an argument of the library, so a program asks for it"
+    )]
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let claims = verifier.verify(&token, Timestamp::from_millis(i64::try_from(now.as_millis())?))?;
     println!("{} with the scope {}", claims.subject(), claims.get::<String>("scope")?.unwrap_or_default());

@@ -19,6 +19,7 @@
 //!
 //! What was answered is in the journals of a majority of the replica set. For a sharded cluster, `session` and
 //! `revocation` are sharded by `user_id`, the other large collections by `_id`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod call;
 mod document_id;

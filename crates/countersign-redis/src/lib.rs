@@ -44,6 +44,7 @@
 //! Every write is a Lua script that looks at everything its condition names, and changes everything, in one atomic step.
 //! Nothing is written by plain commands, and nothing is repeated when a connection is lost after sending: such a write
 //! may have been made, and is reported as an error.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 mod convert;

@@ -12,7 +12,7 @@ use countersign_http::{Answer, ErrorCode};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 const STYLE: &str = include_str!("home.css");
-const CONTRACT: &str = include_str!("../../../docs/api.md");
+const CONTRACT: &str = include_str!("../docs/api.md");
 /// Where the contract is served.
 pub(crate) const CONTRACT_PATH: &str = "/docs/api.md";
 

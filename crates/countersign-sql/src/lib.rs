@@ -4,6 +4,7 @@
 //! Feature `postgres`: `postgres::PostgresStore` keeps everything in a PostgreSQL database, for any number of nodes.
 //! Feature `mysql`: `mysql::MySqlStore` does the same in a MySQL or MariaDB database.
 //! [`SecretFile`] keeps the secret that seals the keys in such a store, in a file beside it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod column;

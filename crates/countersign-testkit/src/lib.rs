@@ -21,6 +21,7 @@
 //! contract::run(&Memory, 5).await;
 //! # });
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod agreement;
 mod bed;

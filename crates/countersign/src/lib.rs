@@ -1,7 +1,56 @@
-#![doc = include_str!("../../../README.md")]
+//! Authentication for web applications: access and refresh tokens, sessions that can be listed and ended, revocation
+//! without a store call per request. With axum and embedded SQLite by default.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use countersign::axum::{AccessToken, AuthLayer, account_routes, routes};
+//! use countersign::{Auth, sqlite};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let (store, secrets) = sqlite::open("app.db").await?;
+//!     let auth = Auth::builder(store, secrets).build().await?;
+//!     let app = Router::new()
+//!         .route("/hello", get(hello))
+//!         .merge(routes())
+//!         .merge(account_routes()) // whoever reaches this app may register
+//!         .layer(AuthLayer::new(auth));
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//!     Ok(axum::serve(listener, app).await?)
+//! }
+//!
+//! // The signature is the policy: without a valid access token this never runs.
+//! async fn hello(token: AccessToken) -> String {
+//!     format!("hello {}", token.subject())
+//! }
+//! ```
+//!
+//! # What one needs first
+//!
+//! | item | what it is |
+//! |---|---|
+//! | [`Auth`] | authentication for one program, made by [`AuthBuilder`], whose methods are the settings |
+//! | [`axum::AuthLayer`] | installs it once for all routes |
+//! | [`axum::AccessToken`] | a verified access token, as a handler's argument |
+//! | [`axum::routes`], [`axum::account_routes`] | the ready-made routes: refresh, logout, sessions; registering and logging in |
+//! | [`sqlite::open`] | everything in one file; other engines are features |
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `axum` (default) | [`axum`](mod@axum): layer, extractors, routes |
+//! | `sqlite` (default) | [`sqlite`]: everything in one file |
+//! | `postgres`, `mysql`, `mongodb`, `redis` | one engine each, for any number of servers |
+//! | `jwks-client` | verifies tokens of other issuers, such as Keycloak or Auth0, by the keys that they publish |
+//!
+//! # Guides
+//!
+//! [`guides`] has the project's pages: what a route may require, stores, several servers, keys, moving from Flask, and why
+//! it is built as it is.
 
-#[doc(inline)]
-pub use countersign_core::model::SessionPolicy;
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(inline)]
 pub use countersign_core::model::User;
 #[doc(inline)]
@@ -13,12 +62,14 @@ pub use countersign_jwt::{Claims, UserId};
 #[doc(inline)]
 pub use countersign_jwt::{Secret, Secrets};
 
-/// The engine: tokens, sessions, revocation, accounts, store traits.
-pub use countersign_core as core;
+/// The engine: sessions, refresh, revocation, accounts, store traits. Not called `core`, which is Rust's own.
+pub use countersign_core as engine;
 /// Tokens in HTTP, for any framework.
 pub use countersign_http as http;
 /// The rules of other libraries, for programs that take their place.
 pub use countersign_http::profile;
+/// Tokens, keys and claims by themselves.
+pub use countersign_jwt as jwt;
 
 /// The layer, extractors and ready-made routes for axum.
 #[cfg(feature = "axum")]
@@ -72,12 +123,30 @@ pub use countersign_mongodb as mongodb;
 #[cfg(feature = "redis")]
 pub use countersign_redis as redis;
 
-/// Its programs compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/migrating-from-flask.md")]
-mod migrating_from_flask {}
+/// The project's pages.
+///
+/// In the programs of these pages the crate is used as an application would.
+pub mod guides {
+    #[doc = include_str!("../docs/http.md")]
+    pub mod http {}
+    #[doc = include_str!("../docs/stores.md")]
+    #[cfg(any(not(doctest), all(feature = "postgres", feature = "redis")))]
+    pub mod stores {}
+    #[doc = include_str!("../docs/scaling.md")]
+    pub mod scaling {}
+    #[doc = include_str!("../docs/keys.md")]
+    pub mod keys {}
+    #[doc = include_str!("../docs/migrating-from-flask.md")]
+    pub mod migrating_from_flask {}
+    #[doc = include_str!("../docs/api.md")]
+    pub mod api {}
+    #[doc = include_str!("../docs/design.md")]
+    pub mod design {}
+    #[doc = include_str!("../docs/glossary.md")]
+    pub mod glossary {}
+}
 
-/// Its programs compile.
-#[cfg(all(doctest, feature = "postgres", feature = "redis"))]
-#[doc = include_str!("../../../docs/stores.md")]
-mod stores {}
+/// Its program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

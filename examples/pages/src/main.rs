@@ -6,8 +6,8 @@ use axum::{Extension, Form, Router};
 use countersign::axum::{
     AccessToken, AuthLayer, CsrfToken, Fresh, Guard, Reply, SignIn, account_routes, routes,
 };
-use countersign::core::flow::LoginName;
-use countersign::core::model::Password;
+use countersign::engine::flow::LoginName;
+use countersign::engine::model::Password;
 use countersign::{Auth, Requirement, UserId, sqlite};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
