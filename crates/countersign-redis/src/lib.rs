@@ -52,6 +52,7 @@ mod failure;
 mod keys;
 mod layout;
 mod link;
+mod open_store;
 mod options;
 mod revocations;
 mod row;

@@ -6,6 +6,7 @@
 
 mod changes;
 mod memory;
+mod open_store;
 
 use std::fmt;
 use std::ops::Range;
@@ -24,6 +25,7 @@ use countersign_jwt::time::Timestamp;
 
 pub use changes::{ChangeSignal, Changes};
 pub use memory::MemoryStore;
+pub use open_store::{OpenStore, Weakness};
 
 /// The cause of a [`StoreError`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
