@@ -103,12 +103,13 @@ mod tests {
     use super::*;
 
     /// The settings that work in both profiles as they do without one.
-    const WITH_EFFECT: [&str; 19] = [
+    const WITH_EFFECT: [&str; 20] = [
         "config",
         "listen",
         "plain_http",
         "database_url",
         "sessions_url",
+        "accept_weak_store",
         "public_url",
         "settings_change",
         "profile",

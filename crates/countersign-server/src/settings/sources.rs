@@ -19,6 +19,7 @@ pub(crate) struct Flags {
     pub(crate) config: Option<PathBuf>,
     pub(crate) listen: Option<String>,
     pub(crate) plain_http: bool,
+    pub(crate) accept_weak_store: bool,
     pub(crate) database: Option<String>,
     pub(crate) sessions: Option<String>,
 }
@@ -134,6 +135,7 @@ impl Sources {
         for (name, flag, value) in [
             ("listen", "--listen", flags.listen),
             ("plain_http", "--plain-http", flags.plain_http.then(|| "on".to_owned())),
+            ("accept_weak_store", "--accept-weak-store", flags.accept_weak_store.then(|| "on".to_owned())),
             ("database_url", "--database", flags.database),
             ("sessions_url", "--sessions", flags.sessions),
         ] {
