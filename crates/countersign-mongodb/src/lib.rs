@@ -26,6 +26,7 @@ mod document_id;
 mod field;
 mod keys;
 mod locks;
+mod open_store;
 mod options;
 mod push;
 mod record;

@@ -108,11 +108,7 @@ impl MongodbStore {
             );
         }
         if !updates_are_atomic {
-            weaknesses.push(
-                "updates under a condition are not atomic: replay detection, the brake on guessing passwords and the \
-                 limit of revoked tokens are best effort between nodes; ends, epochs and names are not concerned"
-                    .to_owned(),
-            );
+            weaknesses.push(NOT_ATOMIC.to_owned());
         }
         for weakness in &weaknesses {
             tracing::warn!(servers = options.servers(), "mongodb: {weakness}");
@@ -291,6 +287,10 @@ fn pool(
 fn give_up(deadline: Duration) -> Duration {
     deadline.saturating_mul(4)
 }
+
+/// The weakness of an engine that does not settle races between updates.
+pub(crate) const NOT_ATOMIC: &str = "updates under a condition are not atomic: replay detection, the brake on guessing \
+    passwords and the limit of revoked tokens are best effort between nodes; ends, epochs and names are not concerned";
 
 /// Two for the tail, heartbeats and the time; one for the stream; one for the bell.
 const TAIL_CONNECTIONS: u32 = 4;

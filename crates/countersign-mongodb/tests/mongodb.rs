@@ -76,7 +76,7 @@ async fn nodes(database: &Fresh, count: usize) -> Vec<Arc<MongodbStore>> {
 }
 
 fn is_exact(store: &MongodbStore) -> bool {
-    !store.weaknesses().iter().any(|weakness| weakness.contains("not atomic"))
+    !OpenStore::weaknesses(store).contains(&Weakness::UnsettledRaces)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,7 @@ mod failure;
 mod keys;
 mod layout;
 mod link;
+mod open_store;
 mod options;
 mod revocations;
 mod row;

@@ -20,7 +20,7 @@ use crate::script::{Call, OPEN};
 use crate::{answer, convert, durability, text, watch};
 
 /// The name of this engine in errors.
-const STORE: &str = "redis";
+pub(crate) const STORE: &str = "redis";
 
 /// All of Countersign's stores in one Redis.
 ///

@@ -71,6 +71,11 @@ pub(crate) struct ServeFlags {
     /// passwords and tokens are read along on the way between [env: COUNTERSIGN_PLAIN_HTTP]
     #[arg(long)]
     plain_http: bool,
+    /// Keep sessions in an engine without atomic updates under a condition, which some relatives of MongoDB are: two
+    /// servers may then both exchange a refresh token, and nobody notices that it was stolen
+    /// [env: COUNTERSIGN_ACCEPT_WEAK_STORE]
+    #[arg(long)]
+    accept_weak_store: bool,
     #[command(flatten)]
     store: StoreFlags,
 }
@@ -92,7 +97,12 @@ pub(crate) struct StoreFlags {
 
 impl From<ServeFlags> for Flags {
     fn from(flags: ServeFlags) -> Self {
-        Self { listen: flags.listen, plain_http: flags.plain_http, ..flags.store.into() }
+        Self {
+            listen: flags.listen,
+            plain_http: flags.plain_http,
+            accept_weak_store: flags.accept_weak_store,
+            ..flags.store.into()
+        }
     }
 }
 
@@ -102,6 +112,7 @@ impl From<StoreFlags> for Flags {
             config: flags.config,
             listen: None,
             plain_http: false,
+            accept_weak_store: false,
             database: flags.database,
             sessions: flags.sessions,
         }

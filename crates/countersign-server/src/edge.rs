@@ -36,9 +36,12 @@ use tower_service::Service as _;
 /// received whole has changed nothing, so its client can safely repeat it elsewhere.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
-/// How long a request's head may take to arrive. Without a limit a client that sends half of one keeps a socket for as
-/// long as it likes (SEC-151).
+/// How long a request's head may take to arrive. Without a limit a client that sends half of one, or nothing, keeps a
+/// socket for as long as it likes (SEC-151).
 const HEAD: Duration = Duration::from_secs(30);
+
+/// What a connection over HTTP/2 begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long accepting rests after the system had no more sockets.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -99,14 +102,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Answers the requests of one connection, until it ends or the server stops.
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn connection<S>(stream: S, peer: SocketAddr, router: Router, mut stopping: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(Watched { stream, activity: activity.clone() });
+    let io = TokioIo::new(Watched { stream, activity: activity.clone(), preface: Some(PREFACE) });
     let service = {
         let activity = activity.clone();
         service_fn(move |request: Request<Incoming>| answer(request, peer, router.clone(), activity.clone()))
@@ -118,6 +119,7 @@ async fn connection(
     tokio::select! {
         // Errors are the client's: what it sent was no HTTP, or it has gone.
         _ended = serving.as_mut() => return,
+        () = activity.first_head_is_late() => return,
         _asked = stopping.wait_for(|stopping| *stopping) => {}
     }
     serving.as_mut().graceful_shutdown();
@@ -156,11 +158,24 @@ struct Activity {
     waiting: AtomicUsize,
     /// Answers wait for the client to take them.
     is_sending: AtomicBool,
+    /// A request has begun, or HTTP/2 has, which has pings of its own.
+    has_begun: AtomicBool,
     /// Whoever waits for it to become idle.
     changed: AtomicWaker,
 }
 
 impl Activity {
+    /// Ends when [`HEAD`] is over and nothing has begun until then.
+    ///
+    /// The builder has no timer until it knows which version a client speaks. So the connection's first head, or the
+    /// preface of HTTP/2, is timed here, from when the connection was accepted. For later heads the builder has timers.
+    async fn first_head_is_late(&self) {
+        tokio::time::sleep(HEAD).await;
+        if self.has_begun.load(Ordering::Acquire) {
+            std::future::pending().await
+        }
+    }
+
     /// Whether there is nothing to finish: no request, or if it is late, only such as the client has not sent whole.
     fn is_idle(&self, is_late: bool) -> bool {
         let not_waited_for = if is_late { self.waiting.load(Ordering::Acquire) } else { 0 };
@@ -175,6 +190,7 @@ struct Running(Arc<Activity>);
 impl Running {
     fn new(activity: &Arc<Activity>) -> Self {
         activity.running.fetch_add(1, Ordering::AcqRel);
+        activity.has_begun.store(true, Ordering::Release);
         Self(activity.clone())
     }
 }
@@ -268,31 +284,46 @@ impl http_body::Body for Answered {
     }
 }
 
-/// A socket that says whether it has taken all that was written.
+/// A socket that says whether it has taken all that was written, and whether HTTP/2 has begun on it.
 #[derive(Debug)]
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     activity: Arc<Activity>,
+    /// What is missing of HTTP/2's preface, as long as everything that was read is part of it.
+    preface: Option<&'static [u8]>,
 }
 
-impl Watched {
+impl<S> Watched<S> {
     fn written<T>(&self, written: Poll<T>) -> Poll<T> {
         self.activity.is_sending.store(written.is_pending(), Ordering::Release);
         written
     }
+
+    fn has_read(&mut self, bytes: &[u8]) {
+        let Some(missing) = self.preface else { return };
+        if bytes.starts_with(missing) {
+            self.activity.has_begun.store(true, Ordering::Release);
+            self.preface = None;
+        } else {
+            self.preface = missing.strip_prefix(bytes);
+        }
+    }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.has_read(buffer.filled().get(before..).unwrap_or_default());
+        read
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -321,5 +352,84 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The client's end of a connection that was accepted just now.
+    struct Client {
+        stream: DuplexStream,
+        _stop: watch::Sender<bool>,
+    }
+
+    impl Client {
+        fn connect() -> Self {
+            let (stream, accepted) = duplex(64 * 1024);
+            let (stop, stopping) = watch::channel(false);
+            let router = Router::new().route("/", get(|| async {}));
+            tokio::spawn(connection(accepted, ([127, 0, 0, 1], 1).into(), router, stopping));
+            Self { stream, _stop: stop }
+        }
+
+        async fn send(&mut self, bytes: &[u8]) {
+            self.stream.write_all(bytes).await.unwrap();
+        }
+
+        /// Reads for this long; returns whether the server has closed the connection meanwhile.
+        async fn is_closed_within(&mut self, time: Duration) -> bool {
+            let mut read = Vec::new();
+            timeout(time, self.stream.read_to_end(&mut read)).await.is_ok()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sec_151_the_first_head_has_30_seconds_from_when_the_connection_was_accepted() {
+        for (case, sent, after) in [
+            ("nothing", &b""[..], Duration::ZERO),
+            ("the beginning of both versions", b"P", Duration::ZERO),
+            ("HTTP/2's preface but for its last byte", &PREFACE[..23], Duration::ZERO),
+            ("half a head", b"GET / HTTP/1.1\r\nHost:", Duration::ZERO),
+            ("half a head, late", b"GET / HTTP/1.1\r\nHost:", 20 * SECOND),
+            ("half a preface, late", &PREFACE[..9], 20 * SECOND),
+        ] {
+            let mut client = Client::connect();
+            assert!(after.is_zero() || !client.is_closed_within(after).await, "{case}");
+            client.send(sent).await;
+            assert!(!client.is_closed_within(HEAD - after - SECOND).await, "{case}: closed early");
+            assert!(client.is_closed_within(2 * SECOND).await, "{case}: still open after {HEAD:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_has_30_seconds_for_each_further_head() {
+        let mut client = Client::connect();
+        for _ in 0..2 {
+            assert!(!client.is_closed_within(HEAD - SECOND).await);
+            client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            let mut answer = [0; 12];
+            client.stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+        }
+        assert!(!client.is_closed_within(HEAD - SECOND).await);
+        assert!(client.is_closed_within(2 * SECOND).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http_2_connection_is_pinged_after_30_seconds_and_has_30_more_to_answer() {
+        let mut client = Client::connect();
+        client.send(&PREFACE[..9]).await;
+        assert!(!client.is_closed_within(20 * SECOND).await);
+        client.send(&PREFACE[9..]).await;
+        assert!(!client.is_closed_within(2 * HEAD - SECOND).await);
+        assert!(client.is_closed_within(3 * SECOND).await);
     }
 }

@@ -148,7 +148,7 @@ fn say_what_is_odd(settings: &Settings, auth: &Auth) {
     let policy = &settings.policy;
     if auth.has_profile() {
         for (setting, instead) in &settings.overruled {
-            tracing::warn!(setting, "{setting} has no effect in a profile: {instead}");
+            tracing::warn!(setting, "{setting} has no effect on tokens in a profile: {instead}");
         }
         return;
     }

@@ -39,6 +39,9 @@ pub(crate) struct Settings {
     pub(crate) database: Location,
     /// `sessions_url`: another engine for sessions, revocations and throttles. Default none: the database.
     pub(crate) sessions: Option<Location>,
+    /// `accept_weak_store`: whether sessions may be in an engine on which two servers may both exchange a refresh token.
+    /// Default no: the start is refused.
+    pub(crate) accept_weak_store: bool,
     /// `public_url`: issuer, cookie prefix and Secure, own origin. Default unset.
     pub(crate) public_url: Option<Url>,
     /// `issuer`: the `iss` of tokens, where it is not to be the public URL. Default unset.
@@ -102,12 +105,13 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 29] = [
+pub(crate) const NAMES: [&str; 30] = [
     "config",
     "listen",
     "plain_http",
     "database_url",
     "sessions_url",
+    "accept_weak_store",
     "public_url",
     "issuer",
     "settings_change",
@@ -206,6 +210,9 @@ impl Settings {
                 None => Location::Sqlite(SqliteOptions::new("countersign.db")),
             },
             sessions: sources.get("sessions_url").map(|setting| location(&setting)).transpose()?,
+            accept_weak_store: sources
+                .get("accept_weak_store")
+                .map_or(Ok(false), |setting| setting.switch())?,
             public_url: sources.get("public_url").map(|setting| public_url(&setting)).transpose()?,
             issuer: sources.get("issuer").map(|setting| issuer(&setting)).transpose()?,
             settings_change: sources.get("settings_change").map_or(Ok(false), |setting| setting.switch())?,
@@ -460,6 +467,7 @@ mod tests {
             ("COUNTERSIGN_LOG", "warning", "write warn"),
             ("COUNTERSIGN_ISSUER", "two words", "https://auth.example.com"),
             ("COUNTERSIGN_SETTINGS_CHANGE", "perhaps", "yes or no"),
+            ("COUNTERSIGN_ACCEPT_WEAK_STORE", "perhaps", "yes or no"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(fix), "{name}={value}: {error}");

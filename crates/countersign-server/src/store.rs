@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign_core::store::{StoreError, Stores};
+use countersign_core::store::{OpenStore, StoreError, Stores, Weakness};
 use countersign_http::OsRandom;
 use countersign_jwt::Secrets;
 use countersign_jwt::random::uuid;
@@ -28,21 +28,11 @@ pub(crate) enum Location {
     Redis(Box<RedisOptions>),
 }
 
-/// An engine, opened.
-#[derive(Clone, Debug)]
-enum Engine {
-    Sqlite(Arc<SqliteStore>),
-    Postgres(Arc<PostgresStore>),
-    Mysql(Arc<MySqlStore>),
-    Mongodb(Arc<MongodbStore>),
-    Redis(Arc<RedisStore>),
-}
-
 /// Everything the server keeps, in one engine or two.
 #[derive(Debug)]
 pub(crate) struct Database {
-    accounts: Engine,
-    sessions: Option<Engine>,
+    accounts: Arc<dyn OpenStore>,
+    sessions: Option<Arc<dyn OpenStore>>,
 }
 
 /// What a URL may look like.
@@ -76,28 +66,13 @@ impl Location {
         }
     }
 
-    /// Which engine it is.
-    pub(crate) const fn kind(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "sqlite",
-            Self::Postgres(_) => "postgres",
-            Self::Mysql(_) => "mysql",
-            Self::Mongodb(_) => "mongodb",
-            Self::Redis(_) => "redis",
-        }
-    }
-
-    async fn open(&self) -> Result<Engine, Unusable> {
+    async fn open(&self) -> Result<Arc<dyn OpenStore>, Unusable> {
         Ok(match self {
-            Self::Sqlite(options) => Engine::Sqlite(Arc::new(self.used(SqliteStore::open(options).await)?)),
-            Self::Postgres(options) => {
-                Engine::Postgres(Arc::new(self.used(PostgresStore::open(options).await)?))
-            }
-            Self::Mysql(options) => Engine::Mysql(Arc::new(self.used(MySqlStore::open(options).await)?)),
-            Self::Mongodb(options) => {
-                Engine::Mongodb(Arc::new(self.used(MongodbStore::open(options).await)?))
-            }
-            Self::Redis(options) => Engine::Redis(Arc::new(self.used(RedisStore::open(options).await)?)),
+            Self::Sqlite(options) => Arc::new(self.used(SqliteStore::open(options).await)?),
+            Self::Postgres(options) => Arc::new(self.used(PostgresStore::open(options).await)?),
+            Self::Mysql(options) => Arc::new(self.used(MySqlStore::open(options).await)?),
+            Self::Mongodb(options) => Arc::new(self.used(MongodbStore::open(options).await)?),
+            Self::Redis(options) => Arc::new(self.used(RedisStore::open(options).await)?),
         })
     }
 
@@ -146,15 +121,46 @@ struct Unusable {
     source: Box<dyn Error>,
 }
 
-impl Database {
-    /// Opens what the settings name, and the secret that seals the keys. Makes what is missing.
-    pub(crate) async fn open(settings: &Settings) -> Result<(Self, Secrets), Box<dyn Error>> {
-        Self::open_at(settings, settings.database.clone()).await
+/// An engine on which two servers may both make a step that only one of them may make.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "updates under a condition are not atomic there: when several servers get a refresh token at the same time, more than \
+     one may exchange it, and then nobody notices that it was stolen. Use MongoDB itself or another engine, keep the \
+     sessions in another engine (--sessions), or accept it with --accept-weak-store or COUNTERSIGN_ACCEPT_WEAK_STORE=yes; \
+     one server alone is exact (docs/stores.md)"
+)]
+struct UnsettledRaces;
+
+/// What becomes of an engine for sessions that does not settle races.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Races {
+    /// It is refused: several servers may work on it.
+    MustBeSettled,
+    /// It is used.
+    MayBeUnsettled,
+}
+
+impl Races {
+    /// For serving.
+    fn of(settings: &Settings) -> Self {
+        if settings.accept_weak_store { Self::MayBeUnsettled } else { Self::MustBeSettled }
     }
 
-    /// As the server does, but only a database that is there.
+    fn check(self, location: &Location, store: &dyn OpenStore) -> Result<(), Unusable> {
+        let is_weak = store.weaknesses().contains(&Weakness::UnsettledRaces);
+        location.used(if is_weak && self == Self::MustBeSettled { Err(UnsettledRaces) } else { Ok(()) })
+    }
+}
+
+impl Database {
+    /// Opens what the settings name, for serving, and the secret that seals the keys. Makes what is missing.
+    pub(crate) async fn open(settings: &Settings) -> Result<(Self, Secrets), Box<dyn Error>> {
+        Self::open_at(settings, settings.database.clone(), Races::of(settings)).await
+    }
+
+    /// As the server does, but only a database that is there. For an operator's commands, which exchange no tokens.
     pub(crate) async fn open_existing(settings: &Settings) -> Result<(Self, Secrets), Box<dyn Error>> {
-        Self::open_at(settings, settings.database.clone().existing()).await
+        Self::open_at(settings, settings.database.clone().existing(), Races::MayBeUnsettled).await
     }
 
     /// As [`Database::open_existing`], without the secret and the engine of the sessions: for looking at keys.
@@ -163,11 +169,23 @@ impl Database {
         Ok(Self { accounts, sessions: None })
     }
 
-    async fn open_at(settings: &Settings, location: Location) -> Result<(Self, Secrets), Box<dyn Error>> {
-        let (accounts, secrets) = match (&settings.secret, &location) {
+    async fn open_at(
+        settings: &Settings,
+        location: Location,
+        races: Races,
+    ) -> Result<(Self, Secrets), Box<dyn Error>> {
+        // Before a secret is made for it.
+        let open_accounts = async || {
+            let store = location.open().await?;
+            if settings.sessions.is_none() {
+                races.check(&location, &*store)?;
+            }
+            Ok::<_, Unusable>(store)
+        };
+        let (accounts, secrets): (Arc<dyn OpenStore>, _) = match (&settings.secret, &location) {
             (SecretSource::Beside, Location::Sqlite(options)) => {
                 let (store, secrets) = location.used(open_with_secret(options, &OsRandom).await)?;
-                (Engine::Sqlite(Arc::new(store)), secrets)
+                (Arc::new(store), secrets)
             }
             (SecretSource::Beside, _) => {
                 return Err("a database that machines share needs a secret that they share, which seals the keys in it: \
@@ -177,16 +195,20 @@ impl Database {
             }
             (SecretSource::Given(text), _) => {
                 let secrets = Secrets::parse(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?;
-                (location.open().await?, secrets)
+                (open_accounts().await?, secrets)
             }
             (SecretSource::File(path), _) => {
-                let engine = location.open().await?;
-                let secrets = SecretFile::at(Path::new(path)).load(!engine.has_keys().await?)?;
-                (engine, secrets)
+                let store = open_accounts().await?;
+                let secrets = SecretFile::at(Path::new(path)).load(!store.has_keys().await?)?;
+                (store, secrets)
             }
         };
         let sessions = match &settings.sessions {
-            Some(location) => Some(location.open().await?),
+            Some(location) => {
+                let store = location.open().await?;
+                races.check(location, &*store)?;
+                Some(store)
+            }
             None => None,
         };
         Ok((Self { accounts, sessions }, secrets))
@@ -205,11 +227,11 @@ impl Database {
     /// What the library works with: accounts and keys from one engine; sessions, revocations and throttles from the
     /// other, if there is one.
     pub(crate) fn stores(&self) -> Stores {
-        let accounts = self.accounts.stores();
+        let accounts = self.accounts.clone().stores();
         match &self.sessions {
             None => accounts,
             Some(sessions) => {
-                let Stores { sessions, revocations, throttles, .. } = sessions.stores();
+                let Stores { sessions, revocations, throttles, .. } = sessions.clone().stores();
                 Stores { sessions, revocations, throttles, ..accounts }
             }
         }
@@ -219,47 +241,104 @@ impl Database {
     /// kept in it. Its address does not count, because servers may see it differently. A Redis that is allowed to lose
     /// everything loses its id as well, so there the kind alone counts.
     pub(crate) async fn place_of_sessions(&self, settings: &Settings) -> Result<String, StoreError> {
-        let (Some(engine), Some(location)) = (&self.sessions, &settings.sessions) else {
+        let (Some(sessions), Some(location)) = (&self.sessions, &settings.sessions) else {
             return Ok("in the database".to_owned());
         };
         if matches!(location, Location::Redis(options) if options.is_volatile()) {
-            return Ok(location.kind().to_owned());
+            return Ok(sessions.name().to_owned());
         }
         let candidate =
-            uuid(&OsRandom).map_err(|error| StoreError::new(location.kind(), "be given an id", error))?;
-        let id = engine.stores().keys.store_id(candidate).await?;
-        Ok(format!("{} {id}", location.kind()))
+            uuid(&OsRandom).map_err(|error| StoreError::new(sessions.name(), "be given an id", error))?;
+        let id = sessions.clone().stores().keys.store_id(candidate).await?;
+        Ok(format!("{} {id}", sessions.name()))
     }
 
-    /// When the server stops: makes SQLite files complete by themselves.
+    /// When the server stops: leaves the engines in order. SQLite files are then complete by themselves.
     pub(crate) async fn settle(&self) -> Result<(), StoreError> {
-        for engine in [Some(&self.accounts), self.sessions.as_ref()].into_iter().flatten() {
-            if let Engine::Sqlite(store) = engine {
-                store.checkpoint().await?;
-            }
+        for store in [Some(&self.accounts), self.sessions.as_ref()].into_iter().flatten() {
+            store.settle().await?;
         }
         Ok(())
     }
 }
 
-impl Engine {
-    fn stores(&self) -> Stores {
-        match self.clone() {
-            Self::Sqlite(store) => store.into(),
-            Self::Postgres(store) => store.into(),
-            Self::Mysql(store) => store.into(),
-            Self::Mongodb(store) => store.into(),
-            Self::Redis(store) => store.into(),
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use countersign_core::store::MemoryStore;
+
+    use super::*;
+    use crate::settings::{Flags, Sources};
+
+    /// An engine with these weaknesses.
+    #[derive(Debug)]
+    struct Weak(Vec<Weakness>);
+
+    #[async_trait]
+    impl OpenStore for Weak {
+        fn name(&self) -> &'static str {
+            "mongodb"
+        }
+
+        fn stores(self: Arc<Self>) -> Stores {
+            MemoryStore::new().into()
+        }
+
+        async fn has_keys(&self) -> Result<bool, StoreError> {
+            Ok(false)
+        }
+
+        fn weaknesses(&self) -> Vec<Weakness> {
+            self.0.clone()
+        }
+
+        async fn settle(&self) -> Result<(), StoreError> {
+            Ok(())
         }
     }
 
-    async fn has_keys(&self) -> Result<bool, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.has_keys().await,
-            Self::Postgres(store) => store.has_keys().await,
-            Self::Mysql(store) => store.has_keys().await,
-            Self::Mongodb(store) => store.has_keys().await,
-            Self::Redis(store) => store.has_keys().await,
+    #[test]
+    fn an_engine_that_does_not_settle_races_is_refused_with_the_reason_and_the_remedies() {
+        let location = Location::parse("mongodb://ada:geheim@db.example/auth").unwrap();
+        let loss = || Weakness::MayLose("its journal is the only copy".to_owned());
+        for (weaknesses, races, is_refused) in [
+            (vec![], Races::MustBeSettled, false),
+            (vec![loss()], Races::MustBeSettled, false),
+            (vec![Weakness::UnsettledRaces], Races::MustBeSettled, true),
+            (vec![loss(), Weakness::UnsettledRaces], Races::MustBeSettled, true),
+            (vec![loss(), Weakness::UnsettledRaces], Races::MayBeUnsettled, false),
+        ] {
+            let checked = races.check(&location, &Weak(weaknesses.clone()));
+            assert_eq!(checked.is_err(), is_refused, "{weaknesses:?} {races:?}");
+            let Err(refused) = checked else { continue };
+            let told = format!("{refused} because: {}", refused.source().unwrap());
+            for part in [
+                "cannot use the MongoDB database auth at db.example",
+                "not atomic",
+                "--sessions",
+                "COUNTERSIGN_ACCEPT_WEAK_STORE=yes",
+            ] {
+                assert!(told.contains(part), "{part}: {told}");
+            }
+            assert!(!told.contains("geheim"), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_does_not_settle_races_is_accepted_if_the_settings_say_so() {
+        let flag = Flags { accept_weak_store: true, ..Flags::default() };
+        for (flags, environment, file, races) in [
+            (Flags::default(), None, None, Races::MustBeSettled),
+            (Flags::default(), Some("no"), None, Races::MustBeSettled),
+            (Flags::default(), Some("yes"), None, Races::MayBeUnsettled),
+            (Flags::default(), None, Some("on"), Races::MayBeUnsettled),
+            (flag, Some("no"), None, Races::MayBeUnsettled),
+        ] {
+            let set = |name: &str, text: Option<&str>| text.map(|text| (name.to_owned(), text.to_owned()));
+            let file = set("accept_weak_store", file).into_iter().collect();
+            let environment = set("COUNTERSIGN_ACCEPT_WEAK_STORE", environment);
+            let sources = Sources::collect(flags, environment, None, Some(file)).unwrap();
+            assert_eq!(Races::of(&Settings::read(&sources).unwrap()), races);
         }
     }
 }

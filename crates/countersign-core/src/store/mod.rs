@@ -6,6 +6,7 @@
 
 mod changes;
 mod memory;
+mod open_store;
 
 use std::fmt;
 use std::ops::Range;
@@ -25,6 +26,7 @@ use crate::model::{
 
 pub use changes::{ChangeSignal, Changes};
 pub use memory::MemoryStore;
+pub use open_store::{OpenStore, Weakness};
 
 /// The cause of a [`StoreError`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

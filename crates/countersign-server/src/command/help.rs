@@ -19,6 +19,8 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_PLAIN_HTTP         yes, to listen on addresses that other machines reach: TLS is then done in front [no]
   COUNTERSIGN_DATABASE_URL       the database; a SQLite file is made when missing [sqlite://countersign.db]
   COUNTERSIGN_SESSIONS_URL       where sessions, revocations and throttles are, if not in the database
+  COUNTERSIGN_ACCEPT_WEAK_STORE  yes, to keep sessions in a relative of MongoDB without atomic updates under a condition:
+                                 servers then may both exchange a refresh token; else the start is refused [no]
   COUNTERSIGN_PUBLIC_URL         under which URL users reach the server: issuer, cookies, own origin
   COUNTERSIGN_ISSUER             the issuer of tokens, where it is not to be the public URL
   COUNTERSIGN_SETTINGS_CHANGE    yes, to make this server's lifetimes, rules and profile those of its store, which all

@@ -19,6 +19,7 @@ pub(crate) struct Flags {
     pub(crate) config: Option<PathBuf>,
     pub(crate) listen: Option<String>,
     pub(crate) plain_http: bool,
+    pub(crate) accept_weak_store: bool,
     pub(crate) database: Option<String>,
     pub(crate) sessions: Option<String>,
 }
@@ -28,17 +29,24 @@ pub(crate) struct Sources {
     settings: BTreeMap<&'static str, Setting>,
     /// `JWT_…` and `SECRET_KEY`, as a Flask application has them.
     flask_options: BTreeMap<String, String>,
-    /// Secrets in files that others may read.
+    /// What stands in files that others may read or change.
     exposed: Vec<Exposed>,
     /// Lines of `.env` that are passed over.
     pub(super) unreadable_lines: Vec<usize>,
 }
 
-/// A secret in a file that every user of the machine may read or change (SEC-046).
+/// A file that every user of the machine may read or change, with what makes that a danger (SEC-046).
 struct Exposed {
-    name: String,
+    what: Danger,
     path: PathBuf,
     mode: u32,
+}
+
+enum Danger {
+    /// This setting stands in the file.
+    Setting(String),
+    /// Every setting can be written into the file: it is this server's own.
+    AnySetting,
 }
 
 impl Sources {
@@ -57,7 +65,7 @@ impl Sources {
         let mut exposed = Vec::new();
         let dotenv_path = Path::new(".env");
         let dotenv = read_dotenv(dotenv_path)?;
-        exposed.extend(secrets_exposed(dotenv_path, &dotenv.variables));
+        exposed.extend(exposed_in_dotenv(dotenv_path, &dotenv.variables));
         let config = format!("{PREFIX}CONFIG");
         let file = flags.config.clone().or_else(|| {
             let named = from_environment.get(&config).or_else(|| dotenv.variables.get(&config));
@@ -66,7 +74,7 @@ impl Sources {
         let file = match file {
             Some(path) => {
                 let file = read_file(&path)?;
-                exposed.extend(secrets_exposed(&path, &file));
+                exposed.extend(exposed_in_file(&path, &file));
                 Some(file)
             }
             None => None,
@@ -75,25 +83,35 @@ impl Sources {
         Ok(Self { exposed, unreadable_lines: dotenv.unreadable, ..sources })
     }
 
-    /// Refuses a secret in a file that others may read. Those of a Flask application are secrets of ours under a profile.
+    /// Refuses a secret in a file that others may read, and settings that others may change. Those of a Flask
+    /// application are settings of ours under a profile.
     ///
     /// # Errors
-    /// [`SettingError`] names the secret, the file and what to do.
+    /// [`SettingError`] names the setting, the file and what to do.
     pub(super) fn check_exposed(&self, has_profile: bool) -> Result<(), SettingError> {
-        match self.exposed.iter().find(|exposed| has_profile || !is_flask_option(&exposed.name)) {
-            None => Ok(()),
-            Some(Exposed { name, path, mode }) => {
-                let path = path.display();
-                Err(SettingError::new(
-                    name,
-                    &path.to_string(),
-                    format!(
-                        "stands in a file that every user of this machine may read or change (mode {mode:03o}); run: \
-                         chmod 600 {path} (where Kubernetes mounts it, set defaultMode: 0440)"
-                    ),
-                ))
+        let mut exposed = self.exposed.iter();
+        let found = exposed.find(|exposed| match &exposed.what {
+            Danger::Setting(name) => has_profile || !is_flask_option(name),
+            Danger::AnySetting => true,
+        });
+        let Some(Exposed { what, path, mode }) = found else { return Ok(()) };
+        let path = path.display().to_string();
+        let (name, source, problem) = match what {
+            Danger::Setting(name) => {
+                (name, path.as_str(), "stands in a file that every user of this machine may")
             }
-        }
+            Danger::AnySetting => {
+                (&path, "configuration file", "is a file that every user of this machine may")
+            }
+        };
+        Err(SettingError::new(
+            name,
+            source,
+            format!(
+                "{problem} read or change (mode {mode:03o}); run: chmod 600 {path} (where Kubernetes mounts it, set \
+                 defaultMode: 0440)"
+            ),
+        ))
     }
 
     /// Puts the sources together. Empty values count as unset.
@@ -117,6 +135,7 @@ impl Sources {
         for (name, flag, value) in [
             ("listen", "--listen", flags.listen),
             ("plain_http", "--plain-http", flags.plain_http.then(|| "on".to_owned())),
+            ("accept_weak_store", "--accept-weak-store", flags.accept_weak_store.then(|| "on".to_owned())),
             ("database_url", "--database", flags.database),
             ("sessions_url", "--sessions", flags.sessions),
         ] {
@@ -235,15 +254,40 @@ fn read_dotenv(path: &Path) -> Result<Dotenv, SettingError> {
     })
 }
 
-/// The secrets among these settings of a file, if users of other groups than the file's may read or change it.
-fn secrets_exposed(path: &Path, settings: &BTreeMap<String, String>) -> Vec<Exposed> {
+/// Of the settings in `.env`, those that users of other groups than the file's may not read, or not change. The rest of
+/// the file is other programs', and a file without settings of ours is none of ours.
+fn exposed_in_dotenv(path: &Path, settings: &BTreeMap<String, String>) -> Vec<Exposed> {
     let Some(mode) = mode_for_all(path) else { return Vec::new() };
-    // Whoever may change a file sets what he likes at the next start: an allowed origin, a database, a secret of his own.
-    let is_changeable = mode & 0o002 != 0;
-    let secrets = settings.iter().filter(|(name, value)| {
-        !value.is_empty() && (is_secret(name, value) || is_changeable && name.starts_with(PREFIX))
-    });
-    secrets.map(|(name, _)| Exposed { name: name.clone(), path: path.to_owned(), mode }).collect()
+    settings_exposed(path, mode, settings, |name, value| is_changeable(mode) || is_secret(name, value))
+}
+
+/// Of the settings file, the secrets that users of other groups than the file's may read, and the whole file if they may
+/// change it.
+fn exposed_in_file(path: &Path, settings: &BTreeMap<String, String>) -> Vec<Exposed> {
+    let Some(mode) = mode_for_all(path) else { return Vec::new() };
+    let mut exposed = settings_exposed(path, mode, settings, is_secret);
+    if is_changeable(mode) {
+        exposed.push(Exposed { what: Danger::AnySetting, path: path.to_owned(), mode });
+    }
+    exposed
+}
+
+fn settings_exposed(
+    path: &Path,
+    mode: u32,
+    settings: &BTreeMap<String, String>,
+    is_exposed: impl Fn(&str, &str) -> bool,
+) -> Vec<Exposed> {
+    let exposed = settings.iter().filter(|(name, value)| !value.is_empty() && is_exposed(name, value));
+    let exposed =
+        exposed.map(|(name, _)| Exposed { what: Danger::Setting(name.clone()), path: path.to_owned(), mode });
+    exposed.collect()
+}
+
+/// Whether every user may change a file with these permission bits. Whoever may change settings sets what he likes at the
+/// next start: an allowed origin, a database, a secret of his own.
+fn is_changeable(mode: u32) -> bool {
+    mode & 0o002 != 0
 }
 
 /// The permission bits of a file that everybody may read or change.

@@ -66,7 +66,7 @@ pub(crate) struct Engine {
     pub(crate) kind: Kind,
     pub(crate) folder: Folder,
     /// Accounts and keys.
-    database: String,
+    pub(crate) database: String,
     /// Sessions, where they are somewhere else.
     sessions: Option<String>,
 }
@@ -98,6 +98,10 @@ impl Engine {
             vec![("COUNTERSIGN_DATABASE_URL", self.database.as_str()), ("COUNTERSIGN_SECRET", SECRET)];
         if let Some(sessions) = &self.sessions {
             settings.push(("COUNTERSIGN_SESSIONS_URL", sessions));
+        }
+        if self.kind == Kind::Mongodb {
+            // What stands in for MongoDB may be a relative that is refused without it.
+            settings.push(("COUNTERSIGN_ACCEPT_WEAK_STORE", "yes"));
         }
         settings
     }

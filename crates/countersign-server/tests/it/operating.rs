@@ -228,6 +228,43 @@ async fn sec_046_a_settings_file_with_a_secret_that_every_user_may_read_is_refus
     folder.start(folder.command(&[], &[])).await.stop().await;
 }
 
+/// Whoever may change settings decides which database the server uses, and which pages may use its cookies.
+#[tokio::test]
+async fn sec_046_settings_that_every_user_may_change_are_refused() {
+    const ENV: &str = ".env";
+    const FILE: &str = "countersign.toml";
+    const PUBLIC_URL: &str = "COUNTERSIGN_PUBLIC_URL=https://auth.example.com\n";
+    const OPTION: &str = "JWT_COOKIE_CSRF_PROTECT=true\n";
+    const PROFILE: [(&str, &str); 2] =
+        [("COUNTERSIGN_PROFILE", "flask-jwt-extended"), ("JWT_SECRET_KEY", SECRET)];
+    for (name, text, mode, settings, refused) in [
+        (FILE, "public_url = \"https://auth.example.com\"\n", 0o666, &[][..], true),
+        (FILE, "public_url = \"https://auth.example.com\"\n", 0o602, &[], true),
+        (FILE, "", 0o666, &[], true),
+        (FILE, "public_url = \"https://auth.example.com\"\n", 0o644, &[], false),
+        (FILE, "public_url = \"https://auth.example.com\"\n", 0o664, &[], false),
+        (ENV, PUBLIC_URL, 0o666, &[], true),
+        (ENV, PUBLIC_URL, 0o644, &[], false),
+        (ENV, OPTION, 0o666, &PROFILE, true),
+        (ENV, OPTION, 0o644, &PROFILE, false),
+        // Another program's.
+        (ENV, OPTION, 0o666, &[], false),
+        (ENV, "DEBUG=1\n", 0o666, &[], false),
+    ] {
+        let folder = Folder::new();
+        folder.write(name, text);
+        folder.set_mode(name, mode);
+        let arguments = if name == FILE { &["migrate", "--config", FILE][..] } else { &["migrate"] };
+        let ran = folder.run(arguments, settings).await;
+        if refused {
+            ran.assert_refused(&[name, "every user of this machine", &format!("mode {mode:o}"), "chmod 600"]);
+        } else {
+            assert!(ran.status.success(), "{name} {text} {mode:o}: {ran:?}");
+        }
+        assert_eq!(folder.path("countersign.db").exists(), !refused);
+    }
+}
+
 #[tokio::test]
 async fn sec_046_a_database_that_every_user_may_read_is_refused() {
     let folder = Folder::new();

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use countersign_core::store::{OpenStore, Weakness};
+use countersign_mongodb::{MongodbOptions, MongodbStore};
 use tokio::task::JoinSet;
 
 use crate::client::{Client, claims};
+use crate::engine::{Engine, Kind};
 use crate::server::Folder;
 
 const LISTEN: &str = "COUNTERSIGN_LISTEN";
@@ -223,6 +226,27 @@ async fn an_engine_that_cannot_be_used_is_named_without_its_password() {
             assert!(!ran.stderr.contains("geheim"), "{ran:?}");
         }
     }
+}
+
+/// Which of the two it is depends on the server that `./test` has found.
+#[tokio::test]
+async fn a_relative_of_mongodb_that_does_not_settle_races_is_refused_unless_it_is_accepted() {
+    let Some(engine) = Engine::new(Kind::Mongodb).await else { return };
+    let options = MongodbOptions::from_url(&engine.database).unwrap();
+    let store = MongodbStore::open(&options).await.unwrap();
+    let is_weak = OpenStore::weaknesses(&store).contains(&Weakness::UnsettledRaces);
+    store.close().await;
+    let without = ("COUNTERSIGN_ACCEPT_WEAK_STORE", "no");
+    if is_weak {
+        let settings =
+            [&engine.settings()[..], &[(LISTEN, FREE_PORT), ("COUNTERSIGN_LOG", "off"), without]].concat();
+        let refused = engine.folder.run(&[], &settings).await;
+        refused.assert_refused(&["cannot use the MongoDB database", "not atomic", without.0]);
+    } else {
+        engine.serve_with(&[without]).await.stop().await;
+    }
+    engine.serve().await.stop().await;
+    engine.drop().await;
 }
 
 #[tokio::test]

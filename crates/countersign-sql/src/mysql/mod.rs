@@ -22,6 +22,7 @@
 mod engine;
 mod keys;
 mod migrations;
+mod open_store;
 mod options;
 #[cfg(test)]
 mod plans;

@@ -21,6 +21,7 @@ mod connection;
 mod files;
 mod keys;
 mod migrations;
+mod open_store;
 mod options;
 mod revocations;
 mod sessions;

@@ -1,0 +1,31 @@
+//! This store for programs that choose their engine when they start.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use countersign_core::store::{OpenStore, StoreError, Stores, Weakness};
+
+use super::{MySqlStore, STORE};
+
+#[async_trait]
+impl OpenStore for MySqlStore {
+    fn name(&self) -> &'static str {
+        STORE
+    }
+
+    fn stores(self: Arc<Self>) -> Stores {
+        self.into()
+    }
+
+    async fn has_keys(&self) -> Result<bool, StoreError> {
+        self.has_keys().await
+    }
+
+    fn weaknesses(&self) -> Vec<Weakness> {
+        self.weaknesses().iter().cloned().map(Weakness::MayLose).collect()
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
