@@ -15,7 +15,7 @@ mod node;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::model::SessionKey;
+use countersign_core::model::UserSession;
 use engine::{CONNECTIONS, Engine, updaters};
 use node::{Hurrying, Measured, Refreshing, Until, begin, median, millis, node, work};
 
@@ -56,7 +56,7 @@ async fn measure(engine: Engine) -> Option<String> {
     let stores = database.open().await;
     let accounts = node(&stores, Arc::new(Hurrying::default())).await;
     let held = begin(&accounts, &stores, CLIENTS * SESSIONS_EACH).await;
-    let keys: Vec<SessionKey> = held.iter().map(|held| held.key.clone()).collect();
+    let keys: Vec<UserSession> = held.iter().map(|held| held.key.clone()).collect();
     let mut clients: Vec<_> = held
         .chunks(SESSIONS_EACH)
         .map(|held| Refreshing { accounts: accounts.clone(), held: held.to_vec(), next: 0 })

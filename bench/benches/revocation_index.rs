@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use allocation_counter::measure;
-use countersign_core::model::{Entry, Index, RevokedBy, Standing, Target};
+use countersign_core::model::{Entry, Index, RevokedBy, Target, TokenEpoch};
 use countersign_jwt::{Epoch, SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
 
@@ -270,7 +270,7 @@ fn checks(index: &Index) {
     // Both say no as well.
     let revoked = entry(0, Kind::Token);
     let Target::Token { user_id, id } = &revoked.target else { unreachable!("it is a token") };
-    assert_eq!(index.check(user_id, *id, Standing::IssuedAt(UNTIL)), Err(RevokedBy::Token));
+    assert_eq!(index.check(user_id, *id, TokenEpoch::IssuedAt(UNTIL)), Err(RevokedBy::Token));
     assert!(!by_hand.check(user_id.as_str(), &id.to_string(), "", 1));
 }
 
@@ -325,7 +325,7 @@ fn ask(index: &Index, lives: &[Live], repeated: usize) -> f64 {
     per_check(|| {
         for check in 0..CHECKS {
             let live = black_box(&lives[check % repeated]);
-            index.check(&live.user, live.token, Standing::Session(live.session, Epoch::new(1))).unwrap();
+            index.check(&live.user, live.token, TokenEpoch::Session(live.session, Epoch::new(1))).unwrap();
         }
     })
 }

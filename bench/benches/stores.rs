@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use countersign_core::flow::Check;
 use countersign_core::flow::{Accounts, Background, Presentation, Sessions};
-use countersign_core::model::{Device, EndReason, SessionKey};
+use countersign_core::model::{Device, EndReason, UserSession};
 use countersign_http::{OsRandom, SystemClock};
 use countersign_jwt::{Clock, Epoch, UserId};
 use engine::{Database, Engine};
@@ -268,7 +268,7 @@ async fn end_one(sessions: &Sessions, other: &Sessions) -> Duration {
     let pair = sessions.begin(user_id, Epoch::FIRST, Presentation::Explicit, Device::default());
     let pair = pair.await.unwrap();
     other.verification().verify(&pair.access_token, Check::ACCESS).await.unwrap();
-    let key = SessionKey { user_id: pair.user_id, id: pair.session.id };
+    let key = UserSession { user_id: pair.user_id, id: pair.session.id };
     sessions.end(key, EndReason::LoggedOut).await.unwrap();
     let ended = Instant::now();
     while other.verification().verify(&pair.access_token, Check::ACCESS).await.is_ok() {

@@ -4,7 +4,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use countersign_core::model::SessionKey;
+use countersign_core::model::UserSession;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use mongodb::{Client, Collection};
@@ -23,7 +23,7 @@ pub(crate) const CONNECTIONS: usize = 32;
 /// Updates one row after the other.
 pub(crate) struct Updater {
     connection: Connection,
-    keys: Vec<SessionKey>,
+    keys: Vec<UserSession>,
     next: usize,
 }
 
@@ -36,7 +36,7 @@ enum Connection {
 }
 
 /// That many who update, each its own rows, as far as they do not share a connection.
-pub(crate) async fn updaters(database: &Database, mut count: usize, keys: &[SessionKey]) -> Vec<Updater> {
+pub(crate) async fn updaters(database: &Database, mut count: usize, keys: &[UserSession]) -> Vec<Updater> {
     if matches!(database.engine, Engine::Sqlite | Engine::Postgres | Engine::Mysql) {
         count = count.min(CONNECTIONS);
     }

@@ -15,7 +15,7 @@ use countersign_core::flow::{
     Accounts, AccountsConfig, Argon2Params, Check, HashPool, Keychain, Presentation, Sessions, SessionsConfig,
 };
 use countersign_core::model::{
-    Device, EmailAddress, LogEvents, SessionKey, SessionPolicy, ThrottlePolicy, User,
+    Device, EmailAddress, LogEvents, SessionPolicy, ThrottlePolicy, User, UserSession,
 };
 use countersign_core::store::Stores;
 use countersign_http::OsRandom;
@@ -85,7 +85,7 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
 /// What a client holds of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
-    pub(crate) key: SessionKey,
+    pub(crate) key: UserSession,
     pub(crate) refresh_token: String,
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn log_in(accounts: &Accounts, stores: &Stores, user_id: &UserI
     let epoch = sessions.epoch(user_id).await.unwrap();
     let user = stores.users.user(user_id).await.unwrap().unwrap();
     let pair = sessions.begin(user.id, epoch, Presentation::Explicit, device()).await.unwrap();
-    let key = SessionKey { user_id: pair.user_id, id: pair.session.id };
+    let key = UserSession { user_id: pair.user_id, id: pair.session.id };
     Held { key, refresh_token: pair.refresh_token }
 }
 

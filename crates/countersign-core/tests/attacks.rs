@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use countersign_core::flow::{Check, Pair, RefreshError};
-use countersign_core::model::{Device, EndReason, SessionKey, SessionPolicy};
+use countersign_core::model::{Device, EndReason, SessionPolicy, UserSession};
 use countersign_core::store::MemoryStore;
 use countersign_jwt::{Generation, Random, UserId};
 use countersign_testkit::{BedConfig, Instrumented, Point, SeededRandom, TestBed};
@@ -159,7 +159,7 @@ async fn refresh_and_end(way: Way, ending: Ending, point: Point, elsewhere: bool
     let (user_id, id) = (pairs[0].user_id.clone(), pairs[0].session.id);
     match ending {
         Ending::LoggedOut => {
-            let key = SessionKey { user_id: user_id.clone(), id };
+            let key = UserSession { user_id: user_id.clone(), id };
             node.sessions.end(key, EndReason::LoggedOut).await.expect("the store answers");
         }
         Ending::AllEnded => {

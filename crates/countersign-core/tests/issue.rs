@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_core::flow::{AccessGrant, CheckError, IssueAccessError};
-use countersign_core::model::{Device, EndReason, SessionKey};
+use countersign_core::model::{Device, EndReason, UserSession};
 use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_jwt::claims::{ClaimError, REGISTERED};
 use countersign_jwt::{Clock as _, Freshness, UserId, VerifyError};
@@ -60,7 +60,7 @@ async fn an_issued_token_is_accepted_listed_and_ended_as_any_other() {
     let listed = bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].id, listed[0].device.user_agent.as_deref()), (issued.session.id, Some("a test")));
-    let key = SessionKey { user_id: ada(), id: issued.session.id };
+    let key = UserSession { user_id: ada(), id: issued.session.id };
     bed.sessions.end(key, EndReason::EndedByUser).await.unwrap();
     assert!(matches!(bed.authenticate(&issued.token).await, Err(CheckError::Revoked(_))));
 

@@ -10,7 +10,7 @@ use countersign_core::flow::{
     Background, BeginError, Check, CheckError, Pair, Presentation, RefreshError, purge,
 };
 use countersign_core::model::{
-    AtLimit, Device, EndReason, Entry, Event, GraceFor, KeyPurpose, SessionKey, SessionPolicy,
+    AtLimit, Device, EndReason, Entry, Event, GraceFor, KeyPurpose, SessionPolicy, UserSession,
 };
 use countersign_core::store::*;
 use countersign_jwt::{Clock as _, Epoch, Timestamp, UserId};
@@ -30,8 +30,8 @@ fn device(agent: &str) -> Device {
     Device::new(Some(agent), None)
 }
 
-fn key(pair: &Pair) -> SessionKey {
-    SessionKey { user_id: pair.user_id.clone(), id: pair.session.id }
+fn key(pair: &Pair) -> UserSession {
+    UserSession { user_id: pair.user_id.clone(), id: pair.session.id }
 }
 
 /// A replicated engine: what is written to the primary is read from a replica, which may lag behind.

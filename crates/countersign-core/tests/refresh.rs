@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_core::flow::CheckError;
 use countersign_core::flow::{Check, Pair, Refresh, RefreshError, Refreshed};
 use countersign_core::model::{
-    Device, EndReason, Entry, Event, Refusal, SessionKey, SessionPolicy, Target, token_id,
+    Device, EndReason, Entry, Event, Refusal, SessionPolicy, Target, UserSession, token_id,
 };
 use countersign_core::store::{MemoryStore, Stores};
 use countersign_jwt::{
@@ -67,8 +67,8 @@ async fn acknowledge(bed: &TestBed, pair: &Pair) {
     bed.sessions.verification().flush_acknowledgements().await.expect("the store answers");
 }
 
-fn key(pair: &Pair) -> SessionKey {
-    SessionKey { user_id: pair.user_id.clone(), id: pair.session.id }
+fn key(pair: &Pair) -> UserSession {
+    UserSession { user_id: pair.user_id.clone(), id: pair.session.id }
 }
 
 /// What a client learns from a refresh.

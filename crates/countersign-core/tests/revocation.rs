@@ -9,7 +9,7 @@ use countersign_core::flow::{
     RevokeTokensError, Sessions, StoreClock, ViewTooOld, purge,
 };
 use countersign_core::model::{
-    Device, EndReason, Entry, Refusal, RevokedBy, SessionKey, SessionPolicy, Standing, Target,
+    Device, EndReason, Entry, Refusal, RevokedBy, SessionPolicy, Target, TokenEpoch, UserSession,
 };
 use countersign_core::store::{
     Changes, EpochRaise, MemoryStore, RevocationStore, SessionEnded, SessionPage, StoreError, Stores,
@@ -43,8 +43,8 @@ fn device() -> Device {
     Device::new(Some("browser"), None)
 }
 
-fn key(pair: &Pair) -> SessionKey {
-    SessionKey { user_id: pair.user_id.clone(), id: pair.session.id }
+fn key(pair: &Pair) -> UserSession {
+    UserSession { user_id: pair.user_id.clone(), id: pair.session.id }
 }
 
 async fn bed() -> (Instrumented, TestBed) {
@@ -99,7 +99,7 @@ async fn sec_081_logout_ends_the_session_on_the_server_as_often_as_one_likes() {
     assert!(bed.refresh(&pair.refresh_token, device()).await.is_err(), "its refresh token");
     assert!(bed.sessions.verification().verify(&pair.refresh_token, Check::REFRESH).await.is_err());
     assert!(accepted(&bed, &other).await, "another session of the user");
-    let unknown = SessionKey { user_id: ada(), id: SessionId::new(Uuid::nil()) };
+    let unknown = UserSession { user_id: ada(), id: SessionId::new(Uuid::nil()) };
     let ended = bed.sessions.end(unknown, EndReason::LoggedOut).await.unwrap();
     assert_eq!(ended, SessionEnded::Unknown);
 }
@@ -115,7 +115,7 @@ async fn sec_081_logout_takes_an_expired_token_of_either_kind() {
             assert!(matches!(refused, Err(CheckError::Invalid(VerifyError::Expired))));
         }
         let claims = bed.sessions.verification().verify(token, Check::ENDING).await.unwrap();
-        let key = SessionKey { user_id: claims.subject().clone(), id: claims.session().unwrap().id };
+        let key = UserSession { user_id: claims.subject().clone(), id: claims.session().unwrap().id };
         assert_eq!(bed.sessions.end(key, EndReason::LoggedOut).await.unwrap(), SessionEnded::Now);
         assert!(bed.refresh(&pair.refresh_token, device()).await.is_err());
     }
@@ -749,7 +749,7 @@ async fn entries_mean_the_same_in_any_order_and_however_often_they_come() {
             }
             let mut verdicts = Vec::new();
             for (id, epoch) in (0..4).flat_map(|id| (0..13).map(move |epoch| (id, epoch))) {
-                let asked = Standing::Session(session(id), Epoch::new(epoch));
+                let asked = TokenEpoch::Session(session(id), Epoch::new(epoch));
                 verdicts.push(node.sessions.view().index().check(&ada(), token(id), asked));
             }
             verdicts

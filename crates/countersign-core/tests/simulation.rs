@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use countersign_core::model::{
-    Acknowledgement, Circumstances, Decision, Device, EndReason, Ended, LogStanding, Presented, Session,
+    Acknowledgement, Circumstances, Decision, Device, EndReason, Ended, LogVerdict, Presented, Session,
     SessionPolicy, SessionSeed, decide,
 };
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
@@ -136,7 +136,7 @@ impl Server {
         self.flush(now);
         self.outcome.refreshes += 1;
         let presented = Presented { generation, device };
-        let log = LogStanding::default();
+        let log = LogVerdict::default();
         match decide(&self.row, &Circumstances::CLEAR, &presented, at(now), &self.policy) {
             Decision::Advance(step) => {
                 assert!(step.applies(&self.row, log), "what is decided applies");

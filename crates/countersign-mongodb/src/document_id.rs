@@ -1,6 +1,6 @@
 //! The `_id`s of documents: texts that sort the same way on every engine.
 
-use countersign_core::model::{EntryKey, SessionKey};
+use countersign_core::model::{EntryKey, UserSession};
 
 /// Between the parts of an `_id`. No user, key or session id holds a control character, so the parts cannot run into
 /// each other; and it sorts before every character that they do hold, so a shorter part sorts first.
@@ -8,7 +8,7 @@ const SEPARATOR: char = '\t';
 
 /// A session's `_id`: its user and its id. Sessions are sharded by user, and an engine sees to unique `_id`s within a
 /// shard only. That is enough: equal `_id`s have equal users, and so are on the same shard.
-pub(crate) fn session(key: &SessionKey) -> String {
+pub(crate) fn session(key: &UserSession) -> String {
     let mut id = String::new();
     escape(&mut id, key.user_id.as_str());
     id.push(SEPARATOR);

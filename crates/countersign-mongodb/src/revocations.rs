@@ -355,7 +355,7 @@ impl MongodbStore {
         let mut rows: HashMap<String, String> = HashMap::new();
         for old in old {
             let Target::Session { user_id, id } = &old.entry.target else { continue };
-            let key = countersign_core::model::SessionKey { user_id: user_id.clone(), id: *id };
+            let key = countersign_core::model::UserSession { user_id: user_id.clone(), id: *id };
             rows.insert(document_id::session(&key), old.id.clone());
         }
         let query = Query {

@@ -24,7 +24,7 @@
 
 use async_trait::async_trait;
 use countersign_core::model::{
-    Acknowledgement, Advance, EndReason, Ended, Entry, Heal, LogStanding, Session, SessionKey, Target,
+    Acknowledgement, Advance, EndReason, Ended, Entry, Heal, LogVerdict, Session, Target, UserSession,
 };
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError,
@@ -41,8 +41,8 @@ use crate::{document_id, record};
 
 /// What the log says about a session, and with which mark its row is to be ended for it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Standing {
-    log: LogStanding,
+struct MarkedVerdict {
+    log: LogVerdict,
     mark: Option<Ended>,
 }
 
@@ -67,7 +67,7 @@ impl SessionStore for MongodbStore {
         .await
     }
 
-    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
         self.answer("read the session", Turn::Any, async {
             let (session, standing) = self.row_and_standing(key).await?;
             Ok(session.map(|session| FoundSession { session, log: standing.log }))
@@ -75,7 +75,7 @@ impl SessionStore for MongodbStore {
         .await
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
         self.answer("advance the session", Turn::IfWeak(key.user_id.as_str()), async {
             let take = |row: &Session, log| {
                 step.applies(row, log).then(|| {
@@ -89,7 +89,7 @@ impl SessionStore for MongodbStore {
         .await
     }
 
-    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
         self.answer("heal the session", Turn::IfWeak(key.user_id.as_str()), async {
             let take = |row: &Session, log| {
                 step.applies(row, log).then(|| {
@@ -115,7 +115,7 @@ impl SessionStore for MongodbStore {
                 let changes: Vec<_> = seen
                     .iter()
                     .map(|seen| {
-                        let key = SessionKey { user_id: seen.user_id.clone(), id: seen.session_id };
+                        let key = UserSession { user_id: seen.user_id.clone(), id: seen.session_id };
                         let mut filter = row(&key);
                         filter.insert("generation", i64::from(seen.generation.as_u32()));
                         filter.insert("acknowledged_at", Bson::Null);
@@ -133,7 +133,7 @@ impl SessionStore for MongodbStore {
         Ok(())
     }
 
-    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
         self.answer("end the session", Turn::IfWeak(key.user_id.as_str()), async {
             let Some(session) = self.row(key).await? else { return Ok(SessionEnded::Unknown) };
             if session.ended.is_some() {
@@ -192,18 +192,18 @@ impl SessionStore for MongodbStore {
 }
 
 impl MongodbStore {
-    async fn row(&self, key: &SessionKey) -> Result<Option<Session>, Failure> {
+    async fn row(&self, key: &UserSession) -> Result<Option<Session>, Failure> {
         self.sessions.find_one(row(key)).await?.as_deref().map(record::session).transpose()
     }
 
-    async fn standing(&self, key: &SessionKey) -> Result<Standing, Failure> {
+    async fn standing(&self, key: &UserSession) -> Result<MarkedVerdict, Failure> {
         // Entries of tokens, of which there may be many, are not read: their `ref` is neither.
         let filter = doc! {
             "user_id": key.user_id.as_str(),
             "kind": { "$in": ["session", "user"] },
             "ref": { "$in": ["", key.id.to_string()] },
         };
-        let mut standing = Standing::default();
+        let mut standing = MarkedVerdict::default();
         for document in self.log.find(Query { filter, ..Query::default() }).await? {
             let entry = record::entry(&document)?;
             let was_ended = standing.log.ended;
@@ -215,7 +215,7 @@ impl MongodbStore {
         Ok(standing)
     }
 
-    async fn row_and_standing(&self, key: &SessionKey) -> Result<(Option<Session>, Standing), Failure> {
+    async fn row_and_standing(&self, key: &UserSession) -> Result<(Option<Session>, MarkedVerdict), Failure> {
         tokio::try_join!(self.row(key), self.standing(key))
     }
 
@@ -268,7 +268,7 @@ impl MongodbStore {
         let ends = self.log.find(Query { filter, ..Query::default() }).await?;
         let ends = record::all(&ends, record::entry)?;
         rows.retain(|session| {
-            let mut log = LogStanding::default();
+            let mut log = LogVerdict::default();
             for entry in &ends {
                 note(&mut log, entry, session.id);
             }
@@ -281,8 +281,8 @@ impl MongodbStore {
     /// condition, and what the row is afterwards.
     async fn step(
         &self,
-        key: &SessionKey,
-        take: impl Fn(&Session, LogStanding) -> Option<(Document, Session)> + Send + Sync,
+        key: &UserSession,
+        take: impl Fn(&Session, LogVerdict) -> Option<(Document, Session)> + Send + Sync,
     ) -> Result<Option<Session>, Failure> {
         let mut tries = 0;
         loop {
@@ -309,7 +309,7 @@ impl MongodbStore {
     }
 
     /// Marks a row as ended, unless it is.
-    async fn mark(&self, key: &SessionKey, ended: Ended) -> Result<(), Failure> {
+    async fn mark(&self, key: &UserSession, ended: Ended) -> Result<(), Failure> {
         let mut filter = row(key);
         filter.insert("ended_at", Bson::Null);
         self.sessions.update_one(filter, doc! { "$set": record::of_ended(ended) }).await.map(|_| ())
@@ -353,7 +353,7 @@ impl MongodbStore {
 }
 
 /// The filter that finds a session: by its `_id`, with the user for the engine to know the shard.
-fn row(key: &SessionKey) -> Document {
+fn row(key: &UserSession) -> Document {
     doc! { "_id": document_id::session(key), "user_id": key.user_id.as_str() }
 }
 
@@ -368,7 +368,7 @@ fn as_read(row: &Session) -> Document {
 }
 
 /// Adds to what the log says about a session; whether the entry says something that was not known before.
-fn note(log: &mut LogStanding, entry: &Entry, session: SessionId) -> bool {
+fn note(log: &mut LogVerdict, entry: &Entry, session: SessionId) -> bool {
     match &entry.target {
         Target::Session { id, .. } if *id == session => {
             log.ended = true;

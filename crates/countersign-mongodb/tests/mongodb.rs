@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::model::{
-    Advance, EmailAddress, EndReason, Entry, Guard, PasswordHash, SessionKey, Target, ThrottlePolicy, User,
-    Username,
+    Advance, AdvanceCondition, EmailAddress, EndReason, Entry, PasswordHash, Target, ThrottlePolicy, User,
+    UserSession, Username,
 };
 use countersign_core::store::*;
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
@@ -26,15 +26,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-fn key(user: u128, number: u128) -> SessionKey {
-    SessionKey { user_id: user_id(user), id: session_id(number) }
+fn key(user: u128, number: u128) -> UserSession {
+    UserSession { user_id: user_id(user), id: session_id(number) }
 }
 
 fn advance(from: u32) -> Advance {
     Advance {
         from: Generation::new(from),
         to: Generation::new(from + 1),
-        guard: Guard::Generation,
+        guard: AdvanceCondition::Generation,
         now: NOW + seconds(60),
         idle_until: NOW + seconds(86_460),
         device: Default::default(),
@@ -398,7 +398,10 @@ async fn sec_155_texts_that_look_like_operators_are_texts() {
         let id = UserId::new(text).unwrap();
         assert_eq!(store.live_sessions(&id, NOW, SessionPage::first(1_000)).await.unwrap(), []);
         assert_eq!(
-            store.advance(&SessionKey { user_id: id.clone(), id: session_id(1) }, &advance(0)).await.unwrap(),
+            store
+                .advance(&UserSession { user_id: id.clone(), id: session_id(1) }, &advance(0))
+                .await
+                .unwrap(),
             None
         );
         store.raise_epoch(&id, &raise(None, NOW)).await.unwrap();

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use countersign_core::model::{
-    Acknowledgement, Advance, Ended, Entry, Guard, Heal, LogStanding, Session, SessionKey, Target,
+    Acknowledgement, Advance, AdvanceCondition, Ended, Entry, Heal, LogVerdict, Session, Target, UserSession,
 };
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError,
@@ -57,7 +57,7 @@ impl SessionStore for RedisStore {
         }))
     }
 
-    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
         let op = self.op("read the session");
         let found = op.read(&SESSION.on(self.row_and_log(&key.user_id)).number(key.id)).await?;
         op.value(match found {
@@ -66,7 +66,7 @@ impl SessionStore for RedisStore {
         })
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
         let op = self.op("advance the session");
         let call = ADVANCE
             .on(self.row_and_log(&key.user_id))
@@ -81,7 +81,7 @@ impl SessionStore for RedisStore {
         op.value(row.map(|row| row::read(&key.user_id, key.id, &row)).transpose())
     }
 
-    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
         let op = self.op("heal the session");
         let call = HEAL
             .on(self.row_and_log(&key.user_id))
@@ -113,7 +113,7 @@ impl SessionStore for RedisStore {
         .await
     }
 
-    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
         let op = self.op("end the session");
         let target = Target::Session { user_id: key.user_id.clone(), id: key.id };
         let line = Line::from(&Entry { target, until: end.until, at: end.at });
@@ -223,11 +223,11 @@ impl RedisStore {
     }
 }
 
-fn guarded(call: Call, guard: Guard) -> Call {
+fn guarded(call: Call, guard: AdvanceCondition) -> Call {
     match guard {
-        Guard::Generation => call.arg("generation"),
-        Guard::IssuedAt(issued_at) => call.arg("issued_at").number(issued_at.as_millis()),
-        Guard::OutsideReserve { leeway, grace } => {
+        AdvanceCondition::Generation => call.arg("generation"),
+        AdvanceCondition::IssuedAt(issued_at) => call.arg("issued_at").number(issued_at.as_millis()),
+        AdvanceCondition::OutsideReserve { leeway, grace } => {
             // Capped at the latest time, so that the scripts' numbers hold them.
             let millis = |duration| (Timestamp::MIN + duration).as_millis();
             call.arg("outside_reserve").number(millis(leeway)).number(millis(grace))
@@ -235,14 +235,14 @@ fn guarded(call: Call, guard: Guard) -> Call {
     }
 }
 
-fn read_found(key: &SessionKey, found: Value) -> Result<FoundSession, Failure> {
+fn read_found(key: &UserSession, found: Value) -> Result<FoundSession, Failure> {
     let [row, summary, ended] = answer::exactly(found)?;
     let epoch = match answer::optional_text(summary)? {
         Some(summary) => Epochs::read(&summary)?.for_session(&key.id.to_string()),
         None => Epoch::FIRST,
     };
     let session = row::read(&key.user_id, key.id, &answer::text(row)?)?;
-    Ok(FoundSession { session, log: LogStanding { ended: answer::yes(&ended)?, epoch } })
+    Ok(FoundSession { session, log: LogVerdict { ended: answer::yes(&ended)?, epoch } })
 }
 
 fn is_after(session: &Session, position: SessionPosition) -> bool {

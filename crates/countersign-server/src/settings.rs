@@ -21,7 +21,7 @@ use countersign_jwt::Algorithm;
 use countersign_sql::sqlite::SqliteOptions;
 use url::Url;
 
-use crate::store::{self, Location};
+use crate::store::{self, StoreLocation};
 
 pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
@@ -36,9 +36,9 @@ pub(crate) struct Settings {
     /// `plain_http`: whether to listen on other than loopback addresses, where everybody on the way reads along. Default no.
     pub(crate) plain_http: bool,
     /// `database_url`. Default `sqlite://countersign.db`; created when missing.
-    pub(crate) database: Location,
+    pub(crate) database: StoreLocation,
     /// `sessions_url`: another engine for sessions, revocations and throttles. Default none: the database.
-    pub(crate) sessions: Option<Location>,
+    pub(crate) sessions: Option<StoreLocation>,
     /// `accept_weak_store`: whether sessions may be in an engine on which two servers may both exchange a refresh token.
     /// Default no: the start is refused.
     pub(crate) accept_weak_store: bool,
@@ -207,7 +207,7 @@ impl Settings {
             plain_http: sources.get("plain_http").map_or(Ok(false), |setting| setting.switch())?,
             database: match sources.get("database_url") {
                 Some(setting) => location(&setting)?,
-                None => Location::Sqlite(SqliteOptions::new("countersign.db")),
+                None => StoreLocation::Sqlite(SqliteOptions::new("countersign.db")),
             },
             sessions: sources.get("sessions_url").map(|setting| location(&setting)).transpose()?,
             accept_weak_store: sources
@@ -257,8 +257,8 @@ impl Settings {
 }
 
 /// An engine's URL. Never repeats it: it may hold a password.
-fn location(setting: &Setting) -> Result<Location, SettingError> {
-    Location::parse(setting.text()).map_err(|error| match error {
+fn location(setting: &Setting) -> Result<StoreLocation, SettingError> {
+    StoreLocation::parse(setting.text()).map_err(|error| match error {
         Some(error) => setting.wrong(format!("cannot be used: {error}")),
         None => setting.wrong(format!("must be {}", store::URLS)),
     })
@@ -387,7 +387,7 @@ mod tests {
     fn defaults_are_those_of_the_contract() {
         let settings = read(&[]).unwrap();
         assert_eq!(settings.listen, "127.0.0.1:8080");
-        let Location::Sqlite(options) = &settings.database else { panic!("{:?}", settings.database) };
+        let StoreLocation::Sqlite(options) = &settings.database else { panic!("{:?}", settings.database) };
         assert_eq!(options.path(), std::path::Path::new("countersign.db"));
         assert!(settings.sessions.is_none());
         assert_eq!(settings.policy, SessionPolicy::default());

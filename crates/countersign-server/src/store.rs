@@ -20,7 +20,7 @@ use crate::settings::{SecretSource, Settings};
 
 /// How to reach one engine, checked.
 #[derive(Clone, Debug)]
-pub(crate) enum Location {
+pub(crate) enum StoreLocation {
     Sqlite(SqliteOptions),
     Postgres(Box<PostgresOptions>),
     Mysql(Box<MySqlOptions>),
@@ -39,7 +39,7 @@ pub(crate) struct Database {
 pub(crate) const URLS: &str = "sqlite:// and the path of a file, such as sqlite:///var/lib/countersign/countersign.db, or \
      postgres://, mysql://, mongodb:// or redis:// with user, password, host and database";
 
-impl Location {
+impl StoreLocation {
     /// Reads a URL.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl Location {
 }
 
 /// Where it is, and nothing secret.
-impl fmt::Display for Location {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(options) => options.fmt(f),
@@ -146,7 +146,7 @@ impl Races {
         if settings.accept_weak_store { Self::MayBeUnsettled } else { Self::MustBeSettled }
     }
 
-    fn check(self, location: &Location, store: &dyn OpenStore) -> Result<(), Unusable> {
+    fn check(self, location: &StoreLocation, store: &dyn OpenStore) -> Result<(), Unusable> {
         let is_weak = store.weaknesses().contains(&Weakness::UnsettledRaces);
         location.used(if is_weak && self == Self::MustBeSettled { Err(UnsettledRaces) } else { Ok(()) })
     }
@@ -171,7 +171,7 @@ impl Database {
 
     async fn open_at(
         settings: &Settings,
-        location: Location,
+        location: StoreLocation,
         races: Races,
     ) -> Result<(Self, Secrets), Box<dyn Error>> {
         // Before a secret is made for it.
@@ -183,7 +183,7 @@ impl Database {
             Ok::<_, Unusable>(store)
         };
         let (accounts, secrets): (Arc<dyn OpenStore>, _) = match (&settings.secret, &location) {
-            (SecretSource::Beside, Location::Sqlite(options)) => {
+            (SecretSource::Beside, StoreLocation::Sqlite(options)) => {
                 let (store, secrets) = location.used(open_with_secret(options, &OsRandom).await)?;
                 (Arc::new(store), secrets)
             }
@@ -244,7 +244,7 @@ impl Database {
         let (Some(sessions), Some(location)) = (&self.sessions, &settings.sessions) else {
             return Ok("in the database".to_owned());
         };
-        if matches!(location, Location::Redis(options) if options.is_volatile()) {
+        if matches!(location, StoreLocation::Redis(options) if options.is_volatile()) {
             return Ok(sessions.name().to_owned());
         }
         let candidate =
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn an_engine_that_does_not_settle_races_is_refused_with_the_reason_and_the_remedies() {
-        let location = Location::parse("mongodb://ada:geheim@db.example/auth").unwrap();
+        let location = StoreLocation::parse("mongodb://ada:geheim@db.example/auth").unwrap();
         let loss = || Weakness::MayLose("its journal is the only copy".to_owned());
         for (weaknesses, races, is_refused) in [
             (vec![], Races::MustBeSettled, false),

@@ -1,7 +1,7 @@
 //! Between values and columns. What a column cannot hold exactly, or what it holds that is no such value, is an
 //! error: nothing is rounded, cut or replaced by a default.
 
-use countersign_core::model::Guard;
+use countersign_core::model::AdvanceCondition;
 use countersign_core::store::{BoxError, SessionPosition};
 use countersign_jwt::Timestamp;
 
@@ -78,7 +78,7 @@ pub(crate) fn malformed(column: &str, error: impl Into<BoxError>) -> sqlx::Error
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() }
 }
 
-/// A [`Guard`] as parameters of a statement that has room for every kind of guard: those of the others are null.
+/// A [`AdvanceCondition`] as parameters of a statement that has room for every kind of guard: those of the others are null.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct GuardParameters {
     pub(crate) issued_at: Option<i64>,
@@ -86,12 +86,14 @@ pub(crate) struct GuardParameters {
     pub(crate) grace: Option<i64>,
 }
 
-impl From<Guard> for GuardParameters {
-    fn from(guard: Guard) -> Self {
+impl From<AdvanceCondition> for GuardParameters {
+    fn from(guard: AdvanceCondition) -> Self {
         match guard {
-            Guard::Generation => Self::default(),
-            Guard::IssuedAt(issued_at) => Self { issued_at: Some(issued_at.as_millis()), ..Self::default() },
-            Guard::OutsideReserve { leeway, grace } => {
+            AdvanceCondition::Generation => Self::default(),
+            AdvanceCondition::IssuedAt(issued_at) => {
+                Self { issued_at: Some(issued_at.as_millis()), ..Self::default() }
+            }
+            AdvanceCondition::OutsideReserve { leeway, grace } => {
                 // Capped at the latest time, so that the engine adds without overflow. The sum needs no cap: a session
                 // that has not expired has a `now` before the latest time.
                 let millis = |duration| Some((Timestamp::MIN + duration).as_millis());

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use countersign_core::model::{
-    AgentHash, Attempts, Device, EmailAddress, EndReason, Ended, Entry, KeyPurpose, LogStanding,
-    PasswordHash, Session, SessionSeed, StoredKey, Target, User, Username,
+    AgentHash, Attempts, Device, EmailAddress, EndReason, Ended, Entry, KeyPurpose, LogVerdict, PasswordHash,
+    Session, SessionSeed, StoredKey, Target, User, Username,
 };
 use countersign_core::store::{FoundSession, TokenRevocation, TokensRevoked};
 use countersign_jwt::key::{Algorithm, KeyId};
@@ -99,7 +99,7 @@ impl TryFrom<FoundRecord> for FoundSession {
 
     fn try_from(row: FoundRecord) -> Result<Self, sqlx::Error> {
         let log =
-            LogStanding { ended: row.log_ended != 0, epoch: Epoch::new(number("log_epoch", row.log_epoch)?) };
+            LogVerdict { ended: row.log_ended != 0, epoch: Epoch::new(number("log_epoch", row.log_epoch)?) };
         Ok(Self { session: row.session.try_into()?, log })
     }
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::model::{
-    Advance, Attempts, Device, EndReason, Ended, Entry, Guard, KeyPurpose, Outcome, PasswordHash, StoredKey,
-    Target, ThrottlePolicy,
+    Advance, AdvanceCondition, Attempts, Device, EndReason, Ended, Entry, KeyPurpose, Outcome, PasswordHash,
+    StoredKey, Target, ThrottlePolicy,
 };
 use countersign_core::store::*;
 use countersign_jwt::key::{Algorithm, KeyId};
@@ -31,7 +31,7 @@ fn advance(from: u32) -> Advance {
     Advance {
         from: Generation::new(from),
         to: Generation::new(from + 1),
-        guard: Guard::Generation,
+        guard: AdvanceCondition::Generation,
         now: NOW + seconds(60),
         idle_until: NOW + seconds(86_460),
         device: Device::default(),

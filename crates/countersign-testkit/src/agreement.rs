@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use countersign_core::model::{
-    Acknowledgement, Advance, Circumstances, Decision, Device, EndReason, Entry, Guard, Heal, Presented,
-    Session, SessionKey, SessionPolicy, SessionSeed, Target, decide,
+    Acknowledgement, Advance, AdvanceCondition, Circumstances, Decision, Device, EndReason, Entry, Heal,
+    Presented, Session, SessionPolicy, SessionSeed, Target, UserSession, decide,
 };
 use countersign_core::store::{
     End, EpochRaise, FoundSession, MemoryStore, RevocationStore, SessionInserted, SessionPage, SessionStore,
@@ -154,11 +154,11 @@ fn sessions() -> impl Strategy<Value = Session> {
     )
 }
 
-fn guards() -> impl Strategy<Value = Guard> {
+fn guards() -> impl Strategy<Value = AdvanceCondition> {
     prop_oneof![
-        1 => Just(Guard::Generation),
-        1 => times().prop_map(Guard::IssuedAt),
-        3 => (durations(), durations()).prop_map(|(leeway, grace)| Guard::OutsideReserve { leeway, grace }),
+        1 => Just(AdvanceCondition::Generation),
+        1 => times().prop_map(AdvanceCondition::IssuedAt),
+        3 => (durations(), durations()).prop_map(|(leeway, grace)| AdvanceCondition::OutsideReserve { leeway, grace }),
     ]
 }
 
@@ -211,7 +211,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 /// Does a step and describes the answer.
 async fn answer<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId, step: &Step) -> String {
-    let key = |id: u128| SessionKey { user_id: user_id.clone(), id: session_id(id) };
+    let key = |id: u128| UserSession { user_id: user_id.clone(), id: session_id(id) };
     match step {
         Step::Advance(id, step) => format!("{:?}", store.advance(&key(*id), step).await),
         Step::Heal(id, step) => format!("{:?}", store.heal(&key(*id), step).await),
@@ -250,7 +250,7 @@ async fn answer<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId, 
 async fn state<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId) -> String {
     let mut state = format!("{:?}", store.epoch(user_id).await.unwrap());
     for id in 1..=3 {
-        let key = SessionKey { user_id: user_id.clone(), id: session_id(id) };
+        let key = UserSession { user_id: user_id.clone(), id: session_id(id) };
         let found = store.session(&key).await.unwrap();
         state += &format!("\n{found:?} {:?}", found.as_ref().map(|found| *found.session.seed.as_bytes()));
     }
@@ -333,7 +333,7 @@ fn fitting_steps() -> impl Strategy<Value = (Session, u64, Vec<LogEntry>, Advanc
             let off = |bit: u8| wrong == bit;
             let from = if off(1) { row.generation.next() } else { row.generation };
             let guard = match guard {
-                Guard::IssuedAt(_) if !off(2) => Guard::IssuedAt(row.issued_at),
+                AdvanceCondition::IssuedAt(_) if !off(2) => AdvanceCondition::IssuedAt(row.issued_at),
                 guard => guard,
             };
             let heals = if off(3) { row.heals.wrapping_add(1) } else { row.heals };
@@ -362,7 +362,7 @@ where
         }
         for step in [Step::Advance(1, advance), Step::Heal(2, heal)] {
             let id = if matches!(step, Step::Advance(..)) { 1 } else { 2 };
-            let key = SessionKey { user_id: user_id.clone(), id: session_id(id) };
+            let key = UserSession { user_id: user_id.clone(), id: session_id(id) };
             let found = store.session(&key).await.unwrap().unwrap();
             let applies = match &step {
                 Step::Advance(_, step) => step.applies(&found.session, found.log),
@@ -425,7 +425,7 @@ pub fn what_decide_asks_for_is_done_and_what_is_done_late_is_what_decide_would_s
             for entry in &log {
                 store.insert_entry(&entry.of(&user_id)).await.unwrap();
             }
-            let key = SessionKey { user_id: user_id.clone(), id: session_id(1) };
+            let key = UserSession { user_id: user_id.clone(), id: session_id(1) };
             let presented = Presented { generation, device };
             let decision = |found: &FoundSession| {
                 let circumstances = Circumstances {

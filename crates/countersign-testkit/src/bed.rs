@@ -10,7 +10,7 @@ use countersign_core::flow::{
     SessionsConfig, SignedIn, StoreClock, TokenFormat,
 };
 use countersign_core::model::{
-    Device, EmailAddress, Event, Events, Password, SessionKey, SessionPolicy, ThrottlePolicy, Username,
+    Device, EmailAddress, Event, Events, Password, SessionPolicy, ThrottlePolicy, UserSession, Username,
 };
 use countersign_core::store::{FoundSession, Stores};
 use countersign_jwt::issuers::KnownIssuers;
@@ -206,7 +206,7 @@ impl TestBed {
     /// # Panics
     /// If there is none.
     pub async fn row(&self, pair: &Pair) -> FoundSession {
-        let key = SessionKey { user_id: pair.user_id.clone(), id: pair.session.id };
+        let key = UserSession { user_id: pair.user_id.clone(), id: pair.session.id };
         let found = self.stores.sessions.session(&key).await.expect("the store answers");
         found.expect("the session is there")
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use countersign_core::model::{
-    Acknowledgement, Advance, Attempts, Entry, Heal, Outcome, PasswordHash, Refused, Session, SessionKey,
-    StoredKey, ThrottlePolicy, User,
+    Acknowledgement, Advance, Attempts, Entry, Heal, Outcome, PasswordHash, Refused, Session, StoredKey,
+    ThrottlePolicy, User, UserSession,
 };
 use countersign_core::store::{
     Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
@@ -231,15 +231,15 @@ impl SessionStore for Instrumented {
         self.call("insert_session", self.inner.sessions.insert_session(session)).await
     }
 
-    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
         self.call("session", self.inner.sessions.session(key)).await
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
         self.step("advance", self.inner.sessions.advance(key, step)).await
     }
 
-    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
         self.step("heal", self.inner.sessions.heal(key, step)).await
     }
 
@@ -247,7 +247,7 @@ impl SessionStore for Instrumented {
         self.call("acknowledge", self.inner.sessions.acknowledge(seen, at)).await
     }
 
-    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
         self.call("end_session", self.inner.sessions.end_session(key, end)).await
     }
 

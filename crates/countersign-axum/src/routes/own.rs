@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use countersign_core::flow::RevokeTokensError;
-use countersign_core::model::{EndReason, SessionKey};
+use countersign_core::model::{EndReason, UserSession};
 use countersign_core::store::{SessionEnded, SessionPage};
 use countersign_http::{Answer, Auth, Authenticated, ErrorCode, Location, Requirement};
 use countersign_jwt::{SessionId, TokenId};
@@ -63,7 +63,7 @@ pub(super) async fn end_one(
     // Unknown, ended, another's, and text that is no id or not even text: all look the same.
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
     let Some(id) = id else { return Err(Reply::error(ErrorCode::NotFound)) };
-    let key = SessionKey { user_id, id };
+    let key = UserSession { user_id, id };
     if !auth.sessions().is_live(&key).await? {
         return Err(Reply::error(ErrorCode::NotFound));
     }

@@ -12,7 +12,7 @@ use crate::store::{RevocationStore, StoreError};
 /// things are the same on every node then, whatever the machines' clocks say.
 ///
 /// Between two answers of the store it goes by the machine's monotonic clock: the time of day may be set. That one stands
-/// still, however, while the machine is suspended. Either is [seen](Self::is_odd) by comparing the two, and then the store
+/// still, however, while the machine is suspended. Either is [seen](Self::has_jumped) by comparing the two, and then the store
 /// is to be asked before anything is written: an entry of the log that seems older than it is would be missed by those
 /// who read what is new.
 #[derive(Debug)]
@@ -102,10 +102,10 @@ impl StoreClock {
     /// Whether the machine's clocks no longer go together as they did when the store was last asked: its time of day was
     /// set, or it was suspended. Never where the store has no time of its own.
     #[must_use]
-    pub fn is_odd(&self) -> bool {
+    pub fn has_jumped(&self) -> bool {
         let apart = self.machine.now().as_millis().saturating_sub(in_millis(self.machine.monotonic()));
         let known = self.since.load(Ordering::Relaxed).saturating_sub(self.offset.load(Ordering::Relaxed));
-        self.is_known.load(Ordering::Acquire) && apart.saturating_sub(known).saturating_abs() > ODD
+        self.is_known.load(Ordering::Acquire) && apart.saturating_sub(known).saturating_abs() > APART
     }
 }
 
@@ -113,7 +113,7 @@ impl StoreClock {
 const UNCERTAIN: i64 = 5;
 
 /// The machine's clocks may be so many milliseconds apart, because answers that took long leave some doubt.
-const ODD: i64 = 2_000;
+const APART: i64 = 2_000;
 
 fn in_millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)

@@ -14,7 +14,8 @@ use crate::flow::verification::CheckError;
 use crate::flow::view::ViewTooOld;
 use crate::model::decide::{decide, refusal, unread};
 use crate::model::{
-    Advance, Decision, Device, EndReason, Event, Guard, Presented, Refusal, Session, SessionKey, csrf_value,
+    Advance, AdvanceCondition, Decision, Device, EndReason, Event, Presented, Refusal, Session, UserSession,
+    csrf_value,
 };
 use crate::store::{FoundSession, StoreError};
 
@@ -141,7 +142,7 @@ impl Refresh {
         let Shared { policy, clock, store, events, verification, .. } = &*self.sessions.shared;
         let Some(presented) = token.session() else { return Err(Refusal::Unknown.into()) };
         let presentation = if token.csrf().is_some() { Presentation::Cookie } else { Presentation::Explicit };
-        let key = SessionKey { user_id: token.subject().clone(), id: presented.id };
+        let key = UserSession { user_id: token.subject().clone(), id: presented.id };
         let presented = Presented { generation: presented.generation, device };
         // Before any step: if they cannot be had, nothing has happened.
         let extra = self.sessions.extra_claims(&key.user_id).await?;
@@ -259,7 +260,7 @@ impl Refresh {
         let step = Advance {
             from: session.generation,
             to: session.generation.next(),
-            guard: Guard::Generation,
+            guard: AdvanceCondition::Generation,
             now,
             // A token that stays good until it expires has a session that does so, too.
             idle_until: session.absolute_until,

@@ -28,7 +28,7 @@ use crate::flow::view::RevocationView;
 use crate::model::derive::{csrf_value, token_id};
 use crate::model::event::{Event, Events};
 use crate::model::policy::{AtLimit, PolicyError, SessionPolicy};
-use crate::model::session::{Device, EndReason, Session, SessionKey, SessionSeed};
+use crate::model::session::{Device, EndReason, Session, SessionSeed, UserSession};
 use crate::model::{Entry, NewSession, Target};
 use crate::store::{
     End, EpochRaise, FoundSession, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionPage,
@@ -394,7 +394,7 @@ impl Sessions {
     /// # Errors
     /// [`EndError::Store`] when the store cannot answer; the session may then have ended or not, and ending it
     /// again is safe.
-    pub async fn end(&self, key: SessionKey, reason: EndReason) -> Result<SessionEnded, EndError> {
+    pub async fn end(&self, key: UserSession, reason: EndReason) -> Result<SessionEnded, EndError> {
         let this = self.clone();
         self.detached(async move { Ok(this.end_now(&key, reason).await?) }).await
     }
@@ -410,7 +410,7 @@ impl Sessions {
     pub async fn end_by_tokens(&self, tokens: Vec<Claims>, reason: EndReason) -> Result<bool, EndError> {
         let this = self.clone();
         self.detached(async move {
-            let mut ended: Vec<SessionKey> = Vec::new();
+            let mut ended: Vec<UserSession> = Vec::new();
             let mut ended_foreign = false;
             let mut failure = None;
             for token in &tokens {
@@ -421,7 +421,7 @@ impl Sessions {
                     }
                     continue;
                 };
-                let key = SessionKey { user_id: token.subject().clone(), id: session.id };
+                let key = UserSession { user_id: token.subject().clone(), id: session.id };
                 if ended.contains(&key) {
                     continue;
                 }
@@ -438,7 +438,7 @@ impl Sessions {
 
     async fn end_by_token_now(
         &self,
-        key: &SessionKey,
+        key: &UserSession,
         token: &Claims,
         reason: EndReason,
     ) -> Result<bool, StoreError> {
@@ -458,7 +458,7 @@ impl Sessions {
 
     pub(crate) async fn end_now(
         &self,
-        key: &SessionKey,
+        key: &UserSession,
         reason: EndReason,
     ) -> Result<SessionEnded, StoreError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
@@ -573,7 +573,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
-    pub async fn is_live(&self, key: &SessionKey) -> Result<bool, StoreError> {
+    pub async fn is_live(&self, key: &UserSession) -> Result<bool, StoreError> {
         let found = self.shared.store.session(key).await?;
         let now = self.shared.clock.now();
         Ok(found.is_some_and(|FoundSession { session, log }| log.allows(&session, now)))
@@ -692,7 +692,7 @@ impl Sessions {
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {
         let Shared { clock, log, runtime, .. } = &*self.shared;
-        if clock.is_odd() {
+        if clock.has_jumped() {
             Box::pin(clock.ask(&**log)).await?;
         }
         detached(runtime, work).await
@@ -700,7 +700,7 @@ impl Sessions {
 }
 
 /// The log's entry that ends a session.
-fn session_entry(key: &SessionKey, at: Timestamp, until: Timestamp) -> Entry {
+fn session_entry(key: &UserSession, at: Timestamp, until: Timestamp) -> Entry {
     Entry { target: Target::Session { user_id: key.user_id.clone(), id: key.id }, until, at }
 }
 

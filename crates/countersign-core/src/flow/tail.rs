@@ -366,4 +366,4 @@ impl Tail {
 }
 
 #[cfg(test)]
-mod model;
+mod tests;

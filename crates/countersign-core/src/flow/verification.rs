@@ -10,8 +10,8 @@ use crate::flow::clock::StoreClock;
 use crate::flow::keys::Keys;
 use crate::flow::view::{RevocationView, ViewTooOld};
 use crate::model::{
-    Acknowledgements, Circumstances, Decision, Device, LogStanding, Presented, Refusal, RevokedBy, Session,
-    SessionKey, SessionPolicy, Standing, decide, token_id,
+    Acknowledgements, Circumstances, Decision, Device, LogVerdict, Presented, Refusal, RevokedBy, Session,
+    SessionPolicy, TokenEpoch, UserSession, decide, token_id,
 };
 use crate::store::{SessionStore, StoreError};
 
@@ -260,8 +260,8 @@ impl Verification {
             return Err(VerifyError::Expired.into());
         }
         let standing = match claims.session() {
-            Some(session) => Standing::Session(session.id, session.epoch),
-            None => Standing::IssuedAt(claims.issued_at().unwrap_or(Timestamp::MIN)),
+            Some(session) => TokenEpoch::Session(session.id, session.epoch),
+            None => TokenEpoch::IssuedAt(claims.issued_at().unwrap_or(Timestamp::MIN)),
         };
         Ok(tail.index().check(claims.subject(), claims.token_id(), standing)?)
     }
@@ -270,7 +270,7 @@ impl Verification {
     async fn check_refreshable(&self, claims: &Claims) -> Result<(), CheckError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
         let Some(session) = claims.session() else { return Err(Refusal::Unknown.into()) };
-        let key = SessionKey { user_id: claims.subject().clone(), id: session.id };
+        let key = UserSession { user_id: claims.subject().clone(), id: session.id };
         let presented = Presented { generation: session.generation, device: Device::default() };
         let found = store.session(&key).await?.ok_or(Refusal::Unknown)?;
         let circumstances = self.circumstances(&found.session, found.log, true);
@@ -285,7 +285,7 @@ impl Verification {
     pub(crate) fn circumstances(
         &self,
         session: &Session,
-        log: LogStanding,
+        log: LogVerdict,
         user_enabled: bool,
     ) -> Circumstances {
         let access = token_id(session, TokenType::Access);

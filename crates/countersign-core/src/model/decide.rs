@@ -80,7 +80,7 @@ pub struct Advance {
     /// The new generation.
     pub to: Generation,
     /// What else must hold of the row.
-    pub guard: Guard,
+    pub guard: AdvanceCondition,
     /// The time of the step: the new generation's `issued_at`. The session must not have expired by then.
     pub now: Timestamp,
     /// The new idle expiry; the row takes its absolute expiry instead, if that is earlier.
@@ -91,7 +91,7 @@ pub struct Advance {
 
 /// The condition on a row, beside its generation, under which an [`Advance`] is right.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Guard {
+pub enum AdvanceCondition {
     /// The generation alone.
     Generation,
     /// The current generation was issued exactly then (it was not healed meanwhile).
@@ -161,18 +161,18 @@ pub fn decide(
 
     if presented.generation > session.generation {
         // The MAC proves that we issued it, so the store lost writes (a restored backup). Go on from there.
-        return advance(presented.generation.next(), Guard::Generation);
+        return advance(presented.generation.next(), AdvanceCondition::Generation);
     }
     if presented.generation == session.generation {
         return if circumstances.access_revoked {
-            advance(session.generation.next(), Guard::IssuedAt(session.issued_at))
+            advance(session.generation.next(), AdvanceCondition::IssuedAt(session.issued_at))
         } else if graceful && in_reserve_window(session, now, policy.leeway, grace) {
             if has_grace { Decision::Reserve } else { Decision::Replay }
         } else if graceful {
-            let guard = Guard::OutsideReserve { leeway: policy.leeway, grace };
+            let guard = AdvanceCondition::OutsideReserve { leeway: policy.leeway, grace };
             advance(session.generation.next(), guard)
         } else {
-            advance(session.generation.next(), Guard::Generation)
+            advance(session.generation.next(), AdvanceCondition::Generation)
         };
     }
     if presented.generation.next() == session.generation && graceful {
@@ -202,9 +202,9 @@ pub fn decide(
 /// A store that takes it saves the refresh from reading the row first; one that does not has changed nothing.
 pub(crate) fn unread(presented: &Presented, now: Timestamp, policy: &SessionPolicy) -> Advance {
     let guard = if policy.grace.is_zero() {
-        Guard::Generation
+        AdvanceCondition::Generation
     } else {
-        Guard::OutsideReserve { leeway: policy.leeway, grace: policy.grace }
+        AdvanceCondition::OutsideReserve { leeway: policy.leeway, grace: policy.grace }
     };
     Advance {
         from: presented.generation,
@@ -241,14 +241,14 @@ fn in_reserve_window(session: &Session, now: Timestamp, leeway: Duration, grace:
 
 /// What of the log a conditional step looks at, in the same atomic step.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct LogStanding {
+pub struct LogVerdict {
     /// An entry ends this session.
     pub ended: bool,
     /// The highest epoch that the user's entries set for this session.
     pub epoch: Epoch,
 }
 
-impl LogStanding {
+impl LogVerdict {
     /// Whether the session is live: neither the log nor its row ends it, and it has not expired.
     pub(crate) fn allows(self, session: &Session, now: Timestamp) -> bool {
         !self.ended && self.epoch <= session.epoch && session.is_live(now)
@@ -258,13 +258,13 @@ impl LogStanding {
 impl Advance {
     /// The step's condition. Every store evaluates exactly this, in one atomic step with [`Advance::apply`].
     #[must_use]
-    pub fn applies(&self, session: &Session, log: LogStanding) -> bool {
+    pub fn applies(&self, session: &Session, log: LogVerdict) -> bool {
         log.allows(session, self.now)
             && session.generation == self.from
             && match self.guard {
-                Guard::Generation => true,
-                Guard::IssuedAt(issued_at) => session.issued_at == issued_at,
-                Guard::OutsideReserve { leeway, grace } => {
+                AdvanceCondition::Generation => true,
+                AdvanceCondition::IssuedAt(issued_at) => session.issued_at == issued_at,
+                AdvanceCondition::OutsideReserve { leeway, grace } => {
                     !in_reserve_window(session, self.now, leeway, grace)
                 }
             }
@@ -288,7 +288,7 @@ impl Advance {
 impl Heal {
     /// The step's condition, as for [`Advance::applies`].
     #[must_use]
-    pub fn applies(&self, session: &Session, log: LogStanding) -> bool {
+    pub fn applies(&self, session: &Session, log: LogVerdict) -> bool {
         log.allows(session, self.now)
             && session.generation == self.generation
             && session.issued_at == self.issued_at
@@ -391,7 +391,7 @@ mod tests {
                 grace_for: if same_client { GraceFor::SameClient } else { GraceFor::Anyone },
                 ..SessionPolicy::default()
             };
-            let log = LogStanding { ended, ..LogStanding::default() };
+            let log = LogVerdict { ended, ..LogVerdict::default() };
             let circumstances = Circumstances { ended_in_log: ended, access_revoked, ..Circumstances::CLEAR };
             let presented = Presented { generation: Generation::new(generation), device: device("other tab") };
             let step = unread(&presented, NOW, &policy);

@@ -48,7 +48,7 @@ pub enum RevokedBy {
 
 /// What of a token an epoch is compared with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Standing {
+pub enum TokenEpoch {
     /// It presents this session, which began in this epoch.
     Session(SessionId, Epoch),
     /// It presents none; it was issued then. Every later raise of the user's epoch ends it, and so does one in the
@@ -105,13 +105,13 @@ impl Index {
     ///
     /// # Errors
     /// [`RevokedBy`] says which kind of entry does.
-    pub fn check(&self, user_id: &UserId, token: TokenId, standing: Standing) -> Result<(), RevokedBy> {
+    pub fn check(&self, user_id: &UserId, token: TokenId, standing: TokenEpoch) -> Result<(), RevokedBy> {
         let Some((user, tables)) = self.find(user_id) else { return Ok(()) };
         let Tables { points, epochs } = &**tables;
         let token = user.token(token);
         let standing = match standing {
-            Standing::Session(id, epoch) => Hashed::Session(user.session(id), epoch),
-            Standing::IssuedAt(at) => Hashed::IssuedAt(seconds::floor(at)),
+            TokenEpoch::Session(id, epoch) => Hashed::Session(user.session(id), epoch),
+            TokenEpoch::IssuedAt(at) => Hashed::IssuedAt(seconds::floor(at)),
         };
         // All three are asked for before any answer is used, so that they are on their way from the memory at the
         // same time. The answers are mostly no, and never wrongly.
@@ -262,7 +262,7 @@ impl fmt::Debug for Index {
     }
 }
 
-/// A [`Standing`] in the form of the tables.
+/// A [`TokenEpoch`] in the form of the tables.
 enum Hashed<'k> {
     Session(Point<'k>, Epoch),
     IssuedAt(u32),
@@ -289,7 +289,7 @@ mod tests {
 
     const LATER: Timestamp = Timestamp::from_secs(1_000);
     const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
-    const NEW: Standing = Standing::IssuedAt(Timestamp::MAX);
+    const NEW: TokenEpoch = TokenEpoch::IssuedAt(Timestamp::MAX);
 
     fn session(number: u8) -> SessionId {
         SessionId::new(Uuid::from_u128(number.into()))
@@ -361,7 +361,7 @@ mod tests {
         let target = Target::User { user_id: user("ada"), epoch: Epoch::new(1), except: Some(session(1)) };
         index.insert(&Entry { target, until: LATER, at });
         for (issued_at, revoked) in [(4_999, true), (5_000, true), (5_999, true), (6_000, false)] {
-            let standing = Standing::IssuedAt(Timestamp::from_millis(issued_at));
+            let standing = TokenEpoch::IssuedAt(Timestamp::from_millis(issued_at));
             assert_eq!(index.check(&user("ada"), token(1), standing).is_err(), revoked, "{issued_at}");
         }
     }
@@ -432,7 +432,7 @@ mod tests {
             for asked in 0u8..4 {
                 let expected = epoch_by_definition(&seen, asked);
                 for epoch in 0..13u64 {
-                    let verdict = index.check(&user("ada"), token(0), Standing::Session(session(asked), Epoch::new(epoch)));
+                    let verdict = index.check(&user("ada"), token(0), TokenEpoch::Session(session(asked), Epoch::new(epoch)));
                     prop_assert_eq!(verdict.is_err(), expected > epoch);
                 }
             }

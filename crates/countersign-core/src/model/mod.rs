@@ -20,19 +20,20 @@ pub(crate) mod user;
 pub use acknowledge::Acknowledgements;
 pub use agreed::{AgreedSettings, Difference, Own, Stance};
 pub use decide::{
-    Acknowledgement, Advance, Circumstances, Decision, Guard, Heal, LogStanding, Presented, Refusal, decide,
+    Acknowledgement, Advance, AdvanceCondition, Circumstances, Decision, Heal, LogVerdict, Presented,
+    Refusal, decide,
 };
 pub use derive::{csrf_value, token_id};
 pub use entry::{Entry, EntryKey, OVERLAP, Target};
 pub use event::{Event, Events, LogEvents};
-pub use index::{Index, RevokedBy, Standing};
+pub use index::{Index, RevokedBy, TokenEpoch};
 pub use keys::{KeyPurpose, KeyState, Schedule, Step, StoredKey, key_state};
 pub use name::{EmailAddress, NameError, Username, without_blanks};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
 pub use password_hash::PasswordHash;
 pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 pub use session::{
-    AgentHash, Device, EndReason, Ended, InvalidAgentHash, NewSession, Session, SessionKey, SessionSeed,
+    AgentHash, Device, EndReason, Ended, InvalidAgentHash, NewSession, Session, SessionSeed, UserSession,
 };
 pub use throttle::{Attempts, KEEP_ATTEMPTS_FOR, Outcome, Refused, ThrottlePolicy};
 pub use user::User;

@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 
 /// Where a session lives: every statement about it names the user too, so that any engine can shard by user.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SessionKey {
+pub struct UserSession {
     /// The user who logged in.
     pub user_id: UserId,
     /// The session.
@@ -279,8 +279,8 @@ impl From<NewSession> for Session {
 impl Session {
     /// Where it lives.
     #[must_use]
-    pub fn key(&self) -> SessionKey {
-        SessionKey { user_id: self.user_id.clone(), id: self.id }
+    pub fn key(&self) -> UserSession {
+        UserSession { user_id: self.user_id.clone(), id: self.id }
     }
 
     /// The earlier of idle and absolute expiry.

@@ -16,8 +16,8 @@ use super::{
     TokensRevoked, UserInserted, UserStore,
 };
 use crate::model::{
-    Acknowledgement, Advance, Attempts, EndReason, Ended, Entry, EntryKey, Heal, KeyPurpose, LogStanding,
-    Outcome, PasswordHash, Refused, Session, SessionKey, StoredKey, Target, ThrottlePolicy, User,
+    Acknowledgement, Advance, Attempts, EndReason, Ended, Entry, EntryKey, Heal, KeyPurpose, LogVerdict,
+    Outcome, PasswordHash, Refused, Session, StoredKey, Target, ThrottlePolicy, User, UserSession,
 };
 
 /// Keeps everything in memory: for tests, examples and trying things out. Nothing survives the process.
@@ -29,7 +29,7 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct State {
-    sessions: BTreeMap<SessionKey, Session>,
+    sessions: BTreeMap<UserSession, Session>,
     log: BTreeMap<EntryKey, Entry>,
     users: HashMap<UserId, User>,
     emails: HashMap<String, UserId>,
@@ -89,10 +89,10 @@ impl State {
         });
     }
 
-    fn standing(&self, key: &SessionKey) -> LogStanding {
+    fn standing(&self, key: &UserSession) -> LogVerdict {
         let end = Target::Session { user_id: key.user_id.clone(), id: key.id };
         let raises = self.user_log(&key.user_id, "user");
-        LogStanding {
+        LogVerdict {
             ended: self.log.contains_key(&end.key()),
             epoch: raises.filter_map(|entry| epoch_for(entry, Some(key.id))).max().unwrap_or_default(),
         }
@@ -127,7 +127,7 @@ impl SessionStore for MemoryStore {
         Ok(SessionInserted::Yes)
     }
 
-    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
         let state = self.state();
         Ok(state
             .sessions
@@ -135,7 +135,7 @@ impl SessionStore for MemoryStore {
             .map(|session| FoundSession { session: session.clone(), log: state.standing(key) }))
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
         let mut state = self.state();
         let log = state.standing(key);
         Ok(state.sessions.get_mut(key).filter(|session| step.applies(session, log)).map(|session| {
@@ -144,7 +144,7 @@ impl SessionStore for MemoryStore {
         }))
     }
 
-    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
         let mut state = self.state();
         let log = state.standing(key);
         match state.sessions.get_mut(key) {
@@ -159,7 +159,7 @@ impl SessionStore for MemoryStore {
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state();
         for seen in seen {
-            let key = SessionKey { user_id: seen.user_id.clone(), id: seen.session_id };
+            let key = UserSession { user_id: seen.user_id.clone(), id: seen.session_id };
             if let Some(session) = state.sessions.get_mut(&key).filter(|session| seen.applies(session)) {
                 seen.apply(session, at);
             }
@@ -167,7 +167,7 @@ impl SessionStore for MemoryStore {
         Ok(())
     }
 
-    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
         let mut state = self.state();
         let ended_in_log = state.standing(key).ended;
         let Some(session) = state.sessions.get_mut(key) else { return Ok(SessionEnded::Unknown) };
@@ -191,7 +191,7 @@ impl SessionStore for MemoryStore {
         page: SessionPage,
     ) -> Result<Vec<Session>, StoreError> {
         let state = self.state();
-        let first = SessionKey { user_id: user_id.clone(), id: SessionId::new(Uuid::nil()) };
+        let first = UserSession { user_id: user_id.clone(), id: SessionId::new(Uuid::nil()) };
         let mut live: Vec<_> = state
             .sessions
             .range(first..)
@@ -324,7 +324,7 @@ impl RevocationStore for MemoryStore {
             .filter(|(_, entry)| match &entry.target {
                 Target::Session { user_id, id } => state
                     .sessions
-                    .get(&SessionKey { user_id: user_id.clone(), id: *id })
+                    .get(&UserSession { user_id: user_id.clone(), id: *id })
                     .is_none_or(|session| session.ended.is_some()),
                 Target::User { user_id, epoch, .. } => *epoch < state.epoch(user_id),
                 Target::Token { .. } | Target::Key { .. } | Target::Node { .. } => true,
@@ -532,7 +532,7 @@ impl MemoryStore {
     /// Undoes an end's mark on the row, as a crash between the log's entry and the mark would leave it. For tests
     /// of the rule that the log alone decides.
     #[doc(hidden)]
-    pub fn forget_end_mark(&self, key: &SessionKey) -> Option<EndReason> {
+    pub fn forget_end_mark(&self, key: &UserSession) -> Option<EndReason> {
         self.state().sessions.get_mut(key)?.ended.take().map(|ended| ended.reason)
     }
 }

@@ -20,8 +20,8 @@ use countersign_jwt::time::Timestamp;
 use uuid::Uuid;
 
 use crate::model::{
-    Acknowledgement, Advance, Attempts, EndReason, Entry, Heal, LogStanding, OVERLAP, Outcome, PasswordHash,
-    Refused, Session, SessionKey, StoredKey, ThrottlePolicy, User,
+    Acknowledgement, Advance, Attempts, EndReason, Entry, Heal, LogVerdict, OVERLAP, Outcome, PasswordHash,
+    Refused, Session, StoredKey, ThrottlePolicy, User, UserSession,
 };
 
 pub use changes::{ChangeSignal, Changes};
@@ -60,7 +60,7 @@ pub struct FoundSession {
     /// The row.
     pub session: Session,
     /// The log's entries that concern it.
-    pub log: LogStanding,
+    pub log: LogVerdict,
 }
 
 /// What came of inserting a session.
@@ -153,15 +153,15 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError>;
 
     /// The session and what the log says about it, ended and expired ones included.
-    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError>;
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError>;
 
     /// Moves a live session to another generation as one atomic step, if [`Advance::applies`] to the row and the
     /// log as they are then; returns the row as the step has left it. Of concurrent calls with the same `from` at most
     /// one gets a row; the others get `None` and change nothing.
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError>;
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError>;
 
     /// Issues a live session's generation again as one atomic step, if [`Heal::applies`]; else changes nothing.
-    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError>;
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError>;
 
     /// Notes that these generations are in use, each if [`Acknowledgement::applies`]. Unknown ones are skipped.
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError>;
@@ -171,7 +171,7 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// [`SessionEnded::Before`] is said only of a session whose row is marked or whose end is in the log. A read that
     /// lags behind, which finds the row open after a write that did not find it, is no such proof.
-    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError>;
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError>;
 
     /// A page of the user's sessions that are neither ended (by row or log) nor expired at `now`, newest first.
     ///

@@ -9,7 +9,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use countersign_core::model::{Advance, Device, EndReason, Guard, Session, SessionKey, SessionSeed};
+use countersign_core::model::{
+    Advance, AdvanceCondition, Device, EndReason, Session, SessionSeed, UserSession,
+};
 use countersign_core::store::{End, EpochRaise};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_redis::{RedisOptions, RedisStore};
@@ -149,8 +151,8 @@ pub(crate) fn session_id(number: u128) -> SessionId {
     SessionId::new(Uuid::from_u128(number))
 }
 
-pub(crate) fn key(user: u128, session: u128) -> SessionKey {
-    SessionKey { user_id: user_id(user), id: session_id(session) }
+pub(crate) fn key(user: u128, session: u128) -> UserSession {
+    UserSession { user_id: user_id(user), id: session_id(session) }
 }
 
 pub(crate) fn session(user: u128, id: u128) -> Session {
@@ -177,7 +179,7 @@ pub(crate) fn advance(from: u32) -> Advance {
     Advance {
         from: Generation::new(from),
         to: Generation::new(from + 1),
-        guard: Guard::Generation,
+        guard: AdvanceCondition::Generation,
         now: NOW + seconds(60),
         idle_until: NOW + seconds(86_460),
         device: Device::default(),

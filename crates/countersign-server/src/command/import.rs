@@ -10,7 +10,7 @@ use std::io::{self, Read as _};
 use clap::{Args, Subcommand};
 use countersign_core::flow::{CheckError, ForeignError, Sessions};
 use countersign_core::model::{
-    Device, EmailAddress, EndReason, PasswordHash, Refusal, Session, SessionKey, User, Username,
+    Device, EmailAddress, EndReason, PasswordHash, Refusal, Session, User, UserSession, Username,
 };
 use countersign_core::store::{FoundSession, NameKey, SessionInserted, Stores, UserInserted};
 use countersign_jwt::{SessionId, Timestamp, TokenId, UserId};
@@ -441,7 +441,7 @@ struct Import<'i> {
     emails: HashSet<String>,
     usernames: HashSet<String>,
     /// The live sessions of this run.
-    seen: HashSet<SessionKey>,
+    seen: HashSet<UserSession>,
     users: UserCounts,
     counts: SessionCounts,
 }
@@ -607,7 +607,7 @@ impl Import<'_> {
         if person == Person::Doubtful {
             return Ok(Err("its user's id is here already, with another e-mail address"));
         }
-        let key = SessionKey { user_id, id: SessionId::new(refresh.as_uuid()) };
+        let key = UserSession { user_id, id: SessionId::new(refresh.as_uuid()) };
         if !self.seen.insert(key.clone()) {
             return Ok(Err("another row has the same jti_refresh"));
         }
@@ -620,8 +620,8 @@ impl Import<'_> {
             return Ok(Err("nothing says when it began; it begins here with its first refresh"));
         };
         // A refresh token lives longer than an access token: what ends so soon is another one's time.
-        let is_odd = |at: &Timestamp| *at <= issued_at + policy.access_lifetime + policy.leeway;
-        let expires = match expires.filter(is_odd).filter(|_| policy.absolute > policy.access_lifetime) {
+        let has_jumped = |at: &Timestamp| *at <= issued_at + policy.access_lifetime + policy.leeway;
+        let expires = match expires.filter(has_jumped).filter(|_| policy.absolute > policy.access_lifetime) {
             Some(_) => {
                 self.counts.odd_expiry += 1;
                 None
@@ -690,7 +690,7 @@ impl Import<'_> {
         }
         // The token may have been shown here while it was good; then the session is what refreshes.
         if let Ok(Some(refresh)) = refresh {
-            let key = SessionKey { user_id: user_id.clone(), id: SessionId::new(refresh.as_uuid()) };
+            let key = UserSession { user_id: user_id.clone(), id: SessionId::new(refresh.as_uuid()) };
             if let Some(FoundSession { session, log }) = self.stores.sessions.session(&key).await?
                 && session.is_live(self.now)
                 && !log.ended

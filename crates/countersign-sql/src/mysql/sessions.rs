@@ -30,7 +30,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::model::{Acknowledgement, Advance, Heal, Session, SessionKey};
+use countersign_core::model::{Acknowledgement, Advance, Heal, Session, UserSession};
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };
@@ -211,13 +211,13 @@ impl SessionStore for MySqlStore {
         self.work.series(ACTION, steps).await
     }
 
-    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
         const ACTION: &str = "read the session";
         let rows = self.work.read::<FoundRecord>(ACTION, of(FIND, key)).await?;
         Ok(values(ACTION, rows)?.pop())
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
         const ACTION: &str = "advance the session";
         let guard = GuardParameters::from(step.guard);
         let now = step.now.as_millis();
@@ -256,7 +256,7 @@ impl SessionStore for MySqlStore {
         self.work.series(ACTION, steps).await
     }
 
-    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
         let (id, now) = (key.id.to_string(), step.now.as_millis());
         let statement = Statement::new(HEAL)
             .number(now)
@@ -290,7 +290,7 @@ impl SessionStore for MySqlStore {
         Ok(())
     }
 
-    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
         const ACTION: &str = "end the session";
         let id = key.id.to_string();
         let mark = Statement::new(MARK_ENDED).number(end.at.as_millis()).text(end.reason.name());
@@ -345,7 +345,7 @@ impl SessionStore for MySqlStore {
 }
 
 /// A statement about one session.
-fn of(sql: &'static str, key: &SessionKey) -> Statement {
+fn of(sql: &'static str, key: &UserSession) -> Statement {
     Statement::new(sql).text(key.user_id.as_str()).text(key.id.to_string().as_str())
 }
 
@@ -361,7 +361,7 @@ fn as_left(mut row: Session, step: &Advance, healed_run: u8) -> Session {
 
 #[cfg(test)]
 mod tests {
-    use countersign_core::model::{Device, EndReason, Ended, Guard, SessionSeed};
+    use countersign_core::model::{AdvanceCondition, Device, EndReason, Ended, SessionSeed};
     use countersign_jwt::{Epoch, Generation, SessionId};
     use uuid::Uuid;
 
@@ -392,7 +392,7 @@ mod tests {
         let step = Advance {
             from: row.generation,
             to: row.generation.next(),
-            guard: Guard::Generation,
+            guard: AdvanceCondition::Generation,
             now: NOW + Duration::from_secs(1),
             idle_until: later + Duration::from_secs(1),
             device: Device::new(Some("Firefox"), None),

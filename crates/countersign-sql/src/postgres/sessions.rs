@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::model::{Acknowledgement, Advance, Heal, Session, SessionKey};
+use countersign_core::model::{Acknowledgement, Advance, Heal, Session, UserSession};
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };
@@ -194,13 +194,13 @@ impl SessionStore for PostgresStore {
         self.work.series(ACTION, steps).await
     }
 
-    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
         const ACTION: &str = "read the session";
         let rows = self.work.read::<FoundRecord>(ACTION, of(FIND, key)).await?;
         Ok(values(ACTION, rows)?.pop())
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
         const ACTION: &str = "advance the session";
         let guard = GuardParameters::from(step.guard);
         let statement = of(ADVANCE, key)
@@ -218,7 +218,7 @@ impl SessionStore for PostgresStore {
         Ok(values(ACTION, rows)?.pop())
     }
 
-    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
         let statement = of(HEAL, key)
             .bind(i64::from(step.generation.as_u32()))
             .bind(step.issued_at.as_millis())
@@ -239,7 +239,7 @@ impl SessionStore for PostgresStore {
         Ok(())
     }
 
-    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
         const ACTION: &str = "end the session";
         let steps = async {
             loop {
@@ -283,7 +283,7 @@ impl SessionStore for PostgresStore {
 }
 
 /// A statement about one session.
-fn of(sql: &'static str, key: &SessionKey) -> Statement {
+fn of(sql: &'static str, key: &UserSession) -> Statement {
     Statement::new(sql).bind(key.user_id.as_str()).bind(key.id.to_string())
 }
 

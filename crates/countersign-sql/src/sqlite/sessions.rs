@@ -2,7 +2,7 @@
 //! [`Acknowledgement::applies`], word for word.
 
 use async_trait::async_trait;
-use countersign_core::model::{Acknowledgement, Advance, Heal, Session, SessionKey};
+use countersign_core::model::{Acknowledgement, Advance, Heal, Session, UserSession};
 use countersign_core::store::{
     End, FoundSession, SessionEnded, SessionInserted, SessionPage, SessionStore, StoreError,
 };
@@ -143,7 +143,7 @@ impl SessionStore for SqliteStore {
         .await
     }
 
-    async fn session(&self, key: &SessionKey) -> Result<Option<FoundSession>, StoreError> {
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
         let action = "read the session";
         let query =
             sqlx::query_as::<_, FoundRecord>(FIND).bind(key.user_id.as_str()).bind(key.id.to_string());
@@ -151,7 +151,7 @@ impl SessionStore for SqliteStore {
         row.map(FoundSession::try_from).transpose().map_err(|error| StoreError::new(STORE, action, error))
     }
 
-    async fn advance(&self, key: &SessionKey, step: &Advance) -> Result<Option<Session>, StoreError> {
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
         let (key, step) = (key.clone(), step.clone());
         self.write("advance the session", Undo::Statement, move |connection| {
             Box::pin(async move {
@@ -177,7 +177,7 @@ impl SessionStore for SqliteStore {
         .await
     }
 
-    async fn heal(&self, key: &SessionKey, step: &Heal) -> Result<bool, StoreError> {
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
         let (key, step) = (key.clone(), *step);
         self.write("heal the session", Undo::Statement, move |connection| {
             Box::pin(async move {
@@ -220,7 +220,7 @@ impl SessionStore for SqliteStore {
         Ok(())
     }
 
-    async fn end_session(&self, key: &SessionKey, end: &End) -> Result<SessionEnded, StoreError> {
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
         let (key, end) = (key.clone(), *end);
         self.write("end the session", Undo::Savepoint, move |connection| {
             Box::pin(async move {

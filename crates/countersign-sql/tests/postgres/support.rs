@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use countersign_core::model::{
-    Advance, Device, EmailAddress, EndReason, Entry, Guard, PasswordHash, Session, SessionKey, SessionSeed,
-    Target, User, Username,
+    Advance, AdvanceCondition, Device, EmailAddress, EndReason, Entry, PasswordHash, Session, SessionSeed,
+    Target, User, UserSession, Username,
 };
 use countersign_core::store::{End, EpochRaise};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
@@ -132,8 +132,8 @@ pub(crate) fn token_id(number: u128) -> TokenId {
     TokenId::new(Uuid::from_u128(number))
 }
 
-pub(crate) fn key(user: u128, session: u128) -> SessionKey {
-    SessionKey { user_id: user_id(user), id: session_id(session) }
+pub(crate) fn key(user: u128, session: u128) -> UserSession {
+    UserSession { user_id: user_id(user), id: session_id(session) }
 }
 
 pub(crate) fn session(user: u128, number: u128) -> Session {
@@ -171,7 +171,7 @@ pub(crate) fn advance(from: u32) -> Advance {
     Advance {
         from: Generation::new(from),
         to: Generation::new(from + 1),
-        guard: Guard::Generation,
+        guard: AdvanceCondition::Generation,
         now: NOW + seconds(60),
         idle_until: NOW + seconds(86_460),
         device: Device::default(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_core::model::{
-    Device, EmailAddress, PasswordHash, Session, SessionKey, SessionSeed, User, Username,
+    Device, EmailAddress, PasswordHash, Session, SessionSeed, User, UserSession, Username,
 };
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
@@ -75,8 +75,8 @@ pub(crate) fn session_id(number: u128) -> SessionId {
     SessionId::new(Uuid::from_u128(number))
 }
 
-pub(crate) fn key(user: u128, session: u128) -> SessionKey {
-    SessionKey { user_id: user_id(user), id: session_id(session) }
+pub(crate) fn key(user: u128, session: u128) -> UserSession {
+    UserSession { user_id: user_id(user), id: session_id(session) }
 }
 
 pub(crate) fn session(user: u128, number: u128) -> Session {

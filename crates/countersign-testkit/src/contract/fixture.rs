@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::model::{Advance, Device, EndReason, Guard, Heal, Session, SessionKey, SessionSeed};
+use countersign_core::model::{
+    Advance, AdvanceCondition, Device, EndReason, Heal, Session, SessionSeed, UserSession,
+};
 use countersign_core::store::{End, EpochRaise, FoundSession, SessionInserted, Stores};
 use countersign_jwt::random::uuid;
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
@@ -83,7 +85,7 @@ pub(super) async fn insert(stores: &Stores, session: &Session) {
     assert_eq!(inserted, SessionInserted::Yes, "a session of the user's epoch is inserted");
 }
 
-pub(super) async fn found(stores: &Stores, key: &SessionKey) -> FoundSession {
+pub(super) async fn found(stores: &Stores, key: &UserSession) -> FoundSession {
     stores.sessions.session(key).await.expect("the store answers").expect("the session is there")
 }
 
@@ -96,7 +98,7 @@ pub(super) fn step(session: &Session, now: Timestamp, agent: &str) -> Advance {
     Advance {
         from: session.generation,
         to: session.generation.next(),
-        guard: Guard::Generation,
+        guard: AdvanceCondition::Generation,
         now,
         idle_until: (now + secs(14 * 86_400)).min(session.absolute_until),
         device: device(agent),

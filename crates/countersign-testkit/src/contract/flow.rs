@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use countersign_core::flow::{Pair, RefreshError};
-use countersign_core::model::{Device, EndReason, SessionKey};
+use countersign_core::model::{Device, EndReason, UserSession};
 use countersign_core::store::Stores;
 use countersign_jwt::Generation;
 use countersign_jwt::claims::decode_unverified;
@@ -161,7 +161,7 @@ pub async fn what_one_node_ends_the_others_refuse(stores: &Stores) {
         let user = fixture.user();
         let (ended, other) =
             (nodes.node(number + 1).begin(&user, device()).await, nodes.node(2).begin(&user, device()).await);
-        let key = SessionKey { user_id: user.clone(), id: ended.session.id };
+        let key = UserSession { user_id: user.clone(), id: ended.session.id };
         ender.sessions.end(key, EndReason::LoggedOut).await.expect("the store answers");
         assert!(ender.authenticate(&ended.access_token).await.is_err(), "at once, where it was ended");
         nodes.poll().await;

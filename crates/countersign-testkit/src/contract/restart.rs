@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_core::model::{
-    Acknowledgement, Attempts, EndReason, Entry, KeyPurpose, Outcome, SessionKey, StoredKey, ThrottlePolicy,
+    Acknowledgement, Attempts, EndReason, Entry, KeyPurpose, Outcome, StoredKey, ThrottlePolicy, UserSession,
 };
 use countersign_core::store::{FoundSession, Stores, TokenRevocation, TokensRevoked, UserInserted};
 use countersign_jwt::{Algorithm, KeyId, Timestamp, UserId};
@@ -83,7 +83,7 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    async fn take(stores: &Stores, user_id: &UserId, keys: &[SessionKey]) -> Self {
+    async fn take(stores: &Stores, user_id: &UserId, keys: &[UserSession]) -> Self {
         let answered = "the store answers";
         let mut sessions = Vec::new();
         for key in keys {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use countersign_core::model::{
-    Acknowledgement, Advance, Device, EndReason, Ended, Entry, Guard, Heal, LogStanding, Session, SessionKey,
-    Target,
+    Acknowledgement, Advance, AdvanceCondition, Device, EndReason, Ended, Entry, Heal, LogVerdict, Session,
+    Target, UserSession,
 };
 use countersign_core::store::{SessionEnded, SessionInserted, SessionPage, SessionPosition, Stores};
 use countersign_jwt::{Epoch, Generation, Timestamp};
@@ -67,7 +67,7 @@ pub async fn a_session_reads_back_as_inserted(stores: &Stores) {
         insert(stores, &session).await;
         let found = found(stores, &session.key()).await;
         assert_eq!(found.session, session, "a session reads back as it was inserted");
-        assert_eq!(found.log, LogStanding::default(), "the log says nothing about a new session");
+        assert_eq!(found.log, LogVerdict::default(), "the log says nothing about a new session");
     }
 }
 
@@ -76,8 +76,8 @@ pub async fn a_session_is_found_only_with_its_user(stores: &Stores) {
     let fixture = Fixture::new("a_session_is_found_only_with_its_user");
     let (ada, bob) = (fixture.user(), fixture.user());
     let session = fixture.begin(stores, &ada).await;
-    let unknown = SessionKey { user_id: ada.clone(), id: fixture.session_id() };
-    let foreign = SessionKey { user_id: bob, id: session.id };
+    let unknown = UserSession { user_id: ada.clone(), id: fixture.session_id() };
+    let foreign = UserSession { user_id: bob, id: session.id };
     for key in [unknown, foreign] {
         let sessions = &stores.sessions;
         assert_eq!(sessions.session(&key).await.expect("the store answers"), None);
@@ -89,11 +89,7 @@ pub async fn a_session_is_found_only_with_its_user(stores: &Stores) {
         assert_eq!(ended.expect("the store answers"), SessionEnded::Unknown);
     }
     let found = found(stores, &session.key()).await;
-    assert_eq!(
-        (found.session, found.log),
-        (session, LogStanding::default()),
-        "nobody else's call touches it"
-    );
+    assert_eq!((found.session, found.log), (session, LogVerdict::default()), "nobody else's call touches it");
 }
 
 /// A login inserts its session only while the user's epoch is still the one that it read.
@@ -239,9 +235,9 @@ async fn refuses_every_step(stores: &Stores, session: &Session, when: &str) {
     let before = found(stores, &session.key()).await;
     for now in [session.issued_at - secs(60), session.issued_at, session.issued_at + secs(3_600)] {
         for guard in [
-            Guard::Generation,
-            Guard::IssuedAt(session.issued_at),
-            Guard::OutsideReserve { leeway: secs(10), grace: secs(30) },
+            AdvanceCondition::Generation,
+            AdvanceCondition::IssuedAt(session.issued_at),
+            AdvanceCondition::OutsideReserve { leeway: secs(10), grace: secs(30) },
         ] {
             let step = Advance { guard, ..step(session, now, "late") };
             let advanced = stores.sessions.advance(&session.key(), &step).await.expect("the store answers");
@@ -379,7 +375,7 @@ pub async fn a_raised_epoch_ends_all_but_the_excepted_session(stores: &Stores) {
     let ended = found(stores, &gone.key()).await.session.ended;
     assert_eq!(ended, Some(Ended { at: NOW, reason: EndReason::LoggedOut }), "an earlier mark stays");
     let standing = found(stores, &kept.key()).await.log;
-    assert_eq!(standing, LogStanding::default(), "the entry does not concern the excepted session");
+    assert_eq!(standing, LogVerdict::default(), "the entry does not concern the excepted session");
     for session in [&mut kept, &mut bobs.clone()] {
         let step = step(session, NOW + secs(60), "still here");
         let advanced = stores.sessions.advance(&session.key(), &step).await.expect("the store answers");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_core::model::{
-    Advance, Circumstances, Decision, Ended, Entry, Guard, Heal, LogStanding, Presented, Session,
+    Advance, AdvanceCondition, Circumstances, Decision, Ended, Entry, Heal, LogVerdict, Presented, Session,
     SessionPolicy, Target, decide,
 };
 use countersign_core::store::{FoundSession, Stores};
@@ -90,7 +90,7 @@ async fn take(stores: &Stores, before: &FoundSession, step: &Step, round: &str, 
 
 /// A row with a history of its own, and the log around it. Values lie close together, so that conditions are met, and
 /// just missed, often.
-async fn random_row(stores: &Stores, fixture: &Fixture) -> (Session, LogStanding) {
+async fn random_row(stores: &Stores, fixture: &Fixture) -> (Session, LogVerdict) {
     let random = &fixture.random;
     let user = fixture.user();
     let epoch = random.below(3);
@@ -142,7 +142,7 @@ async fn random_row(stores: &Stores, fixture: &Fixture) -> (Session, LogStanding
         late.push(Target::Token { user_id: user.clone(), id: fixture.token_id() });
     }
     write(stores, late).await;
-    (row, LogStanding { ended, epoch: Epoch::new(log.epoch()) })
+    (row, LogVerdict { ended, epoch: Epoch::new(log.epoch()) })
 }
 
 /// The user's entries, and what design §8 says they mean.
@@ -211,9 +211,9 @@ fn random_step(fixture: &Fixture, before: &FoundSession) -> Step {
     let issued_at = if random.chance(75) { row.issued_at } else { near(fixture) };
     if random.chance(60) {
         let guard = match random.below(3) {
-            0 => Guard::Generation,
-            1 => Guard::IssuedAt(issued_at),
-            _ => Guard::OutsideReserve {
+            0 => AdvanceCondition::Generation,
+            1 => AdvanceCondition::IssuedAt(issued_at),
+            _ => AdvanceCondition::OutsideReserve {
                 leeway: secs(random.pick(&[0, 10])),
                 grace: secs(random.pick(&[0, 30, 300])),
             },

@@ -15,8 +15,8 @@ use countersign_jwt::time::{Clock as _, Timestamp};
 use super::{Sessions, Shared};
 use crate::flow::verification::CheckError;
 use crate::model::{
-    Device, EndReason, Entry, LogStanding, NewSession, Refusal, Session, SessionKey, SessionSeed, Standing,
-    Target,
+    Device, EndReason, Entry, LogVerdict, NewSession, Refusal, Session, SessionSeed, Target, TokenEpoch,
+    UserSession,
 };
 use crate::store::{FoundSession, SessionInserted, StoreError};
 
@@ -69,14 +69,14 @@ impl ForeignTokens {
         let store = &self.sessions.shared.store;
         let user_id = token.subject();
         if let Some(session) = token.session() {
-            let key = SessionKey { user_id: user_id.clone(), id: session.id };
+            let key = UserSession { user_id: user_id.clone(), id: session.id };
             return Ok((store.session(&key).await?.ok_or(Refusal::Unknown)?, true));
         }
         let issued_at = token.issued_at().unwrap_or(Timestamp::MIN);
         let session = self.session(user_id, token.token_id(), issued_at, token.expires_at(), device).await?;
         Ok(match store.session(&session.key()).await? {
             Some(found) => (found, true),
-            None => (FoundSession { session, log: LogStanding::default() }, false),
+            None => (FoundSession { session, log: LogVerdict::default() }, false),
         })
     }
 
@@ -125,7 +125,7 @@ impl ForeignTokens {
         if !tail.is_fresh() {
             keys.poll().await?;
         }
-        let standing = Standing::IssuedAt(issued_at);
+        let standing = TokenEpoch::IssuedAt(issued_at);
         if tail.index().check(user_id, token_id, standing).is_err() {
             return Err(Refusal::Ended.into());
         }

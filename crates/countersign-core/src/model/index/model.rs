@@ -93,7 +93,7 @@ enum Asked {
     IssuedAt(i64),
 }
 
-impl From<Asked> for Standing {
+impl From<Asked> for TokenEpoch {
     fn from(asked: Asked) -> Self {
         match asked {
             Asked::Session(id, epoch) => Self::Session(session(id), Epoch::new(epoch)),

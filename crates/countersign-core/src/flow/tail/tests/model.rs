@@ -12,7 +12,7 @@ use countersign_jwt::time::Clock;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::*;
+use super::super::*;
 use crate::flow::clock::StoreClock;
 
 const BOUND: Duration = Duration::from_secs(5);

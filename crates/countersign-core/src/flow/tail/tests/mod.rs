@@ -1,0 +1,3 @@
+//! The tail in a model of the world.
+
+mod model;
