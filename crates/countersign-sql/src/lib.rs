@@ -11,6 +11,7 @@ mod column;
 mod host;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+mod open_error;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod operations;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
@@ -23,4 +24,5 @@ mod secret_file;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
+pub use open_error::OpenError;
 pub use secret_file::{SecretFile, SecretFileError, open_to_others};

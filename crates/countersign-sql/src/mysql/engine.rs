@@ -10,8 +10,8 @@ use sqlx::query::Query;
 use sqlx::{Arguments, AssertSqlSafe, Encode, FromRow, MySql, MySqlConnection, SqlSafeStr, SqlStr, Type};
 
 use super::STORE;
-use super::options::OpenError;
 use super::server::{Role, Route};
+use crate::OpenError;
 use crate::operations::{Dialect, Fate, Operations, Shape, settled};
 use crate::pool::{Lease, Pool, Server};
 use crate::record::all;
@@ -293,10 +293,7 @@ impl Server for Route {
     type Connection = MySqlConnection;
 
     async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
-        Self::connect(self, Role::Work).await.map_err(|error| match error {
-            OpenError::MySql(error) => error,
-            other => sqlx::Error::config(other),
-        })
+        Self::connect(self, Role::Work).await.map_err(OpenError::into_driver_error)
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use sqlx::migrate::{Migration, MigrationType};
 use sqlx::{Connection, MySqlConnection, Row, SqlSafeStr};
 
-use super::options::OpenError;
 use super::server::{Role, Route};
+use crate::OpenError;
 
 /// Every change, oldest first. One that was released is never edited: its checksum is kept in the database. MySQL
 /// ends the transaction at each statement that changes a table, so every statement must be good to be run again,
@@ -87,37 +87,39 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
     let running = async {
         let mut connection = route.connect(Role::Migrate).await?;
         let seconds = i64::try_from(DEADLINE.as_secs()).unwrap_or(i64::MAX);
-        let _taken: Option<i64> =
-            sqlx::query_scalar(LOCK).bind(seconds).persistent(false).fetch_one(&mut connection).await?;
-        sqlx::raw_sql(CREATE_TABLE).execute(&mut connection).await?;
-        let applied = match standing(&mut connection).await? {
+        let _taken: Option<i64> = sqlx::query_scalar(LOCK)
+            .bind(seconds)
+            .persistent(false)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(OpenError::engine)?;
+        sqlx::raw_sql(CREATE_TABLE).execute(&mut connection).await.map_err(OpenError::engine)?;
+        let applied = match standing(&mut connection).await.map_err(OpenError::engine)? {
             Standing::Current => changes().len(),
             Standing::Behind(applied) => applied,
-            Standing::Other(version) => return Err(OpenError::Migrate { version }),
+            Standing::Other(version) => return Err(OpenError::UnknownChange { version }),
         };
         for change in changes().into_iter().skip(applied) {
-            sqlx::raw_sql(change.sql).execute(&mut connection).await?;
+            sqlx::raw_sql(change.sql).execute(&mut connection).await.map_err(OpenError::engine)?;
             let note = sqlx::query(NOTE).persistent(false).bind(change.version);
             let note = note.bind(change.description.into_owned()).bind(change.checksum.into_owned());
             if let Err(error) = note.execute(&mut connection).await
                 // Another node of a cluster has made it at the same time.
                 && !error.as_database_error().is_some_and(|error| error.is_unique_violation())
             {
-                return Err(error.into());
+                return Err(OpenError::engine(error));
             }
         }
-        Ok(connection.close().await?)
+        connection.close().await.map_err(OpenError::engine)
     };
     tokio::time::timeout(DEADLINE, running).await.map_err(|_| OpenError::Deadline)?
 }
 
 /// # Errors
-/// [`OpenError::Engine`] if a table is kept by an engine that keeps no promise.
+/// [`OpenError::TableWithoutTransactions`] if a table is kept by an engine that keeps no promise.
 pub(super) async fn check_engines(connection: &mut MySqlConnection) -> Result<(), OpenError> {
-    match sqlx::raw_sql(OTHER_ENGINES).fetch_optional(connection).await? {
-        Some(row) => {
-            Err(OpenError::Engine { table: row.try_get_unchecked(0)?, engine: row.try_get_unchecked(1)? })
-        }
-        None => Ok(()),
-    }
+    let other = sqlx::raw_sql(OTHER_ENGINES).fetch_optional(connection).await.map_err(OpenError::engine)?;
+    let Some(row) = other else { return Ok(()) };
+    let text = |column: usize| row.try_get_unchecked(column).map_err(OpenError::engine);
+    Err(OpenError::TableWithoutTransactions { table: text(0)?, engine: text(1)? })
 }

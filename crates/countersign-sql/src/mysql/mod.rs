@@ -2,7 +2,8 @@
 //!
 //! ```no_run
 //! use countersign_core::store::Stores;
-//! use countersign_sql::mysql::{MySqlOptions, MySqlStore, OpenError};
+//! use countersign_sql::OpenError;
+//! use countersign_sql::mysql::{MySqlOptions, MySqlStore};
 //!
 //! # async fn open() -> Result<(), OpenError> {
 //! let options = MySqlOptions::from_url("mysql://app:password@db.example/app?ssl-mode=VERIFY_IDENTITY")?;
@@ -42,10 +43,11 @@ use migrations::Standing;
 use server::Route;
 use watch::Task;
 
+use crate::OpenError;
 use crate::column::limit;
 use crate::pool::Pool;
 
-pub use options::{MySqlOptions, OpenError};
+pub use options::MySqlOptions;
 
 /// The name of this engine in errors.
 const STORE: &str = "mysql";
@@ -85,7 +87,8 @@ impl MySqlStore {
         let (route, mut connection) = Route::explore(options).await?;
         let looking = async {
             let weaknesses = server::weaknesses(&mut connection).await?;
-            Ok::<_, OpenError>((weaknesses, migrations::standing(&mut connection).await?))
+            let standing = migrations::standing(&mut connection).await.map_err(OpenError::engine)?;
+            Ok::<_, OpenError>((weaknesses, standing))
         };
         let looked = tokio::time::timeout(options.deadline, looking).await;
         let (weaknesses, standing) = looked.map_err(|_| OpenError::Deadline)??;
@@ -94,7 +97,7 @@ impl MySqlStore {
         }
         match standing {
             Standing::Current => {}
-            Standing::Other(version) => return Err(OpenError::Migrate { version }),
+            Standing::Other(version) => return Err(OpenError::UnknownChange { version }),
             Standing::Behind(_) if options.run_migrations => migrations::run(&route).await?,
             Standing::Behind(_) => return Err(OpenError::NotMigrated),
         }

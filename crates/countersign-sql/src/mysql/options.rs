@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::mysql::MySqlConnectOptions;
 
+use crate::OpenError;
 use crate::host::{Authority, has_stray_at, without_brackets};
 
 /// How a [`MySqlStore`](super::MySqlStore) is opened.
@@ -17,59 +18,6 @@ pub struct MySqlOptions {
     pub(super) deadline: Duration,
     pub(super) connections: u32,
     pub(super) watch: bool,
-}
-
-/// Why the database could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The URL is not one of MySQL or MariaDB. It is not repeated here: it may hold the password.
-    #[error(
-        "not a MySQL URL: write mysql://user:password@host:3306/database, with @ / ? # and % in the password percent-encoded"
-    )]
-    Url,
-    /// The URL has a parameter that means nothing here.
-    #[error("the MySQL URL has an unknown parameter; known are: {}", PARAMETERS.join(", "))]
-    UrlParameter,
-    /// The server refused, or could not be reached.
-    #[error("could not open the database")]
-    MySql(#[from] sqlx::Error),
-    /// The server wants the password encrypted, and the connection is not.
-    #[error(
-        "the server takes this user's password (caching_sha2_password, sha256_password) only over TLS: turn TLS on in \
-         the server, and write ssl-mode=REQUIRED or ssl-mode=VERIFY_IDENTITY in the URL"
-    )]
-    PasswordNeedsTls,
-    /// The server did not take a setting that the store's promises rest on, or a proxy between took it away.
-    #[error("{setting} is {found}, but must be {expected}")]
-    Setting {
-        /// The setting.
-        setting: &'static str,
-        /// What it must be.
-        expected: &'static str,
-        /// What it is.
-        found: String,
-    },
-    /// A table is kept by a storage engine that has no transactions.
-    #[error("the table {table} is kept by {engine}, but must be by InnoDB")]
-    Engine {
-        /// The table.
-        table: String,
-        /// What keeps it.
-        engine: String,
-    },
-    /// The tables are those of another version of this program, or were changed by hand.
-    #[error("the database's tables are not those of this version: change {version} is not known here")]
-    Migrate {
-        /// The number of the change that is not known, or is known with other content.
-        version: i64,
-    },
-    /// The tables are not up to date, and that is not to be changed.
-    #[error("the database's tables are not up to date; run the migrations first")]
-    NotMigrated,
-    /// The server did not answer in time.
-    #[error("the server did not answer before the deadline")]
-    Deadline,
 }
 
 impl MySqlOptions {
@@ -165,27 +113,34 @@ impl fmt::Debug for MySqlOptions {
 const PARAMETERS: [&str; 9] =
     ["ssl-mode", "sslmode", "ssl-ca", "sslca", "ssl-cert", "sslcert", "ssl-key", "sslkey", "socket"];
 
+/// A URL that is not one of MySQL or MariaDB.
+const NO_URL: OpenError = OpenError::Url {
+    engine: "MySQL",
+    form: "mysql://user:password@host:3306/database, with @ / ? # and % in the password percent-encoded",
+};
+
 fn parse(url: &str) -> Result<MySqlConnectOptions, OpenError> {
-    let (scheme, rest) = url.split_once("://").ok_or(OpenError::Url)?;
+    let (scheme, rest) = url.split_once("://").ok_or(NO_URL)?;
     if !matches!(scheme, "mysql" | "mariadb") || rest.contains('#') {
-        return Err(OpenError::Url);
+        return Err(NO_URL);
     }
     if has_stray_at(url.split('?').next().unwrap_or(url)) {
-        return Err(OpenError::Url);
+        return Err(NO_URL);
     }
     // The driver would ignore a parameter that it does not know.
     let query = rest.split_once('?').map_or("", |(_, query)| query);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
         if !PARAMETERS.contains(&name) {
-            return Err(OpenError::UrlParameter);
+            let problem = "an unknown parameter";
+            return Err(OpenError::UrlParameter { engine: "MySQL", problem, known: &PARAMETERS });
         }
     }
-    let server = MySqlConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    let server = MySqlConnectOptions::from_str(url).map_err(|_| NO_URL)?;
     let host = without_brackets(server.get_host()).to_owned();
     let server = server.host(&host);
     if server.get_database().is_none() {
-        return Err(OpenError::Url);
+        return Err(NO_URL);
     }
     // The mode is set as a whole once a connection is open. Statements are no secret, but logs are to hold no SQL.
     Ok(server.pipes_as_concat(false).no_engine_substitution(false).disable_statement_logging())
@@ -219,7 +174,7 @@ mod tests {
                 (server.get_host(), server.get_port(), server.get_database().unwrap_or_default())
             });
             let found = found.map_err(|error| match error {
-                OpenError::UrlParameter => "parameter",
+                OpenError::UrlParameter { .. } => "parameter",
                 _ => "url",
             });
             assert_eq!(found, expected, "{url}");

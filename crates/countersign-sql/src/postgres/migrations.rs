@@ -9,8 +9,8 @@ use sqlx::migrate::{Migration, MigrationType};
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{Connection, PgConnection, Row, SqlSafeStr};
 
-use super::options::OpenError;
 use super::server::{Role, Route};
+use crate::OpenError;
 
 /// Every change, oldest first. One that was released is never edited: its checksum is kept in the database.
 fn changes() -> Vec<Migration> {
@@ -89,12 +89,12 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
         loop {
             match attempt(&mut connection).await {
                 Err(error) if is_race(&error) && tries < TRIES => tries += 1,
-                Err(error) => return Err(OpenError::Postgres(error)),
-                Ok(Standing::Other(version)) => return Err(OpenError::Migrate { version }),
+                Err(error) => return Err(OpenError::engine(error)),
+                Ok(Standing::Other(version)) => return Err(OpenError::UnknownChange { version }),
                 Ok(Standing::Current | Standing::Behind(_)) => break,
             }
         }
-        connection.close().await.map_err(OpenError::Postgres)
+        connection.close().await.map_err(OpenError::engine)
     };
     tokio::time::timeout(DEADLINE, attempts).await.map_err(|_| OpenError::Deadline)?
 }

@@ -2,7 +2,8 @@
 //!
 //! ```no_run
 //! use countersign_core::store::Stores;
-//! use countersign_sql::postgres::{OpenError, PostgresOptions, PostgresStore};
+//! use countersign_sql::OpenError;
+//! use countersign_sql::postgres::{PostgresOptions, PostgresStore};
 //!
 //! # async fn open() -> Result<(), OpenError> {
 //! let options = PostgresOptions::from_url("postgres://app:password@db.example/app?sslmode=verify-full")?;
@@ -42,10 +43,11 @@ use migrations::Standing;
 use push::Task;
 use server::{Role, Route};
 
+use crate::OpenError;
 use crate::column::limit;
 use crate::pool::Pool;
 
-pub use options::{OpenError, PostgresOptions};
+pub use options::PostgresOptions;
 
 /// The name of this engine in errors.
 const STORE: &str = "postgres";
@@ -85,7 +87,7 @@ impl PostgresStore {
         let (route, mut connection) = Route::explore(options).await?;
         let looking = async {
             let weaknesses = server::weaknesses(&mut connection).await?;
-            let standing = migrations::standing(&mut connection).await.map_err(OpenError::Postgres)?;
+            let standing = migrations::standing(&mut connection).await.map_err(OpenError::engine)?;
             Ok((weaknesses, standing))
         };
         let looked = tokio::time::timeout(options.deadline, looking).await;
@@ -95,7 +97,7 @@ impl PostgresStore {
         }
         match standing {
             Standing::Current => {}
-            Standing::Other(version) => return Err(OpenError::Migrate { version }),
+            Standing::Other(version) => return Err(OpenError::UnknownChange { version }),
             Standing::Behind(_) if options.run_migrations => migrations::run(&route).await?,
             Standing::Behind(_) => return Err(OpenError::NotMigrated),
         }

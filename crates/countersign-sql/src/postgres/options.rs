@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
+use crate::OpenError;
 use crate::host::{Authority, has_stray_at, without_brackets};
 
 /// How a [`PostgresStore`](super::PostgresStore) is opened.
@@ -19,44 +20,6 @@ pub struct PostgresOptions {
     pub(super) run_migrations: bool,
     pub(super) deadline: Duration,
     pub(super) connections: u32,
-}
-
-/// Why the database could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The URL is not one of PostgreSQL. It is not repeated here: it may hold the password.
-    #[error(
-        "not a PostgreSQL URL: write postgres://user:password@host:5432/database, with @ / ? # and % in the password percent-encoded"
-    )]
-    Url,
-    /// The URL has a parameter that means nothing here, or cannot have that value.
-    #[error(
-        "the PostgreSQL URL has a parameter that is unknown or cannot have that value; known are: {}",
-        PARAMETERS.join(", ")
-    )]
-    UrlParameter,
-    /// The server refused, or could not be reached.
-    #[error("could not open the database")]
-    Postgres(#[source] sqlx::Error),
-    /// The database holds text in an encoding that has not every character.
-    #[error("the database's encoding is {found}, but must be UTF8")]
-    Encoding {
-        /// What it is.
-        found: String,
-    },
-    /// The tables are those of another version of this program, or were changed by hand.
-    #[error("the database's tables are not those of this version: change {version} is not known here")]
-    Migrate {
-        /// The number of the change that is not known, or is known with other content.
-        version: i64,
-    },
-    /// The tables are not up to date, and that is not to be changed.
-    #[error("the database's tables are not up to date; run the migrations first")]
-    NotMigrated,
-    /// The server did not answer in time.
-    #[error("the server did not answer before the deadline")]
-    Deadline,
 }
 
 impl PostgresOptions {
@@ -190,6 +153,18 @@ const PARAMETERS: [&str; 20] = [
     "listen",
 ];
 
+/// A URL that is not one of PostgreSQL.
+const NO_URL: OpenError = OpenError::Url {
+    engine: "PostgreSQL",
+    form: "postgres://user:password@host:5432/database, with @ / ? # and % in the password percent-encoded",
+};
+
+const NO_PARAMETER: OpenError = OpenError::UrlParameter {
+    engine: "PostgreSQL",
+    problem: "a parameter that is unknown or cannot have that value",
+    known: &PARAMETERS,
+};
+
 /// What a URL says.
 struct Parsed {
     server: PgConnectOptions,
@@ -198,13 +173,13 @@ struct Parsed {
 }
 
 fn parse(url: &str) -> Result<Parsed, OpenError> {
-    let (scheme, rest) = url.split_once("://").ok_or(OpenError::Url)?;
+    let (scheme, rest) = url.split_once("://").ok_or(NO_URL)?;
     if !matches!(scheme, "postgres" | "postgresql") || rest.contains('#') {
-        return Err(OpenError::Url);
+        return Err(NO_URL);
     }
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     if has_stray_at(address) {
-        return Err(OpenError::Url);
+        return Err(NO_URL);
     }
     let (mut pooled, mut listen, mut for_the_driver) = (None, None, Vec::new());
     // Stated as a parameter, because the driver would look the host of the URL up with its brackets, in the DNS as in
@@ -215,8 +190,8 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         match name {
-            "pooled" => pooled = Some(value.parse().map_err(|_| OpenError::UrlParameter)?),
-            "listen" => listen = Some(host_and_port(value).ok_or(OpenError::UrlParameter)?),
+            "pooled" => pooled = Some(value.parse().map_err(|_| NO_PARAMETER)?),
+            "listen" => listen = Some(host_and_port(value).ok_or(NO_PARAMETER)?),
             "statement-cache-capacity" => pooled = Some(value == "0"),
             // The driver would log the value of a parameter that it does not know, and leave it out.
             "host" | "hostaddr" => {
@@ -227,11 +202,11 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
             _ if PARAMETERS.contains(&name) || name.starts_with("options[") => {
                 for_the_driver.push(parameter.to_owned());
             }
-            _ => return Err(OpenError::UrlParameter),
+            _ => return Err(NO_PARAMETER),
         }
     }
     let url = format!("{address}?{}", for_the_driver.join("&"));
-    let server = PgConnectOptions::from_str(&url).map_err(|_| OpenError::Url)?;
+    let server = PgConnectOptions::from_str(&url).map_err(|_| NO_URL)?;
     let server = match server.get_application_name() {
         Some(_) => server,
         None => server.application_name("countersign"),
@@ -293,7 +268,7 @@ mod tests {
                 (server.get_host(), server.get_port(), server.get_database().unwrap_or_default())
             });
             let found = found.map_err(|error| match error {
-                OpenError::UrlParameter => "parameter",
+                OpenError::UrlParameter { .. } => "parameter",
                 _ => "url",
             });
             assert_eq!(found, expected, "{url}");

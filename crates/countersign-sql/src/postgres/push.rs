@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::engine::{Engine, Statement};
-use super::options::{OpenError, PostgresOptions};
+use super::options::PostgresOptions;
 use super::server::{Role, Route};
+use crate::OpenError;
 
 /// What is sent after an entry was committed, and listened for.
 const CHANNEL: &str = "countersign_revocation";

@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
 use sqlx::{ConnectOptions, PgConnection, Row};
 
-use super::options::{OpenError, PostgresOptions};
+use super::options::PostgresOptions;
+use crate::OpenError;
 
 /// A way to the server.
 #[derive(Clone)]
@@ -62,7 +63,7 @@ impl Route {
             // They were taken and not carried on: somebody is in between.
             Ok(Err(connection)) => Ok((route(false, prepared), connection)),
             // Or they were refused. If that was not the reason, the next try fails just so.
-            Err(OpenError::Postgres(error)) if is_refusal(&error) => {
+            Err(error) if is_refusal(&error) => {
                 let route = route(false, prepared);
                 let connection = route.connect(Role::Work).await?;
                 Ok((route, connection))
@@ -84,7 +85,7 @@ impl Route {
         match Self::try_settings(Self::straight(options, deadline)).await {
             Ok(Ok((route, _))) => Ok(Some(route)),
             Ok(Err(_)) => Ok(None),
-            Err(OpenError::Postgres(error)) if is_refusal(&error) => Ok(None),
+            Err(error) if is_refusal(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -95,8 +96,8 @@ impl Route {
         let asking = sqlx::raw_sql("SELECT setting FROM pg_settings WHERE name = 'statement_timeout'")
             .fetch_one(&mut connection);
         let row = tokio::time::timeout(route.deadline, asking).await;
-        let row = row.map_err(|_| OpenError::Deadline)?.map_err(OpenError::Postgres)?;
-        let found: String = row.try_get(0).map_err(OpenError::Postgres)?;
+        let row = row.map_err(|_| OpenError::Deadline)?.map_err(OpenError::engine)?;
+        let found: String = row.try_get(0).map_err(OpenError::engine)?;
         Ok(if found == route.deadline.as_millis().to_string() {
             Ok((route, connection))
         } else {
@@ -136,14 +137,15 @@ impl Route {
     pub(super) async fn connect(&self, role: Role) -> Result<PgConnection, OpenError> {
         let options = self.options(role);
         let connecting = tokio::time::timeout(self.deadline, options.connect()).await;
-        connecting.map_err(|_| OpenError::Deadline)?.map_err(OpenError::Postgres)
+        connecting.map_err(|_| OpenError::Deadline)?.map_err(OpenError::engine)
     }
 }
 
 /// Whether a connection may have been refused because of what was asked of it.
-fn is_refusal(error: &sqlx::Error) -> bool {
+fn is_refusal(error: &OpenError) -> bool {
     // Classes: connection, protocol; feature not supported; object not in the right state; syntax error.
-    let code = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let code = error.of_the_driver().and_then(sqlx::Error::as_database_error);
+    let code = code.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     code.is_some_and(|error| {
         ["08", "0A", "22", "42", "55"].iter().any(|class| error.code().starts_with(class))
     })
@@ -152,17 +154,17 @@ fn is_refusal(error: &sqlx::Error) -> bool {
 /// What the server does with what it was told to keep, and what that may cost.
 ///
 /// # Errors
-/// [`OpenError::Encoding`], where it could not even keep every text.
+/// [`OpenError::Setting`], where it could not even keep every text.
 pub(super) async fn weaknesses(connection: &mut PgConnection) -> Result<Vec<String>, OpenError> {
     let rows = sqlx::raw_sql(
         "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'server_encoding',
             'synchronous_commit', 'synchronous_standby_names')",
     );
-    let rows = rows.fetch_all(connection).await.map_err(OpenError::Postgres)?;
+    let rows = rows.fetch_all(connection).await.map_err(OpenError::engine)?;
     let mut settings = Vec::with_capacity(rows.len());
     for row in &rows {
-        let name: String = row.try_get(0).map_err(OpenError::Postgres)?;
-        let value: String = row.try_get(1).map_err(OpenError::Postgres)?;
+        let name: String = row.try_get(0).map_err(OpenError::engine)?;
+        let value: String = row.try_get(1).map_err(OpenError::engine)?;
         settings.push((name, value));
     }
     judge(&settings)
@@ -172,7 +174,8 @@ fn judge(settings: &[(String, String)]) -> Result<Vec<String>, OpenError> {
     let value =
         |name: &str| settings.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
     if let Some(found) = value("server_encoding").filter(|encoding| *encoding != "UTF8") {
-        return Err(OpenError::Encoding { found: found.to_owned() });
+        let (setting, expected) = ("the database's encoding", "UTF8".to_owned());
+        return Err(OpenError::Setting { setting, expected, found: found.to_owned() });
     }
     let has_standby = value("synchronous_standby_names").is_some_and(|names| !names.trim().is_empty());
     let mut weaknesses = Vec::new();
@@ -244,6 +247,7 @@ mod tests {
     #[test]
     fn an_encoding_that_lacks_characters_is_refused() {
         let latin = [("server_encoding".to_owned(), "LATIN1".to_owned())];
-        assert!(matches!(judge(&latin), Err(OpenError::Encoding { found }) if found == "LATIN1"));
+        let refused = judge(&latin).unwrap_err();
+        assert_eq!(refused.to_string(), "the database's encoding is LATIN1, but must be UTF8");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```
 //! use countersign_core::store::Stores;
-//! use countersign_sql::sqlite::{OpenError, SqliteOptions, SqliteStore};
+//! use countersign_sql::OpenError;
+//! use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
 //!
 //! # async fn open() -> Result<(), OpenError> {
 //! let store = SqliteStore::open(&SqliteOptions::new("countersign.db")).await?;
@@ -47,7 +48,9 @@ use connection::{Connector, Role};
 use files::Files;
 use writer::{Body, Undo, Writer};
 
-pub use options::{OpenError, SqliteOptions};
+use crate::OpenError;
+
+pub use options::SqliteOptions;
 pub use with_secret::{OpenWithSecretError, open_with_secret};
 
 /// The name of this engine in errors.
@@ -224,8 +227,7 @@ pub async fn migrate(options: &SqliteOptions) -> Result<(), OpenError> {
     let path = absolute(&options.path)?;
     let connector = Connector::new(&path, options.deadline);
     let connection = prepare(&options.clone().run_migrations(true), &path, &connector).await?;
-    connection.close().await?;
-    Ok(())
+    connection.close().await.map_err(OpenError::engine)
 }
 
 /// A connection that writes, to a file that exists and has its tables.
@@ -256,7 +258,7 @@ async fn prepare(
     };
     // Far more than needed, unless somebody keeps the lock.
     let deadline = options.deadline.saturating_mul(2);
-    tokio::time::timeout(deadline, attempts).await.map_err(|_| OpenError::Deadline)?
+    tokio::time::timeout(deadline, attempts).await.map_err(|_| OpenError::Locked)?
 }
 
 async fn pool(connector: &Connector, connections: u32) -> Result<SqlitePool, OpenError> {
@@ -271,15 +273,11 @@ async fn pool(connector: &Connector, connections: u32) -> Result<SqlitePool, Ope
         .after_connect(move |connection, _| {
             let checker = checker.clone();
             Box::pin(async move {
-                checker.check(connection, Role::Reader).await.map_err(|error| match error {
-                    OpenError::Sqlite(error) => error,
-                    other => sqlx::Error::config(other),
-                })
+                checker.check(connection, Role::Reader).await.map_err(OpenError::into_driver_error)
             })
         })
-        .connect_with(connector.options(Role::Reader))
-        .await?;
-    Ok(pool)
+        .connect_with(connector.options(Role::Reader));
+    pool.await.map_err(OpenError::engine)
 }
 
 /// The absolute path, so that a later change of the working directory, or a name that SQLite would read as a URI,
@@ -322,7 +320,7 @@ fn check_modes(path: &Path) -> Result<(), OpenError> {
         let Ok(metadata) = fs::metadata(&file) else { continue };
         let mode = metadata.permissions().mode() & 0o777;
         if mode & OTHERS != 0 {
-            return Err(OpenError::Open { path: file, mode });
+            return Err(OpenError::OpenToOthers { path: file, mode });
         }
     }
     Ok(())
@@ -339,13 +337,14 @@ fn is_busy(error: &OpenError) -> bool {
 
     const BUSY: i32 = 5;
     let error = match error {
-        OpenError::Sqlite(error)
-        | OpenError::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-            error
-        }
-        _ => return false,
+        OpenError::Migrate(error) => match error.downcast_ref() {
+            Some(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Some(error),
+            _ => None,
+        },
+        error => error.of_the_driver(),
     };
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    let code =
+        error.and_then(sqlx::Error::as_database_error).and_then(|error| error.code()?.parse::<i32>().ok());
     code.is_some_and(|code| code & 0xff == BUSY)
 }
 

@@ -5,7 +5,8 @@ use countersign_core::{Random, Secrets};
 use std::error::Error as _;
 use std::fmt;
 
-use super::{OpenError, SqliteOptions, SqliteStore};
+use super::{SqliteOptions, SqliteStore};
+use crate::OpenError;
 use crate::secret_file::{SecretFile, SecretFileError};
 
 /// Why a database and its secret could not be opened.

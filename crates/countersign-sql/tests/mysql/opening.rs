@@ -2,7 +2,8 @@
 
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::store::*;
-use countersign_sql::mysql::{MySqlOptions, MySqlStore, OpenError, migrate};
+use countersign_sql::OpenError;
+use countersign_sql::mysql::{MySqlOptions, MySqlStore, migrate};
 use countersign_testkit::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -55,13 +56,13 @@ async fn migrations_are_run_only_if_wanted() {
     run(&mut other, "UPDATE countersign_migration SET version = 9000 WHERE version = 3").await;
     for options in [careful.clone(), database.options()] {
         let newer = MySqlStore::open(&options).await.unwrap_err();
-        assert!(matches!(newer, OpenError::Migrate { version: 9000 }), "{newer}");
+        assert!(matches!(newer, OpenError::UnknownChange { version: 9000 }), "{newer}");
     }
     // Tables that an edited script has made.
     run(&mut other, "UPDATE countersign_migration SET version = 3, checksum = X'00' WHERE version = 9000")
         .await;
     let edited = MySqlStore::open(&careful).await.unwrap_err();
-    assert!(matches!(edited, OpenError::Migrate { version: 3 }), "{edited}");
+    assert!(matches!(edited, OpenError::UnknownChange { version: 3 }), "{edited}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 use countersign_core::Timestamp;
 use countersign_core::key::{Algorithm, KeyId};
 use countersign_core::store::*;
-use countersign_sql::postgres::{OpenError, PostgresOptions, PostgresStore, migrate};
+use countersign_sql::OpenError;
+use countersign_sql::postgres::{PostgresOptions, PostgresStore, migrate};
 use countersign_testkit::Proxy;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -58,13 +59,13 @@ async fn migrations_are_run_only_if_wanted() {
     run(&mut other, "UPDATE countersign.migration SET version = 9000 WHERE version = 4").await;
     for options in [careful.clone(), database.options()] {
         let newer = PostgresStore::open(&options).await.unwrap_err();
-        assert!(matches!(newer, OpenError::Migrate { version: 9000 }), "{newer}");
+        assert!(matches!(newer, OpenError::UnknownChange { version: 9000 }), "{newer}");
     }
     // Tables that an edited script has made.
     run(&mut other, "UPDATE countersign.migration SET version = 4, checksum = '\\x00' WHERE version = 9000")
         .await;
     let edited = PostgresStore::open(&careful).await.unwrap_err();
-    assert!(matches!(edited, OpenError::Migrate { version: 4 }), "{edited}");
+    assert!(matches!(edited, OpenError::UnknownChange { version: 4 }), "{edited}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +85,10 @@ async fn tables_of_the_first_version_are_brought_up_to_date() {
     )
     .await;
     let edited = PostgresStore::open(&database.options()).await.unwrap_err();
-    assert!(matches!(edited, OpenError::Migrate { version: 1 }), "the script's checksum counts: {edited}");
+    assert!(
+        matches!(edited, OpenError::UnknownChange { version: 1 }),
+        "the script's checksum counts: {edited}"
+    );
     let checksum = "UPDATE countersign.migration SET checksum = decode('4d7a5bf4ef83a001784f0019c06c708fe83086ec57a15e71264c6da1794cb294c2c0826d4c26d07db09e43127cead610', 'hex')";
     run(&mut other, checksum).await;
 
