@@ -1,39 +1,21 @@
-//! The tables and their changes over time.
-//!
-//! Not sqlx's own runner: its table could be the application's, and after a crash half-way it refuses to go on. Here
-//! every change can be made again.
+//! The tables and their changes over time. Every change can be made again, after a crash half-way.
 
-use std::time::Duration;
-
-use sqlx::migrate::{Migration, MigrationType};
-use sqlx::{Connection, MySqlConnection, Row, SqlSafeStr};
+use sqlx::migrate::Migration;
+use sqlx::{Connection, MySqlConnection, Row};
 
 use super::server::{Role, Route};
 use crate::OpenError;
+use crate::server::{MigrationsStanding as Standing, change};
 
 /// Every change, oldest first. One that was released is never edited: its checksum is kept in the database. MySQL
 /// ends the transaction at each statement that changes a table, so every statement must be good to be run again,
 /// beside another node that runs it too: the lock below is not known to all clusters.
 fn changes() -> Vec<Migration> {
-    let change = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
     vec![
         change(1, "initial", include_str!("../../migrations/mysql/0001_initial.sql")),
         change(2, "live sessions", include_str!("../../migrations/mysql/0002_live_sessions.sql")),
         change(3, "agreed settings", include_str!("../../migrations/mysql/0003_agreed_settings.sql")),
     ]
-}
-
-/// How the tables are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
-    /// Every change known here was made, and no other.
-    Current,
-    /// The first so many were made.
-    Behind(usize),
-    /// This one was made, which is not known here, or known with other content.
-    Other(i64),
 }
 
 const HAS_TABLE: &str = "
@@ -61,32 +43,23 @@ const OTHER_ENGINES: &str = "
     SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES
     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME LIKE 'countersign|_%' ESCAPE '|' AND ENGINE <> 'InnoDB'";
 
-/// Far more than changes take; a server that hangs must not hang the start of a program for ever.
-const DEADLINE: Duration = Duration::from_secs(600);
-
 /// How the tables are.
 pub(super) async fn standing(connection: &mut MySqlConnection) -> Result<Standing, sqlx::Error> {
     let tables: i64 = sqlx::raw_sql(HAS_TABLE).fetch_one(&mut *connection).await?.try_get(0)?;
     if tables == 0 {
         return Ok(Standing::Behind(0));
     }
-    let known = changes();
     let applied = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
-    for (number, row) in applied.iter().enumerate() {
-        let (version, checksum): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
-        let same = |known: &Migration| known.version == version && *known.checksum == *checksum;
-        if !known.get(number).is_some_and(same) {
-            return Ok(Standing::Other(version));
-        }
-    }
-    Ok(if applied.len() == known.len() { Standing::Current } else { Standing::Behind(applied.len()) })
+    let applied: Result<Vec<_>, sqlx::Error> =
+        applied.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
+    Ok(Standing::of(&applied?, &changes()))
 }
 
 /// Makes the changes that are missing. What was made before a failure stays, and the next run goes on from there.
 pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
     let running = async {
         let mut connection = route.connect(Role::Migrate).await?;
-        let seconds = i64::try_from(DEADLINE.as_secs()).unwrap_or(i64::MAX);
+        let seconds = i64::try_from(Standing::DEADLINE.as_secs()).unwrap_or(i64::MAX);
         let _taken: Option<i64> = sqlx::query_scalar(LOCK)
             .bind(seconds)
             .persistent(false)
@@ -112,7 +85,7 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
         }
         connection.close().await.map_err(OpenError::engine)
     };
-    tokio::time::timeout(DEADLINE, running).await.map_err(|_| OpenError::Deadline)?
+    tokio::time::timeout(Standing::DEADLINE, running).await.map_err(|_| OpenError::Deadline)?
 }
 
 /// # Errors

@@ -8,23 +8,21 @@ use sqlx::ConnectOptions;
 use sqlx::mysql::MySqlConnectOptions;
 
 use crate::OpenError;
-use crate::host::{Authority, has_stray_at, without_brackets};
+use crate::server::{Place, ServerSettings, address_and_parameters, without_brackets};
 
 /// How a [`MySqlStore`](super::MySqlStore) is opened.
 #[derive(Clone)]
 pub struct MySqlOptions {
     pub(super) server: MySqlConnectOptions,
-    pub(super) run_migrations: bool,
-    pub(super) deadline: Duration,
-    pub(super) connections: u32,
+    pub(super) settings: ServerSettings,
     pub(super) watch: bool,
 }
 
 impl MySqlOptions {
     /// The default deadline: 3 s.
-    pub const DEADLINE: Duration = Duration::from_secs(3);
+    pub const DEADLINE: Duration = ServerSettings::DEADLINE;
     /// The default number of connections: 16.
-    pub const CONNECTIONS: u32 = 16;
+    pub const CONNECTIONS: u32 = ServerSettings::CONNECTIONS;
 
     /// The database that a URL leads to: `mysql://user:password@host:3306/database`, or the same with `mariadb://`.
     /// Special characters in the user and the password are percent-encoded. An IPv6 address is in brackets:
@@ -36,19 +34,13 @@ impl MySqlOptions {
     /// # Errors
     /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
-        Ok(Self {
-            server: parse(url)?,
-            run_migrations: true,
-            deadline: Self::DEADLINE,
-            connections: Self::CONNECTIONS,
-            watch: true,
-        })
+        Ok(Self { server: parse(url)?, settings: ServerSettings::default(), watch: true })
     }
 
     /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
-        self.run_migrations = run;
+        self.settings.run_migrations = run;
         self
     }
 
@@ -58,7 +50,7 @@ impl MySqlOptions {
     /// that only read.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        self.settings.set_deadline(deadline);
         self
     }
 
@@ -66,7 +58,7 @@ impl MySqlOptions {
     /// Two more read the revocation log, and one looks for what other nodes have written.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
-        self.connections = connections.max(1);
+        self.settings.set_connections(connections);
         self
     }
 
@@ -83,12 +75,15 @@ impl MySqlOptions {
 impl fmt::Display for MySqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = &self.server;
-        write!(f, "the MySQL database {} at ", server.get_database().unwrap_or_default())?;
-        match server.get_socket() {
-            Some(socket) => write!(f, "{}", socket.display())?,
-            None => write!(f, "{}", Authority(server.get_host(), server.get_port()))?,
-        }
-        write!(f, " (user {})", server.get_username())
+        let place = Place {
+            engine: "MySQL",
+            database: server.get_database().unwrap_or_default(),
+            socket: server.get_socket().map(AsRef::as_ref),
+            host: server.get_host(),
+            port: server.get_port(),
+            user: server.get_username(),
+        };
+        place.fmt(f)
     }
 }
 
@@ -101,9 +96,9 @@ impl fmt::Debug for MySqlOptions {
             .field("socket", &self.server.get_socket())
             .field("user", &self.server.get_username())
             .field("database", &self.server.get_database())
-            .field("run_migrations", &self.run_migrations)
-            .field("deadline", &self.deadline)
-            .field("connections", &self.connections)
+            .field("run_migrations", &self.settings.run_migrations)
+            .field("deadline", &self.settings.deadline)
+            .field("connections", &self.settings.connections)
             .field("watch", &self.watch)
             .finish()
     }
@@ -120,21 +115,11 @@ const NO_URL: OpenError = OpenError::Url {
 };
 
 fn parse(url: &str) -> Result<MySqlConnectOptions, OpenError> {
-    let (scheme, rest) = url.split_once("://").ok_or(NO_URL)?;
-    if !matches!(scheme, "mysql" | "mariadb") || rest.contains('#') {
-        return Err(NO_URL);
-    }
-    if has_stray_at(url.split('?').next().unwrap_or(url)) {
-        return Err(NO_URL);
-    }
+    let (_, mut parameters) = address_and_parameters(url, ["mysql", "mariadb"]).ok_or(NO_URL)?;
     // The driver would ignore a parameter that it does not know.
-    let query = rest.split_once('?').map_or("", |(_, query)| query);
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
-        if !PARAMETERS.contains(&name) {
-            let problem = "an unknown parameter";
-            return Err(OpenError::UrlParameter { engine: "MySQL", problem, known: &PARAMETERS });
-        }
+    if !parameters.all(|(name, _)| PARAMETERS.contains(&name)) {
+        let problem = "an unknown parameter";
+        return Err(OpenError::UrlParameter { engine: "MySQL", problem, known: &PARAMETERS });
     }
     let server = MySqlConnectOptions::from_str(url).map_err(|_| NO_URL)?;
     let host = without_brackets(server.get_host()).to_owned();

@@ -4,10 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, MySql, MySqlConnection, Row};
 
+use super::migrations;
 use super::options::MySqlOptions;
 use crate::OpenError;
+use crate::server::{MigrationsStanding, Way};
 
 /// A way to the server.
 #[derive(Clone)]
@@ -54,7 +56,7 @@ impl Route {
     /// Finds out what kind of server it is; returns the first connection, too.
     pub(super) async fn explore(options: &MySqlOptions) -> Result<(Self, MySqlConnection), OpenError> {
         let mut route =
-            Self { options: options.server.clone(), deadline: options.deadline, kind: Kind::MySql };
+            Self { options: options.server.clone(), deadline: options.settings.deadline, kind: Kind::MySql };
         let exploring = async {
             let mut connection = route.options.connect().await.map_err(refusal)?;
             let row = sqlx::raw_sql("SELECT VERSION()").fetch_one(&mut connection).await;
@@ -65,7 +67,7 @@ impl Route {
             route.set_up(&mut connection, Role::Work).await?;
             Ok::<_, OpenError>(connection)
         };
-        let connection = tokio::time::timeout(options.deadline, exploring).await;
+        let connection = tokio::time::timeout(options.settings.deadline, exploring).await;
         let connection = connection.map_err(|_| OpenError::Deadline)??;
         Ok((route, connection))
     }
@@ -154,22 +156,33 @@ fn text(row: &MySqlRow, column: usize) -> Result<String, OpenError> {
     row.try_get_unchecked(column).map_err(OpenError::engine)
 }
 
-/// What the server does with what it was told to keep, and what that may cost.
-///
-/// # Errors
-/// [`OpenError::Setting`], where it could not even take what it is told.
-pub(super) async fn weaknesses(connection: &mut MySqlConnection) -> Result<Vec<String>, OpenError> {
+impl Way for Route {
+    type Driver = MySql;
+
+    const NAME: &'static str = "MySQL";
+
+    async fn weaknesses(connection: &mut MySqlConnection) -> Result<Vec<String>, OpenError> {
+        judge(&durability(connection).await?)
+    }
+
+    async fn standing(connection: &mut MySqlConnection) -> Result<MigrationsStanding, sqlx::Error> {
+        migrations::standing(connection).await
+    }
+
+    async fn migrate(&self) -> Result<(), OpenError> {
+        migrations::run(self).await
+    }
+}
+
+/// The settings that say what the server does with what it was told to keep.
+async fn durability(connection: &mut MySqlConnection) -> Result<Vec<(String, String)>, OpenError> {
     let rows = sqlx::raw_sql(
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('binlog_format', 'innodb_doublewrite', 'innodb_flush_method',
             'innodb_flush_log_at_trx_commit', 'log_bin', 'rpl_semi_sync_master_enabled',
             'rpl_semi_sync_source_enabled', 'sync_binlog', 'wsrep_on')",
     );
     let rows = rows.fetch_all(connection).await.map_err(OpenError::engine)?;
-    let mut settings = Vec::with_capacity(rows.len());
-    for row in &rows {
-        settings.push((text(row, 0)?, text(row, 1)?));
-    }
-    judge(&settings)
+    rows.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?))).collect()
 }
 
 fn judge(settings: &[(String, String)]) -> Result<Vec<String>, OpenError> {

@@ -9,7 +9,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::OpenError;
-use crate::host::{Authority, has_stray_at, without_brackets};
+use crate::server::{Place, ServerSettings, address_and_parameters, without_brackets};
 
 /// How a [`PostgresStore`](super::PostgresStore) is opened.
 #[derive(Clone)]
@@ -17,16 +17,14 @@ pub struct PostgresOptions {
     pub(super) server: PgConnectOptions,
     pub(super) listen: Option<PgConnectOptions>,
     pub(super) pooled: Option<bool>,
-    pub(super) run_migrations: bool,
-    pub(super) deadline: Duration,
-    pub(super) connections: u32,
+    pub(super) settings: ServerSettings,
 }
 
 impl PostgresOptions {
     /// The default deadline: 3 s.
-    pub const DEADLINE: Duration = Duration::from_secs(3);
+    pub const DEADLINE: Duration = ServerSettings::DEADLINE;
     /// The default number of connections: 16.
-    pub const CONNECTIONS: u32 = 16;
+    pub const CONNECTIONS: u32 = ServerSettings::CONNECTIONS;
 
     /// The database that a URL leads to: `postgres://user:password@host:5432/database`. What it leaves out comes from
     /// the environment (`PGHOST`, `PGPASSWORD`, …) and `~/.pgpass`, as for other programs. An IPv6 address is in brackets:
@@ -42,14 +40,7 @@ impl PostgresOptions {
     /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
         let Parsed { server, listen, pooled } = parse(url)?;
-        Ok(Self {
-            server,
-            listen,
-            pooled,
-            run_migrations: true,
-            deadline: Self::DEADLINE,
-            connections: Self::CONNECTIONS,
-        })
+        Ok(Self { server, listen, pooled, settings: ServerSettings::default() })
     }
 
     /// Where to listen for what other nodes revoke, if the first URL leads to a pooler: straight to the server, to the
@@ -76,7 +67,7 @@ impl PostgresOptions {
     /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
-        self.run_migrations = run;
+        self.settings.run_migrations = run;
         self
     }
 
@@ -85,7 +76,7 @@ impl PostgresOptions {
     /// then, too, unless a pooler is in between.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        self.settings.set_deadline(deadline);
         self
     }
 
@@ -93,7 +84,7 @@ impl PostgresOptions {
     /// Two more read the revocation log, and one listens.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
-        self.connections = connections.max(1);
+        self.settings.set_connections(connections);
         self
     }
 }
@@ -102,13 +93,15 @@ impl PostgresOptions {
 impl fmt::Display for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (server, user) = (&self.server, self.server.get_username());
-        let database = server.get_database().unwrap_or(user);
-        write!(f, "the PostgreSQL database {database} at ")?;
-        match server.get_socket() {
-            Some(socket) => write!(f, "{}", socket.display())?,
-            None => write!(f, "{}", Authority(server.get_host(), server.get_port()))?,
-        }
-        write!(f, " (user {user})")
+        let place = Place {
+            engine: "PostgreSQL",
+            database: server.get_database().unwrap_or(user),
+            socket: server.get_socket().map(AsRef::as_ref),
+            host: server.get_host(),
+            port: server.get_port(),
+            user,
+        };
+        place.fmt(f)
     }
 }
 
@@ -122,9 +115,9 @@ impl fmt::Debug for PostgresOptions {
             .field("user", &self.server.get_username())
             .field("listens_elsewhere", &self.listen.is_some())
             .field("pooled", &self.pooled)
-            .field("run_migrations", &self.run_migrations)
-            .field("deadline", &self.deadline)
-            .field("connections", &self.connections)
+            .field("run_migrations", &self.settings.run_migrations)
+            .field("deadline", &self.settings.deadline)
+            .field("connections", &self.settings.connections)
             .finish()
     }
 }
@@ -173,22 +166,14 @@ struct Parsed {
 }
 
 fn parse(url: &str) -> Result<Parsed, OpenError> {
-    let (scheme, rest) = url.split_once("://").ok_or(NO_URL)?;
-    if !matches!(scheme, "postgres" | "postgresql") || rest.contains('#') {
-        return Err(NO_URL);
-    }
-    let (address, query) = url.split_once('?').unwrap_or((url, ""));
-    if has_stray_at(address) {
-        return Err(NO_URL);
-    }
+    let (address, parameters) = address_and_parameters(url, ["postgres", "postgresql"]).ok_or(NO_URL)?;
     let (mut pooled, mut listen, mut for_the_driver) = (None, None, Vec::new());
     // Stated as a parameter, because the driver would look the host of the URL up with its brackets, in the DNS as in
     // `~/.pgpass`. A parameter of the URL's own stands behind it and wins.
     if let Some(host) = ipv6_host(address) {
         for_the_driver.push(format!("host={host}"));
     }
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    for (name, value) in parameters {
         match name {
             "pooled" => pooled = Some(value.parse().map_err(|_| NO_PARAMETER)?),
             "listen" => listen = Some(host_and_port(value).ok_or(NO_PARAMETER)?),
@@ -200,7 +185,7 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
                 for_the_driver.push(format!("{name}={}", without_brackets(&value)));
             }
             _ if PARAMETERS.contains(&name) || name.starts_with("options[") => {
-                for_the_driver.push(parameter.to_owned());
+                for_the_driver.push(format!("{name}={value}"));
             }
             _ => return Err(NO_PARAMETER),
         }

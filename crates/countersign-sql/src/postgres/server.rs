@@ -4,10 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
-use sqlx::{ConnectOptions, PgConnection, Row};
+use sqlx::{ConnectOptions, PgConnection, Postgres, Row};
 
+use super::migrations;
 use super::options::PostgresOptions;
 use crate::OpenError;
+use crate::server::{MigrationsStanding, Way};
+use crate::statement::read_all;
 
 /// A way to the server.
 #[derive(Clone)]
@@ -48,7 +51,7 @@ impl Route {
     pub(super) async fn explore(options: &PostgresOptions) -> Result<(Self, PgConnection), OpenError> {
         let route = |settings, prepared| Self {
             options: options.server.clone(),
-            deadline: options.deadline,
+            deadline: options.settings.deadline,
             settings,
             prepared,
         };
@@ -105,6 +108,11 @@ impl Route {
         })
     }
 
+    /// Within this time every operation is answered.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Whether a statement that was prepared on a connection is there afterwards.
     pub(super) fn keeps_statements(&self) -> bool {
         self.prepared
@@ -151,23 +159,31 @@ fn is_refusal(error: &OpenError) -> bool {
     })
 }
 
-/// What the server does with what it was told to keep, and what that may cost.
-///
-/// # Errors
-/// [`OpenError::Setting`], where it could not even keep every text.
-pub(super) async fn weaknesses(connection: &mut PgConnection) -> Result<Vec<String>, OpenError> {
+impl Way for Route {
+    type Driver = Postgres;
+
+    const NAME: &'static str = "PostgreSQL";
+
+    async fn weaknesses(connection: &mut PgConnection) -> Result<Vec<String>, OpenError> {
+        judge(&durability(connection).await.map_err(OpenError::engine)?)
+    }
+
+    async fn standing(connection: &mut PgConnection) -> Result<MigrationsStanding, sqlx::Error> {
+        migrations::standing(connection).await
+    }
+
+    async fn migrate(&self) -> Result<(), OpenError> {
+        migrations::run(self).await
+    }
+}
+
+/// The settings that say what the server does with what it was told to keep.
+async fn durability(connection: &mut PgConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
     let rows = sqlx::raw_sql(
         "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'server_encoding',
             'synchronous_commit', 'synchronous_standby_names')",
     );
-    let rows = rows.fetch_all(connection).await.map_err(OpenError::engine)?;
-    let mut settings = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let name: String = row.try_get(0).map_err(OpenError::engine)?;
-        let value: String = row.try_get(1).map_err(OpenError::engine)?;
-        settings.push((name, value));
-    }
-    judge(&settings)
+    read_all(&rows.fetch_all(connection).await?)
 }
 
 fn judge(settings: &[(String, String)]) -> Result<Vec<String>, OpenError> {
