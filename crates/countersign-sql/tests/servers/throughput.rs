@@ -5,29 +5,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_core::session::{Device, SessionPolicy};
-use countersign_core::store::{RevocationStore, SessionStore, Stores, UserStore};
-use countersign_sql::mysql::MySqlStore;
+use countersign_core::store::{RevocationStore as _, SessionStore as _, Stores, UserStore as _};
 use countersign_testkit::{BedConfig, TestBed};
 use tokio::task::JoinSet;
 
-use crate::support::{Database, advance, key, session, token_entry, user, user_id};
+use crate::support::{
+    Database, ServerUnderTest, advance, key, open, patient, session, token_entry, user, user_id,
+};
 
 const CLIENTS: u128 = 64;
 const REFRESHES: u128 = 300;
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement; run with --release --ignored --nocapture"]
-async fn slow_refreshes_of_64_clients_at_once() {
-    let Some(database) = Database::fresh().await else { return };
-    let store = Arc::new(database.open().await);
-    let measured = advance_all(&store).await;
-    println!("{measured:.0} advances a second");
-    let measured = refresh_all(store).await;
-    println!("{measured:.0} refreshes a second");
+pub(crate) async fn slow_refreshes_of_64_clients_at_once<S: ServerUnderTest>() {
+    let Some(database) = Database::<S>::fresh().await else { return };
+    for (way, url) in S::ways(&database).iter().enumerate() {
+        let way = if way == 0 { "straight" } else { "through a pooler" };
+        let store = open::<S>(&patient::<S>(url)).await;
+        let measured = advance_all::<S>(&store).await;
+        println!("{way}: {measured:.0} advances a second");
+        let measured = refresh_all::<S>(store).await;
+        println!("{way}: {measured:.0} refreshes a second");
+    }
 }
 
 /// The statement alone.
-async fn advance_all(store: &Arc<MySqlStore>) -> f64 {
+async fn advance_all<S: ServerUnderTest>(store: &Arc<S::Store>) -> f64 {
     let mut clients = JoinSet::new();
     let began = now();
     for client in 0..CLIENTS {
@@ -44,7 +46,7 @@ async fn advance_all(store: &Arc<MySqlStore>) -> f64 {
 }
 
 /// All that a refresh is: the user is read, and the session steps.
-async fn refresh_all(store: Arc<MySqlStore>) -> f64 {
+async fn refresh_all<S: ServerUnderTest>(store: Arc<S::Store>) -> f64 {
     // Without grace every refresh is a step, though the clock stands still.
     let policy = SessionPolicy { grace: Duration::ZERO, ..SessionPolicy::default() };
     let config = BedConfig { policy, ..BedConfig::default() };
@@ -52,7 +54,7 @@ async fn refresh_all(store: Arc<MySqlStore>) -> f64 {
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         // Made once, found again the second way.
-        let _ = store.insert_user(&user(client, &format!("{client}@example.org"))).await;
+        let _ = store.insert_user(&user(client, &format!("{client}@example.org"), None)).await;
         let mut pair = bed.begin(&user_id(client), Device::default()).await;
         let (bed, store) = (bed.clone(), store.clone());
         clients.spawn(async move {
@@ -76,10 +78,8 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement; run with --release --ignored --nocapture"]
-async fn slow_how_soon_another_node_is_told() {
-    let Some(database) = Database::fresh().await else { return };
+pub(crate) async fn slow_how_soon_another_node_is_told<S: ServerUnderTest>() {
+    let Some(database) = Database::<S>::fresh().await else { return };
     let (writer, reader) = (database.open().await, database.open().await);
     let mut changes = reader.changes().unwrap();
     changes.next().await;
