@@ -121,6 +121,7 @@ impl OpenError {
     }
 
     /// The driver's error, if it is one.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn of_the_driver(&self) -> Option<&sqlx::Error> {
         match self {
             Self::Engine(source) => source.downcast_ref(),
@@ -129,6 +130,7 @@ impl OpenError {
     }
 
     /// The same for those who expect an error of the driver.
+    #[cfg(any(feature = "mysql", feature = "sqlite"))]
     pub(crate) fn into_driver_error(self) -> sqlx::Error {
         match self {
             Self::Engine(source) => match source.downcast::<sqlx::Error>() {
@@ -137,5 +139,23 @@ impl OpenError {
             },
             other => sqlx::Error::config(other),
         }
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn the_drivers_error_is_the_cause_and_comes_back_as_it_was() {
+        let error = OpenError::engine(sqlx::Error::PoolClosed);
+        assert_eq!(error.to_string(), "could not open the database");
+        assert_eq!(error.source().unwrap().to_string(), sqlx::Error::PoolClosed.to_string());
+        assert!(matches!(error.of_the_driver(), Some(sqlx::Error::PoolClosed)));
+        assert!(matches!(error.into_driver_error(), sqlx::Error::PoolClosed));
+        let other = OpenError::NotMigrated.into_driver_error();
+        assert!(other.to_string().contains("run the migrations first"), "{other}");
     }
 }

@@ -40,9 +40,10 @@ use countersign_core::store::{ChangeSignal, StoreError};
 
 use server::Route;
 
-use crate::OpenError;
 use crate::server::{Lanes, Task, prepare};
 
+#[doc(no_inline)]
+pub use crate::OpenError;
 pub use options::MySqlOptions;
 
 type Statement<Y = ()> = crate::statement::Statement<sqlx::MySql, Y>;

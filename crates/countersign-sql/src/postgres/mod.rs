@@ -40,9 +40,10 @@ use tokio::sync::Notify;
 use driver::RouteFor;
 use server::{Role, Route};
 
-use crate::OpenError;
 use crate::server::{Lanes, Task, prepare};
 
+#[doc(no_inline)]
+pub use crate::OpenError;
 pub use options::PostgresOptions;
 
 type Statement<Y = ()> = crate::statement::Statement<sqlx::Postgres, Y>;

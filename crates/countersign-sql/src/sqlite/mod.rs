@@ -50,9 +50,10 @@ use connection::{Connector, Role};
 use files::Files;
 use writer::{Body, Undo, Writer};
 
-use crate::OpenError;
 use crate::statement::{Driver, FromColumns, Value};
 
+#[doc(no_inline)]
+pub use crate::OpenError;
 pub use options::SqliteOptions;
 pub use with_secret::{OpenWithSecretError, open_with_secret};
 

@@ -11,7 +11,7 @@ use crate::support::*;
 
 /// Opens what must not open.
 pub(crate) async fn refused<S: ServerUnderTest>(options: &S::Options) -> OpenError {
-    S::open(options).await.err().expect("this does not open")
+    S::open(options).await.expect_err("this does not open")
 }
 
 pub(crate) async fn five_nodes_open_an_empty_database_at_once<S: ServerUnderTest>() {

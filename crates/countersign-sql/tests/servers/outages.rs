@@ -81,7 +81,7 @@ pub(crate) async fn sec_087_a_server_that_hangs_fails_every_operation_by_the_dea
         assert_eq!(everything::<S>(&store, round).await, 48, "round {round}");
     }
     let opening = timeout(ANSWERED, S::open(&options)).await.expect("answered by the deadline");
-    let refused = opening.err().expect("nobody answers");
+    let refused = opening.expect_err("nobody answers");
     assert!(matches!(refused, OpenError::Deadline), "{refused:?}");
     proxy.unblock();
     assert_eq!(everything::<S>(&store, 3).await, 0, "when bytes flow again");

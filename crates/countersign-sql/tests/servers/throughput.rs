@@ -1,5 +1,6 @@
 //! How many refreshes a second, and how soon another node hears of a revocation: figures for whoever changes a hot
 //! statement. `cargo test --release -- --ignored --nocapture`
+#![allow(clippy::print_stdout, reason = "figures are for whoever asked for them")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
