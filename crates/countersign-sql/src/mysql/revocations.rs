@@ -252,7 +252,7 @@ pub(super) fn purge_sessions(before: Timestamp, at_most: usize) -> Statement {
 }
 
 /// Where a `user` entry stands in the order in which they stop mattering: its `until`, `user_id` and `n`.
-type Place = (i64, String, i64);
+type UserEntryPlace = (i64, String, i64);
 
 /// `user` entries, in the order in which they stopped mattering: what comes after the last that was looked at.
 macro_rules! old_user_entries {
@@ -265,14 +265,14 @@ macro_rules! old_user_entries {
 }
 
 /// Binds the parameters of [`old_user_entries!`].
-fn bind_old<Y>(statement: Statement<Y>, before: Timestamp, last: &Place) -> Statement<Y> {
+fn bind_old<Y>(statement: Statement<Y>, before: Timestamp, last: &UserEntryPlace) -> Statement<Y> {
     let (until, user_id, n) = last;
     let statement = statement.bind(before).bind(*until).bind(*until);
     statement.bind(user_id).bind(user_id).bind(*n)
 }
 
 /// A user's highest entry stays, so many are looked at that do not go: so many in a step. This is the last of a step.
-pub(super) fn step(before: Timestamp, last: &Place) -> Statement<Place> {
+pub(super) fn step(before: Timestamp, last: &UserEntryPlace) -> Statement<UserEntryPlace> {
     bind_old(
         Statement::new(concat!(
             "SELECT entry.until, CONVERT(entry.user_id USING utf8mb4) AS user_id, entry.n ",
@@ -287,7 +287,7 @@ pub(super) fn step(before: Timestamp, last: &Place) -> Statement<Place> {
 
 /// Deletes those of a step that are not their user's highest. The highest stays the highest, so it does not matter
 /// what happens after the look; only the entry's own time may have been raised, and is looked at again.
-pub(super) fn purge_outdone(before: Timestamp, last: &Place, at_most: usize) -> Statement {
+pub(super) fn purge_outdone(before: Timestamp, last: &UserEntryPlace, at_most: usize) -> Statement {
     bind_old(Statement::new(concat!(
     "DELETE gone FROM countersign_revocation AS gone
     JOIN (SELECT DISTINCT step.user_id, step.n FROM (SELECT entry.user_id, entry.n ",
