@@ -5,11 +5,6 @@ use countersign_core::model::AdvanceCondition;
 use countersign_core::store::{BoxError, SessionPosition};
 use countersign_jwt::Timestamp;
 
-/// A number as a signed 64-bit column holds it.
-pub(crate) fn integer(number: u64) -> Result<i64, sqlx::Error> {
-    i64::try_from(number).map_err(|error| sqlx::Error::Encode(error.into()))
-}
-
 /// A limit; all there is, if it is more than the engine can count.
 pub(crate) fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
@@ -76,6 +71,11 @@ where
 /// The column holds what this program never writes.
 pub(crate) fn malformed(column: &str, error: impl Into<BoxError>) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() }
+}
+
+/// A column that is never null.
+pub(crate) fn there<T>(column: impl ToString, value: Option<T>) -> Result<T, sqlx::Error> {
+    value.ok_or_else(|| malformed(&column.to_string(), sqlx::error::UnexpectedNullError))
 }
 
 /// A [`AdvanceCondition`] as parameters of a statement that has room for every kind of guard: those of the others are null.

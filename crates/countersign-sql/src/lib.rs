@@ -6,22 +6,27 @@
 //! [`SecretFile`] keeps the secret that seals the keys in such a store, in a file beside it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// First, because their macros put lists of columns into the texts of statements.
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+#[macro_use]
+mod record;
+
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod column;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-mod host;
 #[cfg(feature = "mysql")]
 pub mod mysql;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-mod operations;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
-mod pool;
+mod open_error;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
-mod record;
+mod purge;
 mod secret_file;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod server;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod statement;
 
+pub use open_error::OpenError;
 pub use secret_file::{SecretFile, SecretFileError, open_to_others};

@@ -1,7 +1,10 @@
-//! Rows as every engine returns them, in the columns' own types, and the values that they stand for.
+//! Rows, written as they are read: one record for each kind of row, and one list of columns for each record.
 //!
-//! Booleans are numbers here, because not every engine has them: 0 is false.
+//! [`record!`] makes three things of a list: the record, the order in which its columns are read and bound, and a macro
+//! that puts their names into an SQL text (`session_columns!(names)`). So a column that is added is added to every
+//! statement that reads or writes such rows whole, and the compiler asks for its value in both directions.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -12,42 +15,188 @@ use countersign_core::model::{
 use countersign_core::store::{FoundSession, TokenRevocation, TokensRevoked};
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
-use sqlx::FromRow;
-
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-use sqlx::{ColumnIndex, Decode, Row, Type};
 use uuid::Uuid;
 
-use crate::column::{malformed, number, optional_parsed, optional_time, parsed, time};
+use crate::column::{malformed, number, optional_parsed, optional_time, parsed, there, time};
+use crate::statement::{Columns, Driver, FromColumns, Statement};
 
-/// A row of `session`.
-#[derive(FromRow)]
-pub(crate) struct SessionRecord {
-    user_id: String,
-    id: String,
-    epoch: i64,
-    generation: i64,
-    issued_at: i64,
-    acknowledged_at: Option<i64>,
-    heals: i64,
-    healed_run: i64,
-    seed: Vec<u8>,
-    created_at: i64,
-    last_seen_at: i64,
-    idle_until: i64,
-    absolute_until: i64,
-    user_agent: Option<String>,
-    agent_hash: Option<String>,
-    ip: Option<String>,
-    ended_at: Option<i64>,
-    end_reason: Option<String>,
+/// Names of columns for an SQL text: `a, b, c`.
+macro_rules! names {
+    ($first:literal $_first:ident $(, $name:literal $_kind:ident)*) => {
+        concat!($first $(, ", ", $name)*)
+    };
 }
 
-impl TryFrom<SessionRecord> for Session {
+/// A record of this list of columns, in which each has its name, its field and its kind; and a macro of the given name
+/// that hands the list to another macro, such as [`names!`].
+macro_rules! record {
+    // What it holds is borrowed from a row, or from the value that is written.
+    ($(#[$about:meta])* $record:ident<$r:lifetime>, $columns:ident {
+        $($name:literal $field:ident: $kind:ident,)+
+    }) => {
+        $(#[$about])*
+        pub(crate) struct $record<$r> {
+            $(pub(crate) $field: of_kind!($r $kind),)+
+        }
+
+        impl<$r> $record<$r> {
+            /// The next columns of a row.
+            fn take(row: &mut Reader<$r, impl Columns>) -> Result<Self, sqlx::Error> {
+                Ok(Self { $($field: row.$kind($name)?,)+ })
+            }
+        }
+
+        impl Record for $record<'_> {
+            fn bind_to<D: Driver, Y>(self, statement: Statement<D, Y>) -> Statement<D, Y> {
+                statement$(.bind(self.$field))+
+            }
+        }
+
+        macro_rules! $columns {
+            ($form:ident) => { $form!($($name $kind),+) };
+        }
+    };
+    // It holds numbers alone.
+    ($(#[$about:meta])* $record:ident, $columns:ident { $($name:literal $field:ident: $kind:ident,)+ }) => {
+        $(#[$about])*
+        pub(crate) struct $record {
+            $(pub(crate) $field: of_kind!('static $kind),)+
+        }
+
+        impl $record {
+            /// The next columns of a row.
+            fn take(row: &mut Reader<'_, impl Columns>) -> Result<Self, sqlx::Error> {
+                Ok(Self { $($field: row.$kind($name)?,)+ })
+            }
+        }
+
+        impl Record for $record {
+            fn bind_to<D: Driver, Y>(self, statement: Statement<D, Y>) -> Statement<D, Y> {
+                statement$(.bind(self.$field))+
+            }
+        }
+
+        macro_rules! $columns {
+            ($form:ident) => { $form!($($name $kind),+) };
+        }
+    };
+}
+
+/// What the values of a kind of column are, as long as the driver or the value lives that they are read from.
+macro_rules! of_kind {
+    ($r:lifetime number) => { i64 };
+    ($r:lifetime count) => { u64 };
+    ($r:lifetime optional_number) => { Option<i64> };
+    ($r:lifetime text) => { Cow<$r, str> };
+    ($r:lifetime optional_text) => { Option<Cow<$r, str>> };
+    ($r:lifetime bytes) => { Cow<$r, [u8]> };
+}
+
+/// Takes one column after the other. Their names are for errors.
+struct Reader<'r, R> {
+    row: &'r R,
+    next: usize,
+}
+
+impl<'r, R: Columns> Reader<'r, R> {
+    fn of(row: &'r R) -> Self {
+        Self { row, next: 0 }
+    }
+
+    fn column(&mut self) -> usize {
+        let column = self.next;
+        self.next = column.saturating_add(1);
+        column
+    }
+
+    fn optional_number(&mut self, _: &str) -> Result<Option<i64>, sqlx::Error> {
+        let column = self.column();
+        self.row.number(column)
+    }
+
+    fn number(&mut self, name: &str) -> Result<i64, sqlx::Error> {
+        there(name, self.optional_number(name)?)
+    }
+
+    fn count(&mut self, name: &str) -> Result<u64, sqlx::Error> {
+        number(name, self.number(name)?)
+    }
+
+    fn optional_text(&mut self, _: &str) -> Result<Option<Cow<'r, str>>, sqlx::Error> {
+        let column = self.column();
+        Ok(self.row.text(column)?.map(Cow::Borrowed))
+    }
+
+    fn text(&mut self, name: &str) -> Result<Cow<'r, str>, sqlx::Error> {
+        there(name, self.optional_text(name)?)
+    }
+
+    fn bytes(&mut self, name: &str) -> Result<Cow<'r, [u8]>, sqlx::Error> {
+        let column = self.column();
+        there(name, self.row.bytes(column)?).map(Cow::Borrowed)
+    }
+}
+
+/// What is written into the columns of a row.
+pub(crate) trait Record: Sized {
+    /// Binds the columns, in the order of their list.
+    fn bind_to<D: Driver, Y>(self, statement: Statement<D, Y>) -> Statement<D, Y>;
+}
+
+record! {
+    /// A row of `session`.
+    SessionRecord<'r>, session_columns {
+        "user_id" user_id: text,
+        "id" id: text,
+        "epoch" epoch: count,
+        "generation" generation: number,
+        "issued_at" issued_at: number,
+        "acknowledged_at" acknowledged_at: optional_number,
+        "heals" heals: number,
+        "healed_run" healed_run: number,
+        "seed" seed: bytes,
+        "created_at" created_at: number,
+        "last_seen_at" last_seen_at: number,
+        "idle_until" idle_until: number,
+        "absolute_until" absolute_until: number,
+        "user_agent" user_agent: optional_text,
+        "agent_hash" agent_hash: optional_text,
+        "ip" ip: optional_text,
+        "ended_at" ended_at: optional_number,
+        "end_reason" end_reason: optional_text,
+    }
+}
+
+impl<'r> From<&'r Session> for SessionRecord<'r> {
+    fn from(session: &'r Session) -> Self {
+        Self {
+            user_id: session.user_id.as_str().into(),
+            id: session.id.to_string().into(),
+            epoch: session.epoch.as_u64(),
+            generation: session.generation.as_u32().into(),
+            issued_at: session.issued_at.as_millis(),
+            acknowledged_at: session.acknowledged_at.map(Timestamp::as_millis),
+            heals: session.heals.into(),
+            healed_run: session.healed_run.into(),
+            seed: session.seed.as_bytes().as_slice().into(),
+            created_at: session.created_at.as_millis(),
+            last_seen_at: session.last_seen_at.as_millis(),
+            idle_until: session.idle_until.as_millis(),
+            absolute_until: session.absolute_until.as_millis(),
+            user_agent: session.device.user_agent.as_deref().map(Into::into),
+            agent_hash: session.device.agent_hash.map(|hash| hash.to_string().into()),
+            ip: session.device.ip.map(|ip| ip.to_string().into()),
+            ended_at: session.ended.map(|ended| ended.at.as_millis()),
+            end_reason: session.ended.map(|ended| ended.reason.name().into()),
+        }
+    }
+}
+
+impl TryFrom<SessionRecord<'_>> for Session {
     type Error = sqlx::Error;
 
-    fn try_from(row: SessionRecord) -> Result<Self, sqlx::Error> {
-        let seed = row.seed.as_slice().try_into();
+    fn try_from(row: SessionRecord<'_>) -> Result<Self, sqlx::Error> {
+        let seed = row.seed.as_ref().try_into();
         let seed = seed.map_err(|error: std::array::TryFromSliceError| malformed("seed", error))?;
         let reason = optional_parsed("end_reason", row.end_reason.as_deref(), |name| {
             EndReason::from_name(name).ok_or("an unknown reason")
@@ -60,7 +209,7 @@ impl TryFrom<SessionRecord> for Session {
         Ok(Self {
             user_id: parsed("user_id", &row.user_id, UserId::new)?,
             id: parsed("id", &row.id, str::parse::<SessionId>)?,
-            epoch: Epoch::new(number("epoch", row.epoch)?),
+            epoch: Epoch::new(row.epoch),
             generation: Generation::new(number("generation", row.generation)?),
             issued_at: time("issued_at", row.issued_at)?,
             acknowledged_at: optional_time("acknowledged_at", row.acknowledged_at)?,
@@ -72,7 +221,7 @@ impl TryFrom<SessionRecord> for Session {
             idle_until: time("idle_until", row.idle_until)?,
             absolute_until: time("absolute_until", row.absolute_until)?,
             device: Device {
-                user_agent: row.user_agent,
+                user_agent: row.user_agent.map(Cow::into_owned),
                 agent_hash: optional_parsed(
                     "agent_hash",
                     row.agent_hash.as_deref(),
@@ -85,184 +234,180 @@ impl TryFrom<SessionRecord> for Session {
     }
 }
 
-/// A row of `session` with what the log says about it.
-#[derive(FromRow)]
-pub(crate) struct FoundRecord {
-    #[sqlx(flatten)]
-    session: SessionRecord,
-    log_ended: i64,
-    log_epoch: i64,
-}
-
-impl TryFrom<FoundRecord> for FoundSession {
-    type Error = sqlx::Error;
-
-    fn try_from(row: FoundRecord) -> Result<Self, sqlx::Error> {
-        let log =
-            LogVerdict { ended: row.log_ended != 0, epoch: Epoch::new(number("log_epoch", row.log_epoch)?) };
-        Ok(Self { session: row.session.try_into()?, log })
+impl FromColumns for Session {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        SessionRecord::take(&mut Reader::of(row))?.try_into()
     }
 }
 
-/// Whether a session was ended, by its row and by the log.
-#[cfg(feature = "sqlite")]
-#[derive(Clone, Copy, Debug, FromRow)]
-pub(crate) struct EndedRecord {
-    row_ended: i64,
-    log_ended: i64,
-}
-
-#[cfg(feature = "sqlite")]
-impl EndedRecord {
-    pub(crate) fn in_row(self) -> bool {
-        self.row_ended != 0
-    }
-
-    pub(crate) fn in_log(self) -> bool {
-        self.log_ended != 0
+/// The columns of a session, then whether the log has ended it, then the highest epoch in the log that concerns it.
+impl FromColumns for FoundSession {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        let mut row = Reader::of(row);
+        let session = SessionRecord::take(&mut row)?.try_into()?;
+        let (ended, epoch) = (row.number("log_ended")? != 0, Epoch::new(row.count("log_epoch")?));
+        Ok(Self { session, log: LogVerdict { ended, epoch } })
     }
 }
 
-/// A row of `revocation`, as long as the driver holds it: a node that starts reads a million of them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EntryRecord<'r> {
-    pub(crate) user_id: &'r str,
-    pub(crate) kind: &'r str,
-    pub(crate) reference: &'r str,
-    pub(crate) n: i64,
-    pub(crate) except_session: Option<&'r str>,
-    pub(crate) until: i64,
-    pub(crate) at: i64,
+record! {
+    /// A row of `revocation`. A node that starts reads a million of them.
+    EntryRecord<'r>, entry_columns {
+        "user_id" user_id: text,
+        "kind" kind: text,
+        "ref" reference: text,
+        "n" n: count,
+        "except_session" except_session: optional_text,
+        "until" until: number,
+        "at" at: number,
+    }
+}
+
+impl From<&Entry> for EntryRecord<'_> {
+    fn from(entry: &Entry) -> Self {
+        let key = entry.key();
+        let except = match &entry.target {
+            Target::User { except, .. } => except.map(|id| id.to_string().into()),
+            _ => None,
+        };
+        Self {
+            user_id: key.user_id.into(),
+            kind: key.kind.into(),
+            reference: key.reference.into(),
+            n: key.number,
+            except_session: except,
+            until: entry.until.as_millis(),
+            at: entry.at.as_millis(),
+        }
+    }
 }
 
 impl TryFrom<EntryRecord<'_>> for Entry {
     type Error = sqlx::Error;
 
     fn try_from(row: EntryRecord<'_>) -> Result<Self, sqlx::Error> {
-        let user_id = || parsed("user_id", row.user_id, UserId::new);
-        let target = match row.kind {
+        let user_id = || parsed("user_id", &row.user_id, UserId::new);
+        let target = match row.kind.as_ref() {
             "session" => Target::Session {
                 user_id: user_id()?,
-                id: parsed("ref", row.reference, str::parse::<SessionId>)?,
+                id: parsed("ref", &row.reference, str::parse::<SessionId>)?,
             },
             "user" => Target::User {
                 user_id: user_id()?,
-                epoch: Epoch::new(number("n", row.n)?),
-                except: optional_parsed("except_session", row.except_session, str::parse::<SessionId>)?,
+                epoch: Epoch::new(row.n),
+                except: optional_parsed(
+                    "except_session",
+                    row.except_session.as_deref(),
+                    str::parse::<SessionId>,
+                )?,
             },
             "token" => Target::Token {
                 user_id: user_id()?,
-                id: parsed("ref", row.reference, str::parse::<TokenId>)?,
+                id: parsed("ref", &row.reference, str::parse::<TokenId>)?,
             },
-            "key" => Target::Key { id: parsed("ref", row.reference, KeyId::new)? },
-            "node" => Target::Node { id: parsed("ref", row.reference, Uuid::try_parse)? },
+            "key" => Target::Key { id: parsed("ref", &row.reference, KeyId::new)? },
+            "node" => Target::Node { id: parsed("ref", &row.reference, Uuid::try_parse)? },
             _ => return Err(malformed("kind", "an unknown kind")),
         };
         Ok(Self { target, until: time("until", row.until)?, at: time("at", row.at)? })
     }
 }
 
-/// The entry that a row is, whose columns come in the order of [`EntryRecord`].
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-#[derive(Debug)]
-pub(crate) struct EntryRow(Entry);
-
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-impl From<EntryRow> for Entry {
-    fn from(row: EntryRow) -> Self {
-        row.0
+impl FromColumns for Entry {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        EntryRecord::take(&mut Reader::of(row))?.try_into()
     }
 }
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-impl<'r, R> FromRow<'r, R> for EntryRow
-where
-    R: Row,
-    usize: ColumnIndex<R>,
-    &'r str: Decode<'r, R::Database> + Type<R::Database>,
-    i64: Decode<'r, R::Database> + Type<R::Database>,
-{
-    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        let row = EntryRecord {
-            user_id: row.try_get(0)?,
-            kind: row.try_get(1)?,
-            reference: row.try_get(2)?,
-            n: row.try_get(3)?,
-            except_session: row.try_get(4)?,
-            until: row.try_get(5)?,
-            at: row.try_get(6)?,
-        };
-        row.try_into().map(Self)
-    }
+/// A live `token` entry of a user: `ref` and `until`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveToken {
+    id: TokenId,
+    until: Timestamp,
 }
 
-/// A live `token` entry of a user.
-#[derive(FromRow)]
-pub(crate) struct LiveTokenRecord {
-    #[sqlx(rename = "ref")]
-    reference: String,
-    until: i64,
+impl FromColumns for LiveToken {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        let mut row = Reader::of(row);
+        let id = parsed("ref", &row.text("ref")?, str::parse::<TokenId>)?;
+        Ok(Self { id, until: time("until", row.number("until")?)? })
+    }
 }
 
 /// Whether these tokens may be revoked beside those that already are.
-pub(crate) fn room_beside(
-    live: &[LiveTokenRecord],
-    tokens: &TokenRevocation,
-) -> Result<TokensRevoked, sqlx::Error> {
-    let mut ids = HashSet::with_capacity(live.len().saturating_add(tokens.ids.len()));
-    let mut free_at: Option<Timestamp> = None;
-    for row in live {
-        ids.insert(parsed("ref", &row.reference, str::parse::<TokenId>)?);
-        let until = time("until", row.until)?;
-        free_at = Some(free_at.map_or(until, |earliest| earliest.min(until)));
-    }
-    ids.extend(&tokens.ids);
-    Ok(if ids.len() > tokens.limit {
-        TokensRevoked::TooMany { free_at: free_at.unwrap_or(tokens.until) }
+pub(crate) fn room_beside(live: &[LiveToken], tokens: &TokenRevocation) -> TokensRevoked {
+    let ids: HashSet<_> = live.iter().map(|live| &live.id).chain(&tokens.ids).collect();
+    if ids.len() > tokens.limit {
+        let free_at = live.iter().map(|live| live.until).min().unwrap_or(tokens.until);
+        TokensRevoked::TooMany { free_at }
     } else {
         TokensRevoked::Yes
-    })
+    }
 }
 
-/// A row of `account`.
-#[derive(FromRow)]
-pub(crate) struct UserRecord {
-    id: String,
-    email: String,
-    username: Option<String>,
-    password_hash: Option<String>,
-    created_at: i64,
-    disabled_at: Option<i64>,
+record! {
+    /// A row of `account`.
+    UserRecord<'r>, user_columns {
+        "id" id: text,
+        "email" email: text,
+        "username" username: optional_text,
+        "password_hash" password_hash: optional_text,
+        "created_at" created_at: number,
+        "disabled_at" disabled_at: optional_number,
+    }
 }
 
-impl TryFrom<UserRecord> for User {
-    type Error = sqlx::Error;
+impl<'r> From<&'r User> for UserRecord<'r> {
+    fn from(user: &'r User) -> Self {
+        Self {
+            id: user.id.as_str().into(),
+            email: user.email.as_str().into(),
+            username: user.username.as_ref().map(|username| username.as_str().into()),
+            password_hash: user.password_hash.as_ref().map(|hash| hash.expose().into()),
+            created_at: user.created_at.as_millis(),
+            disabled_at: user.disabled_at.map(Timestamp::as_millis),
+        }
+    }
+}
 
-    fn try_from(row: UserRecord) -> Result<Self, sqlx::Error> {
+impl FromColumns for User {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        let row = UserRecord::take(&mut Reader::of(row))?;
         Ok(Self {
             id: parsed("id", &row.id, UserId::new)?,
             email: parsed("email", &row.email, EmailAddress::parse)?,
             username: optional_parsed("username", row.username.as_deref(), Username::parse)?,
-            password_hash: row.password_hash.map(PasswordHash::from_stored),
+            password_hash: row.password_hash.map(|hash| PasswordHash::from_stored(hash.into_owned())),
             created_at: time("created_at", row.created_at)?,
             disabled_at: optional_time("disabled_at", row.disabled_at)?,
         })
     }
 }
 
-/// A row of `throttle`.
-#[derive(FromRow)]
-pub(crate) struct AttemptsRecord {
-    failures: i64,
-    last_failure: Option<i64>,
-    running: i64,
-    running_until: i64,
+record! {
+    /// What a row of `throttle` says about its key.
+    AttemptsRecord, attempts_columns {
+        "failures" failures: number,
+        "last_failure" last_failure: optional_number,
+        "running" running: number,
+        "running_until" running_until: number,
+    }
 }
 
-impl TryFrom<AttemptsRecord> for Attempts {
-    type Error = sqlx::Error;
+impl From<&Attempts> for AttemptsRecord {
+    fn from(attempts: &Attempts) -> Self {
+        Self {
+            failures: attempts.failures.into(),
+            last_failure: attempts.last_failure.map(Timestamp::as_millis),
+            running: attempts.running.into(),
+            running_until: attempts.running_until.as_millis(),
+        }
+    }
+}
 
-    fn try_from(row: AttemptsRecord) -> Result<Self, sqlx::Error> {
+impl FromColumns for Attempts {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        let row = AttemptsRecord::take(&mut Reader::of(row))?;
         Ok(Self {
             failures: number("failures", row.failures)?,
             last_failure: optional_time("last_failure", row.last_failure)?,
@@ -272,23 +417,38 @@ impl TryFrom<AttemptsRecord> for Attempts {
     }
 }
 
-/// A row of `sealed_key`.
-#[derive(FromRow)]
-pub(crate) struct KeyRecord {
-    purpose: String,
-    number: i64,
-    key_id: String,
-    algorithm: String,
-    sealed: Vec<u8>,
-    created_at: i64,
-    active_at: i64,
-    removed_at: Option<i64>,
+record! {
+    /// A row of `sealed_key`.
+    KeyRecord<'r>, key_columns {
+        "purpose" purpose: text,
+        "number" number: number,
+        "key_id" key_id: text,
+        "algorithm" algorithm: text,
+        "sealed" sealed: bytes,
+        "created_at" created_at: number,
+        "active_at" active_at: number,
+        "removed_at" removed_at: optional_number,
+    }
 }
 
-impl TryFrom<KeyRecord> for StoredKey {
-    type Error = sqlx::Error;
+impl<'r> From<&'r StoredKey> for KeyRecord<'r> {
+    fn from(key: &'r StoredKey) -> Self {
+        Self {
+            purpose: key.purpose.name().into(),
+            number: key.number.into(),
+            key_id: key.key_id.as_str().into(),
+            algorithm: key.algorithm.name().into(),
+            sealed: key.sealed.as_slice().into(),
+            created_at: key.created_at.as_millis(),
+            active_at: key.active_at.as_millis(),
+            removed_at: key.removed_at.map(Timestamp::as_millis),
+        }
+    }
+}
 
-    fn try_from(row: KeyRecord) -> Result<Self, sqlx::Error> {
+impl FromColumns for StoredKey {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        let row = KeyRecord::take(&mut Reader::of(row))?;
         Ok(Self {
             purpose: parsed("purpose", &row.purpose, |name| {
                 KeyPurpose::from_name(name).ok_or("an unknown purpose")
@@ -296,7 +456,7 @@ impl TryFrom<KeyRecord> for StoredKey {
             number: number("number", row.number)?,
             key_id: parsed("key_id", &row.key_id, KeyId::new)?,
             algorithm: parsed("algorithm", &row.algorithm, str::parse::<Algorithm>)?,
-            sealed: row.sealed,
+            sealed: row.sealed.into_owned(),
             created_at: time("created_at", row.created_at)?,
             active_at: time("active_at", row.active_at)?,
             removed_at: optional_time("removed_at", row.removed_at)?,
@@ -304,10 +464,47 @@ impl TryFrom<KeyRecord> for StoredKey {
     }
 }
 
-/// All of these rows as values, or the first that is none.
-pub(crate) fn all<R, T>(rows: Vec<R>) -> Result<Vec<T>, sqlx::Error>
-where
-    T: TryFrom<R, Error = sqlx::Error>,
-{
-    rows.into_iter().map(T::try_from).collect()
+/// A user's epoch and when it was raised last: its highest number in the log, 0 if there is none, and the latest `at`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Raised {
+    pub(crate) epoch: Epoch,
+    pub(crate) at: Option<Timestamp>,
+}
+
+impl FromColumns for Raised {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        let mut row = Reader::of(row);
+        let epoch = Epoch::new(row.count("n")?);
+        Ok(Self { epoch, at: optional_time("at", row.optional_number("at")?)? })
+    }
+}
+
+impl FromColumns for Epoch {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        Reader::of(row).count("n").map(Self::new)
+    }
+}
+
+impl FromColumns for Timestamp {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        time("time", Reader::of(row).number("time")?)
+    }
+}
+
+impl FromColumns for Option<Timestamp> {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        optional_time("time", Reader::of(row).optional_number("time")?)
+    }
+}
+
+impl FromColumns for Uuid {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        parsed("id", &Reader::of(row).text("id")?, Self::try_parse)
+    }
+}
+
+impl FromColumns for SessionId {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        parsed("id", &Reader::of(row).text("id")?, str::parse::<Self>)
+    }
 }

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_jwt::random;
 use countersign_jwt::seal::{InvalidSecretText, Secrets};
-use countersign_jwt::{Random, RandomError};
+use countersign_jwt::{Random, RandomError, random};
 use secrecy::zeroize::Zeroizing;
 
 /// A file with the server's secret: base64 text, readable by its owner only.

@@ -20,7 +20,8 @@ use countersign_core::model::{
 use countersign_core::store::*;
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::{Epoch, Generation, Timestamp, TokenId, UserId};
-use countersign_sql::sqlite::{OpenError, SqliteOptions, SqliteStore, migrate};
+use countersign_sql::OpenError;
+use countersign_sql::sqlite::{SqliteOptions, SqliteStore, migrate};
 use sqlx::{Connection, SqliteConnection};
 use support::*;
 use tokio::task::JoinSet;
@@ -311,7 +312,9 @@ async fn sec_046_a_database_that_every_user_may_read_or_change_is_refused() {
         for outcome in outcomes {
             match outcome {
                 Ok(()) => assert!(accepted, "{mode:o}"),
-                Err(OpenError::Open { mode: found, .. }) => assert!(!accepted && found == mode, "{mode:o}"),
+                Err(OpenError::OpenToOthers { mode: found, .. }) => {
+                    assert!(!accepted && found == mode, "{mode:o}")
+                }
                 Err(error) => panic!("{mode:o}: {error}"),
             }
         }
@@ -326,7 +329,7 @@ async fn memory_and_what_is_no_database_are_refused() {
     std::fs::write(folder.database(), "no database, but long enough to look at".repeat(100)).unwrap();
     owners_alone(&folder.database());
     let garbage = SqliteStore::open(&folder.options()).await.unwrap_err();
-    assert!(matches!(garbage, OpenError::Sqlite(_)), "{garbage}");
+    assert!(matches!(garbage, OpenError::Engine(_)), "{garbage}");
 }
 
 #[cfg(unix)]

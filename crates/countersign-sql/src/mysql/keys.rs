@@ -7,100 +7,122 @@ use countersign_jwt::Timestamp;
 use countersign_jwt::key::KeyId;
 use uuid::Uuid;
 
-use super::MySqlStore;
-use super::engine::{Statement, malformed, only, values};
-use crate::column::parsed;
+use super::{MySqlStore, Statement};
 use crate::record::KeyRecord;
 
 /// Of first calls at once one inserts; the others wait for its commit, and then find the row there.
-const INSERT_ID: &str = "INSERT INTO countersign_store (only_row, id) VALUES (1, ?)";
+fn insert_id(candidate: Uuid) -> Statement {
+    Statement::new("INSERT INTO countersign_store (only_row, id) VALUES (1, ?)")
+        .bind(candidate.hyphenated().to_string())
+}
 
-const FIND_ID: &str = "SELECT CONVERT(id USING utf8mb4) AS id FROM countersign_store";
+fn find_id() -> Statement<Uuid> {
+    Statement::new("SELECT CONVERT(id USING utf8mb4) FROM countersign_store")
+}
 
-const INSERT: &str = "
+fn insert(key: &StoredKey) -> Statement {
+    Statement::new(concat!(
+        "
     INSERT INTO countersign_sealed_key
-        (purpose, number, key_id, algorithm, sealed, created_at, active_at, removed_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        (",
+        key_columns!(names),
+        ")
+    VALUES (",
+        key_columns!(marks),
+        ")"
+    ))
+    .bind_record(KeyRecord::from(key))
+}
 
-const RESEAL: &str = "UPDATE countersign_sealed_key SET sealed = ? WHERE key_id = ? AND sealed = ?";
+fn reseal(id: &KeyId, old: &[u8], new: &[u8]) -> Statement {
+    Statement::new("UPDATE countersign_sealed_key SET sealed = ? WHERE key_id = ? AND sealed = ?")
+        .bind(new)
+        .bind(id.as_str())
+        .bind(old)
+}
 
-const REMOVE: &str = "
-    UPDATE countersign_sealed_key SET removed_at = ?, sealed = '' WHERE key_id = ? AND removed_at IS NULL";
+fn remove(id: &KeyId, at: Timestamp) -> Statement {
+    Statement::new(
+        "
+    UPDATE countersign_sealed_key SET removed_at = ?, sealed = '' WHERE key_id = ? AND removed_at IS NULL",
+    )
+    .bind(at)
+    .bind(id.as_str())
+}
 
-const FIND_ALL: &str = "
-    SELECT CONVERT(purpose USING utf8mb4) AS purpose, number, CONVERT(key_id USING utf8mb4) AS key_id,
-        CONVERT(algorithm USING utf8mb4) AS algorithm, sealed, created_at, active_at, removed_at
-    FROM countersign_sealed_key";
+fn find_all() -> Statement<StoredKey> {
+    Statement::new(concat!(
+        "
+    SELECT ",
+        key_columns!(converted),
+        "
+    FROM countersign_sealed_key"
+    ))
+}
 
-const FIND_SETTINGS: &str =
-    "SELECT CONVERT(settings USING utf8mb4) AS settings FROM countersign_agreed_settings";
+fn find_settings() -> Statement<(String,)> {
+    Statement::new("SELECT CONVERT(settings USING utf8mb4) FROM countersign_agreed_settings")
+}
 
-const INSERT_SETTINGS: &str = "INSERT INTO countersign_agreed_settings (only_row, settings) VALUES (1, ?)";
+fn insert_settings(settings: &str) -> Statement {
+    Statement::new("INSERT INTO countersign_agreed_settings (only_row, settings) VALUES (1, ?)")
+        .bind(settings)
+}
 
-const REPLACE_SETTINGS: &str = "UPDATE countersign_agreed_settings SET settings = ? WHERE settings = ?";
+fn replace_settings(old: &str, new: &str) -> Statement {
+    Statement::new("UPDATE countersign_agreed_settings SET settings = ? WHERE settings = ?")
+        .bind(new)
+        .bind(old)
+}
+
+/// Whether there are keys.
+pub(super) fn has_keys() -> Statement<(bool,)> {
+    Statement::new("SELECT EXISTS (SELECT 1 FROM countersign_sealed_key)")
+}
 
 #[async_trait]
 impl KeyStore for MySqlStore {
     async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError> {
         const ACTION: &str = "read the store's id";
+        let work = &self.lanes.work;
         let steps = async {
-            let find = || self.work.read::<(String,)>(ACTION, Statement::new(FIND_ID));
-            let mut found = find().await?;
-            if found.is_empty() {
-                let candidate = candidate.hyphenated().to_string();
-                self.work.insert(ACTION, Statement::new(INSERT_ID).text(candidate.as_str())).await?;
-                found = find().await?;
+            if let Some(id) = work.first(ACTION, find_id()).await? {
+                return Ok(id);
             }
-            let (id,) = only(ACTION, found)?;
-            parsed("id", &id, Uuid::try_parse).map_err(malformed(ACTION))
+            work.insert(ACTION, insert_id(candidate)).await?;
+            work.only(ACTION, find_id()).await
         };
-        self.work.series(ACTION, steps).await
+        work.series(ACTION, steps).await
     }
 
     async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError> {
-        let statement = Statement::new(INSERT)
-            .text(key.purpose.name())
-            .number(i64::from(key.number))
-            .text(key.key_id.as_str())
-            .text(key.algorithm.name())
-            .bytes(key.sealed.as_slice())
-            .number(key.created_at.as_millis())
-            .number(key.active_at.as_millis())
-            .number(key.removed_at.map(Timestamp::as_millis));
-        self.work.insert("insert the key", statement).await
+        self.lanes.work.insert("insert the key", insert(key)).await
     }
 
     async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
-        let statement = Statement::new(RESEAL).bytes(new).text(id.as_str()).bytes(old);
-        Ok(self.work.write("reseal the key", statement).await?.rows > 0)
+        Ok(self.lanes.work.write("reseal the key", reseal(id, old, new)).await? > 0)
     }
 
     async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
-        let statement = Statement::new(REMOVE).number(at.as_millis()).text(id.as_str());
-        Ok(self.work.write("remove the key", statement).await?.rows > 0)
+        Ok(self.lanes.work.write("remove the key", remove(id, at)).await? > 0)
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        const ACTION: &str = "read the keys";
-        let rows = self.work.read::<KeyRecord>(ACTION, Statement::new(FIND_ALL)).await?;
-        let mut keys: Vec<StoredKey> = values(ACTION, rows)?;
-        keys.sort_by_key(|key| (key.purpose, key.number));
+        let mut keys = self.lanes.work.read("read the keys", find_all()).await?;
+        keys.sort_by_key(|key: &StoredKey| (key.purpose, key.number));
         Ok(keys)
     }
 
     async fn settings(&self) -> Result<Option<String>, StoreError> {
-        let rows = self.work.read::<(String,)>("read the settings", Statement::new(FIND_SETTINGS)).await?;
-        Ok(rows.into_iter().next().map(|(settings,)| settings))
+        let found = self.lanes.work.first("read the settings", find_settings()).await?;
+        Ok(found.map(|(settings,)| settings))
     }
 
     async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
         const ACTION: &str = "write the settings";
         match old {
-            None => self.work.insert(ACTION, Statement::new(INSERT_SETTINGS).text(new)).await,
-            Some(old) => {
-                let replace = Statement::new(REPLACE_SETTINGS).text(new).text(old);
-                Ok(self.work.write(ACTION, replace).await?.rows > 0)
-            }
+            None => self.lanes.work.insert(ACTION, insert_settings(new)).await,
+            Some(old) => Ok(self.lanes.work.write(ACTION, replace_settings(old, new)).await? > 0),
         }
     }
 }

@@ -1,39 +1,21 @@
-//! The tables and their changes over time.
-//!
-//! Not sqlx's own runner: its table could be the application's, and after a crash half-way it refuses to go on. Here
-//! every change can be made again.
+//! The tables and their changes over time. Every change can be made again, after a crash half-way.
 
-use std::time::Duration;
+use sqlx::migrate::Migration;
+use sqlx::{Connection, MySqlConnection, Row};
 
-use sqlx::migrate::{Migration, MigrationType};
-use sqlx::{Connection, MySqlConnection, Row, SqlSafeStr};
-
-use super::options::OpenError;
 use super::server::{Role, Route};
+use crate::OpenError;
+use crate::server::{MigrationsStanding as Standing, change};
 
 /// Every change, oldest first. One that was released is never edited: its checksum is kept in the database. MySQL
 /// ends the transaction at each statement that changes a table, so every statement must be good to be run again,
 /// beside another node that runs it too: the lock below is not known to all clusters.
 fn changes() -> Vec<Migration> {
-    let change = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
     vec![
         change(1, "initial", include_str!("../../migrations/mysql/0001_initial.sql")),
         change(2, "live sessions", include_str!("../../migrations/mysql/0002_live_sessions.sql")),
         change(3, "agreed settings", include_str!("../../migrations/mysql/0003_agreed_settings.sql")),
     ]
-}
-
-/// How the tables are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
-    /// Every change known here was made, and no other.
-    Current,
-    /// The first so many were made.
-    Behind(usize),
-    /// This one was made, which is not known here, or known with other content.
-    Other(i64),
 }
 
 const HAS_TABLE: &str = "
@@ -61,63 +43,56 @@ const OTHER_ENGINES: &str = "
     SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES
     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME LIKE 'countersign|_%' ESCAPE '|' AND ENGINE <> 'InnoDB'";
 
-/// Far more than changes take; a server that hangs must not hang the start of a program for ever.
-const DEADLINE: Duration = Duration::from_secs(600);
-
 /// How the tables are.
 pub(super) async fn standing(connection: &mut MySqlConnection) -> Result<Standing, sqlx::Error> {
     let tables: i64 = sqlx::raw_sql(HAS_TABLE).fetch_one(&mut *connection).await?.try_get(0)?;
     if tables == 0 {
         return Ok(Standing::Behind(0));
     }
-    let known = changes();
     let applied = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
-    for (number, row) in applied.iter().enumerate() {
-        let (version, checksum): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
-        let same = |known: &Migration| known.version == version && *known.checksum == *checksum;
-        if !known.get(number).is_some_and(same) {
-            return Ok(Standing::Other(version));
-        }
-    }
-    Ok(if applied.len() == known.len() { Standing::Current } else { Standing::Behind(applied.len()) })
+    let applied: Result<Vec<_>, sqlx::Error> =
+        applied.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
+    Ok(Standing::of(&applied?, &changes()))
 }
 
 /// Makes the changes that are missing. What was made before a failure stays, and the next run goes on from there.
 pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
     let running = async {
         let mut connection = route.connect(Role::Migrate).await?;
-        let seconds = i64::try_from(DEADLINE.as_secs()).unwrap_or(i64::MAX);
-        let _taken: Option<i64> =
-            sqlx::query_scalar(LOCK).bind(seconds).persistent(false).fetch_one(&mut connection).await?;
-        sqlx::raw_sql(CREATE_TABLE).execute(&mut connection).await?;
-        let applied = match standing(&mut connection).await? {
+        let seconds = i64::try_from(Standing::DEADLINE.as_secs()).unwrap_or(i64::MAX);
+        let _taken: Option<i64> = sqlx::query_scalar(LOCK)
+            .bind(seconds)
+            .persistent(false)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(OpenError::engine)?;
+        sqlx::raw_sql(CREATE_TABLE).execute(&mut connection).await.map_err(OpenError::engine)?;
+        let applied = match standing(&mut connection).await.map_err(OpenError::engine)? {
             Standing::Current => changes().len(),
             Standing::Behind(applied) => applied,
-            Standing::Other(version) => return Err(OpenError::Migrate { version }),
+            Standing::Other(version) => return Err(OpenError::UnknownChange { version }),
         };
         for change in changes().into_iter().skip(applied) {
-            sqlx::raw_sql(change.sql).execute(&mut connection).await?;
+            sqlx::raw_sql(change.sql).execute(&mut connection).await.map_err(OpenError::engine)?;
             let note = sqlx::query(NOTE).persistent(false).bind(change.version);
             let note = note.bind(change.description.into_owned()).bind(change.checksum.into_owned());
             if let Err(error) = note.execute(&mut connection).await
                 // Another node of a cluster has made it at the same time.
                 && !error.as_database_error().is_some_and(|error| error.is_unique_violation())
             {
-                return Err(error.into());
+                return Err(OpenError::engine(error));
             }
         }
-        Ok(connection.close().await?)
+        connection.close().await.map_err(OpenError::engine)
     };
-    tokio::time::timeout(DEADLINE, running).await.map_err(|_| OpenError::Deadline)?
+    tokio::time::timeout(Standing::DEADLINE, running).await.map_err(|_| OpenError::Deadline)?
 }
 
 /// # Errors
-/// [`OpenError::Engine`] if a table is kept by an engine that keeps no promise.
+/// [`OpenError::TableWithoutTransactions`] if a table is kept by an engine that keeps no promise.
 pub(super) async fn check_engines(connection: &mut MySqlConnection) -> Result<(), OpenError> {
-    match sqlx::raw_sql(OTHER_ENGINES).fetch_optional(connection).await? {
-        Some(row) => {
-            Err(OpenError::Engine { table: row.try_get_unchecked(0)?, engine: row.try_get_unchecked(1)? })
-        }
-        None => Ok(()),
-    }
+    let other = sqlx::raw_sql(OTHER_ENGINES).fetch_optional(connection).await.map_err(OpenError::engine)?;
+    let Some(row) = other else { return Ok(()) };
+    let text = |column: usize| row.try_get_unchecked(column).map_err(OpenError::engine);
+    Err(OpenError::TableWithoutTransactions { table: text(0)?, engine: text(1)? })
 }

@@ -2,7 +2,8 @@
 //!
 //! ```no_run
 //! use countersign_core::store::Stores;
-//! use countersign_sql::mysql::{MySqlOptions, MySqlStore, OpenError};
+//! use countersign_sql::OpenError;
+//! use countersign_sql::mysql::{MySqlOptions, MySqlStore};
 //!
 //! # async fn open() -> Result<(), OpenError> {
 //! let options = MySqlOptions::from_url("mysql://app:password@db.example/app?ssl-mode=VERIFY_IDENTITY")?;
@@ -19,7 +20,8 @@
 //! replicas. Transactions are READ COMMITTED, which every connection asks for and checks. Where a proxy takes that
 //! away later, the statements are right under REPEATABLE READ, too, and only get into each other's way more often.
 
-mod engine;
+#[macro_use]
+mod driver;
 mod keys;
 mod migrations;
 mod open_store;
@@ -36,40 +38,23 @@ mod watch;
 use std::sync::Arc;
 
 use countersign_core::store::{ChangeSignal, StoreError};
-use countersign_jwt::Timestamp;
 
-use engine::{Engine, Statement, only};
-use migrations::Standing;
 use server::Route;
-use watch::Task;
 
-use crate::column::limit;
-use crate::pool::Pool;
+use crate::server::{Lanes, Task, prepare};
 
-pub use options::{MySqlOptions, OpenError};
+#[doc(no_inline)]
+pub use crate::OpenError;
+pub use options::MySqlOptions;
 
-/// The name of this engine in errors.
-const STORE: &str = "mysql";
-
-/// How many rows one statement deletes at most: some milliseconds of work.
-const PURGE_STEP: usize = 1_000;
-
-/// One reads the tail of the log, and one is left for a request that joins in.
-const TAIL_CONNECTIONS: u32 = 2;
-
-/// How many lists are read at the same time.
-const LIST_CONNECTIONS: u32 = 1;
+type Statement<Y = ()> = crate::statement::Statement<sqlx::MySql, Y>;
 
 /// All of Countersign's stores in one MySQL or MariaDB database.
 ///
 /// It runs tasks in the background, so it is opened and used within one tokio runtime.
 #[derive(Debug)]
 pub struct MySqlStore {
-    work: Engine,
-    /// Reads lists, so that whoever asks for many of them waits for himself and not others for him.
-    lists: Engine,
-    /// For the tail of the revocation log, which must not wait behind other work.
-    tail: Engine,
+    lanes: Lanes<Route>,
     weaknesses: Vec<String>,
     /// `None` where nobody looks.
     changed: Option<Arc<ChangeSignal>>,
@@ -84,46 +69,23 @@ impl MySqlStore {
     /// [`OpenError`].
     pub async fn open(options: &MySqlOptions) -> Result<Self, OpenError> {
         let (route, mut connection) = Route::explore(options).await?;
-        let looking = async {
-            let weaknesses = server::weaknesses(&mut connection).await?;
-            Ok::<_, OpenError>((weaknesses, migrations::standing(&mut connection).await?))
-        };
-        let looked = tokio::time::timeout(options.deadline, looking).await;
-        let (weaknesses, standing) = looked.map_err(|_| OpenError::Deadline)??;
-        for weakness in &weaknesses {
-            tracing::warn!("MySQL is set to lose data: {weakness}");
-        }
-        match standing {
-            Standing::Current => {}
-            Standing::Other(version) => return Err(OpenError::Migrate { version }),
-            Standing::Behind(_) if options.run_migrations => migrations::run(&route).await?,
-            Standing::Behind(_) => return Err(OpenError::NotMigrated),
-        }
-        let checking =
-            tokio::time::timeout(options.deadline, migrations::check_engines(&mut connection)).await;
+        let weaknesses = prepare(&route, &mut connection, &options.settings).await?;
+        let deadline = options.settings.deadline;
+        let checking = tokio::time::timeout(deadline, migrations::check_engines(&mut connection)).await;
         checking.map_err(|_| OpenError::Deadline)??;
-
-        let engine = |connections| {
-            let pool = Pool::new(route.clone(), connections, options.deadline);
-            Engine::new(pool, options.deadline)
-        };
         let changed = options.watch.then(|| Arc::new(ChangeSignal::new()));
         let watching = changed.as_ref().map(Arc::downgrade);
         Ok(Self {
-            work: engine(options.connections),
-            lists: engine(LIST_CONNECTIONS),
-            tail: engine(TAIL_CONNECTIONS),
+            lanes: Lanes::new(route.clone(), route.clone(), options.settings.connections, deadline),
             weaknesses,
             changed,
-            _watching: watching.map(|changed| watch::watch(route.clone(), options.deadline, changed)),
+            _watching: watching.map(|changed| watch::watch(route, deadline, changed)),
         })
     }
 
     /// Closes the connections. Without it they are closed when the store is dropped.
     pub async fn close(self) {
-        self.work.close().await;
-        self.lists.close().await;
-        self.tail.close().await;
+        self.lanes.close().await;
     }
 
     /// Settings of the server with which it may lose what was answered: each with its value and what may be lost. They
@@ -139,33 +101,7 @@ impl MySqlStore {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn has_keys(&self) -> Result<bool, StoreError> {
-        const ACTION: &str = "look for keys";
-        const HAS_KEYS: &str = "SELECT EXISTS (SELECT 1 FROM countersign_sealed_key)";
-        let (found,): (i64,) = only(ACTION, self.work.read(ACTION, Statement::new(HAS_KEYS)).await?)?;
-        Ok(found != 0)
-    }
-
-    /// Deletes in steps, so that no transaction is long. The statement takes a time and how many rows it may delete.
-    async fn purge(
-        &self,
-        action: &'static str,
-        sql: &'static str,
-        before: Timestamp,
-        at_most: usize,
-    ) -> Result<u64, StoreError> {
-        let mut left = at_most;
-        let mut purged = 0_u64;
-        while left > 0 {
-            let step = left.min(PURGE_STEP);
-            let statement = Statement::new(sql).number(before.as_millis()).number(limit(step));
-            let gone = self.work.write(action, statement).await?.rows;
-            purged = purged.saturating_add(gone);
-            left -= step;
-            if gone < step as u64 {
-                break;
-            }
-        }
-        Ok(purged)
+        self.lanes.work.only("look for keys", keys::has_keys()).await.map(|(found,)| found)
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use countersign_core::store::{OpenStore, StoreError, Stores, Weakness};
 
-use super::{MySqlStore, STORE};
+use super::MySqlStore;
 
 #[async_trait]
 impl OpenStore for MySqlStore {
     fn name(&self) -> &'static str {
-        STORE
+        "mysql"
     }
 
     fn stores(self: Arc<Self>) -> Stores {

@@ -7,76 +7,22 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::mysql::MySqlConnectOptions;
 
-use crate::host::{Authority, has_stray_at, without_brackets};
+use crate::OpenError;
+use crate::server::{Place, ServerSettings, address_and_parameters, without_brackets};
 
 /// How a [`MySqlStore`](super::MySqlStore) is opened.
 #[derive(Clone)]
 pub struct MySqlOptions {
     pub(super) server: MySqlConnectOptions,
-    pub(super) run_migrations: bool,
-    pub(super) deadline: Duration,
-    pub(super) connections: u32,
+    pub(super) settings: ServerSettings,
     pub(super) watch: bool,
-}
-
-/// Why the database could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The URL is not one of MySQL or MariaDB. It is not repeated here: it may hold the password.
-    #[error(
-        "not a MySQL URL: write mysql://user:password@host:3306/database, with @ / ? # and % in the password percent-encoded"
-    )]
-    Url,
-    /// The URL has a parameter that means nothing here.
-    #[error("the MySQL URL has an unknown parameter; known are: {}", PARAMETERS.join(", "))]
-    UrlParameter,
-    /// The server refused, or could not be reached.
-    #[error("could not open the database")]
-    MySql(#[from] sqlx::Error),
-    /// The server wants the password encrypted, and the connection is not.
-    #[error(
-        "the server takes this user's password (caching_sha2_password, sha256_password) only over TLS: turn TLS on in \
-         the server, and write ssl-mode=REQUIRED or ssl-mode=VERIFY_IDENTITY in the URL"
-    )]
-    PasswordNeedsTls,
-    /// The server did not take a setting that the store's promises rest on, or a proxy between took it away.
-    #[error("{setting} is {found}, but must be {expected}")]
-    Setting {
-        /// The setting.
-        setting: &'static str,
-        /// What it must be.
-        expected: &'static str,
-        /// What it is.
-        found: String,
-    },
-    /// A table is kept by a storage engine that has no transactions.
-    #[error("the table {table} is kept by {engine}, but must be by InnoDB")]
-    Engine {
-        /// The table.
-        table: String,
-        /// What keeps it.
-        engine: String,
-    },
-    /// The tables are those of another version of this program, or were changed by hand.
-    #[error("the database's tables are not those of this version: change {version} is not known here")]
-    Migrate {
-        /// The number of the change that is not known, or is known with other content.
-        version: i64,
-    },
-    /// The tables are not up to date, and that is not to be changed.
-    #[error("the database's tables are not up to date; run the migrations first")]
-    NotMigrated,
-    /// The server did not answer in time.
-    #[error("the server did not answer before the deadline")]
-    Deadline,
 }
 
 impl MySqlOptions {
     /// The default deadline: 3 s.
-    pub const DEADLINE: Duration = Duration::from_secs(3);
+    pub const DEADLINE: Duration = ServerSettings::DEADLINE;
     /// The default number of connections: 16.
-    pub const CONNECTIONS: u32 = 16;
+    pub const CONNECTIONS: u32 = ServerSettings::CONNECTIONS;
 
     /// The database that a URL leads to: `mysql://user:password@host:3306/database`, or the same with `mariadb://`.
     /// Special characters in the user and the password are percent-encoded. An IPv6 address is in brackets:
@@ -88,19 +34,13 @@ impl MySqlOptions {
     /// # Errors
     /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
-        Ok(Self {
-            server: parse(url)?,
-            run_migrations: true,
-            deadline: Self::DEADLINE,
-            connections: Self::CONNECTIONS,
-            watch: true,
-        })
+        Ok(Self { server: parse(url)?, settings: ServerSettings::default(), watch: true })
     }
 
     /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
-        self.run_migrations = run;
+        self.settings.run_migrations = run;
         self
     }
 
@@ -110,7 +50,7 @@ impl MySqlOptions {
     /// that only read.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        self.settings.set_deadline(deadline);
         self
     }
 
@@ -118,7 +58,7 @@ impl MySqlOptions {
     /// Two more read the revocation log, and one looks for what other nodes have written.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
-        self.connections = connections.max(1);
+        self.settings.set_connections(connections);
         self
     }
 
@@ -135,12 +75,15 @@ impl MySqlOptions {
 impl fmt::Display for MySqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = &self.server;
-        write!(f, "the MySQL database {} at ", server.get_database().unwrap_or_default())?;
-        match server.get_socket() {
-            Some(socket) => write!(f, "{}", socket.display())?,
-            None => write!(f, "{}", Authority(server.get_host(), server.get_port()))?,
-        }
-        write!(f, " (user {})", server.get_username())
+        let place = Place {
+            engine: "MySQL",
+            database: server.get_database().unwrap_or_default(),
+            socket: server.get_socket().map(AsRef::as_ref),
+            host: server.get_host(),
+            port: server.get_port(),
+            user: server.get_username(),
+        };
+        place.fmt(f)
     }
 }
 
@@ -153,9 +96,9 @@ impl fmt::Debug for MySqlOptions {
             .field("socket", &self.server.get_socket())
             .field("user", &self.server.get_username())
             .field("database", &self.server.get_database())
-            .field("run_migrations", &self.run_migrations)
-            .field("deadline", &self.deadline)
-            .field("connections", &self.connections)
+            .field("run_migrations", &self.settings.run_migrations)
+            .field("deadline", &self.settings.deadline)
+            .field("connections", &self.settings.connections)
             .field("watch", &self.watch)
             .finish()
     }
@@ -165,27 +108,24 @@ impl fmt::Debug for MySqlOptions {
 const PARAMETERS: [&str; 9] =
     ["ssl-mode", "sslmode", "ssl-ca", "sslca", "ssl-cert", "sslcert", "ssl-key", "sslkey", "socket"];
 
+/// A URL that is not one of MySQL or MariaDB.
+const NO_URL: OpenError = OpenError::Url {
+    engine: "MySQL",
+    form: "mysql://user:password@host:3306/database, with @ / ? # and % in the password percent-encoded",
+};
+
 fn parse(url: &str) -> Result<MySqlConnectOptions, OpenError> {
-    let (scheme, rest) = url.split_once("://").ok_or(OpenError::Url)?;
-    if !matches!(scheme, "mysql" | "mariadb") || rest.contains('#') {
-        return Err(OpenError::Url);
-    }
-    if has_stray_at(url.split('?').next().unwrap_or(url)) {
-        return Err(OpenError::Url);
-    }
+    let (_, mut parameters) = address_and_parameters(url, ["mysql", "mariadb"]).ok_or(NO_URL)?;
     // The driver would ignore a parameter that it does not know.
-    let query = rest.split_once('?').map_or("", |(_, query)| query);
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
-        if !PARAMETERS.contains(&name) {
-            return Err(OpenError::UrlParameter);
-        }
+    if !parameters.all(|(name, _)| PARAMETERS.contains(&name)) {
+        let problem = "an unknown parameter";
+        return Err(OpenError::UrlParameter { engine: "MySQL", problem, known: &PARAMETERS });
     }
-    let server = MySqlConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    let server = MySqlConnectOptions::from_str(url).map_err(|_| NO_URL)?;
     let host = without_brackets(server.get_host()).to_owned();
     let server = server.host(&host);
     if server.get_database().is_none() {
-        return Err(OpenError::Url);
+        return Err(NO_URL);
     }
     // The mode is set as a whole once a connection is open. Statements are no secret, but logs are to hold no SQL.
     Ok(server.pipes_as_concat(false).no_engine_substitution(false).disable_statement_logging())
@@ -219,7 +159,7 @@ mod tests {
                 (server.get_host(), server.get_port(), server.get_database().unwrap_or_default())
             });
             let found = found.map_err(|error| match error {
-                OpenError::UrlParameter => "parameter",
+                OpenError::UrlParameter { .. } => "parameter",
                 _ => "url",
             });
             assert_eq!(found, expected, "{url}");

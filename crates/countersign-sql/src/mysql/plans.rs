@@ -3,12 +3,19 @@
 use std::env;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
+use std::time::Duration;
 
+use countersign_core::model::{
+    Acknowledgement, Advance, AdvanceCondition, Attempts, Device, EndReason, Entry, Heal, PasswordHash,
+    Target, UserSession,
+};
+use countersign_core::store::{End, EpochRaise, SessionPage};
+use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row};
+use uuid::Uuid;
 
-use super::engine::Statement;
-use super::{MySqlOptions, migrate, revocations, sessions, throttles, users, watch};
+use super::{MySqlOptions, Statement, migrate, revocations, sessions, throttles, users, watch};
 
 /// A database with 4 000 users, who have two sessions, an entry of each kind, an account and a counter each; deleted
 /// at the end.
@@ -16,6 +23,8 @@ struct Filled {
     server: String,
     name: String,
     connection: MySqlConnection,
+    /// Statements whose plans are others than expected.
+    wrong: Vec<String>,
 }
 
 const USERS: usize = 4_000;
@@ -37,7 +46,7 @@ impl Filled {
         run(&options, format!("CREATE DATABASE {name}")).await;
         let options = options.database(&name);
         let connection = options.connect().await.unwrap();
-        let mut filled = Self { server, name, connection };
+        let mut filled = Self { server, name, connection, wrong: Vec::new() };
         migrate(&MySqlOptions::from_url(options.to_url_lossy().as_str().split('?').next().unwrap()).unwrap())
             .await
             .unwrap();
@@ -59,9 +68,10 @@ impl Filled {
         self.connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
     }
 
-    /// For each table that the statement reads: `table: type of access, index`, and `sorted` where rows are sorted.
-    async fn plan(&mut self, statement: &Statement) -> Vec<String> {
-        let steps = statement.explained().fetch_all(&mut self.connection).await.unwrap();
+    /// Expects for each table that the statement reads: `table: type of access, index`, and `sorted` where rows are
+    /// sorted.
+    async fn expect<Y>(&mut self, statement: Statement<Y>, expected: &[&str]) {
+        let steps = statement.after("EXPLAIN").fetch_all(&mut self.connection).await.unwrap();
         let column = |step: &sqlx::mysql::MySqlRow, name| {
             step.try_get_unchecked::<Option<String>, _>(name).unwrap().unwrap_or_default()
         };
@@ -70,7 +80,10 @@ impl Filled {
             let sorted = if column(step, "Extra").contains("filesort") { ", sorted" } else { "" };
             format!("{table}: {access}, {key}{sorted}")
         });
-        steps.collect()
+        let found: Vec<_> = steps.collect();
+        if found != expected {
+            self.wrong.push(format!("{}\n{found:#?}", statement.sql()));
+        }
     }
 }
 
@@ -97,10 +110,11 @@ async fn run(options: &MySqlConnectOptions, sql: String) {
 /// A user's rows of a table.
 fn rows(table: &str, user: usize) -> String {
     match table {
-        "session" => ["one", "two"]
-            .map(|id| {
+        "session" => [user, USERS + user]
+            .map(|number| {
+                let id = Uuid::from_u128(u128::try_from(number).unwrap());
                 let expiry = format!("{user}, {user}, NULL, NULL, NULL, NULL, NULL");
-                format!("('user {user}', '{id} {user}', 1, 0, 0, NULL, 0, 0, '', 0, 0, {expiry})")
+                format!("('user {user}', '{id}', 1, 0, 0, NULL, 0, 0, '', 0, 0, {expiry})")
             })
             .join(", "),
         "revocation" => ["'session', 'one', 0", "'token', 'one', 0", "'user', '', 1"]
@@ -113,86 +127,93 @@ fn rows(table: &str, user: usize) -> String {
     }
 }
 
-/// The statement with a parameter for each letter: `u` a user, `s` a session, `k` a kind, `t` a text, `l` a limit, `-`
-/// null, else a number.
-fn with(statement: Statement, parameters: &str) -> Statement {
-    parameters.chars().fold(statement, |statement, parameter| match parameter {
-        'u' => statement.text("user 77"),
-        's' => statement.text("one 77"),
-        'k' => statement.text("session"),
-        't' => statement.text("77"),
-        'l' => statement.number(10),
-        'e' => statement.text("email"),
-        '0' => statement.number(0),
-        '-' => statement.number(None),
-        _ => statement.number(100),
-    })
-}
-
 #[tokio::test]
 async fn no_statement_reads_more_than_it_needs() {
     let Some(mut filled) = Filled::open().await else { return };
     const SESSION: &str = "session: range, PRIMARY";
     const LOG: &str = "entry: ref, PRIMARY";
     const LOG_RANGE: &str = "entry: range, PRIMARY";
-    let mut wrong = Vec::new();
-    for (sql, parameters, expected) in [
-        (sessions::FIND, "us", &["session: const, PRIMARY", LOG, LOG][..]),
-        (sessions::READ, "us", &["session: const, PRIMARY"]),
-        (sessions::ADVANCE, "nnnntttusnnn--llnnl", &[SESSION, LOG, LOG]),
-        (sessions::HEAL, "nnnusnnnnn", &[SESSION, LOG, LOG]),
-        (sessions::MARK_ENDED, "ntus", &["countersign_session: range, PRIMARY"]),
-        (sessions::IS_ENDED, "us", &["countersign_session: const, PRIMARY"]),
-        (sessions::WITHDRAW, "us", &["countersign_session: range, PRIMARY"]),
-        (sessions::LIVE, "unntnnl0", &["session: range, live", LOG, "entry: index_subquery, PRIMARY"]),
-        (sessions::PURGE, "nl", &["countersign_session: range, absolute_until"]),
-        // Looked up while it is planned.
-        (revocations::EPOCH, "u", &[": , "]),
-        (revocations::RAISED_AT, "u", &["countersign_revocation: ref, PRIMARY"]),
-        (revocations::RAISED, "u", &["countersign_revocation: ref, PRIMARY"]),
-        (revocations::UNMARKED, "unsl", &["countersign_session: ref, live"]),
-        (
-            revocations::FORGET_OUTDONE,
-            "unnsuns",
-            &["countersign_revocation: range, PRIMARY", "<derived3>: ALL, ", "other: range, PRIMARY"],
-        ),
-        (revocations::LIVE_TOKENS, "un", &["countersign_revocation: ref, PRIMARY"]),
-        (revocations::ALL, "uukukkukknl", &[LOG_RANGE]),
-        (revocations::TAIL, "nuukukkukknl", &["entry: range, at, sorted"]),
-        (revocations::PURGE[1], "nl", &["countersign_revocation: range, kind_until"]),
-        (
-            revocations::PURGE_SESSIONS,
-            "nl",
-            &["countersign_revocation: range, kind_until", "session: eq_ref, PRIMARY"],
-        ),
-        (revocations::STEP, "n00uunl", &["entry: range, kind_until"]),
-        (revocations::PURGE_QUEUE, "nl", &["countersign_token_owner: range, until"]),
-        (throttles::FIND, "u", &["countersign_throttle: const, PRIMARY"]),
-        (throttles::REPLACE, "nnnnnunnnn", &["countersign_throttle: range, PRIMARY"]),
-        (throttles::DELETE, "unnnn", &["countersign_throttle: range, PRIMARY"]),
-        (throttles::COUNT, "su", &["countersign_throttle: range, PRIMARY"]),
-        (throttles::PURGE, "nl", &["countersign_throttle: range, touched_at"]),
-        (users::FIND, "u", &["account: const, PRIMARY"]),
-        (users::FIND_BY_NAME, "et", &["claim: const, PRIMARY", "account: const, PRIMARY"]),
-        (users::REPLACE_HASH, "tut", &["countersign_account: range, PRIMARY"]),
-        (watch::LOOK, "nn", &["countersign_revocation: range, at"]),
-    ] {
-        let found = filled.plan(&with(Statement::new(sql), parameters)).await;
-        if found != expected {
-            wrong.push(format!("{sql}\n{found:#?}"));
-        }
+    let ada = &UserId::new("user 77").unwrap();
+    let id = SessionId::new(Uuid::from_u128(77));
+    let key = &UserSession { user_id: ada.clone(), id };
+    let at = Timestamp::from_millis(100);
+    let first = Generation::FIRST;
+    let step = &Advance {
+        from: first,
+        to: first.next(),
+        guard: AdvanceCondition::OutsideReserve {
+            leeway: Duration::from_millis(10),
+            grace: Duration::from_millis(10),
+        },
+        now: at,
+        idle_until: at,
+        device: Device::default(),
+    };
+    let healing = &Heal { generation: first, issued_at: at, heals: 100, now: at, idle_until: at };
+    let end = &End { reason: EndReason::LoggedOut, at, until: at };
+    let how = &EpochRaise { except: Some(id), reason: EndReason::AllEnded, at, until: at };
+    let page = SessionPage::first(10);
+    filled.expect(sessions::find(key), &["session: const, PRIMARY", LOG, LOG]).await;
+    filled.expect(sessions::read(key), &["session: const, PRIMARY"]).await;
+    filled.expect(sessions::advance(key, step), &[SESSION, LOG, LOG]).await;
+    filled.expect(sessions::heal(key, healing), &[SESSION, LOG, LOG]).await;
+    filled.expect(sessions::mark_ended(key, end), &["countersign_session: range, PRIMARY"]).await;
+    filled.expect(sessions::is_ended(key), &["countersign_session: const, PRIMARY"]).await;
+    filled.expect(sessions::withdraw(key), &["countersign_session: range, PRIMARY"]).await;
+    let expected = &["session: range, live", LOG, "entry: index_subquery, PRIMARY"];
+    filled.expect(sessions::live(ada, at, page), expected).await;
+    filled.expect(sessions::purge(at, 10), &["countersign_session: range, absolute_until"]).await;
+    let seen = Acknowledgement { user_id: ada.clone(), session_id: id, generation: first };
+    let seen = vec![seen; 128];
+    filled.expect(sessions::acknowledge(&seen, at), &["countersign_session: range, PRIMARY"]).await;
+
+    // Looked up while it is planned.
+    filled.expect(revocations::epoch(ada), &[": , "]).await;
+    filled.expect(revocations::raised_at(ada), &["countersign_revocation: ref, PRIMARY"]).await;
+    filled.expect(revocations::raised(ada), &["countersign_revocation: ref, PRIMARY"]).await;
+    let epoch = Epoch::new(100);
+    filled.expect(revocations::unmarked(ada, how, epoch), &["countersign_session: ref, live"]).await;
+    let expected = &["countersign_revocation: range, PRIMARY", "<derived3>: ALL, ", "other: range, PRIMARY"];
+    filled.expect(revocations::forget_outdone(ada, how, epoch), expected).await;
+    filled.expect(revocations::live_tokens(ada, at), &["countersign_revocation: ref, PRIMARY"]).await;
+    let target = Target::Token { user_id: ada.clone(), id: TokenId::new(Uuid::from_u128(77)) };
+    let after = Some(&Entry { target, until: at, at });
+    filled.expect(revocations::all(after, 10), &[LOG_RANGE]).await;
+    filled.expect(revocations::tail(at, after, 10), &["entry: range, at, sorted"]).await;
+    for kind in revocations::PURGED_KINDS {
+        let expected = &["countersign_revocation: range, kind_until"];
+        filled.expect(revocations::purge(kind, at, 10), expected).await;
     }
-    let acknowledge = Statement::repeating(sessions::ACKNOWLEDGE, " OR ", 128);
-    let found = filled.plan(&with(acknowledge, &format!("nn{}", "usn".repeat(128)))).await;
-    assert_eq!(found, ["countersign_session: range, PRIMARY"]);
-    let found = filled.plan(&with(Statement::new(revocations::PURGE_OUTDONE), "n00uunlln")).await;
-    let expected = [
+    let expected = &["countersign_revocation: range, kind_until", "session: eq_ref, PRIMARY"];
+    filled.expect(revocations::purge_sessions(at, 10), expected).await;
+    let last = (0, "user 77".to_owned(), 100);
+    filled.expect(revocations::step(at, &last), &["entry: range, kind_until"]).await;
+    let expected = &[
         "<derived2>: ALL, ",
         "gone: eq_ref, PRIMARY",
         "<derived3>: ALL, ",
         "higher: ref, PRIMARY",
         "entry: range, kind_until",
     ];
-    assert_eq!(found, expected);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    filled.expect(revocations::purge_outdone(at, &last, 10), expected).await;
+    filled.expect(revocations::purge_queue(at, 10), &["countersign_token_owner: range, until"]).await;
+
+    let counter = &Attempts::default();
+    filled.expect(throttles::find("user 77"), &["countersign_throttle: const, PRIMARY"]).await;
+    let replace = throttles::replace("user 77", counter, counter, at);
+    filled.expect(replace, &["countersign_throttle: range, PRIMARY"]).await;
+    let delete = throttles::delete("user 77", counter);
+    filled.expect(delete, &["countersign_throttle: range, PRIMARY"]).await;
+    let count = throttles::count(&("one 77".."user 77"));
+    filled.expect(count, &["countersign_throttle: range, PRIMARY"]).await;
+    filled.expect(throttles::purge(at, 10), &["countersign_throttle: range, touched_at"]).await;
+
+    filled.expect(users::find(ada), &["account: const, PRIMARY"]).await;
+    let expected = &["claim: const, PRIMARY", "account: const, PRIMARY"];
+    filled.expect(users::find_by_name("email", "77"), expected).await;
+    let hash = PasswordHash::from_stored("77".to_owned());
+    let replace = users::replace_hash(ada, Some(&hash), &hash);
+    filled.expect(replace, &["countersign_account: range, PRIMARY"]).await;
+    filled.expect(watch::look(100), &["countersign_revocation: range, at"]).await;
+    assert!(filled.wrong.is_empty(), "{}", filled.wrong.join("\n"));
 }

@@ -4,9 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, MySql, MySqlConnection, Row};
 
-use super::options::{MySqlOptions, OpenError};
+use super::migrations;
+use super::options::MySqlOptions;
+use crate::OpenError;
+use crate::server::{MigrationsStanding, Way};
 
 /// A way to the server.
 #[derive(Clone)]
@@ -53,17 +56,18 @@ impl Route {
     /// Finds out what kind of server it is; returns the first connection, too.
     pub(super) async fn explore(options: &MySqlOptions) -> Result<(Self, MySqlConnection), OpenError> {
         let mut route =
-            Self { options: options.server.clone(), deadline: options.deadline, kind: Kind::MySql };
+            Self { options: options.server.clone(), deadline: options.settings.deadline, kind: Kind::MySql };
         let exploring = async {
             let mut connection = route.options.connect().await.map_err(refusal)?;
-            let row = sqlx::raw_sql("SELECT VERSION()").fetch_one(&mut connection).await?;
+            let row = sqlx::raw_sql("SELECT VERSION()").fetch_one(&mut connection).await;
+            let row = row.map_err(OpenError::engine)?;
             if text(&row, 0)?.contains("MariaDB") {
                 route.kind = Kind::MariaDb;
             }
             route.set_up(&mut connection, Role::Work).await?;
             Ok::<_, OpenError>(connection)
         };
-        let connection = tokio::time::timeout(options.deadline, exploring).await;
+        let connection = tokio::time::timeout(options.settings.deadline, exploring).await;
         let connection = connection.map_err(|_| OpenError::Deadline)??;
         Ok((route, connection))
     }
@@ -80,7 +84,10 @@ impl Route {
 
     async fn set_up(&self, connection: &mut MySqlConnection, role: Role) -> Result<(), OpenError> {
         for setting in self.settings(role) {
-            sqlx::raw_sql(AssertSqlSafe(setting)).execute(&mut *connection).await?;
+            sqlx::raw_sql(AssertSqlSafe(setting))
+                .execute(&mut *connection)
+                .await
+                .map_err(OpenError::engine)?;
         }
         self.check(connection).await
     }
@@ -115,14 +122,18 @@ impl Route {
             Kind::MariaDb => "SELECT @@SESSION.sql_mode, @@SESSION.tx_isolation",
             Kind::MySql => "SELECT @@SESSION.sql_mode, @@SESSION.transaction_isolation",
         };
-        let row = sqlx::raw_sql(row).fetch_one(connection).await?;
+        let row = sqlx::raw_sql(row).fetch_one(connection).await.map_err(OpenError::engine)?;
         let (mode, isolation) = (text(&row, 0)?, text(&row, 1)?);
         if !mode.split(',').any(|mode| mode == STRICT) {
-            return Err(OpenError::Setting { setting: "sql_mode", expected: STRICT, found: mode });
+            return Err(OpenError::Setting { setting: "sql_mode", expected: STRICT.to_owned(), found: mode });
         }
         if isolation != READ_COMMITTED {
             let setting = "the isolation level";
-            return Err(OpenError::Setting { setting, expected: READ_COMMITTED, found: isolation });
+            return Err(OpenError::Setting {
+                setting,
+                expected: READ_COMMITTED.to_owned(),
+                found: isolation,
+            });
         }
         Ok(())
     }
@@ -136,31 +147,42 @@ fn refusal(error: sqlx::Error) -> OpenError {
         sqlx::Error::Configuration(cause) if cause.to_string().starts_with("RSA") => {
             OpenError::PasswordNeedsTls
         }
-        _ => OpenError::MySql(error),
+        _ => OpenError::engine(error),
     }
 }
 
 /// A column as text, whatever the server says about its character set.
-fn text(row: &MySqlRow, column: usize) -> Result<String, sqlx::Error> {
-    row.try_get_unchecked(column)
+fn text(row: &MySqlRow, column: usize) -> Result<String, OpenError> {
+    row.try_get_unchecked(column).map_err(OpenError::engine)
 }
 
-/// What the server does with what it was told to keep, and what that may cost.
-///
-/// # Errors
-/// [`OpenError::Setting`], where it could not even take what it is told.
-pub(super) async fn weaknesses(connection: &mut MySqlConnection) -> Result<Vec<String>, OpenError> {
+impl Way for Route {
+    type Driver = MySql;
+
+    const NAME: &'static str = "MySQL";
+
+    async fn weaknesses(connection: &mut MySqlConnection) -> Result<Vec<String>, OpenError> {
+        judge(&durability(connection).await?)
+    }
+
+    async fn standing(connection: &mut MySqlConnection) -> Result<MigrationsStanding, sqlx::Error> {
+        migrations::standing(connection).await
+    }
+
+    async fn migrate(&self) -> Result<(), OpenError> {
+        migrations::run(self).await
+    }
+}
+
+/// The settings that say what the server does with what it was told to keep.
+async fn durability(connection: &mut MySqlConnection) -> Result<Vec<(String, String)>, OpenError> {
     let rows = sqlx::raw_sql(
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('binlog_format', 'innodb_doublewrite', 'innodb_flush_method',
             'innodb_flush_log_at_trx_commit', 'log_bin', 'rpl_semi_sync_master_enabled',
             'rpl_semi_sync_source_enabled', 'sync_binlog', 'wsrep_on')",
     );
-    let rows = rows.fetch_all(connection).await?;
-    let mut settings = Vec::with_capacity(rows.len());
-    for row in &rows {
-        settings.push((text(row, 0)?, text(row, 1)?));
-    }
-    judge(&settings)
+    let rows = rows.fetch_all(connection).await.map_err(OpenError::engine)?;
+    rows.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?))).collect()
 }
 
 fn judge(settings: &[(String, String)]) -> Result<Vec<String>, OpenError> {
@@ -170,7 +192,7 @@ fn judge(settings: &[(String, String)]) -> Result<Vec<String>, OpenError> {
     let has_log = is_on("log_bin");
     if let Some(found) = value("binlog_format").filter(|found| has_log && *found == "STATEMENT") {
         // The server refuses every write that is READ COMMITTED then.
-        let (setting, expected) = ("binlog_format", "ROW or MIXED");
+        let (setting, expected) = ("binlog_format", "ROW or MIXED".to_owned());
         return Err(OpenError::Setting { setting, expected, found: found.to_owned() });
     }
     let is = |name: &str, weak: &[&str]| value(name).is_some_and(|value| weak.contains(&value));

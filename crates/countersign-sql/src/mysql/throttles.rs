@@ -7,37 +7,85 @@ use countersign_core::model::{Attempts, Outcome, Refused, ThrottlePolicy};
 use countersign_core::store::{StoreError, ThrottleStore};
 use countersign_jwt::Timestamp;
 
-use super::MySqlStore;
-use super::engine::{Statement, values};
+use super::{MySqlStore, Statement};
 use crate::column::{limit, surplus};
 use crate::record::AttemptsRecord;
 
-pub(super) const FIND: &str = "
-    SELECT failures, last_failure, running, running_until FROM countersign_throttle WHERE counter = ?";
+pub(super) fn find(key: &str) -> Statement<Attempts> {
+    Statement::new(concat!(
+        "
+    SELECT ",
+        attempts_columns!(names),
+        " FROM countersign_throttle WHERE counter = ?"
+    ))
+    .bind(key)
+}
 
-pub(super) const INSERT: &str = "
-    INSERT INTO countersign_throttle (failures, last_failure, running, running_until, touched_at, counter)
-    VALUES (?, ?, ?, ?, ?, ?)";
+pub(super) fn insert(key: &str, counter: &Attempts, now: Timestamp) -> Statement {
+    Statement::new(concat!(
+        "
+    INSERT INTO countersign_throttle (",
+        attempts_columns!(names),
+        ", touched_at, counter)
+    VALUES (?, ?, ?, ?, ?, ?)"
+    ))
+    .bind_record(AttemptsRecord::from(counter))
+    .bind(now)
+    .bind(key)
+}
 
 /// Only if the counter is still as it was read.
-pub(super) const REPLACE: &str = "
+pub(super) fn replace(key: &str, was: &Attempts, counter: &Attempts, now: Timestamp) -> Statement {
+    Statement::new(
+        "
     UPDATE countersign_throttle
     SET failures = ?, last_failure = ?, running = ?, running_until = ?, touched_at = ?
-    WHERE counter = ? AND failures = ? AND last_failure <=> ? AND running = ? AND running_until = ?";
+    WHERE counter = ? AND failures = ? AND last_failure <=> ? AND running = ? AND running_until = ?",
+    )
+    .bind_record(AttemptsRecord::from(counter))
+    .bind(now)
+    .bind(key)
+    .bind_record(AttemptsRecord::from(was))
+}
 
 /// Only if the counter is still as it was read.
-pub(super) const DELETE: &str = "
+pub(super) fn delete(key: &str, was: &Attempts) -> Statement {
+    Statement::new(
+        "
     DELETE FROM countersign_throttle
-    WHERE counter = ? AND failures = ? AND last_failure <=> ? AND running = ? AND running_until = ?";
+    WHERE counter = ? AND failures = ? AND last_failure <=> ? AND running = ? AND running_until = ?",
+    )
+    .bind(key)
+    .bind_record(AttemptsRecord::from(was))
+}
 
-pub(super) const COUNT: &str = "
-    SELECT count(*) FROM countersign_throttle WHERE counter >= ? AND counter < ?";
+pub(super) fn count(keys: &Range<&str>) -> Statement<(i64,)> {
+    Statement::new(
+        "
+    SELECT count(*) FROM countersign_throttle WHERE counter >= ? AND counter < ?",
+    )
+    .bind(keys.start)
+    .bind(keys.end)
+}
 
-pub(super) const THIN: &str = "
-    DELETE FROM countersign_throttle WHERE counter >= ? AND counter < ? ORDER BY touched_at LIMIT ?";
+pub(super) fn thin(keys: &Range<&str>, at_most: usize) -> Statement {
+    Statement::new(
+        "
+    DELETE FROM countersign_throttle WHERE counter >= ? AND counter < ? ORDER BY touched_at LIMIT ?",
+    )
+    .bind(keys.start)
+    .bind(keys.end)
+    .bind(limit(at_most))
+}
 
-pub(super) const PURGE: &str = "
-    DELETE FROM countersign_throttle WHERE touched_at < ? ORDER BY touched_at LIMIT ?";
+pub(super) fn purge(before: Timestamp, at_most: usize) -> Statement {
+    Statement::new(
+        "
+    DELETE FROM countersign_throttle WHERE touched_at < ? ORDER BY touched_at LIMIT ?",
+    )
+    .bind(before)
+    .bind(limit(at_most))
+}
 
 #[async_trait]
 impl ThrottleStore for MySqlStore {
@@ -61,24 +109,21 @@ impl ThrottleStore for MySqlStore {
     }
 
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
-        const ACTION: &str = "read the attempts";
-        let rows = self.work.read::<AttemptsRecord>(ACTION, Statement::new(FIND).text(key)).await?;
-        Ok(values(ACTION, rows)?.pop())
+        self.lanes.work.first("read the attempts", find(key)).await
     }
 
     async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
-        self.purge("purge attempts", PURGE, before, at_most).await
+        self.lanes.work.purge("purge attempts", at_most, |step| purge(before, step)).await
     }
 
     async fn thin_attempts(&self, keys: Range<&str>, keep: u64, at_most: usize) -> Result<u64, StoreError> {
         const ACTION: &str = "thin out attempts";
-        let of = |sql| Statement::new(sql).text(keys.start).text(keys.end);
-        let count = self.work.read::<(i64,)>(ACTION, of(COUNT)).await?.first().map_or(0, |(count,)| *count);
+        let (count,) = self.lanes.work.only(ACTION, count(&keys)).await?;
         let at_most = surplus(count, keep, at_most);
         if at_most == 0 {
             return Ok(0);
         }
-        Ok(self.work.write(ACTION, of(THIN).number(limit(at_most))).await?.rows)
+        self.lanes.work.write(ACTION, thin(&keys, at_most)).await
     }
 }
 
@@ -103,35 +148,19 @@ impl MySqlStore {
                 if counter == before {
                     return Ok(answer);
                 }
+                let work = &self.lanes.work;
                 let is_put = match found {
-                    Some(_) if counter == Attempts::default() => {
-                        let delete = counter_is(Statement::new(DELETE).text(key), &before);
-                        self.work.write(action, delete).await?.rows > 0
+                    Some(was) if counter == Attempts::default() => {
+                        work.write(action, delete(key, &was)).await? > 0
                     }
-                    None => self.work.insert(action, to(INSERT, &counter, now).text(key)).await?,
-                    Some(_) => {
-                        let replace = to(REPLACE, &counter, now).text(key);
-                        let replace = counter_is(replace, &before);
-                        self.work.write(action, replace).await?.rows > 0
-                    }
+                    Some(was) => work.write(action, replace(key, &was, &counter, now)).await? > 0,
+                    None => work.insert(action, insert(key, &counter, now)).await?,
                 };
                 if is_put {
                     return Ok(answer);
                 }
             }
         };
-        self.work.series(action, steps).await
+        self.lanes.work.series(action, steps).await
     }
-}
-
-fn to(sql: &'static str, counter: &Attempts, now: Timestamp) -> Statement {
-    counter_is(Statement::new(sql), counter).number(now.as_millis())
-}
-
-fn counter_is(statement: Statement, counter: &Attempts) -> Statement {
-    statement
-        .number(i64::from(counter.failures))
-        .number(counter.last_failure.map(Timestamp::as_millis))
-        .number(i64::from(counter.running))
-        .number(counter.running_until.as_millis())
 }

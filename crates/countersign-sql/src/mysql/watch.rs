@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use countersign_core::store::{BoxError, ChangeSignal};
 use sqlx::MySqlConnection;
-use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use super::Statement;
 use super::server::{Role, Route};
+use crate::server::{Followed, Task, keep_up};
 
 /// How often the log is looked at: a fraction of what a revocation may take to arrive, and less than a tenth of a
 /// millisecond of work, as it touches some entries of one index.
@@ -16,26 +17,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How far back it is looked, at least. An entry's `at` is its writer's, from before it was committed; what becomes
 /// visible later than that is left to the next poll.
 const WINDOW_MILLIS: i64 = 2_000;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The server's time, the number of entries since some time, and the sum of their times from then on: any entry that
 /// comes, or comes again with a later time, changes one of the two. Heartbeats are nobody's news. All that is asked
 /// for is in the index.
-pub(super) const LOOK: &str = "
+pub(super) fn look(since: i64) -> Statement<(i64, i64, i64)> {
+    Statement::new(
+        "
     SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000,
         COUNT(*), CAST(COALESCE(SUM(at - ?), 0) AS SIGNED)
     FROM countersign_revocation FORCE INDEX (at)
-    WHERE at >= ? AND kind <> 'node'";
-
-/// A task that ends when it is dropped.
-#[derive(Debug)]
-pub(super) struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    WHERE at >= ? AND kind <> 'node'",
+    )
+    .bind(since)
+    .bind(since)
 }
 
 /// What was found since some time.
@@ -48,38 +43,27 @@ struct Seen {
 
 /// Raises the signal whenever there is something new, by whomever, and whenever something may have been missed.
 pub(super) fn watch(route: Route, deadline: Duration, changed: Weak<ChangeSignal>) -> Task {
-    Task(tokio::spawn(async move {
-        let mut pause = FIRST_PAUSE;
-        let mut complained = false;
-        while changed.strong_count() > 0 {
-            let Err(error) = look(&route, deadline, &changed, &mut pause).await else { return };
-            // Once, not at each try: it may go on for long, and polling does the work.
-            if complained {
-                tracing::debug!(error = &*error, "cannot look for revocations");
-            } else {
-                complained = true;
-                tracing::warn!(
-                    error = &*error,
-                    "cannot look for other nodes' revocations; learning of them by polling until that works"
-                );
-            }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+    Task::spawn(keep_up("look for", changed, move |changed| {
+        let route = route.clone();
+        async move {
+            let mut worked = false;
+            let ended = follow(&route, deadline, &changed, &mut worked).await;
+            Followed { worked, ended }
         }
     }))
 }
 
 /// Looks until that fails, or the store is gone.
-async fn look(
+async fn follow(
     route: &Route,
     deadline: Duration,
     changed: &Weak<ChangeSignal>,
-    pause: &mut Duration,
+    worked: &mut bool,
 ) -> Result<(), BoxError> {
     let mut connection = route.connect(Role::Work).await?;
     let (now, _) = seen(&mut connection, deadline, i64::MAX).await?;
     let (_, mut known) = seen(&mut connection, deadline, now.saturating_sub(WINDOW_MILLIS)).await?;
-    *pause = FIRST_PAUSE;
+    *worked = true;
     // From here on nothing is missed; until here it may have been.
     let mut is_new = true;
     let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -110,7 +94,8 @@ async fn seen(
     deadline: Duration,
     since: i64,
 ) -> Result<(i64, Seen), BoxError> {
-    let query = sqlx::query_as(LOOK).bind(since).bind(since).fetch_one(connection);
-    let (now, entries, sum) = tokio::time::timeout(deadline, query).await??;
+    let look = look(since);
+    let rows = tokio::time::timeout(deadline, look.all(connection)).await??;
+    let (now, entries, sum) = rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
     Ok((now, Seen { since, entries, sum }))
 }

@@ -1,39 +1,21 @@
-//! The tables and their changes over time.
-//!
-//! Not sqlx's own runner: it locks by session and prepares statements by name, and neither works through a pooler that
-//! hands each transaction to another server connection. Here everything is in one transaction.
+//! The tables and their changes over time. All changes are made in one transaction.
 
-use std::time::Duration;
-
-use sqlx::migrate::{Migration, MigrationType};
+use sqlx::migrate::Migration;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{Connection, PgConnection, Row, SqlSafeStr};
+use sqlx::{Connection, PgConnection, Row};
 
-use super::options::OpenError;
 use super::server::{Role, Route};
+use crate::OpenError;
+use crate::server::{MigrationsStanding as Standing, change};
 
 /// Every change, oldest first. One that was released is never edited: its checksum is kept in the database.
 fn changes() -> Vec<Migration> {
-    let change = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
     vec![
         change(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
         change(2, "log by time", include_str!("../../migrations/postgres/0002_log_by_time.sql")),
         change(3, "live sessions", include_str!("../../migrations/postgres/0003_live_sessions.sql")),
         change(4, "agreed settings", include_str!("../../migrations/postgres/0004_agreed_settings.sql")),
     ]
-}
-
-/// How the tables are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
-    /// Every change known here was made, and no other.
-    Current,
-    /// The first so many were made.
-    Behind(usize),
-    /// This one was made, which is not known here, or known with other content.
-    Other(i64),
 }
 
 /// A schema of its own: applications have tables with such names too.
@@ -59,8 +41,6 @@ const APPLIED: &str = "SELECT version, checksum FROM countersign.migration ORDER
 
 const NOTE: &str = "INSERT INTO countersign.migration (version, name, checksum) VALUES ($1, $2, $3)";
 
-/// Far more than changes take; a server that hangs must not hang the start of a program for ever.
-const DEADLINE: Duration = Duration::from_secs(600);
 /// Of nodes that make the schema at once one succeeds; the others fail, and find it made when they try again.
 const TRIES: u32 = 10;
 
@@ -69,16 +49,10 @@ pub(super) async fn standing(connection: &mut PgConnection) -> Result<Standing, 
     if !is_true(connection, HAS_TABLE).await? {
         return Ok(Standing::Behind(0));
     }
-    let known = changes();
     let applied = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
-    for (number, row) in applied.iter().enumerate() {
-        let (version, checksum): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
-        let same = |known: &Migration| known.version == version && *known.checksum == *checksum;
-        if !known.get(number).is_some_and(same) {
-            return Ok(Standing::Other(version));
-        }
-    }
-    Ok(if applied.len() == known.len() { Standing::Current } else { Standing::Behind(applied.len()) })
+    let applied: Result<Vec<_>, sqlx::Error> =
+        applied.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
+    Ok(Standing::of(&applied?, &changes()))
 }
 
 /// Makes the changes that are missing, all or none.
@@ -89,14 +63,14 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
         loop {
             match attempt(&mut connection).await {
                 Err(error) if is_race(&error) && tries < TRIES => tries += 1,
-                Err(error) => return Err(OpenError::Postgres(error)),
-                Ok(Standing::Other(version)) => return Err(OpenError::Migrate { version }),
+                Err(error) => return Err(OpenError::engine(error)),
+                Ok(Standing::Other(version)) => return Err(OpenError::UnknownChange { version }),
                 Ok(Standing::Current | Standing::Behind(_)) => break,
             }
         }
-        connection.close().await.map_err(OpenError::Postgres)
+        connection.close().await.map_err(OpenError::engine)
     };
-    tokio::time::timeout(DEADLINE, attempts).await.map_err(|_| OpenError::Deadline)?
+    tokio::time::timeout(Standing::DEADLINE, attempts).await.map_err(|_| OpenError::Deadline)?
 }
 
 async fn attempt(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use countersign_core::store::{OpenStore, StoreError, Stores, Weakness};
 
-use super::{PostgresStore, STORE};
+use super::PostgresStore;
 
 #[async_trait]
 impl OpenStore for PostgresStore {
     fn name(&self) -> &'static str {
-        STORE
+        "postgres"
     }
 
     fn stores(self: Arc<Self>) -> Stores {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::host::{Authority, has_stray_at, without_brackets};
+use crate::OpenError;
+use crate::server::{Place, ServerSettings, address_and_parameters, without_brackets};
 
 /// How a [`PostgresStore`](super::PostgresStore) is opened.
 #[derive(Clone)]
@@ -16,54 +17,14 @@ pub struct PostgresOptions {
     pub(super) server: PgConnectOptions,
     pub(super) listen: Option<PgConnectOptions>,
     pub(super) pooled: Option<bool>,
-    pub(super) run_migrations: bool,
-    pub(super) deadline: Duration,
-    pub(super) connections: u32,
-}
-
-/// Why the database could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The URL is not one of PostgreSQL. It is not repeated here: it may hold the password.
-    #[error(
-        "not a PostgreSQL URL: write postgres://user:password@host:5432/database, with @ / ? # and % in the password percent-encoded"
-    )]
-    Url,
-    /// The URL has a parameter that means nothing here, or cannot have that value.
-    #[error(
-        "the PostgreSQL URL has a parameter that is unknown or cannot have that value; known are: {}",
-        PARAMETERS.join(", ")
-    )]
-    UrlParameter,
-    /// The server refused, or could not be reached.
-    #[error("could not open the database")]
-    Postgres(#[source] sqlx::Error),
-    /// The database holds text in an encoding that has not every character.
-    #[error("the database's encoding is {found}, but must be UTF8")]
-    Encoding {
-        /// What it is.
-        found: String,
-    },
-    /// The tables are those of another version of this program, or were changed by hand.
-    #[error("the database's tables are not those of this version: change {version} is not known here")]
-    Migrate {
-        /// The number of the change that is not known, or is known with other content.
-        version: i64,
-    },
-    /// The tables are not up to date, and that is not to be changed.
-    #[error("the database's tables are not up to date; run the migrations first")]
-    NotMigrated,
-    /// The server did not answer in time.
-    #[error("the server did not answer before the deadline")]
-    Deadline,
+    pub(super) settings: ServerSettings,
 }
 
 impl PostgresOptions {
     /// The default deadline: 3 s.
-    pub const DEADLINE: Duration = Duration::from_secs(3);
+    pub const DEADLINE: Duration = ServerSettings::DEADLINE;
     /// The default number of connections: 16.
-    pub const CONNECTIONS: u32 = 16;
+    pub const CONNECTIONS: u32 = ServerSettings::CONNECTIONS;
 
     /// The database that a URL leads to: `postgres://user:password@host:5432/database`. What it leaves out comes from
     /// the environment (`PGHOST`, `PGPASSWORD`, …) and `~/.pgpass`, as for other programs. An IPv6 address is in brackets:
@@ -79,14 +40,7 @@ impl PostgresOptions {
     /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
         let Parsed { server, listen, pooled } = parse(url)?;
-        Ok(Self {
-            server,
-            listen,
-            pooled,
-            run_migrations: true,
-            deadline: Self::DEADLINE,
-            connections: Self::CONNECTIONS,
-        })
+        Ok(Self { server, listen, pooled, settings: ServerSettings::default() })
     }
 
     /// Where to listen for what other nodes revoke, if the first URL leads to a pooler: straight to the server, to the
@@ -113,7 +67,7 @@ impl PostgresOptions {
     /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
-        self.run_migrations = run;
+        self.settings.run_migrations = run;
         self
     }
 
@@ -122,7 +76,7 @@ impl PostgresOptions {
     /// then, too, unless a pooler is in between.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));
+        self.settings.set_deadline(deadline);
         self
     }
 
@@ -130,7 +84,7 @@ impl PostgresOptions {
     /// Two more read the revocation log, and one listens.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
-        self.connections = connections.max(1);
+        self.settings.set_connections(connections);
         self
     }
 }
@@ -139,13 +93,15 @@ impl PostgresOptions {
 impl fmt::Display for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (server, user) = (&self.server, self.server.get_username());
-        let database = server.get_database().unwrap_or(user);
-        write!(f, "the PostgreSQL database {database} at ")?;
-        match server.get_socket() {
-            Some(socket) => write!(f, "{}", socket.display())?,
-            None => write!(f, "{}", Authority(server.get_host(), server.get_port()))?,
-        }
-        write!(f, " (user {user})")
+        let place = Place {
+            engine: "PostgreSQL",
+            database: server.get_database().unwrap_or(user),
+            socket: server.get_socket().map(AsRef::as_ref),
+            host: server.get_host(),
+            port: server.get_port(),
+            user,
+        };
+        place.fmt(f)
     }
 }
 
@@ -159,9 +115,9 @@ impl fmt::Debug for PostgresOptions {
             .field("user", &self.server.get_username())
             .field("listens_elsewhere", &self.listen.is_some())
             .field("pooled", &self.pooled)
-            .field("run_migrations", &self.run_migrations)
-            .field("deadline", &self.deadline)
-            .field("connections", &self.connections)
+            .field("run_migrations", &self.settings.run_migrations)
+            .field("deadline", &self.settings.deadline)
+            .field("connections", &self.settings.connections)
             .finish()
     }
 }
@@ -190,6 +146,18 @@ const PARAMETERS: [&str; 20] = [
     "listen",
 ];
 
+/// A URL that is not one of PostgreSQL.
+const NO_URL: OpenError = OpenError::Url {
+    engine: "PostgreSQL",
+    form: "postgres://user:password@host:5432/database, with @ / ? # and % in the password percent-encoded",
+};
+
+const NO_PARAMETER: OpenError = OpenError::UrlParameter {
+    engine: "PostgreSQL",
+    problem: "a parameter that is unknown or cannot have that value",
+    known: &PARAMETERS,
+};
+
 /// What a URL says.
 struct Parsed {
     server: PgConnectOptions,
@@ -198,25 +166,17 @@ struct Parsed {
 }
 
 fn parse(url: &str) -> Result<Parsed, OpenError> {
-    let (scheme, rest) = url.split_once("://").ok_or(OpenError::Url)?;
-    if !matches!(scheme, "postgres" | "postgresql") || rest.contains('#') {
-        return Err(OpenError::Url);
-    }
-    let (address, query) = url.split_once('?').unwrap_or((url, ""));
-    if has_stray_at(address) {
-        return Err(OpenError::Url);
-    }
+    let (address, parameters) = address_and_parameters(url, ["postgres", "postgresql"]).ok_or(NO_URL)?;
     let (mut pooled, mut listen, mut for_the_driver) = (None, None, Vec::new());
     // Stated as a parameter, because the driver would look the host of the URL up with its brackets, in the DNS as in
     // `~/.pgpass`. A parameter of the URL's own stands behind it and wins.
     if let Some(host) = ipv6_host(address) {
         for_the_driver.push(format!("host={host}"));
     }
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    for (name, value) in parameters {
         match name {
-            "pooled" => pooled = Some(value.parse().map_err(|_| OpenError::UrlParameter)?),
-            "listen" => listen = Some(host_and_port(value).ok_or(OpenError::UrlParameter)?),
+            "pooled" => pooled = Some(value.parse().map_err(|_| NO_PARAMETER)?),
+            "listen" => listen = Some(host_and_port(value).ok_or(NO_PARAMETER)?),
             "statement-cache-capacity" => pooled = Some(value == "0"),
             // The driver would log the value of a parameter that it does not know, and leave it out.
             "host" | "hostaddr" => {
@@ -225,13 +185,13 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
                 for_the_driver.push(format!("{name}={}", without_brackets(&value)));
             }
             _ if PARAMETERS.contains(&name) || name.starts_with("options[") => {
-                for_the_driver.push(parameter.to_owned());
+                for_the_driver.push(format!("{name}={value}"));
             }
-            _ => return Err(OpenError::UrlParameter),
+            _ => return Err(NO_PARAMETER),
         }
     }
     let url = format!("{address}?{}", for_the_driver.join("&"));
-    let server = PgConnectOptions::from_str(&url).map_err(|_| OpenError::Url)?;
+    let server = PgConnectOptions::from_str(&url).map_err(|_| NO_URL)?;
     let server = match server.get_application_name() {
         Some(_) => server,
         None => server.application_name("countersign"),
@@ -293,7 +253,7 @@ mod tests {
                 (server.get_host(), server.get_port(), server.get_database().unwrap_or_default())
             });
             let found = found.map_err(|error| match error {
-                OpenError::UrlParameter => "parameter",
+                OpenError::UrlParameter { .. } => "parameter",
                 _ => "url",
             });
             assert_eq!(found, expected, "{url}");

@@ -5,10 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row as _};
 
-use super::engine::Statement;
-use super::{PostgresOptions, PostgresStore};
+use super::{PostgresOptions, PostgresStore, Statement};
 
 /// A database with 20 000 users, who have two sessions, an entry of each kind, an account and a counter each; deleted at
 /// the end.
@@ -21,7 +20,7 @@ pub(super) struct Filled {
 const FILL: &str = "
     INSERT INTO countersign.session (user_id, id, epoch, generation, issued_at, heals, healed_run, seed, created_at,
         last_seen_at, idle_until, absolute_until)
-    SELECT 'user ' || number % 20000, 'session ' || number, 1, 0, number, 0, 0, '', number, number, 9e15, 9e15
+    SELECT 'user ' || number % 20000, lpad(to_hex(number), 32, '0')::uuid, 1, 0, number, 0, 0, '', number, number, 9e15, 9e15
     FROM generate_series(1, 40000) AS number;
     INSERT INTO countersign.revocation (user_id, kind, ref, n, until, at)
     SELECT 'user ' || number % 20000, kind, CASE kind WHEN 'user' THEN '' ELSE kind || ' ' || number END,
@@ -58,12 +57,12 @@ impl Filled {
         Some(Self { server, name, connection })
     }
 
-    /// The plan of a statement, a line for each of its nodes.
-    pub(super) async fn plan(&mut self, statement: &Statement) -> String {
-        let explain = AssertSqlSafe(format!("EXPLAIN {}", statement.sql()));
-        let query = sqlx::query_scalar_with(explain, statement.parameters()).persistent(false);
-        let lines: Vec<String> = query.fetch_all(&mut self.connection).await.unwrap();
-        lines.join("\n")
+    /// The statement must find all that it reads in an index, this one among others.
+    pub(super) async fn uses<Y>(&mut self, statement: Statement<Y>, index: &str) {
+        let explained = statement.after("EXPLAIN").fetch_all(&mut self.connection).await.unwrap();
+        let plan: Vec<String> = explained.iter().map(|line| line.get(0)).collect();
+        let plan = plan.join("\n");
+        assert!(!plan.contains("Seq Scan") && plan.contains(index), "{}: {plan}", statement.sql());
     }
 }
 

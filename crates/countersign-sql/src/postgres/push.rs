@@ -6,51 +6,43 @@ use std::time::Duration;
 use countersign_core::store::ChangeSignal;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
-use super::engine::{Engine, Statement};
-use super::options::{OpenError, PostgresOptions};
+use super::Statement;
+use super::driver::RouteFor;
+use super::options::PostgresOptions;
 use super::server::{Role, Route};
+use crate::OpenError;
+use crate::server::{Followed, Operations, Task, keep_up};
 
 /// What is sent after an entry was committed, and listened for.
 const CHANNEL: &str = "countersign_revocation";
-
-const NOTIFY: &str = "SELECT pg_notify($1, '')";
 
 const IS_ALIVE: &str = "SELECT 1";
 
 /// How long nothing may be heard before the connection is tested: some networks swallow a server without a word.
 const SILENCE: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A task that ends when it is dropped.
-#[derive(Debug)]
-pub(super) struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// Tells whoever listens. A pooler, too, carries it to the server.
+fn notify() -> Statement {
+    Statement::new("SELECT pg_notify($1, '')").bind(CHANNEL)
 }
 
 /// Announces what is asked for while it is busy once, not each time.
 ///
 /// A notification inside the transaction that writes would make all commits of the whole server wait for one another, as
 /// PostgreSQL sends them in the order of commits. So it is sent afterwards, here, and nobody waits for it.
-pub(super) fn announce(engine: Engine, wanted: Arc<Notify>) -> Task {
-    Task(tokio::spawn(async move {
+pub(super) fn announce(work: Operations<RouteFor>, wanted: Arc<Notify>) -> Task {
+    Task::spawn(async move {
         loop {
             wanted.notified().await;
-            let notify = Statement::new(NOTIFY).bind(CHANNEL);
-            if let Err(error) = engine.write("announce a revocation", notify).await {
+            if let Err(error) = work.write("announce a revocation", notify()).await {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "could not announce a revocation; other nodes learn of it when they poll"
                 );
             }
         }
-    }))
+    })
 }
 
 /// Where to listen: at the URL for that, or where the work is done if nobody is in between. `None` if neither will do.
@@ -64,20 +56,20 @@ pub(super) async fn route(work: &Route, options: &PostgresOptions) -> Option<Rou
             );
             None
         }
-        Some(server) => match Route::to_listen(server.clone(), options.deadline).await {
+        Some(server) => match Route::to_listen(server.clone(), options.settings.deadline).await {
             Ok(Some(route)) => Some(route),
             Ok(None) => {
                 tracing::warn!("the listen URL leads to a pooler, which carries no notifications; {WITHOUT}");
                 None
             }
             // A server that is away now may be there later.
-            Err(OpenError::Deadline) => Some(Route::straight(server.clone(), options.deadline)),
+            Err(OpenError::Deadline) => Some(Route::straight(server.clone(), options.settings.deadline)),
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "could not connect to the listen URL; {WITHOUT} until that works"
                 );
-                Some(Route::straight(server.clone(), options.deadline))
+                Some(Route::straight(server.clone(), options.settings.deadline))
             }
         },
     }
@@ -85,24 +77,12 @@ pub(super) async fn route(work: &Route, options: &PostgresOptions) -> Option<Rou
 
 /// Raises the signal when another node announces something, and whenever announcements may have been missed.
 pub(super) fn listen(route: Route, deadline: Duration, changed: Weak<ChangeSignal>) -> Task {
-    Task(tokio::spawn(async move {
-        let mut pause = FIRST_PAUSE;
-        let mut complained = false;
-        while changed.strong_count() > 0 {
-            let heard = hear(&route, deadline, &changed, &mut pause).await;
-            let Err(error) = heard else { return };
-            // Once, not at each try: it may go on for long, and polling does the work.
-            if complained {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cannot listen for revocations");
-            } else {
-                complained = true;
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot listen for other nodes' revocations; learning of them by polling until that works"
-                );
-            }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+    Task::spawn(keep_up("listen for", changed, move |changed| {
+        let route = route.clone();
+        async move {
+            let mut worked = false;
+            let ended = hear(&route, deadline, &changed, &mut worked).await;
+            Followed { worked, ended: ended.map_err(Into::into) }
         }
     }))
 }
@@ -112,7 +92,7 @@ async fn hear(
     route: &Route,
     deadline: Duration,
     changed: &Weak<ChangeSignal>,
-    pause: &mut Duration,
+    worked: &mut bool,
 ) -> Result<(), sqlx::Error> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
@@ -121,7 +101,7 @@ async fn hear(
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
     within(deadline, listener.listen(CHANNEL)).await?;
-    *pause = FIRST_PAUSE;
+    *worked = true;
     // From here on nothing is missed; until here it may have been.
     loop {
         match changed.upgrade() {

@@ -7,38 +7,66 @@ use countersign_core::store::{
 };
 use countersign_jwt::{Epoch, Timestamp, UserId};
 
-use super::engine::{Statement, Transaction, malformed, only};
-use super::{PURGE_STEP, PostgresStore};
-use crate::column::{integer, limit, number, optional_time, time};
-use crate::record::{EntryRow, room_beside};
+use super::{PostgresStore, Statement};
+use crate::column::limit;
+use crate::purge::{PURGE_STEP, left};
+use crate::record::{EntryRecord, LiveToken, Raised, room_beside};
 
-const TIME: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+fn server_time() -> Statement<Timestamp> {
+    Statement::new("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+}
 
-const EPOCH: &str = "
-    SELECT coalesce(max(n), 0) FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''";
+fn epoch(user_id: &UserId) -> Statement<Epoch> {
+    Statement::new(
+        "
+    SELECT coalesce(max(n), 0) FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''",
+    )
+    .bind(user_id)
+}
 
-const RAISED_AT: &str = "
-    SELECT max(at) FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''";
+fn raised_at(user_id: &UserId) -> Statement<Option<Timestamp>> {
+    Statement::new(
+        "
+    SELECT max(at) FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''",
+    )
+    .bind(user_id)
+}
 
 /// A key that is taken keeps the later times; where nothing would change, nothing is written.
-const MERGE: &str = "
-    INSERT INTO countersign.revocation AS known (user_id, kind, ref, n, except_session, until, at)
+fn merge(entry: &Entry) -> Statement {
+    Statement::new(concat!(
+        "
+    INSERT INTO countersign.revocation AS known (",
+        entry_columns!(names),
+        ")
     VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (user_id, kind, ref, n) DO UPDATE SET
         until = greatest(known.until, excluded.until), at = greatest(known.at, excluded.at)
-    WHERE known.until < excluded.until OR known.at < excluded.at";
+    WHERE known.until < excluded.until OR known.at < excluded.at"
+    ))
+    .bind_record(EntryRecord::from(entry))
+}
 
-/// [`MERGE`] for tokens of one user.
-const MERGE_TOKENS: &str = "
+/// [`merge`] for tokens of one user.
+fn merge_tokens(user_id: &UserId, tokens: &TokenRevocation) -> Statement {
+    Statement::new(
+        "
     INSERT INTO countersign.revocation AS known (user_id, kind, ref, n, until, at)
     SELECT $1, 'token', id, 0, $3, $4 FROM (SELECT DISTINCT unnest($2::text[]) AS id) AS tokens
     ON CONFLICT (user_id, kind, ref, n) DO UPDATE SET
         until = greatest(known.until, excluded.until), at = greatest(known.at, excluded.at)
-    WHERE known.until < excluded.until OR known.at < excluded.at";
+    WHERE known.until < excluded.until OR known.at < excluded.at",
+    )
+    .bind(user_id)
+    .bind_list(tokens.ids.iter().map(ToString::to_string))
+    .bind(tokens.until)
+    .bind(tokens.at)
+}
 
 /// The entry with the next number, and the marks of the sessions that it ends. Of callers at once each waits for the one
 /// before, whose number it wanted; it returns nothing then, and tries again. Rows are locked in the order of their keys.
-const RAISE: &str = "
+fn raise(user_id: &UserId, how: &EpochRaise) -> Statement<Raised> {
+    Statement::new("
     WITH raised AS (
         INSERT INTO countersign.revocation (user_id, kind, ref, n, except_session, until, at)
         SELECT $1, 'user', '', coalesce(max(n), 0) + 1, $2, $3, greatest(max(at), $4) FROM countersign.revocation
@@ -56,10 +84,18 @@ const RAISE: &str = "
     marked AS (
         UPDATE countersign.session SET ended_at = $4, end_reason = $5 FROM ended
         WHERE session.user_id = $1 AND session.id = ended.id AND session.ended_at IS NULL)
-    SELECT n, at FROM raised";
+    SELECT n, at FROM raised")
+        .bind(user_id)
+        .bind(how.except)
+        .bind(how.until)
+        .bind(how.at)
+        .bind(how.reason.name())
+        .bind(limit(MARK_STEP))
+}
 
-/// Marks sessions that [`RAISE`] has ended and left for later, and those that were being inserted while it looked.
-const MARK_REST: &str = "
+/// Marks sessions that [`raise`] has ended and left for later, and those that were being inserted while it looked.
+fn mark_rest(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement {
+    Statement::new("
     WITH oldest AS MATERIALIZED (
         SELECT id FROM countersign.session
         WHERE user_id = $1 AND ended_at IS NULL AND epoch < $3 AND id IS DISTINCT FROM $2
@@ -69,37 +105,83 @@ const MARK_REST: &str = "
         ORDER BY session.id
         FOR UPDATE OF session)
     UPDATE countersign.session SET ended_at = $4, end_reason = $5 FROM ended
-    WHERE session.user_id = $1 AND session.id = ended.id AND session.ended_at IS NULL";
+    WHERE session.user_id = $1 AND session.id = ended.id AND session.ended_at IS NULL")
+        .bind(user_id)
+        .bind(how.except)
+        .bind(epoch)
+        .bind(how.at)
+        .bind(how.reason.name())
+        .bind(limit(MARK_STEP))
+}
 
 /// Deletes what is old and decides nothing any more beside the user's entry `n`, which excepts this session: all lower
 /// ones, but for the highest that does not except the same session.
-const FORGET_OUTDONE: &str = "
+fn forget_outdone(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement {
+    Statement::new(
+        "
     DELETE FROM countersign.revocation AS entry
     WHERE user_id = $1 AND kind = 'user' AND ref = '' AND n < $3 AND at < $4
         AND ($2 IS NULL OR n IS DISTINCT FROM (SELECT max(other.n) FROM countersign.revocation AS other
             WHERE other.user_id = $1 AND other.kind = 'user' AND other.ref = '' AND other.n < $3
-                AND other.except_session IS DISTINCT FROM $2))";
+                AND other.except_session IS DISTINCT FROM $2))",
+    )
+    .bind(user_id)
+    .bind(how.except)
+    .bind(epoch)
+    .bind(how.forgets_before())
+}
 
 /// Until the end of the transaction, others who revoke tokens of this user wait here. A row to wait at, and no advisory
 /// lock, because those are not known to the distributed relatives of PostgreSQL.
-const QUEUE: &str = "
+fn queue(user_id: &UserId, until: Timestamp) -> Statement {
+    Statement::new(
+        "
     INSERT INTO countersign.token_owner AS known (user_id, until) VALUES ($1, $2)
-    ON CONFLICT (user_id) DO UPDATE SET until = greatest(known.until, excluded.until)";
+    ON CONFLICT (user_id) DO UPDATE SET until = greatest(known.until, excluded.until)",
+    )
+    .bind(user_id)
+    .bind(until)
+}
 
-/// Run after [`QUEUE`], so it sees what those before have committed.
-const LIVE_TOKENS: &str = "
-    SELECT ref, until FROM countersign.revocation WHERE user_id = $1 AND kind = 'token' AND until > $2";
+/// Run after [`queue`], so it sees what those before have committed.
+fn live_tokens(user_id: &UserId, at: Timestamp) -> Statement<LiveToken> {
+    Statement::new(
+        "
+    SELECT ref, until FROM countersign.revocation WHERE user_id = $1 AND kind = 'token' AND until > $2",
+    )
+    .bind(user_id)
+    .bind(at)
+}
 
 /// The log from some time on, as it lies in the table. An entry that is written again gets a later time, so it moves on
 /// in this order and never back.
-const LOG: &str = "
-    SELECT user_id, kind, ref, n, except_session, until, at FROM countersign.revocation
+fn log(since: Timestamp, after: Option<&Entry>, at_most: usize) -> Statement<Entry> {
+    // The entry before comes first, or what every entry of that time comes after: none has an empty kind.
+    let (at, key) = after.map_or((since, None), |after| (after.at, Some(after.key())));
+    let (user_id, kind, reference, n) = key
+        .as_ref()
+        .map_or(("", "", "", 0), |key| (key.user_id.as_str(), key.kind, key.reference.as_str(), key.number));
+    Statement::new(concat!(
+        "
+    SELECT ",
+        entry_columns!(names),
+        " FROM countersign.revocation
     WHERE (at, user_id, kind, ref, n) > ($1, $2, $3, $4, $5)
-    ORDER BY at, user_id, kind, ref, n LIMIT $6";
+    ORDER BY at, user_id, kind, ref, n LIMIT $6"
+    ))
+    .bind(at)
+    .bind(user_id)
+    .bind(kind)
+    .bind(reference)
+    .bind(n)
+    .bind(limit(at_most))
+}
 
 /// Unlike those that stay (below), entries that may go are found first in the index. What another node is deleting is
 /// left to it. Not `NOT EXISTS`: for that, the server would read all sessions first.
-const PURGE: &str = "
+fn purge(before: Timestamp, at_most: usize) -> Statement {
+    Statement::new(
+        "
     WITH old AS MATERIALIZED (
         SELECT user_id, kind, ref, n FROM countersign.revocation AS entry
         WHERE kind <> 'user' AND until < $1
@@ -107,11 +189,20 @@ const PURGE: &str = "
                 WHERE session.user_id = entry.user_id AND session.id = entry.ref), true))
         ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED)
     DELETE FROM countersign.revocation AS entry USING old
-    WHERE entry.user_id = old.user_id AND entry.kind = old.kind AND entry.ref = old.ref AND entry.n = old.n";
+    WHERE entry.user_id = old.user_id AND entry.kind = old.kind AND entry.ref = old.ref AND entry.n = old.n",
+    )
+    .bind(before)
+    .bind(limit(at_most))
+}
 
 /// A user's highest entry stays, so this looks at many that do not go: at so many in a step, and goes on from there.
 /// Returns the last that it looked at, how many those were, and how many of them it deleted.
-const PURGE_OUTDONE: &str = "
+fn purge_outdone(
+    before: Timestamp,
+    last: &(i64, String, i64),
+    at_most: usize,
+) -> Statement<(i64, String, i64, i64, i64)> {
+    Statement::new("
     WITH old AS MATERIALIZED (
         SELECT until, user_id, n FROM countersign.revocation
         WHERE kind = 'user' AND until < $1 AND (until, user_id, n) > ($2, $3, $4)
@@ -127,13 +218,26 @@ const PURGE_OUTDONE: &str = "
         WHERE entry.user_id = outdone.user_id AND entry.kind = 'user' AND entry.ref = '' AND entry.n = outdone.n
         RETURNING 1)
     SELECT until, user_id, n, (SELECT count(*) FROM old), (SELECT count(*) FROM gone)
-    FROM old ORDER BY until DESC, user_id DESC, n DESC LIMIT 1";
+    FROM old ORDER BY until DESC, user_id DESC, n DESC LIMIT 1")
+        .bind(before)
+        .bind(last.0)
+        .bind(&last.1)
+        .bind(last.2)
+        .bind(limit(PURGE_STEP))
+        .bind(limit(at_most))
+}
 
-const PURGE_QUEUE: &str = "
+fn purge_queue(before: Timestamp, at_most: usize) -> Statement {
+    Statement::new(
+        "
     WITH old AS MATERIALIZED (
         SELECT user_id FROM countersign.token_owner WHERE until < $1 ORDER BY until LIMIT $2
         FOR UPDATE SKIP LOCKED)
-    DELETE FROM countersign.token_owner USING old WHERE token_owner.user_id = old.user_id";
+    DELETE FROM countersign.token_owner USING old WHERE token_owner.user_id = old.user_id",
+    )
+    .bind(before)
+    .bind(limit(at_most))
+}
 
 /// How many sessions one statement marks at most: some milliseconds of work.
 const MARK_STEP: usize = 500;
@@ -149,59 +253,41 @@ impl RevocationStore for PostgresStore {
     }
 
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
-        const ACTION: &str = "read the server's time";
-        let rows = self.tail.read::<(i64,)>(ACTION, Statement::new(TIME)).await?;
-        let (now,) = only(ACTION, rows)?;
-        time("time", now).map(Some).map_err(malformed(ACTION))
+        self.lanes.tail.only("read the server's time", server_time()).await.map(Some)
     }
 
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
-        const ACTION: &str = "read the user's epoch";
-        let statement = Statement::new(EPOCH).bind(user_id.as_str());
-        let (n,) = only(ACTION, self.work.read::<(i64,)>(ACTION, statement).await?)?;
-        number("n", n).map(Epoch::new).map_err(malformed(ACTION))
+        self.lanes.work.only("read the user's epoch", epoch(user_id)).await
     }
 
     async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
-        const ACTION: &str = "read when the user's epoch was raised";
-        let statement = Statement::new(RAISED_AT).bind(user_id.as_str());
-        let (at,) = only(ACTION, self.work.read::<(Option<i64>,)>(ACTION, statement).await?)?;
-        optional_time("at", at).map_err(malformed(ACTION))
+        self.lanes.work.only("read when the user's epoch was raised", raised_at(user_id)).await
     }
 
-    async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
+    async fn raise_epoch(&self, user_id: &UserId, how: &EpochRaise) -> Result<Entry, StoreError> {
         const ACTION: &str = "raise the user's epoch";
-        let except = raise.except.map(|id| id.to_string());
-        let of_them = |sql| Statement::new(sql).bind(user_id.as_str()).bind(except.as_deref());
-        let at = raise.at.as_millis();
         let raised = async {
             loop {
-                let statement = of_them(RAISE).bind(raise.until.as_millis()).bind(at);
-                let statement = statement.bind(raise.reason.name()).bind(limit(MARK_STEP));
-                let rows: Vec<(i64, i64)> = self.work.write_returning(ACTION, statement).await?;
+                let rows = self.lanes.work.write_returning(ACTION, raise(user_id, how)).await?;
                 if let Some(raised) = rows.into_iter().next() {
                     return Ok(raised);
                 }
             }
         };
-        let (n, raised_at) = self.work.series(ACTION, raised).await?;
+        let raised = self.lanes.work.series(ACTION, raised).await?;
         self.announce();
         let rest = async {
-            let mark =
-                || of_them(MARK_REST).bind(n).bind(at).bind(raise.reason.name()).bind(limit(MARK_STEP));
-            while self.work.write(ACTION, mark()).await? == MARK_STEP as u64 {}
-            let forget = of_them(FORGET_OUTDONE).bind(n).bind(raise.forgets_before().as_millis());
-            self.work.write(ACTION, forget).await
+            let mark = || mark_rest(user_id, how, raised.epoch);
+            while self.lanes.work.write(ACTION, mark()).await? == MARK_STEP as u64 {}
+            self.lanes.work.write(ACTION, forget_outdone(user_id, how, raised.epoch)).await
         };
         // The epoch is raised whatever comes of this: what is left has no mark then, but the log ends it.
         if let Err(error) = rest.await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "could not mark all sessions that the log has ended");
         }
-        let epoch = number("n", n).map(Epoch::new).map_err(malformed(ACTION))?;
-        let at = time("at", raised_at).map_err(malformed(ACTION))?;
-        let target = Target::User { user_id: user_id.clone(), epoch, except: raise.except };
-        Ok(Entry { target, until: raise.until, at })
+        let target = Target::User { user_id: user_id.clone(), epoch: raised.epoch, except: how.except };
+        Ok(Entry { target, until: how.until, at: raised.at.unwrap_or(how.at) })
     }
 
     async fn revoke_tokens(
@@ -209,15 +295,12 @@ impl RevocationStore for PostgresStore {
         user_id: &UserId,
         tokens: &TokenRevocation,
     ) -> Result<TokensRevoked, StoreError> {
-        let ids: Vec<String> = tokens.ids.iter().map(ToString::to_string).collect();
-        let (user_id, at, until) = (user_id.as_str(), tokens.at.as_millis(), tokens.until.as_millis());
-        let queue = Statement::new(QUEUE).bind(user_id).bind(until);
-        let live = Statement::new(LIVE_TOKENS).bind(user_id).bind(at);
-        let merge = Statement::new(MERGE_TOKENS).bind(user_id).bind(ids).bind(until).bind(at);
-        let (queue, live, merge) = (&queue, &live, &merge);
-        let work = |mut transaction: Transaction| async move {
+        let queue = &queue(user_id, tokens.until);
+        let live = &live_tokens(user_id, tokens.at);
+        let merge = &merge_tokens(user_id, tokens);
+        let revoked = self.lanes.work.transaction("revoke tokens", |mut transaction| async move {
             transaction.write(queue).await?;
-            let room = room_beside(&transaction.read(live).await?, tokens)?;
+            let room = room_beside(&transaction.read(live).await?, tokens);
             if room == TokensRevoked::Yes {
                 transaction.write(merge).await?;
                 transaction.commit().await?;
@@ -225,8 +308,8 @@ impl RevocationStore for PostgresStore {
                 transaction.undo().await?;
             }
             Ok(room)
-        };
-        let revoked = self.work.transaction("revoke tokens", work).await?;
+        });
+        let revoked = revoked.await?;
         if revoked == TokensRevoked::Yes {
             self.announce();
         }
@@ -235,24 +318,11 @@ impl RevocationStore for PostgresStore {
 
     async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
         const ACTION: &str = "insert into the revocation log";
-        let key = entry.key();
-        let except = match &entry.target {
-            Target::User { except, .. } => except.map(|id| id.to_string()),
-            _ => None,
-        };
-        let statement = Statement::new(MERGE)
-            .bind(key.user_id)
-            .bind(key.kind)
-            .bind(key.reference)
-            .bind(integer(key.number).map_err(malformed(ACTION))?)
-            .bind(except)
-            .bind(entry.until.as_millis())
-            .bind(entry.at.as_millis());
         if let Target::Node { .. } = entry.target {
             // A heartbeat is the tail's own: it must not wait behind other work. It is nothing to tell others of.
-            self.tail.write(ACTION, statement).await?;
+            self.lanes.tail.write(ACTION, merge(entry)).await?;
         } else {
-            self.work.write(ACTION, statement).await?;
+            self.lanes.work.write(ACTION, merge(entry)).await?;
             self.announce();
         }
         Ok(())
@@ -264,30 +334,16 @@ impl RevocationStore for PostgresStore {
         after: Option<&Entry>,
         at_most: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        const ACTION: &str = "read the revocation log";
-        // The entry before comes first, or what every entry of that time comes after: none has an empty kind.
-        let (at, key) = after.map_or((since, None), |after| (after.at, Some(after.key())));
-        let (user_id, kind, reference, n) = key.as_ref().map_or(("", "", "", 0), |key| {
-            (key.user_id.as_str(), key.kind, key.reference.as_str(), key.number)
-        });
-        let statement = Statement::new(LOG)
-            .bind(at.as_millis())
-            .bind(user_id)
-            .bind(kind)
-            .bind(reference)
-            .bind(integer(n).map_err(malformed(ACTION))?)
-            .bind(limit(at_most));
-        let rows = self.tail.read::<EntryRow>(ACTION, statement).await?;
-        Ok(rows.into_iter().map(Entry::from).collect())
+        self.lanes.tail.read("read the revocation log", log(since, after, at_most)).await
     }
 
     async fn purge_entries(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
         const ACTION: &str = "purge the revocation log";
-        let purged = self.purge(ACTION, PURGE, before, at_most).await?;
-        let left = at_most.saturating_sub(usize::try_from(purged).unwrap_or(usize::MAX));
-        let outdone = self.purge_outdone(ACTION, before, left).await?;
+        let work = &self.lanes.work;
+        let purged = work.purge(ACTION, at_most, |step| purge(before, step)).await?;
+        let outdone = self.purge_outdone(ACTION, before, left(at_most, purged)).await?;
         // These are no entries, so they are not counted.
-        self.purge(ACTION, PURGE_QUEUE, before, PURGE_STEP).await?;
+        work.purge(ACTION, PURGE_STEP, |step| purge_queue(before, step)).await?;
         Ok(purged.saturating_add(outdone))
     }
 }
@@ -302,15 +358,11 @@ impl PostgresStore {
         let mut purged = 0_u64;
         let mut last = (i64::MIN, String::new(), 0_i64);
         loop {
-            let left = at_most.saturating_sub(usize::try_from(purged).unwrap_or(usize::MAX));
+            let left = left(at_most, purged);
             if left == 0 {
                 return Ok(purged);
             }
-            let (until, user_id, n) = &last;
-            let statement = Statement::new(PURGE_OUTDONE).bind(before.as_millis()).bind(until).bind(user_id);
-            let statement = statement.bind(n).bind(limit(PURGE_STEP)).bind(limit(left));
-            let rows: Vec<(i64, String, i64, i64, i64)> =
-                self.work.write_returning(action, statement).await?;
+            let rows = self.lanes.work.write_returning(action, purge_outdone(before, &last, left)).await?;
             let Some((until, user_id, n, seen, gone)) = rows.into_iter().next() else { return Ok(purged) };
             purged = purged.saturating_add(u64::try_from(gone).unwrap_or(0));
             if seen < limit(PURGE_STEP) {
@@ -323,39 +375,40 @@ impl PostgresStore {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use countersign_core::model::EndReason;
+    use countersign_jwt::TokenId;
+    use uuid::Uuid;
+
     use super::super::plans::Filled;
     use super::*;
 
     #[tokio::test]
     async fn no_statement_reads_more_than_it_needs() {
         let Some(mut filled) = Filled::open().await else { return };
-        let of_user = |sql| Statement::new(sql).bind("user 5");
-        let entry = of_user(MERGE).bind("token").bind("token 5").bind(0_i64).bind(None::<String>);
-        let tokens = of_user(MERGE_TOKENS).bind(vec!["token 5"]).bind(5_i64).bind(5_i64);
-        let raise = of_user(RAISE).bind(None::<String>).bind(5_i64).bind(5_i64).bind("all_ended").bind(9_i64);
-        let mark =
-            of_user(MARK_REST).bind(None::<String>).bind(1_i64).bind(5_i64).bind("all_ended").bind(9_i64);
-        let forget = of_user(FORGET_OUTDONE).bind(None::<String>).bind(1_i64).bind(15_000_i64);
-        let page = Statement::new(LOG).bind(5_i64).bind("user 5").bind("token").bind("token 5").bind(0_i64);
-        let page = page.bind(5_000_i64);
-        let outdone = Statement::new(PURGE_OUTDONE).bind(2_000_i64).bind(5_i64).bind("user 5").bind(1_i64);
-        for (statement, index) in [
-            (of_user(EPOCH), "revocation_pkey"),
-            (of_user(RAISED_AT), "revocation_pkey"),
-            (entry.bind(5_i64).bind(5_i64), "revocation_pkey"),
-            (tokens, "revocation_pkey"),
-            (raise, "revocation_pkey"),
-            (mark, "session_live"),
-            (forget, "revocation_pkey"),
-            (of_user(QUEUE).bind(5_i64), "token_owner_pkey"),
-            (of_user(LIVE_TOKENS).bind(5_i64), "revocation_pkey"),
-            (page, "revocation_in_time"),
-            (Statement::new(PURGE).bind(100_i64).bind(10_i64), "revocation_until"),
-            (outdone.bind(100_i64).bind(100_i64), "revocation_user_until"),
-            (Statement::new(PURGE_QUEUE).bind(100_i64).bind(10_i64), "token_owner_until"),
-        ] {
-            let plan = filled.plan(&statement).await;
-            assert!(!plan.contains("Seq Scan") && plan.contains(index), "{}: {plan}", statement.sql());
-        }
+        let ada = UserId::new("user 5").unwrap();
+        let at = Timestamp::from_millis;
+        let token = TokenId::new(Uuid::from_u128(5));
+        let target = Target::Token { user_id: ada.clone(), id: token };
+        let entry = Entry { target, until: at(5), at: at(5) };
+        let tokens = TokenRevocation { ids: vec![token], at: at(5), until: at(5), limit: 9 };
+        let how = EpochRaise { except: None, reason: EndReason::AllEnded, at: at(5), until: at(5) };
+        // So late that it forgets.
+        let late = EpochRaise { at: at(15_000) + Duration::from_secs(3_600), ..how };
+        let last = (5, "user 5".to_owned(), 1);
+        filled.uses(epoch(&ada), "revocation_pkey").await;
+        filled.uses(raised_at(&ada), "revocation_pkey").await;
+        filled.uses(merge(&entry), "revocation_pkey").await;
+        filled.uses(merge_tokens(&ada, &tokens), "revocation_pkey").await;
+        filled.uses(raise(&ada, &how), "revocation_pkey").await;
+        filled.uses(mark_rest(&ada, &how, Epoch::new(1)), "session_live").await;
+        filled.uses(forget_outdone(&ada, &late, Epoch::new(1)), "revocation_pkey").await;
+        filled.uses(queue(&ada, at(5)), "token_owner_pkey").await;
+        filled.uses(live_tokens(&ada, at(5)), "revocation_pkey").await;
+        filled.uses(log(Timestamp::MIN, Some(&entry), 5_000), "revocation_in_time").await;
+        filled.uses(purge(at(100), 10), "revocation_until").await;
+        filled.uses(purge_outdone(at(2_000), &last, 100), "revocation_user_until").await;
+        filled.uses(purge_queue(at(100), 10), "token_owner_until").await;
     }
 }

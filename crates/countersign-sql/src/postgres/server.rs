@@ -4,9 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError};
-use sqlx::{ConnectOptions, PgConnection, Row};
+use sqlx::{ConnectOptions, PgConnection, Postgres, Row};
 
-use super::options::{OpenError, PostgresOptions};
+use super::migrations;
+use super::options::PostgresOptions;
+use crate::OpenError;
+use crate::server::{MigrationsStanding, Way};
+use crate::statement::read_all;
 
 /// A way to the server.
 #[derive(Clone)]
@@ -47,7 +51,7 @@ impl Route {
     pub(super) async fn explore(options: &PostgresOptions) -> Result<(Self, PgConnection), OpenError> {
         let route = |settings, prepared| Self {
             options: options.server.clone(),
-            deadline: options.deadline,
+            deadline: options.settings.deadline,
             settings,
             prepared,
         };
@@ -62,7 +66,7 @@ impl Route {
             // They were taken and not carried on: somebody is in between.
             Ok(Err(connection)) => Ok((route(false, prepared), connection)),
             // Or they were refused. If that was not the reason, the next try fails just so.
-            Err(OpenError::Postgres(error)) if is_refusal(&error) => {
+            Err(error) if is_refusal(&error) => {
                 let route = route(false, prepared);
                 let connection = route.connect(Role::Work).await?;
                 Ok((route, connection))
@@ -84,7 +88,7 @@ impl Route {
         match Self::try_settings(Self::straight(options, deadline)).await {
             Ok(Ok((route, _))) => Ok(Some(route)),
             Ok(Err(_)) => Ok(None),
-            Err(OpenError::Postgres(error)) if is_refusal(&error) => Ok(None),
+            Err(error) if is_refusal(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -95,13 +99,18 @@ impl Route {
         let asking = sqlx::raw_sql("SELECT setting FROM pg_settings WHERE name = 'statement_timeout'")
             .fetch_one(&mut connection);
         let row = tokio::time::timeout(route.deadline, asking).await;
-        let row = row.map_err(|_| OpenError::Deadline)?.map_err(OpenError::Postgres)?;
-        let found: String = row.try_get(0).map_err(OpenError::Postgres)?;
+        let row = row.map_err(|_| OpenError::Deadline)?.map_err(OpenError::engine)?;
+        let found: String = row.try_get(0).map_err(OpenError::engine)?;
         Ok(if found == route.deadline.as_millis().to_string() {
             Ok((route, connection))
         } else {
             Err(connection)
         })
+    }
+
+    /// Within this time every operation is answered.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Whether a statement that was prepared on a connection is there afterwards.
@@ -136,43 +145,53 @@ impl Route {
     pub(super) async fn connect(&self, role: Role) -> Result<PgConnection, OpenError> {
         let options = self.options(role);
         let connecting = tokio::time::timeout(self.deadline, options.connect()).await;
-        connecting.map_err(|_| OpenError::Deadline)?.map_err(OpenError::Postgres)
+        connecting.map_err(|_| OpenError::Deadline)?.map_err(OpenError::engine)
     }
 }
 
 /// Whether a connection may have been refused because of what was asked of it.
-fn is_refusal(error: &sqlx::Error) -> bool {
+fn is_refusal(error: &OpenError) -> bool {
     // Classes: connection, protocol; feature not supported; object not in the right state; syntax error.
-    let code = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let code = error.of_the_driver().and_then(sqlx::Error::as_database_error);
+    let code = code.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     code.is_some_and(|error| {
         ["08", "0A", "22", "42", "55"].iter().any(|class| error.code().starts_with(class))
     })
 }
 
-/// What the server does with what it was told to keep, and what that may cost.
-///
-/// # Errors
-/// [`OpenError::Encoding`], where it could not even keep every text.
-pub(super) async fn weaknesses(connection: &mut PgConnection) -> Result<Vec<String>, OpenError> {
+impl Way for Route {
+    type Driver = Postgres;
+
+    const NAME: &'static str = "PostgreSQL";
+
+    async fn weaknesses(connection: &mut PgConnection) -> Result<Vec<String>, OpenError> {
+        judge(&durability(connection).await.map_err(OpenError::engine)?)
+    }
+
+    async fn standing(connection: &mut PgConnection) -> Result<MigrationsStanding, sqlx::Error> {
+        migrations::standing(connection).await
+    }
+
+    async fn migrate(&self) -> Result<(), OpenError> {
+        migrations::run(self).await
+    }
+}
+
+/// The settings that say what the server does with what it was told to keep.
+async fn durability(connection: &mut PgConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
     let rows = sqlx::raw_sql(
         "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'server_encoding',
             'synchronous_commit', 'synchronous_standby_names')",
     );
-    let rows = rows.fetch_all(connection).await.map_err(OpenError::Postgres)?;
-    let mut settings = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let name: String = row.try_get(0).map_err(OpenError::Postgres)?;
-        let value: String = row.try_get(1).map_err(OpenError::Postgres)?;
-        settings.push((name, value));
-    }
-    judge(&settings)
+    read_all(&rows.fetch_all(connection).await?)
 }
 
 fn judge(settings: &[(String, String)]) -> Result<Vec<String>, OpenError> {
     let value =
         |name: &str| settings.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
     if let Some(found) = value("server_encoding").filter(|encoding| *encoding != "UTF8") {
-        return Err(OpenError::Encoding { found: found.to_owned() });
+        let (setting, expected) = ("the database's encoding", "UTF8".to_owned());
+        return Err(OpenError::Setting { setting, expected, found: found.to_owned() });
     }
     let has_standby = value("synchronous_standby_names").is_some_and(|names| !names.trim().is_empty());
     let mut weaknesses = Vec::new();
@@ -244,6 +263,7 @@ mod tests {
     #[test]
     fn an_encoding_that_lacks_characters_is_refused() {
         let latin = [("server_encoding".to_owned(), "LATIN1".to_owned())];
-        assert!(matches!(judge(&latin), Err(OpenError::Encoding { found }) if found == "LATIN1"));
+        let refused = judge(&latin).unwrap_err();
+        assert_eq!(refused.to_string(), "the database's encoding is LATIN1, but must be UTF8");
     }
 }

@@ -7,7 +7,7 @@
 //! when the statement began (READ COMMITTED). So two things end a session:
 //!
 //! - For steps that begin after the end was committed, the log's entry. They see it.
-//! - For a step that was waiting at that time, the row's mark. Whatever ends sessions ([`END`] and the log's `RAISE`)
+//! - For a step that was waiting at that time, the row's mark. Whatever ends sessions ([`end`] and the log's `raise`)
 //!   writes entry and mark in one transaction, which queues at the row like the step itself: either the step was first, and
 //!   the mark follows it, or it finds the mark. In neither case does a session go on.
 //!
@@ -17,7 +17,7 @@
 //!
 //! A login that is under way while the epoch is raised is the reverse case: there is no row yet to queue at. A lock that
 //! both take would need a row per user, or advisory locks, which the distributed relatives of PostgreSQL lack. Instead
-//! each looks once more after its commit: the login for a raised epoch ([`WITHDRAW`]), the raise for sessions to mark.
+//! each looks once more after its commit: the login for a raised epoch ([`withdraw`]), the raise for sessions to mark.
 //! As both commit before they look, at least one of them sees the other.
 
 use std::time::Duration;
@@ -29,41 +29,57 @@ use countersign_core::store::{
 };
 use countersign_jwt::{Timestamp, UserId};
 
-use super::PostgresStore;
-use super::engine::{Statement, malformed, only, values};
-use crate::column::{GuardParameters, before, integer, limit};
-use crate::record::{FoundRecord, SessionRecord};
+use super::{PostgresStore, Statement};
+use crate::column::{GuardParameters, before, limit};
+use crate::record::SessionRecord;
 
 /// Inserts while the user's epoch is still the session's.
-const INSERT: &str = "
-    INSERT INTO countersign.session (user_id, id, epoch, generation, issued_at, acknowledged_at, heals, healed_run,
-        seed, created_at, last_seen_at, idle_until, absolute_until, user_agent, agent_hash, ip, ended_at,
-        end_reason)
+fn insert(session: &Session) -> Statement {
+    Statement::new(concat!(
+        "
+    INSERT INTO countersign.session (",
+        session_columns!(names),
+        ")
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18
     WHERE $3 = (SELECT coalesce(max(n), 0) FROM countersign.revocation
         WHERE user_id = $1 AND kind = 'user' AND ref = '')
-    ON CONFLICT DO NOTHING";
+    ON CONFLICT DO NOTHING"
+    ))
+    .bind_record(SessionRecord::from(session))
+}
 
-/// Asked when [`INSERT`] inserted nothing.
-const IS_TAKEN: &str = "SELECT generation FROM countersign.session WHERE user_id = $1 AND id = $2";
+/// Asked when [`insert`] inserted nothing.
+fn taken(key: &UserSession) -> Statement<(i64,)> {
+    Statement::new("SELECT generation FROM countersign.session WHERE user_id = $1 AND id = $2").bind_key(key)
+}
 
 /// Takes an inserted session back if its epoch was raised while it was being inserted.
-const WITHDRAW: &str = "
+fn withdraw(key: &UserSession) -> Statement {
+    Statement::new(
+        "
     DELETE FROM countersign.session WHERE user_id = $1 AND id = $2
         AND epoch <> (SELECT coalesce(max(n), 0) FROM countersign.revocation
-            WHERE user_id = $1 AND kind = 'user' AND ref = '')";
+            WHERE user_id = $1 AND kind = 'user' AND ref = '')",
+    )
+    .bind_key(key)
+}
 
 /// The row and what the log says about it, from one snapshot because it is one statement.
-const FIND: &str = "
-    SELECT session.*,
+fn find(key: &UserSession) -> Statement<FoundSession> {
+    Statement::new(concat!("
+    SELECT ", session_columns!(names), ",
         EXISTS (SELECT 1 FROM countersign.revocation
             WHERE user_id = $1 AND kind = 'session' AND ref = $2)::int::bigint AS log_ended,
         (SELECT coalesce(max(n), 0) FROM countersign.revocation
             WHERE user_id = $1 AND kind = 'user' AND ref = '' AND except_session IS DISTINCT FROM $2) AS log_epoch
-    FROM countersign.session WHERE user_id = $1 AND id = $2";
+    FROM countersign.session WHERE user_id = $1 AND id = $2")).bind_key(key)
+}
 
 /// Of the guard's parameters, those of the other kinds of guard are null.
-const ADVANCE: &str = "
+fn advance(key: &UserSession, step: &Advance) -> Statement<Session> {
+    let guard = GuardParameters::from(step.guard);
+    Statement::new(concat!(
+        "
     UPDATE countersign.session SET
         generation = $4,
         issued_at = $5,
@@ -84,9 +100,25 @@ const ADVANCE: &str = "
             WHERE user_id = $1 AND kind = 'session' AND ref = $2)
         AND NOT EXISTS (SELECT 1 FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''
             AND n > session.epoch AND except_session IS DISTINCT FROM $2)
-    RETURNING *";
+    RETURNING ",
+        session_columns!(names)
+    ))
+    .bind_key(key)
+    .bind(step.from)
+    .bind(step.to)
+    .bind(step.now)
+    .bind(step.idle_until)
+    .bind(step.device.user_agent.as_deref())
+    .bind(step.device.ip.map(|ip| ip.to_string()))
+    .bind(guard.issued_at)
+    .bind(guard.leeway)
+    .bind(guard.grace)
+    .bind(step.device.agent_hash.map(|hash| hash.to_string()))
+}
 
-const HEAL: &str = "
+fn heal(key: &UserSession, step: &Heal) -> Statement {
+    Statement::new(
+        "
     UPDATE countersign.session SET
         issued_at = $6,
         healed_run = CASE heals WHEN 0 THEN least(healed_run + 1, 255) ELSE healed_run END,
@@ -99,11 +131,21 @@ const HEAL: &str = "
         AND NOT EXISTS (SELECT 1 FROM countersign.revocation
             WHERE user_id = $1 AND kind = 'session' AND ref = $2)
         AND NOT EXISTS (SELECT 1 FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''
-            AND n > session.epoch AND except_session IS DISTINCT FROM $2)";
+            AND n > session.epoch AND except_session IS DISTINCT FROM $2)",
+    )
+    .bind_key(key)
+    .bind(step.generation)
+    .bind(step.issued_at)
+    .bind(step.heals)
+    .bind(step.now)
+    .bind(step.idle_until)
+}
 
 /// Many at once. Rows are locked in the order of their keys, as all statements here do that touch more than one, so
 /// that none waits for another that waits for it.
-const ACKNOWLEDGE: &str = "
+fn acknowledge(seen: &[Acknowledgement], at: Timestamp) -> Statement {
+    Statement::new(
+        "
     WITH seen AS (
         SELECT session.user_id, session.id, session.generation
         FROM unnest($1::text[], $2::text[], $3::bigint[]) AS acknowledged (user_id, id, generation)
@@ -114,11 +156,19 @@ const ACKNOWLEDGE: &str = "
     UPDATE countersign.session SET acknowledged_at = $4, last_seen_at = greatest(last_seen_at, $4)
     FROM seen
     WHERE session.user_id = seen.user_id AND session.id = seen.id AND session.generation = seen.generation
-        AND session.acknowledged_at IS NULL";
+        AND session.acknowledged_at IS NULL",
+    )
+    .bind_list(seen.iter().map(|seen| seen.user_id.as_str()))
+    .bind_list(seen.iter().map(|seen| seen.session_id.to_string()))
+    .bind_list(seen.iter().map(|seen| i64::from(seen.generation.as_u32())))
+    .bind(at)
+}
 
 /// The row's mark and the log's entry. The mark comes first, because it queues at the row; an entry that is already there
 /// stays as it is.
-const END: &str = "
+fn end(key: &UserSession, end: &End) -> Statement<(bool, bool, Option<bool>)> {
+    Statement::new(
+        "
     WITH marked AS (
         UPDATE countersign.session SET ended_at = $4, end_reason = $5
         WHERE user_id = $1 AND id = $2 AND ended_at IS NULL
@@ -128,27 +178,52 @@ const END: &str = "
         SELECT user_id, 'session', id, 0, $3, $4 FROM marked
         ON CONFLICT DO NOTHING
         RETURNING 1)
-    SELECT EXISTS (SELECT 1 FROM marked), EXISTS (SELECT 1 FROM logged),
-        (SELECT ended_at IS NOT NULL FROM countersign.session WHERE user_id = $1 AND id = $2)";
+    SELECT EXISTS (SELECT 1 FROM marked)::int::bigint, EXISTS (SELECT 1 FROM logged)::int::bigint,
+        (SELECT (ended_at IS NOT NULL)::int::bigint FROM countersign.session WHERE user_id = $1 AND id = $2)",
+    )
+    .bind_key(key)
+    .bind(end.until)
+    .bind(end.at)
+    .bind(end.reason.name())
+}
 
 /// A page, found in `session_live`, from its end.
-const LIVE: &str = "
-    SELECT * FROM countersign.session
+fn live(user_id: &UserId, now: Timestamp, page: SessionPage) -> Statement<Session> {
+    let (created_at, id) = before(page.after);
+    Statement::new(concat!(
+        "
+    SELECT ",
+        session_columns!(names),
+        " FROM countersign.session
     WHERE user_id = $1 AND ended_at IS NULL AND (created_at, id) < ($3, $4)
         AND $2 < idle_until AND $2 < absolute_until
         AND NOT EXISTS (SELECT 1 FROM countersign.revocation
             WHERE user_id = $1 AND kind = 'session' AND ref = session.id)
         AND NOT EXISTS (SELECT 1 FROM countersign.revocation WHERE user_id = $1 AND kind = 'user' AND ref = ''
             AND n > session.epoch AND except_session IS DISTINCT FROM session.id)
-    ORDER BY created_at DESC, id DESC LIMIT $5 OFFSET $6";
+    ORDER BY created_at DESC, id DESC LIMIT $5 OFFSET $6"
+    ))
+    .bind(user_id)
+    .bind(now)
+    .bind(created_at)
+    .bind(id)
+    .bind(limit(page.limit))
+    .bind(limit(page.skip))
+}
 
 /// What another node is deleting is left to it.
-const PURGE: &str = "
+fn purge(before: Timestamp, at_most: usize) -> Statement {
+    Statement::new(
+        "
     WITH old AS MATERIALIZED (
         SELECT user_id, id FROM countersign.session
         WHERE absolute_until < $1 ORDER BY absolute_until LIMIT $2 FOR UPDATE SKIP LOCKED)
     DELETE FROM countersign.session USING old
-    WHERE session.user_id = old.user_id AND session.id = old.id";
+    WHERE session.user_id = old.user_id AND session.id = old.id",
+    )
+    .bind(before)
+    .bind(limit(at_most))
+}
 
 /// How many acknowledgements one statement carries.
 const ACKNOWLEDGE_STEP: usize = 1_000;
@@ -159,95 +234,46 @@ const AGAIN: Duration = Duration::from_millis(2);
 impl SessionStore for PostgresStore {
     async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
         const ACTION: &str = "insert the session";
-        let (user_id, id) = (session.user_id.as_str(), session.id.to_string());
-        let epoch = integer(session.epoch.as_u64()).map_err(malformed(ACTION))?;
-        let of_it = |sql| Statement::new(sql).bind(user_id).bind(&id);
-        let insert = of_it(INSERT)
-            .bind(epoch)
-            .bind(i64::from(session.generation.as_u32()))
-            .bind(session.issued_at.as_millis())
-            .bind(session.acknowledged_at.map(Timestamp::as_millis))
-            .bind(i64::from(session.heals))
-            .bind(i64::from(session.healed_run))
-            .bind(session.seed.as_bytes().as_slice())
-            .bind(session.created_at.as_millis())
-            .bind(session.last_seen_at.as_millis())
-            .bind(session.idle_until.as_millis())
-            .bind(session.absolute_until.as_millis())
-            .bind(session.device.user_agent.as_deref())
-            .bind(session.device.agent_hash.map(|hash| hash.to_string()))
-            .bind(session.device.ip.map(|ip| ip.to_string()))
-            .bind(session.ended.map(|ended| ended.at.as_millis()))
-            .bind(session.ended.map(|ended| ended.reason.name()));
+        let key = session.key();
         let steps = async {
-            if self.work.write(ACTION, insert).await? == 0 {
-                let taken: Vec<(i64,)> = self.work.read(ACTION, of_it(IS_TAKEN)).await?;
-                return Ok(if taken.is_empty() {
-                    SessionInserted::EpochRaised
-                } else {
-                    SessionInserted::Taken
+            if self.lanes.work.write(ACTION, insert(session)).await? == 0 {
+                let taken = self.lanes.work.first(ACTION, taken(&key)).await?;
+                return Ok(match taken {
+                    Some(_) => SessionInserted::Taken,
+                    None => SessionInserted::EpochRaised,
                 });
             }
-            let withdrawn = self.work.write(ACTION, of_it(WITHDRAW)).await?;
+            let withdrawn = self.lanes.work.write(ACTION, withdraw(&key)).await?;
             Ok(if withdrawn > 0 { SessionInserted::EpochRaised } else { SessionInserted::Yes })
         };
-        self.work.series(ACTION, steps).await
+        self.lanes.work.series(ACTION, steps).await
     }
 
     async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
-        const ACTION: &str = "read the session";
-        let rows = self.work.read::<FoundRecord>(ACTION, of(FIND, key)).await?;
-        Ok(values(ACTION, rows)?.pop())
+        self.lanes.work.first("read the session", find(key)).await
     }
 
     async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
-        const ACTION: &str = "advance the session";
-        let guard = GuardParameters::from(step.guard);
-        let statement = of(ADVANCE, key)
-            .bind(i64::from(step.from.as_u32()))
-            .bind(i64::from(step.to.as_u32()))
-            .bind(step.now.as_millis())
-            .bind(step.idle_until.as_millis())
-            .bind(step.device.user_agent.as_deref())
-            .bind(step.device.ip.map(|ip| ip.to_string()))
-            .bind(guard.issued_at)
-            .bind(guard.leeway)
-            .bind(guard.grace)
-            .bind(step.device.agent_hash.map(|hash| hash.to_string()));
-        let rows = self.work.write_returning::<SessionRecord>(ACTION, statement).await?;
-        Ok(values(ACTION, rows)?.pop())
+        let rows = self.lanes.work.write_returning("advance the session", advance(key, step)).await?;
+        Ok(rows.into_iter().next())
     }
 
     async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
-        let statement = of(HEAL, key)
-            .bind(i64::from(step.generation.as_u32()))
-            .bind(step.issued_at.as_millis())
-            .bind(i64::from(step.heals))
-            .bind(step.now.as_millis())
-            .bind(step.idle_until.as_millis());
-        Ok(self.work.write("heal the session", statement).await? > 0)
+        Ok(self.lanes.work.write("heal the session", heal(key, step)).await? > 0)
     }
 
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
         for seen in seen.chunks(ACKNOWLEDGE_STEP) {
-            let user_ids: Vec<&str> = seen.iter().map(|seen| seen.user_id.as_str()).collect();
-            let ids: Vec<String> = seen.iter().map(|seen| seen.session_id.to_string()).collect();
-            let generations: Vec<i64> = seen.iter().map(|seen| seen.generation.as_u32().into()).collect();
-            let statement = Statement::new(ACKNOWLEDGE).bind(user_ids).bind(ids).bind(generations);
-            self.work.write("acknowledge generations", statement.bind(at.as_millis())).await?;
+            self.lanes.work.write("acknowledge generations", acknowledge(seen, at)).await?;
         }
         Ok(())
     }
 
-    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
+    async fn end_session(&self, key: &UserSession, how: &End) -> Result<SessionEnded, StoreError> {
         const ACTION: &str = "end the session";
         let steps = async {
             loop {
-                let statement =
-                    of(END, key).bind(end.until.as_millis()).bind(end.at.as_millis()).bind(end.reason.name());
-                let rows: Vec<(bool, bool, Option<bool>)> =
-                    self.work.write_returning(ACTION, statement).await?;
-                match only(ACTION, rows)? {
+                match self.lanes.work.write_returning_only(ACTION, end(key, how)).await? {
                     (true, true, _) => return Ok(SessionEnded::Now),
                     (true, false, _) | (false, _, Some(true)) => return Ok(SessionEnded::Before),
                     (false, _, None) => return Ok(SessionEnded::Unknown),
@@ -257,7 +283,7 @@ impl SessionStore for PostgresStore {
                 }
             }
         };
-        let ended = self.work.series(ACTION, steps).await?;
+        let ended = self.lanes.work.series(ACTION, steps).await?;
         if ended == SessionEnded::Now {
             self.announce();
         }
@@ -270,91 +296,85 @@ impl SessionStore for PostgresStore {
         now: Timestamp,
         page: SessionPage,
     ) -> Result<Vec<Session>, StoreError> {
-        const ACTION: &str = "list the user's sessions";
-        let (created_at, id) = before(page.after);
-        let statement = Statement::new(LIVE).bind(user_id.as_str()).bind(now.as_millis());
-        let statement = statement.bind(created_at).bind(id).bind(limit(page.limit)).bind(limit(page.skip));
-        values(ACTION, self.lists.read::<SessionRecord>(ACTION, statement).await?)
+        self.lanes.lists.read("list the user's sessions", live(user_id, now, page)).await
     }
 
     async fn purge_sessions(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
-        self.purge("purge sessions", PURGE, before, at_most).await
+        self.lanes.work.purge("purge sessions", at_most, |step| purge(before, step)).await
     }
-}
-
-/// A statement about one session.
-fn of(sql: &'static str, key: &UserSession) -> Statement {
-    Statement::new(sql).bind(key.user_id.as_str()).bind(key.id.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use countersign_core::model::{AdvanceCondition, Device, EndReason, SessionSeed};
+    use countersign_jwt::{Epoch, Generation, SessionId};
+    use uuid::Uuid;
+
     use super::super::plans::Filled;
     use super::*;
 
-    fn of_one(sql: &'static str) -> Statement {
-        Statement::new(sql).bind("user 5").bind("session 20005")
+    const NOW: Timestamp = Timestamp::from_millis(50_000);
+    const LATER: Timestamp = Timestamp::from_millis(90_000);
+
+    fn key(number: u128) -> UserSession {
+        let user_id = UserId::new(&format!("user {}", number % 20_000)).unwrap();
+        UserSession { user_id, id: SessionId::new(Uuid::from_u128(number)) }
     }
 
-    fn advance(user_id: &str, id: &str) -> Statement {
-        Statement::new(ADVANCE)
-            .bind(user_id)
-            .bind(id)
-            .bind(0_i64)
-            .bind(1_i64)
-            .bind(50_000_i64)
-            .bind(90_000_i64)
-            .bind(Some("Firefox"))
-            .bind(None::<String>)
-            .bind(None::<i64>)
-            .bind(Some(10_i64))
-            .bind(Some(30_i64))
-            .bind(None::<String>)
+    fn step() -> Advance {
+        Advance {
+            from: Generation::FIRST,
+            to: Generation::FIRST.next(),
+            guard: AdvanceCondition::OutsideReserve {
+                leeway: Duration::from_millis(10),
+                grace: Duration::from_millis(30),
+            },
+            now: NOW,
+            idle_until: LATER,
+            device: Device { user_agent: Some("Firefox".to_owned()), agent_hash: None, ip: None },
+        }
     }
 
     #[tokio::test]
     async fn no_statement_reads_more_than_it_needs() {
         let Some(mut filled) = Filled::open().await else { return };
-        let insert = of_one(INSERT)
-            .bind(0_i64)
-            .bind(0_i64)
-            .bind(0_i64)
-            .bind(None::<i64>)
-            .bind(0_i64)
-            .bind(0_i64)
-            .bind(&[0_u8; 32][..])
-            .bind(0_i64)
-            .bind(0_i64)
-            .bind(0_i64)
-            .bind(0_i64)
-            .bind(None::<String>)
-            .bind(None::<String>)
-            .bind(None::<String>)
-            .bind(None::<i64>)
-            .bind(None::<String>);
-        let heal = of_one(HEAL).bind(0_i64).bind(5_i64).bind(0_i64).bind(6_i64).bind(7_i64);
-        let acknowledge = Statement::new(ACKNOWLEDGE)
-            .bind(vec!["user 5"])
-            .bind(vec!["session 5"])
-            .bind(vec![0_i64])
-            .bind(7_i64);
-        let live = Statement::new(LIVE).bind("user 5").bind(0_i64).bind(i64::MAX).bind("");
-        let live = live.bind(100_i64).bind(0_i64);
-        for (statement, index) in [
-            (insert, "revocation_pkey"),
-            (of_one(IS_TAKEN), "session_pkey"),
-            (of_one(WITHDRAW), "session_pkey"),
-            (of_one(FIND), "session_pkey"),
-            (advance("user 5", "session 20005"), "session_pkey"),
-            (heal, "session_pkey"),
-            (acknowledge, "session_pkey"),
-            (of_one(END).bind(0_i64).bind(0_i64).bind("logged_out"), "session_pkey"),
-            (live, "session_live"),
-            (Statement::new(PURGE).bind(5_i64).bind(10_i64), "session_absolute_until"),
-        ] {
-            let plan = filled.plan(&statement).await;
-            assert!(!plan.contains("Seq Scan") && plan.contains(index), "{}: {plan}", statement.sql());
-        }
+        let key = key(20_005);
+        let session = Session {
+            user_id: key.user_id.clone(),
+            id: key.id,
+            epoch: Epoch::FIRST,
+            generation: Generation::FIRST,
+            issued_at: NOW,
+            acknowledged_at: None,
+            heals: 0,
+            healed_run: 0,
+            seed: SessionSeed::new([0; 32]),
+            created_at: NOW,
+            last_seen_at: NOW,
+            idle_until: LATER,
+            absolute_until: LATER,
+            device: Device::default(),
+            ended: None,
+        };
+        let healing =
+            Heal { generation: Generation::FIRST, issued_at: NOW, heals: 0, now: NOW, idle_until: LATER };
+        let seen = Acknowledgement {
+            user_id: key.user_id.clone(),
+            session_id: key.id,
+            generation: Generation::FIRST,
+        };
+        let how = End { reason: EndReason::LoggedOut, at: NOW, until: NOW };
+        let page = SessionPage::first(100);
+        filled.uses(insert(&session), "revocation_pkey").await;
+        filled.uses(taken(&key), "session_pkey").await;
+        filled.uses(withdraw(&key), "session_pkey").await;
+        filled.uses(find(&key), "session_pkey").await;
+        filled.uses(advance(&key, &step()), "session_pkey").await;
+        filled.uses(heal(&key, &healing), "session_pkey").await;
+        filled.uses(acknowledge(&[seen], NOW), "session_pkey").await;
+        filled.uses(end(&key, &how), "session_pkey").await;
+        filled.uses(live(&key.user_id, Timestamp::MIN, page), "session_live").await;
+        filled.uses(purge(Timestamp::from_millis(5), 10), "session_absolute_until").await;
     }
 
     #[tokio::test]
@@ -365,12 +385,10 @@ mod tests {
         let Some(mut filled) = Filled::open().await else { return };
         // Each in a page where nothing was updated yet: what was is cleared away only when nobody can see it any more.
         for number in (20_005..40_000).step_by(500) {
-            let (user_id, id) = (format!("user {}", number - 20_000), format!("session {number}"));
             // Asked in the transaction that does it: others are told later.
             sqlx::raw_sql("BEGIN").execute(&mut filled.connection).await.unwrap();
-            let step = advance(&user_id, &id);
-            let step = sqlx::query_with(ADVANCE, step.parameters()).execute(&mut filled.connection);
-            assert_eq!(step.await.unwrap().rows_affected(), 1);
+            let done = advance(&key(number), &step()).execute(&mut filled.connection, true).await.unwrap();
+            assert_eq!(done.rows_affected(), 1);
             let updates: (i64, i64) =
                 sqlx::query_as(UPDATES).fetch_one(&mut filled.connection).await.unwrap();
             assert!(

@@ -7,49 +7,98 @@ use countersign_core::model::{Attempts, Outcome, Refused, ThrottlePolicy};
 use countersign_core::store::{StoreError, ThrottleStore};
 use countersign_jwt::Timestamp;
 
-use super::PostgresStore;
-use super::engine::{Statement, Transaction, values};
+use super::{PostgresStore, Statement};
 use crate::column::{limit, surplus};
 use crate::record::AttemptsRecord;
 
-const FIND: &str = "SELECT * FROM countersign.throttle WHERE key = $1";
+fn find(key: &str) -> Statement<Attempts> {
+    Statement::new(concat!("SELECT ", attempts_columns!(names), " FROM countersign.throttle WHERE key = $1"))
+        .bind(key)
+}
 
 /// Waits until nobody else moves it.
-const FIND_LOCKED: &str = "SELECT * FROM countersign.throttle WHERE key = $1 FOR UPDATE";
+fn find_locked(key: &str) -> Statement<Attempts> {
+    Statement::new(concat!(
+        "SELECT ",
+        attempts_columns!(names),
+        " FROM countersign.throttle WHERE key = $1 FOR UPDATE"
+    ))
+    .bind(key)
+}
 
-const INSERT: &str = "
-    INSERT INTO countersign.throttle (key, failures, last_failure, running, running_until, touched_at)
+fn insert(key: &str, counter: &Attempts, now: Timestamp) -> Statement {
+    Statement::new(concat!(
+        "
+    INSERT INTO countersign.throttle (key, ",
+        attempts_columns!(names),
+        ", touched_at)
     VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT DO NOTHING";
+    ON CONFLICT DO NOTHING"
+    ))
+    .bind(key)
+    .bind_record(AttemptsRecord::from(counter))
+    .bind(now)
+}
 
 /// Only if the counter is still as it was read.
-const REPLACE: &str = "
+fn replace(key: &str, was: &Attempts, counter: &Attempts, now: Timestamp) -> Statement {
+    Statement::new(
+        "
     UPDATE countersign.throttle
     SET failures = $2, last_failure = $3, running = $4, running_until = $5, touched_at = $6
     WHERE key = $1 AND failures = $7 AND last_failure IS NOT DISTINCT FROM $8 AND running = $9
-        AND running_until = $10";
+        AND running_until = $10",
+    )
+    .bind(key)
+    .bind_record(AttemptsRecord::from(counter))
+    .bind(now)
+    .bind_record(AttemptsRecord::from(was))
+}
 
 /// Only if the counter is still as it was read.
-const DELETE: &str = "
+fn delete(key: &str, was: &Attempts) -> Statement {
+    Statement::new(
+        "
     DELETE FROM countersign.throttle
     WHERE key = $1 AND failures = $2 AND last_failure IS NOT DISTINCT FROM $3 AND running = $4
-        AND running_until = $5";
+        AND running_until = $5",
+    )
+    .bind(key)
+    .bind_record(AttemptsRecord::from(was))
+}
 
-const COUNT: &str = "SELECT count(*) AS count FROM countersign.throttle WHERE key >= $1 AND key < $2";
+fn count(keys: &Range<&str>) -> Statement<(i64,)> {
+    Statement::new("SELECT count(*) AS count FROM countersign.throttle WHERE key >= $1 AND key < $2")
+        .bind(keys.start)
+        .bind(keys.end)
+}
 
 /// In the order of the index; what another node is deleting is left to it.
-const THIN: &str = "
+fn thin(keys: &Range<&str>, at_most: usize) -> Statement {
+    Statement::new(
+        "
     WITH old AS MATERIALIZED (
         SELECT key FROM countersign.throttle WHERE key >= $1 AND key < $2 ORDER BY touched_at LIMIT $3
         FOR UPDATE SKIP LOCKED)
-    DELETE FROM countersign.throttle USING old WHERE throttle.key = old.key";
+    DELETE FROM countersign.throttle USING old WHERE throttle.key = old.key",
+    )
+    .bind(keys.start)
+    .bind(keys.end)
+    .bind(limit(at_most))
+}
 
 /// What another node is deleting is left to it.
-const PURGE: &str = "
+fn purge(before: Timestamp, at_most: usize) -> Statement {
+    Statement::new(
+        "
     WITH old AS MATERIALIZED (
         SELECT key FROM countersign.throttle WHERE touched_at < $1 ORDER BY touched_at LIMIT $2
         FOR UPDATE SKIP LOCKED)
-    DELETE FROM countersign.throttle USING old WHERE throttle.key = old.key";
+    DELETE FROM countersign.throttle USING old WHERE throttle.key = old.key",
+    )
+    .bind(before)
+    .bind(limit(at_most))
+}
 
 #[async_trait]
 impl ThrottleStore for PostgresStore {
@@ -73,25 +122,21 @@ impl ThrottleStore for PostgresStore {
     }
 
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
-        const ACTION: &str = "read the attempts";
-        let statement = Statement::new(FIND).bind(key);
-        Ok(values(ACTION, self.work.read::<AttemptsRecord>(ACTION, statement).await?)?.pop())
+        self.lanes.work.first("read the attempts", find(key)).await
     }
 
     async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
-        self.purge("purge attempts", PURGE, before, at_most).await
+        self.lanes.work.purge("purge attempts", at_most, |step| purge(before, step)).await
     }
 
     async fn thin_attempts(&self, keys: Range<&str>, keep: u64, at_most: usize) -> Result<u64, StoreError> {
         const ACTION: &str = "thin out attempts";
-        let count = Statement::new(COUNT).bind(keys.start).bind(keys.end);
-        let count = self.work.read::<(i64,)>(ACTION, count).await?.first().map_or(0, |(count,)| *count);
+        let (count,) = self.lanes.work.only(ACTION, count(&keys)).await?;
         let at_most = surplus(count, keep, at_most);
         if at_most == 0 {
             return Ok(0);
         }
-        let thin = Statement::new(THIN).bind(keys.start).bind(keys.end).bind(limit(at_most));
-        self.work.write(ACTION, thin).await
+        self.lanes.work.write(ACTION, thin(&keys, at_most)).await
     }
 }
 
@@ -110,28 +155,28 @@ impl PostgresStore {
         let steps = async {
             let (answer, put) = moved_on(key, now, self.attempts(key).await?, step);
             let Some(put) = put else { return Ok(answer) };
-            if self.work.write(action, put).await? > 0 {
+            if self.lanes.work.write(action, put).await? > 0 {
                 return Ok(answer);
             }
-            let find = &Statement::new(FIND_LOCKED).bind(key);
+            let find = &find_locked(key);
             loop {
-                let locked = |mut transaction: Transaction| async move {
-                    let found = transaction.read::<AttemptsRecord>(find).await?.pop();
-                    let (answer, put) = moved_on(key, now, found.map(Attempts::try_from).transpose()?, step);
+                let locked = self.lanes.work.transaction(action, |mut transaction| async move {
+                    let found = transaction.read(find).await?.pop();
+                    let (answer, put) = moved_on(key, now, found, step);
                     let done = match put {
                         Some(put) => transaction.write(&put).await? > 0,
                         None => true,
                     };
                     transaction.commit().await?;
                     Ok(done.then_some(answer))
-                };
+                });
                 // Not done only if there was no row to wait for.
-                if let Some(answer) = self.work.transaction(action, locked).await? {
+                if let Some(answer) = locked.await? {
                     return Ok(answer);
                 }
             }
         };
-        self.work.series(action, steps).await
+        self.lanes.work.series(action, steps).await
     }
 }
 
@@ -149,24 +194,11 @@ fn moved_on<T>(
     if after == before {
         return (answer, None);
     }
-    let was = |statement: Statement| {
-        statement
-            .bind(i64::from(before.failures))
-            .bind(before.last_failure.map(Timestamp::as_millis))
-            .bind(i64::from(before.running))
-            .bind(before.running_until.as_millis())
+    let put = match found {
+        Some(was) if after == Attempts::default() => delete(key, &was),
+        Some(was) => replace(key, &was, &after, now),
+        None => insert(key, &after, now),
     };
-    if after == Attempts::default() {
-        return (answer, Some(was(Statement::new(DELETE).bind(key))));
-    }
-    let put = Statement::new(if found.is_some() { REPLACE } else { INSERT })
-        .bind(key)
-        .bind(i64::from(after.failures))
-        .bind(after.last_failure.map(Timestamp::as_millis))
-        .bind(i64::from(after.running))
-        .bind(after.running_until.as_millis())
-        .bind(now.as_millis());
-    let put = if found.is_some() { was(put) } else { put };
     (answer, Some(put))
 }
 
@@ -178,22 +210,12 @@ mod tests {
     #[tokio::test]
     async fn no_statement_reads_more_than_it_needs() {
         let Some(mut filled) = Filled::open().await else { return };
-        let counter = |sql| Statement::new(sql).bind("user 5").bind(0_i64).bind(None::<i64>).bind(0_i64);
-        let replace = counter(REPLACE).bind(0_i64).bind(5_i64);
-        let replace = replace.bind(0_i64).bind(None::<i64>).bind(0_i64).bind(0_i64);
-        for (statement, index) in [
-            (Statement::new(FIND).bind("user 5"), "throttle_pkey"),
-            (Statement::new(FIND_LOCKED).bind("user 5"), "throttle_pkey"),
-            (replace, "throttle_pkey"),
-            (
-                Statement::new(DELETE).bind("user 5").bind(0_i64).bind(None::<i64>).bind(0_i64).bind(0_i64),
-                "throttle_pkey",
-            ),
-            (Statement::new(COUNT).bind("user 5").bind("user 6"), "throttle_pkey"),
-            (Statement::new(PURGE).bind(100_i64).bind(10_i64), "throttle_touched_at"),
-        ] {
-            let plan = filled.plan(&statement).await;
-            assert!(!plan.contains("Seq Scan") && plan.contains(index), "{}: {plan}", statement.sql());
-        }
+        let (key, counter, now) = ("user 5", Attempts::default(), Timestamp::from_millis(5));
+        filled.uses(find(key), "throttle_pkey").await;
+        filled.uses(find_locked(key), "throttle_pkey").await;
+        filled.uses(replace(key, &counter, &counter, now), "throttle_pkey").await;
+        filled.uses(delete(key, &counter), "throttle_pkey").await;
+        filled.uses(count(&("user 5".."user 6")), "throttle_pkey").await;
+        filled.uses(purge(Timestamp::from_millis(100), 10), "throttle_touched_at").await;
     }
 }

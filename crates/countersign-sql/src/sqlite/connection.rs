@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 
 use super::files::{Files, Gone};
-use super::options::OpenError;
+use crate::OpenError;
 
 /// Makes connections to one database file.
 #[derive(Clone, Debug)]
@@ -77,8 +77,8 @@ impl Connector {
 
     pub(super) async fn connect(&self, role: Role) -> Result<SqliteConnection, OpenError> {
         // Before it, because connecting writes into a file that is no write-ahead log's yet.
-        self.check_files().map_err(sqlx::Error::config)?;
-        let mut connection = self.options(role).connect().await?;
+        self.check_files().map_err(|gone| OpenError::engine(sqlx::Error::config(gone)))?;
+        let mut connection = self.options(role).connect().await.map_err(OpenError::engine)?;
         self.check(&mut connection, role).await?;
         Ok(connection)
     }
@@ -86,9 +86,10 @@ impl Connector {
     /// Reads the settings back: SQLite ignores what it does not know or cannot do.
     pub(super) async fn check(&self, connection: &mut SqliteConnection, role: Role) -> Result<(), OpenError> {
         for (sql, expected) in [("PRAGMA journal_mode", "wal"), ("PRAGMA encoding", "UTF-8")] {
-            let found: String = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
+            let found = sqlx::query_scalar(sql).fetch_one(&mut *connection).await;
+            let found: String = found.map_err(OpenError::engine)?;
             if found != expected {
-                return Err(OpenError::Setting { pragma: sql, expected: expected.to_owned(), found });
+                return Err(OpenError::Setting { setting: sql, expected: expected.to_owned(), found });
             }
         }
         let busy_timeout = i64::try_from(self.busy_timeout().as_millis()).unwrap_or(i64::MAX);
@@ -100,16 +101,17 @@ impl Connector {
             ("PRAGMA query_only", i64::from(role == Role::Reader)),
             ("PRAGMA busy_timeout", busy_timeout),
         ] {
-            let found: i64 = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
+            let found = sqlx::query_scalar(sql).fetch_one(&mut *connection).await;
+            let found: i64 = found.map_err(OpenError::engine)?;
             if found != expected {
                 return Err(OpenError::Setting {
-                    pragma: sql,
+                    setting: sql,
                     expected: expected.to_string(),
                     found: found.to_string(),
                 });
             }
         }
-        Ok(self.check_files().map_err(sqlx::Error::config)?)
+        self.check_files().map_err(|gone| OpenError::engine(sqlx::Error::config(gone)))
     }
 }
 
@@ -159,7 +161,7 @@ mod tests {
             let mut connection = connector.connect(Role::Writer).await.unwrap();
             sqlx::raw_sql(undo).execute(&mut connection).await.unwrap();
             match connector.check(&mut connection, Role::Writer).await {
-                Err(OpenError::Setting { pragma: found, .. }) => assert_eq!(found, pragma),
+                Err(OpenError::Setting { setting: found, .. }) => assert_eq!(found, pragma),
                 other => panic!("{undo}: {other:?}"),
             }
         }

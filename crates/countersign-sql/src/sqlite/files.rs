@@ -5,10 +5,9 @@
 //! same goes for the write-ahead log (`-wal`) and its index (`-shm`). So before each answer the names are looked up,
 //! some microseconds of work, and while one leads elsewhere nothing is read, and no write is answered as done.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, io};
 
 /// The database file and those beside it, as they were when they were opened.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! The tables and their changes over time.
 
-use sqlx::migrate::{AppliedMigration, Migrate, Migration, MigrationType, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection, SqlSafeStr, SqliteConnection};
 
-use super::options::OpenError;
+use crate::OpenError;
 
 /// Every change, oldest first. One that was released is never edited: its checksum is kept in the database.
 fn migrator() -> Migrator {
@@ -24,11 +24,12 @@ pub(super) async fn is_current(connection: &mut SqliteConnection) -> Result<bool
     let table: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE name = ?1")
         .bind(migrator.table_name.as_ref())
         .fetch_optional(&mut *connection)
-        .await?;
+        .await
+        .map_err(OpenError::engine)?;
     if table.is_none() {
         return Ok(false);
     }
-    let applied = connection.list_applied_migrations(&migrator.table_name).await?;
+    let applied = connection.list_applied_migrations(&migrator.table_name).await.map_err(failed)?;
     let same = |(applied, known): (&AppliedMigration, &Migration)| {
         applied.version == known.version && applied.checksum == known.checksum
     };
@@ -42,8 +43,11 @@ pub(super) async fn run(connection: &mut SqliteConnection) -> Result<(), OpenErr
         return Ok(());
     }
     // Of processes that start at once, one gets the lock; the others find its work done when they get it.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    migrator().run_direct(None, &mut *transaction, false).await?;
-    transaction.commit().await?;
-    Ok(())
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(OpenError::engine)?;
+    migrator().run_direct(None, &mut *transaction, false).await.map_err(failed)?;
+    transaction.commit().await.map_err(OpenError::engine)
+}
+
+fn failed(error: MigrateError) -> OpenError {
+    OpenError::Migrate(error.into())
 }

@@ -2,7 +2,8 @@
 //!
 //! ```
 //! use countersign_core::store::Stores;
-//! use countersign_sql::sqlite::{OpenError, SqliteOptions, SqliteStore};
+//! use countersign_sql::OpenError;
+//! use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
 //!
 //! # async fn open() -> Result<(), OpenError> {
 //! let store = SqliteStore::open(&SqliteOptions::new("countersign.db")).await?;
@@ -38,9 +39,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::store::{ChangeSignal, StoreError};
+use countersign_core::store::{BoxError, ChangeSignal, StoreError};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow};
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Arguments as _, Connection, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -48,11 +51,14 @@ use connection::{Connector, Role};
 use files::Files;
 use writer::{Body, Undo, Writer};
 
-pub use options::{OpenError, SqliteOptions};
+use crate::statement::{Driver, FromColumns, Value};
+
+#[doc(no_inline)]
+pub use crate::OpenError;
+pub use options::SqliteOptions;
 pub use with_secret::{OpenWithSecretError, open_with_secret};
 
-/// The name of this engine in errors.
-const STORE: &str = "sqlite";
+type Statement<Y = ()> = crate::statement::Statement<Sqlite, Y>;
 
 /// All of Countersign's stores in one SQLite file.
 ///
@@ -133,7 +139,7 @@ impl SqliteStore {
     /// [`StoreError`] when the database does not answer. Nothing is lost then: SQLite reads the log at the next start.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         const ACTION: &str = "move the write-ahead log into the database file";
-        let failed = |error: OpenError| StoreError::new(STORE, ACTION, error);
+        let failed = |error: OpenError| StoreError::new(Sqlite::STORE, ACTION, error);
         let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
         if self.connector.is_log_alone_gone() {
             // A new connection would make another log. One that is open still has the old one.
@@ -142,7 +148,7 @@ impl SqliteStore {
             return self.answer(ACTION, query).await.map(|_| ());
         }
         let mut connection = self.connector.connect(Role::Writer).await.map_err(failed)?;
-        self.read(ACTION, checkpoint.execute(&mut connection)).await.map(|_| ())
+        self.answer_of_these_files(ACTION, checkpoint.execute(&mut connection)).await.map(|_| ())
     }
 
     /// The database file.
@@ -157,19 +163,52 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn has_keys(&self) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sealed_key)");
-        let found: i64 = self.read("look for keys", query.fetch_one(&self.readers)).await?;
-        Ok(found != 0)
+        self.only("look for keys", &self.readers, keys::has_keys()).await.map(|(found,)| found)
     }
 
-    /// Waits for a read, at most until the deadline. An error if the database is not where it was: others may have
+    /// Reads, in one statement.
+    async fn read<Y: FromColumns>(
+        &self,
+        action: &'static str,
+        from: &SqlitePool,
+        statement: Statement<Y>,
+    ) -> Result<Vec<Y>, StoreError> {
+        let rows = async {
+            let mut connection = from.acquire().await?;
+            statement.all(&mut connection).await
+        };
+        self.answer_of_these_files(action, rows).await
+    }
+
+    /// Reads a row, if there is one.
+    async fn first<Y: FromColumns>(
+        &self,
+        action: &'static str,
+        from: &SqlitePool,
+        statement: Statement<Y>,
+    ) -> Result<Option<Y>, StoreError> {
+        Ok(self.read(action, from, statement).await?.into_iter().next())
+    }
+
+    /// Reads the row that the statement always returns.
+    async fn only<Y: FromColumns>(
+        &self,
+        action: &'static str,
+        from: &SqlitePool,
+        statement: Statement<Y>,
+    ) -> Result<Y, StoreError> {
+        let row = self.first(action, from, statement).await?;
+        row.ok_or_else(|| StoreError::new(Sqlite::STORE, action, sqlx::Error::RowNotFound))
+    }
+
+    /// Waits for an answer, at most until the deadline. An error if the database is not where it was: others may have
     /// written into the file that is there now.
-    async fn read<T>(
+    async fn answer_of_these_files<T>(
         &self,
         action: &'static str,
         query: impl Future<Output = Result<T, sqlx::Error>> + Send,
     ) -> Result<T, StoreError> {
-        self.connector.check_files().map_err(|gone| StoreError::new(STORE, action, gone))?;
+        self.connector.check_files().map_err(|gone| StoreError::new(Sqlite::STORE, action, gone))?;
         self.answer(action, query).await
     }
 
@@ -181,39 +220,69 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.connector.deadline(), query).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(StoreError::new(STORE, action, error)),
-            Err(_) => Err(StoreError::new(STORE, action, DeadlinePassed)),
+            Ok(Err(error)) => Err(StoreError::new(Sqlite::STORE, action, error)),
+            Err(_) => Err(StoreError::new(Sqlite::STORE, action, DeadlinePassed)),
         }
     }
 
-    /// Waits for a write's commit, at most until the deadline.
-    async fn write<T, F>(&self, action: &'static str, undo: Undo, body: F) -> Result<T, StoreError>
+    /// Writes, in one statement, and returns how many rows that has changed.
+    async fn write(&self, action: &'static str, statement: Statement) -> Result<u64, StoreError> {
+        self.writes(action, Undo::Statement, move |connection| {
+            Box::pin(async move { statement.changes(connection).await })
+        })
+        .await
+    }
+
+    /// Writes, in one statement, and returns its rows.
+    async fn write_returning<Y: FromColumns + 'static>(
+        &self,
+        action: &'static str,
+        statement: Statement<Y>,
+    ) -> Result<Vec<Y>, StoreError> {
+        self.writes(action, Undo::Statement, move |connection| {
+            Box::pin(async move { statement.all(connection).await })
+        })
+        .await
+    }
+
+    /// Writes, in several statements, all or none, and waits for the commit, at most until the deadline.
+    async fn writes<T, F>(&self, action: &'static str, undo: Undo, body: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> Body<'c, T> + Send + 'static,
     {
         self.writer.write(action, undo, body).await
     }
+}
 
-    /// Deletes in steps, so that other writes get their turn in between. `step` deletes at most as many rows as
-    /// it is told and returns how many.
-    async fn purge<S, F>(&self, limit: usize, step: S) -> Result<u64, StoreError>
-    where
-        S: Fn(usize) -> F + Send + Sync,
-        F: Future<Output = Result<u64, StoreError>> + Send,
-    {
-        let mut left = limit;
-        let mut purged = 0_u64;
-        while left > 0 {
-            let at_most = left.min(PURGE_STEP);
-            let gone = step(at_most).await?;
-            purged = purged.saturating_add(gone);
-            left -= at_most;
-            if gone < at_most as u64 {
-                break;
-            }
+impl Driver for Sqlite {
+    const STORE: &'static str = "sqlite";
+
+    fn add(arguments: &mut SqliteArguments, value: Value<'_>) -> Result<(), BoxError> {
+        match value {
+            Value::Number(number) => arguments.add(number),
+            Value::Count(count) => arguments.add(i64::try_from(count)?),
+            Value::Text(text) => arguments.add(text.as_deref()),
+            Value::Bytes(bytes) => arguments.add(&*bytes),
         }
-        Ok(purged)
+    }
+
+    async fn execute(
+        connection: &mut SqliteConnection,
+        query: Query<'static, Self, SqliteArguments>,
+    ) -> Result<SqliteQueryResult, sqlx::Error> {
+        query.execute(connection).await
+    }
+
+    async fn fetch(
+        connection: &mut SqliteConnection,
+        query: Query<'static, Self, SqliteArguments>,
+    ) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        query.fetch_all(connection).await
+    }
+
+    fn changed(done: &SqliteQueryResult) -> u64 {
+        done.rows_affected()
     }
 }
 
@@ -225,8 +294,7 @@ pub async fn migrate(options: &SqliteOptions) -> Result<(), OpenError> {
     let path = absolute(&options.path)?;
     let connector = Connector::new(&path, options.deadline);
     let connection = prepare(&options.clone().run_migrations(true), &path, &connector).await?;
-    connection.close().await?;
-    Ok(())
+    connection.close().await.map_err(OpenError::engine)
 }
 
 /// A connection that writes, to a file that exists and has its tables.
@@ -257,7 +325,7 @@ async fn prepare(
     };
     // Far more than needed, unless somebody keeps the lock.
     let deadline = options.deadline.saturating_mul(2);
-    tokio::time::timeout(deadline, attempts).await.map_err(|_| OpenError::Deadline)?
+    tokio::time::timeout(deadline, attempts).await.map_err(|_| OpenError::Locked)?
 }
 
 async fn pool(connector: &Connector, connections: u32) -> Result<SqlitePool, OpenError> {
@@ -272,15 +340,11 @@ async fn pool(connector: &Connector, connections: u32) -> Result<SqlitePool, Ope
         .after_connect(move |connection, _| {
             let checker = checker.clone();
             Box::pin(async move {
-                checker.check(connection, Role::Reader).await.map_err(|error| match error {
-                    OpenError::Sqlite(error) => error,
-                    other => sqlx::Error::config(other),
-                })
+                checker.check(connection, Role::Reader).await.map_err(OpenError::into_driver_error)
             })
         })
-        .connect_with(connector.options(Role::Reader))
-        .await?;
-    Ok(pool)
+        .connect_with(connector.options(Role::Reader));
+    pool.await.map_err(OpenError::engine)
 }
 
 /// The absolute path, so that a later change of the working directory, or a name that SQLite would read as a URI,
@@ -323,7 +387,7 @@ fn check_modes(path: &Path) -> Result<(), OpenError> {
         let Ok(metadata) = fs::metadata(&file) else { continue };
         let mode = metadata.permissions().mode() & 0o777;
         if mode & OTHERS != 0 {
-            return Err(OpenError::Open { path: file, mode });
+            return Err(OpenError::OpenToOthers { path: file, mode });
         }
     }
     Ok(())
@@ -340,34 +404,33 @@ fn is_busy(error: &OpenError) -> bool {
 
     const BUSY: i32 = 5;
     let error = match error {
-        OpenError::Sqlite(error)
-        | OpenError::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-            error
-        }
-        _ => return false,
+        OpenError::Migrate(error) => match error.downcast_ref() {
+            Some(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Some(error),
+            _ => None,
+        },
+        error => error.of_the_driver(),
     };
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    let code =
+        error.and_then(sqlx::Error::as_database_error).and_then(|error| error.code()?.parse::<i32>().ok());
     code.is_some_and(|code| code & 0xff == BUSY)
 }
 
-/// How many rows one write deletes at most: some milliseconds of work.
-const PURGE_STEP: usize = 1_000;
 /// How many lists are read at the same time.
 const LIST_READERS: u32 = 1;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// How SQLite would run a statement.
+/// A statement's text, and how SQLite would run it.
 #[cfg(test)]
-async fn plan(statement: &'static str) -> String {
-    use sqlx::{AssertSqlSafe, Row};
+async fn plan<Y>(statement: Statement<Y>) -> (String, String) {
+    use sqlx::Row as _;
 
     let folder = tempfile::TempDir::new().unwrap();
     let store = SqliteStore::open(&SqliteOptions::new(folder.path().join("test.db"))).await.unwrap();
-    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
-    let steps = sqlx::query(explain).fetch_all(&store.readers).await.unwrap();
+    let steps = statement.after("EXPLAIN QUERY PLAN").fetch_all(&store.readers).await.unwrap();
     let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
     // A SELECT without a table reads nothing; whether an index holds all columns does not matter.
-    steps.join("\n").replace("SCAN CONSTANT ROW", "").replace("COVERING INDEX", "INDEX")
+    let steps = steps.join("\n").replace("SCAN CONSTANT ROW", "").replace("COVERING INDEX", "INDEX");
+    (statement.sql().to_owned(), steps)
 }
 
 #[cfg(test)]

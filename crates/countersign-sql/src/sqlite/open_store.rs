@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use countersign_core::store::{OpenStore, StoreError, Stores, Weakness};
 
-use super::{STORE, SqliteStore};
+use super::SqliteStore;
 
 #[async_trait]
 impl OpenStore for SqliteStore {
     fn name(&self) -> &'static str {
-        STORE
+        "sqlite"
     }
 
     fn stores(self: Arc<Self>) -> Stores {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
+use crate::OpenError;
 
 /// How a [`SqliteStore`](super::SqliteStore) is opened.
 #[derive(Clone, Debug)]
@@ -15,73 +15,6 @@ pub struct SqliteOptions {
     pub(super) deadline: Duration,
     pub(super) max_batch: usize,
     pub(super) readers: u32,
-}
-
-/// Why the database could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// It would vanish with its connection.
-    #[error("an in-memory SQLite database is gone with its connection; name a file, or use `MemoryStore`")]
-    InMemory,
-    /// The URL is not `sqlite://` and a file.
-    #[error("not a SQLite URL: write sqlite:// and the file's path, without parameters")]
-    Url,
-    /// The path cannot be used.
-    #[error("the path {} cannot be used", path.display())]
-    Path {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// There is no such file, and none is to be made.
-    #[error("there is no database {}", path.display())]
-    Missing {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The file could not be made.
-    #[error("could not create the database {}", path.display())]
-    Create {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Every user of the machine may read or change it, or a file beside it (SEC-046).
-    #[error(
-        "{0} is open to every user of this machine (mode {mode:03o}), and holds accounts, sessions and keys; run: chmod 600 \
-         {0}", path.display()
-    )]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// SQLite did not open it.
-    #[error("could not open the database")]
-    Sqlite(#[from] sqlx::Error),
-    /// SQLite did not take a setting that the store's promises rest on.
-    #[error("{pragma} is {found}, but must be {expected}")]
-    Setting {
-        /// The setting.
-        pragma: &'static str,
-        /// What it must be.
-        expected: String,
-        /// What it is.
-        found: String,
-    },
-    /// The tables could not be brought up to date, or are those of a newer version.
-    #[error("could not bring the database's tables up to date")]
-    Migrate(#[from] MigrateError),
-    /// The tables are not up to date, and that is not to be changed.
-    #[error("the database's tables are not up to date; run the migrations first")]
-    NotMigrated,
-    /// Others kept the database locked.
-    #[error("the database was locked by others until the deadline")]
-    Deadline,
 }
 
 impl SqliteOptions {
@@ -110,13 +43,15 @@ impl SqliteOptions {
     /// # Errors
     /// [`OpenError::Url`] for other URLs and those with parameters, [`OpenError::InMemory`] for `sqlite::memory:`.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
-        let path = url.strip_prefix("sqlite:").ok_or(OpenError::Url)?;
+        const NO_URL: OpenError =
+            OpenError::Url { engine: "SQLite", form: "sqlite:// and the file's path, without parameters" };
+        let path = url.strip_prefix("sqlite:").ok_or(NO_URL)?;
         let path = path.strip_prefix("//").unwrap_or(path);
         if path == ":memory:" {
             return Err(OpenError::InMemory);
         }
         if path.is_empty() || path.contains(['?', '#']) {
-            return Err(OpenError::Url);
+            return Err(NO_URL);
         }
         Ok(Self::new(path))
     }

@@ -1,12 +1,13 @@
 //! A database together with the secret beside it: what a program on one machine starts from.
 
-use countersign_core::store::StoreError;
-use countersign_jwt::Random;
-use countersign_jwt::Secrets;
 use std::error::Error as _;
 use std::fmt;
 
-use super::{OpenError, SqliteOptions, SqliteStore};
+use countersign_core::store::StoreError;
+use countersign_jwt::{Random, Secrets};
+
+use super::{SqliteOptions, SqliteStore};
+use crate::OpenError;
 use crate::secret_file::{SecretFile, SecretFileError};
 
 /// Why a database and its secret could not be opened.

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_core::store::{BoxError, StoreError};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection, Sqlite, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::STORE;
 use super::connection::{Connector, Role};
+use crate::statement::Driver as _;
 
 /// Where writes are handed in.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Writer {
             Err(_) if claimed.swap(true, Ordering::AcqRel) => Err(Unanswered::NotConfirmed.into()),
             Err(_) => Err(Unanswered::NotBegun.into()),
         };
-        outcome.map_err(|source| StoreError::new(STORE, action, source))
+        outcome.map_err(|source| StoreError::new(Sqlite::STORE, action, source))
     }
 }
 

@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use sqlx::Connection;
+use sqlx::{Connection as _, Database};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::Server;
 
 /// How often idle connections are looked after.
 const ROUND: Duration = Duration::from_secs(10);
@@ -23,14 +25,8 @@ const MAX_IDLE_ROUNDS: u32 = 60;
 /// In how many rounds a connection is replaced, so that they spread over the servers behind a name: half an hour.
 const MAX_ROUNDS: u32 = 180;
 
-/// A server that connections are kept to.
-pub(crate) trait Server: Send + Sync + 'static {
-    /// A connection to it.
-    type Connection: Connection + fmt::Debug;
-
-    /// Opens a connection, ready for work.
-    fn connect(&self) -> impl Future<Output = Result<Self::Connection, sqlx::Error>> + Send;
-}
+/// A connection to a server.
+type Connection<S> = <<S as Server>::Driver as Database>::Connection;
 
 /// Lends connections.
 #[derive(Debug)]
@@ -49,7 +45,7 @@ struct Shared<S: Server> {
     size: u32,
     permits: Arc<Semaphore>,
     /// The one used last is at the end, and is lent next.
-    idle: Mutex<Vec<Idle<S::Connection>>>,
+    idle: Mutex<Vec<Idle<Connection<S>>>>,
     /// Counts the rounds.
     round: AtomicU32,
     /// A connection did not answer. It may have waited for a lock, or the server may be out of reach.
@@ -74,10 +70,9 @@ struct Idle<C> {
 }
 
 /// A connection for one operation. Unless it is [given back](Lease::give_back), it is closed.
-#[derive(Debug)]
 pub(crate) struct Lease<S: Server> {
     /// `None` once it was given back.
-    connection: Option<S::Connection>,
+    connection: Option<Connection<S>>,
     opened: u32,
     shared: Arc<Shared<S>>,
     _permit: OwnedSemaphorePermit,
@@ -131,7 +126,7 @@ impl<S: Server> Pool<S> {
 }
 
 impl<S: Server> Shared<S> {
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle<S::Connection>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle<Connection<S>>>> {
         // Nothing panics between two changes that belong together.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +137,7 @@ impl<S: Server> Shared<S> {
 
     /// Asks one of these idle connections, in the place of one that would be lent, and closes all if it does not answer.
     /// Returns whether there was one.
-    async fn test(&self, deadline: Duration, of_these: impl Fn(&Idle<S::Connection>) -> bool) -> bool {
+    async fn test(&self, deadline: Duration, of_these: impl Fn(&Idle<Connection<S>>) -> bool) -> bool {
         let Ok(_permit) = self.permits.clone().try_acquire_owned() else { return false };
         let found = {
             let mut idle = self.idle();
@@ -163,8 +158,13 @@ impl<S: Server> Shared<S> {
 }
 
 impl<S: Server> Lease<S> {
+    /// Where the connection leads.
+    pub(crate) fn server(&self) -> &S {
+        &self.shared.server
+    }
+
     /// The connection.
-    pub(crate) fn connection(&mut self) -> Result<&mut S::Connection, sqlx::Error> {
+    pub(crate) fn connection(&mut self) -> Result<&mut Connection<S>, sqlx::Error> {
         self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::Path;
 
 /// What the network is asked for: the drivers take a host from a URL with its brackets, and nothing is called so.
 pub(crate) fn without_brackets(host: &str) -> &str {
@@ -11,21 +12,47 @@ pub(crate) fn without_brackets(host: &str) -> &str {
 
 /// Whether there is an `@` behind the first slash of an address. It would belong to a password that holds a slash or an `@`
 /// and is not percent-encoded, so what seems to be host and database is a part of the password, and no error may show it.
-pub(crate) fn has_stray_at(address: &str) -> bool {
+fn has_stray_at(address: &str) -> bool {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     rest.split_once('/').is_some_and(|(_, path)| path.contains('@'))
 }
 
-/// Host and port as a URL has them.
-pub(crate) struct Authority<'a>(pub(crate) &'a str, pub(crate) u16);
+/// The address of a URL and its parameters, each with its value, if its scheme is one of these and nothing in it shows
+/// that a password was not percent-encoded.
+pub(crate) fn address_and_parameters<'u>(
+    url: &'u str,
+    schemes: [&str; 2],
+) -> Option<(&'u str, impl Iterator<Item = (&'u str, &'u str)>)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    if !schemes.contains(&scheme) || rest.contains('#') || has_stray_at(address) {
+        return None;
+    }
+    let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
+    Some((address, parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))))
+}
 
-impl fmt::Display for Authority<'_> {
+/// Where a database is, as whom it is used, and nothing secret.
+pub(crate) struct Place<'a> {
+    pub(crate) engine: &'static str,
+    pub(crate) database: &'a str,
+    pub(crate) socket: Option<&'a Path>,
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    pub(crate) user: &'a str,
+}
+
+impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(host, port) = self;
-        match host.parse::<Ipv6Addr>() {
-            Ok(_) => write!(f, "[{host}]:{port}"),
-            Err(_) => write!(f, "{host}:{port}"),
+        let Self { engine, database, socket, host, port, user } = self;
+        write!(f, "the {engine} database {database} at ")?;
+        match socket {
+            Some(socket) => write!(f, "{}", socket.display())?,
+            // As a URL has it.
+            None if host.parse::<Ipv6Addr>().is_ok() => write!(f, "[{host}]:{port}")?,
+            None => write!(f, "{host}:{port}")?,
         }
+        write!(f, " (user {user})")
     }
 }
 

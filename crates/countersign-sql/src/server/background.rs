@@ -1,0 +1,67 @@
+//! Tasks that run as long as a store is open. What they do is best effort: polling does the work without them.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use countersign_core::store::{BoxError, ChangeSignal};
+use tokio::task::JoinHandle;
+
+/// How long is waited after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A task that ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Task(JoinHandle<()>);
+
+impl Task {
+    pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(work))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Follows what other nodes revoke until the store is gone. `follow` does so until that fails, and tries again after a
+/// pause, which is the longer the more often it has failed without having worked. `what` names it: "look for".
+pub(crate) async fn keep_up<F>(
+    what: &'static str,
+    changed: Weak<ChangeSignal>,
+    follow: impl Fn(Weak<ChangeSignal>) -> F,
+) where
+    F: Future<Output = Followed>,
+{
+    let mut pause = FIRST_PAUSE;
+    let mut complained = false;
+    while changed.strong_count() > 0 {
+        let Followed { worked, ended } = follow(changed.clone()).await;
+        let Err(error) = ended else { return };
+        if worked {
+            pause = FIRST_PAUSE;
+        }
+        // Once, not at each try: it may go on for long, and polling does the work.
+        if complained {
+            tracing::debug!(error = &*error, "cannot {what} revocations");
+        } else {
+            complained = true;
+            tracing::warn!(
+                error = &*error,
+                "cannot {what} other nodes' revocations; learning of them by polling until that works"
+            );
+        }
+        tokio::time::sleep(pause).await;
+        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How following has ended.
+pub(crate) struct Followed {
+    /// Whether it has worked for a time.
+    pub(crate) worked: bool,
+    /// The store is gone, or following has failed.
+    pub(crate) ended: Result<(), BoxError>,
+}
