@@ -56,7 +56,7 @@ pub(crate) async fn sessions(database: &Database, stores: &Stores, count: usize,
         }
         Engine::Redis => {
             through_the_store(count, stores, move |stores, _| async move {
-                stores.sessions.insert_session(&session(at)).await.unwrap();
+                stores.sessions().insert_session(&session(at)).await.unwrap();
             })
             .await;
         }
@@ -101,7 +101,7 @@ pub(crate) async fn revocations(database: &Database, stores: &Stores, count: usi
         Engine::Redis => {
             return through_the_store(count, stores, move |stores, number| async move {
                 let entry = entry(number, written_at(number, count, now));
-                stores.revocations.insert_entry(&entry).await.unwrap();
+                stores.revocations().insert_entry(&entry).await.unwrap();
             })
             .await;
         }

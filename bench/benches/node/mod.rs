@@ -48,13 +48,13 @@ impl Clock for Hurrying {
 pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
     let random = Arc::new(OsRandom);
     let runtime = Handle::current();
-    let keychain = Keychain::open(&*stores.keys, &TestBed::secrets(), &*clock, &*random).await.unwrap();
+    let keychain = Keychain::open(&**stores.keys(), &TestBed::secrets(), &*clock, &*random).await.unwrap();
     let policy = SessionPolicy { grace: Duration::from_secs(1), ..SessionPolicy::default() };
     let sessions = Sessions::new(SessionsConfig {
-        sessions: stores.sessions.clone(),
-        revocations: stores.revocations.clone(),
+        sessions: stores.sessions().clone(),
+        revocations: stores.revocations().clone(),
         keychain,
-        keys: stores.keys.clone(),
+        keys: stores.keys().clone(),
         secrets: TestBed::secrets(),
         known_issuers: Default::default(),
         issuer: None,
@@ -71,8 +71,8 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
     let one = std::num::NonZeroUsize::MIN;
     let hasher = HashPool::new(runtime.clone(), one, 1, Argon2Params::default(), random.clone()).unwrap();
     Accounts::new(AccountsConfig {
-        users: stores.users.clone(),
-        throttles: stores.throttles.clone(),
+        users: stores.users().clone(),
+        throttles: stores.throttles().clone(),
         hasher,
         sessions: sessions.unwrap(),
         throttle: ThrottlePolicy::default(),
@@ -99,7 +99,7 @@ pub(crate) async fn begin(accounts: &Accounts, stores: &Stores, count: usize) ->
             let mut held = Vec::new();
             for _ in (beginner..count).step_by(BEGINNERS) {
                 let user = user();
-                stores.users.insert_user(&user).await.unwrap();
+                stores.users().insert_user(&user).await.unwrap();
                 held.push(log_in(&accounts, &stores, &user.id).await);
             }
             held
@@ -112,7 +112,7 @@ pub(crate) async fn begin(accounts: &Accounts, stores: &Stores, count: usize) ->
 pub(crate) async fn log_in(accounts: &Accounts, stores: &Stores, user_id: &UserId) -> Held {
     let sessions = accounts.sessions();
     let epoch = sessions.epoch(user_id).await.unwrap();
-    let user = stores.users.user(user_id).await.unwrap().unwrap();
+    let user = stores.users().user(user_id).await.unwrap().unwrap();
     let pair = sessions.begin(user.id, epoch, Presentation::Explicit, device()).await.unwrap();
     let key = UserSession { user_id: pair.user_id, id: pair.session.id };
     Held { key, refresh_token: pair.refresh_token }

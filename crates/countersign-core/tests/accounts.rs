@@ -72,7 +72,7 @@ async fn sec_130_every_failure_costs_one_hash_and_the_same_store_calls() {
         created_at: bed.clock.now(),
         disabled_at: None,
     };
-    assert_eq!(bed.stores.users.insert_user(&passwordless).await.unwrap(), UserInserted::Yes);
+    assert_eq!(bed.stores.users().insert_user(&passwordless).await.unwrap(), UserInserted::Yes);
     let broken = User {
         id: UserId::from(Uuid::from_u128(2)),
         email: EmailAddress::parse("mal@example.org").unwrap(),
@@ -81,7 +81,7 @@ async fn sec_130_every_failure_costs_one_hash_and_the_same_store_calls() {
         )),
         ..passwordless.clone()
     };
-    assert_eq!(bed.stores.users.insert_user(&broken).await.unwrap(), UserInserted::Yes);
+    assert_eq!(bed.stores.users().insert_user(&broken).await.unwrap(), UserInserted::Yes);
     let right = TestBed::PASSWORD;
     for (case, name, password) in [
         ("wrong password", "ada@example.org", WRONG),
@@ -179,7 +179,7 @@ async fn a_login_in_flight_does_not_survive_a_change_of_its_account() {
                 async move { bed.login("ada", TestBed::PASSWORD).await }
             });
             gate.arrived().await;
-            let users = &watched.inner().users;
+            let users = &watched.inner().users();
             match meanwhile {
                 Meanwhile::AllEnded => {}
                 Meanwhile::Disabled => {
@@ -249,7 +249,7 @@ async fn sec_083_a_refresh_of_a_disabled_user_is_refused_though_no_session_was_e
     let (watched, bed) = bed().await;
     let signed_in = bed.register("ada").await.unwrap();
     // A crash between the two steps of disabling.
-    let users = &watched.inner().users;
+    let users = &watched.inner().users();
     assert!(users.set_disabled(&signed_in.user.id, Some(bed.clock.now())).await.unwrap());
     let claims = bed
         .sessions
@@ -357,7 +357,7 @@ async fn sec_160_without_randomness_nothing_is_issued_or_stored() {
     let registered = bed.register("bob").await;
     assert!(matches!(registered, Err(RegisterError::Random(_) | RegisterError::Hash(HashError::Random(_)))));
     assert_eq!((watched.calls("insert_session"), watched.calls("insert_user")), (0, 0));
-    let bob = bed.stores.users.user_by_name(NameKey::Username("bob")).await.unwrap();
+    let bob = bed.stores.users().user_by_name(NameKey::Username("bob")).await.unwrap();
     assert!(bob.is_none());
     // What needs no randomness goes on.
     assert!(bed.refresh(&signed_in.pair.refresh_token, Device::default()).await.is_ok());
@@ -374,7 +374,7 @@ async fn sec_160_a_registration_that_fails_half_way_says_so_and_leaves_no_sessio
         limited.allow(good);
         let answer = bed.register("ada").await;
         assert!(answer.is_err(), "after {good} good calls");
-        let there = bed.stores.users.user_by_name(NameKey::Username("ada")).await.unwrap();
+        let there = bed.stores.users().user_by_name(NameKey::Username("ada")).await.unwrap();
         let began = matches!(answer, Err(RegisterError::Begin(_)));
         assert_eq!(there.is_some(), began, "the account exists only after that error");
         assert_eq!(watched.calls("insert_session"), 0, "after {good} good calls");
@@ -396,7 +396,7 @@ async fn sec_121_a_full_pool_turns_logins_away_and_counts_no_failure() {
             created_at: bed.clock.now(),
             disabled_at: None,
         };
-        bed.stores.users.insert_user(&user).await.unwrap();
+        bed.stores.users().insert_user(&user).await.unwrap();
         users.push(user);
     }
     let mut logins = JoinSet::new();
@@ -405,7 +405,7 @@ async fn sec_121_a_full_pool_turns_logins_away_and_counts_no_failure() {
         logins.spawn(async move {
             let answer = bed.login(user.email.as_str(), WRONG).await;
             let key = format!("user:{}", user.id);
-            (answer, bed.stores.throttles.attempts(&key).await.unwrap())
+            (answer, bed.stores.throttles().attempts(&key).await.unwrap())
         });
     }
     let mut turned_away = 0;

@@ -136,8 +136,8 @@ async fn a_logout_with_a_token_that_was_never_shown_before_lasts_as_long_as_the_
         assert!(matches!(renew(&bed, &token).await, Err(RefreshError::Refused(Refusal::Ended))));
         bed.clock.advance(DAY);
         let before = bed.clock.now() - secs(3600);
-        bed.stores.revocations.purge_entries(before, 1000).await.unwrap();
-        bed.stores.sessions.purge_sessions(before, 1000).await.unwrap();
+        bed.stores.revocations().purge_entries(before, 1000).await.unwrap();
+        bed.stores.sessions().purge_sessions(before, 1000).await.unwrap();
         bed.sessions.view().index().prune(bed.clock.now());
         bed.sessions.view().poll().await.unwrap();
     }
@@ -156,7 +156,7 @@ async fn a_refresh_token_revoked_by_its_jti_is_dead_as_long_as_it_lives_adopted_
         for _ in 0..29 {
             assert!(renew(&bed, &token).await.is_err(), "adopted: {adopted}");
             bed.clock.advance(DAY);
-            bed.stores.revocations.purge_entries(bed.clock.now() - secs(3600), 1000).await.unwrap();
+            bed.stores.revocations().purge_entries(bed.clock.now() - secs(3600), 1000).await.unwrap();
             bed.sessions.view().index().prune(bed.clock.now());
             bed.sessions.view().poll().await.unwrap();
         }

@@ -13,7 +13,7 @@ fn secrets(seed: u8) -> Secrets {
 }
 
 async fn open(stores: &Stores, secrets: &Secrets, seed: u64) -> Result<Keychain, KeychainError> {
-    Keychain::open(&*stores.keys, secrets, &FixedClock::default(), &SeededRandom::new(seed)).await
+    Keychain::open(&**stores.keys(), secrets, &FixedClock::default(), &SeededRandom::new(seed)).await
 }
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn of_two_first_starts_with_different_secrets_one_fails_and_adds_nothing()
     gate.open();
     let refused = late.await.unwrap();
     assert!(matches!(refused, Err(KeychainError::WrongSecret { .. })), "{refused:?}");
-    let keys = stores.keys.keys().await.unwrap();
+    let keys = stores.keys().keys().await.unwrap();
     assert_eq!(keys.len(), 2);
     let again = open(&stores, &secrets(1), 3).await.unwrap();
     assert_eq!(again.access.signing.key_id(), first.access.signing.key_id());
@@ -41,9 +41,9 @@ async fn of_two_first_starts_with_different_secrets_one_fails_and_adds_nothing()
 async fn a_wrong_secret_never_leads_to_new_keys() {
     let stores: Stores = Arc::new(MemoryStore::new()).into();
     open(&stores, &secrets(1), 1).await.unwrap();
-    let before = stores.keys.keys().await.unwrap();
+    let before = stores.keys().keys().await.unwrap();
     assert!(matches!(open(&stores, &secrets(2), 2).await, Err(KeychainError::WrongSecret { .. })));
-    assert_eq!(stores.keys.keys().await.unwrap(), before);
+    assert_eq!(stores.keys().keys().await.unwrap(), before);
     assert!(before.iter().all(|key| key.created_at == FixedClock::default().now()));
 }
 

@@ -28,7 +28,7 @@ fn key_id(token: &str) -> KeyId {
 }
 
 async fn states(bed: &TestBed, purpose: KeyPurpose) -> Vec<KeyState> {
-    let keys = bed.stores.keys.keys().await.expect("the store answers");
+    let keys = bed.stores.keys().keys().await.expect("the store answers");
     let overlap = bed.config().policy.key_overlap(purpose);
     let own = keys.iter().filter(|key| key.purpose == purpose);
     own.map(|key| key_state(key, &keys, bed.clock.now(), overlap)).collect()
@@ -229,7 +229,7 @@ async fn sec_040_twenty_scheduled_rotations_under_load_fail_no_valid_token() {
     let mut used = std::collections::BTreeSet::new();
     while used.len() < 21 {
         // Almost a day at once while no key waits; minute by minute until the waiting one has taken over.
-        let keys = bed.stores.keys.keys().await.unwrap();
+        let keys = bed.stores.keys().keys().await.unwrap();
         let last = keys.iter().filter(|key| key.purpose == KeyPurpose::Access).map(|key| key.active_at);
         let ahead = Duration::from_secs(660);
         let until_due = (last.max().unwrap() + DAY - ahead).since(bed.clock.now());
@@ -370,7 +370,7 @@ async fn sec_041_a_removed_keys_tokens_fail_at_once_here_and_within_the_bound_el
         node.sessions.keys().poll().await.unwrap();
         assert!(!node.sessions.keys().public_keys().contains(stolen.as_str()));
     }
-    let keys = bed.stores.keys.keys().await.unwrap();
+    let keys = bed.stores.keys().keys().await.unwrap();
     let row = keys.iter().find(|key| key.key_id == stolen).unwrap();
     assert!(row.sealed.is_empty(), "its secret is wiped");
 }
@@ -515,7 +515,7 @@ async fn sec_041_a_removal_that_could_not_be_told_is_finished_by_asking_again() 
     watched.lose_reply_of("remove_key");
     assert!(bed.sessions.keys().remove(&stolen).await.is_err(), "nobody knows whether it was removed");
     let entries = async || {
-        let entries = bed.stores.revocations.entries(Timestamp::MIN, None, 100).await.unwrap();
+        let entries = bed.stores.revocations().entries(Timestamp::MIN, None, 100).await.unwrap();
         entries.iter().filter(|entry| entry.target == Target::Key { id: stolen.clone() }).count()
     };
     assert_eq!(entries().await, 0);

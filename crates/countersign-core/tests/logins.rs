@@ -52,11 +52,11 @@ async fn settle() {
 
 /// Deletes all counters of login attempts; returns how many there were.
 async fn counters(stores: &Stores) -> u64 {
-    stores.throttles.thin_attempts("".."\u{10ffff}", 0, 1_000_000).await.expect("the store answers")
+    stores.throttles().thin_attempts("".."\u{10ffff}", 0, 1_000_000).await.expect("the store answers")
 }
 
 async fn of_account(bed: &TestBed, id: &UserId) -> Option<Attempts> {
-    bed.stores.throttles.attempts(&format!("user:{id}")).await.expect("the store answers")
+    bed.stores.throttles().attempts(&format!("user:{id}")).await.expect("the store answers")
 }
 
 type Login = tokio::task::JoinHandle<Result<SignedIn, LoginError>>;
@@ -241,7 +241,7 @@ async fn a_registration_that_was_hashed_runs_to_its_end() {
         registration.abort();
         gate.open();
         settle().await;
-        let user = bed.stores.users.user_by_name(NameKey::Username(name)).await.unwrap().unwrap();
+        let user = bed.stores.users().user_by_name(NameKey::Username(name)).await.unwrap().unwrap();
         assert_eq!(bed.sessions.list(&user.id, SessionPage::first(100)).await.unwrap().len(), 1, "{name}");
     }
 }
@@ -273,7 +273,7 @@ enum Meanwhile {
 impl Meanwhile {
     /// Does it, as it is done: the epoch is raised, the account changed, and the epoch raised once more.
     async fn happen(self, bed: &TestBed, watched: &Instrumented, id: &UserId) {
-        let users = &watched.inner().users;
+        let users = &watched.inner().users();
         let end_all =
             async |reason| bed.sessions.end_all(id.clone(), None, reason).await.expect("the store answers");
         match self {
@@ -400,7 +400,7 @@ async fn sec_218_a_registration_whose_epoch_is_raised_looks_again_too() {
         async move { bed.register("ada").await }
     });
     gate.arrived().await;
-    let user = bed.stores.users.user_by_name(NameKey::Username("ada")).await.unwrap().unwrap();
+    let user = bed.stores.users().user_by_name(NameKey::Username("ada")).await.unwrap().unwrap();
     Meanwhile::AllEnded.happen(&bed, &watched, &user.id).await;
     gate.open();
     let pair = registration.await.unwrap().unwrap().pair;
@@ -530,7 +530,7 @@ async fn sec_219_junk_names_cannot_fill_the_store_nor_free_a_guess() {
     for _ in 0..5 {
         assert_eq!(seen(&bed, "ada").await, None);
     }
-    let throttles = &bed.stores.throttles;
+    let throttles = bed.stores.throttles();
     let policy = ThrottlePolicy::default();
     for number in 0..KEEP_NAME_COUNTERS + 1_000 {
         bed.clock.advance(Duration::from_millis(1));

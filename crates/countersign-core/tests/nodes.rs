@@ -1,6 +1,7 @@
 //! Nodes that disagree about the time, read from replicas that lag, or count sessions.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use countersign_core::flow::{
     Background, BeginError, Check, CheckError, Pair, Presentation, RefreshError, purge,
 };
 use countersign_core::model::{
-    AtLimit, Device, EndReason, Entry, Event, GraceFor, KeyPurpose, SessionPolicy, UserSession,
+    Acknowledgement, Advance, AtLimit, Attempts, Device, EndReason, Entry, Event, GraceFor, Heal, KeyPurpose,
+    Outcome, Refused, Session, SessionPolicy, ThrottlePolicy, UserSession,
 };
 use countersign_core::store::*;
 use countersign_jwt::{Clock as _, Epoch, Timestamp, UserId};
@@ -102,13 +104,76 @@ impl RevocationStore for Replicated {
     }
 }
 
+#[async_trait]
+impl SessionStore for Replicated {
+    async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
+        self.primary.insert_session(session).await
+    }
+    async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
+        self.primary.session(key).await
+    }
+    async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
+        self.primary.advance(key, step).await
+    }
+    async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
+        self.primary.heal(key, step).await
+    }
+    async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
+        self.primary.acknowledge(seen, at).await
+    }
+    async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
+        self.primary.end_session(key, end).await
+    }
+    async fn live_sessions(
+        &self,
+        user_id: &UserId,
+        now: Timestamp,
+        page: SessionPage,
+    ) -> Result<Vec<Session>, StoreError> {
+        self.primary.live_sessions(user_id, now, page).await
+    }
+    async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.primary.purge_sessions(before, limit).await
+    }
+}
+
+#[async_trait]
+impl ThrottleStore for Replicated {
+    async fn begin_attempt(
+        &self,
+        key: &str,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        self.primary.begin_attempt(key, now, policy).await
+    }
+    async fn finish_attempt(
+        &self,
+        key: &str,
+        outcome: Outcome,
+        now: Timestamp,
+        policy: &ThrottlePolicy,
+    ) -> Result<(), StoreError> {
+        self.primary.finish_attempt(key, outcome, now, policy).await
+    }
+    async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
+        self.primary.attempts(key).await
+    }
+    async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.primary.purge_attempts(before, limit).await
+    }
+    async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError> {
+        self.primary.thin_attempts(keys, keep, limit).await
+    }
+}
+
 async fn end_all(node: &TestBed) {
     node.sessions.end_all(ada(), None, EndReason::AllEnded).await.expect("the store answers");
 }
 
 async fn on_replicas() -> (Arc<Replicated>, TestBed, TestBed) {
     let log = Replicated::new();
-    let stores = Stores { revocations: log.clone(), ..MemoryStore::new().into() };
+    let stores = Stores::new(log.clone(), Arc::new(MemoryStore::new()));
     let one = TestBed::over(stores).await;
     let other = one.another_node().await;
     (log, one, other)
@@ -325,8 +390,7 @@ async fn sec_182_with_grace_for_one_client_a_thief_inside_the_window_ends_the_se
 async fn sec_083_a_crash_while_an_account_is_disabled_leaves_nobody_signed_in() {
     // Accounts in one engine, sessions in another: no transaction spans both.
     let (accounts, sessions) = (Instrumented::new(MemoryStore::new()), Instrumented::new(MemoryStore::new()));
-    let Stores { users, keys, .. } = accounts.stores();
-    let stores = Stores { users, keys, ..sessions.stores() };
+    let stores = accounts.stores().with_sessions_of(&sessions.stores());
     let bed = TestBed::over(stores).await;
     let signed_in = bed.register("ada").await.expect("an account");
     let id = signed_in.user.id.clone();

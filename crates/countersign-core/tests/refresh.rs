@@ -185,7 +185,7 @@ async fn a_session_that_no_longer_lives_is_refused_without_an_event() {
     ] {
         for generation in 0..3 {
             let at = at_two(SessionPolicy::default()).await;
-            let log = &at.bed.stores.revocations;
+            let log = at.bed.stores.revocations();
             let now = at.bed.clock.now();
             let write = async |target| {
                 let entry = Entry { target, until: now + HOUR, at: now };
@@ -203,7 +203,7 @@ async fn a_session_that_no_longer_lives_is_refused_without_an_event() {
                 }
                 "idle" => at.bed.clock.advance(14 * DAY),
                 "unknown" => {
-                    let purged = at.bed.stores.sessions.purge_sessions(now + 40 * DAY, 10).await.unwrap();
+                    let purged = at.bed.stores.sessions().purge_sessions(now + 40 * DAY, 10).await.unwrap();
                     assert_eq!(purged, 1);
                 }
                 _ => {}
@@ -290,11 +290,11 @@ async fn a_store_that_went_back_in_time_goes_on_from_the_presented_token() {
     }
     // A restored backup: the same keys and the row as it was at the login.
     let restored: Stores = MemoryStore::new().into();
-    restored.keys.store_id(bed.stores.keys.store_id(uuid::Uuid::nil()).await.unwrap()).await.unwrap();
-    for stored in bed.stores.keys.keys().await.unwrap() {
-        assert!(restored.keys.insert_key(&stored).await.unwrap());
+    restored.keys().store_id(bed.stores.keys().store_id(uuid::Uuid::nil()).await.unwrap()).await.unwrap();
+    for stored in bed.stores.keys().keys().await.unwrap() {
+        assert!(restored.keys().insert_key(&stored).await.unwrap());
     }
-    restored.sessions.insert_session(&backup).await.unwrap();
+    restored.sessions().insert_session(&backup).await.unwrap();
     let after = TestBed::over(restored).await;
     after.clock.set(bed.clock.now());
     assert_eq!(after.row(&pair).await.session.generation, Generation::FIRST);
@@ -564,8 +564,8 @@ async fn acknowledging_costs_the_request_no_store_call_and_may_fail() {
 async fn sec_096_a_dump_of_the_store_mints_no_refresh_token() {
     let (_, bed, pair) = signed_in(SessionPolicy::default()).await;
     let row = bed.row(&pair).await.session;
-    let stored = bed.stores.keys.keys().await.unwrap();
-    let store_id = bed.stores.keys.store_id(uuid::Uuid::nil()).await.unwrap();
+    let stored = bed.stores.keys().keys().await.unwrap();
+    let store_id = bed.stores.keys().store_id(uuid::Uuid::nil()).await.unwrap();
     let issuer = format!("urn:uuid:{store_id}");
     let claims = |token_type| {
         NewClaims::new(token_type, ada(), token_id(&row, token_type), row.issued_at, row.expires_at())

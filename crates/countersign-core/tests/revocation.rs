@@ -73,7 +73,7 @@ async fn accepted(bed: &TestBed, pair: &Pair) -> bool {
 
 async fn write(bed: &TestBed, target: Target, at: Timestamp) {
     let entry = Entry { target, until: at + secs(3_600), at };
-    bed.stores.revocations.insert_entry(&entry).await.expect("the store answers");
+    bed.stores.revocations().insert_entry(&entry).await.expect("the store answers");
 }
 
 fn token_entry(id: TokenId) -> Target {
@@ -194,7 +194,7 @@ async fn sec_086_another_text_with_the_same_id_is_revoked_with_it() {
     let (_, bed, pair) = signed_in().await;
     let random = SeededRandom::default();
     let keychain =
-        Keychain::open(&*bed.stores.keys, &TestBed::secrets(), &*bed.clock, &random).await.unwrap();
+        Keychain::open(&**bed.stores.keys(), &TestBed::secrets(), &*bed.clock, &random).await.unwrap();
     let issuer = Issuer::new(keychain.access.signing.clone())
         .with_issuer(format!("urn:uuid:{}", keychain.store_id.hyphenated()));
     let claims = bed.authenticate(&pair.access_token).await.unwrap();
@@ -280,7 +280,7 @@ async fn ending_a_session_that_the_store_has_lost_revokes_its_tokens() {
     let (_, bed, pair) = signed_in().await;
     // As after restoring a backup from before the login: same keys, no row.
     let lost = bed.another_node().await;
-    bed.stores.sessions.purge_sessions(Timestamp::MAX, 10).await.unwrap();
+    bed.stores.sessions().purge_sessions(Timestamp::MAX, 10).await.unwrap();
     assert!(accepted(&lost, &pair).await);
     let token = lost.sessions.verification().verify(&pair.access_token, Check::ENDING).await.unwrap();
     assert!(lost.sessions.end_by_tokens(vec![token.clone()], EndReason::LoggedOut).await.unwrap());
@@ -439,7 +439,7 @@ async fn sec_087_while_the_log_cannot_be_read_nothing_is_accepted_beyond_the_bou
     assert!(other.authenticate(&pair.access_token).await.is_err());
     let target = Target::Session { user_id: ada(), id: pair.session.id };
     let entry = Entry { target, until: other.clock.now() + secs(900), at: other.clock.now() - secs(49) };
-    watched.inner().revocations.insert_entry(&entry).await.unwrap();
+    watched.inner().revocations().insert_entry(&entry).await.unwrap();
     watched.fail(false);
     assert!(!accepted(&other, &pair).await);
 }
@@ -448,7 +448,7 @@ async fn sec_087_while_the_log_cannot_be_read_nothing_is_accepted_beyond_the_bou
 async fn sec_087_nothing_is_accepted_before_the_log_was_read() {
     let (watched, bed, _) = signed_in().await;
     let view = RevocationView::new(
-        watched.stores().revocations,
+        watched.stores().revocations(),
         Arc::new(StoreClock::new(bed.clock.clone())),
         Handle::current(),
         BOUND,
@@ -544,13 +544,13 @@ async fn sec_088_entries_go_when_no_token_is_left_that_they_concern() {
         assert_eq!(index, users * tokens, "round {round}: the index holds what lives");
         bed.clock.advance(lifetime);
         purge(&bed.stores, &*bed.clock, bed.sessions.policy().leeway).await.unwrap();
-        let stored = bed.stores.revocations.entries(Timestamp::MIN, None, 1_000_000).await.unwrap().len();
+        let stored = bed.stores.revocations().entries(Timestamp::MIN, None, 1_000_000).await.unwrap().len();
         // What expired is kept for an hour, which is about four lifetimes.
         assert!(stored as u128 <= 5 * users * tokens, "round {round}: {stored} entries");
     }
     bed.clock.advance(secs(3_601));
     purge(&bed.stores, &*bed.clock, bed.sessions.policy().leeway).await.unwrap();
-    let stored = bed.stores.revocations.entries(Timestamp::MIN, None, 10).await.unwrap();
+    let stored = bed.stores.revocations().entries(Timestamp::MIN, None, 10).await.unwrap();
     assert_eq!(stored, [], "an hour after the last, nothing is left");
     bed.sessions.view().poll().await.unwrap();
     assert!(bed.sessions.view().index().is_empty());
@@ -741,7 +741,7 @@ async fn entries_mean_the_same_in_any_order_and_however_often_they_come() {
         let verdicts = async |order: &[Entry]| {
             let node = TestBed::over(MemoryStore::new()).await;
             for entry in order {
-                node.stores.revocations.insert_entry(entry).await.unwrap();
+                node.stores.revocations().insert_entry(entry).await.unwrap();
                 node.sessions.view().learn(entry);
                 if random.chance(30) {
                     node.sessions.view().poll().await.unwrap();
@@ -787,13 +787,13 @@ async fn the_log_alone_decides_where_a_crash_left_the_row_unmarked() {
     assert!(restarted.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().is_empty());
     let later = bed.clock.now() + secs(86_400);
     assert_eq!(
-        bed.stores.revocations.purge_entries(later, 10).await.unwrap(),
+        bed.stores.revocations().purge_entries(later, 10).await.unwrap(),
         0,
         "the entry stays until it is"
     );
     assert_eq!(log_out(&restarted, &pair).await, SessionEnded::Before, "and ending it again marks it");
     assert!(bed.row(&pair).await.session.ended.is_some());
-    assert_eq!(bed.stores.revocations.purge_entries(later, 10).await.unwrap(), 1);
+    assert_eq!(bed.stores.revocations().purge_entries(later, 10).await.unwrap(), 1);
 }
 
 #[test]

@@ -509,9 +509,9 @@ impl AuthBuilder {
         let first = policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
         // The first keys are dated by the store's time, too.
         let store_clock = StoreClock::new(self.clock.clone());
-        store_clock.ask(&*self.stores.revocations).await?;
+        store_clock.ask(&**self.stores.revocations()).await?;
         let mut keychain =
-            Keychain::open_with(&*self.stores.keys, &self.secrets, first, &store_clock, &*self.random)
+            Keychain::open_with(&**self.stores.keys(), &self.secrets, first, &store_clock, &*self.random)
                 .await?;
         if self.issuer.as_deref().is_some_and(|issuer| !is_issuer(issuer)) {
             return Err(BuildError::Settings(
@@ -530,7 +530,7 @@ impl AuthBuilder {
             policy,
             settings,
         };
-        let agreement = agree(&*self.stores.keys, &own, self.stance, store_clock.now()).await?;
+        let agreement = agree(&**self.stores.keys(), &own, self.stance, store_clock.now()).await?;
         tell(&agreement, self.stance);
         let policy = agreement.policy;
         policy.check()?;
@@ -542,10 +542,10 @@ impl AuthBuilder {
             keychain.access.accept(key)?;
         }
         let sessions = Sessions::new(SessionsConfig {
-            sessions: self.stores.sessions.clone(),
-            revocations: self.stores.revocations.clone(),
+            sessions: self.stores.sessions().clone(),
+            revocations: self.stores.revocations().clone(),
             keychain,
-            keys: self.stores.keys.clone(),
+            keys: self.stores.keys().clone(),
             secrets: self.secrets,
             issuer: agreement.issuer,
             known_issuers: agreement.issuers,
@@ -567,8 +567,8 @@ impl AuthBuilder {
         let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
         let tasks = runtime.clone();
         let accounts = Accounts::new(AccountsConfig {
-            users: self.stores.users.clone(),
-            throttles: self.stores.throttles,
+            users: self.stores.users().clone(),
+            throttles: self.stores.throttles().clone(),
             hasher,
             throttle: self.throttle,
             clock: clock.clone(),
@@ -590,7 +590,7 @@ impl AuthBuilder {
                 cookies,
                 clock,
                 loaders: self.loaders.with_accounts(&accounts),
-                users: self.stores.users,
+                users: self.stores.users().clone(),
                 accounts,
                 _background: background,
             }),

@@ -230,10 +230,7 @@ impl Database {
         let accounts = self.accounts.clone().stores();
         match &self.sessions {
             None => accounts,
-            Some(sessions) => {
-                let Stores { sessions, revocations, throttles, .. } = sessions.clone().stores();
-                Stores { sessions, revocations, throttles, ..accounts }
-            }
+            Some(sessions) => accounts.with_sessions_of(&sessions.clone().stores()),
         }
     }
 
@@ -249,7 +246,7 @@ impl Database {
         }
         let candidate =
             uuid(&OsRandom).map_err(|error| StoreError::new(sessions.name(), "be given an id", error))?;
-        let id = sessions.clone().stores().keys.store_id(candidate).await?;
+        let id = sessions.clone().stores().keys().store_id(candidate).await?;
         Ok(format!("{} {id}", sessions.name()))
     }
 

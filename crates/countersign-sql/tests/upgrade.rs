@@ -12,8 +12,8 @@ mod support;
 use std::sync::Arc;
 
 use countersign_core::flow::{CheckError, LoginError, RefreshError};
-use countersign_core::keychain;
-use countersign_core::model::{Device, KeyPurpose, KeyState};
+
+use countersign_core::model::{Device, KeyPurpose, KeyState, key_state};
 use countersign_core::store::KeyStore as _;
 use countersign_jwt::Clock as _;
 use countersign_testkit::TestBed;
@@ -126,8 +126,7 @@ async fn a_database_of_the_first_version_keeps_every_row_token_key_and_password(
     bed.sessions.keys().rotate(KeyPurpose::Access, None, true).await.unwrap();
     let keys = store.keys().await.unwrap();
     let overlap = bed.config().policy.key_overlap(KeyPurpose::Access);
-    let states: Vec<_> =
-        keys.iter().map(|key| keychain::state(key, &keys, bed.clock.now(), overlap)).collect();
+    let states: Vec<_> = keys.iter().map(|key| key_state(key, &keys, bed.clock.now(), overlap)).collect();
     assert!(states.contains(&KeyState::Active), "{states:?}");
     bed.authenticate(GOOD_ACCESS).await.unwrap();
 }

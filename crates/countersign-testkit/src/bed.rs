@@ -111,13 +111,13 @@ impl TestBed {
         let events = Arc::new(RecordedEvents::default());
         let random = config.random.clone();
         let store_clock = StoreClock::new(clock.clone());
-        store_clock.ask(&*stores.revocations).await.expect("the store answers");
-        let keychain = Keychain::open(&*stores.keys, &Self::secrets(), &store_clock, &*random).await;
+        store_clock.ask(&**stores.revocations()).await.expect("the store answers");
+        let keychain = Keychain::open(&**stores.keys(), &Self::secrets(), &store_clock, &*random).await;
         let sessions = Sessions::new(SessionsConfig {
-            sessions: stores.sessions.clone(),
-            revocations: stores.revocations.clone(),
+            sessions: stores.sessions().clone(),
+            revocations: stores.revocations().clone(),
             keychain: keychain.expect("the keys open"),
-            keys: stores.keys.clone(),
+            keys: stores.keys().clone(),
             secrets: Self::secrets(),
             issuer: None,
             known_issuers: KnownIssuers::default(),
@@ -141,8 +141,8 @@ impl TestBed {
             random.clone(),
         );
         let accounts = Accounts::new(AccountsConfig {
-            users: stores.users.clone(),
-            throttles: stores.throttles.clone(),
+            users: stores.users().clone(),
+            throttles: stores.throttles().clone(),
             hasher: hasher.expect("randomness for the decoy"),
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
@@ -207,7 +207,7 @@ impl TestBed {
     /// If there is none.
     pub async fn row(&self, pair: &Pair) -> FoundSession {
         let key = UserSession { user_id: pair.user_id.clone(), id: pair.session.id };
-        let found = self.stores.sessions.session(&key).await.expect("the store answers");
+        let found = self.stores.sessions().session(&key).await.expect("the store answers");
         found.expect("the session is there")
     }
 

@@ -228,27 +228,27 @@ impl Gate {
 #[async_trait]
 impl SessionStore for Instrumented {
     async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
-        self.call("insert_session", self.inner.sessions.insert_session(session)).await
+        self.call("insert_session", self.inner.sessions().insert_session(session)).await
     }
 
     async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError> {
-        self.call("session", self.inner.sessions.session(key)).await
+        self.call("session", self.inner.sessions().session(key)).await
     }
 
     async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError> {
-        self.step("advance", self.inner.sessions.advance(key, step)).await
+        self.step("advance", self.inner.sessions().advance(key, step)).await
     }
 
     async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError> {
-        self.step("heal", self.inner.sessions.heal(key, step)).await
+        self.step("heal", self.inner.sessions().heal(key, step)).await
     }
 
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
-        self.call("acknowledge", self.inner.sessions.acknowledge(seen, at)).await
+        self.call("acknowledge", self.inner.sessions().acknowledge(seen, at)).await
     }
 
     async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError> {
-        self.call("end_session", self.inner.sessions.end_session(key, end)).await
+        self.call("end_session", self.inner.sessions().end_session(key, end)).await
     }
 
     async fn live_sessions(
@@ -257,22 +257,22 @@ impl SessionStore for Instrumented {
         now: Timestamp,
         page: SessionPage,
     ) -> Result<Vec<Session>, StoreError> {
-        self.call("live_sessions", self.inner.sessions.live_sessions(user_id, now, page)).await
+        self.call("live_sessions", self.inner.sessions().live_sessions(user_id, now, page)).await
     }
 
     async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.call("purge_sessions", self.inner.sessions.purge_sessions(before, limit)).await
+        self.call("purge_sessions", self.inner.sessions().purge_sessions(before, limit)).await
     }
 }
 
 #[async_trait]
 impl RevocationStore for Instrumented {
     fn is_one_copy(&self) -> bool {
-        self.inner.revocations.is_one_copy()
+        self.inner.revocations().is_one_copy()
     }
 
     fn changes(&self) -> Option<Changes> {
-        self.inner.revocations.changes()
+        self.inner.revocations().changes()
     }
 
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -281,15 +281,15 @@ impl RevocationStore for Instrumented {
     }
 
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError> {
-        self.call("epoch", self.inner.revocations.epoch(user_id)).await
+        self.call("epoch", self.inner.revocations().epoch(user_id)).await
     }
 
     async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError> {
-        self.call("epoch_raised_at", self.inner.revocations.epoch_raised_at(user_id)).await
+        self.call("epoch_raised_at", self.inner.revocations().epoch_raised_at(user_id)).await
     }
 
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
-        self.call("raise_epoch", self.inner.revocations.raise_epoch(user_id, raise)).await
+        self.call("raise_epoch", self.inner.revocations().raise_epoch(user_id, raise)).await
     }
 
     async fn revoke_tokens(
@@ -297,11 +297,11 @@ impl RevocationStore for Instrumented {
         user_id: &UserId,
         tokens: &TokenRevocation,
     ) -> Result<TokensRevoked, StoreError> {
-        self.call("revoke_tokens", self.inner.revocations.revoke_tokens(user_id, tokens)).await
+        self.call("revoke_tokens", self.inner.revocations().revoke_tokens(user_id, tokens)).await
     }
 
     async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
-        self.call("insert_entry", self.inner.revocations.insert_entry(entry)).await
+        self.call("insert_entry", self.inner.revocations().insert_entry(entry)).await
     }
 
     async fn entries(
@@ -310,26 +310,26 @@ impl RevocationStore for Instrumented {
         after: Option<&Entry>,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        self.call("entries", self.inner.revocations.entries(since, after, limit)).await
+        self.call("entries", self.inner.revocations().entries(since, after, limit)).await
     }
 
     async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.call("purge_entries", self.inner.revocations.purge_entries(before, limit)).await
+        self.call("purge_entries", self.inner.revocations().purge_entries(before, limit)).await
     }
 }
 
 #[async_trait]
 impl UserStore for Instrumented {
     async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError> {
-        self.call("insert_user", self.inner.users.insert_user(user)).await
+        self.call("insert_user", self.inner.users().insert_user(user)).await
     }
 
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        self.call("user", self.inner.users.user(id)).await
+        self.call("user", self.inner.users().user(id)).await
     }
 
     async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError> {
-        self.call("user_by_name", self.inner.users.user_by_name(name)).await
+        self.call("user_by_name", self.inner.users().user_by_name(name)).await
     }
 
     async fn replace_password_hash(
@@ -338,11 +338,11 @@ impl UserStore for Instrumented {
         old: Option<&PasswordHash>,
         new: &PasswordHash,
     ) -> Result<bool, StoreError> {
-        self.call("replace_password_hash", self.inner.users.replace_password_hash(id, old, new)).await
+        self.call("replace_password_hash", self.inner.users().replace_password_hash(id, old, new)).await
     }
 
     async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError> {
-        self.call("set_disabled", self.inner.users.set_disabled(id, disabled)).await
+        self.call("set_disabled", self.inner.users().set_disabled(id, disabled)).await
     }
 }
 
@@ -354,7 +354,7 @@ impl ThrottleStore for Instrumented {
         now: Timestamp,
         policy: &ThrottlePolicy,
     ) -> Result<Result<(), Refused>, StoreError> {
-        self.call("begin_attempt", self.inner.throttles.begin_attempt(key, now, policy)).await
+        self.call("begin_attempt", self.inner.throttles().begin_attempt(key, now, policy)).await
     }
 
     async fn finish_attempt(
@@ -364,50 +364,50 @@ impl ThrottleStore for Instrumented {
         now: Timestamp,
         policy: &ThrottlePolicy,
     ) -> Result<(), StoreError> {
-        self.call("finish_attempt", self.inner.throttles.finish_attempt(key, outcome, now, policy)).await
+        self.call("finish_attempt", self.inner.throttles().finish_attempt(key, outcome, now, policy)).await
     }
 
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
-        self.call("attempts", self.inner.throttles.attempts(key)).await
+        self.call("attempts", self.inner.throttles().attempts(key)).await
     }
 
     async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.call("purge_attempts", self.inner.throttles.purge_attempts(before, limit)).await
+        self.call("purge_attempts", self.inner.throttles().purge_attempts(before, limit)).await
     }
 
     async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError> {
-        self.call("thin_attempts", self.inner.throttles.thin_attempts(keys, keep, limit)).await
+        self.call("thin_attempts", self.inner.throttles().thin_attempts(keys, keep, limit)).await
     }
 }
 
 #[async_trait]
 impl KeyStore for Instrumented {
     async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError> {
-        self.call("store_id", self.inner.keys.store_id(candidate)).await
+        self.call("store_id", self.inner.keys().store_id(candidate)).await
     }
 
     async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError> {
-        self.call("insert_key", self.inner.keys.insert_key(key)).await
+        self.call("insert_key", self.inner.keys().insert_key(key)).await
     }
 
     async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
-        self.call("reseal_key", self.inner.keys.reseal_key(id, old, new)).await
+        self.call("reseal_key", self.inner.keys().reseal_key(id, old, new)).await
     }
 
     async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError> {
-        self.call("remove_key", self.inner.keys.remove_key(id, at)).await
+        self.call("remove_key", self.inner.keys().remove_key(id, at)).await
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.call("keys", self.inner.keys.keys()).await
+        self.call("keys", self.inner.keys().keys()).await
     }
 
     async fn settings(&self) -> Result<Option<String>, StoreError> {
-        self.call("settings", self.inner.keys.settings()).await
+        self.call("settings", self.inner.keys().settings()).await
     }
 
     async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
-        self.call("replace_settings", self.inner.keys.replace_settings(old, new)).await
+        self.call("replace_settings", self.inner.keys().replace_settings(old, new)).await
     }
 }
 
@@ -424,16 +424,16 @@ mod tests {
         let id = Uuid::from_u128(1);
         watched.fail_once_after(1);
         let answers = [
-            stores.keys.store_id(id).await.is_ok(),
-            stores.keys.keys().await.is_ok(),
-            stores.keys.keys().await.is_ok(),
+            stores.keys().store_id(id).await.is_ok(),
+            stores.keys().keys().await.is_ok(),
+            stores.keys().keys().await.is_ok(),
         ];
         assert_eq!(answers, [true, false, true]);
         assert_eq!((watched.calls("keys"), watched.calls("store_id"), watched.total_calls()), (2, 1, 3));
         watched.fail(true);
-        assert!(stores.keys.keys().await.is_err());
+        assert!(stores.keys().keys().await.is_err());
         watched.fail(false);
-        assert!(stores.keys.keys().await.is_ok());
+        assert!(stores.keys().keys().await.is_ok());
     }
 
     #[tokio::test]
@@ -441,8 +441,8 @@ mod tests {
         let watched = Instrumented::new(MemoryStore::new());
         watched.lose_reply_of("store_id");
         let stores = watched.stores();
-        assert!(stores.keys.store_id(Uuid::from_u128(1)).await.is_err());
-        assert_eq!(stores.keys.store_id(Uuid::from_u128(2)).await.unwrap(), Uuid::from_u128(1));
+        assert!(stores.keys().store_id(Uuid::from_u128(1)).await.is_err());
+        assert_eq!(stores.keys().store_id(Uuid::from_u128(2)).await.unwrap(), Uuid::from_u128(1));
     }
 
     #[tokio::test]
@@ -452,10 +452,10 @@ mod tests {
         let stores = watched.stores();
         let held = tokio::spawn({
             let stores = stores.clone();
-            async move { stores.keys.keys().await.is_ok() }
+            async move { stores.keys().keys().await.is_ok() }
         });
         gate.arrived().await;
-        assert!(stores.keys.keys().await.is_ok(), "others pass");
+        assert!(stores.keys().keys().await.is_ok(), "others pass");
         assert!(!held.is_finished());
         gate.open();
         assert!(held.await.unwrap());

@@ -200,7 +200,7 @@ async fn sec_130_nobody_learns_who_has_an_account() {
         created_at: app.clock.now(),
         disabled_at: None,
     };
-    app.store.inner().users.insert_user(&no_password).await.unwrap();
+    app.store.inner().users().insert_user(&no_password).await.unwrap();
 
     let mut seen = Vec::new();
     for (case, name, password) in [

@@ -208,7 +208,7 @@ async fn a_store_of_a_version_that_kept_no_record_goes_on_with_its_tokens() {
         // Its issuer is the store's id, as where no public URL is set; nothing is written about it.
         let bed = TestBed::over(MemoryStore::new()).await;
         let user = bed.register("ada").await.unwrap();
-        assert_eq!(bed.stores.keys.settings().await.unwrap(), None);
+        assert_eq!(bed.stores.keys().settings().await.unwrap(), None);
         let auth = countersign_axum::Auth::builder(bed.stores.clone(), TestBed::secrets());
         let auth = auth.public_url(Url::parse(url).unwrap()).clock(bed.clock.clone()).without_background();
         let auth = auth.build().await.unwrap();
@@ -289,18 +289,18 @@ async fn a_program_with_another_profile_or_other_settings_of_its_own_is_not_buil
     let profile = |builder: AuthBuilder| builder.policy(policy).profile(FlaskJwt::builder(config));
     let refused = app.beside(profile).await.unwrap_err().to_string();
     assert!(refused.contains("profile is flask-jwt here and native in the store"), "{refused}");
-    let record = app.store.stores().keys.settings().await.unwrap().unwrap();
+    let record = app.store.stores().keys().settings().await.unwrap().unwrap();
     assert!(!record.contains(secret));
 }
 
 #[tokio::test]
 async fn a_secret_that_opens_nothing_changes_no_settings() {
     let app = TestApp::new().await;
-    let before = app.store.stores().keys.settings().await.unwrap();
+    let before = app.store.stores().keys().settings().await.unwrap();
     let secret =
         countersign_jwt::Secrets::parse("c29tZSBvdGhlciBzZWNyZXQsIHdoaWNoIG9wZW5zIG5vdGhpbmc=").unwrap();
     let builder = countersign_axum::Auth::builder(app.store.stores(), secret).change_settings();
     let refused = with_lifetime(60)(builder).without_background().build().await.unwrap_err();
     assert!(matches!(refused, BuildError::Keys(_)), "{refused}");
-    assert_eq!(app.store.stores().keys.settings().await.unwrap(), before);
+    assert_eq!(app.store.stores().keys().settings().await.unwrap(), before);
 }

@@ -151,8 +151,8 @@ impl TestApp {
     /// Removes from store and index what no longer matters, as the background tasks do.
     pub(crate) async fn forget_what_is_over(&self) {
         let (stores, sessions, now) = (self.store.stores(), self.auth.sessions(), self.clock.now());
-        stores.revocations.purge_entries(now, 1000).await.unwrap();
-        stores.sessions.purge_sessions(now, 1000).await.unwrap();
+        stores.revocations().purge_entries(now, 1000).await.unwrap();
+        stores.sessions().purge_sessions(now, 1000).await.unwrap();
         sessions.view().index().prune(now);
         sessions.keys().poll().await.unwrap();
     }

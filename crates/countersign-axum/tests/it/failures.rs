@@ -233,7 +233,7 @@ async fn sec_219_a_client_that_hangs_up_leaves_no_attempt_and_keeps_no_place() {
         }
     }
     assert_eq!(app.hashes(), hashes);
-    let throttles = app.store.stores().throttles;
+    let throttles = app.store.stores().throttles().clone();
     assert_eq!(throttles.thin_attempts("".."\u{10ffff}", 0, 100).await.unwrap(), 0, "no counter is left");
     let login = json!({ "username": "ada", "password": PASSWORD });
     assert_eq!(app.client().post("/v1/auth/login", &login).await.status(), 200);

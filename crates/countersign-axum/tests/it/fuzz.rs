@@ -52,7 +52,7 @@ async fn access_token(app: &TestApp) -> String {
         created_at: app.clock.now(),
         disabled_at: None,
     };
-    app.store.inner().users.insert_user(&user).await.unwrap();
+    app.store.inner().users().insert_user(&user).await.unwrap();
     let sessions = app.auth.sessions();
     let begun = sessions.begin(user.id, Epoch::FIRST, Presentation::Explicit, Device::default()).await;
     begun.unwrap().access_token

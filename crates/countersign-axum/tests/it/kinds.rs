@@ -99,7 +99,7 @@ async fn sec_176_no_kind_of_token_passes_as_another_at_any_endpoint() {
     let account = app.register("ada").await;
     let stores = app.store.stores();
     let random = SeededRandom::default();
-    let keys = Keychain::open(&*stores.keys, &TestBed::secrets(), &*app.clock, &random).await.unwrap();
+    let keys = Keychain::open(&**stores.keys(), &TestBed::secrets(), &*app.clock, &random).await.unwrap();
     let typs = ["at+jwt", "rt+jwt", "JWT", "id+jwt", "logout+jwt", "secevent+jwt", "reset", "csrf", ""];
     let kinds = [
         json!("access"),

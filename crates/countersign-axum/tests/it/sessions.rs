@@ -299,7 +299,7 @@ async fn sessions_are_listed_page_by_page() {
 
 /// All entries of the log.
 async fn log(app: &TestApp) -> usize {
-    let log = app.store.inner().revocations.entries(Timestamp::MIN, None, 100_000).await.unwrap();
+    let log = app.store.inner().revocations().entries(Timestamp::MIN, None, 100_000).await.unwrap();
     log.iter().filter(|entry| entry.user_id().is_some()).count()
 }
 
@@ -463,7 +463,7 @@ async fn sec_090_me_is_read_from_the_store_at_every_request() {
     assert_eq!(client.get("/v1/auth/me").await.status(), 200);
     assert_eq!(app.store.calls("user"), 1);
     // Disabled in the store, behind everybody's back.
-    app.store.inner().users.set_disabled(&account.user_id, Some(app.clock.now())).await.unwrap();
+    app.store.inner().users().set_disabled(&account.user_id, Some(app.clock.now())).await.unwrap();
     assert_eq!(client.get("/v1/auth/me").await.outcome(), (401, "invalid_token".to_owned()));
     assert_eq!(client.get("/profile").await.outcome(), (401, "invalid_token".to_owned()));
     assert_eq!(app.refresh(&account.refresh_token).await.status(), 401);

@@ -101,7 +101,7 @@ impl Background {
             })
         };
         let mut tasks = vec![tail, flush, purge, rotate, settings];
-        if let Some(changes) = stores.revocations.changes() {
+        if let Some(changes) = stores.revocations().changes() {
             tasks.push(runtime.spawn(read_pushed(sessions.clone(), changes)).abort_handle());
         }
         Self { tasks: vec![Arc::new(Tasks(tasks))] }
@@ -156,9 +156,9 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
 /// The first [`StoreError`] of the four; each is tried whatever came of the others, and the next round goes on.
 pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Result<(), StoreError> {
     let now: Timestamp = clock.now();
-    let sessions = batches(|batch| stores.sessions.purge_sessions(now - leeway, batch)).await;
-    let entries = batches(|batch| stores.revocations.purge_entries(now - KEEP_ENTRIES_FOR, batch)).await;
-    let throttles = &stores.throttles;
+    let sessions = batches(|batch| stores.sessions().purge_sessions(now - leeway, batch)).await;
+    let entries = batches(|batch| stores.revocations().purge_entries(now - KEEP_ENTRIES_FOR, batch)).await;
+    let throttles = stores.throttles();
     let attempts = batches(|batch| throttles.purge_attempts(now - KEEP_ATTEMPTS_FOR, batch)).await;
     let names = batches(|batch| throttles.thin_attempts(NAME_COUNTERS, KEEP_NAME_COUNTERS, batch)).await;
     sessions.and(entries).and(attempts).and(names)

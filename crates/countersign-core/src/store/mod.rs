@@ -405,19 +405,88 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError>;
 }
 
-/// The stores that Countersign works with; usually one engine for all.
+/// The stores that Countersign works with, in two halves, each of which is one engine: sessions (with the revocation log
+/// and the login attempts, because ends, epochs and advances are decided over sessions and log together) and accounts
+/// (users and keys). Usually one engine is both.
+///
+/// ```
+/// use std::sync::Arc;
+/// use countersign_core::store::{MemoryStore, Stores};
+///
+/// let one_engine = Stores::from(MemoryStore::new());
+/// let two_engines = Stores::new(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+/// ```
+///
+/// The log of one engine beside the sessions of another, which nobody would read, does not compile:
+///
+/// ```compile_fail
+/// use countersign_core::store::{MemoryStore, Stores};
+///
+/// let (one, other) = (Stores::from(MemoryStore::new()), Stores::from(MemoryStore::new()));
+/// let wrong = Stores { revocations: other.revocations, ..one };
+/// ```
 #[derive(Clone, Debug)]
 pub struct Stores {
+    sessions: Arc<dyn SessionStore>,
+    revocations: Arc<dyn RevocationStore>,
+    throttles: Arc<dyn ThrottleStore>,
+    users: Arc<dyn UserStore>,
+    keys: Arc<dyn KeyStore>,
+}
+
+impl Stores {
+    /// Sessions in one engine, accounts in another.
+    #[must_use]
+    pub fn new<S, A>(sessions: Arc<S>, accounts: Arc<A>) -> Self
+    where
+        S: SessionStore + RevocationStore + ThrottleStore,
+        A: UserStore + KeyStore,
+    {
+        Self {
+            sessions: sessions.clone(),
+            revocations: sessions.clone(),
+            throttles: sessions,
+            users: accounts.clone(),
+            keys: accounts,
+        }
+    }
+
+    /// These accounts, with the sessions of `other`.
+    #[must_use]
+    pub fn with_sessions_of(self, other: &Self) -> Self {
+        let Self { sessions, revocations, throttles, .. } = other.clone();
+        Self { sessions, revocations, throttles, ..self }
+    }
+
     /// Sessions.
-    pub sessions: Arc<dyn SessionStore>,
-    /// The revocation log.
-    pub revocations: Arc<dyn RevocationStore>,
+    #[must_use]
+    pub fn sessions(&self) -> &Arc<dyn SessionStore> {
+        &self.sessions
+    }
+
+    /// The revocation log, in the engine of the sessions.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<dyn RevocationStore> {
+        &self.revocations
+    }
+
+    /// Login attempts, in the engine of the sessions.
+    #[must_use]
+    pub fn throttles(&self) -> &Arc<dyn ThrottleStore> {
+        &self.throttles
+    }
+
     /// Accounts.
-    pub users: Arc<dyn UserStore>,
-    /// Login attempts.
-    pub throttles: Arc<dyn ThrottleStore>,
-    /// Keys.
-    pub keys: Arc<dyn KeyStore>,
+    #[must_use]
+    pub fn users(&self) -> &Arc<dyn UserStore> {
+        &self.users
+    }
+
+    /// Keys, in the engine of the accounts.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<dyn KeyStore> {
+        &self.keys
+    }
 }
 
 impl<S> From<Arc<S>> for Stores
@@ -425,13 +494,7 @@ where
     S: SessionStore + RevocationStore + UserStore + ThrottleStore + KeyStore,
 {
     fn from(store: Arc<S>) -> Self {
-        Self {
-            sessions: store.clone(),
-            revocations: store.clone(),
-            users: store.clone(),
-            throttles: store.clone(),
-            keys: store,
-        }
+        Self::new(store.clone(), store)
     }
 }
 

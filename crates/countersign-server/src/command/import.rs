@@ -508,7 +508,7 @@ impl Import<'_> {
             Ok(email) => email,
             Err(error) => return Ok(Err(format!("its e-mail address cannot be used: {error}"))),
         };
-        let users = &self.stores.users;
+        let users = self.stores.users();
         if let Some(here) = users.user(&id).await? {
             if here.email.key() != email.key() {
                 self.people.insert(id, Person::Doubtful);
@@ -561,7 +561,7 @@ impl Import<'_> {
             Ok(username) => {
                 let key = username.key();
                 let taken = self.usernames.contains(key)
-                    || self.stores.users.user_by_name(NameKey::Username(key)).await?.is_some();
+                    || self.stores.users().user_by_name(NameKey::Username(key)).await?.is_some();
                 if taken {
                     row.note(&format!("another user has its {column}, which is left out"));
                 }
@@ -611,7 +611,7 @@ impl Import<'_> {
         if !self.seen.insert(key.clone()) {
             return Ok(Err("another row has the same jti_refresh"));
         }
-        if self.stores.sessions.session(&key).await?.is_some() {
+        if self.stores.sessions().session(&key).await?.is_some() {
             self.counts.here += 1;
             return Ok(Ok(()));
         }
@@ -643,7 +643,7 @@ impl Import<'_> {
     async fn insert_session(&mut self, session: &Session) -> Result<(), Box<dyn Error>> {
         let inserted = match self.dry_run {
             true => SessionInserted::Yes,
-            false => self.stores.sessions.insert_session(session).await?,
+            false => self.stores.sessions().insert_session(session).await?,
         };
         match inserted {
             SessionInserted::Yes => self.counts.live += 1,
@@ -691,7 +691,7 @@ impl Import<'_> {
         // The token may have been shown here while it was good; then the session is what refreshes.
         if let Ok(Some(refresh)) = refresh {
             let key = UserSession { user_id: user_id.clone(), id: SessionId::new(refresh.as_uuid()) };
-            if let Some(FoundSession { session, log }) = self.stores.sessions.session(&key).await?
+            if let Some(FoundSession { session, log }) = self.stores.sessions().session(&key).await?
                 && session.is_live(self.now)
                 && !log.ended
             {

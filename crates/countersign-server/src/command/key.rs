@@ -133,7 +133,7 @@ pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
             Ok(())
         }
         KeySubcommand::List { store } => with_settings(store, async |settings| {
-            let keys = Database::open_without_secret(settings).await?.stores().keys.keys().await?;
+            let keys = Database::open_without_secret(settings).await?.stores().keys().keys().await?;
             list(&keys, SystemClock::new().now(), &settings.policy);
             Ok(())
         }),
@@ -164,7 +164,7 @@ pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
         KeySubcommand::Reseal { store } => with_settings(store, async |settings| {
             let (database, secrets) = Database::open_existing(settings).await?;
             let (sealed, all) =
-                countersign_core::flow::reseal(&*database.stores().keys, &secrets, &OsRandom).await?;
+                countersign_core::flow::reseal(&**database.stores().keys(), &secrets, &OsRandom).await?;
             if sealed < all {
                 return Err(format!(
                     "{sealed} of {all} keys were sealed anew; somebody else changed the others meanwhile: try again"

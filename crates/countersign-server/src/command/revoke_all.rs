@@ -63,7 +63,7 @@ async fn replace_all_keys(
 ) -> Result<(Vec<KeyId>, Vec<KeyId>), Box<dyn Error>> {
     let (mut removed, mut made) = (Vec::new(), HashSet::new());
     for _ in 0..ROUNDS {
-        let keys = stores.keys.keys().await?;
+        let keys = stores.keys().keys().await?;
         let now = sessions.clock().now();
         let is_active = |key: &StoredKey| {
             let overlap = sessions.policy().key_overlap(key.purpose);

@@ -115,7 +115,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
                 signature: signature(&token, &auth, kind).await,
                 key: match auth.has_profile() {
                     true => "of the profile's options".to_owned(),
-                    false => key(&alleged, &stores.keys.keys().await?, auth.sessions()),
+                    false => key(&alleged, &stores.keys().keys().await?, auth.sessions()),
                 },
                 refused: verdict.err().map(|why| why.to_string()),
                 issuer: (!auth.has_profile()).then(|| auth.sessions().keys().issuer()),
@@ -142,7 +142,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
             }
             with_settings(store, async |settings| {
                 let (auth, stores) = auth(settings).await?;
-                let user = find_user(&*stores.users, &user).await?;
+                let user = find_user(&**stores.users(), &user).await?;
                 let device = Device::new(Some("countersign token mint"), None);
                 let grant = AccessGrant { lifetime, fresh, claims, device };
                 say(&auth.sessions().issue_access(user.id, grant).await?.token);

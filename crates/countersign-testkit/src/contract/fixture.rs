@@ -81,12 +81,12 @@ impl Fixture {
 }
 
 pub(super) async fn insert(stores: &Stores, session: &Session) {
-    let inserted = stores.sessions.insert_session(session).await.expect("the store answers");
+    let inserted = stores.sessions().insert_session(session).await.expect("the store answers");
     assert_eq!(inserted, SessionInserted::Yes, "a session of the user's epoch is inserted");
 }
 
 pub(super) async fn found(stores: &Stores, key: &UserSession) -> FoundSession {
-    stores.sessions.session(key).await.expect("the store answers").expect("the session is there")
+    stores.sessions().session(key).await.expect("the store answers").expect("the session is there")
 }
 
 pub(super) fn device(agent: &str) -> Device {

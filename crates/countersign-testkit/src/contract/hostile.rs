@@ -79,7 +79,7 @@ pub async fn user_ids_are_opaque(stores: &Stores) {
     for session in &sessions {
         assert_eq!(found(stores, &session.key()).await.session, *session);
         let live = stores
-            .sessions
+            .sessions()
             .live_sessions(&session.user_id, NOW, SessionPage::first(1_000))
             .await
             .expect("the store answers");
@@ -88,20 +88,21 @@ pub async fn user_ids_are_opaque(stores: &Stores) {
     // What is done to every second user must not touch the others.
     for (number, session) in sessions.iter_mut().enumerate() {
         let advancing = step(session, NOW + secs(60), "hostile");
-        let advanced = stores.sessions.advance(&session.key(), &advancing).await.expect("the store answers");
+        let advanced =
+            stores.sessions().advance(&session.key(), &advancing).await.expect("the store answers");
         advancing.apply(session);
         assert_eq!(advanced.as_ref(), Some(&*session), "{:?} advances", session.user_id);
         if number % 2 == 0 {
-            let raised = stores.revocations.raise_epoch(&session.user_id, &raise(None, NOW)).await;
+            let raised = stores.revocations().raise_epoch(&session.user_id, &raise(None, NOW)).await;
             assert_eq!(raised.expect("the store answers").key().number, 1, "{:?}", session.user_id);
         }
     }
     for (number, session) in sessions.iter().enumerate() {
-        let epoch = stores.revocations.epoch(&session.user_id).await.expect("the store answers").as_u64();
+        let epoch = stores.revocations().epoch(&session.user_id).await.expect("the store answers").as_u64();
         assert_eq!(epoch, u64::from(number % 2 == 0), "{:?} has an epoch of its own", session.user_id);
         let row = found(stores, &session.key()).await;
         assert_eq!(row.session.ended.is_some(), number % 2 == 0, "{:?}", session.user_id);
-        let ended = stores.sessions.end_session(&session.key(), &end(EndReason::LoggedOut, NOW)).await;
+        let ended = stores.sessions().end_session(&session.key(), &end(EndReason::LoggedOut, NOW)).await;
         let expected = if number % 2 == 0 { SessionEnded::Before } else { SessionEnded::Now };
         assert_eq!(ended.expect("the store answers"), expected);
     }
@@ -109,14 +110,14 @@ pub async fn user_ids_are_opaque(stores: &Stores) {
     let mut written = Vec::new();
     for user in &users {
         let entry = Entry { target: target(user), until: NOW, at: NOW };
-        stores.revocations.insert_entry(&entry).await.expect("the store answers");
+        stores.revocations().insert_entry(&entry).await.expect("the store answers");
         written.push(entry);
     }
     let mut after = None;
     let mut read = Vec::new();
     loop {
         let page =
-            stores.revocations.entries(Timestamp::MIN, after.as_ref(), 7).await.expect("the store answers");
+            stores.revocations().entries(Timestamp::MIN, after.as_ref(), 7).await.expect("the store answers");
         after = page.last().cloned();
         read.extend(page);
         if after.is_none() {
@@ -143,13 +144,13 @@ pub async fn agents_come_back_or_are_refused(stores: &Stores) {
     for agent in ["nul\0inside", "\0", "line\nbreak", "\u{1b}[31m"] {
         let device = Device { user_agent: Some(agent.to_owned()), ..Device::default() };
         let session = Session { device, ..fixture.session(&user) };
-        match stores.sessions.insert_session(&session).await {
+        match stores.sessions().insert_session(&session).await {
             Ok(inserted) => {
                 assert_eq!(inserted, SessionInserted::Yes);
                 assert_eq!(found(stores, &session.key()).await.session, session, "kept whole, not cut");
             }
             Err(_) => {
-                let there = stores.sessions.session(&session.key()).await.expect("the store answers");
+                let there = stores.sessions().session(&session.key()).await.expect("the store answers");
                 assert_eq!(there, None, "refused means not there");
             }
         }
@@ -163,15 +164,16 @@ pub async fn throttle_keys_are_opaque(stores: &Stores) {
     for (text, failures) in texts.iter().zip(1..) {
         let key = format!("user:{text}");
         for _ in 0..failures % 4 {
-            let begun = stores.throttles.begin_attempt(&key, NOW, &policy).await.expect("the store answers");
+            let begun =
+                stores.throttles().begin_attempt(&key, NOW, &policy).await.expect("the store answers");
             assert_eq!(begun, Ok(()), "{key:?} has a counter of its own");
-            let finished = stores.throttles.finish_attempt(&key, Outcome::Failed, NOW, &policy).await;
+            let finished = stores.throttles().finish_attempt(&key, Outcome::Failed, NOW, &policy).await;
             finished.expect("the store answers");
         }
     }
     for (text, failures) in texts.iter().zip(1..) {
         let key = format!("user:{text}");
-        let counted = stores.throttles.attempts(&key).await.expect("the store answers").unwrap_or_default();
+        let counted = stores.throttles().attempts(&key).await.expect("the store answers").unwrap_or_default();
         assert_eq!(counted.failures, failures % 4, "{key:?}");
     }
 }
@@ -184,16 +186,16 @@ pub async fn names_are_opaque(stores: &Stores) {
     for (number, name) in names.filter(|name| keys.insert(name.key().to_owned())).enumerate() {
         let email = format!("o'neil+{number}%_@hostile.example");
         let user = User { username: Some(name.clone()), ..account(&fixture, &email, None) };
-        let inserted = stores.users.insert_user(&user).await.expect("the store answers");
+        let inserted = stores.users().insert_user(&user).await.expect("the store answers");
         assert_eq!(inserted, UserInserted::Yes, "{name:?}");
         for key in [NameKey::Username(name.key()), NameKey::Email(user.email.key())] {
-            let found = stores.users.user_by_name(key).await.expect("the store answers");
+            let found = stores.users().user_by_name(key).await.expect("the store answers");
             assert_eq!(found.as_ref().map(shown), Some(shown(&user)), "{name:?}");
         }
     }
     for wildcard in ["%", "_", "rob%", "r*", ".+", "' OR 1=1 --", "o'neil+_%@hostile.example"] {
         for key in [NameKey::Email(wildcard), NameKey::Username(wildcard)] {
-            let found = stores.users.user_by_name(key).await.expect("the store answers");
+            let found = stores.users().user_by_name(key).await.expect("the store answers");
             assert!(found.is_none(), "{wildcard:?} is no name");
         }
     }
@@ -203,10 +205,10 @@ pub async fn names_are_opaque(stores: &Stores) {
 pub async fn password_hashes_come_back_or_are_refused(stores: &Stores) {
     let fixture = Fixture::new("password_hashes_come_back_or_are_refused");
     let user = account(&fixture, "ada@hashes.example", None);
-    let inserted = stores.users.insert_user(&user).await.expect("the store answers");
+    let inserted = stores.users().insert_user(&user).await.expect("the store answers");
     assert_eq!(inserted, UserInserted::Yes);
     let replace = async |old: &PasswordHash, new: &PasswordHash| {
-        stores.users.replace_password_hash(&user.id, Some(old), new).await
+        stores.users().replace_password_hash(&user.id, Some(old), new).await
     };
     let other_case = PasswordHash::from_stored(hash("one").expose().to_uppercase());
     let padded = PasswordHash::from_stored(format!("{} ", hash("one").expose()));
@@ -222,7 +224,8 @@ pub async fn password_hashes_come_back_or_are_refused(stores: &Stores) {
         if matches!(replace(&current, &new).await, Ok(true)) {
             current = new;
         }
-        let found = stores.users.user(&user.id).await.expect("the store answers").expect("the user is there");
+        let found =
+            stores.users().user(&user.id).await.expect("the store answers").expect("the user is there");
         assert_eq!(found.password_hash.as_ref().map(PasswordHash::expose), Some(current.expose()));
     }
 }

@@ -22,21 +22,26 @@ fn key(purpose: KeyPurpose, number: u32, id: &str) -> StoredKey {
 }
 
 async fn insert(stores: &Stores, key: &StoredKey) -> bool {
-    stores.keys.insert_key(key).await.expect("the store answers")
+    stores.keys().insert_key(key).await.expect("the store answers")
 }
 
 /// Keys are unique by purpose and number and by id; losers of a race read the winner's. Wants an empty database.
 pub async fn run(stores: &Stores) {
-    let all = || async { stores.keys.keys().await.expect("the store answers") };
+    let all = || async { stores.keys().keys().await.expect("the store answers") };
     assert_eq!(all().await, [], "no keys at first");
 
     let candidates: Vec<_> =
         (0..32).map(|node| key(KeyPurpose::Access, 1, &format!("node {node}"))).collect();
-    let answers = at_once(candidates.iter().cloned().map(|key| {
-        let stores = stores.clone();
-        async move { (insert(&stores, &key).await, stores.keys.keys().await.expect("the store answers")) }
-    }))
-    .await;
+    let answers =
+        at_once(
+            candidates.iter().cloned().map(|key| {
+                let stores = stores.clone();
+                async move {
+                    (insert(&stores, &key).await, stores.keys().keys().await.expect("the store answers"))
+                }
+            }),
+        )
+        .await;
     let winners: Vec<_> = candidates.iter().zip(&answers).filter(|(_, (won, _))| *won).collect();
     let [(winner, _)] = winners.as_slice() else {
         panic!("of 32 first keys one wins, not {}", winners.len())
@@ -67,21 +72,21 @@ async fn resealing(stores: &Stores, mut keys: [StoredKey; 4]) {
     let [_, key, ..] = &mut keys;
     let unknown = KeyId::new("unknown").expect("a key id");
     let reseal = async |id: &KeyId, old: &[u8], new: &[u8]| {
-        stores.keys.reseal_key(id, old, new).await.expect("the store answers")
+        stores.keys().reseal_key(id, old, new).await.expect("the store answers")
     };
     assert!(!reseal(&unknown, &key.sealed, b"new").await, "an unknown key");
     assert!(!reseal(&key.key_id, b"other", b"new").await, "another seal than the one that was read");
     let candidates: Vec<_> = (0..16_u8).map(|node| vec![node; 40]).collect();
     let answers = at_once(candidates.iter().cloned().map(|new| {
         let (stores, id, old) = (stores.clone(), key.key_id.clone(), key.sealed.clone());
-        async move { stores.keys.reseal_key(&id, &old, &new).await.expect("the store answers") }
+        async move { stores.keys().reseal_key(&id, &old, &new).await.expect("the store answers") }
     }))
     .await;
     let mut winners = candidates.into_iter().zip(&answers).filter(|(_, won)| **won).map(|(new, _)| new);
     key.sealed = winners.next().expect("one wins");
     assert_eq!(winners.next(), None, "only one wins");
     assert_eq!(
-        stores.keys.keys().await.expect("the store answers"),
+        stores.keys().keys().await.expect("the store answers"),
         keys,
         "its seal is there, and no other changed"
     );
@@ -89,24 +94,28 @@ async fn resealing(stores: &Stores, mut keys: [StoredKey; 4]) {
 
 /// Of those who remove one key at once, one does. The row stays, without its secret, and its number and id stay taken.
 async fn removing(stores: &Stores) {
-    let mut expected = stores.keys.keys().await.expect("the store answers");
+    let mut expected = stores.keys().keys().await.expect("the store answers");
     let [key, ..] = expected.as_mut_slice() else { panic!("there are keys") };
     let unknown = KeyId::new("unknown").expect("a key id");
-    assert!(!stores.keys.remove_key(&unknown, NOW).await.expect("the store answers"), "an unknown key");
+    assert!(!stores.keys().remove_key(&unknown, NOW).await.expect("the store answers"), "an unknown key");
     let answers = at_once((0..16).map(|_| {
         let (stores, id) = (stores.clone(), key.key_id.clone());
-        async move { stores.keys.remove_key(&id, NOW).await.expect("the store answers") }
+        async move { stores.keys().remove_key(&id, NOW).await.expect("the store answers") }
     }))
     .await;
     assert_eq!(answers.iter().filter(|removed| **removed).count(), 1, "one removes it");
     let before = key.clone();
     let later = NOW + Duration::from_secs(9);
-    assert!(!stores.keys.remove_key(&key.key_id, later).await.expect("the store answers"), "once");
-    let resealed = stores.keys.reseal_key(&key.key_id, &before.sealed, b"back").await;
+    assert!(!stores.keys().remove_key(&key.key_id, later).await.expect("the store answers"), "once");
+    let resealed = stores.keys().reseal_key(&key.key_id, &before.sealed, b"back").await;
     assert!(!resealed.expect("the store answers"), "what was read before brings no secret back");
     assert!(!insert(stores, &before).await, "nor does inserting it again");
     (key.removed_at, key.sealed) = (Some(NOW), Vec::new());
-    assert_eq!(stores.keys.keys().await.expect("the store answers"), expected, "the others are as they were");
+    assert_eq!(
+        stores.keys().keys().await.expect("the store answers"),
+        expected,
+        "the others are as they were"
+    );
 }
 
 /// Of nodes that name an empty store at once one wins, and the name stays. Wants an empty database.
@@ -114,23 +123,23 @@ pub async fn one_store_id_wins(stores: &Stores) {
     let fixture = Fixture::new("one_store_id_wins");
     let candidates: Vec<_> = (0..32).map(|_| fixture.uuid()).collect();
     let answers = at_once(candidates.iter().copied().map(|candidate| {
-        let keys = stores.keys.clone();
+        let keys = stores.keys().clone();
         async move { keys.store_id(candidate).await.expect("the store answers") }
     }))
     .await;
     let winner = answers.first().copied().expect("32 answers");
     assert!(candidates.contains(&winner), "one of the candidates");
     assert!(answers.iter().all(|answer| *answer == winner), "all learn the winner's: {answers:?}");
-    let again = stores.keys.store_id(fixture.uuid()).await.expect("the store answers");
+    let again = stores.keys().store_id(fixture.uuid()).await.expect("the store answers");
     assert_eq!(again, winner, "a store keeps its id");
 }
 
 /// The record of settings is replaced by those alone who know what it was: of nodes that write the first one, or the next
 /// one, at once, one wins, and what it wrote is what all read. Wants an empty database.
 pub async fn one_record_of_settings_wins(stores: &Stores, rounds: usize) {
-    let read = async || stores.keys.settings().await.expect("the store answers");
+    let read = async || stores.keys().settings().await.expect("the store answers");
     let replace = async |old: Option<&str>, new: &str| {
-        stores.keys.replace_settings(old, new).await.expect("the store answers")
+        stores.keys().replace_settings(old, new).await.expect("the store answers")
     };
     assert_eq!(read().await, None, "no record at first");
     assert!(!replace(Some("other"), "new").await, "nothing stands in the place of what is not there");
@@ -140,7 +149,7 @@ pub async fn one_record_of_settings_wins(stores: &Stores, rounds: usize) {
         let candidates: Vec<_> =
             (0..16).map(|node| format!("{{\"round\":{round},\"node\":{node},\"é\":\" \"}} ")).collect();
         let answers = at_once(candidates.iter().cloned().map(|new| {
-            let (keys, known) = (stores.keys.clone(), known.clone());
+            let (keys, known) = (stores.keys().clone(), known.clone());
             async move {
                 let won = keys.replace_settings(known.as_deref(), &new).await.expect("the store answers");
                 (won, keys.settings().await.expect("the store answers"))

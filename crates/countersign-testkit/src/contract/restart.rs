@@ -17,7 +17,7 @@ pub async fn everything_survives(backend: &dyn Backend) {
     let fixture = Fixture::new("everything_survives");
     let stores = backend.fresh().await;
     let user = account(&fixture, "ada@restart.example", Some("restart_ada"));
-    assert_eq!(stores.users.insert_user(&user).await.expect("the store answers"), UserInserted::Yes);
+    assert_eq!(stores.users().insert_user(&user).await.expect("the store answers"), UserInserted::Yes);
 
     let mut sessions = Vec::new();
     for _ in 0..5 {
@@ -27,26 +27,26 @@ pub async fn everything_survives(backend: &dyn Backend) {
         panic!("there are five")
     };
     let answered = "the store answers";
-    let stepped = stores.sessions.advance(&advanced.key(), &step(advanced, NOW, "next")).await;
+    let stepped = stores.sessions().advance(&advanced.key(), &step(advanced, NOW, "next")).await;
     assert!(stepped.expect(answered).is_some());
-    assert!(stores.sessions.heal(&healed.key(), &heal(healed, NOW + secs(1))).await.expect(answered));
+    assert!(stores.sessions().heal(&healed.key(), &heal(healed, NOW + secs(1))).await.expect(answered));
     let seen = Acknowledgement {
         user_id: user.id.clone(),
         session_id: acknowledged.id,
         generation: acknowledged.generation,
     };
-    stores.sessions.acknowledge(&[seen], NOW).await.expect(answered);
-    stores.sessions.end_session(&ended.key(), &end(EndReason::LoggedOut, NOW)).await.expect(answered);
-    stores.revocations.raise_epoch(&user.id, &raise(Some(advanced.id), NOW)).await.expect(answered);
+    stores.sessions().acknowledge(&[seen], NOW).await.expect(answered);
+    stores.sessions().end_session(&ended.key(), &end(EndReason::LoggedOut, NOW)).await.expect(answered);
+    stores.revocations().raise_epoch(&user.id, &raise(Some(advanced.id), NOW)).await.expect(answered);
     let tokens =
         TokenRevocation { ids: vec![fixture.token_id()], at: NOW, until: NOW + secs(910), limit: 10 };
-    let revoked = stores.revocations.revoke_tokens(&user.id, &tokens).await.expect(answered);
+    let revoked = stores.revocations().revoke_tokens(&user.id, &tokens).await.expect(answered);
     assert_eq!(revoked, TokensRevoked::Yes);
     let policy = ThrottlePolicy::default();
     for _ in 0..2 {
-        assert_eq!(stores.throttles.begin_attempt("restart", NOW, &policy).await.expect(answered), Ok(()));
+        assert_eq!(stores.throttles().begin_attempt("restart", NOW, &policy).await.expect(answered), Ok(()));
     }
-    stores.throttles.finish_attempt("restart", Outcome::Failed, NOW, &policy).await.expect(answered);
+    stores.throttles().finish_attempt("restart", Outcome::Failed, NOW, &policy).await.expect(answered);
     let key = StoredKey {
         purpose: KeyPurpose::Refresh,
         number: 1,
@@ -57,18 +57,18 @@ pub async fn everything_survives(backend: &dyn Backend) {
         active_at: NOW + Duration::from_secs(5),
         removed_at: None,
     };
-    assert!(stores.keys.insert_key(&key).await.expect(answered));
-    let store_id = stores.keys.store_id(fixture.uuid()).await.expect(answered);
+    assert!(stores.keys().insert_key(&key).await.expect(answered));
+    let store_id = stores.keys().store_id(fixture.uuid()).await.expect(answered);
 
-    assert!(stores.keys.replace_settings(None, "{\"issuer\":\"restart\"}").await.expect(answered));
+    assert!(stores.keys().replace_settings(None, "{\"issuer\":\"restart\"}").await.expect(answered));
 
     let keys: Vec<_> = sessions.iter().map(countersign_core::model::Session::key).collect();
     let before = Snapshot::take(&stores, &user.id, &keys).await;
     let Some(stores) = backend.reopen(stores).await else { return };
     assert_eq!(Snapshot::take(&stores, &user.id, &keys).await, before, "everything is there after a restart");
-    let again = stores.keys.store_id(fixture.uuid()).await.expect(answered);
+    let again = stores.keys().store_id(fixture.uuid()).await.expect(answered);
     assert_eq!(again, store_id, "the store is the same store");
-    let next = stores.revocations.raise_epoch(&user.id, &raise(None, NOW)).await.expect(answered);
+    let next = stores.revocations().raise_epoch(&user.id, &raise(None, NOW)).await.expect(answered);
     assert_eq!(next.key().number, 2, "epochs go on where they were");
 }
 
@@ -87,15 +87,15 @@ impl Snapshot {
         let answered = "the store answers";
         let mut sessions = Vec::new();
         for key in keys {
-            sessions.push(stores.sessions.session(key).await.expect(answered));
+            sessions.push(stores.sessions().session(key).await.expect(answered));
         }
         Self {
             sessions,
-            entries: stores.revocations.entries(Timestamp::MIN, None, 1_000).await.expect(answered),
-            user: stores.users.user(user_id).await.expect(answered).as_ref().map(shown),
-            attempts: stores.throttles.attempts("restart").await.expect(answered),
-            keys: stores.keys.keys().await.expect(answered),
-            settings: stores.keys.settings().await.expect(answered),
+            entries: stores.revocations().entries(Timestamp::MIN, None, 1_000).await.expect(answered),
+            user: stores.users().user(user_id).await.expect(answered).as_ref().map(shown),
+            attempts: stores.throttles().attempts("restart").await.expect(answered),
+            keys: stores.keys().keys().await.expect(answered),
+            settings: stores.keys().settings().await.expect(answered),
         }
     }
 }

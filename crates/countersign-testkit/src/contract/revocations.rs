@@ -38,7 +38,7 @@ async fn pages(stores: &Stores, since: Timestamp, page: usize, after: Option<&En
     let mut entries: Vec<Entry> = Vec::new();
     loop {
         let after = entries.last().or(after);
-        let next = stores.revocations.entries(since, after, page).await.expect("the store answers");
+        let next = stores.revocations().entries(since, after, page).await.expect("the store answers");
         assert!(next.len() <= page, "a page holds at most {page} entries");
         let last = next.len() < page;
         entries.extend(next);
@@ -49,16 +49,16 @@ async fn pages(stores: &Stores, since: Timestamp, page: usize, after: Option<&En
 }
 
 async fn epoch(stores: &Stores, user_id: &UserId) -> u64 {
-    stores.revocations.epoch(user_id).await.expect("the store answers").as_u64()
+    stores.revocations().epoch(user_id).await.expect("the store answers").as_u64()
 }
 
 async fn raised_at(stores: &Stores, user_id: &UserId) -> Option<Timestamp> {
-    stores.revocations.epoch_raised_at(user_id).await.expect("the store answers")
+    stores.revocations().epoch_raised_at(user_id).await.expect("the store answers")
 }
 
 async fn insert_entry(stores: &Stores, target: Target, at: Timestamp, until: Timestamp) -> Entry {
     let entry = Entry { target, until, at };
-    stores.revocations.insert_entry(&entry).await.expect("the store answers");
+    stores.revocations().insert_entry(&entry).await.expect("the store answers");
     entry
 }
 
@@ -72,7 +72,7 @@ pub async fn epochs_rise_one_by_one(stores: &Stores) {
     for number in 1..=12 {
         let except = (number % 2 == 0).then(|| fixture.session_id());
         let raising = raise(except, NOW + secs(number));
-        let entry = stores.revocations.raise_epoch(&ada, &raising).await.expect("the store answers");
+        let entry = stores.revocations().raise_epoch(&ada, &raising).await.expect("the store answers");
         let target = Target::User { user_id: ada.clone(), epoch: Epoch::new(number), except };
         assert_eq!(entry, Entry { target, until: raising.until, at: raising.at }, "the entry as written");
         assert_eq!(epoch(stores, &ada).await, number);
@@ -85,7 +85,7 @@ pub async fn epochs_rise_one_by_one(stores: &Stores) {
     let target = Target::User { user_id: bob.clone(), epoch: Epoch::new(40), except: None };
     insert_entry(stores, target, NOW, NOW).await;
     assert_eq!(epoch(stores, &bob).await, 40, "the highest entry counts, however it came there");
-    let next = stores.revocations.raise_epoch(&bob, &raise(None, NOW)).await.expect("the store answers");
+    let next = stores.revocations().raise_epoch(&bob, &raise(None, NOW)).await.expect("the store answers");
     assert_eq!(next.key().number, 41);
 }
 
@@ -96,7 +96,7 @@ pub async fn parallel_raises_give_consecutive_epochs(stores: &Stores, rounds: us
     for round in 0..rounds.div_ceil(8) {
         let user = fixture.user();
         let mut numbers = at_once((0..CALLERS).map(|_| {
-            let (log, user) = (stores.revocations.clone(), user.clone());
+            let (log, user) = (stores.revocations().clone(), user.clone());
             async move {
                 let entry = log.raise_epoch(&user, &raise(None, NOW)).await.expect("the store answers");
                 entry.key().number
@@ -127,7 +127,7 @@ pub async fn of_a_users_epochs_the_log_holds_those_that_decide(stores: &Stores) 
         for (number, except) in (0..).zip(excepted) {
             // Long after each other: a raise may be under way for some seconds.
             let raising = raise(*except, NOW + secs(20 * number));
-            stores.revocations.raise_epoch(&user, &raising).await.expect("the store answers");
+            stores.revocations().raise_epoch(&user, &raising).await.expect("the store answers");
         }
         let entries = entries_of(stores, &user).await;
         let numbers: Vec<_> = entries.iter().map(|entry| entry.key().number).collect();
@@ -140,7 +140,7 @@ pub async fn of_a_users_epochs_the_log_holds_those_that_decide(stores: &Stores) 
         insert_entry(stores, target, NOW, NOW + secs(910)).await;
     }
     for at in [NOW + secs(10), NOW + secs(20)] {
-        stores.revocations.raise_epoch(&user, &raise(Some(one), at)).await.expect("the store answers");
+        stores.revocations().raise_epoch(&user, &raise(Some(one), at)).await.expect("the store answers");
     }
     let numbers: Vec<_> = entries_of(stores, &user).await.iter().map(|entry| entry.key().number).collect();
     assert_eq!(numbers, [300, 301, 302], "what is young stays for the time being");
@@ -152,7 +152,7 @@ pub async fn a_raise_is_never_before_an_earlier_one(stores: &Stores) {
     let user = fixture.user();
     for (at, expected) in [(100, 100), (95, 100), (200, 200)] {
         let raising = raise(None, NOW + secs(at));
-        let entry = stores.revocations.raise_epoch(&user, &raising).await.expect("the store answers");
+        let entry = stores.revocations().raise_epoch(&user, &raising).await.expect("the store answers");
         assert_eq!(entry.at, NOW + secs(expected));
         assert_eq!(raised_at(stores, &user).await, Some(NOW + secs(expected)));
         assert_eq!(entries_of(stores, &user).await.last(), Some(&entry), "the entry as written");
@@ -189,7 +189,7 @@ fn tokens(ids: &[TokenId], at: Timestamp, limit: usize) -> TokenRevocation {
 }
 
 async fn revoke(stores: &Stores, user_id: &UserId, tokens: &TokenRevocation) -> TokensRevoked {
-    stores.revocations.revoke_tokens(user_id, tokens).await.expect("the store answers")
+    stores.revocations().revoke_tokens(user_id, tokens).await.expect("the store answers")
 }
 
 /// Beyond the limit nothing is written. Repeats are no new entries.
@@ -244,8 +244,8 @@ pub async fn the_limit_counts_live_entries_of_the_user(stores: &Stores) {
     let session = fixture.session(&ada);
     insert(stores, &session).await;
     let ending = end(EndReason::LoggedOut, NOW);
-    stores.sessions.end_session(&session.key(), &ending).await.expect("the store answers");
-    stores.revocations.raise_epoch(&ada, &raise(None, NOW)).await.expect("the store answers");
+    stores.sessions().end_session(&session.key(), &ending).await.expect("the store answers");
+    stores.revocations().raise_epoch(&ada, &raise(None, NOW)).await.expect("the store answers");
 
     let early = hundred();
     let (some, others) = early.split_at(50);
@@ -285,7 +285,7 @@ pub async fn parallel_revocations_keep_the_limit(stores: &Stores, rounds: usize)
 /// Where there may be several copies of the log, a heartbeat comes back in the first page, with its latest time, and
 /// concerns nobody.
 pub async fn heartbeats_are_read_back(stores: &Stores) {
-    if stores.revocations.is_one_copy() {
+    if stores.revocations().is_one_copy() {
         return;
     }
     let fixture = Fixture::new("heartbeats_are_read_back");
@@ -298,7 +298,7 @@ pub async fn heartbeats_are_read_back(stores: &Stores) {
             written.push(insert_entry(stores, target.clone(), at, at + secs(60)).await);
         }
         written.sort_by_key(Entry::key);
-        let read = stores.revocations.entries(at, None, 100).await.expect("the store answers");
+        let read = stores.revocations().entries(at, None, 100).await.expect("the store answers");
         assert_eq!(read, written, "what was written is read");
     }
 }
@@ -334,11 +334,11 @@ pub async fn entries_are_read_in_pages(stores: &Stores) {
         let expected: Vec<_> = written.iter().filter(|entry| entry.at >= since).cloned().collect();
         assert_eq!(all_entries(stores, since, 3).await, expected, "since {since:?}");
     }
-    let none = stores.revocations.entries(Timestamp::MIN, None, 0).await.expect("the store answers");
+    let none = stores.revocations().entries(Timestamp::MIN, None, 0).await.expect("the store answers");
     assert_eq!(none, [], "a page of none");
 
     for (round, at) in (0..).zip([NOW - secs(10), NOW + secs(50), NOW + secs(2_000)]) {
-        let first = stores.revocations.entries(Timestamp::MIN, None, 20).await.expect("the store answers");
+        let first = stores.revocations().entries(Timestamp::MIN, None, 20).await.expect("the store answers");
         assert_eq!(first.len(), 20);
         for target in written.iter().map(|entry| entry.target.clone()) {
             insert_entry(stores, target, at, NOW + secs(5_001 + round)).await;
@@ -379,7 +379,7 @@ pub async fn purging_keeps_what_still_decides(stores: &Stores) {
 
     let mut purged = Vec::new();
     for _ in 0..4 {
-        purged.push(stores.revocations.purge_entries(NOW, 3).await.expect("the store answers"));
+        purged.push(stores.revocations().purge_entries(NOW, 3).await.expect("the store answers"));
     }
     assert_eq!(purged, [3, 3, 0, 0], "at most three at a time, and it says how many");
     let mut expected = vec![unmarked.clone(), highest.clone(), barely.clone()];
@@ -388,9 +388,9 @@ pub async fn purging_keeps_what_still_decides(stores: &Stores) {
     assert_eq!(epoch(stores, &user).await, 10, "the epoch is never forgotten");
 
     let ending = end(EndReason::LoggedOut, old);
-    stores.sessions.end_session(&row.key(), &ending).await.expect("the store answers");
+    stores.sessions().end_session(&row.key(), &ending).await.expect("the store answers");
     let later = NOW + secs(10_000);
-    let purged = stores.revocations.purge_entries(later, 100).await.expect("the store answers");
+    let purged = stores.revocations().purge_entries(later, 100).await.expect("the store answers");
     assert_eq!(purged, 2, "the session's entry goes once its row is marked");
     assert_eq!(all_entries(stores, Timestamp::MIN, 100).await, [highest]);
 }
@@ -423,7 +423,7 @@ pub async fn sec_088_the_log_holds_what_lives_and_no_more(stores: &Stores, revok
 
 async fn purge_all(stores: &Stores, before: Timestamp, batch: usize) {
     loop {
-        let purged = stores.revocations.purge_entries(before, batch).await.expect("the store answers");
+        let purged = stores.revocations().purge_entries(before, batch).await.expect("the store answers");
         let purged = usize::try_from(purged).expect("few");
         assert!(purged <= batch, "{purged} in one batch of at most {batch}");
         if purged == 0 {
@@ -436,7 +436,7 @@ async fn purge_all(stores: &Stores, before: Timestamp, batch: usize) {
 async fn count(stores: &Stores) -> usize {
     let (mut count, mut after) = (0, None);
     loop {
-        let page = stores.revocations.entries(Timestamp::MIN, after.as_ref(), 5_000).await;
+        let page = stores.revocations().entries(Timestamp::MIN, after.as_ref(), 5_000).await;
         let page = page.expect("the store answers");
         let Some(last) = page.last().cloned() else { return count };
         count += page.len();

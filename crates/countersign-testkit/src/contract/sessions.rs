@@ -79,7 +79,7 @@ pub async fn a_session_is_found_only_with_its_user(stores: &Stores) {
     let unknown = UserSession { user_id: ada.clone(), id: fixture.session_id() };
     let foreign = UserSession { user_id: bob, id: session.id };
     for key in [unknown, foreign] {
-        let sessions = &stores.sessions;
+        let sessions = stores.sessions();
         assert_eq!(sessions.session(&key).await.expect("the store answers"), None);
         let advanced = sessions.advance(&key, &step(&session, NOW, "thief")).await;
         assert_eq!(advanced.expect("the store answers"), None, "what is not there does not advance");
@@ -99,15 +99,15 @@ pub async fn a_session_is_inserted_only_in_the_epoch_of_its_user(stores: &Stores
     for current in 0..3 {
         for epoch in 0..4 {
             let session = Session { epoch: Epoch::new(epoch), ..fixture.session(&user) };
-            let inserted = stores.sessions.insert_session(&session).await.expect("the store answers");
-            let there = stores.sessions.session(&session.key()).await.expect("the store answers").is_some();
+            let inserted = stores.sessions().insert_session(&session).await.expect("the store answers");
+            let there = stores.sessions().session(&session.key()).await.expect("the store answers").is_some();
             let expected = if epoch == current { SessionInserted::Yes } else { SessionInserted::EpochRaised };
             assert_eq!(inserted, expected, "epoch {epoch} while the user's is {current}");
             assert_eq!(there, epoch == current, "a refused session is not there");
         }
         // An exception is no excuse: a login always needs the newest epoch.
         let except = (current == 1).then(|| fixture.session_id());
-        stores.revocations.raise_epoch(&user, &raise(except, NOW)).await.expect("the store answers");
+        stores.revocations().raise_epoch(&user, &raise(except, NOW)).await.expect("the store answers");
     }
 }
 
@@ -119,18 +119,18 @@ pub async fn a_session_is_inserted_once(stores: &Stores) {
     let another = Session { created_at: NOW + secs(1), ..session.clone() };
     let inserted = at_once((0..16).map(|_| {
         let (stores, session) = (stores.clone(), session.clone());
-        async move { stores.sessions.insert_session(&session).await.expect("the store answers") }
+        async move { stores.sessions().insert_session(&session).await.expect("the store answers") }
     }))
     .await;
     assert_eq!(inserted.iter().filter(|inserted| **inserted == SessionInserted::Yes).count(), 1);
     assert_eq!(inserted.iter().filter(|inserted| **inserted == SessionInserted::Taken).count(), 15);
     stores
-        .sessions
+        .sessions()
         .end_session(&session.key(), &end(EndReason::LoggedOut, NOW))
         .await
         .expect("the store answers");
     let ended = found(stores, &session.key()).await;
-    let again = stores.sessions.insert_session(&another).await.expect("the store answers");
+    let again = stores.sessions().insert_session(&another).await.expect("the store answers");
     assert_eq!(again, SessionInserted::Taken);
     assert_eq!(found(stores, &session.key()).await, ended, "nothing changed");
 }
@@ -146,7 +146,7 @@ pub async fn sec_092_of_parallel_advances_one_wins(stores: &Stores, rounds: usiz
         let steps: Vec<_> =
             (0..CALLERS).map(|caller| step(&expected, now, &format!("caller {caller}"))).collect();
         let answers = at_once(steps.clone().into_iter().map(|step| {
-            let (sessions, key) = (stores.sessions.clone(), key.clone());
+            let (sessions, key) = (stores.sessions().clone(), key.clone());
             async move { sessions.advance(&key, &step).await.expect("the store answers") }
         }))
         .await;
@@ -169,7 +169,7 @@ pub async fn of_parallel_heals_one_wins(stores: &Stores, rounds: usize) {
         for number in 1..=3 {
             let healing = heal(&expected, NOW + secs(3_600 * number));
             let answers = at_once((0..CALLERS).map(|_| {
-                let (sessions, key) = (stores.sessions.clone(), expected.key());
+                let (sessions, key) = (stores.sessions().clone(), expected.key());
                 async move { sessions.heal(&key, &healing).await.expect("the store answers") }
             }))
             .await;
@@ -200,13 +200,13 @@ pub async fn a_heal_needs_the_row_as_it_was_read(stores: &Stores) {
     ] {
         let row = Session { id: fixture.session_id(), ..row };
         insert(stores, &row).await;
-        let healed = stores.sessions.heal(&row.key(), &step).await.expect("the store answers");
+        let healed = stores.sessions().heal(&row.key(), &step).await.expect("the store answers");
         assert!(!healed, "{case}: no heal");
         assert_eq!(found(stores, &row.key()).await.session, row, "{case}: nothing changes");
     }
     insert(stores, &row).await;
     assert!(
-        stores.sessions.heal(&row.key(), &good).await.expect("the store answers"),
+        stores.sessions().heal(&row.key(), &good).await.expect("the store answers"),
         "the row as read heals"
     );
     let mut healed = row;
@@ -219,7 +219,7 @@ pub async fn an_ended_session_stays_ended(stores: &Stores) {
     let fixture = Fixture::new("an_ended_session_stays_ended");
     let session = fixture.begin(stores, &fixture.user()).await;
     let ending = end(EndReason::Replayed, NOW + secs(5));
-    let ended = stores.sessions.end_session(&session.key(), &ending).await.expect("the store answers");
+    let ended = stores.sessions().end_session(&session.key(), &ending).await.expect("the store answers");
     assert_eq!(ended, SessionEnded::Now);
     let row = found(stores, &session.key()).await;
     assert_eq!(
@@ -240,10 +240,10 @@ async fn refuses_every_step(stores: &Stores, session: &Session, when: &str) {
             AdvanceCondition::OutsideReserve { leeway: secs(10), grace: secs(30) },
         ] {
             let step = Advance { guard, ..step(session, now, "late") };
-            let advanced = stores.sessions.advance(&session.key(), &step).await.expect("the store answers");
+            let advanced = stores.sessions().advance(&session.key(), &step).await.expect("the store answers");
             assert_eq!(advanced, None, "no session advances {when}");
         }
-        let healed = stores.sessions.heal(&session.key(), &heal(session, now)).await;
+        let healed = stores.sessions().heal(&session.key(), &heal(session, now)).await;
         assert!(!healed.expect("the store answers"), "no session heals {when}");
     }
     assert_eq!(found(stores, &session.key()).await, before, "a refused step changes nothing");
@@ -254,11 +254,11 @@ pub async fn ending_again_changes_nothing(stores: &Stores) {
     let fixture = Fixture::new("ending_again_changes_nothing");
     let session = fixture.begin(stores, &fixture.user()).await;
     let (key, first) = (session.key(), end(EndReason::LoggedOut, NOW));
-    let ended = stores.sessions.end_session(&key, &first).await.expect("the store answers");
+    let ended = stores.sessions().end_session(&key, &first).await.expect("the store answers");
     assert_eq!(ended, SessionEnded::Now);
     let before = found(stores, &key).await;
     let again = end(EndReason::EndedByUser, NOW + secs(60));
-    let ended = stores.sessions.end_session(&key, &again).await.expect("the store answers");
+    let ended = stores.sessions().end_session(&key, &again).await.expect("the store answers");
     assert_eq!(ended, SessionEnded::Before);
     assert_eq!(found(stores, &key).await, before, "the row stays as the first end left it");
     let entries = super::revocations::entries_of(stores, &key.user_id).await;
@@ -273,7 +273,7 @@ pub async fn of_parallel_ends_one_wins(stores: &Stores, rounds: usize) {
     for round in 0..rounds.div_ceil(4) {
         let session = fixture.begin(stores, &fixture.user()).await;
         let answers = at_once((0..16).map(|_| {
-            let (sessions, key) = (stores.sessions.clone(), session.key());
+            let (sessions, key) = (stores.sessions().clone(), session.key());
             async move {
                 let ending = end(EndReason::LoggedOut, NOW);
                 sessions.end_session(&key, &ending).await.expect("the store answers")
@@ -294,7 +294,7 @@ pub async fn no_advance_outlives_an_end(stores: &Stores, rounds: usize) {
         let session = fixture.begin(stores, &fixture.user()).await;
         let key = session.key();
         let answers = at_once((0..9).map(|caller| {
-            let (sessions, key, session) = (stores.sessions.clone(), key.clone(), session.clone());
+            let (sessions, key, session) = (stores.sessions().clone(), key.clone(), session.clone());
             async move {
                 if caller == 4 {
                     let ending = end(EndReason::LoggedOut, NOW);
@@ -327,19 +327,19 @@ pub async fn no_login_outlives_a_raised_epoch(stores: &Stores, rounds: usize) {
         let user = fixture.user();
         let sessions: Vec<_> = (0..6).map(|_| fixture.session(&user)).collect();
         let raised = {
-            let (log, user) = (stores.revocations.clone(), user.clone());
+            let (log, user) = (stores.revocations().clone(), user.clone());
             tokio::spawn(async move {
                 log.raise_epoch(&user, &raise(None, NOW)).await.expect("the store answers")
             })
         };
         at_once(sessions.iter().cloned().map(|session| {
             let stores = stores.clone();
-            async move { stores.sessions.insert_session(&session).await.expect("the store answers") }
+            async move { stores.sessions().insert_session(&session).await.expect("the store answers") }
         }))
         .await;
         raised.await.expect("raising does not panic");
         for session in &sessions {
-            if let Some(row) = stores.sessions.session(&session.key()).await.expect("the store answers") {
+            if let Some(row) = stores.sessions().session(&session.key()).await.expect("the store answers") {
                 assert!(
                     row.log.epoch > session.epoch,
                     "round {round}: the log ends a login that was under way"
@@ -348,7 +348,7 @@ pub async fn no_login_outlives_a_raised_epoch(stores: &Stores, rounds: usize) {
             }
         }
         let live = stores
-            .sessions
+            .sessions()
             .live_sessions(&user, NOW, SessionPage::first(1_000))
             .await
             .expect("the store answers");
@@ -365,10 +365,10 @@ pub async fn a_raised_epoch_ends_all_but_the_excepted_session(stores: &Stores) {
     let gone = fixture.begin(stores, &ada).await;
     let bobs = fixture.begin(stores, &bob).await;
     let logout = end(EndReason::LoggedOut, NOW);
-    stores.sessions.end_session(&gone.key(), &logout).await.expect("the store answers");
+    stores.sessions().end_session(&gone.key(), &logout).await.expect("the store answers");
 
     let raising = raise(Some(kept.id), NOW + secs(1));
-    stores.revocations.raise_epoch(&ada, &raising).await.expect("the store answers");
+    stores.revocations().raise_epoch(&ada, &raising).await.expect("the store answers");
     refuses_every_step(stores, &other, "after all were ended").await;
     let ended = found(stores, &other.key()).await.session.ended;
     assert_eq!(ended, Some(Ended { at: raising.at, reason: raising.reason }), "its row is marked");
@@ -378,7 +378,7 @@ pub async fn a_raised_epoch_ends_all_but_the_excepted_session(stores: &Stores) {
     assert_eq!(standing, LogVerdict::default(), "the entry does not concern the excepted session");
     for session in [&mut kept, &mut bobs.clone()] {
         let step = step(session, NOW + secs(60), "still here");
-        let advanced = stores.sessions.advance(&session.key(), &step).await.expect("the store answers");
+        let advanced = stores.sessions().advance(&session.key(), &step).await.expect("the store answers");
         step.apply(session);
         assert_eq!(advanced.as_ref(), Some(&*session), "the excepted session and other users' live on");
         assert_eq!(found(stores, &session.key()).await.session, *session);
@@ -386,7 +386,7 @@ pub async fn a_raised_epoch_ends_all_but_the_excepted_session(stores: &Stores) {
 
     // The exception held for one raise. The next ends that session too; and the first entry still ends `other`.
     let next = raise(Some(other.id), NOW + secs(2));
-    stores.revocations.raise_epoch(&ada, &next).await.expect("the store answers");
+    stores.revocations().raise_epoch(&ada, &next).await.expect("the store answers");
     refuses_every_step(stores, &kept, "after all but another were ended").await;
     refuses_every_step(stores, &other, "though a later raise excepts it").await;
     assert_eq!(
@@ -414,23 +414,23 @@ pub async fn acknowledgements_are_noted_once(stores: &Stores) {
     let unknown = Acknowledgement { session_id: fixture.session_id(), ..acknowledge(3) };
     let foreign = Acknowledgement { user_id: fixture.user(), ..acknowledge(3) };
     let others = [acknowledge(2), acknowledge(4), unknown.clone(), foreign];
-    stores.sessions.acknowledge(&others, NOW + secs(9)).await.expect("the store answers");
+    stores.sessions().acknowledge(&others, NOW + secs(9)).await.expect("the store answers");
     assert_eq!(found(stores, &key).await.session, row, "none of these is about the current generation");
 
-    stores.sessions.acknowledge(&[], NOW + secs(9)).await.expect("nothing to note is no error");
+    stores.sessions().acknowledge(&[], NOW + secs(9)).await.expect("nothing to note is no error");
     let seen = [unknown, acknowledge(3), acknowledge(2), acknowledge(3)];
-    stores.sessions.acknowledge(&seen, NOW + secs(1)).await.expect("the store answers");
+    stores.sessions().acknowledge(&seen, NOW + secs(1)).await.expect("the store answers");
     let mut expected = Session { acknowledged_at: Some(NOW + secs(1)), ..row };
     assert_eq!(found(stores, &key).await.session, expected, "noted, and the last use did not go back");
 
-    stores.sessions.acknowledge(&seen, NOW + secs(60)).await.expect("the store answers");
+    stores.sessions().acknowledge(&seen, NOW + secs(60)).await.expect("the store answers");
     assert_eq!(found(stores, &key).await.session, expected, "the first one counts");
 
     let step = step(&expected, NOW + secs(900), "next");
-    let advanced = stores.sessions.advance(&key, &step).await.expect("the store answers");
+    let advanced = stores.sessions().advance(&key, &step).await.expect("the store answers");
     step.apply(&mut expected);
     assert_eq!(advanced.as_ref(), Some(&expected));
-    stores.sessions.acknowledge(&[acknowledge(4)], NOW + secs(960)).await.expect("the store answers");
+    stores.sessions().acknowledge(&[acknowledge(4)], NOW + secs(960)).await.expect("the store answers");
     let seen_at = NOW + secs(960);
     let expected = Session { acknowledged_at: Some(seen_at), last_seen_at: seen_at, ..expected };
     assert_eq!(found(stores, &key).await.session, expected, "each generation is acknowledged anew");
@@ -446,7 +446,7 @@ pub async fn thousands_of_acknowledgements_fit_into_one_call(stores: &Stores) {
     let mut seen: Vec<_> = (0..9_998).map(|_| acknowledge(fixture.session_id())).collect();
     seen.insert(0, acknowledge(first.id));
     seen.push(acknowledge(last.id));
-    stores.sessions.acknowledge(&seen, NOW + secs(5)).await.expect("the store answers");
+    stores.sessions().acknowledge(&seen, NOW + secs(5)).await.expect("the store answers");
     for session in [first, last] {
         let acknowledged_at = found(stores, &session.key()).await.session.acknowledged_at;
         assert_eq!(acknowledged_at, Some(NOW + secs(5)), "first and last of the batch are noted");
@@ -479,22 +479,22 @@ pub async fn live_sessions_are_listed_newest_first(stores: &Stores) {
     fixture.begin(stores, &fixture.user()).await;
     let ended = fixture.begin(stores, &user).await;
     let logout = end(EndReason::LoggedOut, NOW);
-    stores.sessions.end_session(&ended.key(), &logout).await.expect("the store answers");
+    stores.sessions().end_session(&ended.key(), &logout).await.expect("the store answers");
     let ended_in_log = fixture.begin(stores, &user).await;
     let target = Target::Session { user_id: user.clone(), id: ended_in_log.id };
     let entry = Entry { target, until: NOW + secs(910), at: NOW };
-    stores.revocations.insert_entry(&entry).await.expect("the store answers");
+    stores.revocations().insert_entry(&entry).await.expect("the store answers");
 
     let listed = stores
-        .sessions
+        .sessions()
         .live_sessions(&user, NOW, SessionPage::first(1_000))
         .await
         .expect("the store answers");
     assert_eq!(listed, expected, "the live sessions, newest first");
     let [_, kept, ..] = expected.as_slice() else { panic!("there are six") };
-    stores.revocations.raise_epoch(&user, &raise(Some(kept.id), NOW)).await.expect("the store answers");
+    stores.revocations().raise_epoch(&user, &raise(Some(kept.id), NOW)).await.expect("the store answers");
     let listed = stores
-        .sessions
+        .sessions()
         .live_sessions(&user, NOW, SessionPage::first(1_000))
         .await
         .expect("the store answers");
@@ -519,11 +519,11 @@ pub async fn live_sessions_are_listed_page_by_page(stores: &Stores) {
     for (number, session) in sessions.iter().enumerate() {
         if number % 8 == 3 {
             let logout = end(EndReason::LoggedOut, NOW);
-            stores.sessions.end_session(&session.key(), &logout).await.expect("the store answers");
+            stores.sessions().end_session(&session.key(), &logout).await.expect("the store answers");
         } else if number % 8 == 7 {
             let target = Target::Session { user_id: user.clone(), id: session.id };
             let entry = Entry { target, until: NOW + secs(910), at: NOW };
-            stores.revocations.insert_entry(&entry).await.expect("the store answers");
+            stores.revocations().insert_entry(&entry).await.expect("the store answers");
         }
     }
     let live: Vec<_> = sessions
@@ -532,7 +532,8 @@ pub async fn live_sessions_are_listed_page_by_page(stores: &Stores) {
         .filter(|(number, _)| number % 4 != 3)
         .map(|(_, session)| session.clone())
         .collect();
-    let list = async |page| stores.sessions.live_sessions(&user, NOW, page).await.expect("the store answers");
+    let list =
+        async |page| stores.sessions().live_sessions(&user, NOW, page).await.expect("the store answers");
     for limit in [1, 7, 100, 180, 500] {
         let mut listed: Vec<Session> = Vec::new();
         loop {
@@ -570,7 +571,7 @@ pub async fn a_raise_ends_any_number_of_sessions(stores: &Stores) {
         sessions.push(session);
     }
     let kept = sessions.remove(700);
-    stores.revocations.raise_epoch(&user, &raise(Some(kept.id), NOW)).await.expect("the store answers");
+    stores.revocations().raise_epoch(&user, &raise(Some(kept.id), NOW)).await.expect("the store answers");
     for session in sessions.iter().step_by(97).chain(sessions.last()) {
         let found = found(stores, &session.key()).await;
         assert_eq!(
@@ -579,7 +580,7 @@ pub async fn a_raise_ends_any_number_of_sessions(stores: &Stores) {
             "its row is marked"
         );
     }
-    let listed = stores.sessions.live_sessions(&user, NOW, SessionPage::first(1_000)).await;
+    let listed = stores.sessions().live_sessions(&user, NOW, SessionPage::first(1_000)).await;
     assert_eq!(listed.expect("the store answers"), [kept]);
 }
 
@@ -604,11 +605,11 @@ pub async fn purging_takes_what_has_expired(stores: &Stores) {
     }
     let mut purged = Vec::new();
     for _ in 0..4 {
-        purged.push(stores.sessions.purge_sessions(NOW, 2).await.expect("the store answers"));
+        purged.push(stores.sessions().purge_sessions(NOW, 2).await.expect("the store answers"));
     }
     assert_eq!(purged, [2, 2, 1, 0], "at most two at a time, and it says how many");
     for session in &expired {
-        let gone = stores.sessions.session(&session.key()).await.expect("the store answers");
+        let gone = stores.sessions().session(&session.key()).await.expect("the store answers");
         assert_eq!(gone, None, "an expired session is purged");
     }
     for session in &kept {

@@ -61,7 +61,7 @@ async fn take(stores: &Stores, before: &FoundSession, step: &Step, round: &str, 
             if applies {
                 step.apply(&mut expected);
             }
-            let row = stores.sessions.advance(&key, step).await.expect("the store answers");
+            let row = stores.sessions().advance(&key, step).await.expect("the store answers");
             assert_eq!(row, applies.then(|| expected.clone()), "{round}: {step:?} returns the row");
             (applies, applies)
         }
@@ -70,7 +70,7 @@ async fn take(stores: &Stores, before: &FoundSession, step: &Step, round: &str, 
             if applies {
                 step.apply(&mut expected);
             }
-            (applies, stores.sessions.heal(&key, step).await.expect("the store answers"))
+            (applies, stores.sessions().heal(&key, step).await.expect("the store answers"))
         }
     };
     assert_eq!(taken, applies, "{round}: {step:?} upon {before:?}");
@@ -161,7 +161,7 @@ impl Log {
 async fn write(stores: &Stores, targets: Vec<Target>) {
     for target in targets {
         let entry = Entry { target, until: NOW + secs(910), at: NOW };
-        stores.revocations.insert_entry(&entry).await.expect("the store answers");
+        stores.revocations().insert_entry(&entry).await.expect("the store answers");
     }
 }
 

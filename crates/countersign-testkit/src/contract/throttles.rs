@@ -14,7 +14,7 @@ pub async fn run(stores: &Stores, rounds: usize) {
 }
 
 async fn attempts(stores: &Stores, key: &str) -> Option<Attempts> {
-    stores.throttles.attempts(key).await.expect("the store answers")
+    stores.throttles().attempts(key).await.expect("the store answers")
 }
 
 /// SEC-126: of 200 attempts at once exactly the limit begins.
@@ -24,7 +24,7 @@ pub async fn sec_126_of_parallel_attempts_the_limit_begins(stores: &Stores, roun
     for round in 0..rounds.div_ceil(40) {
         let key = format!("user:{}", fixture.user());
         let answers = at_once((0..200).map(|_| {
-            let (throttles, key) = (stores.throttles.clone(), key.clone());
+            let (throttles, key) = (stores.throttles().clone(), key.clone());
             async move { throttles.begin_attempt(&key, NOW, &policy).await.expect("the store answers") }
         }))
         .await;
@@ -49,12 +49,12 @@ pub async fn counters_do_what_attempts_does(stores: &Stores, rounds: usize) {
         for (key, expected) in keys.iter().zip(&mut expected) {
             if random.chance(60) {
                 let answer =
-                    stores.throttles.begin_attempt(key, now, &policy).await.expect("the store answers");
+                    stores.throttles().begin_attempt(key, now, &policy).await.expect("the store answers");
                 assert_eq!(answer, expected.begin(now, &policy), "round {round}");
             } else {
                 let outcome =
                     random.pick(&[Outcome::Failed, Outcome::Failed, Outcome::Abandoned, Outcome::Succeeded]);
-                let finished = stores.throttles.finish_attempt(key, outcome, now, &policy).await;
+                let finished = stores.throttles().finish_attempt(key, outcome, now, &policy).await;
                 finished.expect("the store answers");
                 expected.finish(outcome, now, &policy);
             }
@@ -77,7 +77,7 @@ pub async fn parallel_outcomes_are_all_counted(stores: &Stores) {
     let key = format!("user:{}", fixture.user());
     let policy = ThrottlePolicy { limit: 64, ..ThrottlePolicy::default() };
     at_once((0..64).map(|_| {
-        let (throttles, key) = (stores.throttles.clone(), key.clone());
+        let (throttles, key) = (stores.throttles().clone(), key.clone());
         async move {
             let begun = throttles.begin_attempt(&key, NOW, &policy).await.expect("the store answers");
             assert_eq!(begun, Ok(()));
@@ -98,7 +98,7 @@ pub async fn sec_219_attempts_that_were_given_up_leave_no_row(stores: &Stores, r
         let keys = [fixture.user(), fixture.user()].map(|user| format!("user:{user}"));
         let outcomes = [Outcome::Abandoned, Outcome::Abandoned, Outcome::Failed, Outcome::Abandoned];
         at_once((0..16_usize).map(|number| {
-            let throttles = stores.throttles.clone();
+            let throttles = stores.throttles().clone();
             let given_up = (keys[0].clone(), Outcome::Abandoned);
             let mixed = (keys[1].clone(), outcomes.get(number % 4).copied().unwrap_or(Outcome::Abandoned));
             async move {
@@ -115,12 +115,12 @@ pub async fn sec_219_attempts_that_were_given_up_leave_no_row(stores: &Stores, r
         let mixed = attempts(stores, &keys[1]).await.expect("the counter of failures is there");
         assert_eq!((mixed.failures, mixed.running), (4, 0), "round {round}: no failure is lost");
         stores
-            .throttles
+            .throttles()
             .begin_attempt(&keys[1], NOW, &policy)
             .await
             .expect("the store answers")
             .expect("admitted");
-        let finished = stores.throttles.finish_attempt(&keys[1], Outcome::Succeeded, NOW, &policy).await;
+        let finished = stores.throttles().finish_attempt(&keys[1], Outcome::Succeeded, NOW, &policy).await;
         finished.expect("the store answers");
         assert_eq!(attempts(stores, &keys[1]).await, None, "round {round}: a success leaves no row");
     }
@@ -134,23 +134,28 @@ pub async fn thinning_takes_the_oldest_of_a_range(stores: &Stores) {
     let others = ["name;", "namd:z", "user:1", "Name:a", "nam"];
     for (number, key) in (0..).zip(others.iter().chain(&names)) {
         let at = NOW + secs(number);
-        stores.throttles.begin_attempt(key, at, &policy).await.expect("the store answers").expect("admitted");
-        let finished = stores.throttles.finish_attempt(key, Outcome::Failed, at, &policy).await;
+        stores
+            .throttles()
+            .begin_attempt(key, at, &policy)
+            .await
+            .expect("the store answers")
+            .expect("admitted");
+        let finished = stores.throttles().finish_attempt(key, Outcome::Failed, at, &policy).await;
         finished.expect("the store answers");
     }
     // The first of them changes once more, and is the youngest.
     let at = NOW + secs(100);
     stores
-        .throttles
+        .throttles()
         .begin_attempt(names[0], at, &policy)
         .await
         .expect("the store answers")
         .expect("admitted");
-    let finished = stores.throttles.finish_attempt(names[0], Outcome::Failed, at, &policy).await;
+    let finished = stores.throttles().finish_attempt(names[0], Outcome::Failed, at, &policy).await;
     finished.expect("the store answers");
 
     let thin = async |keep, limit| {
-        let thinned = stores.throttles.thin_attempts("name:".."name;", keep, limit).await;
+        let thinned = stores.throttles().thin_attempts("name:".."name;", keep, limit).await;
         thinned.expect("the store answers")
     };
     let left = async || {
@@ -177,7 +182,7 @@ pub async fn thinning_takes_the_oldest_of_a_range(stores: &Stores) {
 pub async fn purging_takes_what_is_idle(stores: &Stores) {
     let policy = ThrottlePolicy::default();
     let touch = |key: &'static str, at| async move {
-        let answer = stores.throttles.begin_attempt(key, at, &policy).await;
+        let answer = stores.throttles().begin_attempt(key, at, &policy).await;
         answer.expect("the store answers").is_ok()
     };
     for key in ["idle 1", "idle 2", "idle 3", "touched", "refused"] {
@@ -187,9 +192,10 @@ pub async fn purging_takes_what_is_idle(stores: &Stores) {
         assert!(touch("refused", NOW).await);
     }
     assert!(!touch("refused", NOW + secs(10)).await, "a refusal changes nothing");
-    let finished = stores.throttles.finish_attempt("touched", Outcome::Failed, NOW + secs(10), &policy).await;
+    let finished =
+        stores.throttles().finish_attempt("touched", Outcome::Failed, NOW + secs(10), &policy).await;
     finished.expect("the store answers");
-    let purge = async |before| stores.throttles.purge_attempts(before, 2).await.expect("the store answers");
+    let purge = async |before| stores.throttles().purge_attempts(before, 2).await.expect("the store answers");
     assert_eq!(purge(NOW).await, 0, "touched at that time is not before it");
     let mut purged = Vec::new();
     for _ in 0..3 {

@@ -40,15 +40,15 @@ pub(super) fn shown(user: &User) -> String {
 }
 
 async fn insert(stores: &Stores, user: &User) -> UserInserted {
-    stores.users.insert_user(user).await.expect("the store answers")
+    stores.users().insert_user(user).await.expect("the store answers")
 }
 
 async fn by_id(stores: &Stores, id: &UserId) -> Option<User> {
-    stores.users.user(id).await.expect("the store answers")
+    stores.users().user(id).await.expect("the store answers")
 }
 
 async fn by_name(stores: &Stores, name: NameKey<'_>) -> Option<User> {
-    stores.users.user_by_name(name).await.expect("the store answers")
+    stores.users().user_by_name(name).await.expect("the store answers")
 }
 
 /// Every field survives, and id, e-mail address and username all lead to the same account.
@@ -160,7 +160,7 @@ pub async fn a_password_hash_is_replaced_only_if_it_is_still_the_old_one(stores:
         ("none where there is none", &none.id, None, &two, true),
         ("an unknown user's", &nobody, None, &two, false),
     ] {
-        let replaced = stores.users.replace_password_hash(id, old, new).await.expect("the store answers");
+        let replaced = stores.users().replace_password_hash(id, old, new).await.expect("the store answers");
         assert_eq!(replaced, expected, "{case}");
     }
     for id in [&user.id, &none.id] {
@@ -174,7 +174,7 @@ pub async fn a_password_hash_is_replaced_only_if_it_is_still_the_old_one(stores:
         let answers =
             at_once(
                 candidates.iter().cloned().map(|new| {
-                    let (users, id, old) = (stores.users.clone(), user.id.clone(), current.clone());
+                    let (users, id, old) = (stores.users().clone(), user.id.clone(), current.clone());
                     async move {
                         users.replace_password_hash(&id, Some(&old), &new).await.expect("the store answers")
                     }
@@ -195,12 +195,12 @@ pub async fn accounts_are_disabled_and_enabled(stores: &Stores) {
     let user = account(&fixture, "ada@disable.example", Some("disable_ada"));
     assert_eq!(insert(stores, &user).await, UserInserted::Yes);
     for disabled in [Some(NOW), Some(NOW + secs(1)), None, None, Some(NOW)] {
-        let known = stores.users.set_disabled(&user.id, disabled).await.expect("the store answers");
+        let known = stores.users().set_disabled(&user.id, disabled).await.expect("the store answers");
         assert!(known, "the account exists, even if nothing changes");
         let expected = User { disabled_at: disabled, ..user.clone() };
         let found = by_name(stores, NameKey::Username("disable_ada")).await.expect("the user is there");
         assert_eq!(shown(&found), shown(&expected));
     }
-    let known = stores.users.set_disabled(&fixture.user(), Some(NOW)).await.expect("the store answers");
+    let known = stores.users().set_disabled(&fixture.user(), Some(NOW)).await.expect("the store answers");
     assert!(!known, "an unknown account");
 }
