@@ -448,7 +448,7 @@ async fn sec_087_while_the_log_cannot_be_read_nothing_is_accepted_beyond_the_bou
 async fn sec_087_nothing_is_accepted_before_the_log_was_read() {
     let (watched, bed, _) = signed_in().await;
     let view = RevocationView::new(
-        watched.stores().revocations(),
+        watched.stores().revocations().clone(),
         Arc::new(StoreClock::new(bed.clock.clone())),
         Handle::current(),
         BOUND,
