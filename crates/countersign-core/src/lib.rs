@@ -8,7 +8,6 @@ pub mod agreed;
 pub mod background;
 pub mod event;
 pub mod keychain;
-pub mod profile;
 pub mod revocation;
 pub mod session;
 pub mod store;

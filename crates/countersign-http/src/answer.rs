@@ -428,7 +428,7 @@ fn challenge(error: &str, description: &str) -> HeaderValue {
 }
 
 /// Without what would end a quoted text.
-pub(crate) fn quotable(text: &str) -> String {
+pub fn quotable(text: &str) -> String {
     let quotable = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
     text.chars().map(quotable).collect()
 }

@@ -15,18 +15,19 @@ pub use countersign_jwt::{Secret, Secrets};
 
 /// The engine: tokens, sessions, revocation, accounts, store traits.
 pub use countersign_core as core;
+/// The rules of Flask-JWT-Extended and Flask-JWT, for programs that take their place.
+#[cfg(feature = "flask")]
+pub use countersign_flask as flask;
 /// Tokens in HTTP, for any framework.
 pub use countersign_http as http;
-/// The rules of other libraries, for programs that take their place.
-pub use countersign_http::profile;
 
 /// The layer, extractors and ready-made routes for axum.
 #[cfg(feature = "axum")]
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, ProfileAuth,
-        Proven, RefreshToken, Reply, SignIn, account_routes, flask_jwt_routes, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, Proven,
+        RefreshToken, Reply, SignIn, WithCookies, account_routes, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]
@@ -73,7 +74,7 @@ pub use countersign_mongodb as mongodb;
 pub use countersign_redis as redis;
 
 /// Its programs compile.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "flask"))]
 #[doc = include_str!("../../../docs/migrating-from-flask.md")]
 mod migrating_from_flask {}
 
