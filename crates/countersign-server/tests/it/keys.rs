@@ -333,9 +333,9 @@ async fn sec_018_weak_and_public_keys_are_not_imported() {
     assert_eq!(folder.keys().await.0.len(), 2, "nothing was added");
 }
 
-/// What other programs wrote, of the keys that `countersign-core` is tested with.
+/// What other programs wrote, of the keys that `countersign-jwt` is tested with.
 fn written_elsewhere(name: &str) -> Vec<u8> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../countersign-core/tests/data");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../countersign-jwt/tests/data");
     std::fs::read(folder.join(name)).unwrap()
 }
 
