@@ -1,4 +1,4 @@
-//! What the tests of profiles share.
+//! What the tests of both libraries share.
 
 use std::future::Future;
 use std::time::Duration;

@@ -83,7 +83,7 @@ impl fmt::Debug for KeySource {
     }
 }
 
-/// The algorithm that a profile knows by this name. Flask-JWT-Extended has a second name for ES512, and for Ed25519 only
+/// The algorithm that both libraries know by this name. Flask-JWT-Extended has a second name for ES512, and for Ed25519 only
 /// the older one.
 #[must_use]
 pub fn algorithm_by_name(name: &str) -> Option<Algorithm> {

@@ -51,7 +51,7 @@ pub(crate) async fn check_account_decides(app: &TestApp) {
     app.auth.accounts().disable(&account.user_id).await.unwrap();
     app.wait(1);
     // Begun after the disabling, as by a login of the program's that does not look.
-    let pair = begin(&app, account.user_id.as_str(), Presentation::Explicit).await;
+    let pair = begin(app, account.user_id.as_str(), Presentation::Explicit).await;
     assert_eq!(app.refresh(&pair.refresh_token).await.status(), 401);
     let me = app.client().bearer(&pair.access_token).get("/v1/auth/me").await;
     assert_eq!(me.status(), 401);

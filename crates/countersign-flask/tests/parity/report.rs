@@ -13,7 +13,7 @@ use std::{fs, thread};
 use crate::recording::Recording;
 use crate::replay::{Builder, Place, replay};
 
-/// The folders that hold recordings, one for each profile.
+/// The folders that hold recordings, one for each library.
 const FOLDERS: [&str; 3] = ["fje", "flask_jwt", "flask_login"];
 
 /// How long one recording may take. They take milliseconds.

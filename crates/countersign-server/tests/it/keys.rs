@@ -396,6 +396,12 @@ async fn a_key_that_is_refused_is_called_by_its_name() {
         assert!(algorithm.is_some() || !refused.stderr.contains("RS256 key"), "{name}: {refused:?}");
     }
     assert_eq!(folder.keys().await.0.len(), 2, "nothing was added");
+}
+
+#[cfg(feature = "flask")]
+#[tokio::test]
+async fn a_key_that_is_refused_is_called_by_the_name_of_its_option() {
+    let folder = Folder::new();
     let text = |name| String::from_utf8(written_elsewhere(name)).unwrap();
     for (private, public, option, reason) in [
         (text("pem/ed448.pem"), text("rsa.pub.pem"), "JWT_PRIVATE_KEY", "this is an Ed448 key"),
