@@ -37,7 +37,11 @@ pub(crate) async fn read_members(headers: &HeaderMap, body: Body) -> Result<Memb
     }
 }
 
-pub(crate) async fn read_bounded(mut body: Body) -> Result<Bytes, Reply> {
+/// Reads a body of at most 64 KiB.
+///
+/// # Errors
+/// The refusal of a body that is larger, 413, or that ends early, 400.
+pub async fn read_bounded(mut body: Body) -> Result<Bytes, Reply> {
     let mut kept = BytesMut::new();
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {

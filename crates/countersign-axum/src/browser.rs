@@ -4,7 +4,8 @@ use std::fmt;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
-use countersign_core::flow::{Arrival, Presentation};
+use countersign_core::flow::Arrival;
+use countersign_core::flow::Presentation;
 use countersign_http::{
     Auth, AuthError, CookieKind, CookieLookup, CrossSite, find_cookie, no_store, vary_personal,
 };
@@ -22,7 +23,7 @@ use crate::routes::device;
 /// ```
 /// use axum::Form;
 /// use axum::response::{IntoResponse, Redirect};
-/// use countersign_axum::{Reply, SignIn};
+/// use countersign_axum::{Reply, SignIn, WithCookies};
 /// use countersign_core::flow::LoginName;
 /// use countersign_core::model::Password;
 ///
@@ -35,7 +36,7 @@ use crate::routes::device;
 /// async fn login(SignIn { auth, arrival, .. }: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, Reply> {
 ///     let password = Password::new_for_login(login.password)?;
 ///     let signed_in = auth.accounts().login(LoginName::parse(&login.name), password, arrival).await?;
-///     Ok((auth.set_cookies(&signed_in.pair), Redirect::to("/")))
+///     Ok((WithCookies(auth.set_cookies(&signed_in.pair)), Redirect::to("/")))
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/login", axum::routing::post(login));
 /// ```
@@ -80,7 +81,7 @@ impl CsrfToken {
 
     fn new(auth: &Auth, token: &Claims) -> Self {
         let value = token.csrf().unwrap_or_default().to_owned();
-        Self { value, field: auth.csrf_field().map(str::to_owned) }
+        Self { value, field: auth.engine().csrf_field().map(str::to_owned) }
     }
 }
 
@@ -100,19 +101,20 @@ impl Browser {
     /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where it comes
     /// from, the CSRF value of the session that it carries decides.
     pub(crate) async fn check(auth: &Auth, parts: &Parts) -> Result<Self, AuthError> {
-        auth.check_cross_site(parts)?;
-        let cross_site = auth.cross_site(parts);
+        let (engine, rules) = (auth.engine(), auth.rules());
+        engine.check_cross_site(parts, rules.cookies())?;
+        let cross_site = engine.cross_site(parts);
         let mut carried = Vec::new();
         for kind in [CookieKind::Access, CookieKind::Refresh] {
-            if let Some(name) = auth.cookie_name(kind)
+            if let Some(name) = rules.cookies().name(kind)
                 && let CookieLookup::One(token) = find_cookie(&parts.headers, name)
-                && let Some(claims) = auth.verify_for_end(token).await
+                && let Some(claims) = rules.verify_for_end(engine, token).await
             {
                 carried.push((kind, claims));
             }
         }
         if cross_site == CrossSite::Unknown {
-            auth.check_carried(parts, &carried)?;
+            rules.cookies().check_carried(engine, parts, &carried)?;
         }
         Ok(Self { cross_site, carried: carried.into_iter().map(|(_, claims)| claims).collect() })
     }
@@ -148,7 +150,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AuthRejection> {
         let Installed(auth) = Installed::from_request_parts(parts, state).await?;
-        if auth.wants_body(&parts.method, &parts.uri, &parts.headers) {
+        if auth.rules().wants_body(auth.engine(), (&*parts).into(), None) {
             read_ahead(parts).await;
         }
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {

@@ -6,8 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use countersign_http::profile::{Profile, ProfileToken};
-use countersign_http::{Auth, Authenticated, Requirement, private_query};
+use countersign_http::{Auth, Authenticated, Gate, Passed, Requirement, private_query};
 use http::Request;
 use http::request::Parts;
 use tower_layer::Layer;
@@ -48,8 +47,8 @@ pub struct Proven {
 /// `None`: the request may pass as nobody.
 #[derive(Clone, Debug)]
 enum Outcome {
-    Native(Option<Authenticated>),
-    Profile(Option<Box<ProfileToken>>),
+    ByAuth(Option<Authenticated>),
+    ByGate(Option<Passed>),
 }
 
 impl Guard {
@@ -68,17 +67,17 @@ impl Guard {
     /// Decides about a request, and leaves what it has proven among its extensions.
     ///
     /// # Errors
-    /// The refusal, ready to be answered with: as the [`Profile`] has it if one is installed, else as the [`Auth`]
+    /// The refusal, ready to be answered with: as the [`Gate`] has it if one is installed, else as the [`Auth`]
     /// has it. 500 if neither is; the log then says what to add.
     pub async fn check(&self, parts: &mut Parts) -> Result<Proven, AuthRejection> {
-        let outcome = if let Some(profile) = parts.extensions.get::<Arc<dyn Profile>>().cloned() {
-            if profile.wants_body(&parts.method, &parts.headers, Some(&self.requirement)) {
+        let outcome = if let Some(gate) = parts.extensions.get::<Arc<dyn Gate>>().cloned() {
+            if gate.wants_body(&parts.method, &parts.headers, Some(&self.requirement)) {
                 read_ahead(parts).await;
             }
-            let token = profile.authenticate(parts, &self.requirement).await;
-            Outcome::Profile(token.map_err(AuthRejection::by_profile)?.map(Box::new))
+            let passed = gate.check(parts, &self.requirement).await;
+            Outcome::ByGate(passed.map_err(AuthRejection::answered)?)
         } else if let Some(auth) = parts.extensions.get::<Auth>().cloned() {
-            Outcome::Native(prove(&auth, parts, &self.requirement).await?)
+            Outcome::ByAuth(prove(&auth, parts, &self.requirement).await?)
         } else {
             return Err(AuthRejection::not_installed("a Guard is in use"));
         };
@@ -94,7 +93,7 @@ pub(crate) async fn prove(
     parts: &mut Parts,
     requirement: &Requirement,
 ) -> Result<Option<Authenticated>, AuthRejection> {
-    if auth.wants_body_for(parts, requirement) {
+    if auth.rules().wants_body(auth.engine(), (&*parts).into(), Some(requirement)) {
         Box::pin(read_ahead(parts)).await;
     }
     match auth.authenticate_optional(parts, requirement).await {
@@ -104,44 +103,31 @@ pub(crate) async fn prove(
 }
 
 impl Proven {
-    /// What was found by the native rules, if it is enough for `asked`; the inner `None` is nobody, where that is
+    /// What was found by the [`Auth`], if it is enough for `asked`; the inner `None` is nobody, where that is
     /// allowed.
     pub(crate) fn authenticated(parts: &Parts, asked: &Requirement) -> Option<Option<Authenticated>> {
         let proven = parts.extensions.get::<Self>()?;
         match &proven.outcome {
-            Outcome::Native(found) if proven.is_enough(asked, found.is_some()) => Some(found.clone()),
+            Outcome::ByAuth(found) if proven.is_enough(asked, found.is_some()) => Some(found.clone()),
             _ => None,
         }
     }
 
-    /// What was found by a profile's rules, if it is enough for `asked`; the inner `None` is nobody, where that is
-    /// allowed.
+    /// What a guard has found by a [`Gate`], whatever it wanted; the inner `None` is nobody.
     #[must_use]
-    pub fn profile_token(parts: &Parts, asked: &Requirement) -> Option<Option<ProfileToken>> {
-        let proven = parts.extensions.get::<Self>()?;
-        match &proven.outcome {
-            Outcome::Profile(found) if proven.is_enough(asked, found.is_some()) => {
-                Some(found.as_deref().cloned())
-            }
-            _ => None,
-        }
-    }
-
-    /// What a guard has found by a profile's rules, whatever it wanted; the inner `None` is nobody.
-    #[must_use]
-    pub fn any_profile_token(parts: &Parts) -> Option<Option<ProfileToken>> {
+    pub fn passed(parts: &Parts) -> Option<Option<Passed>> {
         match &parts.extensions.get::<Self>()?.outcome {
-            Outcome::Profile(found) => Some(found.as_deref().cloned()),
-            Outcome::Native(_) => None,
+            Outcome::ByGate(found) => Some(found.clone()),
+            Outcome::ByAuth(_) => None,
         }
     }
 
-    /// What was found by a profile's rules.
+    /// What was found by a [`Gate`].
     #[must_use]
-    pub fn into_profile_token(self) -> Option<ProfileToken> {
+    pub fn into_passed(self) -> Option<Passed> {
         match self.outcome {
-            Outcome::Profile(found) => found.map(|token| *token),
-            Outcome::Native(_) => None,
+            Outcome::ByGate(found) => found,
+            Outcome::ByAuth(_) => None,
         }
     }
 
@@ -189,7 +175,7 @@ where
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
             let auth = parts.extensions.get::<Auth>();
-            let by_query = auth.is_some_and(|auth| auth.is_in_query(&parts, &guard.requirement));
+            let by_query = auth.is_some_and(|auth| auth.rules().is_in_query(&parts, &guard.requirement));
             let mut response = match guard.check(&mut parts).await {
                 Ok(_) => inner.call(Request::from_parts(parts, body)).await?,
                 Err(rejection) => rejection.into_response(),

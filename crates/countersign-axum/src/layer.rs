@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use countersign_http::profile::Profile;
-use countersign_http::{Auth, private_query};
+use countersign_http::{Auth, Gate, private_query};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -18,24 +17,24 @@ use crate::pending;
 
 /// Makes guards and extractors work in all routes below it. Routes with neither cost nothing.
 ///
-/// Takes an [`Auth`], or a compatibility [`Profile`] in an `Arc`. With one layer of each, guards and the profile's
-/// extractors ask the profile, the native extractors and the ready-made routes the [`Auth`].
+/// Takes an [`Auth`], or a [`Gate`] in an `Arc`. With one layer of each, guards and the gate's extractors ask the gate,
+/// the other extractors and the ready-made routes the [`Auth`].
 #[derive(Clone, Debug)]
 pub struct AuthLayer {
     authority: Authority,
 }
 
-/// What decides about requests: an [`Auth`], or a [`Profile`] in its stead.
+/// What decides about requests: an [`Auth`], or a [`Gate`] in its stead.
 #[derive(Clone)]
 pub enum Authority {
-    /// The native rules.
-    Native(Auth),
-    /// Another library's rules.
-    Profile(Arc<dyn Profile>),
+    /// Accounts and sessions, by the rules that hold.
+    Auth(Auth),
+    /// Tokens that somebody else issues.
+    Gate(Arc<dyn Gate>),
 }
 
 impl AuthLayer {
-    /// A layer for this [`Auth`] or `Arc<impl Profile>`.
+    /// A layer for this [`Auth`] or `Arc<impl Gate>`.
     #[must_use]
     pub fn new(authority: impl Into<Authority>) -> Self {
         Self { authority: authority.into() }
@@ -50,24 +49,24 @@ impl Authority {
         request.extensions_mut().remove::<Proven>();
         let mut by_query = false;
         let wants_body = match self {
-            Self::Native(auth) => auth.wants_body(request.method(), request.uri(), request.headers()),
-            Self::Profile(profile) => profile.wants_body(request.method(), request.headers(), None),
+            Self::Auth(auth) => auth.rules().wants_body(auth.engine(), (&*request).into(), None),
+            Self::Gate(gate) => gate.wants_body(request.method(), request.headers(), None),
         };
         if wants_body {
             pending::hold(request);
         }
         match self {
-            Self::Native(auth) => {
+            Self::Auth(auth) => {
                 if request.uri().query().is_some() {
                     let mut uri = std::mem::take(request.uri_mut());
-                    by_query = auth.take_from_query(&mut uri, request.extensions_mut());
+                    by_query = auth.rules().take_from_query(&mut uri, request.extensions_mut());
                     *request.uri_mut() = uri;
                 }
                 request.extensions_mut().insert(auth.clone());
             }
-            Self::Profile(profile) => {
-                by_query = profile.is_in_query(request.uri());
-                request.extensions_mut().insert(profile.clone());
+            Self::Gate(gate) => {
+                by_query = gate.is_in_query(request.uri());
+                request.extensions_mut().insert(gate.clone());
             }
         }
         by_query
@@ -76,27 +75,27 @@ impl Authority {
 
 impl From<Auth> for Authority {
     fn from(auth: Auth) -> Self {
-        Self::Native(auth)
+        Self::Auth(auth)
     }
 }
 
-impl From<Arc<dyn Profile>> for Authority {
-    fn from(profile: Arc<dyn Profile>) -> Self {
-        Self::Profile(profile)
+impl From<Arc<dyn Gate>> for Authority {
+    fn from(gate: Arc<dyn Gate>) -> Self {
+        Self::Gate(gate)
     }
 }
 
-impl<P: Profile> From<Arc<P>> for Authority {
-    fn from(profile: Arc<P>) -> Self {
-        Self::Profile(profile)
+impl<G: Gate> From<Arc<G>> for Authority {
+    fn from(gate: Arc<G>) -> Self {
+        Self::Gate(gate)
     }
 }
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Native(auth) => auth.fmt(f),
-            Self::Profile(profile) => profile.fmt(f),
+            Self::Auth(auth) => auth.fmt(f),
+            Self::Gate(gate) => gate.fmt(f),
         }
     }
 }

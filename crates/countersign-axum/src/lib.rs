@@ -29,20 +29,19 @@ mod extract;
 mod guard;
 mod layer;
 mod pending;
-mod profile;
 #[cfg(feature = "jwks-client")]
 mod remote;
 mod reply;
 mod routes;
 mod wire;
 
+pub use body::read_bounded;
 pub use browser::{CsrfToken, SignIn};
 pub use countersign_http::{Auth, AuthBuilder, Location, Optional, Requirement};
 pub use extract::{AccessToken, CurrentUser, Fresh, RefreshToken};
 pub use guard::{Guard, Guarded, Proven};
 pub use layer::{Answering, AuthLayer, Authority, WithAuth};
-pub use profile::{ProfileAuth, flask_jwt_routes};
 #[cfg(feature = "jwks-client")]
 pub use remote::{RemoteRejection, RemoteToken};
-pub use reply::{AuthRejection, Reply};
-pub use routes::{account_routes, method_not_allowed, not_found, routes};
+pub use reply::{AuthRejection, Reply, WithCookies};
+pub use routes::{account_routes, device, method_not_allowed, not_found, routes};

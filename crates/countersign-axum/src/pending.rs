@@ -109,7 +109,7 @@ pub(crate) async fn read_ahead(parts: &mut Parts) {
 
 /// Reads the body ahead for a requirement, if it looks there.
 pub(crate) async fn read_ahead_for(auth: &Auth, parts: &mut Parts, requirement: &Requirement) {
-    if auth.wants_body_for(parts, requirement) {
+    if auth.rules().wants_body(auth.engine(), (&*parts).into(), Some(requirement)) {
         read_ahead(parts).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Answers as axum responses.
 
-use axum::response::{IntoResponse, Response};
-use countersign_http::{Answer, Auth, AuthError, ErrorCode, Requirement};
+use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
+use countersign_http::{Answer, Auth, AuthError, ErrorCode, Requirement, SetCookies};
 use http::request::Parts;
 
 /// An [`Answer`] that axum can send.
@@ -24,6 +24,30 @@ impl From<Answer> for Reply {
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         http::Response::<bytes::Bytes>::from(self.0).map(axum::body::Body::from)
+    }
+}
+
+/// [`SetCookies`] that axum can send: `(WithCookies(auth.set_cookies(&pair)), Redirect::to("/"))`.
+#[derive(Clone, Debug)]
+pub struct WithCookies(pub SetCookies);
+
+impl IntoResponseParts for WithCookies {
+    type Error = Response;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Response> {
+        match self.0.apply(parts.headers_mut()) {
+            Ok(()) => Ok(parts),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cookies could not be set");
+                Err(Reply::error(ErrorCode::InternalError).into_response())
+            }
+        }
+    }
+}
+
+impl IntoResponse for WithCookies {
+    fn into_response(self) -> Response {
+        (self, ()).into_response()
     }
 }
 
@@ -55,12 +79,13 @@ impl AuthRejection {
         Self { reply: Reply::error(ErrorCode::InternalError), error: None }
     }
 
-    /// A profile's refusal, whose cause its log knows.
-    pub(crate) fn by_profile(answer: Answer) -> Self {
+    /// An answer that is ready, whose cause the log knows.
+    #[must_use]
+    pub fn answered(answer: Answer) -> Self {
         Self { reply: Reply(answer), error: None }
     }
 
-    /// The cause; `None` if the layer is missing or a profile has refused.
+    /// The cause; `None` if the layer is missing or a gate has refused.
     #[must_use]
     pub fn error(&self) -> Option<&AuthError> {
         self.error.as_ref()

@@ -69,7 +69,7 @@ impl<'a> PairBody<'a> {
     }
 }
 
-/// What a refresh by a profile's rules answers with.
+/// What a refresh answers with that hands out an access token alone.
 #[derive(Serialize)]
 pub(crate) struct RenewalBody<'a> {
     pub(crate) access_token: Option<&'a str>,

@@ -9,5 +9,4 @@
 
 pub mod flow;
 pub mod model;
-pub mod profile;
 pub mod store;

@@ -39,7 +39,7 @@ fn key(pair: &Pair) -> UserSession {
 /// A replicated engine: what is written to the primary is read from a replica, which may lag behind.
 #[derive(Debug)]
 struct Replicated {
-    primary: Arc<dyn RevocationStore>,
+    primary: Arc<MemoryStore>,
     replica: Arc<dyn RevocationStore>,
     lags: AtomicBool,
 }

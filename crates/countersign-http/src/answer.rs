@@ -1,4 +1,4 @@
-//! The native profile's answers: status, headers and body of every refusal (RFC 6750 §3).
+//! The native rules' answers: status, headers and body of every refusal (RFC 6750 §3).
 //!
 //! Clients learn a standard code and a fixed sentence; logs learn the cause. Descriptions are `&'static str`, so
 //! that nothing from a request, a token or a database can end up in one.
@@ -428,7 +428,7 @@ fn challenge(error: &str, description: &str) -> HeaderValue {
 }
 
 /// Without what would end a quoted text.
-pub(crate) fn quotable(text: &str) -> String {
+pub fn quotable(text: &str) -> String {
     let quotable = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
     text.chars().map(quotable).collect()
 }

@@ -1,36 +1,39 @@
 //! Everything an [`Auth`] is made of, checked once, at start.
 
+mod build;
+
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use countersign_core::flow::{
-    Accounts, AccountsConfig, Agreement, AgreementError, Argon2Params, Background, ExtraClaims, HashPool,
-    Keychain, KeychainError, Sessions, SessionsConfig, StoreClock, agree,
-};
-use countersign_core::model::{
-    Difference, Events, KeyPurpose, LogEvents, Own, PolicyError, SessionPolicy, Stance, ThrottlePolicy,
-};
+use countersign_core::flow::AgreementError;
+use countersign_core::flow::ExtraClaims;
+use countersign_core::flow::KeychainError;
+use countersign_core::flow::{Argon2Params, HashPool};
+use countersign_core::model::Stance;
+use countersign_core::model::ThrottlePolicy;
+use countersign_core::model::{Events, LogEvents};
+use countersign_core::model::{PolicyError, SessionPolicy};
 use countersign_core::store::{BoxError, StoreError, Stores};
+use countersign_jwt::Secrets;
 use countersign_jwt::key::KeyError;
-use countersign_jwt::{Claims, Clock, Random, RandomError, Secrets, UserId, VerifyingKey};
+use countersign_jwt::{Claims, Clock, Random, RandomError, UserId, VerifyingKey};
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
 use url::Url;
 
 use crate::answer::Answer;
-use crate::auth::{Auth, Shared};
-use crate::cookie_config::{CookieConfig, CookieConfigError};
+use crate::auth::Auth;
+use crate::cookie_config::CookieConfigError;
 use crate::cookie_options::CookieOptions;
 use crate::csrf::{CsrfMode, CsrfRules};
 use crate::hooks::{self, Hooks, Refusal};
-use crate::locate::{Location, Locator};
-use crate::origin::{AllowedOrigins, CrossSiteCheck, Origin, OriginError};
-use crate::profile::flask_jwt_extended::BuildProfileError;
-use crate::profile::{Prepared, ServedProfile};
+use crate::locate::Location;
+use crate::log::write_with_causes;
+use crate::origin::{AllowedOrigins, OriginError};
+use crate::rules::{NativeOptions, RulesBuilder};
 use crate::system::{OsRandom, SystemClock};
 use crate::users::UserLoaders;
 
@@ -56,15 +59,11 @@ pub struct AuthBuilder {
     events: Arc<dyn Events>,
     loaders: UserLoaders,
     hooks: Hooks,
-    cookies: CookieOptions,
-    locations: Option<Vec<Location>>,
-    refresh_locations: Option<Vec<Location>>,
-    refuse_several: bool,
-    query_parameter: Option<String>,
+    native: NativeOptions,
     csrf: CsrfRules,
     extra_claims: Option<ExtraClaims>,
     accepted_keys: Vec<VerifyingKey>,
-    profile: Option<ServedProfile>,
+    rules: Option<Box<dyn RulesBuilder>>,
     background: bool,
 }
 
@@ -96,9 +95,9 @@ pub enum BuildError {
     /// A key that is also to be accepted has the id of another one.
     #[error(transparent)]
     AcceptedKey(#[from] KeyError),
-    /// The profile's options cannot be used.
+    /// The options of the rules cannot be used.
     #[error(transparent)]
-    Profile(#[from] BuildProfileError),
+    Rules(BoxError),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -114,17 +113,6 @@ impl fmt::Debug for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_with_causes(self, f)
     }
-}
-
-/// An error's text, then those of its causes.
-pub(crate) fn write_with_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{error}")?;
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(f, ": {error}")?;
-        cause = error.source();
-    }
-    Ok(())
 }
 
 impl Auth {
@@ -151,15 +139,11 @@ impl Auth {
             events: Arc::new(LogEvents),
             loaders: UserLoaders::default(),
             hooks: Hooks::default(),
-            cookies: CookieOptions::new(),
-            locations: None,
-            refresh_locations: None,
-            refuse_several: false,
-            query_parameter: None,
+            native: NativeOptions::default(),
             csrf: CsrfRules::default(),
             extra_claims: None,
             accepted_keys: Vec::new(),
-            profile: None,
+            rules: None,
             background: true,
         }
     }
@@ -210,7 +194,7 @@ impl AuthBuilder {
     }
 
     /// One more setting in which all programs of the store must agree, beside the [ones that always
-    /// must](countersign_core::model::AgreedSettings). The value is kept in the store as it is, so no secret.
+    /// must](countersign_core::agreed). The value is kept in the store as it is, so no secret.
     #[must_use]
     pub fn agree_on(mut self, setting: impl Into<String>, value: impl Into<String>) -> Self {
         self.agreed.insert(setting.into(), value.into());
@@ -234,7 +218,7 @@ impl AuthBuilder {
     /// Names, paths and attributes of the cookies. The defaults are right for one application on one host.
     #[must_use]
     pub fn cookies(mut self, options: CookieOptions) -> Self {
-        self.cookies = options;
+        self.native.cookies = options;
         self
     }
 
@@ -246,7 +230,7 @@ impl AuthBuilder {
     /// in an e-mail (RFC 9700 §4.3.2).
     #[must_use]
     pub fn locations(mut self, order: impl Into<Vec<Location>>) -> Self {
-        self.locations = Some(order.into());
+        self.native.locations = Some(order.into());
         self
     }
 
@@ -254,7 +238,7 @@ impl AuthBuilder {
     /// header, then the cookie.
     #[must_use]
     pub fn refresh_locations(mut self, order: impl Into<Vec<Location>>) -> Self {
-        self.refresh_locations = Some(order.into());
+        self.native.refresh_locations = Some(order.into());
         self
     }
 
@@ -262,14 +246,14 @@ impl AuthBuilder {
     /// decide. Default off, because a page's cookies come along with what it requests with a bearer token.
     #[must_use]
     pub fn refuse_several_tokens(mut self) -> Self {
-        self.refuse_several = true;
+        self.native.refuse_several = true;
         self
     }
 
     /// The name of the query parameter, where [`Location::Query`] is among the locations. Default `access_token`.
     #[must_use]
     pub fn query_parameter(mut self, name: impl Into<String>) -> Self {
-        self.query_parameter = Some(name.into());
+        self.native.query_parameter = Some(name.into());
         self
     }
 
@@ -356,7 +340,6 @@ impl AuthBuilder {
         self
     }
 
-    /// Lifetimes and the rules of refresh.
     /// Lifetimes of tokens, sessions and keys, and the rules of refresh.
     #[must_use]
     pub fn policy(mut self, policy: SessionPolicy) -> Self {
@@ -453,12 +436,11 @@ impl AuthBuilder {
         self
     }
 
-    /// Lets another library's rules hold for tokens, in place of ours: what they say, where they travel and how
-    /// refusals look. Accounts and sessions stay, and the tokens that the other library issues with the same key are
-    /// accepted as well. Lifetimes are those of the profile's options, and refresh tokens are not rotated.
+    /// Lets other rules hold than Countersign's own: what tokens say, where they travel and how refusals look. Accounts
+    /// and sessions stay. As far as the rules decide lifetimes and places, this builder's do not count.
     #[must_use]
-    pub fn profile(mut self, profile: impl Into<ServedProfile>) -> Self {
-        self.profile = Some(profile.into());
+    pub fn rules(mut self, rules: impl RulesBuilder + 'static) -> Self {
+        self.rules = Some(Box::new(rules));
         self
     }
 
@@ -469,245 +451,4 @@ impl AuthBuilder {
         self.background = false;
         self
     }
-
-    /// Checks everything, reads the keys (or makes the first ones) and the revocation log, starts the background
-    /// tasks.
-    ///
-    /// # Errors
-    /// [`BuildError`] names what is wrong and how to mend it.
-    pub async fn build(mut self) -> Result<Auth, BuildError> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let profile =
-            self.profile.take().map(|profile| profile.prepare(self.clock.clone(), self.random.clone()));
-        let profile = profile.transpose()?;
-        if let Some(profile) = &profile {
-            profile.try_out(&*self.clock).await?;
-        }
-        let policy = match &profile {
-            Some(profile) => profile.policy(self.policy.clone()),
-            None => self.policy.clone(),
-        };
-        policy.check()?;
-        let reached_at = self.public_url.as_ref().or(self.served_at.as_ref());
-        let cookies = self.cookies.build(reached_at)?;
-        let (access, refresh) = self.locators(&cookies)?;
-        if self.csrf.field.as_deref() == Some("") {
-            return Err(BuildError::Settings("the CSRF field needs a name; pass None to look at no form"));
-        }
-        // A profile's hook may be what loads them.
-        if self.loaders.show_in_vain() && profile.is_none() {
-            return Err(BuildError::Settings(
-                "`.show_user(…)` is given for a type that is none of the program's own users; add `.user_loader(…)` \
-                 for it, or leave it out",
-            ));
-        }
-        let own_origin = reached_at.map(Origin::of).transpose()?;
-        let mut cross_site = CrossSiteCheck::new(own_origin, self.allowed_origins);
-        if self.public_url.is_none() {
-            cross_site = cross_site.with_loopback_names();
-        }
-        let first = policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
-        // The first keys are dated by the store's time, too.
-        let store_clock = StoreClock::new(self.clock.clone());
-        store_clock.ask(&**self.stores.revocations()).await?;
-        let mut keychain =
-            Keychain::open_with(&**self.stores.keys(), &self.secrets, first, &store_clock, &*self.random)
-                .await?;
-        if self.issuer.as_deref().is_some_and(|issuer| !is_issuer(issuer)) {
-            return Err(BuildError::Settings(
-                "an issuer is a text of at most 255 visible ASCII characters, without blanks, and best a URL",
-            ));
-        }
-        let default_issuer = format!("urn:uuid:{}", keychain.store_id.hyphenated());
-        let issuer = self.issuer.or_else(|| self.public_url.as_ref().map(issuer));
-        let mut settings = self.agreed;
-        settings.insert("profile".to_owned(), profile.as_ref().map_or("native", Prepared::name).to_owned());
-        let own = Own {
-            issuer: profile.is_none().then(|| issuer.unwrap_or_else(|| default_issuer.clone())),
-            maybe_before: std::iter::once(default_issuer)
-                .chain(self.public_url.as_ref().map(issuer_with_slash))
-                .collect(),
-            policy,
-            settings,
-        };
-        let agreement = agree(&**self.stores.keys(), &own, self.stance, store_clock.now()).await?;
-        tell(&agreement, self.stance);
-        let policy = agreement.policy;
-        policy.check()?;
-        for key in self.accepted_keys {
-            if let Some(warning) = key.warning() {
-                let (key, algorithm) = (key.key_id(), key.algorithm().name());
-                tracing::warn!(%key, algorithm, "access tokens of a dangerous key are accepted: {warning}");
-            }
-            keychain.access.accept(key)?;
-        }
-        let sessions = Sessions::new(SessionsConfig {
-            sessions: self.stores.sessions().clone(),
-            revocations: self.stores.revocations().clone(),
-            keychain,
-            keys: self.stores.keys().clone(),
-            secrets: self.secrets,
-            issuer: agreement.issuer,
-            known_issuers: agreement.issuers,
-            audience: self.audience,
-            policy,
-            extra_claims: self.extra_claims,
-            clock: self.clock.clone(),
-            node: countersign_jwt::random::uuid(&*self.random)?,
-            random: self.random.clone(),
-            events: self.events,
-            format: profile.as_ref().map(Prepared::format),
-            runtime: runtime.clone(),
-        })?;
-        sessions.keys().poll().await?;
-        let clock = sessions.clock();
-        let permits = self.hash_permits.unwrap_or_else(default_hash_permits);
-        let hasher =
-            HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;
-        let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
-        let tasks = runtime.clone();
-        let accounts = Accounts::new(AccountsConfig {
-            users: self.stores.users().clone(),
-            throttles: self.stores.throttles().clone(),
-            hasher,
-            throttle: self.throttle,
-            clock: clock.clone(),
-            sessions,
-            random: self.random,
-            runtime,
-        });
-        let background = background.map(|background| background.with_accounts(&tasks, &accounts));
-        let profile = profile.map(|profile| profile.serve(&accounts, &cross_site));
-        Ok(Auth {
-            shared: Arc::new(Shared {
-                access,
-                refresh,
-                refresh_in_body: self.refresh_locations.is_some_and(|order| order.contains(&Location::Body)),
-                cross_site,
-                csrf: self.csrf,
-                hooks: self.hooks,
-                profile,
-                cookies,
-                clock,
-                loaders: self.loaders.with_accounts(&accounts),
-                users: self.stores.users().clone(),
-                accounts,
-                _background: background,
-            }),
-        })
-    }
-}
-
-impl AuthBuilder {
-    fn locators(&self, cookies: &CookieConfig) -> Result<(Locator, Locator), BuildError> {
-        let mut access = Locator::access(cookies);
-        let mut refresh = Locator::refresh(cookies);
-        for order in [&self.locations, &self.refresh_locations].into_iter().flatten() {
-            if order.is_empty() {
-                return Err(BuildError::Settings(
-                    "there is no place to look for tokens; name at least one Location, or leave the setting out",
-                ));
-            }
-            if order
-                .iter()
-                .enumerate()
-                .any(|(at, place)| order.iter().skip(at + 1).any(|later| later == place))
-            {
-                return Err(BuildError::Settings("a Location is named twice; name each place once"));
-            }
-        }
-        if let Some(order) = &self.locations {
-            access = access.in_order(order.clone());
-        }
-        if let Some(order) = &self.refresh_locations {
-            if order.contains(&Location::Query) {
-                return Err(BuildError::Settings(
-                    "refresh tokens are good for weeks and do not belong into URLs; leave Location::Query out of \
-                     `.refresh_locations(…)`",
-                ));
-            }
-            refresh = refresh.in_order(order.clone());
-        }
-        if let Some(name) = &self.query_parameter {
-            if !access.order().contains(&Location::Query) {
-                return Err(BuildError::Settings(
-                    "a query parameter is named, but tokens are not looked for there; add Location::Query to \
-                     `.locations(…)` or leave `.query_parameter(…)` out",
-                ));
-            }
-            if name.is_empty() {
-                return Err(BuildError::Settings("the query parameter needs a name"));
-            }
-            access = access.parameter(name);
-        }
-        let takes_cookies =
-            [&access, &refresh].iter().any(|locator| locator.order().contains(&Location::Cookie));
-        if !takes_cookies && self.cookies != CookieOptions::new() {
-            return Err(BuildError::Settings(
-                "cookies are configured, but no token is taken from one; add Location::Cookie to `.locations(…)` or \
-                 leave `.cookies(…)` out",
-            ));
-        }
-        if self.refuse_several {
-            (access, refresh) = (access.refuse_several(), refresh.refuse_several());
-        }
-        Ok((access, refresh))
-    }
-}
-
-/// A URL as an `iss`: without a slash at its end, which the URL standard adds to an empty path and people to others,
-/// because issuers are compared byte by byte (SEC-030).
-fn issuer(url: &Url) -> String {
-    let text = url.as_str();
-    if url.query().is_none() && url.fragment().is_none() {
-        text.trim_end_matches('/').to_owned()
-    } else {
-        text.to_owned()
-    }
-}
-
-/// The `iss` that versions before the one that remembers issuers made of the same URL.
-fn issuer_with_slash(url: &Url) -> String {
-    if url.path() == "/" { issuer(url) } else { url.as_str().to_owned() }
-}
-
-fn is_issuer(text: &str) -> bool {
-    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// What an operator should know of it.
-fn tell(agreement: &Agreement, stance: Stance) {
-    for Difference { setting, own, stores } in &agreement.changed {
-        if stance == Stance::Follow {
-            tracing::warn!(
-                setting,
-                own,
-                stores,
-                "{setting} is {own} here; the store's programs have {stores}, which holds"
-            );
-        } else {
-            tracing::warn!(
-                setting,
-                own,
-                stores,
-                "{setting} is {own} from now on, and was {stores}: restart the other programs of this store"
-            );
-        }
-    }
-    if let (Some(before), Some(issuer)) = (&agreement.issuer_before, &agreement.issuer) {
-        tracing::warn!(
-            issuer,
-            before,
-            "the issuer has changed; tokens of the one before are accepted until they expire"
-        );
-    } else if agreement.issuers.iter().next().is_some() {
-        let known: Vec<_> = agreement.issuers.iter().map(|known| known.issuer.as_str()).collect();
-        tracing::debug!(known = known.join(" "), "tokens of other issuers of this store are accepted");
-    }
-}
-
-/// One less than there are cores, at least one.
-fn default_hash_permits() -> NonZeroUsize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    NonZeroUsize::new(cores.saturating_sub(1)).unwrap_or(NonZeroUsize::MIN)
 }

@@ -29,7 +29,7 @@ pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str) -> CookieLookup<'a> {
 }
 
 /// The same where `read` says what the value of a cookie is; a cookie for which it says `None` is not there.
-pub(crate) fn find_cookie_by<'a>(
+pub fn find_cookie_by<'a>(
     headers: &'a HeaderMap,
     name: &str,
     read: impl Fn(&'a [u8]) -> Option<&'a [u8]>,
@@ -55,7 +55,7 @@ fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// Removes spaces and tabs around a piece. Unicode's other spaces stay part of the name.
-pub(crate) fn trim(mut piece: &[u8]) -> &[u8] {
+pub fn trim(mut piece: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = piece {
         piece = rest;
     }

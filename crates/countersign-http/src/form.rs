@@ -17,20 +17,22 @@ use crate::locate::essence;
 
 /// A field of a form.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Field<'a> {
+pub enum Field<'a> {
+    /// It is not there.
     Absent,
+    /// It is there once.
     One(Cow<'a, [u8]>),
     /// The first of several.
     Repeated(Cow<'a, [u8]>),
 }
 
 /// Whether the body is a form.
-pub(crate) fn is_form(headers: &HeaderMap) -> bool {
+pub fn is_form(headers: &HeaderMap) -> bool {
     essence(headers).is_some_and(|essence| is(essence, URLENCODED) || is(essence, MULTIPART))
 }
 
 /// The field `name` of the form that was read ahead.
-pub(crate) fn field<'a>(parts: &'a Parts, name: &str) -> Field<'a> {
+pub fn field<'a>(parts: &'a Parts, name: &str) -> Field<'a> {
     let whole = parts.extensions.get::<BufferedBody>().map(|body| &body.0);
     let beginning = parts.extensions.get::<BodyBeginning>().map(|body| &body.0);
     match (essence(&parts.headers), whole, beginning) {

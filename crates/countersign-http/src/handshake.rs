@@ -15,7 +15,7 @@ use crate::origin::{CrossSite, CrossSiteCheck};
 /// Proxies drop `Upgrade` from what they ask an authentication service, because it is about one hop. They pass on what
 /// only a WebSocket's handshake has, so each of these fields is enough. `Upgrade: h2c` opens nothing of the
 /// application's: it asks for HTTP/2 and is otherwise the request that it seems to be.
-pub(crate) fn is_handshake(method: &Method, headers: &HeaderMap) -> bool {
+pub fn is_handshake(method: &Method, headers: &HeaderMap) -> bool {
     if *method == Method::CONNECT {
         return true;
     }
@@ -28,7 +28,7 @@ pub(crate) fn is_handshake(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Whether such a request says nothing about the page that it comes from. Browsers always do, so a program sends it,
 /// and the CSRF value decides.
-pub(crate) fn is_handshake_from_nowhere(method: &Method, headers: &HeaderMap) -> bool {
+pub fn is_handshake_from_nowhere(method: &Method, headers: &HeaderMap) -> bool {
     is_handshake(method, headers)
         && CrossSiteCheck::default().check_headers(&Uri::default(), headers) == CrossSite::Unknown
 }

@@ -28,23 +28,26 @@ mod cookie_config;
 mod cookie_options;
 mod csrf;
 mod encoding;
+mod engine;
+mod error;
 mod form;
 mod handshake;
 mod hooks;
 mod locate;
 mod log;
 mod origin;
-pub mod profile;
+pub mod reading;
 #[cfg(feature = "jwks-client")]
 pub mod remote;
 mod requirement;
+mod rules;
 mod set_cookies;
 mod system;
 mod users;
 mod wire;
 
 pub use answer::{Answer, ErrorCode, no_store, private_query, vary_personal};
-pub use auth::{Auth, AuthError, Authenticated};
+pub use auth::{Auth, Authenticated};
 pub use buffered::{BodyBeginning, BufferedBody};
 pub use builder::{AuthBuilder, BuildError};
 pub use cookie::{CookieLookup, find_cookie};
@@ -52,12 +55,18 @@ pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind
 pub use cookie_options::{CookieOptions, DangerousCookieOptions};
 pub use csrf::{CSRF_FIELD, CSRF_HEADER, CsrfError, CsrfMode, check_csrf, csrf_matches, is_unsafe};
 pub use encoding::ContentEncoding;
+pub use engine::Engine;
+pub use error::AuthError;
 pub use hooks::Refusal;
 pub use locate::{Elsewhere, LocateError, Located, Location, Locator};
 pub use log::shown_in_log;
 pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck, Origin, OriginError};
 pub use requirement::{Optional, RequiredToken, Requirement};
+pub use rules::{
+    BodyTokens, CheckedRules, CookieRules, Exchanged, Gate, Head, LogOutError, NewTokens, Passed, Rules,
+    RulesBuilder, ShownTokens, Vouched,
+};
 pub use set_cookies::SetCookies;
 pub use system::{OsRandom, SystemClock};
-pub use users::SignedInUser;
+pub use users::{FoundUser, SignedInUser, Users};
 pub use wire::rfc3339;

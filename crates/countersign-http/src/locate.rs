@@ -335,7 +335,7 @@ fn split_scheme(field: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The media type of a body, without its parameters; `None` if it is absent, repeated or not text.
-pub(crate) fn essence(headers: &HeaderMap) -> Option<&str> {
+pub fn essence(headers: &HeaderMap) -> Option<&str> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next().map(HeaderValue::to_str), types.next()) else { return None };
     Some(only.ok()?.split(';').next().unwrap_or_default().trim())

@@ -1,5 +1,7 @@
 //! Clients' texts in log lines.
 
+use std::fmt;
+
 /// A client's text for a log line: escaped, and cut, because what a line costs is not for clients to decide.
 #[must_use]
 pub fn shown_in_log(text: &str) -> String {
@@ -10,6 +12,20 @@ pub fn shown_in_log(text: &str) -> String {
         shown.push_str(&format!("… ({} bytes)", text.len()));
     }
     shown
+}
+
+/// Writes an error's text, then those of its causes: the `Debug` form of errors that a `main` returns.
+///
+/// # Errors
+/// As the formatter's.
+pub fn write_with_causes(error: &dyn std::error::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{error}")?;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(f, ": {error}")?;
+        cause = error.source();
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use countersign_jwt::{Claims, TokenType};
 use serde_json::{Map, Value};
 
-use crate::auth::AuthError;
+use crate::error::AuthError;
 use crate::locate::Location;
 use crate::log::shown_in_log;
 
@@ -157,7 +157,7 @@ impl Requirement {
 
     /// Whether claims permit what the requirement names: scopes, roles, claims.
     pub(crate) fn check_permitted(&self, claims: &Claims) -> Result<(), AuthError> {
-        let lacks = self.lacking(claims.others(), || Cow::Owned(claims.to_map()));
+        let lacks = self.lacks(claims.others(), || Cow::Owned(claims.to_map()));
         let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
         // Somebody who asks for scopes in a URL chooses what this says.
         let lacks = lacks.map(|lacks| shown_in_log(&lacks));
@@ -165,7 +165,7 @@ impl Requirement {
     }
 
     /// What the claims lack. `others` are those of the application's own.
-    pub(crate) fn lacking<'c>(
+    fn lacks<'c>(
         &self,
         others: &Map<String, Value>,
         all: impl FnOnce() -> Cow<'c, Map<String, Value>>,
@@ -192,6 +192,42 @@ impl Requirement {
     #[must_use]
     pub fn token(&self) -> RequiredToken {
         self.token
+    }
+
+    /// Whether the token must be fresh.
+    #[must_use]
+    pub fn wants_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// When requests may pass without a token, if ever.
+    #[must_use]
+    pub fn when_optional(&self) -> Option<Optional> {
+        self.optional
+    }
+
+    /// The places that it names itself to look in.
+    #[must_use]
+    pub fn places(&self) -> Option<&[Location]> {
+        self.locations.as_deref()
+    }
+
+    /// Whether nobody is asked whether the token was revoked.
+    #[must_use]
+    pub fn skips_revocation(&self) -> bool {
+        self.skip_revocation
+    }
+
+    /// The protected space that challenges name, if it names one.
+    #[must_use]
+    pub fn shown_realm(&self) -> Option<&str> {
+        self.realm.as_deref()
+    }
+
+    /// What a token's claims lack of the scopes, roles and claims that it names; `None` if they permit the request.
+    #[must_use]
+    pub fn lacking(&self, claims: &Map<String, Value>) -> Option<String> {
+        self.lacks(claims, || Cow::Borrowed(claims))
     }
 
     /// Whether it names the body among its own places.

@@ -7,14 +7,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use countersign_core::flow::{Accounts, Refresh, RefreshError, Refreshed};
-use countersign_core::model::{Device, Refusal, User};
-use countersign_core::store::{BoxError, StoreError};
-use countersign_jwt::{Claims, UserId};
+use countersign_core::flow::Accounts;
+use countersign_core::model::User;
+use countersign_core::store::{BoxError, StoreError, UserStore};
+use countersign_jwt::UserId;
 use serde_json::{Map, Value};
 
-use crate::auth::{Auth, AuthError, Authenticated};
-use crate::profile::HookedUser;
+use crate::error::AuthError;
 
 /// Who is signed in, as the ready-made routes know and show it.
 #[derive(Clone, Debug)]
@@ -29,6 +28,9 @@ pub enum SignedInUser {
         shown: Map<String, Value>,
     },
 }
+
+/// A user that the rules have found themselves, of a type of the application.
+pub type FoundUser = Arc<dyn Any + Send + Sync>;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -131,76 +133,50 @@ impl fmt::Debug for UserLoaders {
     }
 }
 
-impl Auth {
-    /// Loads the user of verified claims, as the program has said for this type.
+/// The users of a program. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Users {
+    pub(crate) store: Arc<dyn UserStore>,
+    pub(crate) loaders: Arc<UserLoaders>,
+}
+
+impl Users {
+    /// Loads a user by the id, as the program has said for this type; `None` if there is none.
     ///
     /// # Errors
-    /// [`AuthError::UserGone`] (401) if there is none, [`AuthError::LoadUser`] (503) if nobody can say,
-    /// [`AuthError::NoUserLoader`] (500) if the program has not said how.
-    pub async fn load_user<U: Send + 'static>(&self, claims: &Claims) -> Result<U, AuthError> {
-        let loader = self.shared.loaders.get::<U>().ok_or(AuthError::NoUserLoader(type_name::<U>()))?;
-        let user = loader(claims.subject().clone()).await.map_err(AuthError::LoadUser)?;
-        user.ok_or_else(|| self.user_gone(claims.subject()))
+    /// [`AuthError::LoadUser`] (503) if nobody can say, [`AuthError::NoUserLoader`] (500) if the program has not said how.
+    pub async fn load<U: Send + 'static>(&self, id: &UserId) -> Result<Option<U>, AuthError> {
+        let loader = self.loaders.get::<U>().ok_or(AuthError::NoUserLoader(type_name::<U>()))?;
+        loader(id.clone()).await.map_err(AuthError::LoadUser)
     }
 
-    /// Who is signed in, whatever loads the program's users. An account with the token's subject as its id decides,
-    /// disabled ones are nobody; else the user that a profile's hook has found; else the first that one of the program's
+    /// The user with this id, whatever loads the program's users. An account with the id decides, disabled ones are
+    /// nobody; else the user that the rules have `found` themselves; else the first that one of the program's
     /// [loaders](crate::AuthBuilder::user_loader) knows.
     ///
     /// # Errors
-    /// [`AuthError::UserGone`] (401) if nobody knows the user, [`AuthError::LoadUser`] (503) if nobody can say.
-    pub async fn signed_in_user(&self, caller: &Authenticated) -> Result<SignedInUser, AuthError> {
-        let user = self.known_user(caller.claims().subject(), caller.hooked_user()).await?;
-        user.ok_or_else(|| self.user_gone(caller.claims().subject()))
-    }
-
-    /// Exchanges a refresh token, verified and judged, for a pair, if its user is [known](Auth::signed_in_user).
-    ///
-    /// # Errors
-    /// As [`Refresh::exchange`], and [`AuthError::LoadUser`] if nobody can
-    /// say whether there is such a user.
-    pub async fn refresh(
-        &self,
-        token: &Claims,
-        device: Device,
-    ) -> Result<(Refreshed, SignedInUser), AuthError> {
-        let user = self.known_user(token.subject(), None).await?;
-        let refreshed = Refresh::of(self.sessions()).exchange(token, user.is_some(), device).await?;
-        match user {
-            Some(user) => Ok((refreshed, user)),
-            None => Err(RefreshError::from(Refusal::User).into()),
-        }
-    }
-
-    pub(crate) async fn known_user(
+    /// [`AuthError::LoadUser`] (503) if nobody can say.
+    pub async fn known(
         &self,
         id: &UserId,
-        hooked: Option<&HookedUser>,
+        found: Option<&FoundUser>,
     ) -> Result<Option<SignedInUser>, AuthError> {
-        let loaders = &self.shared.loaders;
         let cannot_load = |error: StoreError| AuthError::LoadUser(error.into());
-        match self.shared.users.user(id).await.map_err(cannot_load)? {
+        match self.store.user(id).await.map_err(cannot_load)? {
             Some(account) if !account.is_enabled() => return Ok(None),
-            Some(account) if !loaders.load_accounts() => {
+            Some(account) if !self.loaders.load_accounts() => {
                 return Ok(Some(SignedInUser::Account(Box::new(account))));
             }
             _ => {}
         }
-        if let Some(user) = hooked {
-            return Ok(Some(loaders.known(id, &**user)));
+        if let Some(user) = found {
+            return Ok(Some(self.loaders.known(id, &**user)));
         }
-        for (_, load) in &loaders.own {
+        for (_, load) in &self.loaders.own {
             if let Some(user) = load(id.clone()).await.map_err(AuthError::LoadUser)? {
-                return Ok(Some(loaders.known(id, &*user)));
+                return Ok(Some(self.loaders.known(id, &*user)));
             }
         }
         Ok(None)
-    }
-
-    fn user_gone(&self, id: &UserId) -> AuthError {
-        match &self.shared.profile {
-            Some(profile) => profile.no_user(&id.as_str().into()).into(),
-            None => AuthError::UserGone,
-        }
     }
 }

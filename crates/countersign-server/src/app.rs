@@ -8,9 +8,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use countersign_axum::{
-    Auth, AuthLayer, Reply, account_routes, flask_jwt_routes, method_not_allowed, not_found, routes,
-};
+use countersign_axum::{Auth, AuthLayer, Reply, account_routes, method_not_allowed, not_found, routes};
 use countersign_http::{AllowedOrigins, Answer, CSRF_HEADER, ErrorCode, OsRandom, shown_in_log};
 use countersign_jwt::{UserId, random};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -34,10 +32,8 @@ pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &Allow
         .route("/readyz", get(readyz).with_state(auth.clone()))
         .merge(routes())
         .merge(account_routes());
-    let routes = match auth.flask_jwt() {
-        Some(jwt) => routes.merge(flask_jwt_routes(jwt)),
-        None => routes,
-    };
+    #[cfg(feature = "flask")]
+    let routes = routes.merge(countersign_flask::axum::login_routes(&auth));
     around(routes, auth, allowed_origins)
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod help;
+#[cfg(feature = "flask")]
 pub(crate) mod import;
 pub(crate) mod jws;
 pub(crate) mod key;
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     /// Verify anybody's signed tokens with keys from a file.
     Jws(jws::JwsCommand),
     /// Bring users and sessions from another application's database.
+    #[cfg(feature = "flask")]
     Import(import::ImportCommand),
     /// Refuse every token that was ever issued: after a backup was restored, or if keys may be in wrong hands.
     ///

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Key(key) => command::key::run(key),
         Command::Token(token) => command::token::run(token),
         Command::Jws(jws) => command::jws::run(&jws),
+        #[cfg(feature = "flask")]
         Command::Import(import) => command::import::run(import),
         Command::RevokeAll(revoke_all) => command::revoke_all::run(revoke_all),
     };

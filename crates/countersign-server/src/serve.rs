@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use countersign_core::flow::AgreementError;
+#[cfg(feature = "flask")]
+use countersign_core::store::BoxError;
 use countersign_core::store::Stores;
-use countersign_http::profile::flask_jwt_extended::BuildProfileError;
+#[cfg(feature = "flask")]
+use countersign_flask::FlaskBuildError;
 use countersign_http::{Auth, AuthBuilder, BuildError};
 use countersign_jwt::Secrets;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -109,15 +112,24 @@ fn is_loopback(address: SocketAddr) -> bool {
 pub(crate) async fn build(builder: AuthBuilder, profile: &ProfileSetting) -> Result<Auth, Box<dyn Error>> {
     builder.build().await.map_err(|error| match error {
         BuildError::Agreement(AgreementError::Differ(differences)) => differ(&differences, profile).into(),
-        BuildError::Profile(BuildProfileError::ShortSecret { option, algorithm, actual, minimum }) => format!(
+        #[cfg(feature = "flask")]
+        BuildError::Rules(error) => of_flask_rules(error),
+        error => error.into(),
+    })
+}
+
+#[cfg(feature = "flask")]
+fn of_flask_rules(error: BoxError) -> Box<dyn Error> {
+    match error.downcast_ref() {
+        Some(FlaskBuildError::ShortSecret { option, algorithm, actual, minimum }) => format!(
             "{option} is {actual} bytes long, but {algorithm} needs {minimum}: whoever guesses it signs in as anybody. \
              Make a new one (openssl rand -base64 48), let the Flask application sign with it first, and start this \
              server when the old tokens have expired; \"Secrets that are too short\" in docs/migrating-from-flask.md \
              shows how"
         )
         .into(),
-        error => error.into(),
-    })
+        _ => error,
+    }
 }
 
 /// What was set and has no effect, or an effect that is hardly meant.
@@ -146,9 +158,9 @@ fn warn_of_settings(settings: &Settings) {
 /// What is allowed, but hardly meant.
 fn say_what_is_odd(settings: &Settings, auth: &Auth) {
     let policy = &settings.policy;
-    if auth.has_profile() {
+    if !settings.profile.is_native() {
         for (setting, instead) in &settings.overruled {
-            tracing::warn!(setting, "{setting} has no effect on tokens in a profile: {instead}");
+            tracing::warn!(setting, "{setting} has no effect in a profile: {instead}");
         }
         return;
     }
@@ -186,9 +198,7 @@ pub(crate) fn builder(
     if let Some(permits) = settings.hash_permits {
         builder = builder.hash_permits(permits);
     }
-    if let Some(profile) = settings.profile.served() {
-        builder = builder.profile(profile);
-    }
+    builder = settings.profile.apply(builder);
     if let Some(url) = &settings.public_url {
         builder = builder.public_url(url.clone());
     }

@@ -199,7 +199,7 @@ impl Settings {
             }
         };
         let profile = ProfileSetting::read(sources)?;
-        sources.check_exposed(!matches!(profile, ProfileSetting::Native))?;
+        sources.check_exposed(!profile.is_native())?;
         Ok(Self {
             listen: sources
                 .get("listen")
@@ -328,13 +328,6 @@ pub(crate) fn differ(differences: &[Difference], profile: &ProfileSetting) -> St
 
 /// The name under which a setting that all servers share is set.
 fn named(setting: &str, profile: &ProfileSetting) -> String {
-    let in_profile = match (profile, setting) {
-        (ProfileSetting::FlaskJwtExtended(_), "access_lifetime") => Some("JWT_ACCESS_TOKEN_EXPIRES"),
-        (ProfileSetting::FlaskJwtExtended(_), "idle" | "absolute") => Some("JWT_REFRESH_TOKEN_EXPIRES"),
-        (ProfileSetting::FlaskJwt(_), "access_lifetime") => Some("JWT_EXPIRATION_DELTA"),
-        (ProfileSetting::FlaskJwt(_), "idle") => Some("COUNTERSIGN_SESSION_LIFETIME"),
-        _ => None,
-    };
     let name = match setting {
         "idle" => "session_idle",
         "absolute" => "session_lifetime",
@@ -344,7 +337,8 @@ fn named(setting: &str, profile: &ProfileSetting) -> String {
         "sessions" => "sessions_url",
         name => name,
     };
-    in_profile.map_or_else(|| format!("COUNTERSIGN_{}", name.to_uppercase()), ToOwned::to_owned)
+    let of_profile = profile.named(setting).map(ToOwned::to_owned);
+    of_profile.unwrap_or_else(|| format!("COUNTERSIGN_{}", name.to_uppercase()))
 }
 
 fn secret(sources: &Sources) -> Result<SecretSource, SettingError> {

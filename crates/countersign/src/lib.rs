@@ -42,6 +42,7 @@
 //! | `axum` (default) | [`axum`](mod@axum): layer, extractors, routes |
 //! | `sqlite` (default) | [`sqlite`]: everything in one file |
 //! | `postgres`, `mysql`, `mongodb`, `redis` | one engine each, for any number of servers |
+//! | `flask` | [`flask`]: the rules of Flask-JWT-Extended and Flask-JWT, for programs that take their place |
 //! | `jwks-client` | verifies tokens of other issuers, such as Keycloak or Auth0, by the keys that they publish |
 //!
 //! # Guides
@@ -64,10 +65,11 @@ pub use countersign_jwt::{Secret, Secrets};
 
 /// The engine: sessions, refresh, revocation, accounts, store traits. Not called `core`, which is Rust's own.
 pub use countersign_core as engine;
+/// The rules of Flask-JWT-Extended and Flask-JWT, for programs that take their place.
+#[cfg(feature = "flask")]
+pub use countersign_flask as flask;
 /// Tokens in HTTP, for any framework.
 pub use countersign_http as http;
-/// The rules of other libraries, for programs that take their place.
-pub use countersign_http::profile;
 /// Tokens, keys and claims by themselves.
 pub use countersign_jwt as jwt;
 
@@ -76,8 +78,8 @@ pub use countersign_jwt as jwt;
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, ProfileAuth,
-        Proven, RefreshToken, Reply, SignIn, account_routes, flask_jwt_routes, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, Proven,
+        RefreshToken, Reply, SignIn, WithCookies, account_routes, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]
@@ -137,6 +139,7 @@ pub mod guides {
     #[doc = include_str!("../docs/keys.md")]
     pub mod keys {}
     #[doc = include_str!("../docs/migrating-from-flask.md")]
+    #[cfg(any(not(doctest), feature = "flask"))]
     pub mod migrating_from_flask {}
     #[doc = include_str!("../docs/api.md")]
     pub mod api {}

@@ -58,7 +58,7 @@ async fn ticks(Extension(auth): Extension<Auth>, request: Request) -> Response {
         let mut ticks = tokio::time::interval(Duration::from_secs(2));
         loop {
             ticks.tick().await;
-            let left = caller.expires_at().since(auth.clock().now());
+            let left = caller.expires_at().since(auth.engine().now());
             // Expired, logged out, revoked: the stream ends.
             if auth.recheck(&caller).await.is_err() {
                 break;

@@ -4,7 +4,7 @@ use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
 use countersign::axum::{
-    AccessToken, AuthLayer, CsrfToken, Fresh, Guard, Reply, SignIn, account_routes, routes,
+    AccessToken, AuthLayer, CsrfToken, Fresh, Guard, Reply, SignIn, WithCookies, account_routes, routes,
 };
 use countersign::engine::flow::LoginName;
 use countersign::engine::model::Password;
@@ -78,11 +78,11 @@ async fn login(
 ) -> Result<impl IntoResponse, Reply> {
     let password = Password::new_for_login(login.password)?;
     let signed_in = auth.accounts().login(LoginName::parse(&login.name), password, arrival).await?;
-    Ok((auth.set_cookies(&signed_in.pair), Redirect::to("/")))
+    Ok((WithCookies(auth.set_cookies(&signed_in.pair)), Redirect::to("/")))
 }
 
 async fn logout(Extension(auth): Extension<Auth>, token: AccessToken) -> Result<impl IntoResponse, Reply> {
-    Ok((auth.sign_out(&token).await?, Redirect::to("/")))
+    Ok((WithCookies(auth.sign_out(&token).await?), Redirect::to("/")))
 }
 
 #[derive(Deserialize)]

@@ -16,7 +16,7 @@ use axum::routing::{delete, get, post};
 use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError};
 use countersign_core::model::Device;
 use countersign_core::store::StoreError;
-use countersign_http::{Answer, Auth, AuthError, ErrorCode, no_store, vary_personal};
+use countersign_http::{Answer, Auth, AuthError, ErrorCode, SetCookies, no_store, vary_personal};
 use countersign_jwt::jws::SignError;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -118,7 +118,8 @@ async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Rep
 }
 
 /// Who sends the request, as far as it shows.
-pub(crate) fn device(parts: &Parts) -> Device {
+#[must_use]
+pub fn device(parts: &Parts) -> Device {
     let agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
     Device::from_header(agent, address)
@@ -148,7 +149,7 @@ fn pair_reply(
     user: impl Into<UserBody>,
     by_cookie: bool,
 ) -> Result<Reply, Reply> {
-    let now = auth.clock().now();
+    let now = auth.engine().now();
     let body = PairBody::new(pair, user.into(), pair.expires_in(now), by_cookie);
     let mut reply = personal(status, &body)?;
     if by_cookie {
@@ -159,7 +160,11 @@ fn pair_reply(
 
 /// Adds what makes a browser forget our cookies, those of another scope included that the request shows.
 fn clear_cookies(auth: &Auth, headers: &HeaderMap, reply: &mut Reply) {
-    if let Err(error) = auth.unset_carried_cookies(headers).apply(reply.0.headers_mut()) {
+    add_cookies(SetCookies::forgetting_carried(auth.rules().cookies(), headers), reply);
+}
+
+fn add_cookies(cookies: SetCookies, reply: &mut Reply) {
+    if let Err(error) = cookies.apply(reply.0.headers_mut()) {
         tracing::error!(error = &error as &dyn Error, "cookies could not be removed");
     }
 }

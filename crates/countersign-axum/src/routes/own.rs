@@ -130,7 +130,7 @@ fn current_session(caller: &Authenticated) -> Option<SessionId> {
 fn revocation_refused(auth: &Auth, error: RevokeTokensError) -> Reply {
     match error {
         RevokeTokensError::TooMany { free_at } => {
-            let wait = free_at.since(auth.clock().now()).max(Duration::from_secs(1));
+            let wait = free_at.since(auth.engine().now()).max(Duration::from_secs(1));
             Reply(Answer::error(ErrorCode::TooManyAttempts).retry_after(wait))
         }
         error => unavailable(&error),

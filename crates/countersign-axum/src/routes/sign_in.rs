@@ -72,14 +72,10 @@ fn reply(auth: &Auth, status: StatusCode, signed_in: &SignedIn, by_cookie: bool)
     pair_reply(auth, status, &signed_in.pair, &signed_in.user, by_cookie)
 }
 
-/// Whether the tokens are asked for as cookies, which a profile may not take them from.
+/// Whether the tokens are asked for as cookies, which the rules may not take them from.
 fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
     let by_cookie = members.flag("cookies");
-    if by_cookie && !auth.takes_cookies() {
-        let why = match auth.flask_jwt() {
-            Some(_) => "tokens are not taken from cookies here: Flask-JWT has none",
-            None => "tokens are not taken from cookies here: JWT_TOKEN_LOCATION does not name them",
-        };
+    if by_cookie && let Some(why) = auth.rules().cookies().why_not() {
         members.wrong("cookies", why);
     }
     by_cookie

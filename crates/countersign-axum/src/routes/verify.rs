@@ -1,7 +1,7 @@
 //! Asking on behalf of another service: what nginx calls `auth_request` and Traefik `forwardAuth`.
 
 use axum::extract::Request;
-use countersign_http::{Answer, Auth, ErrorCode, Location, Requirement};
+use countersign_http::{Answer, Auth, ErrorCode, Requirement};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use url::form_urlencoded;
@@ -32,7 +32,7 @@ pub(super) async fn verify(Installed(auth): Installed, request: Request) -> Resu
 fn requirement(auth: &Auth, parts: &Parts) -> Option<Requirement> {
     let query = parts.uri.query().unwrap_or_default();
     // Where tokens are taken from the query, its other parameters are not ours to judge.
-    let may_hold_tokens = auth.has_profile() || auth.access_locator().order().contains(&Location::Query);
+    let may_hold_tokens = auth.rules().looks_in_query();
     let mut requirement = Requirement::ACCESS;
     for (name, scopes) in form_urlencoded::parse(query.as_bytes()) {
         if name == "scope" {

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use countersign_axum::{
     AccessToken, Auth, AuthBuilder, AuthLayer, CurrentUser, Fresh, RefreshToken, account_routes,
-    flask_jwt_routes, method_not_allowed, not_found, routes,
+    method_not_allowed, not_found, routes,
 };
 use countersign_core::store::{MemoryStore, SessionPage};
 use countersign_http::BuildError;
@@ -81,9 +81,8 @@ impl TestApp {
             .events(events.clone())
             .without_background();
         let auth = configure(builder).build().await?;
-        let login = auth.flask_jwt().map_or_else(Router::new, flask_jwt_routes);
         let router = Router::new()
-            .merge(login)
+            .merge(crate::more_routes(&auth))
             .route("/hello", get(hello).post(hello).put(hello).patch(hello).delete(hello))
             .route("/maybe", get(maybe).post(maybe))
             .route("/fresh", post(fresh))
@@ -149,6 +148,7 @@ impl TestApp {
     }
 
     /// Removes from store and index what no longer matters, as the background tasks do.
+    #[allow(dead_code, reason = "the tests of countersign-flask need it")]
     pub(crate) async fn forget_what_is_over(&self) {
         let (stores, sessions, now) = (self.store.stores(), self.auth.sessions(), self.clock.now());
         stores.revocations().purge_entries(now, 1000).await.unwrap();

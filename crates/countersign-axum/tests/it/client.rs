@@ -29,6 +29,7 @@ impl Client {
     }
 
     /// Sends its requests to another router.
+    #[allow(dead_code, reason = "the tests of countersign-flask need it")]
     pub(crate) fn at(self, router: &Router) -> Self {
         Self { router: router.clone(), ..self }
     }

@@ -4,7 +4,7 @@ use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use countersign_axum::{
-    AccessToken, Auth, AuthBuilder, AuthLayer, CsrfToken, Guard, Reply, Requirement, SignIn,
+    AccessToken, Auth, AuthBuilder, AuthLayer, CsrfToken, Guard, Reply, Requirement, SignIn, WithCookies,
 };
 use countersign_core::flow::LoginName;
 use countersign_core::model::Password;
@@ -27,14 +27,14 @@ async fn login(
 ) -> Result<impl IntoResponse, Reply> {
     let password = Password::new_for_login(login.password)?;
     let signed_in = auth.accounts().login(LoginName::parse(&login.name), password, arrival).await?;
-    Ok((auth.set_cookies(&signed_in.pair), Redirect::to("/")))
+    Ok((WithCookies(auth.set_cookies(&signed_in.pair)), Redirect::to("/")))
 }
 
 async fn logout(
     axum::Extension(auth): axum::Extension<Auth>,
     token: AccessToken,
 ) -> Result<impl IntoResponse, Reply> {
-    Ok((auth.sign_out(&token).await?, Redirect::to("/")))
+    Ok((WithCookies(auth.sign_out(&token).await?), Redirect::to("/")))
 }
 
 async fn page(csrf: CsrfToken) -> impl IntoResponse {
@@ -112,7 +112,7 @@ async fn a_pair_that_was_not_issued_for_cookies_cannot_become_some() {
         arrival.presentation = countersign_core::flow::Presentation::Explicit;
         let password = Password::new_for_login(PASSWORD.to_owned())?;
         let signed_in = auth.accounts().login(LoginName::parse("ada"), password, arrival).await?;
-        Ok((auth.set_cookies(&signed_in.pair), "in"))
+        Ok((WithCookies(auth.set_cookies(&signed_in.pair)), "in"))
     }
     app.register("ada").await;
     let router = Router::new().route("/", post(wrong)).layer(AuthLayer::new(app.auth.clone()));

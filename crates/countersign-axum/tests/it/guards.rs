@@ -1,8 +1,6 @@
 //! Guards: every part of a requirement, before routes and in handlers.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -10,12 +8,13 @@ use axum::response::{IntoResponse, Response as AxumResponse};
 use axum::routing::{get, post};
 use countersign_axum::{AccessToken, AuthBuilder, AuthLayer, Fresh, Guard, Location, Optional, Requirement};
 use countersign_core::model::SessionPolicy;
-use countersign_http::profile::{Profile, ProfileToken};
-use countersign_http::{Answer, ErrorCode};
+use countersign_http::{Answer, ErrorCode, Gate, Passed};
 use countersign_jwt::UserId;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
+use std::convert::Infallible;
+use std::time::Duration;
 
 use crate::app::{Account, TestApp};
 use crate::client::{ACCESS, Client, REFRESH};
@@ -388,7 +387,7 @@ async fn sec_067_a_guard_lets_no_unsafe_cookie_request_in_without_its_csrf_value
 struct ByWord;
 
 #[async_trait::async_trait]
-impl Profile for ByWord {
+impl Gate for ByWord {
     fn is_in_query(&self, _: &Uri) -> bool {
         false
     }
@@ -397,11 +396,7 @@ impl Profile for ByWord {
         *method == Method::POST
     }
 
-    async fn authenticate(
-        &self,
-        parts: &Parts,
-        requirement: &Requirement,
-    ) -> Result<Option<ProfileToken>, Answer> {
+    async fn check(&self, parts: &Parts, requirement: &Requirement) -> Result<Option<Passed>, Answer> {
         let in_body = parts.extensions.get::<countersign_http::BufferedBody>();
         if in_body.is_some_and(|body| body.0.starts_with(b"open")) || requirement.is_optional() {
             return Ok(None);
@@ -411,14 +406,14 @@ impl Profile for ByWord {
 }
 
 #[tokio::test]
-async fn a_profile_decides_in_place_of_the_native_rules() {
+async fn a_gate_decides_in_place_of_the_auth() {
     let app = TestApp::new().await;
-    let profile: Arc<dyn Profile> = Arc::new(ByWord);
+    let gate: Arc<dyn Gate> = Arc::new(ByWord);
     let router = Router::new()
         .route("/", post(async |body: String| body).get(async || "in"))
         .route_layer(Guard::new(Requirement::ACCESS))
         .route("/native", get(async |token: AccessToken| token.subject().to_string()))
-        .layer(AuthLayer::new(profile))
+        .layer(AuthLayer::new(gate))
         .layer(AuthLayer::new(app.auth.clone()));
     let client = Client::new(router);
     let send = async |body: &[u8]| client.clone().send_bytes(Method::POST, "/", None, body.to_vec()).await;
@@ -429,7 +424,7 @@ async fn a_profile_decides_in_place_of_the_native_rules() {
     assert_eq!(client.clone().bearer(&token).get("/native").await.status(), 200);
     let alone = Router::new().route("/", get(async || "in")).route_layer(Guard::new(Requirement::ACCESS));
     let reply = Client::new(alone.layer(AuthLayer::new(Arc::new(ByWord)))).get("/").await;
-    assert_eq!(reply.status(), 418, "an Arc of the profile's own type will do");
+    assert_eq!(reply.status(), 418, "an Arc of the gate's own type will do");
 }
 
 #[tokio::test]
@@ -508,7 +503,7 @@ async fn what_outlives_its_request_learns_of_expiry_and_revocation() {
         request.body(()).unwrap().into_parts().0
     };
     let found = app.auth.authenticate(&head(&account.access_token), &Requirement::ACCESS).await.unwrap();
-    assert_eq!(found.expires_at().since(app.auth.clock().now()), Duration::from_secs(900));
+    assert_eq!(found.expires_at().since(app.auth.engine().now()), Duration::from_secs(900));
     assert_eq!(found.location(), Location::Header);
     assert!(app.auth.recheck(&found).await.is_ok());
     let refresh = app.auth.authenticate(&head(&account.refresh_token), &Requirement::REFRESH).await.unwrap();

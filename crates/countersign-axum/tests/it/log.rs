@@ -61,6 +61,7 @@ pub(crate) fn count(text: &str) -> usize {
 }
 
 /// The lines of the log so far with this text.
+#[allow(dead_code, reason = "the tests of countersign-flask need it")]
 pub(crate) fn lines_with(text: &str) -> Vec<String> {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     lines.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()

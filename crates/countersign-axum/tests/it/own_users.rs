@@ -4,51 +4,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::Router;
-use axum::routing::get;
-use countersign_axum::{AccessToken, AuthBuilder, AuthLayer, account_routes, not_found, routes};
-use countersign_core::flow::{Pair, Presentation};
-use countersign_core::model::Device;
-use countersign_core::profile::ProfileClaims;
-use countersign_http::profile::{FlaskJwt, FlaskJwtExtended};
+use countersign_axum::{AuthBuilder, account_routes, routes};
+use countersign_core::flow::Presentation;
 use countersign_jwt::UserId;
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::app::{PASSWORD, TestApp, credentials};
-use crate::client::{ACCESS, CSRF, Client, REFRESH};
-use crate::profiles::{extended, plain};
-
-/// A user as an application keeps it.
-struct Member {
-    name: &'static str,
-    /// What nobody should see.
-    #[expect(dead_code, reason = "it is there to be left out")]
-    password_hash: &'static str,
-}
-
-async fn member(id: UserId) -> Result<Option<Member>, Infallible> {
-    let member = Member { name: "Ada", password_hash: "canary-secret" };
-    Ok((id.as_str() == "17").then_some(member))
-}
-
-fn shown(member: &Member) -> Map<String, Value> {
-    Map::from_iter([("name".to_owned(), member.name.into()), ("id".to_owned(), "another".into())])
-}
-
-/// The routes that the program merges, and one of its own.
-fn with_routes(app: &TestApp, ready_made: Router) -> Client {
-    let hello = get(async |token: AccessToken| token.subject().to_string());
-    let router = Router::new().route("/hello", hello).merge(ready_made).fallback(not_found);
-    Client::new(router.layer(AuthLayer::new(app.auth.clone())))
-}
-
-/// A session of a user, as the program's own login begins it.
-async fn begin(app: &TestApp, id: &str, presentation: Presentation) -> Pair {
-    let id = UserId::new(id).unwrap();
-    let epoch = app.auth.sessions().epoch(&id).await.unwrap();
-    app.auth.sessions().begin(id, epoch, presentation, Device::default()).await.unwrap()
-}
+use crate::client::{ACCESS, CSRF, REFRESH};
+use crate::members::{begin, check_account_decides, member, shown, with_routes};
 
 const COMMON: [(&str, &str, u16); 8] = [
     ("POST", "/v1/auth/refresh", 401),
@@ -183,67 +147,7 @@ async fn any_of_several_loaders_may_know_the_user() {
 #[tokio::test]
 async fn sec_083_an_account_decides_about_itself_whatever_a_loader_says() {
     let everybody = async |_: UserId| Ok::<_, Infallible>(Some(()));
-    for by_profile in [false, true] {
-        let app = TestApp::with(|auth| {
-            let auth = auth.user_loader(everybody);
-            match by_profile {
-                true => auth.profile(
-                    FlaskJwtExtended::builder(extended(&json!({})))
-                        .user(move |_| async { Ok::<_, Infallible>(Some(())) }),
-                ),
-                false => auth,
-            }
-        })
-        .await;
-        let account = app.register("ada").await;
-        let mut signed_in = app.client().bearer(&account.access_token);
-        assert_eq!(signed_in.get("/v1/auth/me").await.json()["email"], "ada@example.org", "shown as ever");
-        app.auth.accounts().disable(&account.user_id).await.unwrap();
-        app.wait(1);
-        // Begun after the disabling, as by a login of the program's that does not look.
-        let pair = begin(&app, account.user_id.as_str(), Presentation::Explicit).await;
-        assert_eq!(app.refresh(&pair.refresh_token).await.status(), 401, "{by_profile}");
-        let me = app.client().bearer(&pair.access_token).get("/v1/auth/me").await;
-        assert_eq!(me.status(), 401, "{by_profile}");
-    }
-}
-
-#[tokio::test]
-async fn own_users_are_known_under_a_profile_by_its_hook_or_by_a_loader() {
-    let of = async |token: ProfileClaims| Ok::<_, Infallible>((token.identity() == "17").then_some(()));
-    for by_hook in [true, false] {
-        for is_extended in [true, false] {
-            let app = TestApp::with(|auth| {
-                let auth = if by_hook { auth } else { auth.user_loader(member) };
-                match (is_extended, by_hook) {
-                    (true, true) => auth.profile(FlaskJwtExtended::builder(extended(&json!({}))).user(of)),
-                    (true, false) => auth.profile(FlaskJwtExtended::builder(extended(&json!({})))),
-                    (false, true) => auth.profile(FlaskJwt::builder(plain(&json!({}))).user(of)),
-                    (false, false) => auth.profile(FlaskJwt::builder(plain(&json!({})))),
-                }
-            })
-            .await;
-            let client = with_routes(&app, routes());
-            let scheme = if is_extended { "Bearer" } else { "JWT" };
-            for (id, status) in [("17", 200), ("18", 401)] {
-                let case = format!("{by_hook} {is_extended} {id}");
-                let pair = begin(&app, id, Presentation::Explicit).await;
-                let body = json!({ "refresh_token": pair.refresh_token });
-                let refreshed = client.clone().post("/v1/auth/refresh", &body).await;
-                assert_eq!(refreshed.status(), status, "{case}");
-                let field = format!("{scheme} {}", pair.access_token);
-                let me = client.clone().with("authorization", &field).get("/v1/auth/me").await;
-                assert_eq!(me.status(), status, "{case}");
-                if status == 200 {
-                    assert_eq!(me.json(), json!({ "id": "17" }), "{case}");
-                    assert!(app.auth.judge_by_profile(&pair.refresh_token).await.unwrap().is_ok(), "{case}");
-                } else {
-                    let known = if is_extended { "msg" } else { "description" };
-                    assert!(me.json()[known].is_string(), "{case}: {me:?}");
-                }
-            }
-        }
-    }
+    check_account_decides(&TestApp::with(|auth| auth.user_loader(everybody)).await).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use countersign_http::{Auth, CookieKind, find_cookie};
 use http::request::Parts;
 
 async fn by_hand(auth: &Auth, parts: &Parts) -> AccessToken {
-    let name = auth.cookies().name(CookieKind::Access);
+    let name = auth.rules().cookies().name(CookieKind::Access).unwrap();
     let token = find_cookie(&parts.headers, name);
     AccessToken(token)
 }

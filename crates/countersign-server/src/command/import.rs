@@ -1,22 +1,21 @@
 //! `countersign import …`: users and sessions of another application, from its own database.
 
-mod source;
-mod value;
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 use std::io::{self, Read as _};
 
 use clap::{Args, Subcommand};
 use countersign_core::flow::{CheckError, ForeignError, Sessions};
-use countersign_core::model::{
-    Device, EmailAddress, EndReason, PasswordHash, Refusal, Session, User, UserSession, Username,
-};
+use countersign_core::model::{EmailAddress, User, Username};
+use countersign_core::model::{EndReason, Refusal, Session, UserSession};
 use countersign_core::store::{FoundSession, NameKey, SessionInserted, Stores, UserInserted};
-use countersign_jwt::{SessionId, Timestamp, TokenId, UserId};
+use countersign_flask::FlaskRules;
+use countersign_flask::import::columns::{
+    ACCESS, ACTIVE, BEGAN, DISABLED, EMAIL, EXPIRES, ID, OWNER, REFRESH, REGISTERED, REVOKED, USERNAME,
+};
+use countersign_flask::import::{HashForm, Row, read_tables, unhyphenated};
+use countersign_jwt::{SessionId, Timestamp, UserId};
 
-use self::source::{Column, Source, Table};
-use self::value::{Cell, HashForm, Switch, address, switch, time, token_id, unhyphenated};
 use super::{StoreFlags, auth, with_settings};
 use crate::settings::ProfileSetting;
 use crate::telemetry::say;
@@ -64,56 +63,6 @@ struct Flask {
     store: StoreFlags,
 }
 
-const ID: &[&str] = &["id"];
-const EMAIL: &[&str] = &["email"];
-const USERNAME: &[&str] = &["username", "name"];
-const PASSWORD: &[&str] = &["password_hash", "password", "hashed_password"];
-const REGISTERED: &[&str] = &["created_at", "registered_on", "registered_at", "date_created"];
-/// Columns that say that something holds.
-const ACTIVE: &[&str] = &["is_active", "active"];
-const DISABLED: &[&str] = &["disabled", "disabled_at"];
-
-const OWNER: &[&str] = &["user_id", "user"];
-const ACCESS: &[&str] = &["jti_access"];
-const REFRESH: &[&str] = &["jti_refresh"];
-const BEGAN: &[&str] = &["created_at", "login_at"];
-const EXPIRES: &[&str] = &["refresh_expires_at", "expires_at"];
-const REVOKED: &[&str] = &["revoked", "is_revoked", "revoked_at", "ended_at", "logged_out_at"];
-const AGENT: &[&str] = &["user_agent", "device", "browser"];
-const IP: &[&str] = &["ip", "ip_address", "remote_addr"];
-
-/// What is looked for in one kind of table.
-struct Wanted {
-    what: &'static str,
-    option: &'static str,
-    /// The usual names.
-    tables: &'static [&'static str],
-    /// Of each of these one column at least.
-    required: &'static [&'static [&'static str]],
-    /// Of each of these the first column that there is.
-    first_of: &'static [&'static [&'static str]],
-    /// Every one of these.
-    every: &'static [&'static [&'static str]],
-}
-
-const USERS: Wanted = Wanted {
-    what: "users",
-    option: "--users-table",
-    tables: &["user", "users"],
-    required: &[ID, EMAIL],
-    first_of: &[ID, EMAIL, USERNAME, PASSWORD, REGISTERED],
-    every: &[ACTIVE, DISABLED],
-};
-
-const SESSIONS: Wanted = Wanted {
-    what: "sessions",
-    option: "--sessions-table",
-    tables: &["session", "sessions", "user_session", "user_sessions"],
-    required: &[OWNER, ACCESS, REFRESH],
-    first_of: &[ID, OWNER, ACCESS, REFRESH, BEGAN, EXPIRES, AGENT, IP],
-    every: &[REVOKED, ACTIVE],
-};
-
 /// `countersign import …`
 pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
     let ImportSubcommand::Flask(Flask { from, dry_run, users_table, sessions_table, hyphenate_ids, store }) =
@@ -124,7 +73,7 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
     };
     with_settings(store, async |settings| {
         let (users, user_sessions) =
-            read(from.trim(), users_table.as_deref(), sessions_table.as_deref()).await?;
+            read_tables(from.trim(), users_table.as_deref(), sessions_table.as_deref(), say).await?;
         let (auth, stores) = auth(settings).await?;
         let sessions = auth.sessions();
         let mut import = Import {
@@ -140,7 +89,7 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
             users: UserCounts::default(),
             counts: SessionCounts::default(),
         };
-        users.describe(&USERS);
+        users.describe();
         for row in users.iter() {
             import.user(&row).await?;
         }
@@ -148,12 +97,14 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
             None => {
                 say("sessions: there is no table with jti_access and jti_refresh, so none are brought over")
             }
-            Some(_) if !matches!(settings.profile, ProfileSetting::FlaskJwtExtended(_)) => {
+            Some(_)
+                if !matches!(settings.profile, ProfileSetting::Flask(FlaskRules::FlaskJwtExtended(_))) =>
+            {
                 say("sessions: not brought over; Flask's tokens are taken only under \
                      COUNTERSIGN_PROFILE=flask-jwt-extended, with the application's JWT_… options");
             }
             Some(rows) => {
-                rows.describe(&SESSIONS);
+                rows.describe();
                 for row in rows.iter() {
                     import.session(&row).await?;
                 }
@@ -166,258 +117,6 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
         }
         Ok(())
     })
-}
-
-/// Reads both tables, and lets go of the database before anything is written.
-async fn read(
-    from: &str,
-    users_table: Option<&str>,
-    sessions_table: Option<&str>,
-) -> Result<(Rows, Option<Rows>), Box<dyn Error>> {
-    let mut source = Source::open(from).await?;
-    let tables = source.tables().await?;
-    let users = USERS.find(&tables, users_table)?.ok_or_else(|| {
-        format!(
-            "there is no table {} with the columns id and email; say which one it is with {} TABLE",
-            USERS.tables.join(" or "),
-            USERS.option
-        )
-    })?;
-    let sessions = SESSIONS.find(&tables, sessions_table)?;
-    let users = Rows::read(&mut source, &USERS, users).await?;
-    let sessions = match sessions {
-        Some(table) => Some(Rows::read(&mut source, &SESSIONS, table).await?),
-        None => None,
-    };
-    source.close().await;
-    if users.rows.is_empty() {
-        return Err(
-            format!("the table {} is empty: there is nothing to bring over", shown(&users.table)).into()
-        );
-    }
-    Ok((users, sessions))
-}
-
-impl Wanted {
-    /// The table that was named, or else the one that looks right; `None` if none does.
-    fn find<'t>(
-        &self,
-        tables: &'t [Table],
-        named: Option<&str>,
-    ) -> Result<Option<&'t Table>, Box<dyn Error>> {
-        let missing = |table: &Table| {
-            let is_missing = |names: &&&[&str]| names.iter().all(|name| table.column(name).is_none());
-            self.required.iter().find(is_missing).map(|names| names.join(" or "))
-        };
-        if let Some(named) = named {
-            let table = tables.iter().find(|table| table.is_called(named));
-            let table = table.ok_or_else(|| format!("{}: there is no such table", self.option))?;
-            return match missing(table) {
-                None => Ok(Some(table)),
-                Some(column) => {
-                    Err(format!("{}: the table {} has no column {column}", self.option, shown(&table.name))
-                        .into())
-                }
-            };
-        }
-        let is_usual = |table: &&Table| {
-            table.is_near && self.tables.iter().any(|name| name.eq_ignore_ascii_case(&table.name))
-        };
-        let fitting: Vec<_> =
-            tables.iter().filter(is_usual).filter(|table| missing(table).is_none()).collect();
-        match fitting.as_slice() {
-            [] => Ok(None),
-            [table] => Ok(Some(table)),
-            [one, other, ..] => Err(format!(
-                "both {} and {} may be the table of the {}: say which one it is with {} TABLE",
-                shown(&one.name),
-                shown(&other.name),
-                self.what,
-                self.option
-            )
-            .into()),
-        }
-    }
-
-    /// The columns of a table that mean something here.
-    fn columns<'t>(&self, table: &'t Table) -> Vec<&'t Column> {
-        let first = self.first_of.iter().filter_map(|names| names.iter().find_map(|name| table.column(name)));
-        let every = self.every.iter().flat_map(|names| names.iter().filter_map(|name| table.column(name)));
-        first.chain(every).collect()
-    }
-}
-
-/// What was read of a table.
-struct Rows {
-    table: String,
-    /// The columns that were read, in lower case.
-    columns: Vec<String>,
-    /// Those that mean nothing here.
-    others: Vec<String>,
-    rows: Vec<Vec<Cell>>,
-}
-
-impl Rows {
-    async fn read(source: &mut Source, wanted: &Wanted, table: &Table) -> Result<Self, Box<dyn Error>> {
-        let columns = wanted.columns(table);
-        let is_read = |column: &&Column| columns.iter().any(|read| read.name == column.name);
-        Ok(Self {
-            table: table.name.clone(),
-            columns: columns.iter().map(|column| column.name.to_ascii_lowercase()).collect(),
-            others: table
-                .columns
-                .iter()
-                .filter(|column| !is_read(column))
-                .map(|column| shown(&column.name))
-                .collect(),
-            rows: source.rows(table, &columns).await?,
-        })
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        self.rows.iter().zip(1..).map(|(cells, number)| Row { rows: self, number, cells })
-    }
-
-    fn has(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.columns.iter().any(|column| column == name))
-    }
-
-    /// Says which table and columns are meant, and what follows from those that are not there.
-    fn describe(&self, wanted: &Wanted) {
-        let Self { table, columns, others, .. } = self;
-        let (what, table) = (wanted.what, shown(table));
-        say(&format!("{what}: from the table {table}, columns {}", columns.join(", ")));
-        if !others.is_empty() {
-            say(&format!(
-                "{what}: not understood and left out: the columns {} of {table}",
-                others.join(", ")
-            ));
-        }
-        let lacks = |names: &[&str], consequence: &str| {
-            if !self.has(names) {
-                say(&format!("{what}: {table} has no column {}: {consequence}", names.join(" or ")));
-            }
-        };
-        if wanted.what == USERS.what {
-            lacks(PASSWORD, "nobody can log in by password");
-            lacks(REGISTERED, "the time of registration is now");
-        } else {
-            lacks(&[REVOKED, ACTIVE].concat(), "every session counts as not revoked");
-            lacks(BEGAN, "a session's begin is reckoned from its expiry");
-            lacks(EXPIRES, "a session lasts JWT_REFRESH_TOKEN_EXPIRES");
-        }
-    }
-}
-
-/// One row.
-#[derive(Clone, Copy)]
-struct Row<'r> {
-    rows: &'r Rows,
-    number: u64,
-    cells: &'r [Cell],
-}
-
-impl<'r> Row<'r> {
-    fn cell(&self, name: &str) -> Option<&'r Cell> {
-        let index = self.rows.columns.iter().position(|column| column == name)?;
-        self.cells.get(index)
-    }
-
-    /// The first of these columns that there is, with its name.
-    fn first(&self, names: &[&'static str]) -> (&'static str, &'r Cell) {
-        let found = names.iter().find_map(|name| Some((*name, self.cell(name)?)));
-        found.unwrap_or_else(|| (names.first().copied().unwrap_or_default(), &Cell::Null))
-    }
-
-    /// Its text; `None` if there is nothing. What is no text is nothing, and is said.
-    fn text(&self, names: &[&'static str]) -> Option<&'r str> {
-        match self.first(names) {
-            (_, Cell::Text(text)) if !text.is_empty() => Some(text),
-            (name, Cell::Bytes) => {
-                self.note(&format!("its {name} is not text, and is left out"));
-                None
-            }
-            _ => None,
-        }
-    }
-
-    /// Its time; what is none is left out, and is said.
-    fn time(&self, names: &[&'static str]) -> Option<Timestamp> {
-        let text = self.text(names)?;
-        let found = time(text);
-        if found.is_none() {
-            self.note(&format!("its {} is not a time, and is left out", self.first(names).0));
-        }
-        found
-    }
-
-    /// Whether any of these columns is on, and since when. One that cannot be understood is on, for safety.
-    fn switched_on(&self, names: &[&'static str]) -> Option<Option<Timestamp>> {
-        let mut on: Option<Option<Timestamp>> = None;
-        for name in names {
-            let since = match self.cell(name).map(switch) {
-                None | Some(Switch::Off) => continue,
-                Some(Switch::On(since)) => since,
-                Some(Switch::Unclear) => {
-                    self.note(&format!(
-                        "its {name} is neither true nor false nor a time, and counts as true"
-                    ));
-                    None
-                }
-            };
-            on = Some(on.flatten().max(since));
-        }
-        on
-    }
-
-    /// Whether any of these columns is there and not on. One that cannot be understood is off, for safety.
-    fn switched_off(&self, names: &[&'static str]) -> bool {
-        names.iter().any(|name| match self.cell(name).map(switch) {
-            None | Some(Switch::On(_)) => false,
-            Some(Switch::Off) => true,
-            Some(Switch::Unclear) => {
-                self.note(&format!("its {name} is neither true nor false, and counts as false"));
-                true
-            }
-        })
-    }
-
-    /// A token's id; `Err` for what is none.
-    fn token(&self, names: &[&'static str]) -> Result<Option<TokenId>, ()> {
-        match self.first(names).1 {
-            Cell::Null => Ok(None),
-            Cell::Text(text) if text.is_empty() => Ok(None),
-            Cell::Text(text) => token_id(text).map(Some).ok_or(()),
-            Cell::Bytes => Err(()),
-        }
-    }
-
-    /// What the row is called in messages.
-    fn name(&self) -> String {
-        let table = shown(&self.rows.table);
-        match self.cell("id") {
-            Some(Cell::Text(id)) => format!("{table} {}", shown(id)),
-            _ => format!("{table}, row {} as read", self.number),
-        }
-    }
-
-    fn skip(&self, why: &str) {
-        say(&format!("skipped: {}: {why}", self.name()));
-    }
-
-    fn note(&self, what: &str) {
-        say(&format!("note: {}: {what}", self.name()));
-    }
-}
-
-/// Text of others, for the terminal: short, and nothing in it moves the cursor.
-fn shown(text: &str) -> String {
-    const MAX_CHARS: usize = 64;
-    let mut shown: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MAX_CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// A user whose sessions are looked at.
@@ -525,7 +224,7 @@ impl Import<'_> {
             return Ok(Err(taken));
         }
         let username = self.username(row).await?;
-        let (password_hash, form) = password_hash(row);
+        let (password_hash, form) = row.password_hash();
         let created_at = row.time(REGISTERED).unwrap_or(self.now).min(self.now);
         let mut user = User { id: id.clone(), email, username, password_hash, created_at, disabled_at };
         if !self.dry_run {
@@ -628,7 +327,7 @@ impl Import<'_> {
             }
             None => expires,
         };
-        let device = device(row);
+        let device = row.device();
         match self.sessions.foreign().session(&key.user_id, refresh, issued_at, expires, &device).await {
             Ok(session) if session.is_live(self.now) => self.insert_session(&session).await?,
             Ok(_) | Err(ForeignError::Check(CheckError::Refused(Refusal::Expired))) => {
@@ -708,32 +407,6 @@ impl Import<'_> {
         }
         Ok(Ok(()))
     }
-}
-
-/// The hash of a row's password, and its form. What is none is not kept: it may be the password.
-fn password_hash(row: &Row<'_>) -> (Option<PasswordHash>, Option<HashForm>) {
-    /// No hash is longer.
-    const MAX_BYTES: usize = 4_096;
-    let Some(text) = row.text(PASSWORD) else { return (None, None) };
-    let form = HashForm::of(text).filter(|_| text.len() <= MAX_BYTES && !text.contains(char::is_control));
-    if form.is_none() {
-        let column = row.first(PASSWORD).0;
-        row.note(&format!(
-            "its {column} is in no known form of a hash, perhaps the password itself, and is left out"
-        ));
-    }
-    (form.map(|_| PasswordHash::from_stored(text.to_owned())), form)
-}
-
-fn device(row: &Row<'_>) -> Device {
-    let ip = row.text(IP).and_then(|text| {
-        let ip = address(text);
-        if ip.is_none() {
-            row.note(&format!("its {} is not an IP address, and is left out", row.first(IP).0));
-        }
-        ip
-    });
-    Device::new(row.text(AGENT), ip)
 }
 
 impl UserCounts {

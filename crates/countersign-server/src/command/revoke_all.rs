@@ -11,7 +11,6 @@ use countersign_core::store::Stores;
 use countersign_jwt::KeyId;
 
 use super::{StoreFlags, auth, with_settings};
-use crate::settings::ProfileSetting;
 use crate::telemetry::say;
 
 /// How often the keys are read again to see whether others have made some meanwhile.
@@ -30,7 +29,7 @@ pub(crate) struct RevokeAll {
 pub(crate) fn run(command: RevokeAll) -> Result<(), Box<dyn Error>> {
     let RevokeAll { yes, store } = command;
     with_settings(store, async |settings| {
-        if !matches!(settings.profile, ProfileSetting::Native) {
+        if !settings.profile.is_native() {
             return Err("under a profile the tokens are signed with the application's own key, which is not in the store: \
                  change JWT_SECRET_KEY (or JWT_PRIVATE_KEY and JWT_PUBLIC_KEY) here and in the Flask application, and \
                  restart both; then every token is refused"

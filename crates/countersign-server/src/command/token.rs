@@ -6,8 +6,10 @@ use std::io::{self, Read as _};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use countersign_core::flow::{AccessGrant, Check, Sessions};
-use countersign_core::model::{Device, EmailAddress, Refusal, StoredKey, User, Username};
+use countersign_core::flow::{AccessGrant, Sessions};
+use countersign_core::model::Device;
+use countersign_core::model::StoredKey;
+use countersign_core::model::{EmailAddress, User, Username};
 use countersign_core::store::{NameKey, UserStore};
 use countersign_http::{Auth, rfc3339};
 use countersign_jwt::claims::decode_unverified;
@@ -113,15 +115,15 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
                 alleged: &alleged,
                 kind,
                 signature: signature(&token, &auth, kind).await,
-                key: match auth.has_profile() {
-                    true => "of the profile's options".to_owned(),
-                    false => key(&alleged, &stores.keys().keys().await?, auth.sessions()),
+                key: match settings.profile.is_native() {
+                    false => "of the profile's options".to_owned(),
+                    true => key(&alleged, &stores.keys().keys().await?, auth.sessions()),
                 },
                 refused: verdict.err().map(|why| why.to_string()),
-                issuer: (!auth.has_profile()).then(|| auth.sessions().keys().issuer()),
+                issuer: settings.profile.is_native().then(|| auth.sessions().keys().issuer()),
                 other_issuers: auth.sessions().keys().known_issuers(),
             };
-            say(&inspected.explained(auth.clock().now()));
+            say(&inspected.explained(auth.engine().now()));
             Ok(())
         }),
         TokenSubcommand::Verify { given, store } => with_settings(store, async |settings| {
@@ -200,33 +202,14 @@ fn alleged_kind(alleged: &UnverifiedClaims) -> TokenType {
 
 /// What the server would do with the token.
 async fn judge(auth: &Auth, token: &str, kind: TokenType) -> Result<(), Box<dyn Error>> {
-    if let Some(verdict) = auth.judge_by_profile(token).await {
-        return verdict.map(drop).map_err(|why| why as Box<dyn Error>);
-    }
-    match kind {
-        TokenType::Access => {
-            auth.sessions().verification().verify(token, Check::ACCESS).await?;
-        }
-        TokenType::Refresh => {
-            let claims = auth.sessions().verification().verify(token, Check::REFRESH).await?;
-            if auth.accounts().enabled_user(claims.subject()).await?.is_none() {
-                return Err(Refusal::User.into());
-            }
-        }
-    }
-    Ok(())
+    auth.rules().judge(auth.engine(), token, kind).await.map(drop).map_err(|why| why as Box<dyn Error>)
 }
 
 /// Whether the signature holds, in words.
 async fn signature(token: &str, auth: &Auth, kind: TokenType) -> String {
-    match auth.signature_by_profile(token).await {
-        None => {}
-        Some(Ok(algorithm)) => return format!("holds, {}", plain(&algorithm)),
-        Some(Err(why)) => return format!("not proven: {}", plain(&why.to_string())),
-    }
-    match auth.sessions().keys().verify_signature(token, kind) {
-        Ok(algorithm) => format!("holds, {algorithm}"),
-        Err(error) => format!("not proven: {error}"),
+    match auth.rules().signature(auth.engine(), token, kind).await {
+        Ok(algorithm) => format!("holds, {}", plain(&algorithm)),
+        Err(why) => format!("not proven: {}", plain(&why.to_string())),
     }
 }
 

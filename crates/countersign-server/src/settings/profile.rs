@@ -1,83 +1,67 @@
-//! Whose rules hold for tokens, and the options of a Flask application whose place the server takes.
+//! Whose rules hold for tokens.
 
-use countersign_http::profile::flask_jwt::FlaskJwtConfig;
-use countersign_http::profile::flask_jwt_extended::FlaskJwtExtendedConfig;
-use countersign_http::profile::{FlaskJwt, FlaskJwtExtended, OptionError, Options, ServedProfile};
+use countersign_http::AuthBuilder;
 
 use super::sources::Sources;
 use super::value::SettingError;
+
+#[cfg(feature = "flask")]
+mod flask;
 
 /// `profile`, with the options that belong to it.
 #[derive(Clone, Debug)]
 pub(crate) enum ProfileSetting {
     /// This server's own rules.
     Native,
-    /// Flask-JWT-Extended's.
-    FlaskJwtExtended(Box<FlaskJwtExtendedConfig>),
-    /// Flask-JWT's.
-    FlaskJwt(Box<FlaskJwtConfig>),
+    /// Those of a Flask library.
+    #[cfg(feature = "flask")]
+    Flask(countersign_flask::FlaskRules),
 }
 
 impl ProfileSetting {
     pub(super) fn read(sources: &Sources) -> Result<Self, SettingError> {
         let Some(setting) = sources.get("profile") else { return Ok(Self::Native) };
-        let options = || Options::from_environment(sources.flask_options());
-        let wrong = |error: OptionError| {
-            let problem = error.to_string();
-            let problem = problem.strip_prefix(error.option()).unwrap_or(&problem).trim_start().to_owned();
-            SettingError::new(error.option(), "option of the profile", problem)
-        };
-        match setting.text() {
-            "native" => Ok(Self::Native),
-            "flask-jwt-extended" => {
-                let config = FlaskJwtExtendedConfig::from_options(options()).map_err(wrong)?;
-                Ok(Self::FlaskJwtExtended(Box::new(config)))
-            }
-            "flask-jwt" => {
-                let config = FlaskJwtConfig::from_options(options()).map_err(wrong)?;
-                Ok(Self::FlaskJwt(Box::new(config)))
-            }
-            _ => Err(setting.wrong("must be native, flask-jwt-extended or flask-jwt")),
+        if setting.text() == "native" {
+            return Ok(Self::Native);
         }
+        #[cfg(feature = "flask")]
+        if let Some(rules) = flask::read(setting.text(), sources)? {
+            return Ok(Self::Flask(rules));
+        }
+        Err(setting.wrong(KNOWN))
+    }
+
+    /// Whether they are this server's own.
+    pub(crate) fn is_native(&self) -> bool {
+        matches!(self, Self::Native)
     }
 
     /// The settings that this profile's options decide instead, where they were set: as written, and what decides.
     pub(super) fn overruled(&self, sources: &Sources) -> Vec<(String, &'static str)> {
-        const NO_ROTATION: &str = "refresh tokens are not rotated there";
-        const KEY: &str = "JWT_ALGORITHM decides what tokens are signed with";
-        const SCHEDULE: &str =
-            "tokens are signed with the application's key, which nobody replaces but the application";
         let settings: &[(&'static str, &'static str)] = match self {
             Self::Native => &[],
-            Self::FlaskJwtExtended(_) => &[
-                ("access_lifetime", "JWT_ACCESS_TOKEN_EXPIRES decides"),
-                ("session_idle", "a session lives as long as its refresh token, JWT_REFRESH_TOKEN_EXPIRES"),
-                ("session_lifetime", "JWT_REFRESH_TOKEN_EXPIRES decides"),
-                ("refresh_grace", NO_ROTATION),
-                ("refresh_grace_for", NO_ROTATION),
-                ("refresh_heal", NO_ROTATION),
-                ("leeway", "JWT_DECODE_LEEWAY decides"),
-                ("key_rotation", SCHEDULE),
-                ("key_algorithm", KEY),
-                ("issuer", "JWT_ENCODE_ISSUER decides"),
-            ],
-            Self::FlaskJwt(_) => &[
-                ("access_lifetime", "JWT_EXPIRATION_DELTA decides"),
-                (
-                    "session_idle",
-                    "a session lives as long as its refresh token, COUNTERSIGN_SESSION_LIFETIME",
-                ),
-                ("refresh_grace", NO_ROTATION),
-                ("refresh_grace_for", NO_ROTATION),
-                ("refresh_heal", NO_ROTATION),
-                ("leeway", "JWT_LEEWAY decides"),
-                ("key_rotation", SCHEDULE),
-                ("key_algorithm", KEY),
-                ("issuer", "its tokens name none"),
-            ],
+            #[cfg(feature = "flask")]
+            Self::Flask(rules) => flask::overruled(rules),
         };
         let set = settings.iter().filter_map(|(name, instead)| Some((sources.get(name)?.name, *instead)));
         set.collect()
+    }
+
+    /// The name under which a setting that all servers share is set, where that is none of this server's.
+    pub(super) fn named(&self, agreed: &str) -> Option<&'static str> {
+        match self {
+            Self::Native => None,
+            #[cfg(feature = "flask")]
+            Self::Flask(rules) => flask::named(rules, agreed),
+        }
+    }
+
+    /// The names of all options that belong to some profile.
+    pub(super) fn option_names() -> impl Iterator<Item = &'static str> {
+        #[cfg(feature = "flask")]
+        return countersign_flask::FlaskRules::option_names();
+        #[cfg(not(feature = "flask"))]
+        std::iter::empty()
     }
 
     /// Names the `JWT_…` variables that are no options in the log, which is not there yet when settings are read.
@@ -85,17 +69,22 @@ impl ProfileSetting {
         Self::read(sources).map(drop)
     }
 
-    /// The rules to build; `None` for the server's own.
-    pub(crate) fn served(&self) -> Option<ServedProfile> {
+    /// Lets them hold.
+    pub(crate) fn apply(&self, builder: AuthBuilder) -> AuthBuilder {
         match self {
-            Self::Native => None,
-            Self::FlaskJwtExtended(config) => Some(FlaskJwtExtended::builder((**config).clone()).into()),
-            Self::FlaskJwt(config) => Some(FlaskJwt::builder((**config).clone()).into()),
+            Self::Native => builder,
+            #[cfg(feature = "flask")]
+            Self::Flask(rules) => builder.rules(rules.clone()),
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(feature = "flask")]
+const KNOWN: &str = "must be native, flask-jwt-extended or flask-jwt";
+#[cfg(not(feature = "flask"))]
+const KNOWN: &str = "must be native; this server was built without the feature flask, which has the others";
+
+#[cfg(all(test, feature = "flask"))]
 mod tests {
     use std::collections::BTreeSet;
 

@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use countersign_http::profile::flask_jwt::FlaskJwtConfig;
-use countersign_http::profile::flask_jwt_extended::FlaskJwtExtendedConfig;
-
-use super::NAMES;
 use super::dotenv::{self, Dotenv};
 use super::value::{Setting, SettingError};
+use super::{NAMES, ProfileSetting};
 
 const PREFIX: &str = "COUNTERSIGN_";
 
@@ -212,7 +209,7 @@ fn variable(name: &str) -> String {
 
 /// The options of both profiles.
 fn flask_options_known() -> impl Iterator<Item = &'static str> {
-    FlaskJwtExtendedConfig::NAMES.into_iter().chain(FlaskJwtConfig::NAMES)
+    ProfileSetting::option_names()
 }
 
 fn unknown(shown: &str, source: &str, spelled: impl Fn(&str) -> String) -> SettingError {

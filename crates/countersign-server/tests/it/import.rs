@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use countersign_core::flow::{Argon2Params, Hasher};
 use countersign_core::model::Password;
+use countersign_flask::FlaskJwtExtended;
+use countersign_flask::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess, NewRefresh};
 use countersign_http::OsRandom;
-use countersign_http::profile::FlaskJwtExtended;
-use countersign_http::profile::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess, NewRefresh};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;

@@ -333,7 +333,7 @@ async fn sec_018_weak_and_public_keys_are_not_imported() {
     assert_eq!(folder.keys().await.0.len(), 2, "nothing was added");
 }
 
-/// What other programs wrote, of the keys that `countersign-core` is tested with.
+/// What other programs wrote, of the keys that `countersign-jwt` is tested with.
 fn written_elsewhere(name: &str) -> Vec<u8> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../countersign-jwt/tests/data");
     std::fs::read(folder.join(name)).unwrap()
@@ -396,6 +396,12 @@ async fn a_key_that_is_refused_is_called_by_its_name() {
         assert!(algorithm.is_some() || !refused.stderr.contains("RS256 key"), "{name}: {refused:?}");
     }
     assert_eq!(folder.keys().await.0.len(), 2, "nothing was added");
+}
+
+#[cfg(feature = "flask")]
+#[tokio::test]
+async fn a_key_that_is_refused_is_called_by_the_name_of_its_option() {
+    let folder = Folder::new();
     let text = |name| String::from_utf8(written_elsewhere(name)).unwrap();
     for (private, public, option, reason) in [
         (text("pem/ed448.pem"), text("rsa.pub.pem"), "JWT_PRIVATE_KEY", "this is an Ed448 key"),

@@ -11,6 +11,7 @@ mod answers;
 mod attacks;
 mod client;
 mod engine;
+#[cfg(feature = "flask")]
 mod import;
 mod keys;
 mod kill_nine;
@@ -19,6 +20,7 @@ mod main_path;
 mod metrics;
 mod nodes;
 mod operating;
+#[cfg(feature = "flask")]
 mod profiles;
 mod revoke_all;
 mod server;

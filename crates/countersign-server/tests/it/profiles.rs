@@ -1,7 +1,7 @@
 //! The server in place of a Flask application, or beside it.
 
-use countersign_http::profile::FlaskJwtExtended;
-use countersign_http::profile::flask_jwt_extended::{FlaskJwtExtendedConfig, NewRefresh};
+use countersign_flask::FlaskJwtExtended;
+use countersign_flask::flask_jwt_extended::{FlaskJwtExtendedConfig, NewRefresh};
 use reqwest::Method;
 use serde_json::{Value, json};
 

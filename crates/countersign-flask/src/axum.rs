@@ -1,0 +1,115 @@
+//! In axum: what was proven about a request, and Flask-JWT's login endpoint.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request};
+use axum::routing::{MethodFilter, on};
+use countersign_axum::{AuthRejection, Guard, Proven, Reply, device, read_bounded};
+use countersign_http::{Answer, Auth, ErrorCode, Optional, Passed, Requirement};
+use http::request::Parts;
+use http::{Method, header};
+
+use crate::flask_jwt::FlaskJwt;
+use crate::hooks::FlaskToken;
+
+/// What the rules of a Flask library have proven about a request: header, claims, identity, and the user that the
+/// application looked up.
+///
+/// Behind a [`Guard`], what the guard has proven; without one, a valid access token. `Option<FlaskAuth>` is `None`
+/// where a guard let the request pass as nobody; without a guard, for requests without a token.
+#[derive(Clone, Debug)]
+pub struct FlaskAuth(FlaskToken);
+
+impl FlaskAuth {
+    /// The token itself.
+    #[must_use]
+    pub fn into_token(self) -> FlaskToken {
+        self.0
+    }
+
+    /// The user that the application looked up, if it is of this type.
+    #[must_use]
+    pub fn user<U: Send + Sync + 'static>(&self) -> Option<Arc<U>> {
+        self.0.user.clone()?.downcast().ok()
+    }
+}
+
+impl Deref for FlaskAuth {
+    type Target = FlaskToken;
+
+    fn deref(&self) -> &FlaskToken {
+        &self.0
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for FlaskAuth {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
+        if let Some(token) = Proven::passed(parts).flatten().and_then(token) {
+            return Ok(Self(token));
+        }
+        let proven = Guard::new(Requirement::ACCESS).check(parts).await?;
+        proven.into_passed().and_then(token).map(Self).ok_or_else(nothing_proven)
+    }
+}
+
+fn token(passed: Passed) -> Option<FlaskToken> {
+    passed.downcast::<FlaskToken>().ok().map(Arc::unwrap_or_clone)
+}
+
+/// A defect of the program, which its log then names.
+fn nothing_proven() -> AuthRejection {
+    tracing::error!(
+        "a handler takes FlaskAuth, but no Flask library's rules have proven anything: give them in an `Arc` to \
+         `AuthLayer::new`, and let handlers of OPTIONS, which Flask-JWT-Extended does not protect, take \
+         `Option<FlaskAuth>`"
+    );
+    AuthRejection::answered(Answer::error(ErrorCode::InternalError))
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for FlaskAuth {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
+        if let Some(found) = Proven::passed(parts) {
+            return Ok(found.and_then(token).map(Self));
+        }
+        let requirement = Requirement::ACCESS.optional(Optional::IfAbsent);
+        let proven = Guard::new(requirement).check(parts).await?;
+        Ok(proven.into_passed().and_then(token).map(Self))
+    }
+}
+
+/// The login endpoint of Flask-JWT, where its rules hold; else no routes.
+pub fn login_routes<S: Clone + Send + Sync + 'static>(auth: &Auth) -> Router<S> {
+    FlaskJwt::of(auth).map_or_else(Router::new, flask_jwt_routes)
+}
+
+/// The login endpoint of Flask-JWT, at `JWT_AUTH_URL_RULE` for the methods of `JWT_AUTH_URL_OPTIONS`. Empty where the
+/// option is null. OPTIONS is answered with the methods.
+pub fn flask_jwt_routes<S: Clone + Send + Sync + 'static>(jwt: &FlaskJwt) -> Router<S> {
+    let Some(path) = jwt.config().auth_url_rule.as_deref() else { return Router::new() };
+    let methods =
+        jwt.config().auth_methods.iter().filter_map(|method| MethodFilter::try_from(method.clone()).ok());
+    let Some(methods) = methods.reduce(MethodFilter::or) else { return Router::new() };
+    let names: Vec<_> = jwt.config().auth_methods.iter().map(Method::as_str).collect();
+    let allow = format!("{}, OPTIONS", names.join(", "));
+    let jwt = jwt.clone();
+    let login = async move |request: Request<Body>| {
+        let (parts, body) = request.into_parts();
+        match read_bounded(body).await {
+            Ok(body) => Reply(jwt.login_from(&parts.headers, &body, device(&parts)).await),
+            Err(too_large) => too_large,
+        }
+    };
+    let mut endpoint = on(methods, login);
+    // As Flask does by itself.
+    if !names.contains(&"OPTIONS") {
+        endpoint = endpoint.options(async move || [(header::ALLOW, allow)]);
+    }
+    Router::new().route(path, endpoint)
+}

@@ -1,0 +1,70 @@
+//! Which library's rules hold, as a setting names them: [`FlaskRules`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use countersign_core::store::BoxError;
+use countersign_http::{CheckedRules, RulesBuilder};
+use countersign_jwt::{Clock, Random};
+
+use crate::flask_jwt::{FlaskJwt, FlaskJwtConfig};
+use crate::flask_jwt_extended::{FlaskJwtExtended, FlaskJwtExtendedConfig};
+use crate::options::{OptionError, Options};
+
+/// One of the two libraries, with its options: what a program's setting chooses. As it is, it goes into
+/// `AuthBuilder::rules`.
+#[derive(Clone, Debug)]
+pub enum FlaskRules {
+    /// Flask-JWT-Extended.
+    FlaskJwtExtended(Box<FlaskJwtExtendedConfig>),
+    /// Flask-JWT.
+    FlaskJwt(Box<FlaskJwtConfig>),
+}
+
+impl FlaskRules {
+    /// The rules that are called so, `flask-jwt-extended` or `flask-jwt`, with these options; `None` for another name.
+    ///
+    /// # Errors
+    /// [`OptionError`] names the first option that cannot be used, and what to write.
+    pub fn by_name(name: &str, options: impl FnOnce() -> Options) -> Result<Option<Self>, OptionError> {
+        Ok(Some(match name {
+            "flask-jwt-extended" => {
+                Self::FlaskJwtExtended(Box::new(FlaskJwtExtendedConfig::from_options(options())?))
+            }
+            "flask-jwt" => Self::FlaskJwt(Box::new(FlaskJwtConfig::from_options(options())?)),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The names of both libraries' options.
+    pub fn option_names() -> impl Iterator<Item = &'static str> {
+        FlaskJwtExtendedConfig::NAMES.into_iter().chain(FlaskJwtConfig::NAMES)
+    }
+
+    /// The option that decides a setting on which a store's programs agree, if one does.
+    #[must_use]
+    pub fn option_for(&self, agreed: &str) -> Option<&'static str> {
+        match (self, agreed) {
+            (Self::FlaskJwtExtended(_), "access_lifetime") => Some("JWT_ACCESS_TOKEN_EXPIRES"),
+            (Self::FlaskJwtExtended(_), "idle" | "absolute") => Some("JWT_REFRESH_TOKEN_EXPIRES"),
+            (Self::FlaskJwt(_), "access_lifetime") => Some("JWT_EXPIRATION_DELTA"),
+            _ => None,
+        }
+    }
+}
+
+#[async_trait]
+impl RulesBuilder for FlaskRules {
+    async fn check(
+        self: Box<Self>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Box<dyn CheckedRules>, BoxError> {
+        match *self {
+            Self::FlaskJwtExtended(config) => {
+                Box::new(FlaskJwtExtended::builder(*config)).check(clock, random).await
+            }
+            Self::FlaskJwt(config) => Box::new(FlaskJwt::builder(*config)).check(clock, random).await,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Refusals: the condition, its status and the text that clients of Flask-JWT know.
+
+use std::fmt;
+
+use countersign_core::store::BoxError;
+use countersign_http::reading::{quotable, shown_in_log};
+use countersign_http::{Answer, ErrorCode};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::FlaskJwt;
+use crate::hooks::hook_failed;
+use crate::messages::{claim_in_words, text as text_of_either};
+use crate::tokens::FlaskTokenError;
+
+/// An error as Flask-JWT reports it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct FlaskJwtError {
+    /// What.
+    pub description: String,
+    /// Which kind.
+    pub error: String,
+    /// The status that Flask-JWT gives it: 401.
+    pub status_code: u16,
+}
+
+impl FlaskJwtError {
+    pub(super) fn new(error: &str, description: &str) -> Self {
+        Self { description: description.to_owned(), error: error.to_owned(), status_code: 401 }
+    }
+}
+
+/// Why a request or login was not let through.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// No token.
+    Absent,
+    /// Credentials of another scheme than the configured one.
+    OtherScheme,
+    /// A login that is no JSON object: none of Flask-JWT's errors, so that no hook is asked.
+    Unreadable(&'static str),
+    Error(FlaskJwtError),
+    /// The token does not permit enough, which Flask-JWT has no word for.
+    Forbidden,
+    HookFailed(BoxError),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "the request carries no token",
+            Self::OtherScheme => "the request has credentials of another scheme",
+            Self::Unreadable(what) => what,
+            Self::Error(error) => &error.description,
+            Self::Forbidden => "the token does not permit this request",
+            Self::HookFailed(_) => "a hook of the application failed",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<BoxError> for Refusal {
+    fn from(error: BoxError) -> Self {
+        Self::HookFailed(error)
+    }
+}
+
+pub(super) fn invalid(description: &str) -> Refusal {
+    Refusal::Error(FlaskJwtError::new("Invalid token", description))
+}
+
+/// What Flask-JWT, and PyJWT below it, say of an error.
+pub(super) fn text(error: &FlaskTokenError) -> String {
+    match error {
+        FlaskTokenError::Expired(_) => "Signature has expired".to_owned(),
+        FlaskTokenError::NotYetValid("iat") => "Issued At claim (iat) cannot be in the future.".to_owned(),
+        FlaskTokenError::NotANumber(name) => format!("{} must be an integer.", claim_in_words(name)),
+        FlaskTokenError::Audience => "Invalid audience".to_owned(),
+        error => text_of_either(error),
+    }
+}
+
+impl FlaskJwt {
+    /// The log has learnt the cause.
+    pub(super) async fn revoked(&self) -> Answer {
+        self.shaped(FlaskJwtError::new("Invalid token", "Token has been revoked"), None).await
+    }
+
+    /// The log has learnt the cause.
+    pub(super) fn no_user(&self) -> Answer {
+        let error = FlaskJwtError::new("Invalid JWT", "User does not exist");
+        Answer::json(StatusCode::UNAUTHORIZED, &error)
+            .unwrap_or_else(|_| Answer::error(ErrorCode::InternalError))
+    }
+
+    pub(super) async fn answer(&self, refusal: &Refusal, realm: Option<&str>) -> Answer {
+        let (error, challenge) = match refusal {
+            Refusal::HookFailed(error) => return hook_failed(error),
+            Refusal::Forbidden => return Answer::error(ErrorCode::InsufficientScope),
+            Refusal::Unreadable(description) => {
+                let error =
+                    FlaskJwtError { status_code: 400, ..FlaskJwtError::new("Bad Request", description) };
+                return Answer::json(StatusCode::BAD_REQUEST, &error)
+                    .unwrap_or_else(|_| Answer::error(ErrorCode::InternalError));
+            }
+            Refusal::Error(error) => (error.clone(), None),
+            Refusal::OtherScheme => {
+                (FlaskJwtError::new("Invalid JWT header", "Unsupported authorization type"), None)
+            }
+            Refusal::Absent => {
+                let realm = realm.unwrap_or(&self.0.config.default_realm);
+                let error =
+                    FlaskJwtError::new("Authorization Required", "Request does not contain an access token");
+                (error, HeaderValue::try_from(format!("JWT realm=\"{}\"", quotable(realm))).ok())
+            }
+        };
+        tracing::info!(
+            error = error.error,
+            description = shown_in_log(&error.description),
+            "a request was not let through"
+        );
+        self.shaped(error, challenge).await
+    }
+
+    async fn shaped(&self, error: FlaskJwtError, challenge: Option<HeaderValue>) -> Answer {
+        if let Some(hook) = &self.0.hooks.error {
+            return match hook(error).await {
+                Ok(answer) => answer,
+                Err(error) => hook_failed(&error),
+            };
+        }
+        let status = StatusCode::from_u16(error.status_code).unwrap_or(StatusCode::UNAUTHORIZED);
+        let mut answer =
+            Answer::json(status, &error).unwrap_or_else(|_| Answer::error(ErrorCode::InternalError));
+        if let Some(challenge) = challenge {
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        answer
+    }
+}

@@ -1,0 +1,353 @@
+//! What the application plugs in, and how everything is put together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use countersign_core::store::BoxError;
+use countersign_http::reading::shown_in_log;
+use countersign_http::{AllowedOrigins, Answer, CrossSiteCheck, OsRandom, SystemClock};
+use countersign_jwt::key::ImportRules;
+use countersign_jwt::{Algorithm, Clock, Random, SigningKey, VerifyingKey};
+use serde_json::{Map, Value};
+
+use super::answers::{Refusal, RefusalKind};
+use super::config::{FlaskJwtExtendedConfig, Lifetime};
+use super::{FlaskJwtExtended, Inner};
+use crate::build::{FlaskBuildError, signs, unusable};
+use crate::hooks::{Asking, Hook, TokenHooks, hook, hook_failed};
+use crate::options::OptionError;
+use crate::tokens::{FlaskClaims, FlaskJwtExtendedChecks, KeySource, algorithm_by_name};
+
+type HeaderAndClaims = (Map<String, Value>, Map<String, Value>);
+type AnswerHook = Arc<dyn Fn(RefusalContext) -> Asking<Answer> + Send + Sync>;
+
+/// What a hook that answers a refusal learns of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefusalContext {
+    /// The default answer's text.
+    pub message: String,
+    /// The token, where its signature holds: never for
+    /// [`Unauthorized`](super::RefusalKind::Unauthorized) and [`InvalidToken`](super::RefusalKind::InvalidToken).
+    pub token: Option<FlaskClaims>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Hooks {
+    pub(super) identity: Option<Hook<Value, Value>>,
+    pub(super) extra_claims: Option<Hook<Value, Map<String, Value>>>,
+    pub(super) extra_headers: Option<Hook<Value, Map<String, Value>>>,
+    pub(super) signing_key: Option<Hook<Value, KeySource>>,
+    verifying_key: Option<Hook<HeaderAndClaims, KeySource>>,
+    pub(super) of_token: TokenHooks,
+    verification: Option<Hook<FlaskClaims, bool>>,
+    answers: BTreeMap<RefusalKind, AnswerHook>,
+}
+
+impl Hooks {
+    pub(super) async fn verifying_key(
+        &self,
+        header: &Map<String, Value>,
+        claims: &Map<String, Value>,
+    ) -> Result<Option<KeySource>, Refusal> {
+        match &self.verifying_key {
+            Some(hook) => Ok(Some(hook((header.clone(), claims.clone())).await?)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn verifies(&self, claims: &FlaskClaims) -> Result<bool, Refusal> {
+        match &self.verification {
+            Some(hook) => Ok(hook(claims.clone()).await?),
+            None => Ok(true),
+        }
+    }
+
+    pub(super) async fn answer(&self, refusal: &Refusal, message_key: &str) -> Answer {
+        if let Refusal::HookFailed(error) = refusal {
+            return hook_failed(error);
+        }
+        let message = shown_in_log(&refusal.message());
+        tracing::info!(reason = ?refusal.kind(), message, "a request was not let through");
+        match refusal.kind().and_then(|kind| self.answers.get(&kind)) {
+            Some(hook) => {
+                hook(RefusalContext { message: refusal.message(), token: refusal.token().cloned() }).await
+            }
+            None => refusal.default_answer(message_key),
+        }
+    }
+}
+
+/// Options and hooks, about to become a [`FlaskJwtExtended`]. Every hook may fail: the answer is then 503, and the
+/// log has the cause.
+#[derive(Clone)]
+pub struct FlaskJwtExtendedBuilder {
+    config: FlaskJwtExtendedConfig,
+    hooks: Hooks,
+    import: ImportRules,
+    cross_site: CrossSiteCheck,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl fmt::Debug for FlaskJwtExtendedBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlaskJwtExtendedBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl FlaskJwtExtendedBuilder {
+    pub(super) fn new(config: FlaskJwtExtendedConfig) -> Self {
+        Self {
+            config,
+            hooks: Hooks::default(),
+            import: ImportRules::strict(),
+            cross_site: CrossSiteCheck::default(),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(OsRandom),
+        }
+    }
+
+    /// What tokens say for an identity: `user_identity_loader`. Default: the identity itself.
+    #[must_use]
+    pub fn identity<E, F, Fut>(mut self, identity: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Value, E>> + Send + 'static,
+    {
+        self.hooks.identity = Some(hook(identity));
+        self
+    }
+
+    /// Claims to add to the tokens of an identity: `additional_claims_loader`. Default none.
+    #[must_use]
+    pub fn extra_claims<E, F, Fut>(mut self, claims: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+    {
+        self.hooks.extra_claims = Some(hook(claims));
+        self
+    }
+
+    /// Header members to add to the tokens of an identity: `additional_headers_loader`. Default none.
+    #[must_use]
+    pub fn extra_headers<E, F, Fut>(mut self, headers: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Map<String, Value>, E>> + Send + 'static,
+    {
+        self.hooks.extra_headers = Some(hook(headers));
+        self
+    }
+
+    /// The key that signs the tokens of an identity: `encode_key_loader`. Default: the configured one.
+    #[must_use]
+    pub fn signing_key<E, F, Fut>(mut self, key: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<KeySource, E>> + Send + 'static,
+    {
+        self.hooks.signing_key = Some(hook(key));
+        self
+    }
+
+    /// The key that verifies a token, by its header and claims, about which **nothing is proven** yet:
+    /// `decode_key_loader`. Default: the configured one.
+    #[must_use]
+    pub fn verifying_key<E, F, Fut>(mut self, key: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(Map<String, Value>, Map<String, Value>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<KeySource, E>> + Send + 'static,
+    {
+        self.hooks.verifying_key = Some(hook(move |(header, claims)| key(header, claims)));
+        self
+    }
+
+    /// Whether a token was revoked: `token_in_blocklist_loader`. Default: none is. Added again, all are asked.
+    #[must_use]
+    pub fn is_revoked<E, F, Fut>(mut self, is_revoked: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(FlaskClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool, E>> + Send + 'static,
+    {
+        self.hooks.of_token.add_is_revoked(hook(is_revoked));
+        self
+    }
+
+    /// Whether a token is good for the application: `token_verification_loader`. Default: all are.
+    #[must_use]
+    pub fn verification<E, F, Fut>(mut self, verification: F) -> Self
+    where
+        E: Into<BoxError>,
+        F: Fn(FlaskClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool, E>> + Send + 'static,
+    {
+        self.hooks.verification = Some(hook(verification));
+        self
+    }
+
+    /// The user of a token: `user_lookup_loader`. `None` means that there is none. Default: nobody is looked up.
+    #[must_use]
+    pub fn user<U, E, F, Fut>(mut self, user: F) -> Self
+    where
+        U: Send + Sync + 'static,
+        E: Into<BoxError>,
+        F: Fn(FlaskClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<U>, E>> + Send + 'static,
+    {
+        self.hooks.of_token.set_user(user);
+        self
+    }
+
+    /// The answer to one kind of refusal; see [`RefusalKind`] for the Flask names. Default: Flask-JWT-Extended's.
+    #[must_use]
+    pub fn answer<F, Fut>(mut self, kind: RefusalKind, answer: F) -> Self
+    where
+        F: Fn(RefusalContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
+    {
+        self.hooks.answers.insert(kind, Arc::new(move |context| Box::pin(answer(context))));
+        self
+    }
+
+    /// Which other origins' pages may open WebSockets with the cookies. Default none: the page comes from the host that
+    /// the request is addressed to. Within an [`Auth`](countersign_http::Auth) its own origins hold instead.
+    ///
+    /// Flask-JWT-Extended has no such check. It is needed because browsers open a WebSocket from any page, with the
+    /// cookies and without a CSRF value.
+    #[must_use]
+    pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
+        self.cross_site = CrossSiteCheck::new(None, origins);
+        self
+    }
+
+    /// The time. Default the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Randomness. Default the operating system's.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify what a Flask application still signs with
+    /// it. Nothing is signed with it here. Whoever has one token can search for such a secret, and then signs in as
+    /// anybody, so every start says so in the log (SEC-018).
+    #[must_use]
+    pub fn dangerous_verify_with_short_secret(mut self) -> Self {
+        self.import = self.import.dangerous_accept_short_secrets();
+        self
+    }
+
+    /// Checks everything, the keys above all.
+    ///
+    /// # Errors
+    /// [`FlaskBuildError`] names the option and the remedy.
+    pub fn build(self) -> Result<FlaskJwtExtended, FlaskBuildError> {
+        let jwt = self.finish()?;
+        for (name, lifetime) in jwt.config().lifetimes() {
+            if lifetime == Lifetime::Never {
+                tracing::warn!(
+                    "{name} is false: such tokens never expire, and whoever finds one has it for good"
+                );
+            }
+        }
+        Ok(jwt)
+    }
+
+    /// Checks everything, and says nothing about lifetimes: sessions of this library may shorten them.
+    pub(crate) fn finish(self) -> Result<FlaskJwtExtended, FlaskBuildError> {
+        let Self { config, hooks, import, cross_site, clock, random } = self;
+        for (name, lifetime) in config.lifetimes() {
+            if lifetime == Lifetime::For(std::time::Duration::ZERO) {
+                return Err(OptionError::new(name, "must be more than 0 seconds").into());
+            }
+        }
+        if config.token_location.is_empty() {
+            return Err(OptionError::new("JWT_TOKEN_LOCATION", "must name at least one location").into());
+        }
+        let signs_with = algorithm(&config.algorithm)?;
+        let signing_key = signing_key(&config, signs_with, import, hooks.signing_key.is_some())?;
+        let mut names = config.decode_algorithms.clone();
+        if !names.contains(&config.algorithm) {
+            names.push(config.algorithm.clone());
+        }
+        let mut verifying_keys = BTreeMap::new();
+        for name in &names {
+            let verifies = algorithm(name)?;
+            let required = verifies == signs_with && hooks.verifying_key.is_none();
+            if let Some(key) = verifying_key(&config, verifies, import, required)? {
+                verifying_keys.insert(verifies, key);
+            }
+        }
+        let checks = FlaskJwtExtendedChecks {
+            algorithms: names,
+            audience: config.decode_audience.clone(),
+            issuer: config.decode_issuer.clone(),
+            leeway: config.decode_leeway,
+            subject_is_text: config.verify_sub,
+            identity_claim: config.identity_claim.clone(),
+            access_without_expiry: config.access_token_expires == Lifetime::Never,
+            refresh_without_expiry: config.refresh_token_expires == Lifetime::Never,
+        };
+        let inner =
+            Inner { config, checks, signing_key, verifying_keys, import, cross_site, hooks, clock, random };
+        Ok(FlaskJwtExtended(Arc::new(inner)))
+    }
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, FlaskBuildError> {
+    algorithm_by_name(name).ok_or_else(|| OptionError::new("JWT_ALGORITHM", "is unknown").into())
+}
+
+/// `None` where only a hook has it, or nobody: a service may do nothing but verify.
+fn signing_key(
+    config: &FlaskJwtExtendedConfig,
+    algorithm: Algorithm,
+    import: ImportRules,
+    by_hook: bool,
+) -> Result<Option<SigningKey>, FlaskBuildError> {
+    let (option, source) = match algorithm.is_symmetric() {
+        true => ("JWT_SECRET_KEY", &config.secret_key),
+        false => ("JWT_PRIVATE_KEY", &config.private_key),
+    };
+    match source {
+        Some(source) => signs(source, option, algorithm, import),
+        None if by_hook || !algorithm.is_symmetric() => Ok(None),
+        None => Err(FlaskBuildError::NoKey { option, algorithm }),
+    }
+}
+
+fn verifying_key(
+    config: &FlaskJwtExtendedConfig,
+    algorithm: Algorithm,
+    import: ImportRules,
+    required: bool,
+) -> Result<Option<VerifyingKey>, FlaskBuildError> {
+    let (option, source) = match algorithm.is_symmetric() {
+        true => ("JWT_SECRET_KEY", &config.secret_key),
+        false => ("JWT_PUBLIC_KEY", &config.public_key),
+    };
+    match source.as_ref().map(|source| source.verifying(algorithm, import)) {
+        Some(Ok(key)) => Ok(Some(key)),
+        Some(Err(error)) if required => Err(unusable(option, algorithm, error)),
+        // Another algorithm that is accepted, for which there is no key: its tokens are refused.
+        Some(Err(_)) => Ok(None),
+        None if required => Err(FlaskBuildError::NoKey { option, algorithm }),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,244 @@
+//! The rows of a table, and what their columns mean.
+
+use std::error::Error;
+
+use countersign_core::model::Device;
+use countersign_core::model::PasswordHash;
+use countersign_jwt::{Timestamp, TokenId};
+
+use super::columns::{ACTIVE, AGENT, BEGAN, EXPIRES, IP, PASSWORD, REGISTERED, REVOKED};
+use super::source::{Column, Source, Table};
+use super::tables::{USERS, Wanted};
+use super::value::{Cell, HashForm, Switch, address, switch, time, token_id};
+
+/// Where notes about rows go.
+pub type Say = fn(&str);
+
+/// What was read of a table.
+#[derive(Debug)]
+pub struct Rows {
+    wanted: &'static Wanted,
+    say: Say,
+    table: String,
+    /// The columns that were read, in lower case.
+    columns: Vec<String>,
+    /// Those that mean nothing here.
+    others: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Rows {
+    pub(super) async fn read(
+        source: &mut Source,
+        wanted: &'static Wanted,
+        table: &Table,
+        say: Say,
+    ) -> Result<Self, Box<dyn Error>> {
+        let columns = wanted.columns(table);
+        let is_read = |column: &&Column| columns.iter().any(|read| read.name == column.name);
+        Ok(Self {
+            wanted,
+            say,
+            table: table.name.clone(),
+            columns: columns.iter().map(|column| column.name.to_ascii_lowercase()).collect(),
+            others: table
+                .columns
+                .iter()
+                .filter(|column| !is_read(column))
+                .map(|column| shown(&column.name))
+                .collect(),
+            rows: source.rows(table, &columns).await?,
+        })
+    }
+
+    /// The rows.
+    pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+        self.rows.iter().zip(1..).map(|(cells, number)| Row { rows: self, number, cells })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
+    fn has(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.columns.iter().any(|column| column == name))
+    }
+
+    /// Says which table and columns are meant, and what follows from those that are not there.
+    pub fn describe(&self) {
+        let Self { wanted, say, table, columns, others, .. } = self;
+        let (what, table) = (wanted.what, shown(table));
+        say(&format!("{what}: from the table {table}, columns {}", columns.join(", ")));
+        if !others.is_empty() {
+            say(&format!(
+                "{what}: not understood and left out: the columns {} of {table}",
+                others.join(", ")
+            ));
+        }
+        let lacks = |names: &[&str], consequence: &str| {
+            if !self.has(names) {
+                say(&format!("{what}: {table} has no column {}: {consequence}", names.join(" or ")));
+            }
+        };
+        if wanted.what == USERS.what {
+            lacks(PASSWORD, "nobody can log in by password");
+            lacks(REGISTERED, "the time of registration is now");
+        } else {
+            lacks(&[REVOKED, ACTIVE].concat(), "every session counts as not revoked");
+            lacks(BEGAN, "a session's begin is reckoned from its expiry");
+            lacks(EXPIRES, "a session lasts JWT_REFRESH_TOKEN_EXPIRES");
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'r> {
+    rows: &'r Rows,
+    number: u64,
+    cells: &'r [Cell],
+}
+
+impl<'r> Row<'r> {
+    fn cell(&self, name: &str) -> Option<&'r Cell> {
+        let index = self.rows.columns.iter().position(|column| column == name)?;
+        self.cells.get(index)
+    }
+
+    /// The first of these columns that there is, with its name.
+    pub fn first(&self, names: &[&'static str]) -> (&'static str, &'r Cell) {
+        let found = names.iter().find_map(|name| Some((*name, self.cell(name)?)));
+        found.unwrap_or_else(|| (names.first().copied().unwrap_or_default(), &Cell::Null))
+    }
+
+    /// Its text; `None` if there is nothing. What is no text is nothing, and is said.
+    pub fn text(&self, names: &[&'static str]) -> Option<&'r str> {
+        match self.first(names) {
+            (_, Cell::Text(text)) if !text.is_empty() => Some(text),
+            (name, Cell::Bytes) => {
+                self.note(&format!("its {name} is not text, and is left out"));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Its time; what is none is left out, and is said.
+    pub fn time(&self, names: &[&'static str]) -> Option<Timestamp> {
+        let text = self.text(names)?;
+        let found = time(text);
+        if found.is_none() {
+            self.note(&format!("its {} is not a time, and is left out", self.first(names).0));
+        }
+        found
+    }
+
+    /// Whether any of these columns is on, and since when. One that cannot be understood is on, for safety.
+    pub fn switched_on(&self, names: &[&'static str]) -> Option<Option<Timestamp>> {
+        let mut on: Option<Option<Timestamp>> = None;
+        for name in names {
+            let since = match self.cell(name).map(switch) {
+                None | Some(Switch::Off) => continue,
+                Some(Switch::On(since)) => since,
+                Some(Switch::Unclear) => {
+                    self.note(&format!(
+                        "its {name} is neither true nor false nor a time, and counts as true"
+                    ));
+                    None
+                }
+            };
+            on = Some(on.flatten().max(since));
+        }
+        on
+    }
+
+    /// Whether any of these columns is there and not on. One that cannot be understood is off, for safety.
+    pub fn switched_off(&self, names: &[&'static str]) -> bool {
+        names.iter().any(|name| match self.cell(name).map(switch) {
+            None | Some(Switch::On(_)) => false,
+            Some(Switch::Off) => true,
+            Some(Switch::Unclear) => {
+                self.note(&format!("its {name} is neither true nor false, and counts as false"));
+                true
+            }
+        })
+    }
+
+    /// A token's id; `None` if there is nothing.
+    ///
+    /// # Errors
+    /// [`NotAnId`] for what is none.
+    pub fn token(&self, names: &[&'static str]) -> Result<Option<TokenId>, NotAnId> {
+        match self.first(names).1 {
+            Cell::Null => Ok(None),
+            Cell::Text(text) if text.is_empty() => Ok(None),
+            Cell::Text(text) => token_id(text).map(Some).ok_or(NotAnId),
+            Cell::Bytes => Err(NotAnId),
+        }
+    }
+
+    /// The hash of its password, and the hash's form. What is none is not kept: it may be the password.
+    pub fn password_hash(&self) -> (Option<PasswordHash>, Option<HashForm>) {
+        /// No hash is longer.
+        const MAX_BYTES: usize = 4_096;
+        let Some(text) = self.text(PASSWORD) else { return (None, None) };
+        let form = HashForm::of(text).filter(|_| text.len() <= MAX_BYTES && !text.contains(char::is_control));
+        if form.is_none() {
+            let column = self.first(PASSWORD).0;
+            self.note(&format!(
+                "its {column} is in no known form of a hash, perhaps the password itself, and is left out"
+            ));
+        }
+        (form.map(|_| PasswordHash::from_stored(text.to_owned())), form)
+    }
+
+    /// The device of its session.
+    pub fn device(&self) -> Device {
+        let ip = self.text(IP).and_then(|text| {
+            let ip = address(text);
+            if ip.is_none() {
+                self.note(&format!("its {} is not an IP address, and is left out", self.first(IP).0));
+            }
+            ip
+        });
+        Device::new(self.text(AGENT), ip)
+    }
+
+    /// What the row is called in messages.
+    fn name(&self) -> String {
+        let table = shown(&self.rows.table);
+        match self.cell("id") {
+            Some(Cell::Text(id)) => format!("{table} {}", shown(id)),
+            _ => format!("{table}, row {} as read", self.number),
+        }
+    }
+
+    /// Says that it is skipped, and why.
+    pub fn skip(&self, why: &str) {
+        (self.rows.say)(&format!("skipped: {}: {why}", self.name()));
+    }
+
+    /// Says something about it.
+    pub fn note(&self, what: &str) {
+        (self.rows.say)(&format!("note: {}: {what}", self.name()));
+    }
+}
+
+/// A column holds something that is not the id of a token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not the id of a token, a UUID")]
+pub struct NotAnId;
+
+/// Text of others, for the terminal: short, and nothing in it moves the cursor.
+pub(super) fn shown(text: &str) -> String {
+    const MAX_CHARS: usize = 64;
+    let mut shown: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}

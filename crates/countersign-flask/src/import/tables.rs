@@ -1,0 +1,134 @@
+//! Which of a database's tables hold users and sessions, and reading them.
+
+use std::error::Error;
+
+use super::columns;
+use super::row::{Rows, Say, shown};
+use super::source::{Column, Source, Table};
+
+/// What is looked for in one kind of table.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) what: &'static str,
+    /// What `countersign import flask` names another table with.
+    option: &'static str,
+    /// The usual names.
+    tables: &'static [&'static str],
+    /// Of each of these one column at least.
+    required: &'static [&'static [&'static str]],
+    /// Of each of these the first column that there is.
+    first_of: &'static [&'static [&'static str]],
+    /// Every one of these.
+    every: &'static [&'static [&'static str]],
+}
+
+pub(super) const USERS: Wanted = Wanted {
+    what: "users",
+    option: "--users-table",
+    tables: &["user", "users"],
+    required: &[columns::ID, columns::EMAIL],
+    first_of: &[columns::ID, columns::EMAIL, columns::USERNAME, columns::PASSWORD, columns::REGISTERED],
+    every: &[columns::ACTIVE, columns::DISABLED],
+};
+
+pub(super) const SESSIONS: Wanted = Wanted {
+    what: "sessions",
+    option: "--sessions-table",
+    tables: &["session", "sessions", "user_session", "user_sessions"],
+    required: &[columns::OWNER, columns::ACCESS, columns::REFRESH],
+    first_of: &[
+        columns::ID,
+        columns::OWNER,
+        columns::ACCESS,
+        columns::REFRESH,
+        columns::BEGAN,
+        columns::EXPIRES,
+        columns::AGENT,
+        columns::IP,
+    ],
+    every: &[columns::REVOKED, columns::ACTIVE],
+};
+
+/// Reads the table of the users and, where there is one, that of the sessions, and lets go of the database. The tables
+/// are those that are named, else those that look right.
+///
+/// # Errors
+/// Why a table cannot be read, without repeating the URL, which may hold a password.
+pub async fn read_tables(
+    from: &str,
+    users_table: Option<&str>,
+    sessions_table: Option<&str>,
+    say: Say,
+) -> Result<(Rows, Option<Rows>), Box<dyn Error>> {
+    let mut source = Source::open(from).await?;
+    let tables = source.tables().await?;
+    let users = USERS.find(&tables, users_table)?.ok_or_else(|| {
+        format!(
+            "there is no table {} with the columns id and email; say which one it is with {} TABLE",
+            USERS.tables.join(" or "),
+            USERS.option
+        )
+    })?;
+    let sessions = SESSIONS.find(&tables, sessions_table)?;
+    let users = Rows::read(&mut source, &USERS, users, say).await?;
+    let sessions = match sessions {
+        Some(table) => Some(Rows::read(&mut source, &SESSIONS, table, say).await?),
+        None => None,
+    };
+    source.close().await;
+    if users.is_empty() {
+        return Err(
+            format!("the table {} is empty: there is nothing to bring over", shown(users.table())).into()
+        );
+    }
+    Ok((users, sessions))
+}
+
+impl Wanted {
+    /// The table that was named, or else the one that looks right; `None` if none does.
+    fn find<'t>(
+        &self,
+        tables: &'t [Table],
+        named: Option<&str>,
+    ) -> Result<Option<&'t Table>, Box<dyn Error>> {
+        let missing = |table: &Table| {
+            let is_missing = |names: &&&[&str]| names.iter().all(|name| table.column(name).is_none());
+            self.required.iter().find(is_missing).map(|names| names.join(" or "))
+        };
+        if let Some(named) = named {
+            let table = tables.iter().find(|table| table.is_called(named));
+            let table = table.ok_or_else(|| format!("{}: there is no such table", self.option))?;
+            return match missing(table) {
+                None => Ok(Some(table)),
+                Some(column) => {
+                    Err(format!("{}: the table {} has no column {column}", self.option, shown(&table.name))
+                        .into())
+                }
+            };
+        }
+        let is_usual = |table: &&Table| {
+            table.is_near && self.tables.iter().any(|name| name.eq_ignore_ascii_case(&table.name))
+        };
+        let fitting: Vec<_> =
+            tables.iter().filter(is_usual).filter(|table| missing(table).is_none()).collect();
+        match fitting.as_slice() {
+            [] => Ok(None),
+            [table] => Ok(Some(table)),
+            [one, other, ..] => Err(format!(
+                "both {} and {} may be the table of the {}: say which one it is with {} TABLE",
+                shown(&one.name),
+                shown(&other.name),
+                self.what,
+                self.option
+            )
+            .into()),
+        }
+    }
+
+    /// The columns of a table that mean something here.
+    pub(super) fn columns<'t>(&self, table: &'t Table) -> Vec<&'t Column> {
+        let first = self.first_of.iter().filter_map(|names| names.iter().find_map(|name| table.column(name)));
+        let every = self.every.iter().flat_map(|names| names.iter().filter_map(|name| table.column(name)));
+        first.chain(every).collect()
+    }
+}

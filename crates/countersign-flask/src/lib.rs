@@ -1,0 +1,58 @@
+//! Flask-JWT-Extended's and Flask-JWT's manners, for programs that stand beside a Flask application or take its place.
+//!
+//! A Flask application has users who are signed in, clients that know its tokens, cookies and error texts, and password
+//! hashes that cannot be made anew. A program that takes over one of its routes must accept the application's tokens,
+//! issue tokens that the application accepts, and answer as it does. This crate reads the same `JWT_…` options and does
+//! so:
+//!
+//! ```
+//! use countersign_flask::{FlaskJwtExtended, FlaskJwtExtendedConfig, Options};
+//! use countersign_http::Requirement;
+//!
+//! # async fn example(parts: http::request::Parts) -> Result<(), Box<dyn std::error::Error>> {
+//! let config = FlaskJwtExtendedConfig::from_options(Options::from_environment(std::env::vars()))?;
+//! let jwt = FlaskJwtExtended::builder(config).build()?;
+//! let answer = match jwt.authenticate(&parts, &Requirement::ACCESS).await {
+//!     Ok(Some(token)) => format!("hello {}", token.identity),
+//!     Ok(None) => "hello stranger".to_owned(),
+//!     Err(answer) => return Ok(drop(answer)), // `{"msg": "Missing Authorization Header"}`, 401
+//! };
+//! # let _ = answer;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A builder is also what `AuthBuilder::rules` takes: Countersign's accounts and sessions are then presented as tokens
+//! of the Flask library, and the application's own tokens are good beside them.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `axum` | the extractor [`FlaskAuth`](axum::FlaskAuth) and Flask-JWT's login endpoint |
+//! | `import` | reading users and sessions out of a Flask application's database |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod build;
+mod choice;
+pub mod flask_jwt;
+pub mod flask_jwt_extended;
+mod hooks;
+mod json_body;
+mod messages;
+mod options;
+mod over_sessions;
+pub mod tokens;
+
+#[cfg(feature = "axum")]
+pub mod axum;
+#[cfg(feature = "import")]
+pub mod import;
+#[cfg(test)]
+mod testing;
+
+pub use build::FlaskBuildError;
+pub use choice::FlaskRules;
+pub use flask_jwt::{FlaskJwt, FlaskJwtConfig};
+pub use flask_jwt_extended::{FlaskJwtExtended, FlaskJwtExtendedConfig};
+pub use hooks::{AnswerInstead, FlaskToken};
+pub use options::{OptionError, Options};

@@ -1,0 +1,205 @@
+//! Building an [`Auth`]: everything is checked, the keys and the revocation log are read.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use countersign_core::flow::Background;
+use countersign_core::flow::Keychain;
+use countersign_core::flow::StoreClock;
+use countersign_core::flow::{Accounts, AccountsConfig, HashPool};
+use countersign_core::flow::{Agreement, agree};
+use countersign_core::flow::{Sessions, SessionsConfig};
+use countersign_core::model::Difference;
+use countersign_core::model::KeyPurpose;
+use countersign_core::model::{Own, Stance};
+use countersign_jwt::Clock as _;
+use url::Url;
+
+use super::{AuthBuilder, BuildError};
+use crate::auth::{Auth, Shared};
+use crate::engine::Engine;
+use crate::origin::{CrossSiteCheck, Origin};
+use crate::rules::CheckedRules;
+use crate::users::Users;
+
+impl AuthBuilder {
+    /// Checks everything, reads the keys (or makes the first ones) and the revocation log, starts the background
+    /// tasks.
+    ///
+    /// # Errors
+    /// [`BuildError`] names what is wrong and how to mend it.
+    pub async fn build(mut self) -> Result<Auth, BuildError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let given = match self.rules.take() {
+            Some(rules) => {
+                let checked = rules.check(self.clock.clone(), self.random.clone());
+                Some(checked.await.map_err(BuildError::Rules)?)
+            }
+            None => None,
+        };
+        let policy = match &given {
+            Some(rules) => rules.policy(self.policy.clone()),
+            None => self.policy.clone(),
+        };
+        policy.check()?;
+        let reached_at = self.public_url.as_ref().or(self.served_at.as_ref());
+        let native = self.native.build(reached_at)?;
+        let is_secure = native.has_secure_cookies();
+        let rules: Box<dyn CheckedRules> = given.unwrap_or_else(|| Box::new(native));
+        let format = rules.token_format();
+        if self.csrf.field.as_deref() == Some("") {
+            return Err(BuildError::Settings("the CSRF field needs a name; pass None to look at no form"));
+        }
+        if self.loaders.show_in_vain() && !rules.know_users() {
+            return Err(BuildError::Settings(
+                "`.show_user(…)` is given for a type that is none of the program's own users; add `.user_loader(…)` \
+                 for it, or leave it out",
+            ));
+        }
+        let own_origin = reached_at.map(Origin::of).transpose()?;
+        let mut cross_site = CrossSiteCheck::new(own_origin, self.allowed_origins);
+        if self.public_url.is_none() {
+            cross_site = cross_site.with_loopback_names();
+        }
+        let first = policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
+        // The first keys are dated by the store's time, too.
+        let store_clock = StoreClock::new(self.clock.clone());
+        store_clock.ask(&**self.stores.revocations()).await?;
+        let mut keychain =
+            Keychain::open_with(&**self.stores.keys(), &self.secrets, first, &store_clock, &*self.random)
+                .await?;
+        if self.issuer.as_deref().is_some_and(|issuer| !is_issuer(issuer)) {
+            return Err(BuildError::Settings(
+                "an issuer is a text of at most 255 visible ASCII characters, without blanks, and best a URL",
+            ));
+        }
+        let default_issuer = format!("urn:uuid:{}", keychain.store_id.hyphenated());
+        let issuer = self.issuer.or_else(|| self.public_url.as_ref().map(issuer));
+        let mut settings = self.agreed;
+        settings.insert("profile".to_owned(), rules.name().to_owned());
+        let own = Own {
+            issuer: format.is_none().then(|| issuer.unwrap_or_else(|| default_issuer.clone())),
+            maybe_before: std::iter::once(default_issuer)
+                .chain(self.public_url.as_ref().map(issuer_with_slash))
+                .collect(),
+            policy,
+            settings,
+        };
+        let agreement = agree(&**self.stores.keys(), &own, self.stance, store_clock.now()).await?;
+        tell(&agreement, self.stance);
+        let policy = agreement.policy;
+        policy.check()?;
+        for key in self.accepted_keys {
+            if let Some(warning) = key.warning() {
+                let (key, algorithm) = (key.key_id(), key.algorithm().name());
+                tracing::warn!(%key, algorithm, "access tokens of a dangerous key are accepted: {warning}");
+            }
+            keychain.access.accept(key)?;
+        }
+        let sessions = Sessions::new(SessionsConfig {
+            sessions: self.stores.sessions().clone(),
+            revocations: self.stores.revocations().clone(),
+            keychain,
+            keys: self.stores.keys().clone(),
+            secrets: self.secrets,
+            issuer: agreement.issuer,
+            known_issuers: agreement.issuers,
+            audience: self.audience,
+            policy,
+            extra_claims: self.extra_claims,
+            clock: self.clock.clone(),
+            node: countersign_jwt::random::uuid(&*self.random)?,
+            random: self.random.clone(),
+            events: self.events,
+            format,
+            runtime: runtime.clone(),
+        })?;
+        sessions.keys().poll().await?;
+        let permits = self.hash_permits.unwrap_or_else(default_hash_permits);
+        let hasher =
+            HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;
+        let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
+        let tasks = runtime.clone();
+        let accounts = Accounts::new(AccountsConfig {
+            users: self.stores.users().clone(),
+            throttles: self.stores.throttles().clone(),
+            hasher,
+            throttle: self.throttle,
+            clock: sessions.clock(),
+            sessions,
+            random: self.random,
+            runtime,
+        });
+        let background = background.map(|background| background.with_accounts(&tasks, &accounts));
+        let engine = Engine {
+            users: Users {
+                store: self.stores.users().clone(),
+                loaders: Arc::new(self.loaders.with_accounts(&accounts)),
+            },
+            hooks: self.hooks,
+            origins: cross_site,
+            csrf: self.csrf,
+            is_secure,
+            accounts,
+        };
+        let rules = rules.over(&engine);
+        Ok(Auth { shared: Arc::new(Shared { engine, rules, _background: background }) })
+    }
+}
+
+/// A URL as an `iss`: without a slash at its end, which the URL standard adds to an empty path and people to others,
+/// because issuers are compared byte by byte (SEC-030).
+fn issuer(url: &Url) -> String {
+    let text = url.as_str();
+    if url.query().is_none() && url.fragment().is_none() {
+        text.trim_end_matches('/').to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The `iss` that versions before the one that remembers issuers made of the same URL.
+fn issuer_with_slash(url: &Url) -> String {
+    if url.path() == "/" { issuer(url) } else { url.as_str().to_owned() }
+}
+
+fn is_issuer(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What an operator should know of it.
+fn tell(agreement: &Agreement, stance: Stance) {
+    for Difference { setting, own, stores } in &agreement.changed {
+        if stance == Stance::Follow {
+            tracing::warn!(
+                setting,
+                own,
+                stores,
+                "{setting} is {own} here; the store's programs have {stores}, which holds"
+            );
+        } else {
+            tracing::warn!(
+                setting,
+                own,
+                stores,
+                "{setting} is {own} from now on, and was {stores}: restart the other programs of this store"
+            );
+        }
+    }
+    if let (Some(before), Some(issuer)) = (&agreement.issuer_before, &agreement.issuer) {
+        tracing::warn!(
+            issuer,
+            before,
+            "the issuer has changed; tokens of the one before are accepted until they expire"
+        );
+    } else if agreement.issuers.iter().next().is_some() {
+        let known: Vec<_> = agreement.issuers.iter().map(|known| known.issuer.as_str()).collect();
+        tracing::debug!(known = known.join(" "), "tokens of other issuers of this store are accepted");
+    }
+}
+
+/// One less than there are cores, at least one.
+fn default_hash_permits() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores.saturating_sub(1)).unwrap_or(NonZeroUsize::MIN)
+}

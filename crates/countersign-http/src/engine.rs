@@ -1,0 +1,160 @@
+//! What all rules stand over, whichever hold: [`Engine`].
+
+use countersign_core::flow::Accounts;
+use countersign_core::flow::Sessions;
+use countersign_jwt::{Claims, Timestamp};
+use http::request::Parts;
+
+use crate::answer::{Answer, ErrorCode};
+use crate::csrf::CsrfRules;
+use crate::error::AuthError;
+use crate::handshake::is_handshake;
+use crate::hooks::Hooks;
+use crate::origin::{CrossSite, CrossSiteCheck};
+use crate::requirement::Requirement;
+use crate::rules::CookieRules;
+use crate::users::Users;
+
+/// What all [`Rules`](crate::Rules) stand over: accounts and their sessions, the application's users and checks, and
+/// where browsers' requests may come from. Made by [`AuthBuilder::build`](crate::AuthBuilder::build), cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) accounts: Accounts,
+    pub(crate) users: Users,
+    pub(crate) hooks: Hooks,
+    pub(crate) origins: CrossSiteCheck,
+    pub(crate) csrf: CsrfRules,
+    /// Whether the program is reached by https alone, as far as its settings tell.
+    pub(crate) is_secure: bool,
+}
+
+impl Engine {
+    /// The accounts.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        self.accounts.sessions()
+    }
+
+    /// The users: Countersign's accounts, the program's own, or both.
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// The origins that requests with cookies may come from.
+    #[must_use]
+    pub fn origins(&self) -> &CrossSiteCheck {
+        &self.origins
+    }
+
+    /// The time, by the store's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.sessions().clock().now()
+    }
+
+    /// The name of the form field that the CSRF value is looked for in; `None` if it is not.
+    #[must_use]
+    pub fn csrf_field(&self) -> Option<&str> {
+        self.csrf.field.as_deref()
+    }
+
+    /// The application's own checks of verified claims: whether they are
+    /// [revoked](crate::AuthBuilder::is_revoked), and whether it [accepts](crate::AuthBuilder::verify_claims) them.
+    ///
+    /// # Errors
+    /// [`AuthError::RevokedByApplication`], [`AuthError::RefusedByApplication`], [`AuthError::AskApplication`].
+    pub async fn ask_application(&self, claims: &Claims, skip_revocation: bool) -> Result<(), AuthError> {
+        let Hooks { is_revoked, accepts, .. } = &self.hooks;
+        if let Some(is_revoked) = is_revoked
+            && !skip_revocation
+            && is_revoked(claims.clone()).await.map_err(AuthError::AskApplication)?
+        {
+            return Err(AuthError::RevokedByApplication);
+        }
+        match accepts {
+            Some(accepts) if !accepts(claims.clone()).await.map_err(AuthError::AskApplication)? => {
+                Err(AuthError::RefusedByApplication)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the request comes from another site, whatever it carries.
+    #[must_use]
+    pub fn cross_site(&self, parts: &Parts) -> CrossSite {
+        if self.csrf.concerns(&parts.method) || is_handshake(&parts.method, &parts.headers) {
+            self.origins.check_headers(&parts.uri, &parts.headers)
+        } else {
+            CrossSite::Passes
+        }
+    }
+
+    /// Refuses an unsafe request, or a WebSocket's handshake, that carries one of these cookies and was sent on another
+    /// site's behalf (SEC-068, SEC-220).
+    ///
+    /// # Errors
+    /// [`AuthError::CrossSite`].
+    pub fn check_cross_site(&self, parts: &Parts, cookies: &dyn CookieRules) -> Result<(), AuthError> {
+        if !cookies.are_carried(&parts.headers) {
+            return Ok(());
+        }
+        match self.cross_site(parts) {
+            CrossSite::Foreign => Err(AuthError::CrossSite),
+            CrossSite::Passes | CrossSite::Unknown => Ok(()),
+        }
+    }
+
+    /// Refuses to give out cookies that would travel unprotected (SEC-221). Cookies without `Secure` are set only where
+    /// the request was sent to a loopback address, as far as it tells: its `Host`, what a proxy says about that, and its
+    /// `Origin`. So the program behind an https proxy needs its public URL, and a name that somebody has pointed to this
+    /// machine gets nothing (DNS rebinding).
+    ///
+    /// # Errors
+    /// [`AuthError::InsecureCookies`].
+    pub fn check_cookie_host(&self, parts: &Parts, cookies: &dyn CookieRules) -> Result<(), AuthError> {
+        let is_secure = self.is_secure || cookies.are_secure();
+        if is_secure || !self.origins.is_sent_elsewhere(&parts.uri, &parts.headers) {
+            return Ok(());
+        }
+        Err(AuthError::InsecureCookies)
+    }
+
+    /// The answer to a request that was not let through: as the application [has it](crate::AuthBuilder::answer), else
+    /// this one, whose challenge the requirement completes. The log learns the cause.
+    pub async fn answer(
+        &self,
+        parts: &Parts,
+        requirement: Option<&Requirement>,
+        error: &AuthError,
+        mut answer: Answer,
+    ) -> Answer {
+        log(error);
+        let realm = requirement.and_then(|requirement| requirement.realm.as_deref());
+        let scope = match error {
+            AuthError::InsufficientScope { scope, .. } => scope.as_deref(),
+            _ => None,
+        };
+        answer.complete_challenge(realm, scope);
+        self.hooks.answer(error.code(), parts, answer).await
+    }
+}
+
+fn log(error: &AuthError) {
+    let code = error.code();
+    let cause = error as &dyn std::error::Error;
+    if code.status().is_server_error() {
+        tracing::error!(code = code.as_str(), error = cause, "a request could not be authenticated");
+    } else if code == ErrorCode::InsecureCookies {
+        // Nobody signs in until the operator does something about it.
+        tracing::warn!(code = code.as_str(), error = cause, "a request was not let through");
+    } else {
+        tracing::info!(code = code.as_str(), error = cause, "a request was not let through");
+    }
+}

@@ -1,0 +1,133 @@
+//! Why a request was not let through: [`AuthError`].
+
+use countersign_core::flow::{CheckError, ExtraClaimsError, RefreshError};
+use countersign_core::store::BoxError;
+use countersign_jwt::VerifyError;
+
+use crate::answer::{Answer, ErrorCode};
+use crate::csrf::CsrfError;
+use crate::encoding::ContentEncoding;
+use crate::locate::LocateError;
+
+/// Why a request was not let through.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// No credential.
+    #[error("the request carries no token")]
+    Missing,
+    /// There is one, but not as it must be.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// The token is not accepted, or nobody can say.
+    #[error(transparent)]
+    Token(#[from] CheckError),
+    /// The refresh token is not accepted, or nobody can say.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
+    /// The token comes from a refresh, not from a login.
+    #[error("the token is not fresh")]
+    NotFresh,
+    /// The token does not permit this request.
+    #[error("the token lacks {lacks}")]
+    InsufficientScope {
+        /// What the requirement names and the token has not.
+        lacks: String,
+        /// The scope that the requirement names, if it names one.
+        scope: Option<String>,
+    },
+    /// The application says that the token was revoked.
+    #[error("the application has revoked the token")]
+    RevokedByApplication,
+    /// The application does not accept the token's claims.
+    #[error("the application does not accept the token's claims")]
+    RefusedByApplication,
+    /// The application could not say.
+    #[error("the application could not say whether the token is good")]
+    AskApplication(#[source] BoxError),
+    /// A request with our cookies, sent on another site's behalf.
+    #[error(
+        "the request comes from an origin that is neither our own nor an allowed one (COUNTERSIGN_ALLOWED_ORIGINS, \
+         AuthBuilder::allowed_origins)"
+    )]
+    CrossSite,
+    /// Cookies that are not `Secure` were to be set under a name that is not this machine's own.
+    #[error(
+        "cookies would go out without `Secure`: without a public URL they are those of a loopback address, but the \
+         request was sent to another host name; set COUNTERSIGN_PUBLIC_URL (AuthBuilder::public_url) to the https URL \
+         under which users reach the service"
+    )]
+    InsecureCookies,
+    /// A request that a cookie authenticates, without its CSRF value.
+    #[error(transparent)]
+    Csrf(#[from] CsrfError),
+    /// What the request must show is looked for in its body, which is compressed.
+    #[error("the body is encoded with {0}, and is read as it is alone")]
+    EncodedBody(ContentEncoding),
+    /// The token is good, but its user is gone or disabled.
+    #[error("the token's user is gone or disabled")]
+    UserGone,
+    /// The user could not be loaded.
+    #[error("the user could not be loaded")]
+    LoadUser(#[source] BoxError),
+    /// The rules refuse the request for a reason of their own, which they make an answer of.
+    #[error(transparent)]
+    Rules(BoxError),
+    /// The program asks for a type of user that it has not said how to load.
+    #[error("no user loader for {0}; add `.user_loader(…)` to the AuthBuilder")]
+    NoUserLoader(&'static str),
+}
+
+impl AuthError {
+    /// What the client learns of it.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Missing => ErrorCode::MissingToken,
+            Self::Locate(error) => (*error).into(),
+            Self::Token(CheckError::ViewTooOld(_) | CheckError::Store(_))
+            | Self::LoadUser(_)
+            | Self::AskApplication(_) => ErrorCode::Unavailable,
+            Self::Refresh(
+                RefreshError::Store(_)
+                | RefreshError::ViewTooOld(_)
+                | RefreshError::Contended
+                | RefreshError::ExtraClaims(ExtraClaimsError::Ask(_)),
+            ) => ErrorCode::Unavailable,
+            Self::Refresh(RefreshError::Sign(_) | RefreshError::ExtraClaims(_)) => ErrorCode::InternalError,
+            Self::Token(_)
+            | Self::Refresh(_)
+            | Self::UserGone
+            | Self::RevokedByApplication
+            | Self::RefusedByApplication => ErrorCode::InvalidToken,
+            Self::Rules(_) => ErrorCode::InvalidToken,
+            Self::InsufficientScope { .. } => ErrorCode::InsufficientScope,
+            Self::NotFresh => ErrorCode::FreshTokenRequired,
+            Self::CrossSite => ErrorCode::CrossSite,
+            Self::InsecureCookies => ErrorCode::InsecureCookies,
+            Self::EncodedBody(_) => ErrorCode::UnsupportedMediaType,
+            Self::Csrf(error) => (*error).into(),
+            Self::NoUserLoader(_) => ErrorCode::InternalError,
+        }
+    }
+}
+
+impl AuthError {
+    pub(crate) fn is_expired(&self) -> bool {
+        matches!(
+            self,
+            Self::Token(CheckError::Invalid(VerifyError::Expired))
+                | Self::Refresh(RefreshError::Invalid(VerifyError::Expired))
+        )
+    }
+}
+
+/// The default answer, under any rules.
+impl From<&AuthError> for Answer {
+    fn from(error: &AuthError) -> Self {
+        match error {
+            AuthError::EncodedBody(encoding) => (*encoding).into(),
+            error => Self::error(error.code()),
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! Countersign's own rules: bearer tokens (RFC 6750), cookies with a CSRF value, rotated refresh tokens.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use countersign_core::flow::{Check, Refresh};
+use countersign_core::flow::{CheckError, Pair, RefreshError, Renewed, TokenFormat};
+use countersign_core::model::{Device, Refusal, SessionPolicy};
+use countersign_core::store::BoxError;
+use countersign_jwt::{Claims, Timestamp, TokenType, UserId};
+use http::request::Parts;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header};
+use url::Url;
+
+use super::{BodyTokens, CheckedRules, CookieRules, Exchanged, Head, NewTokens, Rules, ShownTokens, Vouched};
+use crate::answer::Answer;
+use crate::auth::Authenticated;
+use crate::buffered::BufferedBody;
+use crate::builder::BuildError;
+use crate::cookie_config::{CookieConfig, CookieError, CookieKind};
+use crate::cookie_options::CookieOptions;
+use crate::csrf::{CsrfError, CsrfMode};
+use crate::encoding::ContentEncoding;
+use crate::engine::Engine;
+use crate::error::AuthError;
+use crate::form;
+use crate::handshake::is_handshake;
+use crate::locate::{Elsewhere, LocateError, Located, Location, Locator};
+use crate::origin::CrossSite;
+use crate::requirement::{Optional, RequiredToken, Requirement};
+
+/// Countersign's own rules.
+#[derive(Debug)]
+pub(crate) struct Native {
+    cookies: CookieConfig,
+    access: Locator,
+    refresh: Locator,
+    /// Whether requests may prove a refresh token in their body anywhere, not at the routes for that alone.
+    refresh_in_body: bool,
+}
+
+/// Their options, as [`AuthBuilder`](crate::AuthBuilder) collects them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NativeOptions {
+    pub(crate) cookies: CookieOptions,
+    pub(crate) locations: Option<Vec<Location>>,
+    pub(crate) refresh_locations: Option<Vec<Location>>,
+    pub(crate) refuse_several: bool,
+    pub(crate) query_parameter: Option<String>,
+}
+
+/// The token that was taken out of a request's URI, so that neither logs nor handlers see it there.
+#[derive(Clone)]
+struct TakenFromQuery(Result<String, LocateError>);
+
+impl NativeOptions {
+    /// Checks the options. `reached_at` is the program's URL, where it is known.
+    ///
+    /// # Errors
+    /// [`BuildError`] for cookies that cannot be set safely there, and for places that contradict each other.
+    pub(crate) fn build(self, reached_at: Option<&Url>) -> Result<Native, BuildError> {
+        let cookies = self.cookies.build(reached_at)?;
+        let (access, refresh) = self.locators(&cookies)?;
+        let refresh_in_body = self.refresh_locations.is_some_and(|order| order.contains(&Location::Body));
+        Ok(Native { cookies, access, refresh, refresh_in_body })
+    }
+
+    fn locators(&self, cookies: &CookieConfig) -> Result<(Locator, Locator), BuildError> {
+        let mut access = Locator::access(cookies);
+        let mut refresh = Locator::refresh(cookies);
+        for order in [&self.locations, &self.refresh_locations].into_iter().flatten() {
+            if order.is_empty() {
+                return Err(BuildError::Settings(
+                    "there is no place to look for tokens; name at least one Location, or leave the setting out",
+                ));
+            }
+            if order
+                .iter()
+                .enumerate()
+                .any(|(at, place)| order.iter().skip(at + 1).any(|later| later == place))
+            {
+                return Err(BuildError::Settings("a Location is named twice; name each place once"));
+            }
+        }
+        if let Some(order) = &self.locations {
+            access = access.in_order(order.clone());
+        }
+        if let Some(order) = &self.refresh_locations {
+            if order.contains(&Location::Query) {
+                return Err(BuildError::Settings(
+                    "refresh tokens are good for weeks and do not belong into URLs; leave Location::Query out of \
+                     `.refresh_locations(…)`",
+                ));
+            }
+            refresh = refresh.in_order(order.clone());
+        }
+        if let Some(name) = &self.query_parameter {
+            if !access.order().contains(&Location::Query) {
+                return Err(BuildError::Settings(
+                    "a query parameter is named, but tokens are not looked for there; add Location::Query to \
+                     `.locations(…)` or leave `.query_parameter(…)` out",
+                ));
+            }
+            if name.is_empty() {
+                return Err(BuildError::Settings("the query parameter needs a name"));
+            }
+            access = access.parameter(name);
+        }
+        let takes_cookies =
+            [&access, &refresh].iter().any(|locator| locator.order().contains(&Location::Cookie));
+        if !takes_cookies && self.cookies != CookieOptions::new() {
+            return Err(BuildError::Settings(
+                "cookies are configured, but no token is taken from one; add Location::Cookie to `.locations(…)` or \
+                 leave `.cookies(…)` out",
+            ));
+        }
+        if self.refuse_several {
+            (access, refresh) = (access.refuse_several(), refresh.refuse_several());
+        }
+        Ok((access, refresh))
+    }
+}
+
+impl Native {
+    /// Whether the cookies are `Secure`.
+    pub(crate) fn has_secure_cookies(&self) -> bool {
+        self.cookies.is_secure()
+    }
+
+    async fn verify(engine: &Engine, token: &str, requirement: &Requirement) -> Result<Claims, AuthError> {
+        let check = match requirement.token {
+            RequiredToken::Access => Check::ACCESS,
+            RequiredToken::Refresh => Check::REFRESH,
+            RequiredToken::Any | RequiredToken::AnyAsRefresh => Check::ANY,
+        };
+        let check = if requirement.skip_revocation { check.even_if_revoked() } else { check };
+        Ok(engine.sessions().verification().verify(token, check).await?)
+    }
+
+    /// Where a requirement's token is looked for.
+    fn places<'a>(&'a self, requirement: &'a Requirement) -> (&'a Locator, &'a [Location]) {
+        let locator = match requirement.token.is_in_refresh_places() {
+            false => &self.access,
+            true => &self.refresh,
+        };
+        (locator, requirement.locations.as_deref().unwrap_or(locator.order()))
+    }
+
+    /// Refresh tokens are good for weeks, so they are never taken from a URL.
+    fn searches_query(requirement: &Requirement, order: &[Location]) -> bool {
+        order.contains(&Location::Query) && !requirement.token.is_in_refresh_places()
+    }
+
+    fn looks_in_body(&self, requirement: &Requirement) -> bool {
+        match &requirement.locations {
+            Some(order) => order.contains(&Location::Body),
+            None if requirement.token.is_in_refresh_places() => self.refresh_in_body,
+            None => self.access.order().contains(&Location::Body),
+        }
+    }
+
+    fn in_query<'r>(&self, parts: &'r Parts) -> Result<Option<Cow<'r, str>>, LocateError> {
+        match parts.extensions.get::<TakenFromQuery>() {
+            Some(TakenFromQuery(Ok(token))) => Ok(Some(Cow::Borrowed(token))),
+            Some(TakenFromQuery(Err(error))) => Err(*error),
+            None => self.access.in_query(&parts.uri),
+        }
+    }
+
+    /// The encoding of a body that may hold the token.
+    fn hidden_in_body(&self, parts: &Parts, requirement: &Requirement) -> Option<ContentEncoding> {
+        let may_hold = self.looks_in_body(requirement)
+            && Locator::may_be_in_body(&parts.method, &parts.headers)
+            && parts.extensions.get::<BufferedBody>().is_some_and(|body| !body.0.is_empty());
+        ContentEncoding::of(&parts.headers).filter(|_| may_hold)
+    }
+
+    fn in_body(&self, parts: &Parts, locator: &Locator, requirement: &Requirement) -> Option<String> {
+        if !self.looks_in_body(requirement) || !Locator::may_be_in_body(&parts.method, &parts.headers) {
+            return None;
+        }
+        locator.in_body(&parts.extensions.get::<BufferedBody>()?.0)
+    }
+
+    /// Whether the CSRF value may be in a form, and is needed.
+    fn wants_form(&self, engine: &Engine, Head { method, uri, headers }: Head<'_>) -> bool {
+        engine.csrf.wants_body(method, headers)
+            && self.are_carried(headers)
+            && !is_own_by_headers(engine, uri, headers)
+    }
+
+    /// What a request must show beside the cookie that authenticates it. An unsafe one shows the CSRF value. A
+    /// WebSocket's handshake, to which pages can add nothing, shows an origin of ours; without any origin it comes from
+    /// no browser, and shows the CSRF value, too.
+    fn check_beside_cookie(engine: &Engine, parts: &Parts, claims: &Claims) -> Result<(), AuthError> {
+        if is_handshake(&parts.method, &parts.headers) {
+            return match engine.cross_site(parts) {
+                CrossSite::Passes => Ok(()),
+                CrossSite::Foreign => Err(AuthError::CrossSite),
+                CrossSite::Unknown => Self::check_csrf(engine, parts, claims),
+            };
+        }
+        if engine.csrf.concerns(&parts.method) { Self::check_csrf(engine, parts, claims) } else { Ok(()) }
+    }
+
+    /// Checks the request's CSRF value against the one that a token from a cookie is bound to (SEC-067); under
+    /// [`CsrfMode::FetchMetadata`] only if the request's headers do not tell where it comes from.
+    ///
+    /// # Errors
+    /// [`AuthError::Csrf`]; a token that was not issued for cookies has no value and does not satisfy.
+    fn check_csrf(engine: &Engine, parts: &Parts, claims: &Claims) -> Result<(), AuthError> {
+        if is_own_by_headers(engine, &parts.uri, &parts.headers) {
+            return Ok(());
+        }
+        let expected = claims.csrf().ok_or(CsrfError::Missing)?;
+        match engine.csrf.check(parts, expected) {
+            // It may be in a form that nobody reads.
+            Err(CsrfError::Missing) if engine.csrf_field().is_some() && form::is_form(&parts.headers) => {
+                let encoded = ContentEncoding::of(&parts.headers).map(AuthError::EncodedBody);
+                Err(encoded.unwrap_or(CsrfError::Missing.into()))
+            }
+            checked => Ok(checked?),
+        }
+    }
+}
+
+/// Whether the browser's headers are enough here, and say that a page of ours sent the request.
+fn is_own_by_headers(engine: &Engine, uri: &Uri, headers: &HeaderMap) -> bool {
+    engine.csrf.mode == CsrfMode::FetchMetadata
+        && engine.origins.check_headers(uri, headers) == CrossSite::Passes
+}
+
+impl CheckedRules for Native {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn token_format(&self) -> Option<Arc<dyn TokenFormat>> {
+        None
+    }
+
+    fn policy(&self, policy: SessionPolicy) -> SessionPolicy {
+        policy
+    }
+
+    fn know_users(&self) -> bool {
+        false
+    }
+
+    fn over(self: Box<Self>, _: &Engine) -> Arc<dyn Rules> {
+        Arc::new(*self)
+    }
+}
+
+const NAME: &str = "native";
+
+#[async_trait]
+impl Rules for Native {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cookies(&self) -> &dyn CookieRules {
+        self
+    }
+
+    fn wants_body(&self, engine: &Engine, head: Head<'_>, requirement: Option<&Requirement>) -> bool {
+        let tokens_in_body = match requirement {
+            Some(requirement) => self.looks_in_body(requirement),
+            None => self.refresh_in_body || self.access.order().contains(&Location::Body),
+        };
+        tokens_in_body && Locator::may_be_in_body(head.method, head.headers) || self.wants_form(engine, head)
+    }
+
+    fn looks_in_query(&self) -> bool {
+        self.access.order().contains(&Location::Query)
+    }
+
+    /// In the URI `redacted` stands in the token's place.
+    fn take_from_query(&self, uri: &mut Uri, extensions: &mut Extensions) -> bool {
+        // Another layer around this one has done it.
+        if extensions.get::<TakenFromQuery>().is_some() {
+            return true;
+        }
+        let locator = &self.access;
+        if !locator.order().contains(&Location::Query) {
+            return false;
+        }
+        let taken = match locator.in_query(uri) {
+            Ok(None) => return false,
+            Ok(Some(token)) => Ok(token.into_owned()),
+            Err(error) => Err(error),
+        };
+        extensions.insert(TakenFromQuery(taken));
+        // What cannot be written again is left away as a whole.
+        let path = || uri.path().parse().unwrap_or_default();
+        *uri = locator.redacted(uri).unwrap_or_else(path);
+        true
+    }
+
+    fn is_in_query(&self, parts: &Parts, requirement: &Requirement) -> bool {
+        let (_, order) = self.places(requirement);
+        Self::searches_query(requirement, order) && !matches!(self.in_query(parts), Ok(None))
+    }
+
+    async fn authenticate(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        requirement: &Requirement,
+    ) -> Result<Option<Vouched>, AuthError> {
+        let (locator, order) = self.places(requirement);
+        let in_query = if Self::searches_query(requirement, order) { self.in_query(parts)? } else { None };
+        let in_body = self.in_body(parts, locator, requirement);
+        let elsewhere = Elsewhere { query: in_query.as_deref(), body: in_body.as_deref() };
+        let Some(located) = locator.locate_in(order, &parts.headers, elsewhere)? else {
+            if let Some(encoding) = self.hidden_in_body(parts, requirement) {
+                return Err(AuthError::EncodedBody(encoding));
+            }
+            let other_scheme = parts.headers.contains_key(header::AUTHORIZATION);
+            if other_scheme && requirement.optional == Some(Optional::IfNoCredential) {
+                return Err(LocateError::NotAToken(Location::Header).into());
+            }
+            return Ok(None);
+        };
+        let claims = match Self::verify(engine, located.token, requirement).await {
+            Err(error) if error.is_expired() && requirement.optional == Some(Optional::IfAbsentOrExpired) => {
+                return Ok(None);
+            }
+            verified => verified?,
+        };
+        // Refresh tokens are good for weeks, so none is taken from a URL, whatever the route accepts.
+        if located.location == Location::Query && claims.token_type() == TokenType::Refresh {
+            return Err(LocateError::NotAToken(Location::Query).into());
+        }
+        if requirement.fresh && !claims.freshness().is_fresh(engine.now()) {
+            return Err(AuthError::NotFresh);
+        }
+        engine.ask_application(&claims, requirement.skip_revocation).await?;
+        if located.location == Location::Cookie {
+            Self::check_beside_cookie(engine, parts, &claims)?;
+        }
+        requirement.check_permitted(&claims)?;
+        Ok(Some(Vouched { claims, location: located.location, user: None, proof: None }))
+    }
+
+    async fn recheck(&self, engine: &Engine, authenticated: &Authenticated) -> Result<(), AuthError> {
+        let claims = authenticated.claims();
+        // Of a refresh token the store is asked: the index forgets ended sessions long before their refresh tokens expire.
+        engine.sessions().verification().recheck(claims, Check::ANY).await?;
+        engine.ask_application(claims, false).await
+    }
+
+    async fn refresh(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        in_body: Option<&str>,
+        device: Device,
+    ) -> Result<Exchanged, AuthError> {
+        let located = self.refresh.locate(&parts.headers, in_body)?.ok_or(AuthError::Missing)?;
+        let token =
+            engine.sessions().verification().verify(located.token, Check::REFRESH.even_if_revoked()).await?;
+        engine.ask_application(&token, false).await?;
+        if located.location == Location::Cookie {
+            if engine.csrf.concerns(&parts.method) {
+                Self::check_csrf(engine, parts, &token)?;
+            }
+            engine.check_cookie_host(parts, self)?;
+        }
+        let user = engine.users().known(token.subject(), None).await?;
+        let refreshed = Refresh::of(engine.sessions()).exchange(&token, user.is_some(), device).await?;
+        let user = user.ok_or(RefreshError::Refused(Refusal::User))?;
+        Ok(Exchanged { tokens: NewTokens::Pair(refreshed.pair, user), location: located.location })
+    }
+
+    /// Looks in all places. Only a malformed request is refused at once: what it means is anybody's guess.
+    async fn shown(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        in_body: BodyTokens<'_>,
+    ) -> Result<ShownTokens, AuthError> {
+        let mut shown = ShownTokens::default();
+        let access_in_body = in_body.access.filter(|token| !token.is_empty());
+        let places = self
+            .refresh
+            .each(&parts.headers, in_body.refresh)
+            .chain(access_in_body.map(|token| Ok(Located { token, location: Location::Body })))
+            .chain(self.access.each(&parts.headers, None));
+        for found in places {
+            match found {
+                Ok(located) => show(&mut shown, engine, parts, &located).await,
+                Err(error @ (LocateError::MalformedAuthorization | LocateError::SeveralTokens)) => {
+                    return Err(error.into());
+                }
+                Err(error) => refuse(&mut shown, error.into()),
+            }
+        }
+        Ok(shown)
+    }
+
+    async fn verify_for_end(&self, engine: &Engine, token: &str) -> Option<Claims> {
+        engine.sessions().verification().verify(token, Check::ENDING).await.ok()
+    }
+
+    async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, BoxError> {
+        match kind {
+            TokenType::Access => Ok(engine.sessions().verification().verify(token, Check::ACCESS).await?),
+            TokenType::Refresh => {
+                let claims = engine.sessions().verification().verify(token, Check::REFRESH).await?;
+                match engine.users().known(claims.subject(), None).await? {
+                    Some(_) => Ok(claims),
+                    None => Err(Refusal::User.into()),
+                }
+            }
+        }
+    }
+
+    async fn signature(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<String, BoxError> {
+        Ok(engine.sessions().keys().verify_signature(token, kind)?.to_string())
+    }
+
+    fn public_keys(&self, engine: &Engine) -> String {
+        engine.sessions().keys().public_keys()
+    }
+
+    fn user_gone(&self, _: &UserId) -> AuthError {
+        AuthError::UserGone
+    }
+
+    async fn answer(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        requirement: Option<&Requirement>,
+        error: &AuthError,
+    ) -> Answer {
+        let answer = match error {
+            AuthError::Locate(error) => Answer::refused_credential(*error, &self.cookies),
+            _ => Answer::from(error),
+        };
+        engine.answer(parts, requirement, error, answer).await
+    }
+}
+
+async fn show(shown: &mut ShownTokens, engine: &Engine, parts: &Parts, located: &Located<'_>) {
+    let claims = match engine.sessions().verification().verify(located.token, Check::ENDING).await {
+        Ok(claims) => claims,
+        Err(error) => return refuse(shown, AuthError::Token(error)),
+    };
+    if located.location == Location::Cookie
+        && engine.csrf.concerns(&parts.method)
+        && let Err(error) = Native::check_csrf(engine, parts, &claims)
+    {
+        shown.cookies_proven = false;
+        return refuse(shown, error);
+    }
+    shown.tokens.push(claims);
+}
+
+/// A repeated cookie before all, because its answer expires it; then a missing CSRF value, because the client can
+/// mend that.
+fn refuse(shown: &mut ShownTokens, refusal: AuthError) {
+    let rank = |refusal: &AuthError| match refusal {
+        AuthError::Locate(LocateError::RepeatedCookie) => 2,
+        AuthError::Csrf(_) => 1,
+        // Worth repeating.
+        AuthError::Token(CheckError::ViewTooOld(_)) => 1,
+        _ => 0,
+    };
+    if shown.refusal.as_ref().is_none_or(|known| rank(known) <= rank(&refusal)) {
+        shown.refusal = Some(refusal);
+    }
+}
+
+impl CookieRules for Native {
+    fn why_not(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn name(&self, kind: CookieKind) -> Option<&str> {
+        Some(self.cookies.name(kind))
+    }
+
+    fn are_secure(&self) -> bool {
+        self.cookies.is_secure()
+    }
+
+    /// Access, refresh and CSRF, each for as long as what it carries.
+    fn set(&self, pair: &Pair, now: Timestamp) -> Result<Vec<HeaderValue>, CookieError> {
+        let access = Duration::from_secs(pair.expires_in(now));
+        let refresh = Duration::from_secs(pair.refresh_expires_in(now));
+        let mut cookies = vec![
+            self.cookies.set(CookieKind::Access, &pair.access_token, access)?,
+            self.cookies.set(CookieKind::Refresh, &pair.refresh_token, refresh)?,
+        ];
+        match &pair.csrf {
+            Some(csrf) if self.cookies.has_csrf_cookie() => {
+                cookies.push(self.cookies.set(CookieKind::Csrf, csrf, refresh)?);
+            }
+            Some(_) => {}
+            None => return Err(CookieError::NotForCookies),
+        }
+        Ok(cookies)
+    }
+
+    /// Every refresh hands out a pair.
+    fn set_access(&self, _: &Renewed, _: Timestamp) -> Result<Vec<HeaderValue>, CookieError> {
+        Err(CookieError::NotForCookies)
+    }
+
+    fn forget(&self) -> Vec<HeaderValue> {
+        self.cookies.expire_all().into()
+    }
+
+    fn forget_repeated(&self) -> Vec<HeaderValue> {
+        self.cookies.expire_repeated()
+    }
+
+    fn needs_csrf(&self, engine: &Engine, method: &Method) -> bool {
+        engine.csrf.concerns(method)
+    }
+
+    fn check_carried(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        carried: &[(CookieKind, Claims)],
+    ) -> Result<(), AuthError> {
+        carried.iter().try_for_each(|(_, claims)| Self::check_csrf(engine, parts, claims))
+    }
+}
