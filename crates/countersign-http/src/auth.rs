@@ -162,7 +162,10 @@ impl Auth {
         requirement: &Requirement,
     ) -> Result<Option<Authenticated>, AuthError> {
         self.engine().check_cross_site(parts, self.rules().cookies())?;
-        let vouched = self.rules().authenticate(self.engine(), parts, requirement).await?;
+        let vouched = match self.rules().authenticate_at_once(self.engine(), parts, requirement) {
+            Some(done) => done?,
+            None => self.rules().authenticate(self.engine(), parts, requirement).await?,
+        };
         if let Some(vouched) = &vouched {
             self.sessions().verification().note_use(&vouched.claims);
         }

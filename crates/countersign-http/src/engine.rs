@@ -65,6 +65,12 @@ impl Engine {
         self.csrf.field.as_deref()
     }
 
+    /// Whether the application has checks of its own, for which [`Engine::ask_application`] waits.
+    #[must_use]
+    pub fn has_checks(&self) -> bool {
+        self.hooks.is_revoked.is_some() || self.hooks.accepts.is_some()
+    }
+
     /// The application's own checks of verified claims: whether they are
     /// [revoked](crate::AuthBuilder::is_revoked), and whether it [accepts](crate::AuthBuilder::verify_claims) them.
     ///

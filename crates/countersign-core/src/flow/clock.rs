@@ -47,9 +47,14 @@ impl StoreClock {
         Duration::from_millis(self.offset.load(Ordering::Relaxed).unsigned_abs())
     }
 
-    /// The machine's time of day, uncorrected.
-    pub(crate) fn time_of_day(&self) -> Timestamp {
-        self.machine.now()
+    /// What the machine's two clocks say.
+    pub(crate) fn machine_time(&self) -> MachineTime {
+        MachineTime { monotonic: self.machine.monotonic(), time_of_day: self.machine.now() }
+    }
+
+    /// This clock's time when the machine's clocks said that.
+    pub(crate) fn at(&self, machine: MachineTime) -> Timestamp {
+        self.corrected(machine.time_of_day, machine.monotonic)
     }
 
     /// Asks the store for its time and takes it in. Returns by how much that has moved this clock.
@@ -106,6 +111,24 @@ impl StoreClock {
         let apart = self.machine.now().as_millis().saturating_sub(in_millis(self.machine.monotonic()));
         let known = self.since.load(Ordering::Relaxed).saturating_sub(self.offset.load(Ordering::Relaxed));
         self.is_known.load(Ordering::Acquire) && apart.saturating_sub(known).saturating_abs() > APART
+    }
+}
+
+/// One moment by the machine's own two clocks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct MachineTime {
+    /// Time passed since some fixed moment. It never goes back, but stands still while the machine is suspended.
+    pub(crate) monotonic: Duration,
+    /// The machine's time of day, uncorrected. It goes on while the machine is suspended, but may be set.
+    pub(crate) time_of_day: Timestamp,
+}
+
+impl MachineTime {
+    /// How much time has passed from this moment until `now`: the longer of what the two clocks say. So neither
+    /// suspending the machine nor setting its time of day back makes an old view look young.
+    pub(crate) fn until(self, now: Self) -> Duration {
+        let monotonic = now.monotonic.saturating_sub(self.monotonic);
+        monotonic.max(now.time_of_day.since(self.time_of_day))
     }
 }
 

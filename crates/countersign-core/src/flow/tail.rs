@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use countersign_jwt::time::Timestamp;
 
+use crate::flow::clock::MachineTime;
+
 /// How far behind the last good poll the next one starts.
 pub(super) const OVERLAP: Duration = crate::model::OVERLAP;
 /// How often the whole log is read again.
@@ -31,24 +33,6 @@ pub(super) const FULL_READ_EVERY: Duration = Duration::from_secs(60);
 const PUSH_OVERLAP: Duration = Duration::from_secs(1);
 /// A step of the clock by more than this is noticed. The overlap covers smaller ones.
 const NOTICED: Duration = Duration::from_millis(OVERLAP.as_millis() as u64 / 4);
-
-/// One moment by the machine's own two clocks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct MachineTime {
-    /// Time passed since some fixed moment. It never goes back, but stands still while the machine is suspended.
-    pub(super) monotonic: Duration,
-    /// The machine's time of day, uncorrected. It goes on while the machine is suspended, but may be set.
-    pub(super) time_of_day: Timestamp,
-}
-
-impl MachineTime {
-    /// How much time has passed from this moment until `now`: the longer of what the two clocks say. So neither
-    /// suspending the machine nor setting its time of day back makes an old view look young.
-    pub(super) fn until(self, now: Self) -> Duration {
-        let monotonic = now.monotonic.saturating_sub(self.monotonic);
-        monotonic.max(now.time_of_day.since(self.time_of_day))
-    }
-}
 
 /// One moment by all clocks that the tail goes by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::flow::clock::MachineTime;
 use crate::flow::clock::StoreClock;
-use crate::flow::tail::{self, Entries, MachineTime, Now, Outcome, Read, Tail};
+use crate::flow::tail::{self, Entries, Now, Outcome, Read, Tail};
 use crate::model::{Entry, Index, Target};
 use crate::store::{RevocationStore, StoreError};
 
@@ -187,6 +188,12 @@ impl RevocationView {
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         tail::is_fresh(self.age(), self.shared.bound)
+    }
+
+    /// Whether the view was young enough when the machine's clocks said that.
+    pub(crate) fn is_fresh_at(&self, machine: MachineTime) -> bool {
+        let age = self.shared.counts_from.get().map(|began| began.until(machine));
+        tail::is_fresh(age, self.shared.bound)
     }
 
     /// The view in numbers, for telemetry.
@@ -363,8 +370,7 @@ impl RevocationView {
     }
 
     fn machine_time(&self) -> MachineTime {
-        let clock = &*self.shared.clock;
-        MachineTime { monotonic: clock.monotonic(), time_of_day: clock.time_of_day() }
+        self.shared.clock.machine_time()
     }
 
     fn now(&self) -> Now {

@@ -68,6 +68,18 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
     /// [`Rules::take_from_query`] does not know of.
     fn is_in_query(&self, parts: &Parts, requirement: &Requirement) -> bool;
 
+    /// Decides as [`Rules::authenticate`] does where nothing is to be waited for. `None` where it has to be asked, which is
+    /// what rules answer that always wait. Whoever asks it first saves the usual request an allocation.
+    fn authenticate_at_once(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        requirement: &Requirement,
+    ) -> Option<Result<Option<Vouched>, AuthError>> {
+        let _ = (engine, parts, requirement);
+        None
+    }
+
     /// Lets a request through if it proves what is required: token, freshness, the application's own checks, CSRF,
     /// scope. `None`: it shows no credential, and whether it may pass as nobody is for the caller to say.
     ///

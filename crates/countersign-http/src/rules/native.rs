@@ -129,14 +129,66 @@ impl Native {
         self.cookies.is_secure()
     }
 
-    async fn verify(engine: &Engine, token: &str, requirement: &Requirement) -> Result<Claims, AuthError> {
-        let check = match requirement.token {
-            RequiredToken::Access => Check::ACCESS,
-            RequiredToken::Refresh => Check::REFRESH,
-            RequiredToken::Any | RequiredToken::AnyAsRefresh => Check::ANY,
+    /// The token that a request shows for this requirement, and where. `None` where it shows none and the requirement
+    /// does not make an error of that.
+    fn find_token<'p>(
+        &self,
+        parts: &'p Parts,
+        requirement: &Requirement,
+    ) -> Result<Option<(Cow<'p, str>, Location)>, AuthError> {
+        let (locator, order) = self.places(requirement);
+        let in_query = if Self::searches_query(requirement, order) { self.in_query(parts)? } else { None };
+        let in_body = self.in_body(parts, locator, requirement);
+        let found = if in_query.is_none() && in_body.is_none() {
+            let located = locator.locate_in(order, &parts.headers, Elsewhere::default())?;
+            located.map(|located| (Cow::Borrowed(located.token), located.location))
+        } else {
+            let elsewhere = Elsewhere { query: in_query.as_deref(), body: in_body.as_deref() };
+            let located = locator.locate_in(order, &parts.headers, elsewhere)?;
+            located.map(|located| (Cow::Owned(located.token.to_owned()), located.location))
         };
-        let check = if requirement.skip_revocation { check.even_if_revoked() } else { check };
-        Ok(engine.sessions().verification().verify(token, check).await?)
+        if found.is_some() {
+            return Ok(found);
+        }
+        if let Some(encoding) = self.hidden_in_body(parts, requirement) {
+            return Err(AuthError::EncodedBody(encoding));
+        }
+        let other_scheme = parts.headers.contains_key(header::AUTHORIZATION);
+        if other_scheme && requirement.optional == Some(Optional::IfNoCredential) {
+            return Err(LocateError::NotAToken(Location::Header).into());
+        }
+        Ok(None)
+    }
+
+    /// What verified claims must be for this requirement, before the application is asked.
+    fn check_claims(
+        engine: &Engine,
+        requirement: &Requirement,
+        claims: &Claims,
+        location: Location,
+    ) -> Result<(), AuthError> {
+        // Refresh tokens are good for weeks, so none is taken from a URL, whatever the route accepts.
+        if location == Location::Query && claims.token_type() == TokenType::Refresh {
+            return Err(LocateError::NotAToken(Location::Query).into());
+        }
+        if requirement.fresh && !claims.freshness().is_fresh(engine.now()) {
+            return Err(AuthError::NotFresh);
+        }
+        Ok(())
+    }
+
+    /// What the request must show beside claims that are accepted: a CSRF value, if they came in a cookie, and the scope.
+    fn check_request(
+        engine: &Engine,
+        parts: &Parts,
+        requirement: &Requirement,
+        claims: &Claims,
+        location: Location,
+    ) -> Result<(), AuthError> {
+        if location == Location::Cookie {
+            Self::check_beside_cookie(engine, parts, claims)?;
+        }
+        requirement.check_permitted(claims)
     }
 
     /// Where a requirement's token is looked for.
@@ -256,6 +308,24 @@ impl CheckedRules for Native {
 
 const NAME: &str = "native";
 
+/// What a requirement asks of a token.
+fn check(requirement: &Requirement) -> Check {
+    let check = match requirement.token {
+        RequiredToken::Access => Check::ACCESS,
+        RequiredToken::Refresh => Check::REFRESH,
+        RequiredToken::Any | RequiredToken::AnyAsRefresh => Check::ANY,
+    };
+    if requirement.skip_revocation { check.even_if_revoked() } else { check }
+}
+
+/// Where the requirement says so, a request with an expired token passes as nobody.
+fn nobody_if_expired(error: AuthError, requirement: &Requirement) -> Result<Option<Vouched>, AuthError> {
+    if error.is_expired() && requirement.optional == Some(Optional::IfAbsentOrExpired) {
+        return Ok(None);
+    }
+    Err(error)
+}
+
 #[async_trait]
 impl Rules for Native {
     fn name(&self) -> &'static str {
@@ -305,45 +375,46 @@ impl Rules for Native {
         Self::searches_query(requirement, order) && !matches!(self.in_query(parts), Ok(None))
     }
 
+    fn authenticate_at_once(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        requirement: &Requirement,
+    ) -> Option<Result<Option<Vouched>, AuthError>> {
+        if engine.has_checks() {
+            return None;
+        }
+        let (token, location) = match self.find_token(parts, requirement) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Some(Ok(None)),
+            Err(error) => return Some(Err(error)),
+        };
+        let verified = engine.sessions().verification().verify_at_once(&token, check(requirement))?;
+        let claims = match verified {
+            Ok(claims) => claims,
+            Err(error) => return Some(nobody_if_expired(error.into(), requirement)),
+        };
+        let judged = Self::check_claims(engine, requirement, &claims, location)
+            .and_then(|()| Self::check_request(engine, parts, requirement, &claims, location));
+        Some(judged.map(|()| Some(Vouched { claims, location, user: None, proof: None })))
+    }
+
     async fn authenticate(
         &self,
         engine: &Engine,
         parts: &Parts,
         requirement: &Requirement,
     ) -> Result<Option<Vouched>, AuthError> {
-        let (locator, order) = self.places(requirement);
-        let in_query = if Self::searches_query(requirement, order) { self.in_query(parts)? } else { None };
-        let in_body = self.in_body(parts, locator, requirement);
-        let elsewhere = Elsewhere { query: in_query.as_deref(), body: in_body.as_deref() };
-        let Some(located) = locator.locate_in(order, &parts.headers, elsewhere)? else {
-            if let Some(encoding) = self.hidden_in_body(parts, requirement) {
-                return Err(AuthError::EncodedBody(encoding));
-            }
-            let other_scheme = parts.headers.contains_key(header::AUTHORIZATION);
-            if other_scheme && requirement.optional == Some(Optional::IfNoCredential) {
-                return Err(LocateError::NotAToken(Location::Header).into());
-            }
-            return Ok(None);
+        let Some((token, location)) = self.find_token(parts, requirement)? else { return Ok(None) };
+        let verified = engine.sessions().verification().verify(&token, check(requirement)).await;
+        let claims = match verified {
+            Ok(claims) => claims,
+            Err(error) => return nobody_if_expired(error.into(), requirement),
         };
-        let claims = match Self::verify(engine, located.token, requirement).await {
-            Err(error) if error.is_expired() && requirement.optional == Some(Optional::IfAbsentOrExpired) => {
-                return Ok(None);
-            }
-            verified => verified?,
-        };
-        // Refresh tokens are good for weeks, so none is taken from a URL, whatever the route accepts.
-        if located.location == Location::Query && claims.token_type() == TokenType::Refresh {
-            return Err(LocateError::NotAToken(Location::Query).into());
-        }
-        if requirement.fresh && !claims.freshness().is_fresh(engine.now()) {
-            return Err(AuthError::NotFresh);
-        }
+        Self::check_claims(engine, requirement, &claims, location)?;
         engine.ask_application(&claims, requirement.skip_revocation).await?;
-        if located.location == Location::Cookie {
-            Self::check_beside_cookie(engine, parts, &claims)?;
-        }
-        requirement.check_permitted(&claims)?;
-        Ok(Some(Vouched { claims, location: located.location, user: None, proof: None }))
+        Self::check_request(engine, parts, requirement, &claims, location)?;
+        Ok(Some(Vouched { claims, location, user: None, proof: None }))
     }
 
     async fn recheck(&self, engine: &Engine, authenticated: &Authenticated) -> Result<(), AuthError> {
