@@ -261,18 +261,18 @@ fn pems(seeds: &mut Seeds<'_>) {
         }
     }
     for (algorithm, text) in [
-        (Algorithm::Rs256, include_str!("../../crates/countersign-core/tests/data/rsa.pkcs1.pem")),
-        (Algorithm::Rs256, include_str!("../../crates/countersign-core/tests/data/rsa.pkcs1.pub.pem")),
-        (Algorithm::Rs256, include_str!("../../crates/countersign-core/tests/data/rsa-e3.pub.pem")),
-        (Algorithm::Ps256, include_str!("../../crates/countersign-core/tests/data/rsa-1024.pem")),
-        (Algorithm::Ps256, include_str!("../../crates/countersign-core/tests/data/rsa-pss.pem")),
-        (Algorithm::Es256, include_str!("../../crates/countersign-core/tests/data/p256.sec1.pem")),
-        (Algorithm::Es384, include_str!("../../crates/countersign-core/tests/data/p384.sec1.pem")),
-        (Algorithm::Es512, include_str!("../../crates/countersign-core/tests/data/p521.sec1.pem")),
-        (Algorithm::Es256k, include_str!("../../crates/countersign-core/tests/data/secp256k1.sec1.pem")),
-        (Algorithm::EdDsa, include_str!("../../crates/countersign-core/tests/data/ed25519.pem")),
-        (Algorithm::EdDsa, include_str!("../../crates/countersign-core/tests/data/ed25519.encrypted.pem")),
-        (Algorithm::EdDsa, include_str!("../../crates/countersign-core/tests/data/x25519.pub.pem")),
+        (Algorithm::Rs256, include_str!("../../crates/countersign-jwt/tests/data/rsa.pkcs1.pem")),
+        (Algorithm::Rs256, include_str!("../../crates/countersign-jwt/tests/data/rsa.pkcs1.pub.pem")),
+        (Algorithm::Rs256, include_str!("../../crates/countersign-jwt/tests/data/rsa-e3.pub.pem")),
+        (Algorithm::Ps256, include_str!("../../crates/countersign-jwt/tests/data/rsa-1024.pem")),
+        (Algorithm::Ps256, include_str!("../../crates/countersign-jwt/tests/data/rsa-pss.pem")),
+        (Algorithm::Es256, include_str!("../../crates/countersign-jwt/tests/data/p256.sec1.pem")),
+        (Algorithm::Es384, include_str!("../../crates/countersign-jwt/tests/data/p384.sec1.pem")),
+        (Algorithm::Es512, include_str!("../../crates/countersign-jwt/tests/data/p521.sec1.pem")),
+        (Algorithm::Es256k, include_str!("../../crates/countersign-jwt/tests/data/secp256k1.sec1.pem")),
+        (Algorithm::EdDsa, include_str!("../../crates/countersign-jwt/tests/data/ed25519.pem")),
+        (Algorithm::EdDsa, include_str!("../../crates/countersign-jwt/tests/data/ed25519.encrypted.pem")),
+        (Algorithm::EdDsa, include_str!("../../crates/countersign-jwt/tests/data/x25519.pub.pem")),
     ] {
         seeds.push(("pem", with(&[choice(algorithm)], text)));
         let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();

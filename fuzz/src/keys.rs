@@ -156,4 +156,4 @@ impl fmt::Debug for Chain {
     }
 }
 
-const RSA_PEM: &str = include_str!("../../crates/countersign-core/tests/data/rsa.pem");
+const RSA_PEM: &str = include_str!("../../crates/countersign-jwt/tests/data/rsa.pem");
