@@ -54,10 +54,6 @@ impl fmt::Debug for Authenticated {
 }
 
 impl Authenticated {
-    fn by(Vouched { claims, location, user, proof }: Vouched) -> Self {
-        Self { claims, location, user, proof }
-    }
-
     /// Its claims.
     #[must_use]
     pub fn claims(&self) -> &Claims {
@@ -162,7 +158,7 @@ impl Auth {
     ) -> Result<Option<Authenticated>, AuthError> {
         self.engine().check_cross_site(parts, self.rules().cookies())?;
         let vouched = self.rules().authenticate(self.engine(), parts, requirement).await?;
-        Ok(vouched.map(Authenticated::by))
+        Ok(vouched.map(authenticated))
     }
 
     /// Asks once more whether what was authenticated still holds: not expired, not revoked, accepted by the application.
@@ -284,4 +280,9 @@ impl Auth {
     ) -> Answer {
         self.rules().answer(self.engine(), parts, requirement, error).await
     }
+}
+
+/// Nobody else makes one.
+fn authenticated(Vouched { claims, location, user, proof }: Vouched) -> Authenticated {
+    Authenticated { claims, location, user, proof }
 }
