@@ -44,7 +44,7 @@ pub enum FlaskBuildError {
         /// How many it needs.
         minimum: usize,
     },
-    /// With these options sessions of this library would get tokens that nobody takes, or none.
+    /// With these options sessions of Countersign would get tokens that nobody takes, or none.
     #[error("sessions cannot get tokens by these options: {reason}")]
     NoTokens {
         /// Why.

@@ -201,7 +201,7 @@ impl Options {
 pub(crate) const ALGORITHMS: &str = "must be one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES256K, \
                           ES384, ES512, ES521, EdDSA, in this spelling; there is no way to accept unsigned tokens";
 
-/// The longest leeway, as everywhere in this library.
+/// The longest leeway, as everywhere in Countersign.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 /// More than no seconds.

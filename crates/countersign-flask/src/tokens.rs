@@ -284,7 +284,7 @@ impl FlaskClaims {
         self.time("iat")
     }
 
-    /// The same as claims of this library, for what it does with sessions: `None` if the identity is no text that a
+    /// The same as claims of Countersign, for what it does with sessions: `None` if the identity is no text that a
     /// user's id can be, or `jti` is there and is no UUID.
     ///
     /// A token without `jti` gets one that follows from what was signed.

@@ -55,10 +55,6 @@ impl fmt::Debug for Authenticated {
 }
 
 impl Authenticated {
-    fn by(Vouched { claims, location, user, proof }: Vouched) -> Self {
-        Self { claims, location, user, proof }
-    }
-
     /// Its claims.
     #[must_use]
     pub fn claims(&self) -> &Claims {
@@ -169,7 +165,7 @@ impl Auth {
         if let Some(vouched) = &vouched {
             self.sessions().verification().note_use(&vouched.claims);
         }
-        Ok(vouched.map(Authenticated::by))
+        Ok(vouched.map(authenticated))
     }
 
     /// Asks once more whether what was authenticated still holds: not expired, not revoked, accepted by the application.
@@ -291,4 +287,9 @@ impl Auth {
     ) -> Answer {
         self.rules().answer(self.engine(), parts, requirement, error).await
     }
+}
+
+/// Nobody else makes one.
+fn authenticated(Vouched { claims, location, user, proof }: Vouched) -> Authenticated {
+    Authenticated { claims, location, user, proof }
 }

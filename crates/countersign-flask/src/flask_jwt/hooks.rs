@@ -188,7 +188,7 @@ impl FlaskJwtBuilder {
         Ok(jwt)
     }
 
-    /// Checks everything but whether there are logins, and says nothing about lifetimes: sessions of this library may
+    /// Checks everything but whether there are logins, and says nothing about lifetimes: sessions of Countersign may
     /// shorten them.
     pub(crate) fn finish(self) -> Result<FlaskJwt, FlaskBuildError> {
         const KEY: &str = "JWT_SECRET_KEY";

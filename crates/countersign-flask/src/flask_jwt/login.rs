@@ -62,11 +62,11 @@ pub(crate) struct Login {
     pub(crate) device: Device,
 }
 
-/// What sessions of this library add to the rules.
+/// What sessions of Countersign add to the rules.
 pub(crate) struct OverSessions {
     /// Whether the session of a token has ended.
     pub(crate) is_revoked: Hook<FlaskClaims, bool>,
-    /// A login with this library's accounts, where the application has none of its own.
+    /// A login with Countersign's accounts, where the application has none of its own.
     pub(crate) authenticate: Hook<Login, Option<Identity>>,
     /// The answer to such a login.
     pub(crate) auth_response: Hook<(String, Identity), Answer>,
@@ -78,7 +78,7 @@ impl FlaskJwt {
         self.login_from(headers, body, Device::default()).await
     }
 
-    /// The same, with what is known of who asks: where sessions of this library begin here, they show it.
+    /// The same, with what is known of who asks: where sessions of Countersign begin here, they show it.
     pub async fn login_from(&self, headers: &HeaderMap, body: &[u8], device: Device) -> Answer {
         match self.logged_in(headers, body, device).await {
             Ok(answer) => answer,

@@ -1,4 +1,4 @@
-//! Flask-JWT's rules: its options, tokens, login endpoint and answers, under names of this library.
+//! Flask-JWT's rules: its options, tokens, login endpoint and answers, under names of Rust.
 
 mod answers;
 mod config;
@@ -64,7 +64,7 @@ impl FlaskJwt {
         &self.0.config
     }
 
-    /// The same rules over sessions of this library, which also say whether a token was revoked.
+    /// The same rules over sessions of Countersign, which also say whether a token was revoked.
     pub(crate) fn over_sessions(&self, sessions: OverSessions) -> Self {
         let mut inner = Inner::clone(&self.0);
         inner.hooks.of_token.set_sessions(sessions.is_revoked);

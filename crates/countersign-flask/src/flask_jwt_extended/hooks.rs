@@ -269,7 +269,7 @@ impl FlaskJwtExtendedBuilder {
         Ok(jwt)
     }
 
-    /// Checks everything, and says nothing about lifetimes: sessions of this library may shorten them.
+    /// Checks everything, and says nothing about lifetimes: sessions of Countersign may shorten them.
     pub(crate) fn finish(self) -> Result<FlaskJwtExtended, FlaskBuildError> {
         let Self { config, hooks, import, cross_site, clock, random } = self;
         for (name, lifetime) in config.lifetimes() {

@@ -246,7 +246,7 @@ impl FlaskJwtExtended {
     }
 }
 
-/// Tokens of this library's sessions: the same claims, and those that name the session.
+/// Tokens of Countersign's sessions: the same claims, and those that name the session.
 impl TokenFormat for FlaskJwtExtended {
     fn issue(&self, new: &NewClaims) -> Result<String, SignError> {
         let config = &self.0.config;

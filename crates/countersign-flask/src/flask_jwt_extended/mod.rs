@@ -1,4 +1,4 @@
-//! Flask-JWT-Extended's rules: its options, tokens, cookies and answers, under names of this library.
+//! Flask-JWT-Extended's rules: its options, tokens, cookies and answers, under names of Rust.
 //!
 //! ```
 //! use countersign_flask::FlaskJwtExtended;

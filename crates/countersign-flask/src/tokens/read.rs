@@ -322,7 +322,7 @@ impl FlaskJwtChecks {
     }
 }
 
-/// The `aud` of this library's refresh tokens beside Flask-JWT.
+/// The `aud` of Countersign's refresh tokens beside Flask-JWT.
 ///
 /// Flask-JWT itself knows no refresh tokens, looks at no `type` and would take one of ours for an access token that
 /// lives for weeks. It refuses every token that names an audience, so these name one.

@@ -49,10 +49,10 @@ impl ProfileSetting {
 
     /// The name under which a setting that all servers share is set, where that is none of this server's.
     pub(super) fn named(&self, agreed: &str) -> Option<&'static str> {
-        match self {
-            Self::Native => None,
+        match (self, agreed) {
+            (Self::Native, _) => None,
             #[cfg(feature = "flask")]
-            Self::Flask(rules) => flask::named(rules, agreed),
+            (Self::Flask(rules), agreed) => flask::named(rules, agreed),
         }
     }
 

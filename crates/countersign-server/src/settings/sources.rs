@@ -175,6 +175,7 @@ impl Sources {
     }
 
     /// The options of a Flask application, as texts.
+    #[cfg(feature = "flask")]
     pub(crate) fn flask_options(&self) -> BTreeMap<String, String> {
         self.flask_options.clone()
     }
@@ -229,8 +230,11 @@ fn nearest(shown: &str, source: &str, names: impl Iterator<Item = String>) -> Se
         let near = |known: &String| strsim::jaro_winkler(&known.to_lowercase(), &lower);
         near(a).total_cmp(&near(b))
     });
-    let nearest = nearest.unwrap_or_default();
-    SettingError::new(shown, source, format!("is not a setting; did you mean {nearest}?"))
+    let problem = match nearest {
+        Some(nearest) => format!("is not a setting; did you mean {nearest}?"),
+        None => "is not a setting; this server was built without the feature flask".to_owned(),
+    };
+    SettingError::new(shown, source, problem)
 }
 
 fn read_dotenv(path: &Path) -> Result<Dotenv, SettingError> {
@@ -390,11 +394,13 @@ mod tests {
 
     #[test]
     fn unknown_names_are_refused_in_every_source() {
+        let option =
+            if cfg!(feature = "flask") { "JWT_TOKEN_LOCATION?" } else { "without the feature flask" };
         for (dotenv, file, expected) in [
             (map(&[("COUNTERSIGN_LISTENS", "x")]), BTreeMap::new(), "COUNTERSIGN_LISTEN?"),
             (BTreeMap::new(), map(&[("databse_url", "x")]), "database_url?"),
             (map(&[("COUNTERSIGN_listen", "x")]), BTreeMap::new(), "COUNTERSIGN_LISTEN?"),
-            (BTreeMap::new(), map(&[("JWT_TOKEN_LOCATIONS", "x")]), "JWT_TOKEN_LOCATION?"),
+            (BTreeMap::new(), map(&[("JWT_TOKEN_LOCATIONS", "x")]), option),
         ] {
             let error = Sources::collect(Flags::default(), BTreeMap::new(), Some(dotenv), Some(file));
             let error = error.map(|_| ()).unwrap_err().to_string();
