@@ -42,7 +42,7 @@
 //! | `axum` (default) | [`axum`](mod@axum): layer, extractors, routes |
 //! | `sqlite` (default) | [`sqlite`]: everything in one file |
 //! | `postgres`, `mysql`, `mongodb`, `redis` | one engine each, for any number of servers |
-//! | `flask` | [`flask`]: the rules of Flask-JWT-Extended and Flask-JWT, for programs that take their place |
+//! | `flask` | the rules of Flask-JWT-Extended and Flask-JWT, for programs that take their place |
 //! | `jwks-client` | verifies tokens of other issuers, such as Keycloak or Auth0, by the keys that they publish |
 //!
 //! # Guides

@@ -552,7 +552,7 @@ impl Accounts {
     /// Exchanges a refresh token for a pair, if its user exists and is enabled.
     ///
     /// # Errors
-    /// As [`Sessions::refresh`].
+    /// As [`Refresh::exchange`].
     pub async fn refresh(&self, token: &Claims, device: Device) -> Result<(Refreshed, User), RefreshError> {
         let user = self.enabled_user(token.subject()).await?;
         let refreshed = Refresh::of(&self.shared.sessions).exchange(token, user.is_some(), device).await?;
@@ -565,7 +565,7 @@ impl Accounts {
     /// Exchanges a refresh token that is not rotated for an access token, if its user exists and is enabled.
     ///
     /// # Errors
-    /// As [`Sessions::renew`].
+    /// As [`Refresh::renew`].
     pub async fn renew(&self, token: &Claims, device: Device) -> Result<Renewed, RefreshError> {
         // Asked first: a token of a user that there is not must not get a session.
         if self.enabled_user(token.subject()).await?.is_none() {

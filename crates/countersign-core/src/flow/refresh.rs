@@ -114,7 +114,7 @@ impl Refresh {
         Self { sessions: sessions.clone() }
     }
 
-    /// Exchanges a refresh token, verified by [`Verification::verify`] with [`Check::REFRESH`](crate::flow::Check::REFRESH), for a pair (RFC 6749 §6).
+    /// Exchanges a refresh token, verified by [`Verification::verify`](crate::flow::Verification::verify) with [`Check::REFRESH`](crate::flow::Check::REFRESH), for a pair (RFC 6749 §6).
     ///
     /// The presented token is good for a short grace more. Presenting an older one ends the session, because
     /// somebody else holds a copy (RFC 9700 §4.14.2). Runs to its end even if the caller goes away.

@@ -71,7 +71,7 @@ pub struct SessionsConfig {
     /// Where events go.
     pub events: Arc<dyn Events>,
     /// How tokens are written where they are not to be this library's own; default none. Sessions are then
-    /// [renewed](Sessions::renew) instead of refreshed.
+    /// [renewed](crate::flow::Refresh::renew) instead of refreshed.
     pub format: Option<Arc<dyn TokenFormat>>,
     /// Where work runs that a client must not be able to interrupt.
     pub runtime: Handle,
