@@ -55,7 +55,8 @@ impl IntoResponse for WithCookies {
 #[derive(Debug)]
 pub struct AuthRejection {
     reply: Reply,
-    error: Option<AuthError>,
+    /// Boxed, because every handler's arguments carry room for a rejection.
+    error: Option<Box<AuthError>>,
 }
 
 impl AuthRejection {
@@ -67,7 +68,7 @@ impl AuthRejection {
     ) -> Self {
         // Boxed, so that requests that are let through carry no room for a refusal.
         let answer = Box::pin(auth.refuse(parts, requirement, &error)).await;
-        Self { reply: Reply(answer), error: Some(error) }
+        Self { reply: Reply(answer), error: Some(Box::new(error)) }
     }
 
     /// The layer is missing: a defect of the program, which its log then names.
@@ -88,7 +89,7 @@ impl AuthRejection {
     /// The cause; `None` if the layer is missing or a gate has refused.
     #[must_use]
     pub fn error(&self) -> Option<&AuthError> {
-        self.error.as_ref()
+        self.error.as_deref()
     }
 
     /// The answer that the client gets.

@@ -194,7 +194,7 @@ impl AuthBuilder {
     }
 
     /// One more setting in which all programs of the store must agree, beside the [ones that always
-    /// must](countersign_core::agreed). The value is kept in the store as it is, so no secret.
+    /// must](countersign_core::model::AgreedSettings). The value is kept in the store as it is, so no secret.
     #[must_use]
     pub fn agree_on(mut self, setting: impl Into<String>, value: impl Into<String>) -> Self {
         self.agreed.insert(setting.into(), value.into());

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use cookie::SameSite;
 use countersign_http::Location;
 use http::{HeaderName, Method};
 use serde_json::Value;
@@ -13,6 +12,27 @@ use crate::tokens::{KeySource, Leeway, algorithm_by_name};
 
 /// The options of Flask-JWT-Extended, with their names without `JWT_` and its defaults.
 ///
+/// A value of `JWT_COOKIE_SAMESITE`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CookieSameSite {
+    /// `Strict`: no request from another site carries the cookie.
+    Strict,
+    /// `Lax`: links from other sites carry the cookie, forms and scripts there do not.
+    Lax,
+    /// `None`: every request carries the cookie.
+    None,
+}
+
+impl From<CookieSameSite> for cookie::SameSite {
+    fn from(same_site: CookieSameSite) -> Self {
+        match same_site {
+            CookieSameSite::Strict => Self::Strict,
+            CookieSameSite::Lax => Self::Lax,
+            CookieSameSite::None => Self::None,
+        }
+    }
+}
+
 /// [`FlaskJwtExtendedConfig::from_options`] reads and checks the original names, from a file or an environment.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "the options are what they are")]
@@ -71,7 +91,7 @@ pub struct FlaskJwtExtendedConfig {
     /// `JWT_COOKIE_DOMAIN`. Default none.
     pub cookie_domain: Option<String>,
     /// `JWT_COOKIE_SAMESITE`. Default none.
-    pub cookie_samesite: Option<SameSite>,
+    pub cookie_samesite: Option<CookieSameSite>,
     /// `JWT_COOKIE_SECURE`. Default false; set it wherever the application is reached by https.
     pub cookie_secure: bool,
     /// `JWT_SESSION_COOKIE`: whether cookies end with the browser; else they last a year. Default true.
@@ -374,13 +394,13 @@ pub(super) fn domain_of(text: &str) -> Option<String> {
     (!domain.is_empty() && domain.bytes().all(is_host)).then(|| domain.to_owned())
 }
 
-fn same_site(options: &Options) -> Result<Option<SameSite>, OptionError> {
+fn same_site(options: &Options) -> Result<Option<CookieSameSite>, OptionError> {
     const NAME: &str = "JWT_COOKIE_SAMESITE";
     match options.text(NAME)?.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None => Ok(None),
-        Some("lax") => Ok(Some(SameSite::Lax)),
-        Some("strict") => Ok(Some(SameSite::Strict)),
-        Some("none") => Ok(Some(SameSite::None)),
+        Some("lax") => Ok(Some(CookieSameSite::Lax)),
+        Some("strict") => Ok(Some(CookieSameSite::Strict)),
+        Some("none") => Ok(Some(CookieSameSite::None)),
         Some(_) => Err(OptionError::new(NAME, "must be \"Lax\", \"Strict\", \"None\", or null for none")),
     }
 }

@@ -167,7 +167,7 @@ impl FlaskJwtExtended {
             cookie = cookie.domain(domain);
         }
         if let Some(same_site) = config.cookie_samesite {
-            cookie = cookie.same_site(same_site);
+            cookie = cookie.same_site(cookie::SameSite::from(same_site));
         }
         let cookie = match expiry {
             Expiry::WithTheBrowser => cookie,

@@ -44,7 +44,7 @@ use url::form_urlencoded;
 
 use answers::Refusal;
 pub use answers::{RefusalKind, Refused};
-pub use config::{CookieNames, FlaskJwtExtendedConfig, Lifetime, location_by_name};
+pub use config::{CookieNames, CookieSameSite, FlaskJwtExtendedConfig, Lifetime, location_by_name};
 pub use cookies::CookieArguments;
 use hooks::Hooks;
 pub use hooks::{FlaskJwtExtendedBuilder, RefusalContext};
