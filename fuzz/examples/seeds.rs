@@ -7,8 +7,8 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_jwt::{Algorithm, KeyId, SigningKey};
 use countersign_fuzz::{genuine, private_keys};
+use countersign_jwt::{Algorithm, KeyId, SigningKey};
 
 fn main() -> std::io::Result<()> {
     let mut seeds: Vec<(&str, Vec<u8>)> = Vec::new();

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use countersign_jwt::claims::REGISTERED;
 use countersign_jwt::jws::SignError;
-use countersign_jwt::{Algorithm, Claims, Freshness, Issuer, NewClaims, Timestamp, TokenType, UserId, Verifier, VerifyError};
+use countersign_jwt::{
+    Algorithm, Claims, Freshness, Issuer, NewClaims, Timestamp, TokenType, UserId, Verifier, VerifyError,
+};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

@@ -585,6 +585,8 @@ async fn sec_210_a_node_that_cannot_read_new_keys_does_not_say_that_their_tokens
     assert!(there.sessions.verification().verify(&before.access_token, Check::ENDING).await.is_ok());
 
     line.fail(false);
+    let ended = there.sessions.verification().verify(&pair.refresh_token, Check::ENDING).await;
+    assert!(ended.is_ok(), "its key is found now: {ended:?}");
     assert!(
         there
             .sessions

@@ -445,6 +445,22 @@ async fn sec_087_while_the_log_cannot_be_read_nothing_is_accepted_beyond_the_bou
 }
 
 #[tokio::test]
+async fn a_revoked_token_is_refused_whether_or_not_it_may_have_expired() {
+    let (_, bed, pair) = signed_in().await;
+    let checks = [Check::ACCESS, Check::ACCESS.even_if_expired(), Check::ANY, Check::ANY.even_if_expired()];
+    for check in checks {
+        bed.sessions.verification().verify(&pair.access_token, check).await.unwrap();
+    }
+    bed.sessions.end(key(&pair), EndReason::LoggedOut).await.unwrap();
+    for check in checks {
+        let verified = bed.sessions.verification().verify(&pair.access_token, check).await;
+        assert!(matches!(verified, Err(CheckError::Revoked(_))), "{check:?}: {verified:?}");
+        let unasked = check.even_if_revoked();
+        bed.sessions.verification().verify(&pair.access_token, unasked).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn sec_087_nothing_is_accepted_before_the_log_was_read() {
     let (watched, bed, _) = signed_in().await;
     let view = RevocationView::new(

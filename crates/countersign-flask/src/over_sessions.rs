@@ -200,7 +200,10 @@ async fn is_dead(sessions: Sessions, token: FlaskClaims) -> Result<bool, BoxErro
     match claims.token_type() {
         TokenType::Access => {
             match sessions.verification().recheck(&claims, Check::ACCESS.even_if_expired()).await {
-                Ok(()) => Ok(false),
+                Ok(()) => {
+                    sessions.verification().note_use(&claims);
+                    Ok(false)
+                }
                 Err(error @ (CheckError::Revoked(_) | CheckError::Invalid(_))) => {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,

@@ -162,9 +162,6 @@ impl Auth {
             Some(done) => done?,
             None => self.rules().authenticate(self.engine(), parts, requirement).await?,
         };
-        if let Some(vouched) = &vouched {
-            self.sessions().verification().note_use(&vouched.claims);
-        }
         Ok(vouched.map(authenticated))
     }
 

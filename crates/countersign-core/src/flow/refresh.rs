@@ -241,9 +241,13 @@ impl Refresh {
     /// # Errors
     /// As [`Refresh::renew`].
     pub async fn check_renewal(&self, token: &Claims) -> Result<(), RefreshError> {
-        let (shared, device) = (&*self.sessions.shared, Device::default());
-        let (found, _) = self.sessions.foreign().look_up(token, &device).await?;
-        self.refuse_dead(&found, true, shared.clock.now())
+        let (this, token) = (self.clone(), token.clone());
+        // As the exchange itself does, by the right time even if the machine was suspended a moment ago.
+        let check = async move {
+            let (found, _) = this.sessions.foreign().look_up(&token, &Device::default()).await?;
+            this.refuse_dead(&found, true, this.sessions.shared.clock.now())
+        };
+        self.sessions.detached(check).await
     }
 
     async fn renew_now(

@@ -72,7 +72,8 @@ impl Check {
         Self { revocation: false, ..self }
     }
 
-    /// The same check for a token that may have expired.
+    /// The same check for a token that may have expired. Where revocation counts, an access token must all the same be
+    /// younger than the access lifetime: for longer than that nobody remembers what was revoked.
     #[must_use]
     pub const fn even_if_expired(self) -> Self {
         Self { times: false, ..self }
@@ -128,7 +129,20 @@ impl Verification {
             Kind::Refresh => TokenType::Refresh,
             Kind::Any => self.kind(token, check),
         };
-        if kind == TokenType::Access && check.times {
+        let verified = self.verify_as(token, kind, check).await;
+        match verified {
+            // The keys were read anew meanwhile, and by them it may prove to be a refresh token.
+            Err(CheckError::Invalid(VerifyError::UnknownKey))
+                if check.kind == Kind::Any && self.kind(token, check) != kind =>
+            {
+                Box::pin(self.verify_as(token, TokenType::Refresh, check)).await
+            }
+            verified => verified,
+        }
+    }
+
+    async fn verify_as(&self, token: &str, kind: TokenType, check: Check) -> Result<Claims, CheckError> {
+        if kind == TokenType::Access && (check.times || check.revocation) {
             return self.verify_access(token, check).await;
         }
         // Rare, and boxed, so that what every request waits for stays small.
@@ -187,6 +201,7 @@ impl Verification {
         Ok(claims)
     }
 
+    /// A refresh token, or a token of either kind by which its session may be ended: both name a session.
     async fn verify_rare(&self, token: &str, kind: TokenType, check: Check) -> Result<Claims, CheckError> {
         let Shared { keys, clock, tail, .. } = &*self.shared;
         let mut verified = self.prove(token, kind, check, clock.now());

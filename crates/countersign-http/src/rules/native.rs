@@ -318,6 +318,13 @@ fn check(requirement: &Requirement) -> Check {
     if requirement.skip_revocation { check.even_if_revoked() } else { check }
 }
 
+/// An access token that is good has arrived at its client, whatever else the request lacks.
+fn note_use(engine: &Engine, requirement: &Requirement, claims: &Claims) {
+    if claims.token_type() == TokenType::Access && !requirement.skip_revocation {
+        engine.sessions().verification().note_use(claims);
+    }
+}
+
 /// Where the requirement says so, a request with an expired token passes as nobody.
 fn nobody_if_expired(error: AuthError, requirement: &Requirement) -> Result<Option<Vouched>, AuthError> {
     if error.is_expired() && requirement.optional == Some(Optional::IfAbsentOrExpired) {
@@ -381,7 +388,7 @@ impl Rules for Native {
         parts: &Parts,
         requirement: &Requirement,
     ) -> Option<Result<Option<Vouched>, AuthError>> {
-        if engine.has_checks() {
+        if engine.has_checks() || requirement.token != RequiredToken::Access {
             return None;
         }
         let (token, location) = match self.find_token(parts, requirement) {
@@ -394,6 +401,7 @@ impl Rules for Native {
             Ok(claims) => claims,
             Err(error) => return Some(nobody_if_expired(error.into(), requirement)),
         };
+        note_use(engine, requirement, &claims);
         let judged = Self::check_claims(engine, requirement, &claims, location)
             .and_then(|()| Self::check_request(engine, parts, requirement, &claims, location));
         Some(judged.map(|()| Some(Vouched { claims, location, user: None, proof: None })))
@@ -411,6 +419,7 @@ impl Rules for Native {
             Ok(claims) => claims,
             Err(error) => return nobody_if_expired(error.into(), requirement),
         };
+        note_use(engine, requirement, &claims);
         Self::check_claims(engine, requirement, &claims, location)?;
         engine.ask_application(&claims, requirement.skip_revocation).await?;
         Self::check_request(engine, parts, requirement, &claims, location)?;
@@ -539,7 +548,7 @@ fn refuse(shown: &mut ShownTokens, refusal: AuthError) {
         AuthError::Locate(LocateError::RepeatedCookie) => 2,
         AuthError::Csrf(_) => 1,
         // Worth repeating.
-        AuthError::Token(CheckError::ViewTooOld(_)) => 1,
+        AuthError::Token(CheckError::ViewTooOld(_) | CheckError::Store(_)) => 1,
         _ => 0,
     };
     if shown.refusal.as_ref().is_none_or(|known| rank(known) <= rank(&refusal)) {
