@@ -1,6 +1,6 @@
 //! The rules of the tail of the revocation log: what to read next, how far back, and what an answer is worth.
 //!
-//! [`Tail`] is a pure state machine, as [`decide`](crate::model::decide) is a pure function. It calls no store and no
+//! [`Tail`] is a pure state machine, as [`decide`](crate::model::decide()) is a pure function. It calls no store and no
 //! clock: [`Tail::next`] says what to read, the view reads it, and [`Tail::took`] learns what came of it. A read that
 //! fails, hangs or is abandoned needs no report: [`Tail::begin`] finds that the poll before did not end.
 //!

@@ -287,7 +287,7 @@ impl Verification {
         }
     }
 
-    /// The facts beside the row that [`decide`] has to know.
+    /// The facts beside the row that [`decide`](crate::model::decide()) has to know.
     pub(crate) fn circumstances(
         &self,
         session: &Session,
