@@ -1,6 +1,7 @@
-//! base64url without padding (RFC 4648 §5), strict: one text for the same bytes, everything else refused (SEC-003).
+//! base64url without padding (RFC 4648 §5), read strictly: the same bytes have one text, and every other text is
+//! refused (SEC-003).
 //!
-//! The `base64` crate's vector code where the processor has it, found out once.
+//! The `base64` crate's vector code is used where the processor has it, which is found out once.
 
 use std::sync::LazyLock;
 

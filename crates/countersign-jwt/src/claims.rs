@@ -1,7 +1,7 @@
-//! What a token says (RFC 7519 §4).
+//! The claims of a token (RFC 7519 §4).
 //!
-//! Three types for three states of knowledge: [`NewClaims`] are about to be signed, [`Claims`] come out of a
-//! verification and nowhere else, [`UnverifiedClaims`] are anybody's words.
+//! Three types stand for three states of knowledge: [`NewClaims`] are about to be signed, [`Claims`] come only out of a
+//! verification, and [`UnverifiedClaims`] may have been written by anybody.
 
 mod own;
 mod read;
@@ -22,20 +22,20 @@ use serde_json::{Map, Value};
 use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
 use crate::time::Timestamp;
 
-/// Which kind of token: each verifier takes one, so that none passes as another.
+/// The kind of a token. Each verifier takes one kind, so that no token passes as one of another kind.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum TokenType {
-    /// Proves who makes a request.
+    /// An access token, which proves who makes a request.
     Access,
-    /// Gets a new pair of tokens, nothing else.
+    /// A refresh token, which is exchanged for a new pair of tokens and serves nothing else.
     Refresh,
 }
 
 impl TokenType {
-    /// Every kind.
+    /// Every kind of token.
     pub const ALL: [Self; 2] = [Self::Access, Self::Refresh];
 
-    /// The `type` claim.
+    /// The value of the claim `type` for this kind.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl TokenType {
         }
     }
 
-    /// The `typ` header (RFC 9068 §2.1 for access tokens).
+    /// The value of the header `typ` for this kind (RFC 9068 §2.1 for access tokens).
     #[must_use]
     pub const fn header_typ(self) -> &'static str {
         match self {
@@ -60,15 +60,15 @@ impl fmt::Display for TokenType {
     }
 }
 
-/// Whether the user proved who they are just now, as `fresh` says.
+/// Whether a token was issued by a login, as its claim `fresh` says.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Freshness {
-    /// From a refresh, not from a login.
+    /// The token was issued by a refresh and not by a login.
     #[default]
     Stale,
-    /// From a login.
+    /// The token was issued by a login.
     Fresh,
-    /// From a login, and fresh until then.
+    /// The token was issued by a login, and is fresh until this time.
     Until(Timestamp),
 }
 
@@ -84,83 +84,83 @@ impl Freshness {
     }
 }
 
-/// The session that a token presents: `sid`, `gen` and `epoch`, all or none.
+/// The session that a token names by `sid`, `gen` and `epoch`. A token has all three claims or none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SessionRef {
-    /// Which session.
+    /// The session's id.
     pub id: SessionId,
-    /// How many refreshes it had when this token was issued.
+    /// The number of refreshes that the session had when the token was issued.
     pub generation: Generation,
     /// The user's epoch when the session began.
     pub epoch: Epoch,
 }
 
-/// What both new and verified claims hold. Outside this crate only a verification of another token format makes one,
-/// for [`Claims::vouched`].
+/// The fields that both new and verified claims have. Outside this crate, only the verification of another token format
+/// makes one, for [`Claims::vouched`].
 #[derive(Clone, PartialEq)]
 pub struct ClaimFields {
-    /// `iss`.
+    /// `iss`: the issuer of the token.
     pub issuer: Option<String>,
-    /// `sub`.
+    /// `sub`: the user that the token speaks for.
     pub subject: UserId,
-    /// `aud`; empty if the token does not say.
+    /// `aud`: the audiences that the token is meant for; empty if the token has none.
     pub audience: Vec<String>,
-    /// `iat`.
+    /// `iat`: the time at which the token was issued.
     pub issued_at: Option<Timestamp>,
-    /// `nbf`.
+    /// `nbf`: the time from which on the token is valid.
     pub not_before: Option<Timestamp>,
-    /// `exp`.
+    /// `exp`: the time from which on the token is no longer valid.
     pub expires_at: Option<Timestamp>,
-    /// `jti`.
+    /// `jti`: the id of the token.
     pub token_id: TokenId,
-    /// `type`.
+    /// `type`: the kind of the token.
     pub token_type: TokenType,
-    /// `fresh`.
+    /// `fresh`: whether the token was issued by a login.
     pub freshness: Freshness,
-    /// `sid`, `gen` and `epoch`.
+    /// `sid`, `gen` and `epoch`: the session that the token names.
     pub session: Option<SessionRef>,
-    /// `csrf`.
+    /// `csrf`: the value that a request with this token in a cookie must also send.
     pub csrf: Option<String>,
-    /// Claims of the application's own: none of [`REGISTERED`].
+    /// The application's own claims, none of which has a name in [`REGISTERED`].
     pub others: Map<String, Value>,
 }
 
 /// Claims of a token whose signature holds and that is valid here and now.
 ///
-/// A [`Verifier`](crate::token::Verifier) makes them, so a value of this type is a proof; where another token format is
-/// verified, [`Claims::vouched`] does. Cheap to clone.
+/// A [`Verifier`](crate::token::Verifier) makes them, so a value of this type is a proof. Where another token format is
+/// verified, [`Claims::vouched`] makes them. Cheap to clone.
 #[derive(Clone, PartialEq)]
 pub struct Claims(Arc<ClaimFields>);
 
-/// Claims to be issued in a new token.
+/// The claims of a token that is to be issued.
 #[derive(Clone, PartialEq)]
 pub struct NewClaims(ClaimFields);
 
-/// A claim that cannot be put into a token, or not be read as the type that was asked for.
+/// A claim that cannot be put into a token, or cannot be read as the type that was asked for.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClaimError {
-    /// The name belongs to a claim with a meaning of its own, which may not be set this way (SEC-024).
+    /// The name belongs to a claim with a defined meaning, which may not be set by name (SEC-024).
     #[error("claim {0} is registered and cannot be set by name")]
     Registered(String),
     /// The value has no JSON form.
     #[error("claim {0} has no JSON form")]
     NotJson(String),
-    /// The claim is there, but not of the type asked for.
+    /// The claim exists, but does not have the type that was asked for.
     #[error("claim {0} has another type")]
     OtherType(String),
-    /// The application's own claims are not what was asked for.
+    /// The application's own claims cannot be read as the type that was asked for.
     #[error("claims of the application's own cannot be read as this type")]
     NotExtra,
 }
 
-/// The names that have a meaning of their own here.
+/// The names of the claims that have a defined meaning here.
 pub const REGISTERED: [&str; 13] =
     ["iss", "sub", "aud", "iat", "nbf", "exp", "jti", "type", "fresh", "sid", "gen", "epoch", "csrf"];
 
 impl Claims {
-    /// Claims of a token in another format than this crate's. The caller vouches for them: it has verified signature,
-    /// kind, times, issuer and audience by rules of its own.
+    /// Makes claims of a token in another format than this crate's. The caller vouches for them: it has verified the
+    /// signature, kind, times, issuer and audience by its own rules.
     #[must_use]
     pub fn vouched(fields: ClaimFields) -> Self {
         Self(Arc::new(fields))
@@ -170,7 +170,7 @@ impl Claims {
         &self.0
     }
 
-    /// `iss`: who issued the token.
+    /// `iss`: the issuer of the token.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.0.issuer.as_deref()
@@ -182,55 +182,55 @@ impl Claims {
         &self.0.subject
     }
 
-    /// `aud`: whom the token is meant for; empty if it does not say.
+    /// `aud`: the audiences that the token is meant for; empty if the token has none.
     #[must_use]
     pub fn audience(&self) -> &[String] {
         &self.0.audience
     }
 
-    /// `iat`: when it was issued.
+    /// `iat`: the time at which the token was issued.
     #[must_use]
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.0.issued_at
     }
 
-    /// `nbf`: from when on it is valid.
+    /// `nbf`: the time from which on the token is valid.
     #[must_use]
     pub fn not_before(&self) -> Option<Timestamp> {
         self.0.not_before
     }
 
-    /// `exp`: from when on it is not valid any more.
+    /// `exp`: the time from which on the token is no longer valid.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
     }
 
-    /// `jti`: this very token.
+    /// `jti`: the id of the token.
     #[must_use]
     pub fn token_id(&self) -> TokenId {
         self.0.token_id
     }
 
-    /// `type`: which kind of token.
+    /// `type`: the kind of the token.
     #[must_use]
     pub fn token_type(&self) -> TokenType {
         self.0.token_type
     }
 
-    /// `fresh`: whether the user proved who they are just now.
+    /// `fresh`: whether the token was issued by a login.
     #[must_use]
     pub fn freshness(&self) -> Freshness {
         self.0.freshness
     }
 
-    /// `sid`, `gen` and `epoch`: the session that the token presents.
+    /// `sid`, `gen` and `epoch`: the session that the token names.
     #[must_use]
     pub fn session(&self) -> Option<SessionRef> {
         self.0.session
     }
 
-    /// `csrf`: what a request with this token in a cookie must also send.
+    /// `csrf`: the value that a request with this token in a cookie must also send.
     #[must_use]
     pub fn csrf(&self) -> Option<&str> {
         self.0.csrf.as_deref()
@@ -239,20 +239,21 @@ impl Claims {
     /// The application's own claim `name`; `None` if the token has none.
     ///
     /// # Errors
-    /// [`ClaimError::OtherType`] if it cannot be read as a `T`.
+    /// [`ClaimError::OtherType`] if the claim cannot be read as a `T`.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ClaimError> {
         get(&self.0.others, name)
     }
 
-    /// The application's own claims, all but the registered ones, as a struct or map.
+    /// The application's own claims, which are all but the registered ones, as a struct or map.
     ///
     /// # Errors
-    /// [`ClaimError::NotExtra`] if they cannot be read as a `T`: one that it needs is absent or of another type.
+    /// [`ClaimError::NotExtra`] if the claims cannot be read as a `T`, because one that it needs is absent or of
+    /// another type.
     pub fn extra<T: DeserializeOwned>(&self) -> Result<T, ClaimError> {
         T::deserialize(&self.0.others).map_err(|_| ClaimError::NotExtra)
     }
 
-    /// All claims as they were in the token, but for `csrf`, which is nobody's business but the session's own.
+    /// All claims as they were in the token, except `csrf`, which concerns only the session itself.
     #[must_use]
     pub fn to_map(&self) -> Map<String, Value> {
         let fields = ClaimFields { csrf: None, ..(*self.0).clone() };
@@ -266,7 +267,7 @@ impl Claims {
         claims
     }
 
-    /// The application's own claims, all but the registered ones.
+    /// The application's own claims, which are all but the registered ones.
     #[must_use]
     pub fn others(&self) -> &Map<String, Value> {
         &self.0.others
@@ -274,7 +275,7 @@ impl Claims {
 }
 
 impl NewClaims {
-    /// The claims that every token has.
+    /// New claims with the fields that every token has.
     #[must_use]
     pub fn new(
         token_type: TokenType,
@@ -306,7 +307,7 @@ impl NewClaims {
         self
     }
 
-    /// Sets `fresh`. Without this a token is stale.
+    /// Sets `fresh`. Without this call a token is stale.
     #[must_use]
     pub fn with_freshness(mut self, freshness: Freshness) -> Self {
         self.0.freshness = freshness;
@@ -330,8 +331,8 @@ impl NewClaims {
     /// Sets a claim of the application's own, replacing an earlier one of that name.
     ///
     /// # Errors
-    /// [`ClaimError::Registered`] for one of the [`REGISTERED`] names, [`ClaimError::NotJson`] if the value cannot
-    /// be written as JSON.
+    /// [`ClaimError::Registered`] for one of the [`REGISTERED`] names, [`ClaimError::NotJson`] if the value cannot be
+    /// written as JSON.
     pub fn with_claim(mut self, name: &str, value: impl serde::Serialize) -> Result<Self, ClaimError> {
         if REGISTERED.contains(&name) {
             return Err(ClaimError::Registered(name.to_owned()));
@@ -344,7 +345,7 @@ impl NewClaims {
     /// Checks that all these names can be [set by name](Self::with_claim).
     ///
     /// # Errors
-    /// [`ClaimError::Registered`] for the first one that has a meaning of its own.
+    /// [`ClaimError::Registered`] for the first name that belongs to a claim with a defined meaning.
     pub fn check_names(claims: &Map<String, Value>) -> Result<(), ClaimError> {
         match claims.keys().find(|name| REGISTERED.contains(&name.as_str())) {
             Some(name) => Err(ClaimError::Registered(name.clone())),
@@ -352,8 +353,8 @@ impl NewClaims {
         }
     }
 
-    /// Sets claims of the application's own, all at once. A registered name is left out: [`NewClaims::check_names`] tells
-    /// whether there is one.
+    /// Sets several claims of the application's own. Registered names are left out; [`NewClaims::check_names`] tells
+    /// whether there are any.
     #[must_use]
     pub fn with_claims(mut self, claims: &Map<String, Value>) -> Self {
         let own = claims.iter().filter(|(name, _)| !REGISTERED.contains(&name.as_str()));
@@ -361,32 +362,32 @@ impl NewClaims {
         self
     }
 
-    /// Which kind of token these are for.
+    /// `type`: the kind of the token.
     #[must_use]
     pub fn token_type(&self) -> TokenType {
         self.0.token_type
     }
 
-    /// `exp`.
+    /// `exp`: the time from which on the token is no longer valid.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
     }
 
-    /// `jti`.
+    /// `jti`: the id of the token.
     #[must_use]
     pub fn token_id(&self) -> TokenId {
         self.0.token_id
     }
 
-    /// `iat`.
+    /// `iat`: the time at which the token is issued.
     #[must_use]
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.0.issued_at
     }
 
-    /// The claims as they will be in the token, but for the issuer and the audience, which the issuer adds. The CSRF
-    /// value is among them.
+    /// The claims as they will be in the token, the CSRF value included. The issuer and the audience are not among
+    /// them, because the [`Issuer`](crate::token::Issuer) adds those.
     #[must_use]
     pub fn to_map(&self) -> Map<String, Value> {
         as_map(&self.0, None)
@@ -397,7 +398,7 @@ impl NewClaims {
     }
 }
 
-/// Claims as JSON has them.
+/// The claims as a JSON object.
 fn as_map(claims: &ClaimFields, issuer: Option<&str>) -> Map<String, Value> {
     let json = write::to_json(claims, issuer, None);
     json.and_then(|json| serde_json::from_slice(&json))

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-/// Identifies a user: the `sub` of every token (RFC 7519 §4.1.2).
+/// The id of a user, which is the `sub` of every token (RFC 7519 §4.1.2).
 ///
-/// Countersign's own accounts use a UUID; an application with its own user table may use any text of 1 to 255
-/// bytes without control characters, such as a number.
+/// Countersign's own accounts use a UUID. An application with its own user table may use any text of 1 to 255 bytes
+/// without control characters, such as a number.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UserId(Arc<str>);
 
@@ -19,15 +19,15 @@ pub struct UserId(Arc<str>);
 pub struct InvalidUserId;
 
 impl UserId {
-    /// The most bytes a user id may have.
+    /// The most bytes that a user id may have.
     pub const MAX_BYTES: usize = 255;
 
-    /// Checks and takes a text as a user id.
+    /// Parses a text as a user id.
     ///
     /// # Errors
-    /// [`InvalidUserId`] if it is empty, longer than 255 bytes, or holds a control character.
+    /// [`InvalidUserId`] if the text is empty, longer than 255 bytes, or has a control character.
     pub fn new(text: &str) -> Result<Self, InvalidUserId> {
-        // Every token's `sub` comes through here, so the usual case, ASCII, is checked by bytes.
+        // Every token's `sub` is parsed here, so the usual case, ASCII, is checked by bytes.
         let has_control = if text.is_ascii() {
             text.bytes().any(|byte| byte.is_ascii_control())
         } else {
@@ -73,7 +73,7 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Takes a UUID as this kind of id.
+            /// The id with this UUID.
             #[must_use]
             pub const fn new(id: Uuid) -> Self {
                 Self(id)
@@ -89,7 +89,7 @@ macro_rules! uuid_id {
         impl FromStr for $name {
             type Err = uuid::Error;
 
-            /// Only the usual form, 36 characters with hyphens: one text for one id.
+            /// Parses only the usual form, 36 characters with hyphens, so that one id has one text.
             fn from_str(text: &str) -> Result<Self, uuid::Error> {
                 let usual = if text.len() == uuid::fmt::Hyphenated::LENGTH { text } else { "" };
                 Uuid::try_parse(usual).map(Self)
@@ -105,16 +105,17 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// Identifies a session: the `sid` of its tokens.
+    /// The id of a session, which is the `sid` of its tokens.
     SessionId
 }
 
 uuid_id! {
-    /// Identifies one token: its `jti` (RFC 7519 §4.1.7).
+    /// The id of one token, which is its `jti` (RFC 7519 §4.1.7).
     TokenId
 }
 
-/// How many times a session has been refreshed: the `gen` of its tokens. The session's row holds the current one.
+/// The number of times that a session has been refreshed, which is the `gen` of its tokens. The session's row holds the
+/// current one.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Generation(u32);
 
@@ -128,7 +129,7 @@ impl Generation {
         Self(number)
     }
 
-    /// The number.
+    /// The number of the generation.
     #[must_use]
     pub const fn as_u32(self) -> u32 {
         self.0
@@ -141,9 +142,11 @@ impl Generation {
     }
 }
 
-/// How many times all of a user's sessions have been ended at once: the `epoch` of the tokens issued since.
+/// The number of times that all of a user's sessions have been ended at once, which is the `epoch` of the tokens issued
+/// since.
 ///
-/// A counter, not a time: a login in the same instant as "log out everywhere" falls clearly on one side (SEC-089).
+/// The epoch is a counter and not a time, so that a login in the same instant as "log out everywhere" falls clearly on
+/// one side (SEC-089).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Epoch(u64);
 
@@ -157,7 +160,7 @@ impl Epoch {
         Self(number)
     }
 
-    /// The number.
+    /// The number of the epoch.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0

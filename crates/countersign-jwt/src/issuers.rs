@@ -1,33 +1,33 @@
-//! Issuers beside a verifier's own whose tokens are accepted for a time.
+//! Issuers other than a verifier's own whose tokens are accepted for a time.
 
 use serde::{Deserialize, Serialize};
 
 use crate::key::VerifyingKey;
 use crate::time::Timestamp;
 
-/// An issuer of this store's tokens beside the present one.
+/// An issuer of this store's tokens other than the present one.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FormerIssuer {
-    /// Its `iss`.
+    /// The `iss` of the issuer's tokens.
     pub issuer: String,
-    /// Until when the last of its tokens has expired.
+    /// The time by which the last of the issuer's tokens has expired.
     #[serde(with = "millis")]
     pub until: Timestamp,
 }
 
-/// The issuers of this store's tokens beside a program's own: those before it, and the present one of programs that
-/// were started since with another one. Their tokens are accepted if one of the store's own keys has signed them.
+/// The issuers of this store's tokens other than a program's own: the former ones, and the present one of programs that
+/// were started since with another issuer. Their tokens are accepted if one of the store's own keys has signed them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct KnownIssuers(Vec<FormerIssuer>);
 
 impl KnownIssuers {
-    /// Whether tokens of this issuer are good at `now`.
+    /// Whether tokens of this issuer are accepted at `now`.
     #[must_use]
     pub fn accepts(&self, issuer: &str, now: Timestamp) -> bool {
         self.0.iter().any(|known| known.issuer == issuer && now < known.until)
     }
 
-    /// All of them.
+    /// All known issuers.
     pub fn iter(&self) -> impl Iterator<Item = &FormerIssuer> {
         self.0.iter()
     }
@@ -45,12 +45,12 @@ impl Extend<FormerIssuer> for KnownIssuers {
     }
 }
 
-/// Whether this is one of the keys of others, none of the store's.
+/// Whether this key belongs to another program and not to the store.
 pub(crate) fn is_foreign(key: &VerifyingKey, foreign: &[VerifyingKey]) -> bool {
     foreign.iter().any(|foreign| foreign.is_same_key(key))
 }
 
-/// A time as milliseconds.
+/// The serialised form of a time, in milliseconds.
 mod millis {
     use serde::{Deserialize as _, Deserializer, Serializer};
 

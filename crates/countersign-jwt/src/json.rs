@@ -1,8 +1,8 @@
-//! Strict JSON, for what arrives inside tokens and keys.
+//! Strict JSON for texts that arrive inside tokens and keys.
 //!
-//! General JSON readers keep the last of two members with the same name and look into any depth. Two readers of
-//! one token may then see different claims, so here a repeated name is an error, as are texts that are too deep
-//! or too wide (SEC-004, SEC-005, SEC-007).
+//! General JSON readers keep the last of two members with the same name and accept any depth. Two readers of one token
+//! may then see different claims. Here a repeated name is therefore an error, as are texts that are too deep or too
+//! wide (SEC-004, SEC-005, SEC-007).
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,15 +13,15 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// How deep objects and arrays may nest; the outermost object counts as one.
+/// The deepest nesting of objects and arrays; the outermost object counts as one.
 pub(crate) const MAX_DEPTH: usize = 32;
-/// How many members all objects of one text may have together.
+/// The most members that all objects of one text may have together.
 pub(crate) const MAX_MEMBERS: usize = 256;
-/// How many elements all arrays of one text may have together. A value in memory is much larger than its two
-/// bytes of text, so the length of the text alone does not bound the memory.
+/// The most elements that all arrays of one text may have together. A value in memory is much larger than its two bytes
+/// of text, so the length of the text alone does not bound the memory.
 pub(crate) const MAX_ELEMENTS: usize = 1024;
 
-/// Why a text is not acceptable JSON.
+/// The reason why a text is not acceptable JSON.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonError {
@@ -34,16 +34,16 @@ pub enum JsonError {
     /// An object has two members with the same name.
     #[error("duplicate member name")]
     DuplicateMember,
-    /// Nested deeper than 32 levels, more than 256 members, or more than 1024 array elements.
+    /// The text is nested deeper than 32 levels, or has more than 256 members or more than 1,024 array elements.
     #[error("too deep or too many members")]
     TooLarge,
 }
 
-/// Reads one JSON object. No member's name may occur twice, at any depth; at most 32 levels, 256 members and 1,024
-/// elements of arrays are read.
+/// Parses one JSON object. No member's name may occur twice, at any depth. The object may have at most 32 levels, 256
+/// members and 1,024 elements of arrays.
 ///
 /// # Errors
-/// [`JsonError`]
+/// [`JsonError`] if the text is not such an object.
 pub fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {
     let reading = Reading::default();
     reading.parse(text, Object(&reading)).map_err(|problem| match problem {
@@ -52,7 +52,7 @@ pub fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {
     })
 }
 
-/// Whether [`object`] would read an object with these members and `others` more beside them.
+/// Whether [`object`] would accept an object with these members and `others` more.
 #[must_use]
 pub fn within_limits(members: &Map<String, Value>, others: usize) -> bool {
     fn spend(value: &Value, depth: usize, members: &mut usize, elements: &mut usize) -> bool {
@@ -75,7 +75,7 @@ pub fn within_limits(members: &Map<String, Value>, others: usize) -> bool {
         && elements <= MAX_ELEMENTS
 }
 
-/// What was wrong with a text that is read into a type of ours.
+/// The fault of a text that is read into a type of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Problem {
     Json(JsonError),
@@ -83,13 +83,13 @@ pub(crate) enum Problem {
     Missing(&'static str),
     /// A member's value has the wrong type or is out of range.
     Invalid(&'static str),
-    /// A member that must not be there.
+    /// A member is present that must not be.
     Refused(&'static str),
 }
 
 /// One pass over one text: what may still be read, and what went wrong.
 ///
-/// The cause travels beside serde's error, because that one quotes the input, which may not reach a log.
+/// The cause travels beside serde's error, because serde's error quotes the input, which may not reach a log.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     members: Cell<usize>,
@@ -100,13 +100,13 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Goes on after so many members.
+    /// A reading that continues after so many members.
     pub(crate) fn after(members: usize) -> Self {
         Self { members: Cell::new(members), ..Self::default() }
     }
 
-    /// Counts nothing: for texts of a bounded length of which only known members are kept, so that others take time and
-    /// memory as they are long and no more.
+    /// A reading that counts nothing. It serves texts of a bounded length of which only known members are kept, so that
+    /// the time and memory for the other members are bounded by their length.
     pub(crate) fn bounded_by_length() -> Self {
         Self { by_length: true, ..Self::default() }
     }
@@ -127,12 +127,12 @@ impl Reading {
         })
     }
 
-    /// Says that the value of the member `name` is read next, so that a wrong type is blamed on it.
+    /// Notes that the value of the member `name` is read next, so that a wrong type is attributed to it.
     pub(crate) fn entering(&self, name: &'static str) {
         self.member.set(Some(name));
     }
 
-    /// Says that the value was read to its end.
+    /// Notes that the value was read to its end.
     pub(crate) fn left(&self) {
         self.member.set(None);
     }
@@ -167,7 +167,7 @@ impl Reading {
     }
 }
 
-/// The outermost object.
+/// The seed for the outermost object.
 struct Object<'a>(&'a Reading);
 
 impl<'de> DeserializeSeed<'de> for Object<'_> {
@@ -190,7 +190,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// Any value, `depth` levels below the outermost object.
+/// The seed for any value, `depth` levels below the outermost object.
 #[derive(Clone, Copy)]
 pub(crate) struct AnyValue<'a> {
     pub(crate) reading: &'a Reading,
@@ -265,8 +265,9 @@ impl<'de> Visitor<'de> for AnyValue<'_> {
     }
 }
 
-/// Any value, checked as [`AnyValue`] checks it but not kept: what nobody reads takes no memory. A value in memory can
-/// be a hundred times as large as its text, and headers are read before anything is proven (SEC-025).
+/// The seed for any value that is checked as [`AnyValue`] checks it but not kept, so that a value that nobody reads
+/// takes no memory. A value in memory can be a hundred times as large as its text, and headers are read before anything
+/// is proven (SEC-025).
 #[derive(Clone, Copy)]
 pub(crate) struct Skipped<'a>(pub(crate) AnyValue<'a>);
 

@@ -1,9 +1,10 @@
-//! Compact JWS (RFC 7515): bytes that carry a proof of who signed them.
+//! Compact JWS (RFC 7515): bytes with a proof of who signed them.
 //!
-//! Small and strict on purpose. Only the compact form; only headers that we fully understand; a header never brings
-//! its own key and never chooses the algorithm. What a signature covers is exactly what is read (SEC-006).
+//! This implementation is small and strict on purpose. It accepts only the compact form and only headers that it fully
+//! understands. A header never brings its own key and never chooses the algorithm. The bytes that a signature covers
+//! are exactly the bytes that are read (SEC-006).
 //!
-//! Most programs want [`Issuer`](crate::token::Issuer) and [`Verifier`](crate::token::Verifier), which also
+//! Most programs use [`Issuer`](crate::token::Issuer) and [`Verifier`](crate::token::Verifier) instead, which also
 //! check the claims.
 
 mod header;
@@ -15,20 +16,21 @@ use crate::key::{KeyRing, SigningKey, VerifyingKey};
 use crate::verify::VerifyError;
 use header::{Origin, ParsedHeader, Typ};
 
-/// How long a token may be. Checked before anything is decoded (SEC-002).
+/// The limits on the length of a token, checked before anything is decoded (SEC-002).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// The most bytes of a whole token. Default 8192: what servers and browsers accept in a header or cookie.
+    /// The most bytes of a whole token. Default 8192, which servers and browsers accept in a header or cookie.
     pub token_bytes: usize,
-    /// The most bytes of its encoded header. Default 2048.
+    /// The most bytes of a token's encoded header. Default 2048.
     pub header_bytes: usize,
 }
 
 impl Limits {
-    /// For tokens of other issuers: 8 KiB, 6 of which for the header, where some put the chain of a certificate (`x5c`).
+    /// The limits for tokens of other issuers: 8 KiB, 6 KiB of which for the header, because some issuers put the chain
+    /// of a certificate (`x5c`) there.
     pub const FOREIGN: Self = Self { token_bytes: 8 * 1024, header_bytes: 6 * 1024 };
 
-    /// What no setting goes beyond: 64 KiB, 16 of which for the header. A larger limit counts as this one.
+    /// The limits that no setting exceeds: 64 KiB, 16 KiB of which for the header. A larger limit counts as this one.
     pub const MAX: Self = Self { token_bytes: 64 * 1024, header_bytes: 16 * 1024 };
 
     pub(crate) fn capped(self) -> Self {
@@ -49,28 +51,28 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Verified {
-    /// Its protected header.
+    /// The token's protected header.
     pub header: Header,
     /// The bytes that were signed.
     pub payload: Vec<u8>,
 }
 
-/// Why nothing was signed.
+/// The reason why a token was not signed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
     /// The token would be longer than verifiers accept.
     #[error("token would be longer than {} bytes", Limits::default().token_bytes)]
     TooLong,
-    /// Together, the claims are more or deeper than verifiers accept.
+    /// The claims together are more, or nested deeper, than verifiers accept.
     #[error("claims are too many or too deep")]
     TooManyClaims,
-    /// The cryptographic library refused.
+    /// The cryptographic library failed.
     #[error("signing failed")]
     Failed,
 }
 
-/// Signs `payload` into a compact token whose header holds `alg`, `kid` and `typ`.
+/// Signs `payload` into a compact token whose header has `alg`, `kid` and `typ`.
 ///
 /// # Errors
 /// [`SignError::TooLong`] if the token would have more than 8 KiB.
@@ -78,8 +80,8 @@ pub fn sign(key: &SigningKey, typ: &str, payload: &[u8]) -> Result<String, SignE
     sign_segments(key, &key.header_segment(typ), payload)
 }
 
-/// Signs `payload` under a header of the caller's own, a JSON object in UTF-8 whose `alg` names the key's algorithm. The
-/// header is not checked.
+/// Signs `payload` under a header of the caller's own: a JSON object in UTF-8 whose `alg` names the key's algorithm.
+/// The header is not checked.
 ///
 /// # Errors
 /// [`SignError::TooLong`] if the token would have more than 8 KiB, or its header more than 2 KiB.
@@ -89,7 +91,7 @@ pub fn sign_with_header(key: &SigningKey, header: &[u8], payload: &[u8]) -> Resu
     sign_segments(key, &segment, payload)
 }
 
-/// `header` is an encoded header with the dot after it.
+/// Signs `payload` under `header`, an encoded header with the dot after it.
 fn sign_segments(key: &SigningKey, header: &str, payload: &[u8]) -> Result<String, SignError> {
     let signature_chars = 4 * key.signature_bytes().div_ceil(3);
     let length = header.len() + payload.len().div_ceil(3).saturating_mul(4) + 1 + signature_chars;
@@ -106,23 +108,23 @@ fn sign_segments(key: &SigningKey, header: &str, payload: &[u8]) -> Result<Strin
 
 /// Verifies a compact token with the key that its `kid` names in `ring`.
 ///
-/// A token without `kid` is accepted only if exactly one key of the ring has its algorithm (SEC-039). Nothing about
-/// the payload is checked but that it was signed.
+/// A token without `kid` is accepted only if exactly one key of the ring has its algorithm (SEC-039). Of the payload
+/// nothing is checked but that it was signed.
 ///
 /// # Errors
-/// [`VerifyError`], of the groups malformed, key and signature.
+/// [`VerifyError`] of the groups malformed, key and signature.
 pub fn verify(token: &str, ring: &KeyRing) -> Result<Verified, VerifyError> {
     Signed::verify(token, ring, Limits::default())?.verified()
 }
 
 /// Verifies a compact token of another issuer with the key that its `kid` and `alg` name in `ring`.
 ///
-/// Unlike [`verify`], it passes over header members in which an issuer says where its keys are (`jku`, `x5u`) or brings
-/// one along (`jwk`, `x5c`). They are never looked at: keys come from `ring` alone (SEC-011). Extensions (`crit`) and
-/// encryption are refused all the same. Headers may be longer, see [`Limits::FOREIGN`].
+/// Unlike [`verify`], it ignores header members in which an issuer says where its keys are (`jku`, `x5u`) or includes
+/// one (`jwk`, `x5c`). Keys come from `ring` alone (SEC-011). Extensions (`crit`) and encryption are refused
+/// nevertheless. Headers may be longer (see [`Limits::FOREIGN`]).
 ///
 /// # Errors
-/// [`VerifyError`], of the groups malformed, key and signature.
+/// [`VerifyError`] of the groups malformed, key and signature.
 pub fn verify_foreign(token: &str, ring: &KeyRing) -> Result<Verified, VerifyError> {
     Signed::verify_from(Origin::Foreign, token, ring, Limits::FOREIGN)?.verified()
 }
@@ -136,7 +138,7 @@ pub(crate) struct Signed<'a> {
 }
 
 impl<'a> Signed<'a> {
-    /// Checks form, header and signature, in this order.
+    /// Checks the form, the header and the signature, in this order.
     pub(crate) fn verify(token: &'a str, ring: &'a KeyRing, limits: Limits) -> Result<Self, VerifyError> {
         Self::verify_from(Origin::Own, token, ring, limits)
     }
@@ -148,7 +150,7 @@ impl<'a> Signed<'a> {
         limits: Limits,
     ) -> Result<Self, VerifyError> {
         if let Some((key, typ, parts)) = Self::issued_here(token, ring, limits) {
-            // Where the form is wrong, too, that is what is said.
+            // If the form is wrong too, the error tells that.
             parts.check_signature(key).map_err(|error| match Parts::split(token, limits) {
                 Ok(_) => error,
                 Err(form) => form,
@@ -172,8 +174,8 @@ impl<'a> Signed<'a> {
         Ok(Verified { header, payload: self.payload()? })
     }
 
-    /// What we issued ourselves begins with a header that we know byte for byte and ends with a signature whose length
-    /// we know, so nothing need be searched. That the rest is base64url shows when it is decoded.
+    /// Reads a token as we issue it: it begins with a header that we know byte for byte and ends with a signature whose
+    /// length we know, so nothing need be searched. Whether the rest is base64url shows when it is decoded.
     fn issued_here(
         token: &'a str,
         ring: &'a KeyRing,
@@ -196,7 +198,7 @@ impl<'a> Signed<'a> {
         Some((key, known.typ, Parts { header, payload, signature: signature.strip_prefix('.')?, signed }))
     }
 
-    /// The key that verified it, if the token names it.
+    /// The key that verified the token, if the token names it.
     pub(crate) fn named_key(&self) -> Option<&'a VerifyingKey> {
         self.names_key.then_some(self.key)
     }
@@ -240,7 +242,8 @@ impl<'a> Parts<'a> {
     }
 
     fn check_signature(&self, key: &VerifyingKey) -> Result<(), VerifyError> {
-        // Length first: a shortened MAC is no MAC, a DER signature is no JWS signature (SEC-017, SEC-020).
+        // The length is checked first: a shortened MAC is not a MAC, and a DER signature is not a JWS signature
+        // (SEC-017, SEC-020).
         if self.signature.len() != encoded_length(key.signature_bytes()) {
             return Err(VerifyError::Signature);
         }
@@ -261,28 +264,28 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whether there is nothing but what a compact token is written with. No early end, so that the compiler can look at
-/// many bytes at once.
+/// Whether a text has only the characters of a compact token. The loop does not end early, so that the compiler can
+/// look at many bytes at once.
 fn is_clean(text: &str) -> bool {
     text.bytes().fold(true, |clean, byte| {
         clean & (byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'_') | (byte == b'.'))
     })
 }
 
-/// How many base64url characters so many bytes take.
+/// The number of base64url characters that so many bytes take.
 const fn encoded_length(bytes: usize) -> usize {
     (bytes * 8).div_ceil(6)
 }
 
-/// ES512's; only RSA's are longer.
+/// The length of an ES512 signature. Only RSA signatures are longer.
 const SHORT_SIGNATURE: usize = 132;
-/// Of an RSA key with 8192 bits.
+/// The length of a signature by an RSA key with 8192 bits.
 const LONGEST_SIGNATURE: usize = 1024;
 
-/// Decodes a segment of a compact token: no padding, no other alphabet, no stray bits at the end (SEC-003).
+/// Decodes a segment of a compact token. Padding, another alphabet and stray bits at the end are refused (SEC-003).
 ///
 /// # Errors
-/// [`VerifyError::Encoding`] for anything else.
+/// [`VerifyError::Encoding`] if the segment is not strict base64url.
 pub fn decode(segment: &str) -> Result<Vec<u8>, VerifyError> {
     base64url::decode(segment).map_err(|_| VerifyError::Encoding)
 }

@@ -1,4 +1,4 @@
-//! Keys that sign tokens, keys that verify them, and the ring that verifiers look them up in.
+//! Keys that sign tokens, keys that verify them, and the ring in which verifiers look them up.
 //!
 //! A key carries its one algorithm, so a token's header never chooses how it is checked (RFC 8725 §3.1). Signing and
 //! verifying keys are different types, and nothing turns public bytes into a key for MACs.
@@ -38,9 +38,9 @@ use std::sync::Arc;
 
 use crate::random::RandomError;
 
-/// Names a key: the `kid` of the tokens it signs (RFC 7515 §4.1.4).
+/// The id of a key, which is the `kid` of the tokens it signs (RFC 7515 §4.1.4).
 ///
-/// 1 to 128 bytes without control characters, so that it can stand in a log line.
+/// A key id has 1 to 128 bytes without control characters, so that it can stand in a log line.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct KeyId(Arc<str>);
 
@@ -50,15 +50,15 @@ pub struct KeyId(Arc<str>);
 pub struct InvalidKeyId;
 
 impl KeyId {
-    /// The most bytes a key id may have.
+    /// The most bytes that a key id may have.
     pub const MAX_BYTES: usize = 128;
 
-    /// Checks and takes a text as a key id.
+    /// Parses a text as a key id.
     ///
     /// # Errors
-    /// [`InvalidKeyId`] if it is empty, longer than 128 bytes, or holds a control character or a line break.
+    /// [`InvalidKeyId`] if the text is empty, longer than 128 bytes, or has a control character or a line break.
     pub fn new(text: &str) -> Result<Self, InvalidKeyId> {
-        // U+2028 and U+2029 are no control characters, yet some log viewers start a line after them.
+        // U+2028 and U+2029 are not control characters, but some log viewers start a line after them.
         let breaks_lines = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
         if text.is_empty() || text.len() > Self::MAX_BYTES || text.chars().any(breaks_lines) {
             return Err(InvalidKeyId);
@@ -87,22 +87,22 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Why a key was not accepted.
+/// The reason why a key was not accepted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A secret shorter than the algorithm's hash (RFC 7518 §3.2).
+    /// The secret is shorter than the algorithm's hash (RFC 7518 §3.2).
     #[error("secret is {actual} bytes long, {minimum} are needed")]
     SecretTooShort {
-        /// How many bytes it has.
+        /// The number of bytes that the secret has.
         actual: usize,
-        /// How many it needs.
+        /// The number of bytes that the secret needs.
         minimum: usize,
     },
-    /// A secret that is an example from documentation, or has almost no variety.
+    /// The secret is an example from documentation, or has almost no variety.
     #[error("secret is guessable")]
     SecretGuessable,
-    /// What was given as a shared secret is a key of a key pair, which others may know (SEC-010).
+    /// The bytes given as a shared secret are a key of a key pair, which others may know (SEC-010).
     #[error("a public or private key (PEM, DER or JWK) was given as a shared secret")]
     NotASecret,
     /// The bytes are not a key of this algorithm.
@@ -111,7 +111,7 @@ pub enum KeyError {
         /// The algorithm that the key was read for.
         algorithm: Algorithm,
     },
-    /// This kind of key cannot be read this way, such as a shared secret from PKCS#8.
+    /// The algorithm's keys cannot be read from this form, as a shared secret cannot be read from PKCS#8.
     #[error("{algorithm} keys cannot be read from this form")]
     WrongForm {
         /// The algorithm that the key was read for.
@@ -120,37 +120,37 @@ pub enum KeyError {
     /// The key is of a kind that the algorithm does not take.
     #[error("not a valid {algorithm} key: this is {found}, and {algorithm} takes {}", kind::Wanted(*algorithm))]
     OtherKind {
-        /// What it is.
+        /// The kind of the key.
         found: KeyKind,
         /// The algorithm that the key was read for.
         algorithm: Algorithm,
     },
-    /// What a PEM text holds is no key in a form that is read here.
+    /// The PEM text has no key in a form that can be read here.
     #[error("not a private key in PKCS#8, PKCS#1 or SEC 1 form")]
     UnknownForm,
     /// The text is not the PEM form of a key (RFC 7468).
     #[error("not a PEM text with a key: -----BEGIN … KEY-----, lines of base64, -----END … KEY-----")]
     Pem,
-    /// The text is PEM, and holds something else than the one key that was asked for.
+    /// The text is PEM, but does not have exactly the one key that was asked for.
     #[error("{0}")]
     PemContent(PemContent),
-    /// An Ed25519 public key of low order, or not in its one canonical form; an RSA key that can be factored
-    /// (CVE-2017-15361).
+    /// The key is an Ed25519 public key of low order or not in its one canonical form, or an RSA key that can be
+    /// factored (CVE-2017-15361).
     #[error("weak public key")]
     WeakPublicKey,
-    /// An RSA key that is too small to protect, or so large that verifying would be an attack.
+    /// The RSA key is too small to protect, or so large that verifying with it would be an attack.
     #[error("RSA key has {bits} bits, 2048 to 8192 are accepted")]
     RsaSize {
-        /// How many bits its modulus has.
+        /// The number of bits of the key's modulus.
         bits: usize,
     },
-    /// An RSA public exponent that is even or below 65537.
+    /// The RSA key's public exponent is even or below 65537.
     #[error("RSA public exponent is even or below 65537")]
     RsaExponent,
-    /// The ring already holds a key with this id.
+    /// The ring already has a key with this id.
     #[error("a key with id {0} is already in the ring")]
     DuplicateKeyId(KeyId),
-    /// No randomness to make a key from.
+    /// The source of randomness failed, so no key could be made.
     #[error(transparent)]
     Random(#[from] RandomError),
 }

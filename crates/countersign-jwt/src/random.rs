@@ -1,16 +1,16 @@
-//! Randomness as an argument.
+//! The source of randomness, which is always an argument.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-/// Where unpredictable bytes come from. Programs pass the operating system's generator, tests a seeded one.
+/// A source of unpredictable bytes. Programs pass the operating system's generator, tests a seeded one.
 pub trait Random: fmt::Debug + Send + Sync + 'static {
     /// Fills `dest` with bytes that nobody can predict.
     ///
     /// # Errors
-    /// [`RandomError`] when the source fails. Nothing falls back to a weaker source (SEC-160): the operation
-    /// that needed the bytes fails with it.
+    /// [`RandomError`] when the source fails. Nothing falls back to a weaker source (SEC-160): the operation that
+    /// needed the bytes fails too.
     fn fill(&self, dest: &mut [u8]) -> Result<(), RandomError>;
 }
 
@@ -29,7 +29,7 @@ pub fn bytes<const N: usize>(random: &dyn Random) -> Result<[u8; N], RandomError
     Ok(bytes)
 }
 
-/// A fresh random UUID (version 4, 122 random bits; RFC 9562 §5.4). An id, never a secret.
+/// A fresh random UUID (version 4, 122 random bits; RFC 9562 §5.4). It serves as an id and never as a secret.
 ///
 /// # Errors
 /// [`RandomError`] when the source fails.

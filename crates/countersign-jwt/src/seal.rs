@@ -1,4 +1,4 @@
-//! Secrets, what is derived from them, and what they seal.
+//! The server's secrets, the keys derived from them, and the sealing of values with those keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,41 +12,41 @@ use crate::key::{SecretProblem, check_secret, hkdf};
 use crate::random;
 use crate::random::{Random, RandomError};
 
-/// A secret of the server, at least 32 bytes that nobody can guess.
+/// A secret of the server: at least 32 bytes that nobody can guess.
 ///
-/// It is never used as a key itself: every purpose gets a key of its own, derived from it (SEC-045).
+/// The secret itself is never used as a key. Every purpose gets a key of its own, derived from the secret (SEC-045).
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// A text that is no list of secrets.
+/// The reason why a text is not a list of secrets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSecretText {
-    /// Not base64.
+    /// The text is not base64.
     #[error("not base64; `countersign key secret` makes a good secret")]
     NotBase64,
-    /// Base64 of bytes that will not do.
+    /// The text is base64 of bytes that are not a good secret.
     #[error(transparent)]
     Secret(#[from] InvalidSecret),
 }
 
-/// Bytes that will not do as a secret.
+/// The reason why bytes are not a good secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSecret {
-    /// Shorter than 32 bytes.
+    /// The secret is shorter than 32 bytes.
     #[error(
         "secret is {actual} bytes long, {} are needed; `countersign key secret` makes a good one",
         Secret::MIN_BYTES
     )]
     TooShort {
-        /// How many bytes it has.
+        /// The number of bytes that the secret has.
         actual: usize,
     },
-    /// An example from documentation, or bytes with almost no variety.
+    /// The secret is an example from documentation, or has almost no variety.
     #[error("secret is guessable; `countersign key secret` makes a good one")]
     Guessable,
-    /// A key of a key pair, which others may know.
+    /// The bytes are a key of a key pair, which others may know.
     #[error("a public or private key (PEM, DER or JWK) was given as a secret")]
     NotASecret,
     /// The list of secrets is empty.
@@ -54,29 +54,29 @@ pub enum InvalidSecret {
     Absent,
 }
 
-/// Why something could not be sealed or opened.
+/// The reason why a value could not be sealed or opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// No randomness to seal with.
+    /// The source of randomness failed.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// Not sealed by one of these secrets in this context, or changed since.
+    /// The value was not sealed by one of these secrets for this context, or was changed since.
     #[error("not sealed with any of the secrets for this context")]
     NotSealedHere,
-    /// Too long to seal.
+    /// The value is too long to seal.
     #[error("too long to seal")]
     TooLong,
 }
 
 impl Secret {
-    /// The fewest bytes a secret may have.
+    /// The fewest bytes that a secret may have.
     pub const MIN_BYTES: usize = 32;
 
-    /// Checks and takes bytes as a secret.
+    /// Takes bytes as a secret, after checking them.
     ///
     /// # Errors
-    /// [`InvalidSecret`] if they are too short, guessable, or a key of a key pair.
+    /// [`InvalidSecret`] if the bytes are too short, guessable, or a key of a key pair.
     pub fn new(bytes: Vec<u8>) -> Result<Self, InvalidSecret> {
         let bytes = Zeroizing::new(bytes);
         match check_secret(&bytes, Self::MIN_BYTES) {
@@ -87,8 +87,8 @@ impl Secret {
         }
     }
 
-    /// The key for `purpose`: different purposes have unrelated keys, and none tells anything about the secret
-    /// (HKDF with SHA-256, RFC 5869).
+    /// The key for `purpose`, derived by HKDF with SHA-256 (RFC 5869). Different purposes have unrelated keys, and no
+    /// key tells anything about the secret.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         hkdf(&self.0, "countersign/derive/v1/", purpose)
@@ -106,9 +106,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The server's secrets, newest first: the first one seals, all of them open.
+/// The server's secrets, newest first. The first one seals, and all of them open.
 ///
-/// To change the secret, put the new one in front, and take the old one away when nothing sealed with it is left.
+/// To change the secret, put the new one in front, and remove the old one when nothing sealed with it is left.
 #[derive(Clone)]
 pub struct Secrets(Arc<List>);
 
@@ -123,22 +123,22 @@ struct Keyed {
 }
 
 impl Secrets {
-    /// Takes the secrets, the one that seals first.
+    /// A list of these secrets, of which the first one seals.
     ///
     /// # Errors
-    /// [`InvalidSecret::Absent`] if there is none.
+    /// [`InvalidSecret::Absent`] if the list is empty.
     pub fn new(secrets: Vec<Secret>) -> Result<Self, InvalidSecret> {
         let mut keyed = secrets.into_iter().map(|secret| Keyed { sealing: secret.sealing_key(), secret });
         let newest = keyed.next().ok_or(InvalidSecret::Absent)?;
         Ok(Self(Arc::new(List { newest, older: keyed.collect() })))
     }
 
-    /// Reads secrets from text, as `COUNTERSIGN_SECRET` has them: base64 (standard or URL-safe, with or without padding)
-    /// of at least 32 bytes, or several of them, separated by commas or white space. The first one seals, all of them
-    /// open.
+    /// Parses secrets from text as `COUNTERSIGN_SECRET` has them: one secret, or several separated by commas or white
+    /// space. Each is base64 (standard or URL-safe, with or without padding) of at least 32 bytes. The first secret
+    /// seals, and all of them open.
     ///
     /// # Errors
-    /// [`InvalidSecretText`] if there is none or one of them will not do. The message never holds the text.
+    /// [`InvalidSecretText`] if there is no secret or one of them is not good. The message never contains the text.
     pub fn parse(text: &str) -> Result<Self, InvalidSecretText> {
         let secrets = text
             .split(|c: char| c == ',' || c.is_ascii_whitespace())
@@ -156,12 +156,13 @@ impl Secrets {
         Ok(Self::new(secrets)?)
     }
 
-    /// The secrets, the one that seals first. Verifiers of what was derived from an older one need them all.
+    /// The secrets, beginning with the one that seals. A verifier of something derived from an older secret needs all
+    /// of them.
     pub fn iter(&self) -> impl Iterator<Item = &Secret> {
         self.all().map(|keyed| &keyed.secret)
     }
 
-    /// The newest secret's key for `purpose`, see [`Secret::derive`].
+    /// The newest secret's key for `purpose` (see [`Secret::derive`]).
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         self.0.newest.secret.derive(purpose)
@@ -169,11 +170,12 @@ impl Secrets {
 
     /// Encrypts `plain` so that only these secrets open it, and only for the same `context`.
     ///
-    /// The context says what is sealed, such as a table, a column and a row's id: a sealed value that is moved
-    /// elsewhere does not open there. AES-256-GCM with a random nonce; the first byte is the format's version.
+    /// The context says what is sealed, such as a table, a column and a row's id, so that a sealed value that is moved
+    /// elsewhere does not open there. The encryption is AES-256-GCM with a random nonce. The first byte is the format's
+    /// version.
     ///
     /// # Errors
-    /// [`SealError::Random`] without randomness, [`SealError::TooLong`] beyond 64 GiB.
+    /// [`SealError::Random`] when the source of randomness fails, [`SealError::TooLong`] beyond 64 GiB.
     pub fn seal(&self, context: &str, plain: &[u8], random: &dyn Random) -> Result<Vec<u8>, SealError> {
         let nonce = random::bytes::<NONCE_LEN>(random)?;
         let mut sealed = Vec::with_capacity(HEAD + plain.len() + AES_256_GCM.tag_len());
@@ -185,7 +187,7 @@ impl Secrets {
         match self.0.newest.sealing.seal_in_place_separate_tag(nonce, Aad::from(context), text) {
             Ok(tag) => sealed.extend_from_slice(tag.as_ref()),
             Err(_) => {
-                // What could not be encrypted must not stay behind in freed memory.
+                // Plain text that could not be encrypted must not stay behind in freed memory.
                 drop(Zeroizing::new(sealed));
                 return Err(SealError::TooLong);
             }
@@ -193,10 +195,10 @@ impl Secrets {
         Ok(sealed)
     }
 
-    /// Decrypts what [`Secrets::seal`] gave for the same `context`.
+    /// Decrypts what [`Secrets::seal`] returned for the same `context`.
     ///
     /// # Errors
-    /// [`SealError::NotSealedHere`] if it was sealed with another secret or for another context, or was changed.
+    /// [`SealError::NotSealedHere`] if the value was sealed with another secret or for another context, or was changed.
     pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (nonce, text) = match sealed.split_first() {
             Some((&VERSION, rest)) => {
@@ -228,6 +230,6 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// The format of what [`Secrets::seal`] gives: this byte, the nonce, the encrypted text, the tag.
+/// The version of the format of [`Secrets::seal`]: this byte, the nonce, the encrypted text, the tag.
 const VERSION: u8 = 1;
 const HEAD: usize = 1 + NONCE_LEN;

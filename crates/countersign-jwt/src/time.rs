@@ -1,5 +1,5 @@
-//! Points in time, and the clock they are read from. Time is always an argument: nothing in this crate asks
-//! the operating system what time it is.
+//! Points in time, and the clock they are read from. Time is always an argument: nothing in this crate asks the
+//! operating system for it.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -17,7 +17,7 @@ impl Timestamp {
     /// The latest time that survives a trip through a JSON number: 2^53 milliseconds.
     pub const MAX: Self = Self(1 << 53);
 
-    /// From milliseconds since the Unix epoch; what is out of range becomes the nearest bound.
+    /// The time with this number of milliseconds since the Unix epoch. A number out of range becomes the nearest bound.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         if millis < Self::MIN.0 {
@@ -29,25 +29,25 @@ impl Timestamp {
         }
     }
 
-    /// From whole seconds since the Unix epoch (a JWT `NumericDate`, RFC 7519 §2).
+    /// The time with this number of whole seconds since the Unix epoch (a JWT `NumericDate`, RFC 7519 §2).
     #[must_use]
     pub const fn from_secs(secs: i64) -> Self {
         Self::from_millis(secs.saturating_mul(1000))
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// The number of milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the Unix epoch, rounded down (a JWT `NumericDate`).
+    /// The number of whole seconds since the Unix epoch, rounded down (a JWT `NumericDate`).
     #[must_use]
     pub const fn as_secs(self) -> i64 {
         self.0 / 1000
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The time that has passed since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -72,13 +72,13 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// Where the time comes from. Programs pass a system clock, tests a fixed one.
+/// A source of the time. Programs pass a system clock, tests a fixed one.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time of day. It may be set back or forward while the program runs.
     fn now(&self) -> Timestamp;
 
-    /// Time passed since some fixed moment; never goes back. The age of the revocation view is measured with
-    /// it, so that setting the time of day back cannot make an old view look young.
+    /// The time that has passed since some fixed moment, which never goes back. The age of the revocation view is
+    /// measured with it, so that setting the time of day back cannot make an old view look young.
     fn monotonic(&self) -> Duration;
 }
 

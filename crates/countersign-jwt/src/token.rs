@@ -1,4 +1,4 @@
-//! Tokens: issued with a key, verified against a ring.
+//! Issuing tokens with a key, and verifying them against a ring of keys.
 
 mod cache;
 
@@ -30,14 +30,14 @@ impl Issuer {
         Self { key, issuer: None, audience: None }
     }
 
-    /// Sets `iss` of the tokens.
+    /// Sets the `iss` of the tokens.
     #[must_use]
     pub fn with_issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Sets `aud` of the tokens. Verifiers without that audience then refuse them.
+    /// Sets the `aud` of the tokens. Verifiers without that audience then refuse them.
     #[must_use]
     pub fn with_audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
@@ -55,7 +55,7 @@ impl Issuer {
     /// Times are written in whole seconds, rounded down.
     ///
     /// # Errors
-    /// [`SignError`] if the token would be one that verifiers refuse for its size, or signing fails.
+    /// [`SignError`] if verifiers would refuse the token for its size, or signing fails.
     pub fn issue(&self, claims: &NewClaims) -> Result<String, SignError> {
         let payload = claims::write(claims.fields(), self.issuer.as_deref(), self.audience.as_deref())?;
         jws::sign(&self.key, claims.token_type().header_typ(), &payload)
@@ -64,7 +64,7 @@ impl Issuer {
 
 /// Verifies tokens of one kind.
 ///
-/// Its key ring can be exchanged while it works; every verification sees one ring.
+/// The key ring can be exchanged while the verifier works; every verification uses one ring.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     keys: Arc<ArcSwap<KeyRing>>,
@@ -84,11 +84,11 @@ pub struct Verifier {
 pub struct LeewayTooLong;
 
 impl Verifier {
-    /// How far the clocks of issuer and verifier may be apart, unless set otherwise.
+    /// The default leeway: how far the clocks of issuer and verifier may be apart.
     pub const DEFAULT_LEEWAY: Duration = Duration::from_secs(10);
-    /// How many verified tokens are remembered, unless set otherwise: some 4 MB of usual tokens.
+    /// The default number of verified tokens that are remembered: some 4 MB of usual tokens.
     pub const DEFAULT_CACHE: usize = 4096;
-    /// The longest leeway. What clocks need is seconds; more is a longer token life in disguise.
+    /// The longest leeway. Clocks need seconds; a longer leeway would only make tokens live longer.
     pub const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
     /// A verifier of tokens of one kind, signed by a key of a ring that may change.
@@ -103,12 +103,12 @@ impl Verifier {
             audience: Vec::new(),
             leeway: Self::DEFAULT_LEEWAY,
             limits: Limits::default(),
-            // A refresh token is presented once.
+            // A refresh token is presented once, so remembering it is useless.
             cache: (token_type == TokenType::Access).then(|| Arc::new(TokenCache::new(Self::DEFAULT_CACHE))),
         }
     }
 
-    /// A verifier with a ring that stays as it is.
+    /// A verifier of tokens of one kind, with a ring that never changes.
     #[must_use]
     pub fn with_fixed_keys(token_type: TokenType, keys: KeyRing) -> Self {
         Self::new(token_type, Arc::new(ArcSwap::from_pointee(keys)))
@@ -121,8 +121,8 @@ impl Verifier {
         self
     }
 
-    /// Accepts tokens of these issuers, too, which may change while the verifier works, unless one of the foreign keys
-    /// has signed them: what others sign must name the issuer that holds now.
+    /// Accepts tokens of these issuers too. The list may change while the verifier works. A token that one of the
+    /// foreign keys has signed must name the present issuer nevertheless.
     #[must_use]
     pub fn with_known_issuers(
         mut self,
@@ -133,17 +133,18 @@ impl Verifier {
         self
     }
 
-    /// Accepts only tokens whose `aud` names this, exactly. Called again, any of the audiences will do.
+    /// Accepts only tokens whose `aud` names this audience exactly. After several calls, any of the audiences is
+    /// accepted.
     ///
-    /// Without an audience only tokens without `aud` are accepted: the others are meant for somebody else
-    /// (RFC 7519 §4.1.3).
+    /// Without an audience, only tokens without `aud` are accepted, because the others are meant for somebody else (RFC
+    /// 7519 §4.1.3).
     #[must_use]
     pub fn with_audience(mut self, audience: impl Into<String>) -> Self {
         self.audience.push(audience.into());
         self
     }
 
-    /// Sets how far clocks may be apart. Default 10 s.
+    /// Sets how far the clocks of issuer and verifier may be apart. Default 10 s.
     ///
     /// # Errors
     /// [`LeewayTooLong`] beyond 300 s.
@@ -159,36 +160,36 @@ impl Verifier {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits.capped();
-        // What it holds was let in under the old limits.
+        // The cache holds tokens that were accepted under the old limits.
         self.cache = self.cache.map(|cache| Arc::new(cache.emptied()));
         self
     }
 
-    /// Remembers about that many verified tokens, so that presenting one again costs a lookup; 0 for none. Every
-    /// check but that of the signature is still made each time, and a token is forgotten when its key leaves the
-    /// ring. Tokens over 2 KiB, and those without `kid`, are never remembered, those of HS256, HS384 and HS512 when they
-    /// come for the second time.
+    /// Sets about how many verified tokens are remembered, so that presenting one again costs a lookup; 0 for none.
+    /// Default 4096 for access tokens, and none for refresh tokens, which are presented once.
     ///
-    /// Default 4096 for access tokens; none for refresh tokens, which are presented once.
+    /// Every check except that of the signature is still made each time, and a token is forgotten when its key leaves
+    /// the ring. Tokens over 2 KiB and tokens without `kid` are never remembered. Tokens of HS256, HS384 and HS512 are
+    /// remembered when they come for the second time.
     #[must_use]
     pub fn with_cache(mut self, tokens: usize) -> Self {
         self.cache = (tokens > 0).then(|| Arc::new(TokenCache::new(tokens)));
         self
     }
 
-    /// The kind of token it takes.
+    /// The kind of token that the verifier accepts.
     #[must_use]
     pub fn token_type(&self) -> TokenType {
         self.token_type
     }
 
-    /// Verifies a token: signature, kind, times, issuer, audience, in this order.
+    /// Verifies a token: its signature, kind, times, issuer and audience, in this order.
     ///
-    /// Valid while `now` < `exp` + leeway. Of a refresh token `nbf` and `iat` do not count: its session row knows
-    /// better, and a clock that was set back must not end sessions.
+    /// A token is valid while `now` < `exp` + leeway. The `nbf` and `iat` of a refresh token are not checked, because
+    /// its session's row decides, and a clock that was set back must not end sessions.
     ///
     /// # Errors
-    /// [`VerifyError`]: the first check that failed. No claim is looked at before the signature holds.
+    /// [`VerifyError`] of the first check that failed. No claim is looked at before the signature holds.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, VerifyError> {
         let keys = self.keys.load();
         if let Some(claims) = self.cache.as_ref().and_then(|cache| cache.get(token, &keys))
@@ -202,7 +203,7 @@ impl Verifier {
         self.check_times(claims.fields(), now)?;
         self.check_issuer(claims.fields(), signed.key, now)?;
         self.check_audience(claims.fields())?;
-        // Which key has signed it counts where the issuer is another one, and the cache does not tell.
+        // For another issuer it matters which key has signed the token, and the cache does not tell that.
         if let (Some(cache), Some(key)) = (&self.cache, signed.named_key())
             && self.is_own_issuer(claims.fields())
         {
@@ -211,10 +212,10 @@ impl Verifier {
         Ok(claims)
     }
 
-    /// Verifies a token but for its times: for logging out with a token that has run out meanwhile.
+    /// Verifies a token without its times, for logging out with a token that has expired meanwhile.
     ///
     /// # Errors
-    /// [`VerifyError`], for every other reason.
+    /// [`VerifyError`] of the first other check that failed.
     pub fn verify_expired_ok(&self, token: &str) -> Result<Claims, VerifyError> {
         let keys = self.keys.load();
         let (claims, signed) = self.proven(token, &keys)?;
@@ -223,14 +224,14 @@ impl Verifier {
         Ok(claims)
     }
 
-    /// Signature and kind.
+    /// Checks the signature and the kind.
     fn proven<'k>(&self, token: &'k str, keys: &'k KeyRing) -> Result<(Claims, Signed<'k>), VerifyError> {
         let signed = Signed::verify(token, keys, self.limits)?;
         let expected = self.token_type;
         if !signed.typ.is(expected.header_typ()) {
             return Err(VerifyError::Typ { expected });
         }
-        // Made at its place, because the claims are large to move.
+        // The claims are made in their place, because they are large to move.
         let claims = Claims::vouched(claims::read(&mut signed.payload()?)?);
         if claims.token_type() != expected {
             return Err(VerifyError::TokenType { expected, found: claims.token_type() });

@@ -1,18 +1,18 @@
-//! Why a token is refused.
+//! The reasons why a token is refused.
 
 use crate::claims::TokenType;
 use crate::json::JsonError;
 
-/// Why a presented token was not accepted. Nothing of the token is in the message, so it can go to a log.
+/// The reason why a presented token was not accepted. The message contains nothing of the token, so it can go to a log.
 ///
-/// Clients learn only `invalid_token` (RFC 6750 §3.1), whichever it was.
+/// Clients learn only `invalid_token` (RFC 6750 §3.1), whatever the reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// Longer than the [`Limits`](crate::jws::Limits).
+    /// The token or its header is longer than the [`Limits`](crate::jws::Limits).
     #[error("token or its header is too long")]
     TooLong,
-    /// Not three segments of base64url characters (RFC 7515 §7.1).
+    /// The token is not three segments of base64url characters (RFC 7515 §7.1).
     #[error("token is not in compact form")]
     NotCompact,
     /// A segment is not strict base64url (RFC 7515 §2).
@@ -24,7 +24,7 @@ pub enum VerifyError {
     /// A header member is missing or has the wrong type.
     #[error("header member {0} is missing or invalid")]
     InvalidHeader(&'static str),
-    /// A header member that is never accepted: a key that the token brings itself, an extension, encryption.
+    /// A header member that is never accepted: a key that the token itself includes, an extension, encryption.
     #[error("header member {0} is not accepted")]
     RefusedHeader(&'static str),
     /// The claims are signed but not strict JSON.
@@ -36,24 +36,24 @@ pub enum VerifyError {
     /// The token names no key, and not exactly one key fits.
     #[error("token names no key")]
     NoKeyNamed,
-    /// `alg` is not the one algorithm of the key.
+    /// The token's `alg` is not the one algorithm of the key.
     #[error("algorithm is not that of the key")]
     Algorithm,
     /// The signature does not hold.
     #[error("signature does not hold")]
     Signature,
-    /// `typ` in the header is not that of the expected kind (RFC 8725 §3.11).
+    /// The header's `typ` is not that of the expected kind (RFC 8725 §3.11).
     #[error("header does not say that this is {expected} token")]
     Typ {
-        /// The kind that this verifier takes.
+        /// The kind that this verifier accepts.
         expected: TokenType,
     },
-    /// `type` in the claims is another kind.
+    /// The claim `type` names another kind.
     #[error("expected {expected} token, found {found} token")]
     TokenType {
-        /// The kind that this verifier takes.
+        /// The kind that this verifier accepts.
         expected: TokenType,
-        /// The kind that was presented.
+        /// The kind of the presented token.
         found: TokenType,
     },
     /// A required claim is absent.
@@ -62,34 +62,34 @@ pub enum VerifyError {
     /// A claim has the wrong type or is out of range.
     #[error("claim {0} is invalid")]
     InvalidClaim(&'static str),
-    /// `exp` has passed.
+    /// The token's `exp` has passed.
     #[error("token has expired")]
     Expired,
-    /// `nbf` has not come yet.
+    /// The token's `nbf` has not come yet.
     #[error("token is not valid yet")]
     NotYetValid,
-    /// `iat` lies in the future.
+    /// The token's `iat` lies in the future.
     #[error("token was issued in the future")]
     IssuedInFuture,
-    /// `iss` is absent or another one.
+    /// The token's `iss` is absent or not the expected one.
     #[error("issuer is not the expected one")]
     Issuer,
-    /// `aud` is absent, names only others, or is present where none is expected.
+    /// The token's `aud` is absent, names only others, or is present where none is expected.
     #[error("audience is not the expected one")]
     Audience,
 }
 
-/// What kind of trouble a [`VerifyError`] is.
+/// The group of a [`VerifyError`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum VerifyErrorKind {
-    /// Not a token as this crate understands it.
+    /// The text is not a token as this crate understands it.
     Malformed,
-    /// No key in the ring is right for it. A reload of the ring may help.
+    /// No key in the ring can verify the token. A reload of the ring may help.
     Key,
-    /// Forged or damaged.
+    /// The token is forged or damaged.
     Signature,
-    /// Genuine, but not valid here and now.
+    /// The token is genuine, but not valid here and now.
     Claims,
 }
 

@@ -1,4 +1,4 @@
-//! What one does with accounts: register, log in, refresh, disable.
+//! Operations on accounts: register, log in, refresh, disable.
 
 mod caller;
 mod refusals;
@@ -30,24 +30,24 @@ use crate::model::user::User;
 use crate::model::{Device, EndReason, PasswordHash};
 use crate::store::{NAME_COUNTERS, NameKey, StoreError, ThrottleStore, UserInserted, UserStore};
 
-/// What [`Accounts`] works with.
+/// The stores, policy and services that [`Accounts`] works with.
 #[derive(Debug)]
 pub struct AccountsConfig {
-    /// Accounts at rest.
+    /// The store of accounts.
     pub users: Arc<dyn UserStore>,
-    /// Counters of login attempts.
+    /// The store of the counters of login attempts.
     pub throttles: Arc<dyn ThrottleStore>,
-    /// Hashes passwords.
+    /// The pool that hashes passwords.
     pub hasher: HashPool,
-    /// Sessions.
+    /// The sessions that a login begins and that disabling an account ends.
     pub sessions: Sessions,
-    /// How many attempts are allowed.
+    /// How many login attempts are allowed.
     pub throttle: ThrottlePolicy,
-    /// The time.
+    /// The source of the time.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
+    /// The source of randomness.
     pub random: Arc<dyn Random>,
-    /// Where work runs that a client must not be able to interrupt.
+    /// The runtime for work that a client must not be able to interrupt.
     pub runtime: Handle,
 }
 
@@ -58,42 +58,42 @@ pub struct Accounts {
     refusals: Arc<Mutex<Refusals>>,
 }
 
-/// A new account, all of it checked.
+/// The checked input of a registration.
 #[derive(Debug)]
 pub struct Registration {
     /// The e-mail address.
     pub email: EmailAddress,
-    /// The username, if wanted.
+    /// The username; `None` registers an account without one.
     pub username: Option<Username>,
-    /// The password, exactly as sent.
+    /// The password, exactly as the client sent it.
     pub password: Password,
 }
 
-/// The name somebody logs in with. White space around it is no part of it, as at registration.
+/// The name that a user logs in with. White space around it is removed, as it is at registration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LoginName {
     /// An e-mail address.
     Email(EmailAddress),
     /// A username.
     Username(Username),
-    /// Text that no account can have as its name. It takes the same path as an unknown one.
+    /// Text that no account can have as its name. A login with it takes the same path as one with an unknown name.
     Impossible(String),
 }
 
 impl LoginName {
-    /// An e-mail address if there is an `@`, else a username.
+    /// Parses text that contains an `@` as an e-mail address, and other text as a username.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         if text.contains('@') { Self::email(text) } else { Self::username(text) }
     }
 
-    /// An e-mail address.
+    /// Parses text as an e-mail address.
     #[must_use]
     pub fn email(text: &str) -> Self {
         EmailAddress::parse(text).map_or_else(|_| Self::impossible(text), Self::Email)
     }
 
-    /// A username.
+    /// Parses text as a username.
     #[must_use]
     pub fn username(text: &str) -> Self {
         Username::parse(text).map_or_else(|_| Self::impossible(text), Self::Username)
@@ -111,7 +111,7 @@ impl LoginName {
         }
     }
 
-    /// The key of the name's own counter: a digest, so that the counters hold no names.
+    /// The key of the counter of this name. The key is a digest, so that the counters hold no names.
     fn counter(&self) -> String {
         let (kind, text) = match self {
             Self::Email(email) => ("email", email.key()),
@@ -123,89 +123,90 @@ impl LoginName {
     }
 }
 
-/// How somebody arrives who registers or logs in.
+/// The circumstances of a registration or login: the client, and how it will present its tokens.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     /// How the session's tokens will be presented.
     pub presentation: Presentation,
-    /// The client.
+    /// The device that the client shows.
     pub device: Device,
-    /// Tokens whose sessions this one takes the place of: the cookies that the browser still carries (SEC-079). They
-    /// are ended before the new one begins, in the same work that nobody can interrupt.
+    /// Verified tokens whose sessions the new session replaces: those of the cookies that the browser still carries
+    /// (SEC-079). Their sessions are ended before the new one begins, in the same work that nobody can interrupt.
     pub replacing: Vec<Claims>,
 }
 
 impl Arrival {
-    /// Somebody who brings no session along.
+    /// An arrival that replaces no session.
     #[must_use]
     pub fn new(presentation: Presentation, device: Device) -> Self {
         Self { presentation, device, replacing: Vec::new() }
     }
 }
 
-/// A user and the pair of a session that just began.
+/// A user and the first token pair of a session that has just begun.
 #[derive(Clone, Debug)]
 pub struct SignedIn {
-    /// The user.
+    /// The user who registered or logged in.
     pub user: User,
-    /// The first pair, fresh.
+    /// The first token pair of the session, which is fresh.
     pub pair: Pair,
 }
 
-/// Why nobody was registered, or registered but not logged in.
+/// The reason why a registration failed, or registered an account without logging it in.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// Another account has the e-mail address.
+    /// Another account has this e-mail address.
     #[error("the e-mail address is taken")]
     EmailTaken,
-    /// Another account has the username.
+    /// Another account has this username.
     #[error("the username is taken")]
     UsernameTaken,
-    /// The password could not be hashed, now.
+    /// The password could not be hashed at the moment.
     #[error(transparent)]
     Hash(#[from] HashError),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No randomness.
+    /// The source of randomness failed.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// The account is there, but no session began. Logging in will do.
+    /// The account was registered, but no session began. The user can log in.
     #[error(transparent)]
     Begin(#[from] BeginError),
 }
 
-/// Why a login failed.
+/// The reason why a login failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// Unknown, disabled, without password, wrong password, or not checked because too many attempts failed by another
-    /// name of the account. Nobody is told which.
+    /// The account is unknown, disabled or without a password, or the password is wrong, or it was not checked because
+    /// too many attempts by another name of the account failed. The answer to the client does not tell these apart.
     #[error("the credentials are wrong")]
     InvalidCredentials,
-    /// Too many attempts failed by this name.
+    /// Too many attempts with this name failed.
     #[error("too many attempts")]
     TooManyAttempts {
-        /// When the next one is worth making.
+        /// The time until the next attempt may be admitted.
         retry_after: Duration,
     },
-    /// The password could not be checked, now.
+    /// The password could not be checked at the moment.
     #[error(transparent)]
     Hash(#[from] HashError),
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No session could begin.
+    /// The password was right, but no session could begin.
     #[error(transparent)]
     Begin(BeginError),
 }
 
-/// An attempt that is counted as running, by the name as given and by whose it is.
+/// An attempt that is counted as running, once by the name as given and once by the account that has the name.
 ///
-/// The two counters follow the same rules. What a caller can see is the name's counter alone, and every name has its
-/// own: so nothing tells whether two names belong to one account. How many guesses are checked is limited by the
-/// account's, whichever names they come by. An attempt that the name's counter admits and the account's does not is
+/// Both counters follow the same rules. A caller can see only the name's counter, and every name has its own, so
+/// nothing tells whether two names belong to one account. The account's counter limits how many guesses are checked,
+/// whichever names they come by. An attempt that the name's counter admits and the account's counter does not is
+/// treated like an attempt with a name that nobody has.
 /// treated like one by a name that nobody has.
 #[derive(Debug)]
 struct Attempt {
@@ -213,54 +214,57 @@ struct Attempt {
     account: Account,
 }
 
-/// What else counts an attempt.
+/// The second counter of an attempt, beside that of the name.
 #[derive(Debug)]
 enum Account {
-    /// The account's own counter, which all its names share.
+    /// The counter of the account, which all its names share.
     Known { id: UserId, counter: String },
-    /// Nobody has the name, or the account's counter does not admit it. The second counter makes the attempt cost the
-    /// store what others cost, and forgets it.
+    /// The counter of an attempt whose name nobody has, or that the account's counter does not admit. It makes the
+    /// attempt cost the store what others cost, and forgets it.
     Nobody { counter: String },
 }
 
-/// What came of checking a password.
+/// The result of checking a password.
 #[derive(Debug)]
 enum Checked {
-    /// It is right, and the account is enabled. The epoch was read before.
+    /// The password is right and the account is enabled. The epoch was read before the password was checked.
     Right(User, Epoch),
     Wrong,
-    /// The caller left before it was looked at.
+    /// The caller left before the password was checked.
     Unchecked,
 }
 
 impl Accounts {
-    /// How often a session is begun whose user's epoch is raised each time, before the login is answered with an error.
-    /// Each try takes as long as an insert, and somebody who raises it must hit all of them.
+    /// How often a login begins its session anew when each time the user's epoch was raised meanwhile; after that the
+    /// login is answered with an error. Each try takes as long as an insert, and somebody who wants the login to fail
+    /// must raise the epoch during all of them.
     const BEGIN_TRIES: u32 = 8;
 
-    /// Accounts over these stores.
+    /// Accounts over the stores of this configuration.
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
         Self { shared: Arc::new(config), refusals: Arc::default() }
     }
 
-    /// The sessions.
+    /// The sessions of these accounts.
     #[must_use]
     pub fn sessions(&self) -> &Sessions {
         &self.shared.sessions
     }
 
-    /// The pool that hashes passwords.
+    /// The pool that hashes the passwords of these accounts.
     #[must_use]
     pub fn hasher(&self) -> &HashPool {
         &self.shared.hasher
     }
 
-    /// Registers an account and logs it in. Takes a place in the hash pool before anything else. A caller who goes away
-    /// before the password is hashed leaves nothing behind; afterwards it runs to its end.
+    /// Registers an account and logs it in.
+    ///
+    /// A registration takes a place in the hash pool before anything else. If the caller goes away before the password
+    /// is hashed, nothing is left behind; afterwards the registration runs to its end.
     ///
     /// # Errors
-    /// [`RegisterError`]. Only after [`RegisterError::Begin`] the account exists.
+    /// [`RegisterError`]. The account exists after [`RegisterError::Begin`], and after no other error.
     pub async fn register(
         &self,
         registration: Registration,
@@ -268,7 +272,7 @@ impl Accounts {
     ) -> Result<SignedIn, RegisterError> {
         let place = self.shared.hasher.place()?;
         let Registration { email, username, password } = registration;
-        // Saves a hash where the answer is known; the insert decides.
+        // This lookup saves a hash where the name is known to be taken; the insert decides.
         if let Some(taken) = self.taken(&email, username.as_ref()).await? {
             self.refuse(place, password, arrival.device).await?;
             return Err(taken);
@@ -298,7 +302,8 @@ impl Accounts {
         Ok(None)
     }
 
-    /// A registration is refused because a name is taken. Where there were many, it costs what one costs that is not.
+    /// Refuses a registration because a name is taken. In a minute with many such refusals, each costs a hash, as a
+    /// registration does.
     async fn refuse(&self, place: HashPlace, password: Password, device: Device) -> Result<(), HashError> {
         if self.count_refusal(device) {
             place.turn().await?.hash(password).await?;
@@ -315,8 +320,8 @@ impl Accounts {
         are_many
     }
 
-    /// Emits [`Event::RegistrationsRefused`] for a minute that is over and was not told of yet. Background tasks call it
-    /// every few seconds.
+    /// Emits [`Event::RegistrationsRefused`] for a minute that is over and was not reported yet. Background tasks call
+    /// it every few seconds.
     pub fn tell_refused_registrations(&self) {
         let told = self.refusals().tell(self.shared.clock.now());
         if let Some(event) = told {
@@ -348,12 +353,13 @@ impl Accounts {
 
     /// Logs a user in with a password.
     ///
-    /// It takes a place in the hash pool before anything is looked up or written. A caller who goes away before its turn
-    /// gives the place back as soon as its attempt is taken back, which leaves nothing behind. From the moment the password is hashed it
-    /// runs to its end: a guess that was checked is counted, whether or not anybody hears the answer (SEC-126).
+    /// A login takes a place in the hash pool before anything is looked up or written. If the caller goes away before
+    /// its turn, the attempt is taken back, which leaves nothing behind, and then the place is free again. From the
+    /// moment the password is hashed the login runs to its end: a guess that was checked is counted, whether or not
+    /// anybody hears the answer (SEC-126).
     ///
-    /// Unknown, disabled, password-less and mistaken users take the same path: one hash of the default cost, the
-    /// same store calls, the same error (SEC-130).
+    /// Logins to unknown, disabled and password-less accounts and logins with a wrong password take the same path: one
+    /// hash of the default cost, the same store calls, the same error (SEC-130).
     ///
     /// # Errors
     /// [`LoginError`].
@@ -379,13 +385,14 @@ impl Accounts {
         mut waiting: Waiting,
     ) -> Result<SignedIn, LoginError> {
         let AccountsConfig { users, sessions, .. } = &*self.shared;
-        // A name that no account can have is looked up like the others; an empty key is nobody's.
+        // A name that no account can have is looked up like the others, by an empty key, which no account has.
         let user = users.user_by_name(name.key().unwrap_or(NameKey::Email(""))).await?;
         let user_id = user.map(|user| user.id);
         if waiting.is_alone() {
             return Err(nobody_hears());
         }
-        // Counted before hashing (SEC-126): parallel guesses cannot all slip through.
+        // The attempt is counted before the password is hashed (SEC-126), so that parallel guesses cannot all slip
+        // through.
         let attempt = match self.begin_attempt(name, user_id.clone()).await? {
             Ok(attempt) => attempt,
             Err(Refused { retry_after, .. }) => {
@@ -400,7 +407,7 @@ impl Accounts {
             Ok(Checked::Unchecked) | Err(_) => Outcome::Abandoned,
         };
         self.finish_attempt(&attempt, outcome).await?;
-        // The place of a caller that left is free only now.
+        // The place of a caller that left becomes free only now, after its attempt was taken back.
         drop(waiting);
         let failed = |user_id, device| {
             sessions.tell(&match (&attempt.account, &user_id) {
@@ -424,7 +431,7 @@ impl Accounts {
         }
     }
 
-    /// Counts an attempt as running, by name and by account. See [`Attempt`].
+    /// Counts an attempt as running, by its name and by the account (see [`Attempt`]).
     async fn begin_attempt(
         &self,
         name: &LoginName,
@@ -438,7 +445,7 @@ impl Accounts {
         match self.begin_account_attempt(&name, user_id, now).await {
             Ok(account) => Ok(Ok(Attempt { name, account })),
             Err(error) => {
-                // If this fails as well, the attempt is given up when its lease ends.
+                // If this call fails too, the attempt is given up when its lease ends.
                 let _ = throttles.finish_attempt(&name, Outcome::Abandoned, now, throttle).await;
                 Err(error)
             }
@@ -459,13 +466,14 @@ impl Accounts {
             }
         }
         let counter = format!("{name}/nobody");
-        // Refuses never: it forgets every attempt, and no more run at once than the name's own counter admits.
+        // This counter never refuses: it forgets every attempt, and no more run at once than the name's own counter
+        // admits.
         let _ = throttles.begin_attempt(&counter, now, throttle).await?;
         Ok(Account::Nobody { counter })
     }
 
-    /// Settles an attempt. The account's counter comes first: so it never refuses what the name's admits, as long as
-    /// all attempts come by that name.
+    /// Settles an attempt, on the account's counter first. In this order the account's counter never refuses what the
+    /// name's counter admits, as long as all attempts come by that name.
     async fn finish_attempt(&self, attempt: &Attempt, outcome: Outcome) -> Result<(), StoreError> {
         let AccountsConfig { throttles, throttle, clock, .. } = &*self.shared;
         let now = clock.now();
@@ -478,11 +486,11 @@ impl Accounts {
         account.and(name)
     }
 
-    /// Checks the password, with the epoch read before: what ends all sessions from then on ends this login too, unless
-    /// [`begin`](Self::begin) finds that it was not meant.
+    /// Checks the password, and returns the epoch that was read before the check. Whatever ends all sessions after that
+    /// epoch was read ends this login too, unless [`begin`](Self::begin) finds that the login was not meant.
     ///
-    /// The user is read again after the epoch. A row from before it may be of a user who was disabled, or of a
-    /// password that was changed, by a call that raised the epoch to the one that this login then begins in.
+    /// The user is read again after the epoch. A row that was read before the epoch may be of a user who was disabled,
+    /// or of a password that was changed, by a call that raised the epoch to the one that this login then begins in.
     async fn check(
         &self,
         id: Option<&UserId>,
@@ -502,12 +510,13 @@ impl Accounts {
         })
     }
 
-    /// Begins a session of a user whose password was right and whose epoch was this one.
+    /// Begins a session of a user whose password was right and whose epoch was this one. Returns `None` if the account
+    /// has changed.
     ///
-    /// If the epoch was raised meanwhile, it looks again at why. Whoever changes a password or disables an account raises
-    /// the epoch, changes the account, and raises the epoch once more; so an account that is read after the epoch and
-    /// is still enabled, with the same hash, may have a session in that epoch. Anything else, such as the user's own
-    /// "sign out everywhere", does not concern who knows the password. `None` if the account has changed.
+    /// If the epoch was raised meanwhile, this function looks for the reason. Code that changes a password or disables
+    /// an account raises the epoch, changes the account, and raises the epoch once more. An account that is read after
+    /// the epoch and is still enabled, with the same hash, may therefore have a session in that epoch. Any other
+    /// reason, such as the user's own "sign out everywhere", does not concern a login that knows the password.
     async fn begin(
         &self,
         mut user: User,
@@ -541,7 +550,7 @@ impl Accounts {
         }
     }
 
-    /// The user, if there is one and it is enabled.
+    /// The user, if the account exists and is enabled.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
@@ -549,10 +558,10 @@ impl Accounts {
         Ok(self.shared.users.user(id).await?.filter(User::is_enabled))
     }
 
-    /// Exchanges a refresh token for a pair, if its user exists and is enabled.
+    /// Exchanges a refresh token for a token pair, if its user exists and is enabled.
     ///
     /// # Errors
-    /// As [`Refresh::exchange`].
+    /// Those of [`Refresh::exchange`](crate::flow::Refresh::exchange).
     pub async fn refresh(&self, token: &Claims, device: Device) -> Result<(Refreshed, User), RefreshError> {
         let user = self.enabled_user(token.subject()).await?;
         let refreshed = Refresh::of(&self.shared.sessions).exchange(token, user.is_some(), device).await?;
@@ -565,19 +574,20 @@ impl Accounts {
     /// Exchanges a refresh token that is not rotated for an access token, if its user exists and is enabled.
     ///
     /// # Errors
-    /// As [`Refresh::renew`].
+    /// Those of [`Refresh::renew`](crate::flow::Refresh::renew).
     pub async fn renew(&self, token: &Claims, device: Device) -> Result<Renewed, RefreshError> {
-        // Asked first: a token of a user that there is not must not get a session.
+        // The user is looked up first: a token of a user who does not exist must not get a session.
         if self.enabled_user(token.subject()).await?.is_none() {
             return Err(crate::model::Refusal::User.into());
         }
         Refresh::of(&self.shared.sessions).renew(token, true, device).await
     }
 
-    /// Disables an account: nobody logs in or refreshes as this user any more, and all its sessions end.
+    /// Disables an account: it can neither log in nor refresh any more, and all its sessions end. Returns whether the
+    /// account exists.
     ///
     /// # Errors
-    /// [`EndError`] when the store cannot answer; doing it again is safe.
+    /// [`EndError`] when the store cannot answer; disabling the account again is safe.
     pub async fn disable(&self, id: &UserId) -> Result<bool, EndError> {
         let (this, id) = (self.clone(), id.clone());
         detached(&self.shared.runtime, async move {
@@ -585,8 +595,9 @@ impl Accounts {
             if users.user(&id).await?.is_none() {
                 return Ok(false);
             }
-            // The epoch may live in another engine than the account. Raised before, a crash in between leaves nobody
-            // signed in; raised after, it ends what logged in meanwhile.
+            // The epoch may live in another engine than the account, so it is raised before and after the account
+            // changes. Raised before, a crash in between leaves nobody signed in; raised after, it ends the sessions of
+            // logins meanwhile.
             sessions.end_all(id.clone(), None, EndReason::Disabled).await?;
             let known = users.set_disabled(&id, Some(clock.now())).await?;
             sessions.end_all(id.clone(), None, EndReason::Disabled).await?;
@@ -596,7 +607,7 @@ impl Accounts {
         .await
     }
 
-    /// Enables an account again. Its old sessions stay ended.
+    /// Enables an account again; returns whether it exists. Its old sessions stay ended.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
@@ -610,7 +621,7 @@ impl Accounts {
 }
 
 impl Account {
-    /// Whose password is checked.
+    /// The account whose password is checked.
     fn id(&self) -> Option<&UserId> {
         match self {
             Self::Known { id, .. } => Some(id),

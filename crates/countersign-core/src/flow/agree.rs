@@ -1,4 +1,4 @@
-//! Agreeing with the other programs of a store on settings, at the start and while a program runs.
+//! The agreement of a store's programs on settings, at the start and while a program runs.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::model::agreed::{longest_life, recorded, take_over};
 use crate::model::{AgreedSettings, Difference, Own, SessionPolicy, Stance};
 use crate::store::{KeyStore, StoreError};
 
-/// Why there is no agreement.
+/// The reason why a program and its store do not agree on settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgreementError {
-    /// Settings differ from those that the store's programs agreed on.
+    /// The program's settings differ from those that the store's programs agreed on.
     #[error("{}", describe(.0))]
     Differ(Vec<Difference>),
-    /// What is in the store is no record of settings.
+    /// The store's record of settings cannot be read.
     #[error(
         "the store's record of agreed settings cannot be read; restore it from a backup, or remove it and start again"
     )]
     Damaged(#[from] serde_json::Error),
-    /// Other programs changed the record at the same time, again and again.
+    /// Other programs kept changing the record at the same time.
     #[error("other programs changed the store's record of settings at the same time; start again")]
     Contended,
     /// The store could not answer.
@@ -29,23 +29,23 @@ pub enum AgreementError {
     Store(#[from] StoreError),
 }
 
-/// What came of comparing.
+/// The settings that a program works with after it was compared with its store.
 #[derive(Clone, Debug)]
 pub struct Agreement {
-    /// The `iss` of new tokens, if the program has one.
+    /// The `iss` of new tokens; `None` if the program sets none.
     pub issuer: Option<String>,
-    /// Lifetimes and rules: the program's own or, where it follows, the store's.
+    /// Lifetimes and rules: the program's own, or the store's if the program follows the store.
     pub policy: SessionPolicy,
-    /// Other issuers of this store's tokens.
+    /// The other issuers of this store's tokens.
     pub issuers: KnownIssuers,
-    /// The issuer that this program's has just taken the place of.
+    /// The issuer that this program's issuer has just replaced in the store.
     pub issuer_before: Option<String>,
-    /// What this program has changed in the store or, where it follows, in its own settings.
+    /// The settings that this program has changed in the store or, if it follows the store, in its own settings.
     pub changed: Vec<Difference>,
 }
 
-/// Compares a program's settings with its store's, and writes what is new. Of programs that start at once on a store
-/// without a record, one writes it and the others are compared with that.
+/// Compares a program's settings with its store's, and writes what is new. If several programs start at once on a store
+/// without a record, one writes it and the others are compared with that record.
 ///
 /// # Errors
 /// [`AgreementError::Differ`] names each setting in which they differ, with both values.
@@ -95,7 +95,7 @@ pub async fn agree(
     Err(AgreementError::Contended)
 }
 
-/// Takes the store's settings over, as far as they are lifetimes, rules and the issuer.
+/// Takes over the store's settings that are lifetimes, rules or the issuer.
 fn follow(record: &AgreedSettings, own: &Own) -> Result<Agreement, AgreementError> {
     let others = record.differences(&own.settings);
     if !others.is_empty() {
@@ -121,11 +121,11 @@ fn follow(record: &AgreedSettings, own: &Own) -> Result<Agreement, AgreementErro
     Ok(Agreement { issuer, policy, issuers, issuer_before: None, changed })
 }
 
-/// Keeps `own`, the issuer of a program that runs, known while another program has made its own the store's; returns the
-/// record, if there is one.
+/// Keeps `own`, the issuer of a running program, among the known issuers while another program has made its own issuer
+/// the store's. Returns the record, if there is one.
 ///
 /// # Errors
-/// As for [`agree`]; the next call tries again.
+/// Those of [`agree`]; the next call tries again.
 pub(crate) async fn keep_known(
     store: &dyn KeyStore,
     own: Option<&str>,
@@ -139,7 +139,7 @@ pub(crate) async fn keep_known(
         let Some(own) = own.filter(|own| record.issuer.as_deref() != Some(*own)) else {
             return Ok(Some(record));
         };
-        // Half of the time is left, so that this is written seldom.
+        // The record is left alone while half of the time is left, so that it is seldom written.
         if record.former_issuers.iter().any(|former| former.issuer == own && former.until > now + life / 2) {
             return Ok(Some(record));
         }

@@ -1,5 +1,5 @@
-//! What a node does beside answering requests: tail the revocation log, write acknowledgements, purge, replace keys,
-//! tell what it has counted.
+//! The background tasks of a node: they tail the revocation log, write acknowledgements, purge, replace keys, and
+//! report what was counted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::flow::{Accounts, RevocationView, Sessions, ViewStats};
 use crate::model::KEEP_ATTEMPTS_FOR;
 use crate::store::{Changes, KEEP_ENTRIES_FOR, KEEP_NAME_COUNTERS, NAME_COUNTERS, StoreError, Stores};
 
-/// The running background tasks; they stop when the last clone is dropped.
+/// The running background tasks of a node. They stop when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Background {
     tasks: Vec<Arc<Tasks>>,
@@ -32,21 +32,21 @@ impl Drop for Tasks {
 
 /// How often acknowledgements are written.
 pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
-/// How often what has expired is purged.
+/// How often rows that have expired are purged.
 pub const PURGE_EVERY: Duration = Duration::from_secs(60);
-/// How often it is asked whether a key is to be replaced.
+/// How often the node checks whether a key is to be replaced.
 pub const ROTATE_EVERY: Duration = Duration::from_secs(60);
-/// How often it is asked whether other programs have changed the store's settings.
+/// How often the node checks whether other programs have changed the store's settings.
 pub const SETTINGS_EVERY: Duration = Duration::from_secs(60);
-/// How often it is asked whether there is something to be told that was counted.
+/// How often the node checks whether counted events are to be reported.
 pub const TELL_EVERY: Duration = Duration::from_secs(10);
-/// For how long at most nothing is read that was pushed.
+/// The longest pause between two reads of pushed entries.
 const LONGEST_PUSH_PAUSE: Duration = Duration::from_millis(10);
-/// How many rows one purging statement deletes at most, so that it never holds anybody up for long.
+/// The most rows that one purging statement deletes, so that it never blocks others for long.
 pub const PURGE_BATCH: usize = 500;
 
 impl Background {
-    /// Starts the tasks on this runtime. The log is read five times within the revocation bound.
+    /// Starts the tasks on this runtime. The revocation log is read five times within the revocation bound.
     #[must_use]
     pub fn start(runtime: &Handle, sessions: &Sessions, stores: &Stores) -> Self {
         let poll_every = (sessions.policy().revocation_bound / 5).max(Duration::from_millis(200));
@@ -107,7 +107,7 @@ impl Background {
         Self { tasks: vec![Arc::new(Tasks(tasks))] }
     }
 
-    /// Starts what there is to do for accounts, too: telling of refused registrations.
+    /// Starts the background tasks for accounts too, which report refused registrations.
     #[must_use]
     pub fn with_accounts(mut self, runtime: &Handle, accounts: &Accounts) -> Self {
         let accounts = accounts.clone();
@@ -120,7 +120,7 @@ impl Background {
     }
 }
 
-/// Hands the view's numbers to whoever collects them, through the `metrics` crate.
+/// Reports the view's numbers through the `metrics` crate.
 fn measure(view: &RevocationView, is_good: bool) {
     let ViewStats { entries, age, lag, clock_offset } = view.stats();
     metrics::gauge!("countersign_revocation_entries").set(u32::try_from(entries).unwrap_or(u32::MAX));
@@ -134,7 +134,7 @@ fn measure(view: &RevocationView, is_good: bool) {
     metrics::counter!("countersign_revocation_polls_total", "outcome" => outcome).increment(1);
 }
 
-/// Reads the log whenever the store tells that it has grown.
+/// Reads the revocation log whenever the store announces that it has grown.
 async fn read_pushed(sessions: Sessions, mut changes: Changes) {
     let clock = sessions.clock();
     while changes.next().await {
@@ -142,18 +142,20 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
         if let Err(error) = sessions.keys().read_pushed().await {
             tracing::debug!(error = &error as &dyn std::error::Error, "could not read what was pushed");
         }
-        // However often it grows, reading takes a fifth of the time; but what comes next is not to wait for long.
+        // However often the log grows, reading takes a fifth of the time; the pause is bounded, so that the next entry
+        // does not wait long.
         let pause = clock.monotonic().saturating_sub(began) * 4;
         tokio::time::sleep(pause.min(LONGEST_PUSH_PAUSE)).await;
     }
 }
 
-/// Deletes, batch by batch, what nobody needs any more: sessions after their absolute expiry and leeway, log
-/// entries an hour after they stopped mattering, login counters 30 days after they changed, and those of names also
-/// sooner where there are more than 100,000.
+/// Deletes, batch by batch, the rows that nobody needs any more: sessions after their absolute expiry and leeway, log
+/// entries an hour after they stopped mattering, and login counters 30 days after they changed. Where more than 100,000
+/// login counters are for names, those are deleted sooner as well.
 ///
 /// # Errors
-/// The first [`StoreError`] of the four; each is tried whatever came of the others, and the next round goes on.
+/// The first [`StoreError`] of the four deletions. Each of them is tried whatever came of the others, and the next
+/// round goes on.
 pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Result<(), StoreError> {
     let now: Timestamp = clock.now();
     let sessions = batches(|batch| stores.sessions().purge_sessions(now - leeway, batch)).await;
@@ -164,7 +166,7 @@ pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Resu
     sessions.and(entries).and(attempts).and(names)
 }
 
-/// Replaces the keys whose time has come, and says so.
+/// Replaces the keys whose time has come, and logs it.
 async fn rotate(sessions: &Sessions) {
     match sessions.keys().rotate_due().await {
         Ok(made) => {
@@ -179,7 +181,7 @@ async fn rotate(sessions: &Sessions) {
     }
 }
 
-/// Deletes a batch after the other, until one is not full.
+/// Deletes one batch after the other until one is not full.
 async fn batches<Deleting>(delete: impl Fn(usize) -> Deleting) -> Result<(), StoreError>
 where
     Deleting: Future<Output = Result<u64, StoreError>>,
@@ -200,7 +202,8 @@ where
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                // In a task of its own: a driver that panics once must not stop the rounds that follow.
+                // The work runs in a task of its own, so that a driver that panics once does not stop the rounds that
+                // follow.
                 match inner.spawn(work()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {

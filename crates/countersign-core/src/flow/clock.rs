@@ -1,4 +1,4 @@
-//! The time that all programs of one store share.
+//! The time that all nodes of one store share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -9,28 +9,28 @@ use countersign_jwt::{Clock, Timestamp};
 use crate::store::{RevocationStore, StoreError};
 
 /// A machine's clock, corrected to the time of the store that all nodes share. Lifetimes, windows and the order of
-/// things are the same on every node then, whatever the machines' clocks say.
+/// events are then the same on every node, whatever the machines' clocks say.
 ///
-/// Between two answers of the store it goes by the machine's monotonic clock: the time of day may be set. That one stands
-/// still, however, while the machine is suspended. Either is [seen](Self::has_jumped) by comparing the two, and then the store
-/// is to be asked before anything is written: an entry of the log that seems older than it is would be missed by those
-/// who read what is new.
+/// Between two answers of the store, the clock advances by the machine's monotonic clock, because the time of day may
+/// be set. The monotonic clock, however, stands still while the machine is suspended. [`StoreClock::has_jumped`]
+/// notices both by comparing the two. The store is then asked for its time before anything is written: an entry of the
+/// log that seems older than it is would be missed by nodes that read what is new.
 #[derive(Debug)]
 pub struct StoreClock {
     machine: Arc<dyn Clock>,
-    /// Whether the store has a time of its own.
+    /// Whether the store has a clock of its own.
     is_known: AtomicBool,
-    /// What is added to the machine's time of day, in milliseconds.
+    /// The milliseconds that are added to the machine's time of day.
     offset: AtomicI64,
-    /// What is added to the machine's monotonic time, in milliseconds.
+    /// The milliseconds that are added to the machine's monotonic time.
     since: AtomicI64,
 }
 
 impl StoreClock {
-    /// More than this is worth telling the operator.
+    /// The difference between two clocks above which the operator is told.
     pub const REMARKABLE: Duration = Duration::from_secs(5);
 
-    /// The machine's own time, until the store's is known.
+    /// A clock that shows the machine's own time until the store's time is known.
     #[must_use]
     pub fn new(machine: Arc<dyn Clock>) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl StoreClock {
         self.corrected(machine.time_of_day, machine.monotonic)
     }
 
-    /// Asks the store for its time and takes it in. Returns by how much that has moved this clock.
+    /// Asks the store for its time and corrects this clock by it. Returns by how much the answer has moved this clock.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer.
@@ -67,13 +67,15 @@ impl StoreClock {
         Ok(answer.map_or(Duration::ZERO, |answer| self.observe(asked, answer)))
     }
 
-    /// Takes in what the store answered to a question that was asked at `asked`, by the machine's monotonic time. The
-    /// answer belongs to some moment since then; within that, everything stays as it is, so that time does not jump
-    /// about with the network's delays. Returns by how much it has moved this clock; the first answer moves nothing that was known.
+    /// Corrects this clock by the store's answer to a question that was asked at `asked`, by the machine's monotonic
+    /// time. Returns by how much the answer has moved this clock; the first answer moves nothing that was known.
+    ///
+    /// The answer belongs to some moment since `asked`. As long as this clock is within that uncertainty it stays as it
+    /// is, so that time does not jump with the network's delays.
     pub fn observe(&self, asked: Duration, answer: Timestamp) -> Duration {
         let (now, monotonic) = (self.machine.now(), self.machine.monotonic());
         let took = monotonic.saturating_sub(asked);
-        // The answer is from the middle of the time that it took.
+        // The answer is assumed to be from the middle of the time that it took.
         let answer = (answer + took / 2).as_millis();
         let uncertain = i64::try_from((took / 2).as_millis()).unwrap_or(i64::MAX).saturating_add(UNCERTAIN);
         let is_as_known = |known: i64| answer.saturating_sub(known).saturating_abs() <= uncertain;
@@ -104,8 +106,8 @@ impl StoreClock {
         Timestamp::from_millis(in_millis(monotonic).saturating_add(self.since.load(Ordering::Relaxed)))
     }
 
-    /// Whether the machine's clocks no longer go together as they did when the store was last asked: its time of day was
-    /// set, or it was suspended. Never where the store has no time of its own.
+    /// Whether the machine's time of day was set, or the machine was suspended, since the store was last asked: its two
+    /// clocks then no longer agree. Always `false` where the store has no clock of its own.
     #[must_use]
     pub fn has_jumped(&self) -> bool {
         let apart = self.machine.now().as_millis().saturating_sub(in_millis(self.machine.monotonic()));
@@ -132,10 +134,11 @@ impl MachineTime {
     }
 }
 
-/// Engines tell their time in milliseconds or coarser, and answers are read a moment late, in milliseconds.
+/// The uncertainty of an answer in milliseconds: engines tell their time in milliseconds or coarser, and answers are
+/// read a moment late.
 const UNCERTAIN: i64 = 5;
 
-/// The machine's clocks may be so many milliseconds apart, because answers that took long leave some doubt.
+/// The milliseconds by which the machine's two clocks may differ, because answers that took long leave some doubt.
 const APART: i64 = 2_000;
 
 fn in_millis(duration: Duration) -> i64 {

@@ -1,4 +1,4 @@
-//! Claims of the application's own, asked for whenever a pair is made.
+//! Claims of the application's own, which the application is asked for whenever a token pair is made.
 
 use std::fmt;
 use std::future::Future;
@@ -11,10 +11,11 @@ use serde_json::{Map, Value};
 
 use crate::store::BoxError;
 
-/// Says which claims of the application's own a user's access tokens carry.
+/// A function of the application that returns the application's own claims for a user's access tokens.
 ///
-/// Asked for every pair: at login, at refresh, and when a pair is served again. A pair that is served again has the
-/// same ids and times as before; these claims are as they are now. Refresh tokens carry none of them.
+/// It is called for every token pair: at login, at refresh, and when a pair is reserved, which means served again. A
+/// reserved pair has the same ids and times as before, but the application's claims as they are now. Refresh tokens
+/// carry none of these claims.
 #[derive(Clone)]
 pub struct ExtraClaims(Arc<Ask>);
 
@@ -22,11 +23,11 @@ type Ask = dyn Fn(UserId) -> Pin<Box<dyn Future<Output = Result<Map<String, Valu
     + Send
     + Sync;
 
-/// Why the claims of the application's own could not be had.
+/// The reason why the application's own claims cannot be put into a token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtraClaimsError {
-    /// The application could not say.
+    /// The application's function failed.
     #[error("the claims for access tokens could not be had")]
     Ask(#[source] BoxError),
     /// The application named a claim that is not its own.
@@ -35,7 +36,7 @@ pub enum ExtraClaimsError {
 }
 
 impl ExtraClaims {
-    /// Asks `ask` for every pair.
+    /// Calls `ask` for every token pair.
     pub fn new<E, F, Asking>(ask: F) -> Self
     where
         E: Into<BoxError>,

@@ -1,8 +1,8 @@
-//! Password hashes: how they are made and checked, and how many at once.
+//! Making and checking password hashes, a bounded number at once.
 //!
-//! A hash is slow on purpose and takes 19 MiB. [`HashPool`] runs a fixed number of them at a time on blocking
-//! threads, lets a few more wait, and turns the rest away at once, so that a flood of logins can neither
-//! exhaust the memory nor hold up the requests that need no password (SEC-121).
+//! A hash is slow on purpose and takes 19 MiB. [`HashPool`] runs a fixed number of hashes at a time on blocking
+//! threads, lets a few more wait, and refuses further ones at once. A flood of logins can therefore neither exhaust the
+//! memory nor hold up the requests that need no password (SEC-121).
 
 use std::error::Error;
 use std::fmt;
@@ -18,39 +18,39 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::{Password, PasswordHash};
 
-/// The cost of an Argon2id hash. Default 19,456 KiB, 2 passes, 1 lane: the cost OWASP recommends that needs
-/// little memory.
+/// The cost of an Argon2id hash. Default 19,456 KiB, 2 passes, 1 lane: the cost recommended by OWASP that needs little
+/// memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Argon2Params(argon2::Params);
 
-/// A cost that no new hash may have.
+/// The reason why no new hash may have a cost.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnsafeArgon2Params {
-    /// Cheaper than every cost that OWASP recommends.
+    /// The cost is lower than every cost that OWASP recommends.
     #[error("argon2id costs too little; use at least 19456 KiB and 2 passes, or 47104 KiB and 1 pass")]
     TooCheap,
-    /// More than a stored hash may cost to check.
+    /// The cost is higher than a stored hash may have.
     #[error("argon2id costs too much; use at most 1048576 KiB, 10 passes and 1 to 16 lanes")]
     TooExpensive,
 }
 
-/// Why a password could not be hashed or checked. It says nothing about the password.
+/// The reason why a password could not be hashed or checked. The error contains nothing of the password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HashError {
-    /// All permits are taken and the queue is full: answer 503 with `Retry-After`.
+    /// All permits are taken and the queue is full. The client gets 503 with `Retry-After`.
     #[error("too many passwords are being checked")]
     Overloaded,
-    /// No salt could be made.
+    /// No salt could be made, because the source of randomness failed.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// The hash was not finished: no memory, or the runtime is shutting down.
+    /// The hash was not finished, because memory was lacking or the runtime is shutting down.
     #[error("a password could not be hashed")]
     Failed(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Makes and checks hashes, one after another on the calling thread. Servers use [`HashPool`].
+/// Makes and checks hashes, one after another on the calling thread. Servers use [`HashPool`] instead.
 #[derive(Debug)]
 pub struct Hasher {
     argon2: Argon2<'static>,
@@ -65,23 +65,23 @@ pub struct Hasher {
 pub struct HashPool {
     hasher: Arc<Hasher>,
     runtime: Handle,
-    /// One for each hash that runs or waits.
+    /// One permit for each hash that runs or waits.
     places: Arc<Semaphore>,
-    /// One for each hash that runs.
+    /// One permit for each hash that runs.
     permits: Arc<Semaphore>,
 }
 
-/// A place among those whose passwords are hashed or wait for it. Dropped, it is somebody else's at once.
+/// The right to wait for and then run one password hash. When it is dropped, another caller can take it at once.
 ///
-/// Whoever has something to look up or to write down before a hash takes a place first, so that what a full pool
-/// turns away has cost the store nothing.
+/// Code that looks something up or writes something before a hash takes a place first, so that a request that a full
+/// pool refuses has cost the store nothing.
 #[derive(Debug)]
 pub struct HashPlace {
     pool: HashPool,
     place: OwnedSemaphorePermit,
 }
 
-/// A place whose turn has come.
+/// A place in the pool whose turn to hash has come.
 #[derive(Debug)]
 pub struct HashTurn {
     place: HashPlace,
@@ -89,12 +89,12 @@ pub struct HashTurn {
 }
 
 impl HashPool {
-    /// How many hashes wait for a permit before more are turned away, unless told otherwise.
+    /// The default number of hashes that wait for a permit before more are refused.
     pub const DEFAULT_QUEUE: usize = 64;
 
     /// A pool that runs up to `permits` hashes on the blocking threads of `runtime`, while up to `queue` wait.
     ///
-    /// It needs up to `permits` × the memory of `params`. Making the pool hashes nothing.
+    /// The pool needs up to `permits` times the memory of `params`. Making the pool hashes nothing.
     ///
     /// # Errors
     /// [`RandomError`] when the source of randomness fails.
@@ -115,7 +115,7 @@ impl HashPool {
         })
     }
 
-    /// Takes a place, if there is one.
+    /// Takes a place in the pool, if one is free.
     ///
     /// # Errors
     /// [`HashError::Overloaded`] when the pool is full.
@@ -124,7 +124,7 @@ impl HashPool {
         Ok(HashPlace { pool: self.clone(), place })
     }
 
-    /// How many places are free.
+    /// The number of places in the pool that are free.
     #[must_use]
     pub fn free_places(&self) -> usize {
         self.places.available_permits()
@@ -133,15 +133,15 @@ impl HashPool {
     /// Hashes a new password with a fresh salt.
     ///
     /// # Errors
-    /// [`HashError::Overloaded`] at once when the pool is full; else see [`Hasher::hash`].
+    /// [`HashError::Overloaded`] at once when the pool is full, and the errors of [`Hasher::hash`].
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         self.place()?.turn().await?.hash(password).await
     }
 
-    /// Whether `password` is the one that `stored` was made from; see [`Hasher::verify`].
+    /// Whether `password` is the one that `stored` was made from; [`Hasher::verify`] tells the rules.
     ///
     /// # Errors
-    /// [`HashError::Overloaded`] at once when the pool is full; else see [`Hasher::verify`].
+    /// [`HashError::Overloaded`] at once when the pool is full, and the errors of [`Hasher::verify`].
     pub async fn verify(&self, password: Password, stored: Option<PasswordHash>) -> Result<bool, HashError> {
         self.place()?.turn().await?.verify(password, stored).await
     }
@@ -152,7 +152,7 @@ impl HashPool {
         self.hasher.needs_rehash(stored)
     }
 
-    /// How many hashes were begun since the start, made or checked. Those turned away are not among them.
+    /// The number of hashes begun since the start, made or checked. Hashes that were refused are not counted.
     #[must_use]
     pub fn hashes_started(&self) -> u64 {
         self.hasher.hashes_started()
@@ -160,21 +160,21 @@ impl HashPool {
 }
 
 impl HashPlace {
-    /// Waits until one of those that hash has finished. Dropping the future gives the place to another.
+    /// Waits until a permit to hash is free. Dropping the future frees the place.
     ///
     /// # Errors
-    /// [`HashError::Failed`] never, as long as the pool is there.
+    /// [`HashError::Failed`] if the pool is gone, which does not happen while a place of it exists.
     pub async fn turn(self) -> Result<HashTurn, HashError> {
         let permit = self.permit().await?;
         Ok(self.with(permit))
     }
 
-    /// Waits for what [`with`](Self::with) wants, without giving up the place if the future is dropped.
+    /// Waits for the permit that [`with`](Self::with) takes, without giving up the place if the future is dropped.
     pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, HashError> {
         Arc::clone(&self.pool.permits).acquire_owned().await.map_err(HashError::failed)
     }
 
-    /// This place, whose turn has come.
+    /// Combines this place with its permit to a turn.
     pub(super) fn with(self, permit: OwnedSemaphorePermit) -> HashTurn {
         HashTurn { place: self, permit }
     }
@@ -184,23 +184,23 @@ impl HashTurn {
     /// Hashes a new password with a fresh salt.
     ///
     /// # Errors
-    /// As [`Hasher::hash`].
+    /// Those of [`Hasher::hash`].
     pub async fn hash(self, password: Password) -> Result<PasswordHash, HashError> {
         self.run(move |hasher| hasher.hash(&password)).await
     }
 
-    /// Whether `password` is the one that `stored` was made from; see [`Hasher::verify`].
+    /// Whether `password` is the one that `stored` was made from; [`Hasher::verify`] tells the rules.
     ///
     /// # Errors
-    /// As [`Hasher::verify`].
+    /// Those of [`Hasher::verify`].
     pub async fn verify(self, password: Password, stored: Option<PasswordHash>) -> Result<bool, HashError> {
         self.run(move |hasher| hasher.verify(&password, stored.as_ref())).await
     }
 
-    /// Does `work` on a blocking thread.
+    /// Runs `work` on a blocking thread.
     ///
-    /// Dropping the future changes nothing any more: the hash cannot be interrupted, so it keeps its permit and its
-    /// place until it ends, or callers that hang up could exceed the bound.
+    /// Dropping the future does not stop the work. A hash cannot be interrupted, so it keeps its permit and its place
+    /// until it ends; otherwise callers that hang up could exceed the bound.
     async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&Hasher) -> Result<T, HashError> + Send + 'static,
@@ -219,7 +219,7 @@ impl Hasher {
     const SALT_BYTES: usize = 16;
     const TAG_BYTES: usize = 32;
 
-    /// A hasher for new hashes of this cost.
+    /// A hasher that makes new hashes at this cost.
     ///
     /// # Errors
     /// [`RandomError`] when the source of randomness fails.
@@ -251,12 +251,12 @@ impl Hasher {
 
     /// Whether `password` is the one that `stored` was made from.
     ///
-    /// Always takes one hash. Without a stored hash (unknown user, account without a password) or with one that
-    /// cannot be trusted to end soon, that hash is a decoy of the current cost and the answer is `false`: how
-    /// long it takes does not tell who has an account (SEC-130).
+    /// The check always takes one hash. Without a stored hash (unknown user, account without a password), or with one
+    /// that cannot be trusted to end soon, that hash is a decoy of the current cost and the answer is `false`. The time
+    /// that the check takes therefore does not tell who has an account (SEC-130).
     ///
     /// # Errors
-    /// [`HashError::Failed`] when the hash could not be finished. That is no answer about the password.
+    /// [`HashError::Failed`] when the hash could not be finished, which says nothing about the password.
     pub fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool, HashError> {
         let stored = stored.and_then(|stored| match check(stored) {
             Ok(checked) => Some(checked),
@@ -278,7 +278,7 @@ impl Hasher {
         let mut buffer = [0; Output::MAX_LENGTH];
         let tag = buffer.get_mut(..expected.len()).unwrap_or_default();
         self.memory.tag(&argon2, password, salt, tag).map_err(HashError::failed)?;
-        // Compares in constant time.
+        // The comparison takes constant time.
         let matches = Output::new(tag).map_err(HashError::failed)? == *expected;
         Ok(matches && stored.is_some())
     }
@@ -297,7 +297,7 @@ impl Hasher {
         })
     }
 
-    /// How many hashes were begun, made or checked.
+    /// The number of hashes begun, made or checked.
     #[must_use]
     pub fn hashes_started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
@@ -305,17 +305,17 @@ impl Hasher {
 }
 
 impl Argon2Params {
-    /// The most memory a hash may take, new or stored: 1 GiB.
+    /// The most memory that a hash may take, new or stored: 1 GiB.
     pub const MAX_MEMORY_KIB: u32 = 1 << 20;
-    /// The most passes over it.
+    /// The most passes over its memory that a hash may take: 10.
     pub const MAX_PASSES: u32 = 10;
-    /// The most lanes.
+    /// The most lanes that a hash may have: 16.
     pub const MAX_LANES: u32 = 16;
 
     /// A cost of `passes` over `memory_kib` KiB in `lanes` lanes.
     ///
     /// # Errors
-    /// [`UnsafeArgon2Params`] if it has less memory or fewer passes than each cost that OWASP recommends
+    /// [`UnsafeArgon2Params`] if the cost has less memory or fewer passes than each cost that OWASP recommends
     /// (SEC-116), or more than a stored hash may have.
     pub fn new(memory_kib: u32, passes: u32, lanes: u32) -> Result<Self, UnsafeArgon2Params> {
         if !(1..=Self::MAX_LANES).contains(&lanes)
@@ -338,13 +338,13 @@ impl Argon2Params {
         self.0.m_cost()
     }
 
-    /// How often the memory is passed over.
+    /// The number of passes over the memory.
     #[must_use]
     pub fn passes(&self) -> u32 {
         self.0.t_cost()
     }
 
-    /// The number of lanes. They are worked on one after another.
+    /// The number of lanes, which are worked on one after another.
     #[must_use]
     pub fn lanes(&self) -> u32 {
         self.0.p_cost()
@@ -363,13 +363,13 @@ impl HashError {
     }
 }
 
-/// The memory of hashes of the current cost, kept from one to the next. Allocated and freed each time, with small
-/// allocations of other threads in between, it leaves holes in glibc's heap that the next one no longer fits into,
-/// and the process grows with every hash.
+/// The memory of hashes of the current cost, kept from one hash to the next. If it were allocated and freed each time,
+/// with small allocations of other threads in between, it would leave holes in glibc's heap that the next hash no
+/// longer fits into, and the process would grow with every hash.
 #[derive(Debug)]
 struct Memory {
     blocks: usize,
-    /// Never more than ever ran at once.
+    /// The idle blocks of memory, never more than ever ran at once.
     idle: Mutex<Vec<Box<[Block]>>>,
 }
 
@@ -417,14 +417,14 @@ impl fmt::Debug for Decoy {
     }
 }
 
-/// A stored hash whose cost is known to be bearable.
+/// A stored hash whose cost is known to be within the limits.
 struct Checked {
     hash: phc::PasswordHash,
     algorithm: Algorithm,
     params: argon2::Params,
 }
 
-/// Why a stored hash is not used. The messages hold nothing of it.
+/// The reason why a stored hash is not used. The messages contain nothing of the hash.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 enum Unusable {
     #[error("it is not a complete argon2 hash in PHC string format")]
@@ -450,7 +450,7 @@ fn check(stored: &PasswordHash) -> Result<Checked, Unusable> {
     Ok(Checked { hash, algorithm, params })
 }
 
-/// KiB and passes, each with one lane: the OWASP Password Storage Cheat Sheet's equally strong choices.
+/// Costs of equal strength from the OWASP Password Storage Cheat Sheet: KiB and passes, each with one lane.
 const OWASP_COSTS: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
 #[cfg(test)]
@@ -463,7 +463,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts upwards: different bytes at each call, the same in each run.
+    /// A source that counts upwards: different bytes at each call, the same in each run.
     #[derive(Debug, Default)]
     struct SeededRandom(AtomicU64);
 
@@ -477,7 +477,7 @@ mod tests {
         }
     }
 
-    /// Has bytes for this many calls, then fails.
+    /// A source that has bytes for this many calls and then fails.
     #[derive(Debug)]
     struct ExhaustedRandom(AtomicU64);
 
@@ -491,7 +491,7 @@ mod tests {
         }
     }
 
-    /// Holds whoever asks for randomness, that is each hash on its blocking thread, while it is shut.
+    /// A source that blocks its callers while it is shut. Each hash on its blocking thread is such a caller.
     #[derive(Debug)]
     struct Gate {
         shut: Mutex<bool>,
@@ -508,7 +508,7 @@ mod tests {
         }
     }
 
-    /// A pool whose hashes stop at a gate, and the keeper of the gate.
+    /// A pool whose hashes stop at a gate, and the gate.
     struct Gated {
         pool: Arc<HashPool>,
         gate: Arc<Gate>,
@@ -530,7 +530,7 @@ mod tests {
             tokio::spawn(async move { pool.hash(password("correct horse")).await })
         }
 
-        /// Until `count` hashes run or wait.
+        /// Waits until `count` hashes run or wait.
         async fn places_taken(&self, count: usize, of: usize) {
             while of - self.pool.places.available_permits() != count {
                 yield_now().await;
@@ -544,7 +544,7 @@ mod tests {
     }
 
     impl Drop for Gated {
-        /// Lets a failed test end: the runtime waits for its blocking threads.
+        /// Opens the gate, so that a failed test ends: the runtime waits for its blocking threads.
         fn drop(&mut self) {
             self.open();
         }
@@ -762,8 +762,8 @@ mod tests {
         assert_eq!(pool.hashes_started(), 4);
     }
 
-    // On the current-thread runtime of these tests a hash on the async thread would stop at the gate for ever:
-    // that they end at all shows that async threads are not blocked.
+    // On the current-thread runtime of these tests, a hash on the async thread would stop at the gate for ever. The
+    // tests end, so async threads are not blocked.
 
     #[tokio::test]
     async fn sec_121_beyond_permits_and_queue_hashes_are_turned_away_at_once() {

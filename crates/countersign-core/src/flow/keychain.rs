@@ -1,4 +1,4 @@
-//! A deployment's keys: kept in the store, sealed with the server's secret.
+//! A deployment's keys, kept in the store and sealed with the server's secret.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use uuid::Uuid;
 use crate::model::{KeyPurpose, StoredKey, keys};
 use crate::store::{KeyStore, StoreError};
 
-/// Why the keys could not be had. None of these makes new keys: that would end every session.
+/// The reason why the keys could not be opened. No error makes new keys, because that would end every session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeychainError {
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The secret does not open a stored key: it is not the one that the keys were sealed with.
+    /// The secret does not open a stored key, because the key was sealed with another one.
     #[error(
         "the secret does not open the key {key_id} in the store; start with the secret that sealed it \
          (COUNTERSIGN_SECRET or COUNTERSIGN_SECRET_FILE; for SQLite the file beside the database)"
     )]
     WrongSecret {
-        /// The key.
+        /// The id of the key in the store.
         key_id: String,
     },
     /// A key could not be sealed.
     #[error("a key could not be sealed")]
     Seal(#[source] SealError),
-    /// A stored key was opened, but is not a key.
+    /// A stored key was opened, but its content is not a key.
     #[error("the key {key_id} in the store is damaged")]
     Damaged {
-        /// The key.
+        /// The id of the key in the store.
         key_id: String,
-        /// What is wrong with it.
+        /// The fault of the key.
         source: KeyError,
     },
     /// A key could not be made.
     #[error("a key could not be made")]
     Make(#[source] KeyError),
-    /// No randomness.
+    /// The source of randomness failed.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -50,20 +50,20 @@ pub enum KeychainError {
 /// The keys of one purpose: the ring that verifies and the key that signs.
 #[derive(Clone, Debug)]
 pub struct KeySet {
-    /// Verifies. Swapped as a whole when keys change.
+    /// The ring that verifies. It is swapped as a whole when keys change.
     pub ring: Arc<ArcSwap<KeyRing>>,
-    /// Signs.
+    /// The key that signs.
     pub signing: SigningKey,
-    /// Keys of others, which only verify and never change.
+    /// Keys of other programs, which only verify and never change.
     foreign: Vec<VerifyingKey>,
 }
 
 impl KeySet {
-    /// Accepts what this key has signed, too, for as long as the program runs. It signs nothing and is not published:
-    /// for tokens that another program issued, while users move here.
+    /// Accepts the tokens that this key has signed, for as long as the program runs. The key signs nothing and is not
+    /// published. It serves for tokens that another program issued, while its users move to Countersign.
     ///
     /// # Errors
-    /// [`KeyError::DuplicateKeyId`] if a key of the set has that id.
+    /// [`KeyError::DuplicateKeyId`] if a key of the set has the same id.
     pub fn accept(&mut self, key: VerifyingKey) -> Result<(), KeyError> {
         let mut ring = KeyRing::clone(&self.ring.load());
         ring.insert(key.clone())?;
@@ -72,29 +72,29 @@ impl KeySet {
         Ok(())
     }
 
-    /// Keys of others.
+    /// The keys of other programs.
     pub(crate) fn foreign(&self) -> &[VerifyingKey] {
         &self.foreign
     }
 }
 
-/// A deployment's keys and identity.
+/// A deployment's keys and the id of its store.
 #[derive(Clone, Debug)]
 pub struct Keychain {
-    /// Made once and kept in the store; the issuer where no public URL is set.
+    /// The id of the store, made once and kept there. It becomes the issuer where no public URL is set.
     pub store_id: Uuid,
-    /// Access tokens' keys.
+    /// The keys of access tokens.
     pub access: KeySet,
-    /// Refresh tokens' keys: MAC keys that never leave the deployment.
+    /// The keys of refresh tokens. They are MAC keys that never leave the deployment.
     pub refresh: KeySet,
 }
 
 impl Keychain {
-    /// Reads the keys from the store and opens them with the secret; makes the first ones where there are none.
-    /// Of several nodes that start on an empty store, one makes them and all use them.
+    /// Reads the keys from the store and opens them with the secret; makes the first keys if the store has none. If
+    /// several nodes start on an empty store, one makes the keys and all use them.
     ///
     /// # Errors
-    /// [`KeychainError`]; a secret that does not open the keys never leads to new ones.
+    /// [`KeychainError`]. A secret that does not open the keys never leads to new ones.
     pub async fn open(
         store: &dyn KeyStore,
         secrets: &Secrets,
@@ -104,10 +104,11 @@ impl Keychain {
         Self::open_with(store, secrets, KeyPurpose::Access.first_algorithm(), clock, random).await
     }
 
-    /// As [`Keychain::open`]; what the first key of access tokens signs with is the caller's choice.
+    /// Reads, opens or makes the keys as [`Keychain::open`] does, with the algorithm of the first key of access tokens
+    /// as an argument.
     ///
     /// # Errors
-    /// As for [`Keychain::open`].
+    /// Those of [`Keychain::open`].
     pub async fn open_with(
         store: &dyn KeyStore,
         secrets: &Secrets,
@@ -119,7 +120,7 @@ impl Keychain {
         let mut stored = store.keys().await?;
         for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
             if !stored.iter().any(|key| key.purpose == purpose && key.removed_at.is_none()) {
-                // A secret that fits nothing must not get to add a key of its own.
+                // A secret that opens none of the keys must not get to add a key of its own.
                 for key in stored.iter().filter(|key| key.removed_at.is_none()) {
                     open_key(key, secrets)?;
                 }
@@ -136,7 +137,8 @@ impl Keychain {
                     created_at: now,
                     active_at: now,
                 };
-                // Taken: another node was first. Its key is read here, and opened before anything else is added.
+                // Another node may have inserted its key first. That key is read here, and opened before anything else
+                // is added.
                 store.insert_key(&new.sealed(&key, secrets, random)?).await?;
                 stored = store.keys().await?;
             }
@@ -149,8 +151,9 @@ impl Keychain {
     }
 }
 
-/// Seals every stored key anew, with the first of the secrets: after that the others are no longer needed. Returns how
-/// many keys were sealed anew and how many there are; fewer, when others changed keys meanwhile.
+/// Seals every stored key anew with the first of the secrets; after that the other secrets are no longer needed.
+/// Returns how many keys were sealed anew and how many there are. The first number is lower if other programs changed
+/// keys meanwhile.
 ///
 /// # Errors
 /// [`KeychainError::WrongSecret`] if none of the secrets opens one of the keys; nothing was changed then.
@@ -184,7 +187,7 @@ fn seal_key(
         .map_err(KeychainError::Seal)
 }
 
-/// All keys of a purpose that were not removed in the ring; the active one signs.
+/// The key set of one purpose: its ring has all keys that were not removed, and the active one signs.
 fn key_set(
     stored: &[StoredKey],
     purpose: KeyPurpose,
@@ -212,7 +215,7 @@ fn key_set(
     }
 }
 
-/// The row of a key that is about to be added.
+/// A key that is about to be added to the store.
 pub(crate) struct NewKey {
     pub(crate) purpose: KeyPurpose,
     pub(crate) number: u32,
@@ -248,7 +251,7 @@ pub(crate) fn open_key(row: &StoredKey, secrets: &Secrets) -> Result<SigningKey,
         .map_err(|source| KeychainError::Damaged { key_id: row.key_id.to_string(), source })
 }
 
-/// Binds a sealed key to its place, so that rows cannot be swapped.
+/// The context that binds a sealed key to its row, so that rows cannot be swapped.
 fn context(purpose: KeyPurpose, key_id: &str) -> String {
     format!("countersign/key/{}/{key_id}", purpose.name())
 }

@@ -1,4 +1,5 @@
-//! Keys: made, taken into use, replaced, removed; how a node learns of that, and what it signs and verifies with.
+//! A deployment's keys on one node: making, activating, replacing and removing them, learning what other nodes did, and
+//! signing and verifying with them.
 
 mod issuers;
 
@@ -28,28 +29,28 @@ use crate::model::{
 };
 use crate::store::{KeyStore, RevocationStore, StoreError};
 
-/// How much time passes between two reloads for the sake of unknown keys.
+/// The least time between two reloads that unknown keys have caused.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
-/// How often a key's number may be taken by others before we give up.
+/// How often other programs may take a new key's number before this one gives up.
 const TRIES: u32 = 4;
 
-/// Why a key was not replaced or removed.
+/// The reason why a key was not replaced, imported or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyLifeError {
-    /// There is no such key, or it was removed before.
+    /// No key has this id, or it was removed before.
     #[error("there is no key with this id in the ring")]
     Unknown,
-    /// Another new key is waiting already.
+    /// Another new key is already waiting to become active.
     #[error("the key {0} is waiting already to become active")]
     UnderWay(KeyId),
-    /// The key that was to be imported is in the store already, or was and has been removed.
+    /// The key that was to be imported is in the store already, or was there and has been removed.
     #[error("the key {0} is in the ring already, or was and has been removed")]
     Known(KeyId),
-    /// Refresh tokens are made with MACs, access tokens with anything.
+    /// The algorithm is not a MAC, which refresh tokens need. Access tokens take any algorithm.
     #[error("{0} is not for refresh tokens; they take HS256, HS384 or HS512")]
     Algorithm(Algorithm),
-    /// Others changed keys at the same time, again and again.
+    /// Other programs kept changing keys at the same time.
     #[error("others changed keys at the same time; try again")]
     Contended,
     /// The keys could not be read, made or written.
@@ -63,11 +64,12 @@ impl From<StoreError> for KeyLifeError {
     }
 }
 
-/// When a node last read the keys, by the monotonic clock.
+/// The time, by the monotonic clock, at which this node last read the keys.
 #[derive(Debug, Default)]
 struct LastReload(tokio::sync::Mutex<Option<Duration>>);
 
-/// A deployment's keys as one node uses them: it signs and verifies with them, and follows what others do to them.
+/// A deployment's keys as one node uses them. The node signs and verifies with them, and follows what other nodes do to
+/// them. Cheap to clone.
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keys {
@@ -97,15 +99,15 @@ struct Shared {
 /// The keys of one purpose in use.
 #[derive(Debug)]
 struct Set {
-    /// Verifies; exchanged as a whole.
+    /// The ring that verifies. It is exchanged as a whole.
     ring: Arc<ArcSwap<KeyRing>>,
-    /// Signs.
+    /// The issuer that signs with the active key.
     issuer: ArcSwap<Issuer>,
-    /// Verifies with the ring.
+    /// The verifier that uses the ring.
     verifier: Verifier,
 }
 
-/// What [`Keys`] works with.
+/// The stores, keys and services that [`Keys`] works with.
 #[derive(Debug)]
 pub(crate) struct KeysConfig {
     pub(crate) keychain: Keychain,
@@ -123,17 +125,17 @@ pub(crate) struct KeysConfig {
     pub(crate) format: Option<Arc<dyn TokenFormat>>,
 }
 
-/// Writes tokens in the format of another library.
+/// A format of another library that tokens are written in.
 pub trait TokenFormat: fmt::Debug + Send + Sync + 'static {
-    /// A token with these claims, those that name its session included.
+    /// Writes a token with these claims, which include those that name its session.
     ///
     /// # Errors
-    /// [`SignError`] if it would be too long, or signing fails.
+    /// [`SignError`] if the token would be too long, or signing fails.
     fn issue(&self, claims: &NewClaims) -> Result<String, SignError>;
 }
 
 impl Keys {
-    /// Keys as they were opened, with a tail that takes removed ones out.
+    /// Keys as the keychain was opened; a tail takes removed keys out.
     ///
     /// # Errors
     /// [`PolicyError`] if the leeway is longer than verifiers allow.
@@ -184,12 +186,12 @@ impl Keys {
         })
     }
 
-    /// What verifies tokens of this kind.
+    /// The verifier for tokens of this kind.
     pub(crate) fn verifier(&self, kind: TokenType) -> &Verifier {
         &self.set_for(kind).verifier
     }
 
-    /// Whether tokens are written in a format of another library.
+    /// Whether tokens are written in the format of another library.
     pub(crate) fn has_own_format(&self) -> bool {
         self.shared.format.is_some()
     }
@@ -208,9 +210,9 @@ impl Keys {
         }
     }
 
-    /// The public keys that verify access tokens, as a JWK set (RFC 7517 §5) to be published. Keys that could also
-    /// sign, which are those of refresh tokens and HS256 ones of access tokens, are never in it (SEC-042), nor are keys
-    /// of others.
+    /// The public keys that verify access tokens, as a JWK set (RFC 7517 §5) to be published. The set never contains
+    /// keys that could also sign, which are those of refresh tokens and HS256 keys of access tokens (SEC-042), nor keys
+    /// of other programs.
     #[must_use]
     pub fn public_keys(&self) -> String {
         let Shared { access, foreign_keys, .. } = &*self.shared;
@@ -221,7 +223,7 @@ impl Keys {
         own.to_jwk_set()
     }
 
-    /// Signs a token: in this library's format, or in the one that was configured.
+    /// Signs a token in Countersign's format, or in the one that was configured.
     pub(crate) fn issue(&self, claims: &NewClaims) -> Result<String, SignError> {
         match &self.shared.format {
             Some(format) => format.issue(claims),
@@ -229,10 +231,11 @@ impl Keys {
         }
     }
 
-    /// A token names an unknown key. It may be a new one: reads the keys, if that was not just done.
+    /// Reads the keys if that was not just done, because a token names an unknown key, which may be a new one.
     ///
-    /// A node that is cut off does not know what signs by now, and must not say that a token is none: whoever hears
-    /// that of a refresh token throws the session away. A new key signs no sooner than the view of such a node is too old.
+    /// A node that is cut off from its store does not know which keys sign by now, so it must not say that a token is
+    /// invalid: a client that is told so of a refresh token discards its session. A new key does not sign before the
+    /// view of such a node is too old.
     pub(crate) async fn look_for_key(&self) -> Result<(), ViewTooOld> {
         let is_fresh = self.shared.tail.is_fresh();
         if !is_fresh {
@@ -242,7 +245,7 @@ impl Keys {
         Ok(())
     }
 
-    /// A token names what is unknown here.
+    /// Reads the keys or the issuers because a token names one that this node does not know.
     pub(crate) async fn look_for(&self, unknown: VerifyError) -> Result<(), ViewTooOld> {
         match unknown {
             VerifyError::Issuer => self.learn_issuers_or_warn().await,
@@ -251,14 +254,15 @@ impl Keys {
         Ok(())
     }
 
-    /// Learns what other nodes have done: reads what is new in the revocation log, then the keys. A background task
-    /// calls it several times within the bound.
+    /// Learns what other nodes have done: reads the keys and what is new in the revocation log. A background task calls
+    /// it several times within the revocation bound.
     ///
     /// # Errors
-    /// [`StoreError`] when the log cannot be read. Keys that cannot be had are reported to the log, and the known
-    /// ones stay, but for those that were removed.
+    /// [`StoreError`] when the log cannot be read. If the keys cannot be read, a warning is logged and the known keys
+    /// stay, except those that were removed.
     pub async fn poll(&self) -> Result<(), StoreError> {
-        // Keys first: with a removed one its successor is read, so that nothing is signed with the removed one.
+        // The keys are read first: a removed key's successor is read with the removal, so that nothing is signed with
+        // the removed key.
         self.reload_or_warn().await;
         self.shared.tail.poll().await?;
         if !self.signs_with_known_keys() {
@@ -267,7 +271,8 @@ impl Keys {
         Ok(())
     }
 
-    /// Reads what the store has told of: new entries of the log and, if a key was removed, the keys before that.
+    /// Reads what the store has announced: new entries of the log and, if a key was removed, the keys before those
+    /// entries are used.
     ///
     /// # Errors
     /// [`StoreError`] when the log cannot be read.
@@ -299,17 +304,17 @@ impl Keys {
     /// Reads the keys and exchanges the rings for what the store and the time say.
     ///
     /// # Errors
-    /// [`KeychainError`]; what could be had is in use all the same.
+    /// [`KeychainError`]. The keys that could be read are in use even then.
     pub async fn reload(&self) -> Result<(), KeychainError> {
         let mut last = self.shared.last_reload.0.lock().await;
         let reloaded = self.reload_now().await;
-        // Those who waited meanwhile need not ask again.
+        // Callers that waited meanwhile need not read again.
         *last = Some(self.shared.clock.monotonic());
         reloaded
     }
 
-    /// A token names a key that this node does not know: it may be a new one. Of all who come at once one reads the
-    /// store, and at most once a second (SEC-038): garbage must not become load.
+    /// Reads the keys because a token names one that this node does not know, which may be a new one. Of concurrent
+    /// callers one reads the store, and at most once a second (SEC-038), so that garbage does not become load.
     async fn reload_for_unknown_key(&self) {
         let mut last = self.shared.last_reload.0.lock().await;
         let began = self.shared.clock.monotonic();
@@ -343,7 +348,7 @@ impl Keys {
             if state == KeyState::Gone || tail.index().is_key_revoked(&row.key_id) {
                 continue;
             }
-            // The same object as before: what was verified with it stays verified.
+            // The same object as before is kept, so that tokens that were verified with it stay verified.
             let mut verifying = known.get(row.key_id.as_str()).cloned();
             let signs = state == KeyState::Active && issuer.load().key().key_id() != &row.key_id;
             if verifying.is_none() || signs {
@@ -366,7 +371,7 @@ impl Keys {
         }
         if purpose == KeyPurpose::Access {
             for key in &self.shared.foreign_keys {
-                // The store's own key of that name, if there is one by now, comes first.
+                // The store's own key of that id, if there is one by now, takes precedence.
                 let _known = next.insert(key.clone());
             }
         }
@@ -379,20 +384,20 @@ impl Keys {
         outcome
     }
 
-    /// The `iss` of the tokens.
+    /// The `iss` of the tokens that this node issues.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.shared.parties.issuer
     }
 
-    /// What access tokens are signed with at the moment.
+    /// The algorithm that access tokens are signed with at the moment.
     #[must_use]
     pub fn access_algorithm(&self) -> Algorithm {
         self.shared.access.issuer.load().key().algorithm()
     }
 
-    /// Whether a key for this kind of token signed it, and with which algorithm; nothing else is looked at. To explain
-    /// a token that is refused.
+    /// The algorithm of the key that signed this token, if the key is for tokens of this kind. Nothing but the
+    /// signature is checked. This explains why a token is refused.
     ///
     /// # Errors
     /// [`VerifyError`]: the first check that failed.
@@ -401,14 +406,15 @@ impl Keys {
         Ok(jws::verify(token, &ring.load())?.header.algorithm())
     }
 
-    /// Makes a new key. It is published at once, signs when every node has read it, which is after the revocation
-    /// bound, and replaces the active one then. `at_once` lets it sign immediately: right where there is one node.
+    /// Makes a new key. It is published at once. It replaces the active key and signs when every node has read it,
+    /// which is after the revocation bound. With `at_once` it signs immediately, which is right where there is one
+    /// node.
     ///
-    /// Without an algorithm a new key for access tokens has the policy's, if that names one, else that of the active
-    /// one.
+    /// Without an algorithm, a new key for access tokens has the policy's algorithm if the policy names one, else that
+    /// of the active key.
     ///
     /// # Errors
-    /// [`KeyLifeError::UnderWay`] if another new key is waiting.
+    /// [`KeyLifeError::UnderWay`] if another new key is waiting to become active.
     pub async fn rotate(
         &self,
         purpose: KeyPurpose,
@@ -425,20 +431,20 @@ impl Keys {
         Ok(key)
     }
 
-    /// Takes a key that was made elsewhere as the next one that signs access tokens, as [`Keys::rotate`] does
-    /// with one of its own.
+    /// Takes a key that was made elsewhere as the next one that signs access tokens. It is published and activated like
+    /// a key that [`Keys::rotate`] makes.
     ///
     /// # Errors
-    /// [`KeyLifeError::Known`] if this store has or had the key, whatever name it goes by now: one that was removed
-    /// does not come back. [`KeyLifeError::UnderWay`] if another new key is waiting.
+    /// [`KeyLifeError::Known`] if this store has or had the key, under any id: a removed key does not come back.
+    /// [`KeyLifeError::UnderWay`] if another new key is waiting to become active.
     pub async fn import(&self, key: &SigningKey, at_once: bool) -> Result<StoredKey, KeyLifeError> {
         let key = self.add_key(KeyPurpose::Access, Start::next(at_once), Material::Given(key)).await?;
         self.reload().await?;
         Ok(key)
     }
 
-    /// Replaces keys whose time has come by [`SessionPolicy::key_schedule`]; returns the new ones. A background task
-    /// calls it every minute; of several nodes that do so at once, one makes the key and all use it.
+    /// Replaces the keys whose time has come by [`SessionPolicy::key_schedule`]; returns the new keys. A background
+    /// task calls it every minute. If several nodes do so at once, one makes the key and all use it.
     ///
     /// # Errors
     /// [`KeyLifeError`]; the next call tries again.
@@ -468,7 +474,8 @@ impl Keys {
         Err(KeyLifeError::Contended)
     }
 
-    /// One try: reads the keys, decides, inserts. `None` if no key is due, or another node took the number meanwhile.
+    /// Tries once to add a key: reads the keys, decides, inserts. Returns `None` if no key is due, or another node took
+    /// the number meanwhile.
     async fn try_to_add_key(
         &self,
         purpose: KeyPurpose,
@@ -492,7 +499,7 @@ impl Keys {
                 Step::Add { active_at } => active_at,
             },
         };
-        // The secret must be the right one for what is there already: a server could not open the new key.
+        // The secret must open the keys that are in the store already; otherwise a server could not open the new key.
         for key in stored.iter().filter(|key| key.removed_at.is_none()) {
             keychain::open_key(key, secrets)?;
         }
@@ -528,12 +535,12 @@ impl Keys {
         Ok(store.insert_key(&key).await?.then_some(key))
     }
 
-    /// Removes a key: because others may have it. Its tokens are refused on this node when this has returned, on every
-    /// other one within the bound (SEC-041). If it was the one that signs, the one that was about to or a new one
-    /// takes its place, whose id is returned.
+    /// Removes a key because others may have it. Its tokens are refused on this node when this call has returned, and
+    /// on every other node within the revocation bound (SEC-041). If the key was the active one, the next key or a new
+    /// one replaces it, and the id of the replacement is returned.
     ///
     /// # Errors
-    /// [`KeyLifeError::Unknown`] if there is no such key. After any other error it may be removed or not, and
+    /// [`KeyLifeError::Unknown`] if no key has this id. After any other error the key may be removed or not, and
     /// removing it again is safe.
     pub async fn remove(&self, id: &KeyId) -> Result<Option<KeyId>, KeyLifeError> {
         let Shared { clock, store, policy, tail, .. } = &*self.shared;
@@ -542,7 +549,7 @@ impl Keys {
         let now = clock.now();
         let overlap = policy.key_overlap(key.purpose);
         if let Some(removed_at) = key.removed_at {
-            // Whoever removed it may have gone before the nodes were told.
+            // A caller that removed the key before may have stopped before the nodes were told.
             if tail.index().is_key_revoked(id) || now >= removed_at + overlap {
                 return Err(KeyLifeError::Unknown);
             }
@@ -550,9 +557,9 @@ impl Keys {
             return Ok(None);
         }
         let signed = rule::key_state(key, &stored, now, overlap) == KeyState::Active;
-        // First the one that signs in its place, so that there is no moment without one; then what takes the key out for
-        // ever; then what tells the nodes. The successor's turn has not come when the key goes: a node that had read it
-        // alone would sign with it in exchange for what the removed key has signed.
+        // First comes the key that signs instead, so that there is no moment without one; then the removal itself; then
+        // the entry that tells the nodes. The successor's turn has not come when the key goes: a node that had read
+        // only the successor would exchange tokens of the removed key for tokens that the successor signs.
         let successor = if !signed {
             None
         } else if let Some(next) = rule::waiting(&stored, key.purpose, now, now + policy.revocation_bound) {
@@ -569,7 +576,7 @@ impl Keys {
         Ok(successor)
     }
 
-    /// Writes what tells the nodes that a key is removed.
+    /// Writes the entry that tells the nodes that a key is removed.
     async fn tell_of_removed(
         &self,
         id: &KeyId,
@@ -580,8 +587,8 @@ impl Keys {
         let mut entry = Entry { target: Target::Key { id: id.clone() }, until: now + overlap, at: now };
         loop {
             if let Err(error) = self.shared.log.insert_entry(&entry).await {
-                // The store has the key removed already, and this node reads it there. Not learned: who asks once more
-                // must not find that all is done.
+                // The store says already that the key is removed, and this node reads it there. The entry is not
+                // learned, so that a caller who tries again does not find that everything is done.
                 self.reload_or_warn().await;
                 return Err(error.into());
             }
@@ -590,7 +597,7 @@ impl Keys {
             if written_at.since(entry.at) <= RevocationView::OVERLAP / 2 {
                 break;
             }
-            // A reader's window may have passed it.
+            // A reader's window may have passed the entry, so it is dated anew.
             (entry.at, entry.until) = (written_at, written_at + overlap);
         }
         self.reload().await?;
@@ -598,16 +605,16 @@ impl Keys {
     }
 }
 
-/// When a new key signs.
+/// The time at which a new key begins to sign.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Start {
-    /// When all nodes have read it.
+    /// After the revocation bound, when all nodes have read the key.
     AfterTheBound,
-    /// At once, if no other is waiting.
+    /// At once, if no other new key is waiting.
     NextAtOnce,
-    /// As soon as the one that signs is removed, whatever else is planned.
+    /// As soon as the active key is removed, whatever else is planned.
     InPlace,
-    /// When the schedule says, if it says so.
+    /// When the schedule says so, if it does.
     Scheduled(Schedule),
 }
 
@@ -617,12 +624,12 @@ impl Start {
     }
 }
 
-/// Where a new key comes from.
+/// The origin of a new key.
 #[derive(Clone, Copy)]
 enum Material<'a> {
-    /// From randomness, for this algorithm or the one that fits.
+    /// A random key for this algorithm, or for the one that fits.
     New(Option<Algorithm>),
-    /// From elsewhere.
+    /// A key that was made elsewhere.
     Given(&'a SigningKey),
 }
 

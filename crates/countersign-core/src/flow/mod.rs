@@ -1,4 +1,5 @@
-//! What one does: keys, the tail of the revocation log, sessions, refresh, accounts. Each is one story over the stores.
+//! The operations on keys, the revocation log, sessions, refresh tokens and accounts. Each module tells one of them,
+//! over the stores.
 
 mod accounts;
 mod agree;

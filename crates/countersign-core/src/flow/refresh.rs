@@ -1,4 +1,4 @@
-//! Exchanging refresh tokens: for a new pair, or, where another library's tokens are used, for an access token.
+//! Exchanging refresh tokens for a new token pair or, where another library's tokens are used, for an access token.
 
 use std::fmt;
 
@@ -25,25 +25,25 @@ pub struct Refresh {
     sessions: Sessions,
 }
 
-/// What came of a refresh.
+/// The result of exchanging a refresh token.
 #[derive(Clone, Debug)]
 pub struct Refreshed {
-    /// The pair to answer with.
+    /// The token pair to answer with.
     pub pair: Pair,
-    /// The session stepped on to a new generation; else the current generation was served again or healed.
+    /// Whether the session advanced to a new generation; otherwise the current generation was reserved or healed.
     pub advanced: bool,
 }
 
-/// What a refresh token that is not rotated was exchanged for.
+/// The result of exchanging a refresh token that is not rotated.
 #[derive(Clone)]
 pub struct Renewed {
     /// The new access token.
     pub access_token: String,
-    /// When it expires.
+    /// The time at which the access token expires.
     pub access_expires_at: Timestamp,
-    /// The CSRF value that it is bound to, if the refresh token is bound to one.
+    /// The CSRF value that the access token is bound to, if the refresh token is bound to one.
     pub csrf: Option<String>,
-    /// The session.
+    /// The session that the access token names.
     pub session: SessionRef,
 }
 
@@ -53,32 +53,33 @@ impl fmt::Debug for Renewed {
     }
 }
 
-/// Why a refresh token was not exchanged. None of these yields tokens.
+/// The reason why a refresh token was not exchanged. No error comes with tokens.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RefreshError {
-    /// It does not verify.
+    /// The refresh token does not verify.
     #[error(transparent)]
     Invalid(#[from] VerifyError),
-    /// Its session no longer refreshes.
+    /// The session of the refresh token can no longer be refreshed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It is an old one: somebody holds a copy. The session was ended.
+    /// The refresh token is a replay, so somebody holds a copy of it. The session was ended.
     #[error("an old refresh token was presented; the session was ended")]
     Replayed,
-    /// The session changed under every one of four tries.
+    /// The session changed during each of four tries to refresh it.
     #[error("the session changed under four tries to refresh it")]
     Contended,
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The token's key is unknown, and the keys and the log could not be read for longer than the bound.
+    /// The refresh token's key is unknown, and the keys and the log could not be read for longer than the revocation
+    /// bound.
     #[error(transparent)]
     ViewTooOld(#[from] ViewTooOld),
-    /// The tokens could not be signed.
+    /// The new tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The application's own claims could not be had. Nothing happened to the session.
+    /// The application's own claims could not be had. The session is unchanged.
     #[error(transparent)]
     ExtraClaims(#[from] ExtraClaimsError),
 }
@@ -108,20 +109,22 @@ impl Refresh {
     /// How often a conditional step is tried before the refresh is answered with 503.
     const TRIES: u32 = 4;
 
-    /// Refreshes the tokens of these sessions.
+    /// A refresh service for the tokens of these sessions.
     #[must_use]
     pub fn of(sessions: &Sessions) -> Self {
         Self { sessions: sessions.clone() }
     }
 
-    /// Exchanges a refresh token, verified by [`Verification::verify`](crate::flow::Verification::verify) with [`Check::REFRESH`](crate::flow::Check::REFRESH), for a pair (RFC 6749 §6).
+    /// Exchanges a refresh token for a token pair (RFC 6749 §6). The token was verified by
+    /// [`crate::flow::Verification::verify`] with [`Check::REFRESH`](crate::flow::Check::REFRESH).
     ///
-    /// The presented token is good for a short grace more. Presenting an older one ends the session, because
-    /// somebody else holds a copy (RFC 9700 §4.14.2). Runs to its end even if the caller goes away.
+    /// The presented token stays good for a short grace. Presenting an older one is a replay: it ends the session,
+    /// because somebody else holds a copy (RFC 9700 §4.14.2). The exchange runs to its end even if the caller goes
+    /// away.
     ///
     /// # Errors
-    /// [`RefreshError::Replayed`] after such a replay, [`RefreshError::Refused`] for a session that no longer
-    /// lives; [`RefreshError::Store`] and [`RefreshError::Contended`] are worth repeating with the same token.
+    /// [`RefreshError::Replayed`] after such a replay, [`RefreshError::Refused`] for a session that no longer lives.
+    /// [`RefreshError::Store`] and [`RefreshError::Contended`] are worth repeating with the same token.
     pub async fn exchange(
         &self,
         token: &Claims,
@@ -144,11 +147,11 @@ impl Refresh {
         let presentation = if token.csrf().is_some() { Presentation::Cookie } else { Presentation::Explicit };
         let key = UserSession { user_id: token.subject().clone(), id: presented.id };
         let presented = Presented { generation: presented.generation, device };
-        // Before any step: if they cannot be had, nothing has happened.
+        // The claims are asked for before any step, so that nothing has happened to the session if they cannot be had.
         let extra = self.sessions.extra_claims(&key.user_id).await?;
         let mut tries = Self::TRIES;
-        // Nearly every refresh steps on from the generation that it presents, so that is tried first, unread; but not
-        // with a token that is so young that its pair is likely to be served again.
+        // Nearly every refresh advances from the generation that it presents, so that step is tried first, without
+        // reading the row; but not with a token that is so young that its pair is likely to be reserved.
         let now = clock.now();
         let is_young = presented.generation > Generation::FIRST
             && token.issued_at().is_some_and(|issued_at| now < issued_at + policy.grace);
@@ -187,7 +190,7 @@ impl Refresh {
                 }
                 Decision::Reserve => {
                     if presented.generation == session.generation {
-                        // Its holder shows the current refresh token, so it has arrived.
+                        // A client that presents the current refresh token has received it.
                         verification.note_use(token);
                     }
                     if !presented.device.is_same_client(&session.device) {
@@ -219,12 +222,11 @@ impl Refresh {
         Err(RefreshError::Contended)
     }
 
-    /// Exchanges a refresh token, verified elsewhere, for an access token, and leaves it good for the next time.
-    /// Runs to its end even if the caller goes away.
+    /// Exchanges a refresh token that another library's rules have verified for an access token, and leaves the refresh
+    /// token good for the next time. The exchange runs to its end even if the caller goes away.
     ///
     /// # Errors
-    /// [`RefreshError::Refused`] if its session no longer lives, [`RefreshError::Store`] when the store cannot
-    /// answer.
+    /// [`RefreshError::Refused`] if its session no longer lives, [`RefreshError::Store`] when the store cannot answer.
     pub async fn renew(
         &self,
         token: &Claims,
@@ -235,11 +237,11 @@ impl Refresh {
         self.sessions.detached(async move { this.renew_now(&token, user_enabled, device).await }).await
     }
 
-    /// Checks that a refresh token of another library, verified by its rules, would be [renewed](Self::renew). Nothing is
-    /// written: a token that names no session gets one only when it is renewed.
+    /// Checks that a refresh token of another library, verified by its rules, would be [renewed](Self::renew). Nothing
+    /// is written: a token that names no session gets one only when it is renewed.
     ///
     /// # Errors
-    /// As [`Refresh::renew`].
+    /// Those of [`Refresh::renew`].
     pub async fn check_renewal(&self, token: &Claims) -> Result<(), RefreshError> {
         let (this, token) = (self.clone(), token.clone());
         // As the exchange itself does, by the right time even if the machine was suspended a moment ago.
@@ -258,7 +260,7 @@ impl Refresh {
     ) -> Result<Renewed, RefreshError> {
         let Shared { policy, clock, store, random, .. } = &*self.sessions.shared;
         let mut session = self.live_session(token, user_enabled, &device).await?;
-        // The generation counts and the row's times move, as for a token that rotates. Who loses against another
+        // The generation and the row's times advance, as for a token that rotates. A call that loses against another
         // refresh of the same session needs neither.
         let now = clock.now();
         let step = Advance {
@@ -266,7 +268,7 @@ impl Refresh {
             to: session.generation.next(),
             guard: AdvanceCondition::Generation,
             now,
-            // A token that stays good until it expires has a session that does so, too.
+            // A token that stays good until it expires has a session that lives until then, too.
             idle_until: session.absolute_until,
             device: device.clone(),
         };
@@ -294,7 +296,7 @@ impl Refresh {
         })
     }
 
-    /// The session that a refresh token presents, if it refreshes now.
+    /// The session of a refresh token, if it can be refreshed now.
     async fn live_session(
         &self,
         token: &Claims,
@@ -304,13 +306,14 @@ impl Refresh {
         let Shared { store, clock, .. } = &*self.sessions.shared;
         let (mut found, is_new) = self.sessions.foreign().begin_or_find(token, device).await?;
         if is_new {
-            // A token of another library counts as a session from its first refresh on, so the cap holds for it, too.
+            // A token of another library counts as a session from its first refresh on, so the limit on sessions holds
+            // for it, too.
             match self.sessions.keep_within(&found.session).await {
                 Ok(()) => {}
                 Err(BeginError::Store(error)) => return Err(error.into()),
                 Err(_) => return Err(Refusal::Ended.into()),
             }
-            // It may be the oldest itself.
+            // This session may be the oldest one and so may just have been ended.
             found = store.session(&found.session.key()).await?.ok_or(Refusal::Unknown)?;
         }
         self.refuse_dead(&found, user_enabled, clock.now())?;

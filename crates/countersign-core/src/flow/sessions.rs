@@ -1,4 +1,4 @@
-//! What one does with sessions: begin, authenticate, refresh, end, list, revoke.
+//! Operations on sessions: begin, list and end them, and revoke their tokens.
 
 mod foreign;
 mod issue;
@@ -39,45 +39,45 @@ pub use foreign::{ForeignError, ForeignTokens};
 pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
 use turns::Turns;
 
-/// What [`Sessions`] works with.
+/// The stores, keys, policy and services that [`Sessions`] works with.
 #[derive(Debug)]
 pub struct SessionsConfig {
-    /// Sessions at rest.
+    /// The store of sessions.
     pub sessions: Arc<dyn SessionStore>,
-    /// The revocation log.
+    /// The store of the revocation log.
     pub revocations: Arc<dyn RevocationStore>,
-    /// Keys, as they are at first.
+    /// The keys, as they are at the start.
     pub keychain: Keychain,
-    /// Where they are read again.
+    /// The store that the keys are read from again.
     pub keys: Arc<dyn KeyStore>,
-    /// What opens them.
+    /// The secrets that open the keys.
     pub secrets: Secrets,
-    /// The `iss` of the tokens. `None`: `urn:uuid:` and the store's id.
+    /// The `iss` of the tokens. Default `None`, which means `urn:uuid:` and the store's id.
     pub issuer: Option<String>,
-    /// Other issuers of this store's tokens, as they are at first: those before this one.
+    /// The other issuers of this store's tokens, as they are at the start: those that were used before this one.
     pub known_issuers: KnownIssuers,
     /// The `aud` of the tokens. Default none.
     pub audience: Option<String>,
-    /// Lifetimes and rules.
+    /// Lifetimes and rules of sessions.
     pub policy: SessionPolicy,
-    /// Claims of the application's own for access tokens. Default none.
+    /// The application's own claims for access tokens. Default none.
     pub extra_claims: Option<ExtraClaims>,
-    /// The machine's time; where the store has a time of its own, it is corrected to that.
+    /// The machine's clock. Where the store has a clock of its own, the time is corrected to that.
     pub clock: Arc<dyn Clock>,
-    /// What this run of this process is called in the revocation log; no other has the same.
+    /// The name of this run of this process in the revocation log. No other run has the same.
     pub node: Uuid,
-    /// Randomness.
+    /// The source of randomness.
     pub random: Arc<dyn Random>,
-    /// Where events go.
+    /// The receiver of events.
     pub events: Arc<dyn Events>,
-    /// How tokens are written where they are not to be this library's own; default none. Sessions are then
+    /// The format in which tokens are written; default Countersign's own. With another format, sessions are
     /// [renewed](crate::flow::Refresh::renew) instead of refreshed.
     pub format: Option<Arc<dyn TokenFormat>>,
-    /// Where work runs that a client must not be able to interrupt.
+    /// The runtime for work that a client must not be able to interrupt.
     pub runtime: Handle,
 }
 
-/// Sessions and their tokens: begin, authenticate, refresh, end. Cheap to clone.
+/// Begins, lists and ends sessions, and revokes tokens. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
     pub(crate) shared: Arc<Shared>,
@@ -104,17 +104,17 @@ pub(crate) struct Shared {
 pub struct Pair {
     /// The access token.
     pub access_token: String,
-    /// When it expires.
+    /// The time at which the access token expires.
     pub access_expires_at: Timestamp,
     /// The refresh token.
     pub refresh_token: String,
-    /// When it expires.
+    /// The time at which the refresh token expires.
     pub refresh_expires_at: Timestamp,
-    /// The CSRF value that both are bound to, if they travel in cookies.
+    /// The CSRF value that both tokens are bound to, if they travel in cookies.
     pub csrf: Option<String>,
-    /// The user.
+    /// The user of the session.
     pub user_id: UserId,
-    /// The session.
+    /// The session that both tokens name.
     pub session: SessionRef,
 }
 
@@ -125,47 +125,48 @@ impl fmt::Debug for Pair {
 }
 
 impl Pair {
-    /// For how many whole seconds more the access token is valid; may be 0.
+    /// The number of whole seconds for which the access token is still valid; may be 0.
     #[must_use]
     pub fn expires_in(&self, now: Timestamp) -> u64 {
         remaining_secs(self.access_expires_at, now)
     }
 
-    /// For how many whole seconds more the refresh token is valid; may be 0.
+    /// The number of whole seconds for which the refresh token is still valid; may be 0.
     #[must_use]
     pub fn refresh_expires_in(&self, now: Timestamp) -> u64 {
         remaining_secs(self.refresh_expires_at, now)
     }
 }
 
-/// As the tokens themselves count, in whole seconds.
+/// The seconds until the expiry, counted like the times in tokens, in whole seconds.
 fn remaining_secs(expires_at: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(expires_at.as_secs().saturating_sub(now.as_secs())).unwrap_or(0)
 }
 
-/// How a session's tokens will be presented.
+/// The way in which a client will present a session's tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Presentation {
     /// By the client's own code, in a header or a body.
     Explicit,
-    /// By a browser, in cookies: the tokens carry a CSRF value.
+    /// By a browser, in cookies. The tokens carry a CSRF value.
     Cookie,
 }
 
-/// Why no session began.
+/// The reason why no session began.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BeginError {
-    /// All the user's sessions were ended after the epoch was read. Whoever may still begin one reads it again.
+    /// All the user's sessions were ended after the epoch was read. A caller that may still begin one reads the epoch
+    /// again.
     #[error("all sessions of the user were ended while the login was under way")]
     EpochRaised,
-    /// The user has as many live sessions as are allowed.
+    /// The user has as many live sessions as the policy allows.
     #[error("the user has as many live sessions as are allowed")]
     TooManySessions,
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No randomness.
+    /// The source of randomness failed.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// The tokens could not be signed.
@@ -176,7 +177,7 @@ pub enum BeginError {
     ExtraClaims(#[from] ExtraClaimsError),
 }
 
-/// Why a session could not be ended.
+/// The reason why a session could not be ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndError {
@@ -185,14 +186,14 @@ pub enum EndError {
     Store(#[from] StoreError),
 }
 
-/// Why tokens could not be revoked.
+/// The reason why tokens could not be revoked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevokeTokensError {
-    /// The user has too many live entries in the log.
+    /// The user has too many live entries in the revocation log.
     #[error("the user has too many revoked tokens that have not expired yet")]
     TooMany {
-        /// When the first of them expires.
+        /// The time at which the first of these entries expires.
         free_at: Timestamp,
     },
     /// The store could not answer.
@@ -201,15 +202,15 @@ pub enum RevokeTokensError {
 }
 
 impl Sessions {
-    /// At most this many token entries in the log may be live for one user.
+    /// The most token entries of one user that may be live in the revocation log.
     pub const MAX_REVOKED_TOKENS: usize = 1_000;
-    /// How many sessions beyond the cap one login ends at most. One is the rule; there are more where the cap was
-    /// lowered, and then the user's next logins end the rest.
+    /// The most sessions beyond the limit that one login ends. One is usual. Where the limit was lowered there are
+    /// more, and then the user's next logins end the rest.
     const EVICTED_AT_ONCE: usize = 16;
-    /// How many sessions are read at once where all of a user's are looked through.
+    /// The number of sessions that are read at once where all of a user's sessions are looked through.
     const PAGE: usize = 100;
 
-    /// Sessions over these stores and keys.
+    /// Sessions over the stores and keys of this configuration.
     ///
     /// # Errors
     /// [`PolicyError`] if the policy contradicts itself or is out of range.
@@ -255,7 +256,7 @@ impl Sessions {
         })
     }
 
-    /// This node's tail of the revocation log.
+    /// This node's view of the revocation log.
     #[must_use]
     pub fn view(&self) -> &RevocationView {
         &self.shared.tail
@@ -267,7 +268,7 @@ impl Sessions {
         &self.shared.keys
     }
 
-    /// What verifies tokens.
+    /// The service that verifies tokens.
     #[must_use]
     pub fn verification(&self) -> &Verification {
         &self.shared.verification
@@ -279,26 +280,26 @@ impl Sessions {
         ForeignTokens::of(self)
     }
 
-    /// Lifetimes and rules.
+    /// Lifetimes and rules of sessions.
     #[must_use]
     pub fn policy(&self) -> &SessionPolicy {
         &self.shared.policy
     }
 
-    /// The time that all nodes share: the store's, where it has one, else this machine's.
+    /// The time that all nodes share: the store's where it has a clock of its own, else this machine's.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.shared.clock.clone()
     }
 
-    /// Whether this machine's clock is near enough to the store's: within the leeway. One that is not may still lead
-    /// others astray that verify tokens by it, and is better repaired before it serves.
+    /// Whether this machine's clock differs from the store's by no more than the leeway. A clock that is further off
+    /// may still mislead other programs that verify tokens by it, and should be repaired before the machine serves.
     #[must_use]
     pub fn clock_is_near(&self) -> bool {
         self.shared.clock.offset() <= self.shared.policy.leeway.max(StoreClock::REMARKABLE)
     }
 
-    /// The user's epoch. A login reads it before it checks the password, and [`Sessions::begin`] insists on it.
+    /// The user's epoch. A login reads it before it checks the password and passes it to [`Sessions::begin`].
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
@@ -306,10 +307,10 @@ impl Sessions {
         self.shared.log.epoch(user_id).await
     }
 
-    /// Begins a session for a user whose identity was proven since `epoch` was read. Its first pair is fresh.
+    /// Begins a session for a user whose identity was proven after `epoch` was read. Its first token pair is fresh.
     ///
     /// # Errors
-    /// [`BeginError::EpochRaised`] if all the user's sessions were ended since; [`BeginError::Store`] when the
+    /// [`BeginError::EpochRaised`] if all the user's sessions were ended since then; [`BeginError::Store`] when the
     /// store cannot answer. Neither leaves a session behind whose tokens anybody has.
     pub async fn begin(
         &self,
@@ -348,12 +349,12 @@ impl Sessions {
         Ok(pair)
     }
 
-    /// Inserts a session that just begins.
+    /// Inserts a session that is just beginning.
     async fn insert_new(&self, session: &Session) -> Result<(), BeginError> {
         match self.shared.store.insert_session(session).await? {
             SessionInserted::Yes => {}
             SessionInserted::EpochRaised => return Err(BeginError::EpochRaised),
-            // Ids are random, so this is a broken source of randomness.
+            // Session ids are random, so a taken id means that the source of randomness is broken.
             SessionInserted::Taken => return Err(RandomError.into()),
         }
         self.keep_within(session).await?;
@@ -365,9 +366,9 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends what the user has too many of. The new session is counted after it was inserted: of logins at the same
-    /// moment each then sees the others, or is seen by them. Where logins are refused, more of them may be than would
-    /// have been one by one, but none is let in too many.
+    /// Ends the sessions of the user that exceed the limit. The new session is counted after it was inserted: of logins
+    /// at the same moment, each then sees the others or is seen by them. Where logins beyond the limit are refused,
+    /// more of them may be refused than would have been one by one, but none is let in too many.
     pub(crate) async fn keep_within(&self, new: &Session) -> Result<(), BeginError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
         let keep = usize::try_from(policy.max_sessions.get()).unwrap_or(usize::MAX);
@@ -388,25 +389,26 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends a session. When this has returned, this node refuses its tokens at once, every other node within the
-    /// bound. Runs to its end even if the caller goes away.
+    /// Ends a session. When this call has returned, this node refuses the session's tokens at once, and every other
+    /// node within the revocation bound. The call runs to its end even if the caller goes away.
     ///
     /// # Errors
-    /// [`EndError::Store`] when the store cannot answer; the session may then have ended or not, and ending it
-    /// again is safe.
+    /// [`EndError::Store`] when the store cannot answer. The session may then have ended or not, and ending it again is
+    /// safe.
     pub async fn end(&self, key: UserSession, reason: EndReason) -> Result<SessionEnded, EndError> {
         let this = self.clone();
         self.detached(async move { Ok(this.end_now(&key, reason).await?) }).await
     }
 
-    /// Ends the sessions that these tokens name, verified by [`Verification::verify`] with [`Check::ENDING`](crate::flow::Check::ENDING); returns whether any of them
-    /// could be ended or had been before. All are tried, and a caller who goes away interrupts none.
+    /// Ends the sessions that these tokens name; returns whether any of them could be ended or had been before. The
+    /// tokens were verified by [`Verification::verify`] with [`Check::ENDING`](crate::flow::Check::ENDING). All
+    /// sessions are tried, and a caller who goes away interrupts none.
     ///
-    /// A session that the store does not know ends too while its token has not expired: the store may have been
-    /// restored from a backup.
+    /// A session that the store does not know is ended too while its token has not expired, because the store may have
+    /// been restored from a backup.
     ///
     /// # Errors
-    /// [`EndError::Store`] when the store could not answer for one of them; ending them again is safe.
+    /// [`EndError::Store`] when the store could not answer for one of the sessions; ending them again is safe.
     pub async fn end_by_tokens(&self, tokens: Vec<Claims>, reason: EndReason) -> Result<bool, EndError> {
         let this = self.clone();
         self.detached(async move {
@@ -474,22 +476,22 @@ impl Sessions {
                     reason,
                 });
             }
-            // Another node may have ended it, and this one has not read that yet.
+            // Another node may have ended the session, and this node may not have read that yet.
             SessionEnded::Before => self.shared.tail.learn(&session_entry(key, at, until)),
             SessionEnded::Unknown => {}
         }
         Ok(ended)
     }
 
-    /// Ends the user's sessions other than `except`, if there are any: what a user asks for. Returns whether there were.
+    /// Ends the user's sessions other than `except`, for a user who asks for it; returns whether there were any.
     ///
-    /// Where there is nothing to end, nothing is written, however often this is called. A session counts here until the
+    /// If there is nothing to end, nothing is written, however often this is called. A session counts here until the
     /// last access token that it may have issued has expired.
     ///
     /// # Errors
-    /// As [`Sessions::end`].
+    /// Those of [`Sessions::end`].
     pub async fn end_others(&self, user_id: UserId, except: Option<SessionId>) -> Result<bool, EndError> {
-        // Of one user's calls at once the first ends what there is, and the others find nothing left.
+        // Of concurrent calls for one user the first ends what there is, and the others find nothing left.
         let _turn = self.shared.turns.wait(&user_id).await;
         if !self.has_others(&user_id, except).await? {
             return Ok(false);
@@ -501,7 +503,7 @@ impl Sessions {
     async fn has_others(&self, user_id: &UserId, except: Option<SessionId>) -> Result<bool, StoreError> {
         let Shared { policy, clock, store, log, keys, .. } = &*self.shared;
         let now = clock.now();
-        // One more than is excepted.
+        // One session more than the excepted one is read.
         let newest = SessionPage::first(2);
         let alive = store.live_sessions(user_id, now - policy.revocation_horizon(), newest).await?;
         if alive.iter().any(|session| Some(session.id) != except) {
@@ -511,17 +513,17 @@ impl Sessions {
             return Ok(false);
         }
         // Nobody knows which tokens without a session another library has issued. Their times are whole seconds, so the
-        // last raise has ended all of those that were issued in its own second or before.
+        // last raise of the epoch has ended all of those that were issued in its own second or before.
         let raised_at = log.epoch_raised_at(user_id).await?;
         Ok(raised_at.is_none_or(|raised_at| raised_at.as_secs() < now.as_secs()))
     }
 
-    /// Ends all of the user's sessions, but for `except`, and every login that is under way: for what changes the
-    /// account itself. It raises the user's epoch even where there is no session, because a login under way has none yet;
-    /// what users may ask for again and again is [`Sessions::end_others`].
+    /// Ends all of the user's sessions except `except`, and every login that is under way. It serves changes of the
+    /// account itself. It raises the user's epoch even if there is no session, because a login under way has none yet.
+    /// What users may ask for again and again is [`Sessions::end_others`].
     ///
     /// # Errors
-    /// As [`Sessions::end`].
+    /// Those of [`Sessions::end`].
     pub async fn end_all(
         &self,
         user_id: UserId,
@@ -541,7 +543,7 @@ impl Sessions {
         .await
     }
 
-    /// Takes an entry into the own index, after making sure that no reader's window has passed it: one whose
+    /// Takes an entry into this node's index, after making sure that no reader's window has passed it. An entry whose
     /// insert took long gets a later `at`, and a later `until` for the tokens that were issued meanwhile.
     pub(crate) async fn learn(&self, mut entry: Entry) -> Result<(), StoreError> {
         self.shared.tail.learn(&entry);
@@ -556,7 +558,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Tells of something that happened.
+    /// Emits an event.
     pub(crate) fn tell(&self, event: &Event) {
         self.shared.events.emit(event);
     }
@@ -569,7 +571,7 @@ impl Sessions {
         self.shared.store.live_sessions(user_id, self.shared.clock.now(), page).await
     }
 
-    /// Whether there is such a session and it is live: neither ended, by its row or by the log, nor expired.
+    /// Whether the session exists and is live: neither ended, by its row or by the revocation log, nor expired.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
@@ -579,8 +581,8 @@ impl Sessions {
         Ok(found.is_some_and(|FoundSession { session, log }| log.allows(&session, now)))
     }
 
-    /// Revokes tokens of one user by their `jti`. An id of somebody else's token has no effect. The id of a live
-    /// session's current refresh token ends that session; an older one's has no effect.
+    /// Revokes tokens of one user by their `jti`. The id of another user's token has no effect. The id of a live
+    /// session's current refresh token ends that session; the id of an older one has no effect.
     ///
     /// # Errors
     /// [`RevokeTokensError::TooMany`] when more than [`Sessions::MAX_REVOKED_TOKENS`] of the user's entries would be
@@ -609,7 +611,8 @@ impl Sessions {
             self.learn(Entry { target, until, at }).await?;
         }
         self.shared.events.emit(&Event::TokensRevoked { user_id: user_id.clone(), ids: tokens.ids.clone() });
-        // The ids of a session's tokens are derived, so the sessions are looked through, a page at a time.
+        // The ids of a session's tokens are derived and not stored, so the sessions are looked through, a page at a
+        // time.
         let is_named = |id: &TokenId| tokens.ids.binary_search(id).is_ok();
         let mut page = SessionPage::first(Self::PAGE);
         loop {
@@ -636,13 +639,13 @@ impl Sessions {
     ) -> Result<Map<String, Value>, ExtraClaimsError> {
         let Some(extra_claims) = &self.shared.extra_claims else { return Ok(Map::new()) };
         let claims = extra_claims.ask(user_id).await?;
-        // All of them, before anything is done for the sake of tokens that then could not be issued.
+        // All claims are checked before anything is done for the sake of tokens that then could not be issued.
         NewClaims::check_names(&claims)?;
         Ok(claims)
     }
 
-    /// The tokens of the session's current generation: the same claims on every call and every node, but for the
-    /// application's own.
+    /// The tokens of the session's current generation. Their claims are the same on every call and every node, except
+    /// the application's own.
     pub(crate) fn pair(
         &self,
         session: &Session,
@@ -685,8 +688,8 @@ impl Sessions {
         })
     }
 
-    /// Runs work that a caller who goes away must not interrupt half way; what it writes has the right time, even if the
-    /// machine was suspended a moment ago.
+    /// Runs work that a caller who goes away must not interrupt half way. What the work writes has the right time, even
+    /// if the machine was suspended a moment ago.
     pub(crate) async fn detached<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -699,19 +702,19 @@ impl Sessions {
     }
 }
 
-/// The log's entry that ends a session.
+/// The entry of the revocation log that ends a session.
 fn session_entry(key: &UserSession, at: Timestamp, until: Timestamp) -> Entry {
     Entry { target: Target::Session { user_id: key.user_id.clone(), id: key.id }, until, at }
 }
 
-/// Runs work to its end on the runtime, whether or not the caller stays to hear of it.
+/// Runs work to its end on the runtime, whether or not the caller waits for the result.
 pub(crate) async fn detached<T: Send + 'static>(
     runtime: &Handle,
     work: impl Future<Output = T> + Send + 'static,
 ) -> T {
     match runtime.spawn(work.in_current_span()).await {
         Ok(done) => done,
-        // A panic goes on in the caller, as if the work had run there.
+        // A panic of the work continues in the caller, as if the work had run there.
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The runtime is shutting down, and with it the caller.
         Err(_) => std::future::pending().await,

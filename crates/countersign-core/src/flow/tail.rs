@@ -1,22 +1,24 @@
 //! The rules of the tail of the revocation log: what to read next, how far back, and what an answer is worth.
 //!
-//! [`Tail`] is a pure state machine, as [`decide`](crate::model::decide) is a pure function. It calls no store and no
+//! [`Tail`] is a pure state machine, as [`decide`](crate::model::decide()) is a pure function. It calls no store and no
 //! clock: [`Tail::next`] says what to read, the view reads it, and [`Tail::took`] learns what came of it. A read that
 //! fails, hangs or is abandoned needs no report: [`Tail::begin`] finds that the poll before did not end.
 //!
-//! The promise: when the view is `age` old, every entry whose insert was acknowledged longer ago than `age` was taken in.
-//! It rests on these rules, and `tail/model.rs` shows that it breaks without any of them:
+//! The promise of the tail: when the view is `age` old, it has taken in every entry whose insert was acknowledged
+//! longer ago than `age`. The promise rests on these rules, and `tail/tests/model.rs` shows that it breaks without any
+//! of them:
 //!
 //! - The age counts from before the read began, by the longer of two clocks ([`MachineTime::until`]).
-//! - A read starts [`OVERLAP`] before the last good poll. Half of it is for inserts that take long: a writer dates an entry
-//!   anew before it is acknowledged if the insert took longer than that. A quarter is for steps of the store's clock
-//!   that are too small to be noticed, and a quarter is for what the nodes' clocks are off from it.
+//! - A read starts [`OVERLAP`] before the last good poll. Half of the overlap is for inserts that take long: if an
+//!   insert took longer than that, the writer dates the entry anew before it is acknowledged. A quarter is for steps of
+//!   the store's clock that are too small to be noticed, and a quarter is for the nodes' clocks being off from the
+//!   store's.
 //! - Where the log has several copies, a read counts only if this node's own heartbeat was in it.
 //! - After the clock was set back, the whole log is read before the view counts as younger.
-//! - After the clock was set forward, reads start so much further back, until the other nodes have noticed it too.
+//! - After the clock was set forward, reads start further back by as much, until the other nodes have noticed it too.
 //!
-//! Two limits are known. A clock that is set twice between two polls is noticed as if it had been set once, by the sum. A
-//! node that has just started knows nothing of a step of the store's clock before its first poll.
+//! Two limits are known. A clock that is set twice between two polls is noticed as if it had been set once, by the sum.
+//! A node that has just started knows nothing of a step of the store's clock before its first poll.
 
 use std::time::Duration;
 
@@ -24,14 +26,14 @@ use countersign_jwt::time::Timestamp;
 
 use crate::flow::clock::MachineTime;
 
-/// How far behind the last good poll the next one starts.
+/// The time before the last good poll from which the next one reads on.
 pub(super) const OVERLAP: Duration = crate::model::OVERLAP;
-/// How often the whole log is read again.
+/// The time between two reads of the whole log.
 pub(super) const FULL_READ_EVERY: Duration = Duration::from_secs(60);
-/// How far behind the last read of what was pushed the next one starts. An entry that becomes visible later than that is
-/// left to the next poll.
+/// The time before the last read of pushed entries from which the next one reads on. An entry that becomes visible
+/// later than that is left to the next poll.
 const PUSH_OVERLAP: Duration = Duration::from_secs(1);
-/// A step of the clock by more than this is noticed. The overlap covers smaller ones.
+/// The step of the clock above which it is noticed. The overlap covers smaller steps.
 const NOTICED: Duration = Duration::from_millis(OVERLAP.as_millis() as u64 / 4);
 
 /// One moment by all clocks that the tail goes by.
@@ -44,7 +46,7 @@ pub(super) struct Now {
 }
 
 impl Now {
-    /// By how many milliseconds the store's time was set forward since `then`, as seen from this node; negative if it
+    /// The milliseconds by which the store's time was set forward since `then`, as seen from this node; negative if it
     /// was set back. A machine that was suspended sees the same as one whose store's time was set forward.
     fn set_forward_since(self, then: Self) -> i64 {
         let passed = self.machine.monotonic.saturating_sub(then.machine.monotonic);
@@ -58,36 +60,36 @@ pub(super) fn is_fresh(age: Option<Duration>, bound: Duration) -> bool {
     age.is_some_and(|age| age <= bound)
 }
 
-/// Whether a view of this age is polled before a read of the whole log goes on.
+/// Whether a view of this age is to be polled before a read of the whole log goes on.
 pub(super) fn is_poll_due(age: Option<Duration>, bound: Duration) -> bool {
     age.is_some_and(|age| age > bound / 5)
 }
 
-/// What a poll does next.
+/// The next step of a poll.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Read {
     /// Ask the store for its time, so that [`Now::store`] goes by it from then on.
     StoreTime,
     /// Read these entries. When [`Tail::took`] accepts the answer, the view counts from [`Entries::began`].
     Entries(Entries),
-    /// The view is up to date. Read the whole log again beside other polls, and poll between two pages whenever
-    /// [`is_poll_due`]; if such a read is under way already, do nothing. The poll is over.
+    /// The view is up to date, and the poll is over. The whole log is to be read again beside other polls, with a poll
+    /// between two pages whenever [`is_poll_due`]. If such a read is under way already, there is nothing to do.
     WholeLog(Entries),
-    /// Nothing: the poll is over.
+    /// There is nothing to do, and the poll is over.
     Nothing,
 }
 
-/// Entries of the log that are to be read, from first to last page.
+/// A range of entries of the log that is to be read, from its first page to its last.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Entries {
     /// Entries with this `at` or a later one.
     pub(super) since: Timestamp,
     /// The `at` of the heartbeat that is to be written before the read; `None` where none is needed.
     pub(super) heartbeat: Option<Timestamp>,
-    /// When the read began.
+    /// The moment at which the read began.
     pub(super) began: Now,
     purpose: Purpose,
-    /// Entries that are new to this node are new to every node: it has read all older ones.
+    /// Whether entries that are new to this node are new to every node, because this node has read all older ones.
     are_news: bool,
 }
 
@@ -96,46 +98,47 @@ enum Purpose {
     Poll,
     Pushed,
     WholeLog {
-        /// How many polls had failed when the read began.
+        /// The number of polls that had failed when the read began.
         failed_polls: u64,
     },
 }
 
 impl Entries {
-    /// Whether this is the whole log: what no longer matters may be forgotten after it.
+    /// Whether this is the whole log, after which entries that no longer matter may be forgotten.
     pub(super) fn is_whole_log(&self) -> bool {
         self.since == Timestamp::MIN
     }
 
-    /// How long ago the latest entry of a page had been written when it was read; `None` if it was known before, or
-    /// tells nothing because this node has just started. `known` is the latest `at` of the entries known so far.
+    /// The time for which the latest entry of a page had been in the log when it was read. `None` if the entry was
+    /// known before, or tells nothing because this node has just started. `known` is the latest `at` of the entries
+    /// known so far.
     pub(super) fn lag(&self, known: Timestamp, latest: Timestamp, now: Timestamp) -> Option<Duration> {
         (self.are_news && known > Timestamp::MIN && latest > known).then(|| now.since(latest))
     }
 }
 
-/// What came of a [`Read`] that was carried out. A read that failed has no outcome.
+/// The result of a [`Read`] that was carried out. A read that failed has no outcome.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The store was asked for its time.
     StoreTime,
     /// The entries were read to the end.
     Entries {
-        /// Which ones.
+        /// The entries that were asked for.
         asked: Entries,
-        /// The `at` of this node's own heartbeat, if it was among them.
+        /// The `at` of this node's own heartbeat, if it was among the entries.
         heartbeat: Option<Timestamp>,
     },
 }
 
-/// The log was read, but from a copy that lacks what was written before.
+/// The log was read from a copy that lacks what was written before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "what was read is older than this node's own heartbeat: a replica that lags, or a store that lost writes"
 )]
 pub(super) struct ReadIsOld;
 
-/// Where a poll stands.
+/// The stage of a poll.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     /// No poll runs.
@@ -150,12 +153,13 @@ enum Stage {
     UpToDate,
 }
 
-/// The store's time was set forward, and other nodes may not have noticed it yet. They date entries earlier.
+/// A step forward of the store's time that other nodes may not have noticed yet. Until they do, they date entries
+/// earlier.
 #[derive(Clone, Copy, Debug)]
 struct SetForward {
-    /// How much earlier.
+    /// The length of the step.
     by: Duration,
-    /// When all of them have asked the store for its time, by this machine's monotonic clock.
+    /// The moment at which all nodes have asked the store for its time, by this machine's monotonic clock.
     noticed_by_all: Duration,
 }
 
@@ -163,23 +167,24 @@ struct SetForward {
 #[derive(Debug)]
 pub(super) struct Tail {
     bound: Duration,
-    /// Whether the log has one copy, so that whoever reads it reads everything that was written before.
+    /// Whether the log has one copy, so that every read finds everything that was written before.
     is_one_copy: bool,
     stage: Stage,
-    /// When the last poll began to read, whatever came of it.
+    /// The moment at which the last poll began to read, whatever came of it.
     last_begun: Option<Now>,
-    /// When the last good poll began to read. The view's age counts from then.
+    /// The moment at which the last good poll began to read. The view's age counts from it.
     last_good: Option<Now>,
-    /// When the last good poll began to read, by the store's clock; `None` if the next one must read the whole log.
+    /// The moment at which the last good poll began to read, by the store's clock; `None` if the next poll must read
+    /// the whole log.
     resume_from: Option<Timestamp>,
     set_forward: Option<SetForward>,
-    /// When the last full read that counts began, by the monotonic clock; `None` asks for one.
+    /// The moment at which the last full read that counts began, by the monotonic clock; `None` asks for a full read.
     last_full: Option<Duration>,
-    /// How many polls did not end.
+    /// The number of polls that did not end.
     failed_polls: u64,
     /// The `at` of the last heartbeat that was written, or may have been.
     last_heartbeat: Timestamp,
-    /// When what was pushed was last read, by the store's clock.
+    /// The time at which pushed entries were last read, by the store's clock.
     last_pushed: Option<Timestamp>,
 }
 
@@ -201,18 +206,18 @@ impl Tail {
         }
     }
 
-    /// From when the view's age counts; `None` before the first good poll.
+    /// The moment from which the view's age counts; `None` before the first good poll.
     pub(super) fn counts_from(&self) -> Option<MachineTime> {
         self.last_good.map(|began| began.machine)
     }
 
-    /// How old the view is; `None` before the first good poll.
+    /// The age of the view; `None` before the first good poll.
     #[cfg(test)]
     pub(super) fn age(&self, now: MachineTime) -> Option<Duration> {
         self.counts_from().map(|began| began.until(now))
     }
 
-    /// Begins a poll. If the one before did not end, it failed, and the whole log is due: while the store could not be
+    /// Begins a poll. If the poll before did not end, it failed, and the whole log is due: while the store could not be
     /// read, more may have happened to it than the overlap covers.
     pub(super) fn begin(&mut self) {
         if self.stage != Stage::Idle {
@@ -222,7 +227,7 @@ impl Tail {
         self.stage = Stage::Begun;
     }
 
-    /// What the poll that has begun does next.
+    /// The next step of the poll that has begun.
     pub(super) fn next(&mut self, now: Now) -> Read {
         match self.stage {
             Stage::Begun => Read::StoreTime,
@@ -244,13 +249,14 @@ impl Tail {
         }
     }
 
-    /// What to read after a push; `None` if that is left to the next poll. The view grows no younger by it.
+    /// The entries to read after a push; `None` if that is left to the next poll. The view grows no younger by this
+    /// read.
     pub(super) fn next_pushed(&self, now: Now) -> Option<Entries> {
         let from = self.last_pushed.max(self.resume_from)?;
         Some(self.entries(from - PUSH_OVERLAP, None, now, Purpose::Pushed))
     }
 
-    /// Learns what came of a read.
+    /// Takes in the result of a read.
     ///
     /// # Errors
     /// [`ReadIsOld`] if the read does not count. The view then only grows older.
@@ -264,7 +270,7 @@ impl Tail {
         };
         match asked.purpose {
             Purpose::Poll => {
-                // An earlier heartbeat proves that what was written before that one was read, and no more.
+                // An earlier heartbeat proves that everything written before that heartbeat was read, and nothing more.
                 if heartbeat < asked.heartbeat {
                     return Err(ReadIsOld);
                 }
@@ -300,7 +306,7 @@ impl Tail {
         let is_noticed = Duration::from_millis(set_forward.unsigned_abs()) > NOTICED;
         let is_future = |then: Option<Timestamp>| then.is_some_and(|then| now.store < then);
         if is_future(self.resume_from) || (is_noticed && set_forward < 0) {
-            // Other nodes that noticed it sooner have dated entries before what an incremental read would start from.
+            // Other nodes that noticed the step sooner have dated entries before the start of an incremental read.
             self.resume_from = None;
             self.last_pushed = None;
         }
@@ -317,28 +323,29 @@ impl Tail {
         }
     }
 
-    /// How much earlier other nodes may have dated entries that were written since the last good poll.
+    /// The time by which other nodes may have dated entries earlier that were written since the last good poll.
     fn dated_earlier_by(&self) -> Duration {
         let (Some(set_forward), Some(last_good)) = (self.set_forward, self.last_good) else {
             return Duration::ZERO;
         };
-        // Compared with the last good poll and not with now: polls may have failed for long since then.
+        // The comparison is with the last good poll and not with now, because polls may have failed for long since
+        // then.
         let is_over = last_good.machine.monotonic > set_forward.noticed_by_all;
         if is_over { Duration::ZERO } else { set_forward.by }
     }
 
-    /// From which `at` on a poll reads, so that it misses nothing that was acknowledged since the last good one.
+    /// The earliest `at` that a poll reads, so that it misses nothing that was acknowledged since the last good one.
     fn since(&self) -> Timestamp {
         self.resume_from.map_or(Timestamp::MIN, |from| from - OVERLAP - self.dated_earlier_by())
     }
 
-    /// The `at` of a new heartbeat. It is later than that of any earlier one even if the clock was set back: entries
-    /// merge by the later time, and an earlier heartbeat must not be taken for this one.
+    /// The `at` of a new heartbeat. It is later than that of any earlier heartbeat even if the clock was set back:
+    /// entries merge by the later time, and an earlier heartbeat must not be taken for this one.
     fn heartbeat(&mut self, now: Now) -> Option<Timestamp> {
         if self.is_one_copy {
             return None;
         }
-        // Noted before it is written: a write that seems to fail may have been done.
+        // The heartbeat is noted before it is written, because a write that seems to fail may have been done.
         self.last_heartbeat = now.store.max(self.last_heartbeat + Duration::from_millis(1));
         Some(self.last_heartbeat)
     }

@@ -1,4 +1,4 @@
-//! Whether a token is accepted: signature, claims and times, and what the revocation log says.
+//! Whether a token is accepted, by its signature, claims and times, and by what the revocation log says.
 
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ use crate::model::{
 };
 use crate::store::{SessionStore, StoreError};
 
-/// Verifies tokens, on every request. Cheap to clone.
+/// Verifies the token of every request. Cheap to clone.
 ///
-/// No call writes anything. Every call is safe on a node that is cut off from its store: where the node cannot know, it
-/// says so ([`CheckError::ViewTooOld`], [`CheckError::Store`]) and never that the token is not accepted.
+/// No call writes anything. Every call is safe on a node that is cut off from its store: if the node cannot know
+/// whether a token is accepted, it says so ([`CheckError::ViewTooOld`], [`CheckError::Store`]) and never that the token
+/// is not accepted.
 #[derive(Clone, Debug)]
 pub struct Verification {
     shared: Arc<Shared>,
@@ -34,9 +35,10 @@ struct Shared {
     acknowledgements: Acknowledgements,
 }
 
-/// What is asked of a token: its kind, whether it may have expired, and whether it may have been revoked.
+/// The requirements that a token must meet: its kind, whether it may have expired, and whether it may have been
+/// revoked.
 ///
-/// Signature, issuer and audience are always checked.
+/// The signature, the issuer and the audience are always checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Check {
     kind: Kind,
@@ -52,51 +54,51 @@ enum Kind {
 }
 
 impl Check {
-    /// An access token that is valid now and was not revoked. The index in memory is asked, not the store.
+    /// An access token that is valid now and was not revoked. The check asks the index in memory and not the store.
     pub const ACCESS: Self = Self { kind: Kind::Access, times: true, revocation: true };
 
-    /// A refresh token that would be exchanged now. The store is asked: the log's entries leave the index when the last
-    /// access token that they concern has expired, and refresh tokens live longer than that.
+    /// A refresh token that would be exchanged now. The check asks the store: the log's entries leave the index when
+    /// the last access token that they concern has expired, and refresh tokens live longer than that.
     pub const REFRESH: Self = Self { kind: Kind::Refresh, times: true, revocation: true };
 
-    /// A token of either kind: [`Check::REFRESH`] for what proves to be a refresh token, else [`Check::ACCESS`].
+    /// A token of either kind: [`Check::REFRESH`] for a token that proves to be a refresh token, else
+    /// [`Check::ACCESS`].
     pub const ANY: Self = Self { kind: Kind::Any, times: true, revocation: true };
 
-    /// A token of either kind by which its session may be ended: it may have expired or been revoked.
+    /// A token of either kind by which its session may be ended. The token may have expired or been revoked.
     pub const ENDING: Self = Self { kind: Kind::Any, times: false, revocation: false };
 
-    /// The same check for a token that may have been revoked: for what a user may do after logging out. A refresh token
-    /// then costs no call to the store.
+    /// The same requirements without that on revocation, for what a user may do after logging out. Checking a refresh
+    /// token then costs no call to the store.
     #[must_use]
     pub const fn even_if_revoked(self) -> Self {
         Self { revocation: false, ..self }
     }
 
-    /// The same check for a token that may have expired. Where revocation counts, an access token must all the same be
-    /// younger than the access lifetime: for longer than that nobody remembers what was revoked.
+    /// The same requirements without those on the token's times, so that the token may have expired.
     #[must_use]
     pub const fn even_if_expired(self) -> Self {
         Self { times: false, ..self }
     }
 }
 
-/// Why a token was not accepted, or why nobody can say whether it is.
+/// The reason why a token was not accepted, or why it could not be checked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// It does not verify: 401.
+    /// The token does not verify. The client gets 401.
     #[error(transparent)]
     Invalid(#[from] VerifyError),
-    /// The access token was revoked: 401.
+    /// The access token was revoked. The client gets 401.
     #[error(transparent)]
     Revoked(#[from] RevokedBy),
-    /// The refresh token's session cannot be refreshed with it: 401.
+    /// The session of the refresh token cannot be refreshed with it. The client gets 401.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The revocation log could not be read for longer than the bound: 503.
+    /// The revocation log could not be read for longer than the revocation bound. The client gets 503.
     #[error(transparent)]
     ViewTooOld(#[from] ViewTooOld),
-    /// The store could not answer: 503.
+    /// The store could not answer. The client gets 503.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -115,11 +117,11 @@ impl Verification {
 
     /// Verifies a token.
     ///
-    /// A token that names a key or an issuer which this node does not know yet makes it read them anew, for access tokens
-    /// at most once a second.
+    /// A token that names a key or an issuer which this node does not know yet makes the node read its keys or issuers
+    /// anew, for access tokens at most once a second.
     ///
     /// # Errors
-    /// [`CheckError`]: the first check that failed.
+    /// [`CheckError`] of the first check that failed.
     pub async fn verify(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
         if let Some(verified) = self.verify_at_once(token, check) {
             return verified;
@@ -145,7 +147,7 @@ impl Verification {
         if kind == TokenType::Access && (check.times || check.revocation) {
             return self.verify_access(token, check).await;
         }
-        // Rare, and boxed, so that what every request waits for stays small.
+        // This path is rare, and boxed, so that the future that every request awaits stays small.
         Box::pin(self.verify_rare(token, kind, check)).await
     }
 
@@ -168,10 +170,11 @@ impl Verification {
         }
     }
 
-    /// Which kind a token is to be verified as: refresh, if it is one that one of our keys has signed. Asks no store.
+    /// The kind that a token is to be verified as: refresh if one of our keys for refresh tokens has signed it, else
+    /// access. No store is asked.
     fn kind(&self, token: &str, check: Check) -> TokenType {
         match self.prove(token, TokenType::Refresh, check, self.shared.clock.now()) {
-            // Both errors are told of a token only after it has proven to be a refresh token of ours.
+            // Both errors are returned only after the token has proven to be a refresh token of ours.
             Ok(_) | Err(VerifyError::Expired | VerifyError::Issuer) => TokenType::Refresh,
             Err(_) => TokenType::Access,
         }
@@ -179,7 +182,7 @@ impl Verification {
 
     async fn verify_access(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
         let Shared { keys, clock, tail, .. } = &*self.shared;
-        // Asked before the ring is read, because the ring is part of what must not be too old.
+        // The age is asked before the ring is read, because the ring is part of what must not be too old.
         let is_fresh = !check.revocation || tail.is_fresh();
         let mut now = clock.now();
         let mut verified = self.prove(token, TokenType::Access, check, now);
@@ -191,7 +194,7 @@ impl Verification {
         let mut claims = verified?;
         if !is_fresh {
             Box::pin(tail.ensure_fresh()).await?;
-            // Its key may have been removed meanwhile.
+            // The token's key may have been removed meanwhile.
             now = clock.now();
             claims = self.prove(token, TokenType::Access, check, now)?;
         }
@@ -206,12 +209,13 @@ impl Verification {
         let Shared { keys, clock, tail, .. } = &*self.shared;
         let mut verified = self.prove(token, kind, check, clock.now());
         match verified {
-            // Signed by one of our keys: a program that was just started may have made it the store's.
+            // One of our keys has signed the token, so a program that was just started may have made its issuer the
+            // store's.
             Err(VerifyError::Issuer) => {
                 keys.learn_issuers().await?;
                 verified = self.prove(token, kind, check, clock.now());
             }
-            // Where the view is young, every key is known, and garbage costs no store call (SEC-097).
+            // On a node whose view is young every key is known, so garbage costs no store call (SEC-097).
             Err(VerifyError::UnknownKey) if !tail.is_fresh() => {
                 keys.look_for_key().await?;
                 verified = self.prove(token, kind, check, clock.now());
@@ -228,7 +232,7 @@ impl Verification {
         Ok(claims)
     }
 
-    /// Signature, kind, issuer and audience, and the times if they count.
+    /// Checks the signature, kind, issuer and audience, and the times if the check asks for them.
     fn prove(
         &self,
         token: &str,
@@ -240,12 +244,12 @@ impl Verification {
         if check.times { verifier.verify(token, now) } else { verifier.verify_expired_ok(token) }
     }
 
-    /// Checks again what may have changed since claims were verified: whether they have expired, if the check asks for
-    /// that, and whether they were revoked. For connections that outlive the request that was authenticated, and for
-    /// claims that were verified by rules of another library.
+    /// Checks again what may have changed since claims were verified: whether they were revoked and, if the check asks
+    /// for that, whether they have expired. It serves connections that outlive the request that was authenticated, and
+    /// claims that the rules of another library have verified.
     ///
     /// # Errors
-    /// As [`Verification::verify`].
+    /// Those of [`Verification::verify`].
     pub async fn recheck(&self, claims: &Claims, check: Check) -> Result<(), CheckError> {
         let Shared { clock, tail, .. } = &*self.shared;
         if check.times && claims.expires_at().is_none_or(|expires_at| clock.now() >= expires_at) {
@@ -263,18 +267,19 @@ impl Verification {
         self.check_unrevoked(claims, clock.now())
     }
 
-    /// Notes that a token of this session and generation was seen in use, in memory and without waiting. Whoever lets a
-    /// request pass calls it, once.
+    /// Notes in memory, without waiting, that a token of this session and generation was seen in use. Code that lets a
+    /// request pass calls it once.
     pub fn note_use(&self, claims: &Claims) {
         if let Some(session) = claims.session() {
             self.shared.acknowledgements.note(claims.subject(), session.id, session.generation);
         }
     }
 
-    /// Writes down which generations were seen in use. A background task calls it every few seconds.
+    /// Writes to the store which generations were seen in use. A background task calls it every few seconds.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot answer; nothing that the rules promise is lost then.
+    /// [`StoreError`] when the store cannot answer. The acknowledgements may be lost, which breaks no promise of the
+    /// refresh rules.
     pub async fn flush_acknowledgements(&self) -> Result<(), StoreError> {
         let seen = self.shared.acknowledgements.take();
         if seen.is_empty() {
@@ -287,11 +292,11 @@ impl Verification {
         flushed
     }
 
-    /// What the log says about the claims of an access token that verifies.
+    /// What the revocation log says about the claims of an access token that verifies.
     fn check_unrevoked(&self, claims: &Claims, now: Timestamp) -> Result<(), CheckError> {
         let Shared { policy, tail, .. } = &*self.shared;
-        // The log forgets what concerns tokens of the lifetime that holds now. One from before the lifetime was
-        // shortened must not outlive its revocation.
+        // The log forgets entries by the access lifetime that holds now. A token from before the lifetime was shortened
+        // must not outlive its revocation.
         let oldest = now - policy.leeway - policy.access_lifetime;
         if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
             return Err(VerifyError::Expired.into());
@@ -303,7 +308,7 @@ impl Verification {
         Ok(tail.index().check(claims.subject(), claims.token_id(), standing)?)
     }
 
-    /// Whether a refresh would take this verified refresh token.
+    /// Checks whether a refresh would accept this verified refresh token.
     async fn check_refreshable(&self, claims: &Claims) -> Result<(), CheckError> {
         let Shared { policy, clock, store, .. } = &*self.shared;
         let Some(session) = claims.session() else { return Err(Refusal::Unknown.into()) };
@@ -318,7 +323,7 @@ impl Verification {
         }
     }
 
-    /// What [`decide`] has to know beside the row.
+    /// The facts beside the row that [`decide`](crate::model::decide()) has to know.
     pub(crate) fn circumstances(
         &self,
         session: &Session,

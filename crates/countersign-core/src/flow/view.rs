@@ -1,5 +1,5 @@
 //! A node's view of the revocation log: the index, the loop that keeps it up to date, and its honest age. The loop
-//! holds no rule: the [tail](super::tail) says what is read when, and what an answer is worth.
+//! contains no rule: the [tail](super::tail) says what is read when, and what an answer is worth.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,16 +19,16 @@ use crate::flow::tail::{self, Entries, Now, Outcome, Read, Tail};
 use crate::model::{Entry, Index, Target};
 use crate::store::{RevocationStore, StoreError};
 
-/// The view is older than the bound and could not be renewed in time. Answer 503: better no answer than one
-/// that may accept a revoked token.
+/// The node's view of the revocation log is older than the revocation bound and could not be renewed in time. The
+/// client gets 503: no answer is better than one that may accept a revoked token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the view of the revocation log is too old and could not be renewed in time")]
 pub struct ViewTooOld;
 
-/// The log as this node knows it.
+/// The revocation log as this node knows it.
 ///
-/// Requests ask the index and never the store. The tail reads new entries in the background
-/// ([`RevocationView::poll`]); when the view is older than the bound all the same, requests join one shared poll.
+/// Requests ask the index and never the store. The tail reads new entries in the background ([`RevocationView::poll`]).
+/// If the view is older than the revocation bound nevertheless, requests join one shared poll.
 #[derive(Clone, Debug)]
 pub struct RevocationView {
     shared: Arc<Shared>,
@@ -40,25 +40,26 @@ struct Shared {
     clock: Arc<StoreClock>,
     runtime: Handle,
     bound: Duration,
-    /// Under which name this node's heartbeat is in the log.
+    /// The name of this node's heartbeat in the log.
     node: Uuid,
     index: Index,
     /// The latest `at` of the entries that this node has read or written, in milliseconds.
     newest: AtomicI64,
-    /// How old an entry of another node was when it was read here first, in milliseconds; -1 before the first.
+    /// How old an entry of another node was when this node read it first, in milliseconds; -1 before the first.
     lag: AtomicI64,
-    /// Where removed keys are taken out.
+    /// The rings that removed keys are taken out of.
     rings: OnceLock<[Arc<ArcSwap<KeyRing>>; 2]>,
     counts_from: CountsFrom,
-    /// Held by the poll, or the read of what was pushed, that is under way.
+    /// The state of the tail. The poll or the read of pushed entries that is under way holds the lock.
     tail: tokio::sync::Mutex<Tail>,
-    /// Held while the whole log is read again.
+    /// The lock that is held while the whole log is read again.
     reading_whole_log: tokio::sync::Mutex<()>,
     joined: Mutex<Option<watch::Receiver<PollState>>>,
 }
 
-/// From when the view's age counts, where requests read it: a copy of what the tail says. It has two numbers, because
-/// the age is the longer of two differences, and packing both into one would make each overflow or grow coarse.
+/// The moment from which the view's age counts, as requests read it: a copy of what the tail says. It has two numbers,
+/// because the age is the longer of two differences, and packing both into one number would make each overflow or grow
+/// coarse.
 #[derive(Debug, Default)]
 struct CountsFrom {
     /// The monotonic time in milliseconds, plus one; 0 before the first good poll.
@@ -70,7 +71,8 @@ struct CountsFrom {
 impl CountsFrom {
     fn set(&self, began: MachineTime) {
         let monotonic = u64::try_from(began.monotonic.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1);
-        // In this order a request that reads in between finds a view that is too old, never one that is too young.
+        // In this order a request that reads between the two stores finds a view that is too old, never one that is too
+        // young.
         self.time_of_day.store(began.time_of_day.as_millis(), Ordering::Release);
         self.monotonic.store(monotonic, Ordering::Release);
     }
@@ -88,44 +90,45 @@ enum PollState {
     Done,
 }
 
-/// What a node knows of the log, in numbers.
+/// A node's view of the revocation log, in numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ViewStats {
-    /// How many entries still matter.
+    /// The number of entries in the index.
     pub entries: usize,
-    /// How old the view is; `None` before the first good poll.
+    /// The age of the view; `None` before the first good poll.
     pub age: Option<Duration>,
-    /// How long ago the newest entry of another node had been written when this node read it; `None` before the first.
+    /// The time for which the newest entry of another node had been in the log when this node read it; `None` before
+    /// the first.
     pub lag: Option<Duration>,
-    /// How far the machine's clock is from the store's.
+    /// The difference between the machine's clock and the store's.
     pub clock_offset: Duration,
 }
 
-/// What a read of the log has met on its way.
+/// What a read of the log has found on its way.
 #[derive(Debug, Default)]
 struct Met {
-    /// The latest `at` of this node's own heartbeat.
+    /// The latest `at` of this node's own heartbeat among the entries.
     heartbeat: Option<Timestamp>,
-    /// Removed keys that are not learned yet; `None` where they are learned as they come.
+    /// The entries of removed keys that were not learned yet; `None` where they are learned as they come.
     removed_keys: Option<Vec<Entry>>,
 }
 
 impl RevocationView {
-    /// How far behind the last good poll the next one starts, so that an entry whose commit became visible late
-    /// is still read.
+    /// The time before the last good poll from which the next one reads on, so that an entry whose commit became
+    /// visible late is still read.
     pub const OVERLAP: Duration = tail::OVERLAP;
-    /// How often the whole log is read again.
+    /// The time between two reads of the whole log.
     pub const FULL_READ_EVERY: Duration = tail::FULL_READ_EVERY;
-    /// For how long a request waits for a shared poll.
+    /// The longest time for which a request waits for a shared poll.
     pub const JOIN_DEADLINE: Duration = Duration::from_secs(1);
-    /// How many entries a page holds.
+    /// The number of entries on a page.
     pub const PAGE: usize = 5_000;
-    /// How many entries are taken into the index before other tasks run.
+    /// The number of entries that are taken into the index before other tasks run.
     const TAKEN_IN_A_TURN: usize = 500;
-    /// For how long a heartbeat stays in the log.
+    /// The time for which a heartbeat stays in the log.
     const HEARTBEAT_LIVES: Duration = Duration::from_secs(60);
 
-    /// A view that has not read anything yet: nothing is accepted before the first good [`RevocationView::poll`].
+    /// A view that has not read anything yet. Nothing is accepted before the first good [`RevocationView::poll`].
     #[must_use]
     pub fn new(
         store: Arc<dyn RevocationStore>,
@@ -154,13 +157,13 @@ impl RevocationView {
         }
     }
 
-    /// The index. What it says holds for [`RevocationView::age`] ago.
+    /// The index of the entries that still matter. Its answers hold for the moment that is [`RevocationView::age`] ago.
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.shared.index
     }
 
-    /// Takes in an entry that this node wrote itself and the store has acknowledged.
+    /// Takes an entry into the index that this node wrote itself and the store has acknowledged.
     pub fn learn(&self, entry: &Entry) {
         self.shared.newest.fetch_max(entry.at.as_millis(), Ordering::Relaxed);
         self.shared.index.insert(entry);
@@ -171,20 +174,20 @@ impl RevocationView {
         }
     }
 
-    /// From now on a key that the log removes leaves these rings in the same moment.
+    /// Registers rings of keys. From then on a key that the log removes leaves these rings in the same moment.
     pub(crate) fn remove_keys_from(&self, rings: [Arc<ArcSwap<KeyRing>>; 2]) {
-        // Set once, by the one who made the view.
+        // The rings are set once, by the owner of the view.
         let _set_before = self.shared.rings.set(rings);
     }
 
-    /// How old the view is; `None` before the first good poll.
+    /// The age of the view; `None` before the first good poll.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         let began = self.shared.counts_from.get()?;
         Some(began.until(self.machine_time()))
     }
 
-    /// Whether the view is young enough to decide by.
+    /// Whether the view is young enough to decide by: not older than the revocation bound.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         tail::is_fresh(self.age(), self.shared.bound)
@@ -196,7 +199,7 @@ impl RevocationView {
         tail::is_fresh(age, self.shared.bound)
     }
 
-    /// The view in numbers, for telemetry.
+    /// The view's numbers for telemetry.
     #[must_use]
     pub fn stats(&self) -> ViewStats {
         let lag = u64::try_from(self.shared.lag.load(Ordering::Relaxed)).ok();
@@ -208,9 +211,9 @@ impl RevocationView {
         }
     }
 
-    /// Reads what is new in the log: the entries since shortly before the last good poll. At first, every minute
-    /// and after a failure it reads the whole log too; while that takes long, the new entries are read in between,
-    /// so that the view does not grow old over it.
+    /// Reads what is new in the log: the entries since shortly before the last good poll. At first, every minute, and
+    /// after a failure, the poll reads the whole log too. While that takes long, new entries are read in between, so
+    /// that the view does not grow old.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer; the view then only grows older.
@@ -218,12 +221,12 @@ impl RevocationView {
         self.poll_and_tell(|| {}).await
     }
 
-    /// Polls as [`RevocationView::poll`] does, and calls `fresh` as soon as the view is up to date, before the whole log
-    /// is read again.
+    /// Polls as [`RevocationView::poll`] does, and calls `fresh` as soon as the view is up to date, before the whole
+    /// log is read again.
     async fn poll_and_tell(&self, fresh: impl FnOnce()) -> Result<(), StoreError> {
         let mut tail = self.shared.tail.lock().await;
         let whole_log = self.bring_up_to_date(&mut tail).await?;
-        // What is pushed while the whole log is read need not wait.
+        // The lock is released, so that pushed entries need not wait while the whole log is read.
         drop(tail);
         fresh();
         match whole_log {
@@ -259,7 +262,7 @@ impl RevocationView {
         }
     }
 
-    /// Tells the tail what came of a read, and the requests what follows for the view's age.
+    /// Reports the outcome of a read to the tail, and the view's age that follows to the requests.
     fn took(&self, tail: &mut Tail, outcome: Outcome) -> Result<(), StoreError> {
         tail.took(outcome)
             .map_err(|old| StoreError::new("replicated", "show what was written before", old))?;
@@ -269,11 +272,11 @@ impl RevocationView {
         Ok(())
     }
 
-    /// Reads what a [push](RevocationStore::changes) has announced. The view grows no younger by it: what it rests on is
-    /// the poll.
+    /// Reads the entries that a [push](RevocationStore::changes) has announced. The view grows no younger by it,
+    /// because its age rests on the poll.
     ///
-    /// Returns the entries of removed keys that it has met, and has not [learned](Self::learn): before that, their
-    /// successors are to be read, so that nothing is signed with a key that is no longer accepted.
+    /// Returns the entries of removed keys that were found and not [learned](Self::learn). The successors of these keys
+    /// are to be read before they are learned, so that nothing is signed with a key that is no longer accepted.
     ///
     /// # Errors
     /// [`StoreError`] when the store does not answer.
@@ -286,8 +289,8 @@ impl RevocationView {
         Ok(met.removed_keys.unwrap_or_default())
     }
 
-    /// Reads the whole log again, unless another caller does, polls between two pages where that is due, and forgets what
-    /// no longer matters.
+    /// Reads the whole log again, unless another caller does, polls between two pages where that is due, and forgets
+    /// the entries that no longer matter.
     async fn read_whole_log(&self, asked: Entries) -> Result<(), StoreError> {
         let Shared { bound, index, tail, reading_whole_log, .. } = &*self.shared;
         let Ok(_reading) = reading_whole_log.try_lock() else { return Ok(()) };
@@ -296,7 +299,7 @@ impl RevocationView {
         while let Some(read) = page {
             page = self.take_in_and_go_on(&asked, read, &mut met).await?;
             if page.is_some() && tail::is_poll_due(self.age(), *bound) {
-                // That the whole log is due is known: it is being read.
+                // This poll asks for no read of the whole log, because that read is under way.
                 self.bring_up_to_date(&mut *tail.lock().await).await?;
             }
         }
@@ -306,7 +309,7 @@ impl RevocationView {
         Ok(())
     }
 
-    /// Writes this node's heartbeat with this `at`, if there is to be one.
+    /// Writes this node's heartbeat with this `at`, if there is one to be written.
     async fn write_heartbeat(&self, at: Option<Timestamp>) -> Result<(), StoreError> {
         let Shared { store, node, .. } = &*self.shared;
         let Some(at) = at else { return Ok(()) };
@@ -326,8 +329,8 @@ impl RevocationView {
         self.shared.store.entries(asked.since, None, Self::PAGE).await.map(Some)
     }
 
-    /// Takes a page into the index while the store looks up the next one, if there may be one: at the start of a node
-    /// that has many entries to read, both have enough to do.
+    /// Takes a page into the index while the store looks up the next one, if there may be one. When a node starts and
+    /// has many entries to read, both the node and the store have enough to do.
     async fn take_in_and_go_on(
         &self,
         asked: &Entries,
@@ -343,7 +346,7 @@ impl RevocationView {
         next.map(Some)
     }
 
-    /// Takes entries into the index; other tasks run in between.
+    /// Takes entries into the index, and lets other tasks run in between.
     async fn take_in(&self, asked: &Entries, page: &[Entry], met: &mut Met) {
         let Shared { clock, node, newest, lag, .. } = &*self.shared;
         let known = Timestamp::from_millis(newest.load(Ordering::Relaxed));
@@ -377,7 +380,7 @@ impl RevocationView {
         Now { machine: self.machine_time(), store: self.shared.clock.now() }
     }
 
-    /// Returns at once while the view is fresh; else joins the one poll that all waiting requests share, for at
+    /// Returns at once while the view is fresh. Otherwise joins the one poll that all waiting requests share, for at
     /// most [`RevocationView::JOIN_DEADLINE`].
     ///
     /// # Errors
@@ -387,7 +390,7 @@ impl RevocationView {
             return Ok(());
         }
         let mut state = self.join();
-        // Who waits too long goes away; the poll goes on for the others.
+        // A request that waits too long gives up; the poll goes on for the others.
         let _ = tokio::time::timeout(Self::JOIN_DEADLINE, state.wait_for(|state| *state == PollState::Done))
             .await;
         if self.is_fresh() { Ok(()) } else { Err(ViewTooOld) }
@@ -423,7 +426,7 @@ impl RevocationView {
     }
 }
 
-/// Lets the index forget what no longer matters; other tasks run in between.
+/// Lets the index forget the entries that no longer matter, and lets other tasks run in between.
 async fn prune(index: &Index, now: Timestamp) {
     for () in index.prune_in_turns(now) {
         tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Learning which generations are in use, off the request's way.
+//! Noting in memory which generations are in use, without delaying requests.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,10 +8,10 @@ use countersign_jwt::id::{Generation, SessionId, UserId};
 
 use crate::model::decide::Acknowledgement;
 
-/// Generations that were seen in use and not yet written down.
+/// Generations that were seen in use and are not yet written to the store.
 ///
-/// Best effort by design: bounded, and where two requests come at the same instant one is not noted. Losing half
-/// of all acknowledgements changes nothing that the rules of refresh promise.
+/// The notes are best effort by design: their number is bounded, and if two requests come at the same instant, one is
+/// not noted. Losing half of all acknowledgements changes nothing that the rules of refresh promise.
 #[derive(Debug, Default)]
 pub struct Acknowledgements {
     pending: Mutex<Vec<Acknowledgement>>,
@@ -19,10 +19,10 @@ pub struct Acknowledgements {
 }
 
 impl Acknowledgements {
-    /// At most this many wait to be written; more are dropped.
+    /// The most acknowledgements that wait to be written. Further ones are dropped.
     pub const PENDING: usize = 10_000;
 
-    /// Notes that a token of this generation was seen. Never waits.
+    /// Notes that a token of this generation was seen in use. The call never waits.
     pub fn note(&self, user_id: &UserId, session_id: SessionId, generation: Generation) {
         if self.known.contains(session_id, generation) {
             return;
@@ -39,23 +39,24 @@ impl Acknowledgements {
         self.known.insert(session_id, generation);
     }
 
-    /// What waits to be written, each once, which then no longer waits.
+    /// Takes out the acknowledgements that wait to be written, each once.
     #[must_use]
     pub fn take(&self) -> Vec<Acknowledgement> {
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        // One that others had pushed out of the table may have been noted twice.
+        // A generation that others had pushed out of the table may have been noted twice.
         pending.into_iter().collect::<HashSet<_>>().into_iter().collect()
     }
 
-    /// Forgets what was noted lately, so that it will be noted again: a write has failed.
+    /// Forgets which generations were noted lately, so that they are noted again. It is called after a write has
+    /// failed.
     pub fn forget(&self) {
         self.known.clear();
     }
 }
 
-/// Noted lately, so that a token used a thousand times is written down once. A table of small sets that takes no lock
-/// and never grows; a new generation takes the place of an older one of its set, which is then noted again if it is
-/// still in use.
+/// The generations that were noted lately, so that a token that is used a thousand times is written down once. It is a
+/// table of small sets that takes no lock and never grows. A new generation replaces an older one of its set, which is
+/// then noted again if it is still in use.
 #[derive(Debug, Default)]
 struct Known {
     sets: OnceLock<Box<[Set]>>,
@@ -88,8 +89,8 @@ impl Known {
     }
 }
 
-/// The set of a generation, and the tag it has there. Session ids are random, so their bits need no keyed hash; that
-/// two generations share set and tag, and one of them goes unnoted, happens to one pair in 2^47.
+/// The set of a generation, and its tag in that set. Session ids are random, so their bits need no keyed hash. Two
+/// generations share set and tag, so that one of them goes unnoted, with a probability of 2^-47.
 fn find(sets: &[Set], session_id: SessionId, generation: Generation) -> (Option<&Set>, u32) {
     let (high, low) = session_id.as_uuid().as_u64_pair();
     let mixed = (high ^ low.rotate_left(32) ^ u64::from(generation.as_u32())).wrapping_mul(MIX);
@@ -100,10 +101,10 @@ fn find(sets: &[Set], session_id: SessionId, generation: Generation) -> (Option<
 
 const WAYS: usize = 4;
 
-/// Room for 131,072 generations in half a megabyte, which is taken with the first.
+/// Room for 131,072 generations in half a megabyte, which is allocated with the first note.
 const SETS: usize = 1 << 15;
 
-/// 2^64 divided by the golden ratio: spreads the low bits over the high ones.
+/// 2^64 divided by the golden ratio, which spreads the low bits over the high ones.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(test)]

@@ -1,24 +1,29 @@
-//! The settings in which all programs of one store must agree, kept in the store: what one program promises, another
-//! one must keep. With them the issuers of tokens before the present one, whose tokens are good until they expire.
+//! The settings in which all programs of one store must agree, kept in the store, because each program must keep what
+//! another one promises. The record also has the former issuers, whose tokens are good until they expire.
 //!
-//! The first program writes the record. Every later one compares its own settings with it before it serves: a program
-//! whose settings differ is refused, unless it was told to make its own the store's ([`Stance::Change`]).
+//! The first program writes the record. Every later program compares its own settings with the record before it serves.
+//! A program whose settings differ is refused, unless it was told to make its own the store's ([`Stance::Change`]).
 //!
 //! # Which settings, and why
 //!
-//! | setting | what happens where two programs differ |
-//! |---|---|
-//! | `access_lifetime` | who ends a session remembers that for as long as its own access tokens live; the other's live longer, and pass again |
-//! | `idle`, `absolute` | how long a session lives depends on who refreshed it last; a replaced key is forgotten while the other's tokens need it |
-//! | `leeway`, `revocation_bound` | the same: both are part of how long keys verify and when a new one signs |
-//! | `grace`, `grace_for`, `healing` | what one serves again is theft to the other, and ends the session |
-//! | `fresh_for` | of two answers to one refresh token, one is fresh |
-//! | `profile`, and what a program [adds](Own::settings) | the tokens of one are none to the other |
+//! Each setting, with what happens if two programs of one store differ in it:
 //!
-//! Not in it: what one program decides for itself without breaking another one's promise, such as how many sessions a user
-//! may have, when keys are replaced, what a password hash costs and where cookies go.
+//! - `access_lifetime`: a program remembers an ended session for as long as its own access tokens live. The other
+//!   program's tokens live longer, and are accepted again.
+//! - `idle`, `absolute`: the lifetime of a session depends on which program refreshed it last. A replaced key is
+//!   forgotten while the other program's tokens need it.
+//! - `leeway`, `revocation_bound`: a replaced key is forgotten while the other program's tokens need it, because both
+//!   settings are part of how long keys verify and when a new one signs.
+//! - `grace`, `grace_for`, `healing`: a refresh token that one program serves again is a replay to the other, which
+//!   ends the session.
+//! - `fresh_for`: of two answers to one refresh token, one is fresh.
+//! - `profile`, and what a program [adds](Own::settings): one program does not accept the tokens of the other.
 //!
-//! Of an application's shared secret nothing is kept here, not even a hash: whoever reads the store could try guesses on it.
+//! The record leaves out what one program decides for itself without breaking another one's promise, such as how many
+//! sessions a user may have, when keys are replaced, what a password hash costs and where cookies go.
+//!
+//! The record has nothing of an application's shared secret, not even a hash, because somebody who reads the store
+//! could try guesses on it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,67 +35,70 @@ use serde_json::{Map, Value};
 
 use crate::model::{GraceFor, KeyPurpose, SessionPolicy};
 
-/// What the store remembers of its programs' settings.
+/// The record in the store of the settings that its programs have agreed on.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct AgreedSettings {
-    /// Values by the name of the setting.
+    /// The values, by the names of their settings.
     #[serde(default)]
     pub(crate) settings: BTreeMap<String, String>,
     /// The `iss` of new tokens.
     #[serde(default)]
     pub(crate) issuer: Option<String>,
-    /// Issuers whose tokens may still be alive.
+    /// The former issuers, whose tokens may not have expired yet.
     #[serde(default)]
     pub(crate) former_issuers: Vec<FormerIssuer>,
-    /// What a later version has added, which stays.
+    /// The members that a later version has added, which are kept.
     #[serde(flatten)]
     others: Map<String, Value>,
 }
 
-/// The settings of one program, as they are compared.
+/// The settings of one program, in the form in which they are compared with the store's record.
 #[derive(Clone, Debug)]
 pub struct Own {
-    /// The `iss` of its tokens; `None` where another library's rules hold, which have an issuer of their own or none.
+    /// The `iss` of the program's tokens; `None` where the rules of another library hold, which have an issuer of their
+    /// own or none.
     pub issuer: Option<String>,
-    /// Issuers that a program without a record may have had: their tokens are good, too, where there is no record yet.
+    /// Issuers that a program without a record may have had. Their tokens are accepted too if the store has no record
+    /// yet.
     pub maybe_before: Vec<String>,
-    /// Lifetimes and rules.
+    /// Lifetimes and rules of the program's sessions.
     pub policy: SessionPolicy,
-    /// Further settings by name, beside those of the policy: the profile.
+    /// The settings beside those of the policy, by name, such as `profile`.
     pub settings: BTreeMap<String, String>,
 }
 
-/// What a program does about settings that differ from the store's.
+/// The way in which a program handles settings that differ from the store's.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Stance {
-    /// It does not start.
+    /// The program does not start.
     #[default]
     Agree,
-    /// It makes its own the store's.
+    /// The program makes its own settings the store's.
     Change,
-    /// It goes by the store's and writes nothing: a command of the operator beside the servers.
+    /// The program uses the store's settings and writes nothing. It is for commands of the operator that run beside the
+    /// servers.
     Follow,
 }
 
 /// A setting in which a program and its store differ.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Difference {
-    /// Its name.
+    /// The name of the setting.
     pub setting: String,
     /// The program's value.
     pub own: String,
-    /// The store's.
+    /// The store's value.
     pub stores: String,
 }
 
 impl AgreedSettings {
-    /// How many former issuers are remembered; of more, the one goes whose tokens expire first.
+    /// The most former issuers that are remembered. If there are more, the one whose tokens expire first is forgotten.
     pub const MAX_FORMER_ISSUERS: usize = 16;
 
-    /// Reads the record.
+    /// Parses the text of a record.
     ///
     /// # Errors
-    /// [`serde_json::Error`] if the text is none.
+    /// [`serde_json::Error`] if the text is not a record.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
@@ -98,7 +106,7 @@ impl AgreedSettings {
     /// The record as text.
     #[must_use]
     pub fn to_text(&self) -> String {
-        // A map with text for names has a JSON form.
+        // A map whose keys are text always has a JSON form.
         serde_json::to_string(self).unwrap_or_default()
     }
 
@@ -114,7 +122,7 @@ impl AgreedSettings {
         self.settings.get(name).map(String::as_str)
     }
 
-    /// The issuers beside `own` whose tokens are good.
+    /// The issuers other than `own` whose tokens are accepted.
     #[must_use]
     pub fn issuers_beside(&self, own: Option<&str>) -> KnownIssuers {
         let present =
@@ -123,7 +131,7 @@ impl AgreedSettings {
         all.filter(|known| Some(known.issuer.as_str()) != own).collect()
     }
 
-    /// In which settings a program differs from this.
+    /// The settings in which a program differs from this record.
     #[must_use]
     pub fn differences(&self, own: &BTreeMap<String, String>) -> Vec<Difference> {
         let differs = |(name, value): (&String, &String)| {
@@ -133,8 +141,8 @@ impl AgreedSettings {
         own.iter().filter_map(differs).collect()
     }
 
-    /// Makes `issuer` the present one and remembers the one before for `life`, which is how long its longest token lives.
-    /// Returns the one before.
+    /// Makes `issuer` the present one and remembers the one before for `life`, which is how long its longest token
+    /// lives. Returns the issuer before.
     pub(crate) fn change_issuer(&mut self, issuer: &str, now: Timestamp, life: Duration) -> Option<String> {
         if self.issuer.as_deref() == Some(issuer) {
             return None;
@@ -147,7 +155,7 @@ impl AgreedSettings {
         before
     }
 
-    /// Remembers a former issuer at least until then, and forgets those whose time has passed.
+    /// Remembers a former issuer at least until `until`, and forgets those whose time has passed.
     pub(crate) fn remember(&mut self, issuer: &str, now: Timestamp, until: Timestamp) {
         let known = self.former_issuers.iter().find(|former| former.issuer == issuer);
         let until = known.map_or(until, |known| known.until.max(until));
@@ -166,7 +174,7 @@ impl AgreedSettings {
 }
 
 impl Own {
-    /// Every setting that is compared, by name.
+    /// Every setting that is compared, by its name.
     #[must_use]
     pub fn all(&self) -> BTreeMap<String, String> {
         let mut all = policy_settings(&self.policy, self.issuer.is_some());
@@ -175,15 +183,16 @@ impl Own {
     }
 }
 
-/// For how long the longest token of an issuer may live on: a refresh token, with what nodes may be behind.
+/// The longest time for which a token of a former issuer may live on: the life of a refresh token, and how far nodes
+/// may be behind.
 pub(crate) fn longest_life(policy: &SessionPolicy) -> Duration {
     policy.key_overlap(KeyPurpose::Refresh)
 }
 
 const UNSET: &str = "unset";
 
-/// The policy's part of what is compared, by the names of its fields. Where another library's rules hold, refresh tokens
-/// are not rotated, and what is about their rotation has no effect.
+/// The policy's settings that are compared, by the names of its fields. Where the rules of another library hold,
+/// refresh tokens are not rotated, and the settings of their rotation have no effect.
 pub(crate) fn policy_settings(policy: &SessionPolicy, rotates: bool) -> BTreeMap<String, String> {
     let switch = |on: bool| (if on { "on" } else { "off" }).to_owned();
     let grace_for = match policy.grace_for {
@@ -205,7 +214,7 @@ pub(crate) fn policy_settings(policy: &SessionPolicy, rotates: bool) -> BTreeMap
     all.into_iter().filter(|(name, _)| concerns(name)).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Gives the policy's field of this name the store's value; returns whether it could be read.
+/// Sets the policy's field of this name to the store's value; returns whether the value could be read.
 pub(crate) fn take_over(policy: &mut SessionPolicy, setting: &str, stores: &str) -> bool {
     let field = match setting {
         "access_lifetime" => &mut policy.access_lifetime,
@@ -241,7 +250,7 @@ pub(crate) fn recorded(record: &AgreedSettings, name: &str) -> Option<Duration> 
     parse_duration(record.setting(name)?)
 }
 
-/// In the largest unit that it is a whole number of: `15m`, `90s`, `14d`, `1500ms`.
+/// A duration as text in the largest unit that it is a whole number of: `15m`, `90s`, `14d`, `1500ms`.
 fn duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let fitting =
@@ -257,6 +266,6 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(u64::try_from(each).ok()?)?))
 }
 
-/// Largest first.
+/// The units of durations, largest first.
 const UNITS: [(&str, u128); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];

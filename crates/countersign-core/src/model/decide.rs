@@ -1,8 +1,9 @@
-//! What to do with a presented refresh token: a pure function of the session's row, the generation that the
-//! token carries, and the time. `docs/design.md` has the table that it implements.
+//! The decision on a presented refresh token: a pure function of the session's row, the generation that the token
+//! carries, and the time. `docs/design.md` has the table that it implements.
 //!
-//! A refresh token is good once. But replies get lost, tabs refresh at the same moment and proxies retry, so
-//! a predecessor is not yet a thief's. The rules below tell the honest repetitions from the others.
+//! A refresh token is good once. But replies get lost, tabs refresh at the same moment and proxies retry, so a refresh
+//! token whose successor exists does not prove a theft. The rules of [`decide`] tell the honest repetitions from
+//! replays.
 
 use std::time::Duration;
 
@@ -12,62 +13,62 @@ use countersign_jwt::time::Timestamp;
 use crate::model::policy::{GraceFor, SessionPolicy};
 use crate::model::session::{Device, Session};
 
-/// What to do with a presented refresh token.
+/// The decision on a presented refresh token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Decision {
-    /// The session no longer lives; answer 401, no event.
+    /// The session no longer lives. The client gets 401, and no event is emitted.
     Refuse(Refusal),
-    /// Move on to a new generation.
+    /// Advance the session to a new generation.
     Advance(Advance),
-    /// Answer with the current generation's pair again. Writes nothing.
+    /// Answer with the current generation's pair again. Nothing is written.
     Reserve,
-    /// Issue the current generation again with new times: its first issue never arrived.
+    /// Issue the current generation again with new times, because its first issue never arrived.
     Heal(Heal),
-    /// Somebody holds a copy: end the session.
+    /// End the session, because somebody holds a copy of the token.
     Replay,
 }
 
-/// Why a session no longer refreshes.
+/// The reason why a session can no longer be refreshed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No such session: never was, or gone after its absolute expiry.
+    /// No such session exists: there never was one, or it is gone after its absolute expiry.
     #[error("there is no such session")]
     Unknown,
-    /// It was ended.
+    /// The session was ended.
     #[error("the session was ended")]
     Ended,
-    /// All the user's sessions of its epoch were ended.
+    /// All the user's sessions of this session's epoch were ended.
     #[error("all sessions of the session's epoch were ended")]
     EpochRaised,
-    /// It was idle for too long, or its absolute lifetime is over.
+    /// The session was idle for too long, or its absolute lifetime is over.
     #[error("the session has expired")]
     Expired,
-    /// The user is disabled or no longer exists.
+    /// The session's user is disabled or no longer exists.
     #[error("the user is disabled or gone")]
     User,
-    /// The token is an old one: its successor is in use. Only said of a token that is not being exchanged; else
-    /// it is a replay.
+    /// The refresh token is an old one whose successor is in use. This reason is given only for a token that is checked
+    /// and not exchanged; an exchange of such a token is a replay.
     #[error("the refresh token has been superseded")]
     Superseded,
 }
 
-/// What is known about the session beside its row.
+/// The facts about a session that are not in its row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Circumstances {
-    /// The log has an entry that ends this session.
+    /// Whether the log has an entry that ends this session.
     pub ended_in_log: bool,
-    /// The highest epoch that the log sets for this session: of the user's entries that do not except it.
+    /// The highest epoch that the log sets for this session, which is that of the user's entries that do not except it.
     pub epoch_in_log: Epoch,
-    /// The user exists and is enabled.
+    /// Whether the user exists and is enabled.
     pub user_enabled: bool,
-    /// The current generation's access token is in the log. Its holder needs another one at once, so the pair
-    /// must not be served again.
+    /// Whether the current generation's access token is revoked in the log. Its holder needs another one at once, so
+    /// the pair must not be reserved.
     pub access_revoked: bool,
 }
 
 impl Circumstances {
-    /// Nothing speaks against the session.
+    /// Circumstances in which nothing prevents a refresh.
     pub const CLEAR: Self =
         Self { ended_in_log: false, epoch_in_log: Epoch::FIRST, user_enabled: true, access_revoked: false };
 }
@@ -75,44 +76,44 @@ impl Circumstances {
 /// One conditional step to the next generation, carried out by the store only if every condition still holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Advance {
-    /// The generation that was read. The row must still have it.
+    /// The generation that was read. The row must still have it for the step to be taken.
     pub from: Generation,
     /// The new generation.
     pub to: Generation,
-    /// What else must hold of the row.
+    /// The other condition that the row must meet.
     pub guard: AdvanceCondition,
-    /// The time of the step: the new generation's `issued_at`. The session must not have expired by then.
+    /// The time of the step, which becomes the new generation's `issued_at`. The session must not have expired by then.
     pub now: Timestamp,
-    /// The new idle expiry; the row takes its absolute expiry instead, if that is earlier.
+    /// The new idle expiry. The row takes its absolute expiry instead if that is earlier.
     pub idle_until: Timestamp,
-    /// The client that refreshes.
+    /// The device of the client that refreshes.
     pub device: Device,
 }
 
 /// The condition on a row, beside its generation, under which an [`Advance`] is right.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AdvanceCondition {
-    /// The generation alone.
+    /// The row has the generation that was read; there is no other condition.
     Generation,
-    /// The current generation was issued exactly then (it was not healed meanwhile).
+    /// The current generation was issued exactly at this time, so it was not healed meanwhile.
     IssuedAt(Timestamp),
-    /// The time is not within the window in which the current generation is served again.
+    /// The time of the step is outside the window in which the current generation is reserved.
     OutsideReserve {
-        /// How far before `issued_at` the window starts.
+        /// The time before `issued_at` at which the window starts.
         leeway: Duration,
-        /// How far after `issued_at` it ends.
+        /// The time after `issued_at` at which the window ends.
         grace: Duration,
     },
 }
 
-/// One conditional re-issue of the current generation, carried out only if the row is as it was read.
+/// One conditional re-issue of the current generation, carried out by the store only if the row is as it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Heal {
-    /// The generation that was read, and stays.
+    /// The generation that was read, which stays.
     pub generation: Generation,
-    /// Its `issued_at` as read.
+    /// The `issued_at` of the row, as read.
     pub issued_at: Timestamp,
-    /// Its `heals` as read.
+    /// The `heals` of the row, as read.
     pub heals: u8,
     /// The new `issued_at`.
     pub now: Timestamp,
@@ -120,12 +121,12 @@ pub struct Heal {
     pub idle_until: Timestamp,
 }
 
-/// A refresh token's part in the decision.
+/// The facts about a presented refresh token that the decision depends on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Presented {
-    /// The generation it carries, proven by its MAC.
+    /// The generation that the token carries, proven by its MAC.
     pub generation: Generation,
-    /// The client that presents it.
+    /// The device of the client that presents the token.
     pub device: Device,
 }
 
@@ -160,7 +161,8 @@ pub fn decide(
     };
 
     if presented.generation > session.generation {
-        // The MAC proves that we issued it, so the store lost writes (a restored backup). Go on from there.
+        // The MAC proves that we issued the token, so the store lost writes (a restored backup). The session continues
+        // from its generation.
         return advance(presented.generation.next(), AdvanceCondition::Generation);
     }
     if presented.generation == session.generation {
@@ -198,8 +200,8 @@ pub fn decide(
     Decision::Replay
 }
 
-/// The step that [`decide`] asks for wherever the current generation is presented and steps on, known without the row.
-/// A store that takes it saves the refresh from reading the row first; one that does not has changed nothing.
+/// The step that [`decide`] asks for whenever the current generation is presented and advances, built without the row.
+/// If the store takes the step, the refresh need not read the row first; if not, nothing has changed.
 pub(crate) fn unread(presented: &Presented, now: Timestamp, policy: &SessionPolicy) -> Advance {
     let guard = if policy.grace.is_zero() {
         AdvanceCondition::Generation
@@ -216,7 +218,8 @@ pub(crate) fn unread(presented: &Presented, now: Timestamp, policy: &SessionPoli
     }
 }
 
-/// What speaks against refreshing the session at all.
+/// The reason this session cannot be refreshed, if there is one: ended, superseded by an epoch, expired, or its user
+/// disabled.
 pub(crate) fn refusal(session: &Session, circumstances: &Circumstances, now: Timestamp) -> Option<Refusal> {
     if session.ended.is_some() || circumstances.ended_in_log {
         Some(Refusal::Ended)
@@ -231,18 +234,18 @@ pub(crate) fn refusal(session: &Session, circumstances: &Circumstances, now: Tim
     }
 }
 
-/// Whether the current generation, presented itself, is served again instead of stepping on. A login's own
-/// generation always steps.
+/// Whether the current generation, when it is presented itself, is reserved instead of advanced. The generation of a
+/// login always advances.
 fn in_reserve_window(session: &Session, now: Timestamp, leeway: Duration, grace: Duration) -> bool {
     session.generation > Generation::FIRST
         && session.issued_at - leeway <= now
         && now < session.issued_at + grace
 }
 
-/// What of the log a conditional step looks at, in the same atomic step.
+/// The facts of the log that a conditional step depends on, read in the same atomic step.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LogVerdict {
-    /// An entry ends this session.
+    /// Whether an entry ends this session.
     pub ended: bool,
     /// The highest epoch that the user's entries set for this session.
     pub epoch: Epoch,
@@ -256,7 +259,8 @@ impl LogVerdict {
 }
 
 impl Advance {
-    /// The step's condition. Every store evaluates exactly this, in one atomic step with [`Advance::apply`].
+    /// Whether the step may be taken. Every store evaluates exactly this condition, in one atomic step with
+    /// [`Advance::apply`].
     #[must_use]
     pub fn applies(&self, session: &Session, log: LogVerdict) -> bool {
         log.allows(session, self.now)
@@ -270,7 +274,7 @@ impl Advance {
             }
     }
 
-    /// The row after the step.
+    /// Changes the row as the step does.
     pub fn apply(&self, session: &mut Session) {
         session.generation = self.to;
         session.issued_at = self.now;
@@ -286,7 +290,8 @@ impl Advance {
 }
 
 impl Heal {
-    /// The step's condition, as for [`Advance::applies`].
+    /// Whether the re-issue may be done. Every store evaluates exactly this condition, in one atomic step with
+    /// [`Heal::apply`].
     #[must_use]
     pub fn applies(&self, session: &Session, log: LogVerdict) -> bool {
         log.allows(session, self.now)
@@ -296,7 +301,7 @@ impl Heal {
             && session.acknowledged_at.is_none()
     }
 
-    /// The row after the step.
+    /// Changes the row as the re-issue does.
     pub fn apply(&self, session: &mut Session) {
         if session.heals == 0 {
             session.healed_run = session.healed_run.saturating_add(1);
@@ -308,25 +313,25 @@ impl Heal {
     }
 }
 
-/// That a client holds the tokens of a generation, learned from seeing one of them.
+/// The fact that a client holds the tokens of a generation, learned from seeing one of them in use.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Acknowledgement {
-    /// The user.
+    /// The user of the session.
     pub user_id: countersign_jwt::id::UserId,
-    /// The session.
+    /// The session whose token was seen.
     pub session_id: SessionId,
     /// The generation whose token was seen.
     pub generation: Generation,
 }
 
 impl Acknowledgement {
-    /// Whether it still says something new about the row.
+    /// Whether the acknowledgement still says something new about the row.
     #[must_use]
     pub fn applies(&self, session: &Session) -> bool {
         session.generation == self.generation && session.acknowledged_at.is_none()
     }
 
-    /// The row after it.
+    /// Changes the row as the acknowledgement does.
     pub fn apply(&self, session: &mut Session, at: Timestamp) {
         session.acknowledged_at = Some(at);
         session.last_seen_at = session.last_seen_at.max(at);

@@ -7,82 +7,84 @@ use countersign_jwt::key::KeyId;
 use countersign_jwt::time::Timestamp;
 use uuid::Uuid;
 
-/// For how long an entry may stay invisible to readers after its `at`, because its commit is late: readers go back that
-/// far with every look, and a writer whose insert took longer than half of it dates the entry anew.
+/// The time for which an entry may stay invisible to readers after its `at`, because its commit is late. Readers go
+/// back that far with every read, and a writer whose insert took longer than half of it dates the entry anew.
 pub const OVERLAP: Duration = Duration::from_secs(15);
 
-/// What an entry revokes.
+/// The subject of an entry of the revocation log: what the entry revokes.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Target {
-    /// One session.
+    /// One session is ended.
     Session {
-        /// Its user.
+        /// The user of the session.
         user_id: UserId,
-        /// The session.
+        /// The session's id.
         id: SessionId,
     },
-    /// All of a user's sessions of an earlier epoch.
+    /// All of a user's sessions of an earlier epoch are ended.
     User {
-        /// The user.
+        /// The user whose sessions are ended.
         user_id: UserId,
         /// The user's epoch from now on.
         epoch: Epoch,
-        /// A session of an earlier epoch that lives on: the one that asked.
+        /// A session of an earlier epoch that lives on, which is the one that asked.
         except: Option<SessionId>,
     },
-    /// One token. It counts only together with its owner, so that nobody revokes somebody else's.
+    /// One token is revoked. The entry applies only together with the token's owner, so that nobody revokes another
+    /// user's token.
     Token {
-        /// The owner.
+        /// The owner of the token.
         user_id: UserId,
         /// The token's `jti`.
         id: TokenId,
     },
-    /// A signing key that was removed.
+    /// A signing key was removed.
     Key {
-        /// The key.
+        /// The key's id.
         id: KeyId,
     },
-    /// Nothing: a node's heartbeat. A node that reads it back in the log has read everything that was written before
-    /// it, however the engine behind replicates.
+    /// Nothing is revoked: the entry is a node's heartbeat. A node that reads its own heartbeat back has read
+    /// everything that was written before it, however the engine replicates.
     Node {
-        /// The node: one run of one process.
+        /// The node, which is one run of one process.
         id: Uuid,
     },
 }
 
-/// One line of the revocation log. Entries merge by union and maximum: their order and repetition never matter.
+/// One line of the revocation log. Entries merge by union and maximum, so their order and repetition never matter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
-    /// What is revoked.
+    /// The subject of the revocation.
     pub target: Target,
-    /// Until when it matters: no token that it concerns is accepted after that.
+    /// The time until which the entry matters. No token that the entry concerns is accepted after it.
     pub until: Timestamp,
-    /// When it was written, by the store's clock. Readers ask for the entries since their last look.
+    /// The time at which the entry was written, by the store's clock. Readers ask for the entries since their last
+    /// read.
     pub at: Timestamp,
 }
 
-/// What makes an entry unique in the log, and the order in which pages of it are read.
+/// The part of an entry that is unique in the log. Stores may order pages by it.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EntryKey {
-    /// The user; empty for keys and nodes.
+    /// The user's id; empty for keys and nodes.
     pub user_id: String,
-    /// `key`, `node`, `session`, `token` or `user`.
+    /// The kind of the entry: `key`, `node`, `session`, `token` or `user`.
     pub kind: &'static str,
-    /// The session's, token's, key's or node's id; empty for users.
+    /// The id of the session, token, key or node; empty for users.
     pub reference: String,
     /// The epoch for users, else 0.
     pub number: u64,
 }
 
 impl Entry {
-    /// The entry's key in the log.
+    /// The key of this entry in the log.
     #[must_use]
     pub fn key(&self) -> EntryKey {
         self.target.key()
     }
 
-    /// The user it concerns; removed keys and nodes concern none in particular.
+    /// The user that the entry concerns; `None` for removed keys and nodes.
     #[must_use]
     pub fn user_id(&self) -> Option<&UserId> {
         match &self.target {
@@ -95,7 +97,7 @@ impl Entry {
 }
 
 impl Target {
-    /// The key in the log of the entry that revokes this.
+    /// The key in the log of the entry that revokes this target.
     #[must_use]
     pub fn key(&self) -> EntryKey {
         let (user_id, kind, reference, number) = match self {

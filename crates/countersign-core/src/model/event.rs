@@ -1,4 +1,4 @@
-//! What happens to accounts, sessions and keys, for logs, alarms and audit trails.
+//! Events of accounts, sessions and keys, for logs, alarms and audit trails.
 
 use std::fmt;
 
@@ -8,77 +8,77 @@ use countersign_jwt::time::Timestamp;
 
 use crate::model::{Device, EndReason};
 
-/// Something that somebody may want to know about later, or be woken up for. Each is told once, by the node on which it
+/// Something that happened to an account, a session or a key. Each event is emitted once, by the node on which it
 /// happened, after the store has confirmed it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
     /// An account was registered.
     Registered {
-        /// The user.
+        /// The user who registered.
         user_id: UserId,
     },
-    /// Registrations were refused because an e-mail address or a username is taken: one event a minute, on each node.
-    /// Many of them are somebody who finds out which addresses have accounts.
+    /// Registrations were refused because an e-mail address or a username is taken. There is one event a minute on each
+    /// node. Many refusals come from somebody who finds out which addresses have accounts.
     RegistrationsRefused {
-        /// How many.
+        /// The number of refused registrations.
         count: u64,
-        /// When the first of them was.
+        /// The time of the first of them.
         since: Timestamp,
-        /// Who came last.
+        /// The device that the last of them came from.
         last: Device,
     },
-    /// A login failed: wrong password, or an account that is disabled or has none.
+    /// A login failed: the password was wrong, or the account is disabled or has none.
     LoginFailed {
-        /// The user; `None` where nobody has that name.
+        /// The user; `None` if no account has the name.
         user_id: Option<UserId>,
-        /// Who tried.
+        /// The device that the login came from.
         device: Device,
     },
-    /// A login was refused unchecked, after too many that failed: by this name, or by another one of the same account.
+    /// A login was refused unchecked, after too many failed logins by this name or by another name of the same account.
     LoginThrottled {
-        /// The user; `None` where nobody has that name.
+        /// The user; `None` if no account has the name.
         user_id: Option<UserId>,
-        /// Who tried.
+        /// The device that the login came from.
         device: Device,
     },
-    /// A session began: somebody logged in.
+    /// A session began, because a user logged in.
     SessionBegan {
-        /// The user.
+        /// The user of the session.
         user_id: UserId,
-        /// The session.
+        /// The session that began.
         session_id: SessionId,
-        /// Who logged in.
+        /// The device that the user logged in from.
         device: Device,
     },
     /// A session was ended.
     SessionEnded {
-        /// The user.
+        /// The user of the session.
         user_id: UserId,
-        /// The session.
+        /// The session that was ended.
         session_id: SessionId,
-        /// Why.
+        /// The reason why it was ended.
         reason: EndReason,
     },
     /// All of a user's sessions were ended.
     AllSessionsEnded {
-        /// The user.
+        /// The user of the sessions.
         user_id: UserId,
-        /// The one that lives on.
+        /// The session that lives on, if there is one.
         except: Option<SessionId>,
-        /// Why.
+        /// The reason why the sessions were ended.
         reason: EndReason,
     },
     /// Single tokens were revoked.
     TokensRevoked {
-        /// The user.
+        /// The owner of the tokens.
         user_id: UserId,
-        /// Their `jti`s.
+        /// The `jti`s of the tokens.
         ids: Vec<TokenId>,
     },
-    /// An old refresh token was presented; its session was ended. Somebody holds a copy of it.
+    /// An old refresh token was presented, so somebody holds a copy of it; its session was ended.
     RefreshReused {
-        /// The user.
+        /// The user of the session.
         user_id: UserId,
         /// The session that was ended.
         session_id: SessionId,
@@ -86,43 +86,43 @@ pub enum Event {
         presented: Generation,
         /// The generation that the session had.
         current: Generation,
-        /// Who presented it.
+        /// The device that presented the token.
         device: Device,
     },
-    /// Two clients that call themselves differently use the same generation within the grace. Two tabs don't
-    /// look like that; a thief who refreshes inside every grace window may.
+    /// Two clients that identify themselves differently used the same generation within the grace. Two tabs of one
+    /// browser don't look like that; a thief who refreshes inside every grace window may.
     RefreshShared {
-        /// The user.
+        /// The user of the session.
         user_id: UserId,
-        /// The session.
+        /// The session that both clients use.
         session_id: SessionId,
-        /// The generation.
+        /// The generation that both clients presented.
         generation: Generation,
-        /// Who presented it last.
+        /// The device that presented it last.
         device: Device,
     },
     /// An account was disabled.
     UserDisabled {
-        /// The user.
+        /// The user whose account was disabled.
         user_id: UserId,
     },
     /// An account was enabled again.
     UserEnabled {
-        /// The user.
+        /// The user whose account was enabled.
         user_id: UserId,
     },
-    /// A key was removed: others may have it.
+    /// A key was removed, because others may have it.
     KeyRemoved {
-        /// The key.
+        /// The id of the removed key.
         key_id: KeyId,
     },
 }
 
 impl Event {
-    /// From this many refused registrations in a minute on they are an alarm.
+    /// The number of refused registrations in a minute from which on they are an alarm.
     pub const MANY_REFUSED_REGISTRATIONS: u64 = 20;
 
-    /// Whether it may be an attack: worth waking somebody up for.
+    /// Whether the event may be an attack, so that somebody should be alarmed.
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
         match self {
@@ -135,7 +135,7 @@ impl Event {
         }
     }
 
-    /// The event's name in logs: lower case, words joined by underscores. Never changes.
+    /// The event's name in logs, in lower case with words joined by underscores. A name never changes.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -156,14 +156,14 @@ impl Event {
     }
 }
 
-/// Where events go. Must not block.
+/// A receiver of events. An implementation must not block.
 pub trait Events: fmt::Debug + Send + Sync + 'static {
-    /// Takes note of an event.
+    /// Receives an event.
     fn emit(&self, event: &Event);
 }
 
-/// Writes events to the log, through `tracing`, target `countersign::event`: as warnings what may be an attack, as
-/// information the rest.
+/// Writes events to the log, through `tracing` with the target `countersign::event`. Events that may be an attack are
+/// warnings; the others are information.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogEvents;
 

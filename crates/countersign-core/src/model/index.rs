@@ -1,7 +1,7 @@
-//! The in-memory index of the revocation log: answers on every request whether a token, its session or its user's
+//! The in-memory index of the revocation log. It answers, on every request, whether a token, its session or its user's
 //! epoch was revoked.
 //!
-//! It is divided by user into parts ([`shard`]). A part has a table of revoked tokens and ended sessions
+//! The index is divided by user into parts ([`shard`]). A part has a table of revoked tokens and ended sessions
 //! ([`points`]) and one of raised epochs ([`epochs`]), which hold keyed hashes instead of ids ([`fingerprint`]).
 //! Readers take no lock: they read the tables while others write.
 
@@ -31,36 +31,36 @@ use crate::model::index::fingerprint::{Point, Subject};
 use crate::model::index::occupied::Occupied;
 use crate::model::index::shard::{Shard, Tables, Writer};
 
-/// Which entry revokes a token.
+/// The kind of entry that revokes a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevokedBy {
     /// The token itself was revoked.
     #[error("the token was revoked")]
     Token,
-    /// Its session was ended.
+    /// The token's session was ended.
     #[error("the token's session was ended")]
     Session,
-    /// All the user's sessions of its epoch were ended.
+    /// All the user's sessions of the token's epoch were ended.
     #[error("all sessions of the token's epoch were ended")]
     Epoch,
 }
 
-/// What of a token an epoch is compared with.
+/// The property of a token that is compared with the user's epoch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TokenEpoch {
-    /// It presents this session, which began in this epoch.
+    /// The token names this session, which began in this epoch.
     Session(SessionId, Epoch),
-    /// It presents none; it was issued then. Every later raise of the user's epoch ends it, and so does one in the
-    /// same second: only whole seconds are compared.
+    /// The token names no session and was issued at this time. Every later raise of the user's epoch ends it, and so
+    /// does a raise in the same second, because only whole seconds are compared.
     IssuedAt(Timestamp),
 }
 
-/// The log's entries that still matter, by user.
+/// The entries of the revocation log that still matter, by user.
 ///
-/// [`Index::check`] never waits, and sees every entry whose [`Index::insert`] has returned. Inserting is idempotent
-/// and commutative, so the tail may read an entry as often and in whatever order it likes. A token or a session
-/// takes 23 to 34 bytes, a user whose epoch was raised takes 44 to 66 for each entry that decides.
+/// [`Index::check`] never waits, and sees every entry whose [`Index::insert`] has returned. Inserting is idempotent and
+/// commutative, so the tail may read an entry repeatedly and in any order. A token or a session takes 23 to 34 bytes. A
+/// user whose epoch was raised takes 44 to 66 bytes for each entry that decides.
 pub struct Index {
     hash_key: RandomState,
     shards: Box<[Shard]>,
@@ -80,12 +80,13 @@ impl Index {
         }
     }
 
-    /// Takes an entry in. Repeats and any order are fine. When this returns, every later check sees the entry.
+    /// Takes an entry into the index. Entries may be repeated and come in any order. When this call returns, every
+    /// later check sees the entry.
     pub fn insert(&self, entry: &Entry) {
         let until = seconds::ceil(entry.until);
         match &entry.target {
             Target::Key { id } => self.insert_key(id, entry.until),
-            // Heartbeats concern nobody.
+            // A heartbeat concerns no token.
             Target::Node { .. } => {}
             Target::Session { user_id, id } => {
                 self.change(user_id, |user, shard| shard.insert_point(&user.session(*id), until));
@@ -101,10 +102,10 @@ impl Index {
         }
     }
 
-    /// Whether the log revokes a token of this user.
+    /// Checks whether the log revokes a token of this user.
     ///
     /// # Errors
-    /// [`RevokedBy`] says which kind of entry does.
+    /// [`RevokedBy`] names the kind of entry that revokes the token.
     pub fn check(&self, user_id: &UserId, token: TokenId, standing: TokenEpoch) -> Result<(), RevokedBy> {
         let Some((user, tables)) = self.find(user_id) else { return Ok(()) };
         let Tables { points, epochs } = &**tables;
@@ -113,8 +114,8 @@ impl Index {
             TokenEpoch::Session(id, epoch) => Hashed::Session(user.session(id), epoch),
             TokenEpoch::IssuedAt(at) => Hashed::IssuedAt(seconds::floor(at)),
         };
-        // All three are asked for before any answer is used, so that they are on their way from the memory at the
-        // same time. The answers are mostly no, and never wrongly.
+        // All three are looked up before any answer is used, so that the memory accesses overlap. A negative answer,
+        // which is the usual one, is never wrong.
         let maybe_token = points.may_contain(&token);
         let maybe_session = match &standing {
             Hashed::Session(session, _) => points.may_contain(session),
@@ -138,7 +139,7 @@ impl Index {
         }
     }
 
-    /// Whether this token of the user is itself in the log.
+    /// Whether this token of the user is itself revoked in the log.
     #[must_use]
     pub fn is_token_revoked(&self, user_id: &UserId, token: TokenId) -> bool {
         self.find(user_id).is_some_and(|(user, tables)| tables.points.contains(&user.token(token)))
@@ -150,10 +151,9 @@ impl Index {
         self.keys.load().contains_key(key)
     }
 
-    /// Forgets what no longer matters at `now`, part by part; only inserts into the part that is being looked at
-    /// wait.
+    /// Forgets the entries that no longer matter at `now`, part by part. Only inserts into the part at hand wait.
     ///
-    /// Up to an eighth of the entries may stay longer. They revoke nothing but tokens that have expired.
+    /// Up to an eighth of the entries may stay longer. They revoke only tokens that have expired.
     pub fn prune(&self, now: Timestamp) {
         for (number, shard) in self.shards.iter().enumerate() {
             self.prune_shard(number, shard, now);
@@ -161,8 +161,8 @@ impl Index {
         self.prune_keys(now);
     }
 
-    /// Forgets what [`Index::prune`] forgets, a turn with every step of the iterator, so that other work can be done in
-    /// between: ten million entries take a third of a second.
+    /// Forgets the entries that [`Index::prune`] forgets, a turn with every step of the iterator. Other work can be
+    /// done between two steps: ten million entries take a third of a second.
     pub fn prune_in_turns(&self, now: Timestamp) -> impl Iterator<Item = ()> + '_ {
         let mut shards = self.shards.iter().enumerate();
         let mut is_done = false;
@@ -188,7 +188,7 @@ impl Index {
         let mut writer = shard.writer();
         writer.prune(now);
         if writer.is_empty() {
-            // While nobody can insert.
+            // The part is marked as empty while nobody can insert.
             self.occupied.remove(number);
         }
     }
@@ -203,21 +203,21 @@ impl Index {
         }
     }
 
-    /// How many entries it holds; of a user's epochs only the ones that decide.
+    /// The number of entries in the index. Of a user's epochs only the deciding ones count.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(Shard::len).sum::<usize>() + self.keys.load().len()
     }
 
-    /// Whether it holds nothing.
+    /// Whether the index holds no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The user and its part, unless that is empty.
+    /// The user and the part of the index that it belongs to; `None` if that part is empty.
     fn find(&self, user_id: &UserId) -> Option<(Subject<'_>, Guard<Arc<Tables>>)> {
-        // Mostly nothing is revoked, and then there is nothing to hash for.
+        // Usually nothing is revoked, and then no hash is needed.
         if self.occupied.is_empty() {
             return None;
         }
@@ -237,7 +237,7 @@ impl Index {
     }
 
     fn insert_key(&self, id: &KeyId, until: Timestamp) {
-        // The tail brings the same few keys again and again.
+        // The tail reads the same few keys repeatedly.
         if self.keys.load().get(id).is_some_and(|known| *known >= until) {
             return;
         }
@@ -268,11 +268,11 @@ enum Hashed<'k> {
     IssuedAt(u32),
 }
 
-/// Into how many parts the users are divided. Larger tables are replaced one part at a time, so the more parts
-/// there are, the less memory that takes and the shorter it is.
+/// The number of parts that the users are divided into. Larger tables replace full ones one part at a time, so with
+/// more parts this takes less memory and less time.
 const SHARDS: usize = 256;
 
-/// A few milliseconds' work.
+/// The number of entries that one turn of pruning looks at, which takes a few milliseconds.
 const PRUNED_IN_A_TURN: usize = 65_536;
 
 fn shard_of(user: &Subject<'_>) -> usize {
@@ -406,7 +406,8 @@ mod tests {
         }
     }
 
-    /// The definition of design §8, over the whole log.
+    /// The epoch of a session by its definition, over the whole log: the highest epoch of the entries that do not
+    /// except it.
     fn epoch_by_definition(log: &[(u64, Option<u8>)], asked: u8) -> u64 {
         log.iter().filter(|(_, except)| *except != Some(asked)).map(|(n, _)| *n).max().unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! Keys as a store holds them, and where each of them is in its life.
+//! Keys as a store holds them, and the states of a key's life.
 
 mod schedule;
 
@@ -12,18 +12,18 @@ use std::time::Duration;
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::time::Timestamp;
 
-/// What a stored key is for. Every purpose has keys of its own (SEC-045).
+/// The purpose of a stored key. Every purpose has keys of its own (SEC-045).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum KeyPurpose {
-    /// Signs access tokens.
+    /// The key signs access tokens.
     Access,
-    /// Authenticates refresh tokens.
+    /// The key authenticates refresh tokens.
     Refresh,
 }
 
 impl KeyPurpose {
-    /// The name under which stores keep it.
+    /// The name of the purpose in stores.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -32,8 +32,8 @@ impl KeyPurpose {
         }
     }
 
-    /// What the first key of this purpose signs with. Ed25519 for access tokens: verifiers elsewhere then need no
-    /// secret (SEC-023).
+    /// The algorithm of the first key of this purpose. For access tokens it is Ed25519, because verifiers elsewhere
+    /// then need no secret (SEC-023).
     #[must_use]
     pub const fn first_algorithm(self) -> Algorithm {
         match self {
@@ -42,44 +42,44 @@ impl KeyPurpose {
         }
     }
 
-    /// The purpose with this name.
+    /// The purpose that has this name in stores.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Access, Self::Refresh].into_iter().find(|purpose| purpose.name() == name)
     }
 }
 
-/// A key as the store holds it: sealed with the server's secret.
+/// A key as the store holds it, sealed with the server's secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredKey {
-    /// What it is for.
+    /// The purpose of the key.
     pub purpose: KeyPurpose,
-    /// Its number among the keys of its purpose, from 1; together they are unique.
+    /// The key's number among the keys of its purpose, from 1. Purpose and number together are unique.
     pub number: u32,
-    /// The key's id, unique too.
+    /// The key's id, which is unique.
     pub key_id: KeyId,
-    /// Its one algorithm.
+    /// The one algorithm that the key is for.
     pub algorithm: Algorithm,
-    /// The sealed secret.
+    /// The key's secret, sealed.
     pub sealed: Vec<u8>,
-    /// When it was made.
+    /// The time at which the key was made.
     pub created_at: Timestamp,
-    /// From when on it signs, until another one does.
+    /// The time from which on the key signs, until another one does.
     pub active_at: Timestamp,
-    /// When it was removed. Its sealed secret is empty then.
+    /// The time at which the key was removed; `None` if it was not. The sealed secret of a removed key is empty.
     pub removed_at: Option<Timestamp>,
 }
 
-/// Where a key is in its life. Two times that the store keeps say it, so that all nodes agree without telling each other.
+/// The stage of a key's life. Two times in the store determine it, so that all nodes agree without telling each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeyState {
-    /// Published, so that everybody knows it before it signs.
+    /// The key is published and does not sign yet, so that every verifier knows it before it signs.
     Next,
-    /// Signs.
+    /// The key signs.
     Active,
-    /// Another one signs; what it has signed is accepted until it expires.
+    /// Another key signs. The tokens that this key has signed are accepted until they expire.
     Retiring,
-    /// Accepted no more.
+    /// The key is no longer accepted.
     Gone,
 }
 
@@ -94,8 +94,8 @@ impl fmt::Display for KeyState {
     }
 }
 
-/// The state of one of the store's keys at `now`. `overlap` is for how long keys of its purpose verify after they were
-/// replaced.
+/// The state of one of the store's keys at `now`. `overlap` is the time for which keys of its purpose verify after they
+/// were replaced.
 #[must_use]
 pub fn key_state(key: &StoredKey, stored: &[StoredKey], now: Timestamp, overlap: Duration) -> KeyState {
     if key.removed_at.is_some() {
@@ -107,7 +107,7 @@ pub fn key_state(key: &StoredKey, stored: &[StoredKey], now: Timestamp, overlap:
     if key.active_at > now {
         return KeyState::Next;
     }
-    // Also by one that was removed since, if it ever signed.
+    // A key that was removed since then counts too, if it ever signed.
     let replaced_at = stored
         .iter()
         .filter(|other| other.purpose == key.purpose && turn(other) > turn(key))
@@ -120,8 +120,8 @@ pub fn key_state(key: &StoredKey, stored: &[StoredKey], now: Timestamp, overlap:
     }
 }
 
-/// The key that signs: of those whose time has come the last one. If that was removed, the next one, before its time;
-/// where there is none, whichever there is, because without a key nothing works.
+/// The key that signs: the last one of those whose time has come. If that key was removed, the next one signs before
+/// its time. If there is none, any key signs, because nothing works without a key.
 pub(crate) fn active(stored: &[StoredKey], purpose: KeyPurpose, now: Timestamp) -> Option<&StoredKey> {
     let of_purpose = || stored.iter().filter(|key| key.purpose == purpose);
     let usable = || of_purpose().filter(|key| key.removed_at.is_none());
@@ -134,7 +134,7 @@ pub(crate) fn active(stored: &[StoredKey], purpose: KeyPurpose, now: Timestamp) 
     next.or_else(|| usable().max_by_key(|key| turn(key)))
 }
 
-/// Whether it signs, or has; not if it was removed while it waited.
+/// Whether the key signs or has signed. A key that was removed while it waited has not.
 fn has_had_its_turn(key: &StoredKey, now: Timestamp) -> bool {
     key.active_at <= now && key.removed_at.is_none_or(|removed| removed >= key.active_at)
 }

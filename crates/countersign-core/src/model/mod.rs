@@ -1,5 +1,5 @@
-//! Values and pure functions: sessions and the rule of their refresh, the revocation log's entries and the index over
-//! them, users, stored keys, settings, events. Nothing here waits, reads a store or asks for the time.
+//! Values and pure functions: sessions and the rules of their refresh, the entries of the revocation log and the index
+//! over them, users, stored keys, settings, events. Nothing in this module waits, reads a store or asks for the time.
 
 pub(crate) mod acknowledge;
 pub(crate) mod agreed;

@@ -1,11 +1,11 @@
-//! The names a person signs in with: e-mail address and username.
+//! The names that a person logs in with: e-mail address and username.
 //!
-//! Each has two forms. The text as given is shown and mailed to; the *key* is unique. Two names that a reader,
-//! a keyboard or a mail server takes for the same have the same key, so no second account can pass for the
-//! first (SEC-133, SEC-134).
+//! Each name has two forms. The text as given is displayed and mailed to; the *key* is unique. Two names that a reader,
+//! a keyboard or a mail server takes for the same have the same key, so no second account can pass for the first
+//! (SEC-133, SEC-134).
 //!
-//! White space around a name is not part of it, in either form: keyboards that complete words and copied lines leave
-//! it there. It is cut off before anything else is looked at ([`without_blanks`]); inside a name it is refused.
+//! White space around a name is not part of it, in either form, because keyboards that complete words and copied lines
+//! leave it there. It is removed before anything else is checked ([`without_blanks`]); inside a name it is refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -33,50 +33,50 @@ pub struct Username {
     key: Box<str>,
 }
 
-/// Why a text is not a name. The messages may be shown to the person who typed it.
+/// The reason why a text is not a name. The messages may be displayed to the person who typed it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Not one `@` with something on both sides.
+    /// The text does not have exactly one `@` with text on both sides.
     #[error("enter an e-mail address such as name@example.com")]
     EmailForm,
-    /// More than 254 bytes, or more than 64 before the `@` (RFC 5321 §4.5.3.1).
+    /// The address has more than 254 bytes, or more than 64 before the `@` (RFC 5321 §4.5.3.1).
     #[error("use an e-mail address of at most 254 bytes, with at most 64 before the @")]
     EmailLength,
-    /// Before the `@`, ASCII punctuation that would need quotes.
+    /// The part before the `@` has ASCII punctuation that would need quotes.
     #[error("before the @, use letters, digits and .!#$%&'*+-/=?^_`{{|}}~ only")]
     EmailLocalPart,
-    /// After the `@`, something that is not a domain name.
+    /// The part after the `@` is not a domain name.
     #[error("after the @, use a domain name such as example.com")]
     EmailDomain,
-    /// White space inside the name, or a character that cannot be seen or that moves others about.
+    /// The name has white space inside, or a character that is invisible or that moves others about.
     #[error("leave out spaces, line breaks and invisible characters")]
     Invisible,
-    /// No code points, or more than 64.
+    /// The username has no code points, or more than 64.
     #[error("use 1 to 64 characters")]
     UsernameLength,
-    /// An `@`, which tells e-mail addresses and usernames apart.
+    /// The username has an `@`, which tells e-mail addresses and usernames apart.
     #[error("leave out the @; only e-mail addresses have one")]
     UsernameAtSign,
-    /// Neither ASCII punctuation nor a letter, digit or accent.
+    /// The username has a character that is neither ASCII punctuation nor a letter, digit or accent.
     #[error("use letters, digits and ASCII punctuation only")]
     UsernameCharacter,
 }
 
 impl EmailAddress {
-    /// The most bytes an address may have, its domain in letters and digits only (RFC 5321 §4.5.3.1).
+    /// The most bytes that an address may have, with its domain in letters and digits only (RFC 5321 §4.5.3.1).
     pub const MAX_BYTES: usize = 254;
-    /// The most bytes of it before the `@`.
+    /// The most bytes that an address may have before the `@`.
     pub const MAX_LOCAL_PART_BYTES: usize = 64;
 
-    /// Checks and takes an e-mail address, without the white space around it.
+    /// Parses an e-mail address, without the white space around it.
     ///
-    /// Its key has the domain as ASCII (A-labels, UTS 46) in lower case, and before the `@` the default case
-    /// folding of Unicode in NFC: `MIKE@X.com` and `mike@x.com` are one address, `mıke@x.com` is another.
-    /// Quoted local parts and address literals (`"a b"@x`, `a@[::1]`) are refused.
+    /// The address's key has the domain as ASCII (A-labels, UTS 46) in lower case, and before the `@` the default case
+    /// folding of Unicode in NFC: `MIKE@X.com` and `mike@x.com` are one address, `mıke@x.com` is another. Quoted local
+    /// parts and address literals (`"a b"@x`, `a@[::1]`) are refused.
     ///
     /// # Errors
-    /// [`NameError`], which names what to change.
+    /// [`NameError`], which tells the person what to change.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let text = without_blanks(text);
         if text.len() > Self::MAX_BYTES {
@@ -94,7 +94,7 @@ impl EmailAddress {
         if local_part.len() > Self::MAX_LOCAL_PART_BYTES || folded.len() > Self::MAX_LOCAL_PART_BYTES {
             return Err(NameError::EmailLength);
         }
-        // Folding composes, and that can yield ASCII: U+037E becomes a semicolon.
+        // Case folding composes, and that can yield ASCII: U+037E becomes a semicolon.
         if !local_part.chars().chain(folded.chars()).all(is_local_part_character) {
             return Err(NameError::EmailLocalPart);
         }
@@ -109,13 +109,14 @@ impl EmailAddress {
         Ok(Self { given: text.into(), key: key.into() })
     }
 
-    /// The address as given: what is shown, and the only place mail is sent to.
+    /// The address as given. It is displayed, and it is the only form that mail is sent to.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.given
     }
 
-    /// The text that is the same for all spellings of this address; unique in a store. Parsing it gives it again.
+    /// The text that is the same for all spellings of this address and unique in a store. Parsing it yields the same
+    /// key.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
@@ -126,15 +127,14 @@ impl Username {
     /// The most code points a username may have.
     pub const MAX_CODE_POINTS: usize = 64;
 
-    /// Checks and takes a username, without the white space around it.
+    /// Parses a username, without the white space around it.
     ///
-    /// Its key has full- and half-width forms mapped to the usual ones, in lower case and NFC: `ADMIN` and
-    /// `ａdmin` are `admin`. Accepted are visible ASCII except `@`, and letters, digits and combining marks that
-    /// are not mere variants of others (RFC 8264 §4.2, IdentifierClass, without its exceptions that depend on
-    /// context).
+    /// The username's key has full- and half-width forms mapped to the usual ones, in lower case and NFC: `ADMIN` and
+    /// `ａdmin` are `admin`. Visible ASCII except `@` is accepted, and so are letters, digits and combining marks that
+    /// are not mere variants of others (RFC 8264 §4.2, IdentifierClass, without its exceptions that depend on context).
     ///
     /// # Errors
-    /// [`NameError`], which names what to change.
+    /// [`NameError`], which tells the person what to change.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let text = without_blanks(text);
         let within_length = |text: &str| (1..=Self::MAX_CODE_POINTS).contains(&text.chars().count());
@@ -145,7 +145,8 @@ impl Username {
             return Err(NameError::Invisible);
         }
 
-        // Composed before the check, so that `é` passes in either form and the Kelvin sign as the K it stands for.
+        // The text is composed before the check, so that `é` passes in either form and the Kelvin sign as the K it
+        // stands for.
         let mapped = nfc(&map_width(text)).into_owned();
         let key = nfc(&mapped.to_lowercase()).into_owned();
         if mapped.contains('@') {
@@ -161,13 +162,14 @@ impl Username {
         Ok(Self { given: text.into(), key: key.into() })
     }
 
-    /// The name as given: what is shown.
+    /// The username as given, which is displayed.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.given
     }
 
-    /// The text that is the same for all spellings of this name; unique in a store. Parsing it gives it again.
+    /// The text that is the same for all spellings of this username and unique in a store. Parsing it yields the same
+    /// key.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
@@ -186,11 +188,11 @@ impl fmt::Debug for Username {
     }
 }
 
-/// A name as it was typed or copied, without the white space around it: every character with the Unicode property
-/// `White_Space`, which are ASCII's blank, tab and line breaks, and those such as U+00A0, U+3000 and U+2028.
+/// A name as it was typed or copied, without the white space around it. White space is every character with the Unicode
+/// property `White_Space`: ASCII's blank, tab and line breaks, and those such as U+00A0, U+3000 and U+2028.
 ///
-/// RFC 8265 leaves open what comes before its rules; these are applied to what is left. Characters that are drawn as
-/// nothing but are not white space (U+200B, U+FEFF) are no slip of a keyboard, and make a name invalid.
+/// RFC 8265 leaves open what comes before its rules; its rules are applied to what is left. Characters that are drawn
+/// as nothing but are not white space (U+200B, U+FEFF) are no slip of a keyboard, and make a name invalid.
 #[must_use]
 pub fn without_blanks(text: &str) -> &str {
     text.trim()
@@ -205,9 +207,9 @@ fn fold(text: &str) -> String {
     nfc(&CaseMapper::new().fold_string(&composed)).into_owned()
 }
 
-/// Full- and half-width forms become the characters they are forms of (RFC 8265 §3.3.2).
+/// Maps full- and half-width forms to the characters they are forms of (RFC 8265 §3.3.2).
 ///
-/// Half-width Hangul letters are left alone: they stand for compatibility letters, which are refused, and so are they.
+/// Half-width Hangul letters are not mapped. They stand for compatibility letters, which are refused, and so are they.
 fn map_width(text: &str) -> String {
     let width = CodePointMapData::<EastAsianWidth>::new();
     let nfkd = DecomposingNormalizerBorrowed::new_nfkd();
@@ -225,8 +227,8 @@ fn map_width(text: &str) -> String {
     mapped
 }
 
-/// White space, controls, formatting (bidirectional marks, joiners), private use, unassigned, and whatever else
-/// is drawn as nothing.
+/// Whether a character is white space, a control, formatting (bidirectional marks, joiners), private use, unassigned,
+/// or otherwise drawn as nothing.
 fn is_invisible(c: char) -> bool {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     c.is_whitespace()
@@ -235,12 +237,12 @@ fn is_invisible(c: char) -> bool {
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// What needs no quotes before the `@` (RFC 5322 §3.2.3 and RFC 6531 §3.3).
+/// Whether a character needs no quotes before the `@` (RFC 5322 §3.2.3 and RFC 6531 §3.3).
 fn is_local_part_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || ".!#$%&'*+-/=?^_`{|}~".contains(c) || (!c.is_ascii() && !is_invisible(c))
 }
 
-/// IdentifierClass (RFC 8264 §4.2) of composed text.
+/// Whether a character of composed text is in IdentifierClass (RFC 8264 §4.2).
 fn is_identifier_character(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_graphic();
@@ -260,7 +262,7 @@ fn is_identifier_character(c: char) -> bool {
         && ComposingNormalizerBorrowed::new_nfkc().is_normalized(c.encode_utf8(&mut [0; 4]))
 }
 
-/// A part of a Hangul syllable that composition has left over (RFC 8264 §9.9).
+/// Whether a character is a part of a Hangul syllable that composition has left over (RFC 8264 §9.9).
 fn is_conjoining_jamo(c: char) -> bool {
     let syllable_type = CodePointMapData::<HangulSyllableType>::new().get(c);
     [HangulSyllableType::LeadingJamo, HangulSyllableType::VowelJamo, HangulSyllableType::TrailingJamo]
@@ -314,7 +316,7 @@ mod tests {
 
     #[test]
     fn sec_199_white_space_around_a_name_is_no_part_of_it() {
-        // All that has the property White_Space (Unicode 16, PropList.txt).
+        // All characters with the property White_Space (Unicode 16, PropList.txt).
         const WHITE_SPACE: &str = "\t\n\u{b}\u{c}\r \u{85}\u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\
                                    \u{2006}\u{2007}\u{2008}\u{2009}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
         assert_eq!(WHITE_SPACE.chars().count(), 25);
@@ -483,7 +485,7 @@ mod tests {
             (254, address(64, "x.", 93), true),
             (254, address(2, "x.", 124), true),
             (255, address(3, "x.", 124), false),
-            // Within the limit as given, but not as ASCII: ü alone is xn--tda.
+            // This address is within the limit as given, but not as ASCII: ü alone is xn--tda.
             (139, address(60, "ü.", 25), false),
         ] {
             assert_eq!(text.len(), bytes);

@@ -7,37 +7,37 @@ use zeroize::Zeroizing;
 
 /// A password exactly as it was sent: not trimmed, folded, normalised or cut (SEC-115).
 ///
-/// Its memory is wiped when it is dropped, and `Debug` does not show it. It has no `==`: passwords are compared
-/// by hashing them.
+/// The memory of a password is wiped when it is dropped, and `Debug` does not show it. `Password` has no `==`, because
+/// passwords are compared by hashing them.
 pub struct Password(SecretString);
 
 /// The fewest code points that a new password may have. Default 8.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MinimumLength(u16);
 
-/// A text that cannot be a password. The messages may be shown to the person who typed it.
+/// The reason why a text cannot be a password. The messages may be displayed to the person who typed it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PasswordError {
-    /// Fewer code points than the minimum.
+    /// The password has fewer code points than the minimum.
     #[error("use at least {minimum} characters")]
     TooShort {
-        /// The fewest code points accepted.
+        /// The fewest code points that are accepted.
         minimum: u16,
     },
-    /// More than [`Password::MAX_BYTES`].
+    /// The password has more than [`Password::MAX_BYTES`].
     #[error("use at most 1024 bytes; a character takes 1 to 4")]
     TooLong,
 }
 
-/// A minimum that would accept weak passwords, or refuse long ones.
+/// A minimum length that would accept weak passwords, or refuse long ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the minimum password length is 8 to 64 code points")]
 pub struct UnsafeMinimumLength;
 
 impl Password {
-    /// The most bytes a password may have. Long enough for any passphrase, short enough that hashing it costs
-    /// what hashing a short one does.
+    /// The most bytes that a password may have. The limit is long enough for any passphrase and short enough that
+    /// hashing such a password costs what hashing a short one does.
     pub const MAX_BYTES: usize = 1024;
 
     /// Takes a new password of at least 8 code points.
@@ -60,13 +60,13 @@ impl Password {
         Ok(password)
     }
 
-    /// Takes a password that is to be compared with a stored one. Only the upper limit holds: the account may be
-    /// older than the minimum.
+    /// Takes a password that is to be compared with a stored one. Only the upper limit holds, because the account may
+    /// be older than the minimum.
     ///
     /// # Errors
-    /// [`PasswordError::TooLong`].
+    /// [`PasswordError::TooLong`] if the password has more than [`Password::MAX_BYTES`].
     pub fn new_for_login(text: String) -> Result<Self, PasswordError> {
-        // Turning a `String` into a boxed text may move it and leave the old copy behind, so the copy is made
+        // Turning a `String` into a boxed text may move it and leave the old copy behind. The copy is therefore made
         // here and the original wiped, whether it is accepted or not.
         let text = Zeroizing::new(text);
         if text.len() > Self::MAX_BYTES {
@@ -75,7 +75,7 @@ impl Password {
         Ok(Self(SecretString::new(text.as_str().into())))
     }
 
-    /// The bytes that are hashed.
+    /// The bytes of the password, which are hashed.
     pub(crate) fn expose_bytes(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()
     }
@@ -88,12 +88,12 @@ impl fmt::Debug for Password {
 }
 
 impl MinimumLength {
-    /// The least that can be asked for (NIST SP 800-63B §3.1.1.2).
+    /// The lowest minimum length that can be set (NIST SP 800-63B §3.1.1.2).
     pub const FLOOR: u16 = 8;
-    /// The most: a password of 64 code points is always accepted.
+    /// The highest minimum length that can be set. A password of 64 code points is always accepted.
     pub const CEILING: u16 = 64;
 
-    /// Asks for at least this many code points.
+    /// Sets the minimum length to this many code points.
     ///
     /// # Errors
     /// [`UnsafeMinimumLength`] outside [`MinimumLength::FLOOR`] and [`MinimumLength::CEILING`].

@@ -6,8 +6,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 /// A password hash at rest, as text in the PHC string format (`$argon2id$v=19$m=…`).
 ///
-/// Any text can be one: what comes from a store is not trusted, and checked when a password is (SEC-119).
-/// Wiped from memory when dropped, and not shown by `Debug`.
+/// Any text can be a `PasswordHash`. Text from a store is not trusted, and is checked when a password is (SEC-119). The
+/// text is wiped from memory when it is dropped, and `Debug` does not show it.
 #[derive(Clone)]
 pub struct PasswordHash(SecretString);
 
@@ -18,7 +18,7 @@ impl PasswordHash {
         Self(text.into())
     }
 
-    /// The text to store. Keep it out of logs and answers: it can be guessed against.
+    /// The text to store. It must stay out of logs and answers, because passwords can be guessed against it.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()

@@ -1,4 +1,4 @@
-//! How long sessions, tokens and keys live, and how forgiving refresh is.
+//! The lifetimes of sessions, tokens and keys, and the tolerance of refresh.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,62 +9,65 @@ use countersign_jwt::token::Verifier;
 use super::entry::OVERLAP;
 use super::keys::{KeyPurpose, Schedule};
 
-/// Lifetimes and the rules of refresh.
+/// Lifetimes of sessions, tokens and keys, and the rules of refresh.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SessionPolicy {
-    /// Lifetime of an access token. Default 15 minutes (SEC-104).
+    /// The lifetime of an access token. Default 15 minutes (SEC-104).
     pub access_lifetime: Duration,
-    /// For how long after the login its access token is fresh. `None`, the default: for its whole life. Counted in
-    /// whole seconds.
+    /// The time after a login for which its access token is fresh, counted in whole seconds. Default `None`, which
+    /// means the token's whole life.
     pub fresh_for: Option<Duration>,
-    /// A session ends when it was not refreshed for this long. Default 14 days.
+    /// The time without a refresh after which a session ends. Default 14 days.
     pub idle: Duration,
-    /// A session ends this long after its login, refreshed or not. Default 30 days.
+    /// The time after the login at which a session ends, refreshed or not. Default 30 days.
     pub absolute: Duration,
-    /// How many live sessions a user may have. Default 100, 1–10,000. Every one of them costs a row, and what looks
-    /// through a user's sessions costs a read of each.
+    /// The number of live sessions that a user may have. Default 100, range 1–10,000. Each session costs a row, and
+    /// code that looks through a user's sessions reads each of them.
     pub max_sessions: NonZeroU32,
-    /// What a login does that would be one too many. Default: it ends the oldest.
+    /// The effect of a login that would exceed [`max_sessions`](Self::max_sessions). Default: it ends the oldest
+    /// session.
     pub at_limit: AtLimit,
-    /// For this long after a rotation the predecessor is answered with the successor again, so that tabs and
-    /// retries don't look like theft. Default 30 s, 0–300 s, at most half the access lifetime; 0 is strict single use.
+    /// The time after a rotation during which the predecessor is answered with the successor again, so that tabs and
+    /// retries don't look like theft. Default 30 s, range 0–300 s, at most half the access lifetime; 0 is strict single
+    /// use.
     pub grace: Duration,
-    /// Whom the grace is for. Default anyone who holds the token.
+    /// The clients that the grace is for. Default: anyone who holds the token.
     pub grace_for: GraceFor,
-    /// Whether a predecessor is served after the grace if its successor never arrived. Default on. Switch it
-    /// off where access tokens are verified elsewhere, because then nobody learns that a successor is in use.
+    /// Whether a predecessor is healed after the grace if its successor never arrived. Default on. Switch it off where
+    /// access tokens are verified elsewhere, because then nobody learns that a successor is in use.
     pub healing: bool,
-    /// How far clocks may disagree. Default 10 s, 0–300 s, for every kind of token.
+    /// The time by which clocks may disagree. Default 10 s, range 0–300 s, for every kind of token.
     pub leeway: Duration,
-    /// How old a node's view of the revocation log may be. Default 5 s.
+    /// The revocation bound: the greatest age of a node's view of the revocation log. Default 5 s.
     pub revocation_bound: Duration,
-    /// For how long a key signs before another one takes its place by itself. Default 90 days; `None`: until somebody
-    /// asks. At least a day.
+    /// The time for which a key signs before it is replaced automatically. Default 90 days, at least a day. With `None`
+    /// keys are replaced only on demand.
     pub key_rotation: Option<Duration>,
-    /// What new keys for access tokens sign with. Default `None`: the first one with `EdDSA`, each other one as the one
-    /// before it.
+    /// The algorithm of new keys for access tokens. Default `None`: the first key has `EdDSA`, and each other key has
+    /// the algorithm of the key before it.
     pub key_algorithm: Option<Algorithm>,
 }
 
-/// Whom the grace after a rotation is for.
+/// The clients that the grace after a rotation is for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum GraceFor {
-    /// Whoever holds the token. Two tabs look alike, but so does a thief who refreshes inside every grace window; that
-    /// two clients share a generation is [told](crate::model::event::Event::RefreshShared).
+    /// Every client that holds the token. Two tabs look alike, but so does a thief who refreshes inside every grace
+    /// window. The event [`RefreshShared`](crate::model::event::Event::RefreshShared) tells that two clients share a
+    /// generation.
     #[default]
     Anyone,
-    /// Only the client that refreshed last, by its whole `User-Agent`. Another one is taken for a thief, and the session ends.
-    /// A browser that updates itself between two tabs' refreshes is logged out, too.
+    /// Only the client that refreshed last, by its whole `User-Agent` header. Another client is taken for a thief, and
+    /// the session ends. A browser that updates itself between two tabs' refreshes is logged out, too.
     SameClient,
 }
 
-/// What a login does when its user has as many live sessions as are allowed.
+/// The effect of a login whose user has as many live sessions as are allowed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AtLimit {
-    /// It ends the oldest ones.
+    /// The login ends the oldest sessions.
     #[default]
     EndOldest,
-    /// It is refused. Who cannot reach an old device any more then waits until that session has expired.
+    /// The login is refused. A user who lost a device then cannot log in until one of the old sessions expires.
     Refuse,
 }
 
@@ -88,32 +91,32 @@ impl Default for SessionPolicy {
     }
 }
 
-/// A policy that contradicts itself or is out of range.
+/// A session policy that contradicts itself or is out of range.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{setting} is {value}, but {rule}")]
 pub struct PolicyError {
-    /// Which field.
+    /// The name of the field.
     pub setting: &'static str,
-    /// Its value, with the unit.
+    /// The value of the field, with its unit.
     pub value: String,
-    /// What it must be.
+    /// The rule that the value breaks.
     pub rule: &'static str,
 }
 
 impl SessionPolicy {
-    /// A predecessor is healed at most this many times in one generation.
+    /// The most times that a predecessor is healed in one generation.
     pub const MAX_HEALS: u8 = 3;
-    /// At most this many generations in a row are healed.
+    /// The most generations in a row that are healed.
     pub const MAX_HEALED_RUN: u8 = 5;
-    /// The default of [`max_sessions`](Self::max_sessions): more than people have devices, few enough to be read.
+    /// The default of [`max_sessions`](Self::max_sessions): more than people have devices, and few enough to be read.
     pub const DEFAULT_MAX_SESSIONS: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
-    /// The highest [`max_sessions`](Self::max_sessions).
+    /// The highest value of [`max_sessions`](Self::max_sessions).
     pub const HIGHEST_MAX_SESSIONS: u32 = 10_000;
 
-    /// Checks every field against its range and the others.
+    /// Checks every field against its range and the other fields.
     ///
     /// # Errors
-    /// [`PolicyError`] names the first field that is wrong and the rule it breaks.
+    /// [`PolicyError`] names the first field that is wrong and the rule that it breaks.
     pub fn check(&self) -> Result<(), PolicyError> {
         const SECOND: Duration = Duration::from_secs(1);
         const LIMIT: Duration = Duration::from_secs(300);
@@ -175,9 +178,10 @@ impl SessionPolicy {
         Ok(())
     }
 
-    /// For how long an entry in the revocation log matters: until the last token it can concern has expired.
+    /// The revocation horizon: the time for which an entry of the revocation log matters, which is until the last token
+    /// that it can concern has expired.
     ///
-    /// That token may be issued between the moment from which this counts and the commit of the entry, by a node
+    /// That token may be issued between the moment from which the horizon counts and the commit of the entry, by a node
     /// whose clock is ahead, and it may meet a verifier whose leeway was raised since. Tokens from before the access
     /// lifetime was shortened are refused when they are older than the lifetime that holds now.
     #[must_use]
@@ -187,8 +191,8 @@ impl SessionPolicy {
 }
 
 impl SessionPolicy {
-    /// For how long a replaced key still verifies: its longest token's life, and what nodes and caches may be behind
-    /// (SEC-040).
+    /// The time for which a replaced key still verifies: the life of its longest token, and how far nodes and caches
+    /// may be behind (SEC-040).
     #[must_use]
     pub fn key_overlap(&self, purpose: KeyPurpose) -> Duration {
         let life = match purpose {
@@ -201,8 +205,9 @@ impl SessionPolicy {
             .saturating_add(PUBLISHED_FOR)
     }
 
-    /// When keys are replaced by themselves; `None` if only on demand. A new key is published until the last cache of
-    /// the set that was published before it, on the node that learns of it last, is out of date (SEC-040).
+    /// The schedule by which keys are replaced; `None` if they are replaced only on demand. A new key is published
+    /// until the last cache of the set published before it, on the node that learns of the key last, is out of date
+    /// (SEC-040).
     #[must_use]
     pub fn key_schedule(&self) -> Option<Schedule> {
         self.key_rotation.map(|every| Schedule { every, ahead: self.key_ahead() })
@@ -213,7 +218,7 @@ impl SessionPolicy {
     }
 }
 
-/// For how long caches elsewhere may keep the published keys, at most (SEC-042).
+/// The longest time for which caches elsewhere may keep the published keys (SEC-042).
 const PUBLISHED_FOR: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One login: the row that lists, limits and ends it.
+//! A session: one login, kept as the row that lists, limits and ends it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,29 +9,30 @@ use countersign_jwt::id::{Epoch, Generation, SessionId, UserId};
 use countersign_jwt::time::Timestamp;
 use zeroize::Zeroize;
 
-/// Where a session lives: every statement about it names the user too, so that any engine can shard by user.
+/// The key of a session in every store. Every statement about a session names the user too, so that any engine can
+/// shard by user.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UserSession {
     /// The user who logged in.
     pub user_id: UserId,
-    /// The session.
+    /// The session's id.
     pub id: SessionId,
 }
 
 /// The 32 random bytes of a session from which the ids of its tokens and its CSRF value are derived.
 ///
-/// They mint nothing by themselves: tokens also need a key that the store does not hold (SEC-096).
+/// The seed alone cannot make a token, because tokens also need a key that the store does not hold (SEC-096).
 #[derive(Clone, Eq, PartialEq)]
 pub struct SessionSeed([u8; 32]);
 
 impl SessionSeed {
-    /// Takes 32 random bytes.
+    /// A seed of these 32 random bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for storing them.
+    /// The bytes of the seed, for storing them.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -50,13 +51,13 @@ impl Drop for SessionSeed {
     }
 }
 
-/// The first 128 bits of the SHA-256 of a whole `User-Agent` header. It tells two clients apart whose headers are
-/// equal as far as they are shown. Written as 32 hexadecimal digits.
+/// The first 128 bits of the SHA-256 of a whole `User-Agent` header, written as 32 hexadecimal digits. The hash
+/// distinguishes two clients whose headers are equal in the part that is displayed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct AgentHash(u128);
 
 impl AgentHash {
-    /// The hash of a header's value, exactly as it was sent.
+    /// The hash of a header's value, exactly as the client sent it.
     #[must_use]
     pub fn of(header: &[u8]) -> Self {
         let digest = digest::digest(&digest::SHA256, header);
@@ -71,7 +72,7 @@ impl fmt::Display for AgentHash {
     }
 }
 
-/// A text that is no [`AgentHash`].
+/// A text that is not an [`AgentHash`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not 32 hexadecimal digits")]
 pub struct InvalidAgentHash;
@@ -86,29 +87,30 @@ impl FromStr for AgentHash {
     }
 }
 
-/// What a client said and showed of itself. Untrusted text, for the user's eyes only.
+/// A client as it describes itself. The text is untrusted and for the user's eyes only.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Device {
     /// The `User-Agent` header, at most [`Device::MAX_AGENT_CHARS`] characters.
     pub user_agent: Option<String>,
-    /// The hash of the whole `User-Agent` header. `None` without one, and for sessions from before it was kept.
+    /// The hash of the whole `User-Agent` header. `None` if the request had no such header, and for sessions from
+    /// before the hash was kept.
     pub agent_hash: Option<AgentHash>,
-    /// The address the request came from.
+    /// The IP address that the request came from.
     pub ip: Option<IpAddr>,
 }
 
 impl Device {
-    /// Longer agents are cut here.
+    /// The length in characters at which longer `User-Agent` headers are cut.
     pub const MAX_AGENT_CHARS: usize = 256;
 
-    /// A device with this agent text (cut, control characters removed) and address.
+    /// A device with this `User-Agent` text, cut and without control characters, and this address.
     #[must_use]
     pub fn new(user_agent: Option<&str>, ip: Option<IpAddr>) -> Self {
         Self::from_header(user_agent.map(str::as_bytes), ip)
     }
 
-    /// A device with this `User-Agent` header, exactly as it was sent, and address. Bytes that are no UTF-8 are shown
-    /// as U+FFFD.
+    /// A device with this `User-Agent` header, exactly as the client sent it, and this address. Bytes that are not
+    /// UTF-8 are displayed as U+FFFD.
     #[must_use]
     pub fn from_header(user_agent: Option<&[u8]>, ip: Option<IpAddr>) -> Self {
         let user_agent = user_agent.filter(|agent| !agent.is_empty());
@@ -122,8 +124,9 @@ impl Device {
         }
     }
 
-    /// Whether both call themselves the same: the whole `User-Agent` header counts, or, for a session from before its
-    /// hash was kept, the part of it that is shown. Addresses don't count: they change with the network.
+    /// Whether both devices identify themselves as the same client. The whole `User-Agent` header is compared or, for a
+    /// session from before its hash was kept, the part that is displayed. Addresses are not compared, because they
+    /// change with the network.
     #[must_use]
     pub fn is_same_client(&self, other: &Self) -> bool {
         match (self.agent_hash, other.agent_hash) {
@@ -133,23 +136,23 @@ impl Device {
     }
 }
 
-/// Why a session ended.
+/// The reason why a session ended.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// The user logged out of it.
+    /// The user logged out of the session.
     LoggedOut,
-    /// The user ended it from another session.
+    /// The user ended the session from another one.
     EndedByUser,
     /// All the user's sessions were ended at once.
     AllEnded,
-    /// A login from the same browser took its place.
+    /// A login from the same browser replaced the session.
     Replaced,
-    /// An old refresh token was presented: somebody holds a copy (RFC 9700 §4.14.2).
+    /// An old refresh token was presented, so somebody holds a copy (RFC 9700 §4.14.2).
     Replayed,
-    /// The account was disabled.
+    /// The user's account was disabled.
     Disabled,
-    /// A newer login took its place: the user had as many sessions as are allowed.
+    /// A newer login replaced the session, because the user had as many sessions as are allowed.
     Evicted,
 }
 
@@ -165,7 +168,7 @@ impl EndReason {
         Self::Evicted,
     ];
 
-    /// The name under which stores keep it.
+    /// The name of the reason in stores.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -179,23 +182,23 @@ impl EndReason {
         }
     }
 
-    /// The reason with this name.
+    /// The reason that has this name in stores.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
-/// When and why a session ended.
+/// The time and the reason of a session's end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ended {
-    /// When.
+    /// The time at which the session ended.
     pub at: Timestamp,
-    /// Why.
+    /// The reason why the session ended.
     pub reason: EndReason,
 }
 
-/// A login, as the store holds it. The row stays until its absolute expiry, ended or not.
+/// A session as the store holds it. The row stays until its absolute expiry, ended or not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Session {
     /// The user who logged in.
@@ -204,36 +207,36 @@ pub struct Session {
     pub id: SessionId,
     /// The user's epoch when the login began. Never changes.
     pub epoch: Epoch,
-    /// The current generation.
+    /// The current generation of the session.
     pub generation: Generation,
-    /// When the current generation's tokens were issued (again, if it was healed).
+    /// The time at which the current generation's tokens were issued, or issued again if it was healed.
     pub issued_at: Timestamp,
-    /// When it was learned that a client holds the current generation's tokens.
+    /// The time at which it was learned that a client holds the current generation's tokens.
     pub acknowledged_at: Option<Timestamp>,
-    /// How many times the current generation was issued again to a client that never got it.
+    /// The number of times that the current generation was issued again to a client that never got it.
     pub heals: u8,
-    /// How many generations in a row, up to the current one, were healed.
+    /// The number of generations in a row, up to the current one, that were healed.
     pub healed_run: u8,
-    /// What the ids of its tokens are derived from.
+    /// The seed that the ids of the session's tokens are derived from.
     pub seed: SessionSeed,
-    /// When the login happened.
+    /// The time of the login.
     pub created_at: Timestamp,
-    /// When it was last refreshed or acknowledged.
+    /// The time at which the session was last refreshed or acknowledged.
     pub last_seen_at: Timestamp,
-    /// Without a refresh it ends here.
+    /// The time at which the session ends if it is not refreshed.
     pub idle_until: Timestamp,
-    /// It ends here in any case.
+    /// The time at which the session ends in any case.
     pub absolute_until: Timestamp,
-    /// The client that logged in or refreshed last.
+    /// The device that logged in or refreshed last.
     pub device: Device,
-    /// Set once it was ended.
+    /// The end of the session, once it was ended.
     pub ended: Option<Ended>,
 }
 
-/// What a session begins with.
+/// The values that a session begins with.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// The user.
+    /// The user who logs in.
     pub user_id: UserId,
     /// The session's id, which no other session has.
     pub id: SessionId,
@@ -241,15 +244,15 @@ pub struct NewSession {
     pub epoch: Epoch,
     /// 32 fresh random bytes.
     pub seed: SessionSeed,
-    /// What the client showed of itself.
+    /// The device of the client.
     pub device: Device,
-    /// When the login was: now, but for a session whose token another library has issued.
+    /// The time of the login. It is `now`, except for a session whose token another library has issued.
     pub created_at: Timestamp,
-    /// Now.
+    /// The present time.
     pub now: Timestamp,
-    /// When it ends if it is not refreshed; never later than `absolute_until`.
+    /// The time at which the session ends if it is not refreshed; never later than `absolute_until`.
     pub idle_until: Timestamp,
-    /// When it ends in any case.
+    /// The time at which the session ends in any case.
     pub absolute_until: Timestamp,
 }
 
@@ -277,19 +280,19 @@ impl From<NewSession> for Session {
 }
 
 impl Session {
-    /// Where it lives.
+    /// The key of the session in every store.
     #[must_use]
     pub fn key(&self) -> UserSession {
         UserSession { user_id: self.user_id.clone(), id: self.id }
     }
 
-    /// The earlier of idle and absolute expiry.
+    /// The time at which the session expires: the earlier of its idle and absolute expiry.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.idle_until.min(self.absolute_until)
     }
 
-    /// Neither ended nor expired, as far as the row knows.
+    /// Whether the session is neither ended nor expired, as far as the row knows.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.ended.is_none() && now < self.expires_at()

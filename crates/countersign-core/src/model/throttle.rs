@@ -1,48 +1,48 @@
-//! The brake on guessing one account's password.
+//! The limit on guesses of one account's password.
 //!
 //! An attempt is counted before its password is hashed ([`Attempts::begin`]) and settled afterwards
-//! ([`Attempts::finish`]). Whoever sends many guesses at once therefore gets no more of them checked than
-//! whoever sends them one by one (SEC-126), as long as the store makes each of the two steps atomic.
+//! ([`Attempts::finish`]). Somebody who sends many guesses at once therefore gets no more of them checked than somebody
+//! who sends them one by one (SEC-126), as long as the store makes each of the two steps atomic.
 
 use std::time::Duration;
 
 use countersign_jwt::Timestamp;
 
-/// The attempts on one account or with one name: one row of a store. A row that is not there is the default value, and
-/// stores delete one that has come back to it.
+/// The attempts on one account or with one name, which are one row of a store. A row that does not exist has the
+/// default value, and stores delete a row that has the default value again.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Attempts {
-    /// Failures since the last success.
+    /// The number of failed attempts since the last success.
     pub failures: u32,
-    /// When the last of them was settled.
+    /// The time at which the last of the failures was settled.
     pub last_failure: Option<Timestamp>,
-    /// Attempts begun and not yet settled.
+    /// The number of attempts that were begun and not yet settled.
     pub running: u32,
-    /// When `running` is forgotten: the node that began them has crashed or lost its store. The default where none
-    /// runs.
+    /// The time at which `running` is forgotten, because the node that began those attempts has crashed or lost its
+    /// store. The default if no attempt is running.
     pub running_until: Timestamp,
 }
 
-/// How many guesses are free, and how the pause grows after them.
+/// The number of free guesses, and the growth of the pause after them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ThrottlePolicy {
-    /// Failures before the first pause. Default 5: enough for typing errors, far too few for guessing.
+    /// The number of failures before the first pause. Default 5: enough for typing errors, far too few for guessing.
     pub limit: u32,
-    /// The longest pause. Default 15 minutes: it starts at one second and doubles with each failure, and
-    /// without a cap anyone could lock anyone else out for good.
+    /// The longest pause. Default 15 minutes. The pause starts at one second and doubles with each failure; without a
+    /// cap anyone could lock anyone else out for good.
     pub cap: Duration,
-    /// The time without a failure after which all are forgotten; a success alone forgets them sooner. Default 30 days,
-    /// which is also the most: counters are deleted after that ([`KEEP_ATTEMPTS_FOR`]). At least `cap`. Shorter, it
-    /// lets whoever takes a pause of that length guess at full speed again.
+    /// The time without a failure after which all failures are forgotten; only a success forgets them sooner. Default
+    /// 30 days, which is also the most, because counters are deleted after that ([`KEEP_ATTEMPTS_FOR`]); at least
+    /// `cap`. A shorter time lets somebody who pauses for that long guess at full speed again.
     pub forget: Duration,
     /// The time after which an unsettled attempt is given up. Default 60 seconds, far more than a hash takes.
     pub lease: Duration,
 }
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// The password was right: all failures are forgotten.
+    /// The password was right. All failures are forgotten.
     Succeeded,
     /// The password was wrong.
     Failed,
@@ -50,25 +50,26 @@ pub enum Outcome {
     Abandoned,
 }
 
-/// An attempt that must not be checked now. It is not counted.
+/// The refusal of an attempt that must not be checked now. A refused attempt is not counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("too many attempts; try again in {} s", retry_after.as_secs())]
 pub struct Refused {
-    /// When to try again: whole seconds, at least one (the `Retry-After` header, RFC 9110 §10.2.3).
+    /// The time after which to try again, in whole seconds, at least one (the `Retry-After` header, RFC 9110 §10.2.3).
     pub retry_after: Duration,
 }
 
 impl Attempts {
-    /// Counts an attempt that is about to be checked.
+    /// Counts an attempt whose password is about to be checked.
     ///
-    /// With *f* failures and *r* running attempts: below the limit it is refused if *f* + *r* reaches the limit;
-    /// from the limit on, while another runs or within min(2^(*f* − limit) s, cap) of the last failure.
+    /// With *f* failures and *r* running attempts, an attempt below the limit is refused if *f* + *r* reaches the
+    /// limit. From the limit on, it is refused while another attempt runs, or within min(2^(*f* − limit) s, cap) of the
+    /// last failure.
     ///
-    /// The state may change either way, so store it also after a refusal: when the clock was set back, the times
-    /// in it are moved back too, and that must last. Otherwise a refusal could outlive its pause.
+    /// The state may change either way, so it must be stored also after a refusal: when the clock was set back, the
+    /// times in the state are moved back too, and that must last. Otherwise a refusal could outlive its pause.
     ///
     /// # Errors
-    /// [`Refused`], and the attempt is not counted.
+    /// [`Refused`]; the attempt is not counted then.
     pub fn begin(&mut self, now: Timestamp, policy: &ThrottlePolicy) -> Result<(), Refused> {
         self.settle_times(now, policy);
 
@@ -87,7 +88,7 @@ impl Attempts {
         Ok(())
     }
 
-    /// Settles an attempt that [`Attempts::begin`] admitted. Call it once for each.
+    /// Settles an attempt that [`Attempts::begin`] admitted. It must be called once for each.
     pub fn finish(&mut self, outcome: Outcome, now: Timestamp, policy: &ThrottlePolicy) {
         self.settle_times(now, policy);
 
@@ -102,7 +103,7 @@ impl Attempts {
         }
     }
 
-    /// Forgets what is over, and brings times from a clock that has since been set back down to `now`.
+    /// Forgets what is over, and moves times from a clock that has since been set back down to `now`.
     fn settle_times(&mut self, now: Timestamp, policy: &ThrottlePolicy) {
         match self.last_failure {
             Some(at) if now.since(at) < policy.forget => self.last_failure = Some(at.min(now)),
@@ -113,7 +114,8 @@ impl Attempts {
         self.set_running(if has_lapsed { 0 } else { self.running });
     }
 
-    /// Where none runs nothing is left of when they would be forgotten, so that the row may be the default again.
+    /// Sets the number of running attempts. With 0 the time at which they are forgotten is reset too, so that the row
+    /// may be the default again.
     fn set_running(&mut self, running: u32) {
         self.running = running;
         if running == 0 {
@@ -153,7 +155,7 @@ fn whole_seconds(duration: Duration) -> Duration {
     Duration::from_secs(rounded_up.max(1))
 }
 
-/// For how long a counter of login attempts is kept after it changed: failures are remembered that long.
+/// The time for which a counter of login attempts is kept after it changed. Failures are remembered that long.
 pub const KEEP_ATTEMPTS_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 #[cfg(test)]
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn sec_126_attempts_are_admitted_by_failures_running_and_the_pause() {
         for (failures, ago_millis, running, retry_after_secs) in [
-            // Below the limit: failures and running attempts together.
+            // Below the limit, failures and running attempts count together.
             (0, 0, 0, None),
             (0, 0, 4, None),
             (0, 0, 5, Some(1)),
@@ -193,7 +195,7 @@ mod tests {
             (4, 0, 1, Some(1)),
             (2, 0, 2, None),
             (2, 0, 3, Some(1)),
-            // From the limit on: one at a time, after a pause that doubles.
+            // From the limit on, attempts are admitted one at a time, after a pause that doubles.
             (5, 0, 0, Some(1)),
             (5, 999, 0, Some(1)),
             (5, 1_000, 0, None),
@@ -212,7 +214,7 @@ mod tests {
             (69, 0, 0, Some(900)),
             (u32::MAX, 899_999, 0, Some(1)),
             (u32::MAX, 900_000, 0, None),
-            // No pause makes failures be forgotten, but for one of 30 days.
+            // Only a pause of 30 days makes failures be forgotten.
             (4, 30 * 86_400_000 - 1, 1, Some(1)),
             (4, 30 * 86_400_000, 4, None),
             (14, 3_600_000, 0, None),
@@ -278,7 +280,7 @@ mod tests {
             [("never", u32::MAX, 0), ("14, then an hour", 14, 3_600), ("5, then 20 minutes", 5, 1_200)]
         {
             let (mut attempts, mut now, mut checked, mut in_a_row) = (Attempts::default(), NOW, 0, 0);
-            // The first day is for getting there.
+            // The first day is for reaching a steady state.
             while now < NOW + day * 3 {
                 match attempts.begin(now, &policy()) {
                     Ok(()) => {

@@ -1,29 +1,30 @@
-//! How a store tells that its revocation log may have grown, so that nobody has to wait for the next poll.
+//! The way in which a store announces that its revocation log may have grown, so that nobody has to wait for the next
+//! poll.
 
 use tokio::sync::watch;
 
-/// Tells everybody who [subscribed](ChangeSignal::subscribe) that the log may have grown. It says only "look now": what
-/// it misses, the next poll reads.
+/// Announces to all who have [subscribed](ChangeSignal::subscribe) that the log may have grown. The signal contains no
+/// entries, and an entry that it misses is read by the next poll.
 #[derive(Debug)]
 pub struct ChangeSignal(watch::Sender<()>);
 
-/// Waits for a [`ChangeSignal`].
+/// A subscription to a [`ChangeSignal`].
 #[derive(Clone, Debug)]
 pub struct Changes(watch::Receiver<()>);
 
 impl ChangeSignal {
-    /// A signal that nobody waits for yet.
+    /// A signal without subscriptions.
     #[must_use]
     pub fn new() -> Self {
         Self(watch::Sender::new(()))
     }
 
-    /// Wakes everybody who waits. Never waits itself.
+    /// Wakes all subscriptions. The call never waits.
     pub fn raise(&self) {
         self.0.send_replace(());
     }
 
-    /// What is raised from now on is heard.
+    /// A subscription that hears what is raised from now on.
     #[must_use]
     pub fn subscribe(&self) -> Changes {
         Changes(self.0.subscribe())
@@ -37,8 +38,8 @@ impl Default for ChangeSignal {
 }
 
 impl Changes {
-    /// Returns when the signal was raised since the last call, however often; `false` when it never will be again,
-    /// because the store is gone.
+    /// Waits until the signal is raised, and returns at once if it was raised since the last call, however often.
+    /// Returns `false` when it will never be raised again, because the store is gone.
     pub async fn next(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }

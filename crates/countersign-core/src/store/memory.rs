@@ -1,4 +1,4 @@
-//! The reference store: everything in memory, one lock, gone with the process.
+//! The reference store, which keeps everything in memory under one lock and is gone with the process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -20,7 +20,7 @@ use crate::model::{
     Outcome, PasswordHash, Refused, Session, StoredKey, Target, ThrottlePolicy, User, UserSession,
 };
 
-/// Keeps everything in memory: for tests, examples and trying things out. Nothing survives the process.
+/// A store that keeps everything in memory, for tests, examples and trying things out. Nothing survives the process.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
@@ -48,7 +48,7 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No method panics between two writes that belong together.
+        // No method panics between two writes that belong together, so the state of a poisoned lock is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,7 +196,8 @@ impl SessionStore for MemoryStore {
             .sessions
             .range(first..)
             .take_while(|(key, _)| key.user_id == *user_id)
-            // The mark first: a user's ended sessions must not cost a walk through the log each.
+            // The row's mark is looked at first, so that a user's ended sessions do not cost a walk through the log
+            // each.
             .filter(|(_, session)| session.ended.is_none())
             .filter(|(_, session)| page.after.is_none_or(|after| SessionPosition::from(*session) < after))
             .filter(|(key, session)| state.standing(key).allows(session, now))
@@ -529,8 +530,8 @@ impl MemoryStore {
         answer
     }
 
-    /// Undoes an end's mark on the row, as a crash between the log's entry and the mark would leave it. For tests
-    /// of the rule that the log alone decides.
+    /// Removes the mark of a session's end from the row, as a crash between the log's entry and the mark would leave
+    /// it. It serves tests of the rule that the log alone decides.
     #[doc(hidden)]
     pub fn forget_end_mark(&self, key: &UserSession) -> Option<EndReason> {
         self.state().sessions.get_mut(key)?.ended.take().map(|ended| ended.reason)

@@ -1,8 +1,8 @@
-//! Where everything is kept. The traits are small, one for each kind of record, and their verbs are the domain's
-//! atomic steps: a race between two requests is settled inside the store, by a condition.
+//! The traits of a store. They are small, one for each kind of record, and their methods are the domain's atomic steps:
+//! a race between two requests is settled inside the store, by a condition.
 //!
-//! The doc comments are the promises. `countersign-testkit` has a suite that checks them on any implementation;
-//! [`MemoryStore`] is the reference.
+//! The doc comments are the promises that every store keeps. `countersign-testkit` has a suite that checks them on any
+//! implementation; [`MemoryStore`] is the reference.
 
 mod changes;
 mod memory;
@@ -42,67 +42,68 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// `store` names the engine ("sqlite"), `action` completes "could not …".
+    /// An error of the engine `store` (such as "sqlite"); `action` completes "could not …".
     pub fn new(store: &'static str, action: &'static str, source: impl Into<BoxError>) -> Self {
         Self { store, action, source: source.into() }
     }
 
-    /// The engine.
+    /// The name of the engine.
     #[must_use]
     pub const fn store(&self) -> &'static str {
         self.store
     }
 }
 
-/// A session as found, with what the log says about it, both read in one consistent step.
+/// A session as found in the store, with what the log says about it. Both are read in one consistent step.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FoundSession {
-    /// The row.
+    /// The session's row.
     pub session: Session,
-    /// The log's entries that concern it.
+    /// The facts of the log that concern the session.
     pub log: LogVerdict,
 }
 
-/// What came of inserting a session.
+/// The result of inserting a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionInserted {
-    /// It is there.
+    /// The session was inserted.
     Yes,
-    /// The user's epoch is no longer the session's: all sessions were ended while the login was under way.
+    /// The user's epoch is no longer the session's, because all sessions were ended while the login was under way.
     /// Nothing was inserted.
     EpochRaised,
-    /// There is such a session already, ended or not. Nothing changed.
+    /// A session with this key exists already, ended or not. Nothing changed.
     Taken,
 }
 
-/// What came of ending a session.
+/// The result of ending a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionEnded {
-    /// It lived until now.
+    /// The session was live until this call ended it.
     Now,
-    /// It had been ended before; nothing changed.
+    /// The session had been ended before. Nothing changed.
     Before,
-    /// There is no such session.
+    /// No session has this key.
     Unknown,
 }
 
 /// The times and the reason with which a session is ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct End {
-    /// Why.
+    /// The reason for the end.
     pub reason: EndReason,
-    /// When.
+    /// The time of the end.
     pub at: Timestamp,
-    /// Until when the log's entry matters.
+    /// The time until which the log's entry matters.
     pub until: Timestamp,
 }
 
-/// A session's place in a list: newest first, and among those of one moment the highest id first.
+/// A session's place in a list. The newest session comes first, and of sessions of one moment the one with the highest
+/// id.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct SessionPosition {
-    /// When the session began.
+    /// The time at which the session began.
     pub created_at: Timestamp,
-    /// The session.
+    /// The session's id.
     pub id: SessionId,
 }
 
@@ -112,14 +113,14 @@ impl From<&Session> for SessionPosition {
     }
 }
 
-/// Which part of a list of sessions to read.
+/// The part of a list of sessions that is to be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SessionPage {
-    /// The last session of the page before, which need not exist any more. `None` reads from the newest.
+    /// The last session of the page before, which need not exist any more. `None` reads from the newest session on.
     pub after: Option<SessionPosition>,
-    /// How many sessions to pass over.
+    /// The number of sessions to skip.
     pub skip: usize,
-    /// How many sessions to return at most.
+    /// The most sessions to return.
     pub limit: usize,
 }
 
@@ -130,7 +131,7 @@ impl SessionPage {
         Self { after: None, skip: 0, limit }
     }
 
-    /// The sessions after that one.
+    /// The sessions after this position.
     #[must_use]
     pub const fn after(position: SessionPosition, limit: usize) -> Self {
         Self { after: Some(position), skip: 0, limit }
@@ -143,40 +144,42 @@ impl SessionPage {
     }
 }
 
-/// Sessions at rest.
+/// The store of sessions.
 ///
-/// Ending writes the log first ([`RevocationStore`]) and marks the row second, or both in one transaction.
+/// Ending a session writes the log first ([`RevocationStore`]) and marks the row second, or both in one transaction.
 #[async_trait]
 pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
-    /// Inserts a session if there is none with its key, while the user's epoch in the log is exactly the session's.
-    /// Where both speak against it, either may be said.
+    /// Inserts a session if no session has its key and the user's epoch in the log is exactly the session's. If both
+    /// conditions fail, either result may be returned.
     async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError>;
 
-    /// The session and what the log says about it, ended and expired ones included.
+    /// Returns a session and what the log says about it. Ended and expired sessions are found too.
     async fn session(&self, key: &UserSession) -> Result<Option<FoundSession>, StoreError>;
 
-    /// Moves a live session to another generation as one atomic step, if [`Advance::applies`] to the row and the
-    /// log as they are then; returns the row as the step has left it. Of concurrent calls with the same `from` at most
-    /// one gets a row; the others get `None` and change nothing.
+    /// Advances a live session to another generation as one atomic step, if [`Advance::applies`] to the row and the log
+    /// as they are then. Returns the row as the step has left it. Of concurrent calls with the same `from` at most one
+    /// gets a row; the others get `None` and change nothing.
     async fn advance(&self, key: &UserSession, step: &Advance) -> Result<Option<Session>, StoreError>;
 
-    /// Issues a live session's generation again as one atomic step, if [`Heal::applies`]; else changes nothing.
+    /// Issues a live session's generation again as one atomic step, if [`Heal::applies`]; otherwise changes nothing.
+    /// Returns whether it did.
     async fn heal(&self, key: &UserSession, step: &Heal) -> Result<bool, StoreError>;
 
-    /// Notes that these generations are in use, each if [`Acknowledgement::applies`]. Unknown ones are skipped.
+    /// Notes that these generations are in use, each one if [`Acknowledgement::applies`]. Unknown sessions are skipped.
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError>;
 
-    /// Ends a session: a `session` entry in the log, then the row's mark. Ending an ended session changes
-    /// neither row nor log. When this has returned, no later [`SessionStore::advance`] or heal of it succeeds.
+    /// Ends a session: writes a `session` entry to the log, then marks the row. Ending an ended session changes neither
+    /// row nor log. When this call has returned, no later [`SessionStore::advance`] or [`SessionStore::heal`] of the
+    /// session succeeds.
     ///
-    /// [`SessionEnded::Before`] is said only of a session whose row is marked or whose end is in the log. A read that
-    /// lags behind, which finds the row open after a write that did not find it, is no such proof.
+    /// [`SessionEnded::Before`] is returned only for a session whose row is marked or whose end is in the log. A read
+    /// that lags behind, which finds the row open after a write that did not find it, does not prove that.
     async fn end_session(&self, key: &UserSession, end: &End) -> Result<SessionEnded, StoreError>;
 
-    /// A page of the user's sessions that are neither ended (by row or log) nor expired at `now`, newest first.
+    /// Returns a page of the user's sessions that are neither ended (by row or log) nor expired at `now`, newest first.
     ///
-    /// No statement reads more of the user's sessions than the page takes, so that a user with very many of them
-    /// slows nobody else down.
+    /// No statement reads more of the user's sessions than the page takes, so that a user with very many of them slows
+    /// nobody else down.
     async fn live_sessions(
         &self,
         user_id: &UserId,
@@ -188,102 +191,105 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
     async fn purge_sessions(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 }
 
-/// All of a user's sessions to be ended at once.
+/// The order to end all of a user's sessions at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EpochRaise {
-    /// A session that lives on.
+    /// The session that lives on, if there is one.
     pub except: Option<SessionId>,
-    /// Why the others end.
+    /// The reason why the others end.
     pub reason: EndReason,
-    /// When.
+    /// The time of the raise.
     pub at: Timestamp,
-    /// Until when the log's entry matters.
+    /// The time until which the log's entry matters.
     pub until: Timestamp,
 }
 
 impl EpochRaise {
-    /// Entries from before this time are forgotten if they decide nothing beside the new one. No raise that began before
-    /// is still under way.
+    /// The time before which a user's entries are forgotten if they decide nothing beside the new one. No raise that
+    /// began before this time is still under way.
     #[must_use]
     pub fn forgets_before(&self) -> Timestamp {
         self.at - OVERLAP
     }
 }
 
-/// Tokens of one user to be revoked one by one.
+/// The order to revoke tokens of one user one by one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TokenRevocation {
-    /// Their `jti`s.
+    /// The `jti`s of the tokens.
     pub ids: Vec<TokenId>,
-    /// When.
+    /// The time of the revocation.
     pub at: Timestamp,
-    /// Until when the entries matter.
+    /// The time until which the entries matter.
     pub until: Timestamp,
-    /// How many live token entries the user may have afterwards.
+    /// The most live token entries that the user may have afterwards.
     pub limit: usize,
 }
 
-/// What came of revoking tokens.
+/// The result of revoking tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TokensRevoked {
-    /// All are in the log.
+    /// All tokens are in the log.
     Yes,
-    /// The user would have too many live entries; nothing was written.
+    /// The user would have too many live entries. Nothing was written.
     TooMany {
-        /// When the first of the user's entries stops mattering.
+        /// The time at which the first of the user's entries stops mattering.
         free_at: Timestamp,
     },
 }
 
-/// The revocation log: inserted into, merged, purged; never changed otherwise.
+/// The store of the revocation log. Entries are inserted, merged and purged, and never changed otherwise.
 ///
-/// An insert whose key is taken makes `at` and `until` the later ones of both.
+/// An insert whose key is taken sets `at` and `until` to the later ones of both entries.
 #[async_trait]
 pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
-    /// Whether there is one copy of the log, so that whoever reads it reads everything that was written before: one
-    /// file, or one process. Otherwise every node writes a heartbeat ([`Target::Node`](crate::model::Target)) into
-    /// the log, and trusts what it read only if that was in it.
+    /// Whether the log has one copy, such as one file or one process, so that every reader reads everything that was
+    /// written before. Otherwise every node writes a heartbeat ([`Target::Node`](crate::model::Target)) into the log,
+    /// and trusts a read only if the heartbeat was in it.
     fn is_one_copy(&self) -> bool;
 
-    /// Tells of entries that other nodes have written, as soon as they have; `None` if the engine cannot. Nothing is
-    /// promised by it: a node polls all the same.
+    /// Announces entries that other nodes have written, as soon as they have; `None` if the engine cannot. It promises
+    /// nothing, so a node polls nevertheless.
     fn changes(&self) -> Option<Changes>;
 
-    /// The store's own time, by which all nodes go; `None` where the machine's own clock is the store's.
+    /// Returns the store's own time, which all nodes use; `None` where the machine's own clock is the store's.
     async fn time(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// The user's epoch: the highest of the log's `user` entries.
+    /// Returns the user's epoch, which is the highest of the log's `user` entries.
     async fn epoch(&self, user_id: &UserId) -> Result<Epoch, StoreError>;
 
-    /// When the user's epoch was last raised: the latest `at` of the log's `user` entries.
+    /// Returns the time at which the user's epoch was last raised, which is the latest `at` of the log's `user`
+    /// entries.
     async fn epoch_raised_at(&self, user_id: &UserId) -> Result<Option<Timestamp>, StoreError>;
 
     /// Raises the user's epoch by one and marks the rows of the sessions that this ends, many of them in batches.
     /// Concurrent calls raise it by one each. Returns the entry as written; its `at` is never before the time of an
     /// earlier raise.
     ///
-    /// Then it deletes the user's entries that decide nothing any more and are older than [`EpochRaise::forgets_before`]:
-    /// of a user's `user` entries only two decide, the highest and, if that excepts a session, the highest that does not
-    /// except the same one. So a user who raises the epoch again and again has few of them in the log. Younger ones stay
-    /// until a later raise: a raise under way may still take their numbers for free ones.
+    /// Then the call deletes the user's entries that decide nothing any more and are older than
+    /// [`EpochRaise::forgets_before`]. Of a user's `user` entries only two decide: the highest and, if that excepts a
+    /// session, the highest that does not except the same one. A user who raises the epoch repeatedly therefore has few
+    /// entries in the log. Younger entries stay until a later raise, because a raise under way may still take their
+    /// numbers for free ones.
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError>;
 
-    /// Inserts an entry for each token, all or none.
+    /// Inserts an entry for each token, either all or none.
     async fn revoke_tokens(
         &self,
         user_id: &UserId,
         tokens: &TokenRevocation,
     ) -> Result<TokensRevoked, StoreError>;
 
-    /// Inserts the entry, whatever it revokes; if its key is taken, `at` and `until` become the later ones. A writer
-    /// whose insert took long calls it again with a later `at`, so that no reader's window has passed it.
+    /// Inserts the entry, whatever it revokes. If its key is taken, `at` and `until` become the later ones. A writer
+    /// whose insert took long calls this again with a later `at`, so that no reader's window has passed the entry.
     async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError>;
 
-    /// A page of at most `limit` entries with `at` ≥ `since`: the first one, or the one that comes after `after`, which was
-    /// the last entry of the page before.
+    /// Returns a page of at most `limit` entries with `at` ≥ `since`: the first page, or the one after `after`, which
+    /// was the last entry of the page before.
     ///
-    /// The order is the store's own, best the one that it reads at the least cost. An entry may move on in it when it
-    /// is written again, but never back, so that who reads all pages has read every entry that was there when it began.
+    /// The order is the store's own, best the one that it reads at the least cost. An entry may move forward in the
+    /// order when it is written again, but never back, so that a reader of all pages has read every entry that was
+    /// there when it began.
     async fn entries(
         &self,
         since: Timestamp,
@@ -291,41 +297,41 @@ pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError>;
 
-    /// Deletes at most `limit` entries with `until` before `before`; returns how many. A `session` entry stays
-    /// until its row is marked or gone, a user's highest `user` entry for ever.
+    /// Deletes at most `limit` entries with `until` before `before`; returns how many. A `session` entry stays until
+    /// its row is marked or gone, and a user's highest `user` entry stays for ever.
     async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 }
 
-/// Which name a user is looked up by.
+/// The name that a user is looked up by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NameKey<'a> {
-    /// An e-mail address's key.
+    /// The key of an e-mail address.
     Email(&'a str),
-    /// A username's key.
+    /// The key of a username.
     Username(&'a str),
 }
 
-/// What came of inserting a user.
+/// The result of inserting a user.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UserInserted {
-    /// The account is there.
+    /// The account was inserted.
     Yes,
-    /// Another account has the e-mail address; nothing was inserted.
+    /// Another account has the e-mail address. Nothing was inserted.
     EmailTaken,
-    /// Another account has the username; nothing was inserted.
+    /// Another account has the username. Nothing was inserted.
     UsernameTaken,
 }
 
-/// Accounts at rest. Names are claimed in records of their own, so that they stay unique where users are sharded.
+/// The store of accounts. Names are claimed in records of their own, so that they stay unique where users are sharded.
 #[async_trait]
 pub trait UserStore: fmt::Debug + Send + Sync + 'static {
-    /// Inserts a user and claims its names, all or nothing. Of concurrent claims of one name one wins.
+    /// Inserts a user and claims its names, either all or nothing. Of concurrent claims of one name one wins.
     async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError>;
 
-    /// The user with this id.
+    /// Returns the user with this id.
     async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError>;
 
-    /// The user with this name.
+    /// Returns the user with this name.
     async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError>;
 
     /// Replaces the password hash if it is still `old`; returns whether it was.
@@ -340,13 +346,13 @@ pub trait UserStore: fmt::Debug + Send + Sync + 'static {
     async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError>;
 }
 
-/// Counters of login attempts, by account and by name. Each call is one atomic step of [`Attempts`].
+/// The store of the counters of login attempts, by account and by name. Each call is one atomic step of [`Attempts`].
 ///
-/// A counter that has come back to [`Attempts::default`] is deleted in the same step: attempts that were given up, and
-/// those that succeeded, leave no row.
+/// A counter that has come back to [`Attempts::default`] is deleted in the same step, so attempts that were given up or
+/// succeeded leave no row.
 #[async_trait]
 pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
-    /// [`Attempts::begin`] on the counter of this key.
+    /// Applies [`Attempts::begin`] to the counter of this key.
     async fn begin_attempt(
         &self,
         key: &str,
@@ -354,7 +360,7 @@ pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
         policy: &ThrottlePolicy,
     ) -> Result<Result<(), Refused>, StoreError>;
 
-    /// [`Attempts::finish`] on the counter of this key.
+    /// Applies [`Attempts::finish`] to the counter of this key.
     async fn finish_attempt(
         &self,
         key: &str,
@@ -363,7 +369,7 @@ pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
         policy: &ThrottlePolicy,
     ) -> Result<(), StoreError>;
 
-    /// The counter of this key, as it is; for tests and operators.
+    /// Returns the counter of this key as it is, for tests and operators.
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError>;
 
     /// Deletes at most `limit` counters that last changed before `before`; returns how many. A refused attempt changes
@@ -371,43 +377,44 @@ pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
     async fn purge_attempts(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 
     /// Deletes at most `limit` of the counters whose keys are in this range, by their bytes, as long as there are more
-    /// than `keep` of them, and first those that changed longest ago; returns how many.
+    /// than `keep` of them; returns how many. Those that changed longest ago are deleted first.
     async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError>;
 }
 
-/// Keys, the store's own identity, and the settings that its programs have agreed on.
+/// The store of the keys, the store's own id, and the settings that its programs have agreed on.
 #[async_trait]
 pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
-    /// The store's id: `candidate` if it had none. Of concurrent first calls one wins and all learn the winner's.
+    /// Returns the store's id, which becomes `candidate` if there was none. Of concurrent first calls one wins, and all
+    /// return the winner's id.
     async fn store_id(&self, candidate: Uuid) -> Result<Uuid, StoreError>;
 
     /// Inserts a key unless its purpose and number, or its id, are taken; returns whether it did.
     async fn insert_key(&self, key: &StoredKey) -> Result<bool, StoreError>;
 
-    /// Puts `new` in the place of a key's sealed secret, if that is still `old`; returns whether it was.
+    /// Replaces a key's sealed secret by `new`, if it is still `old`; returns whether it was.
     async fn reseal_key(&self, id: &KeyId, old: &[u8], new: &[u8]) -> Result<bool, StoreError>;
 
-    /// Marks a key as removed and wipes its sealed secret; returns whether it was there and not removed before. Its
-    /// number and its id stay taken.
+    /// Marks a key as removed and wipes its sealed secret; returns whether it existed and had not been removed before.
+    /// Its number and its id stay taken.
     async fn remove_key(&self, id: &KeyId, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// All keys, removed ones too, by purpose and number.
+    /// Returns all keys, removed ones too, by purpose and number.
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError>;
 
-    /// The record of the settings that the store's programs have agreed on, as it was written last; `None` before the
-    /// first one has written it. What is in it is [`AgreedSettings`](crate::model::AgreedSettings)' business, not the
-    /// store's: at most 64 KiB of text.
+    /// Returns the record of the settings that the store's programs have agreed on, as it was written last; `None`
+    /// before the first program has written it. The record is at most 64 KiB of text, which only
+    /// [`AgreedSettings`](crate::model::AgreedSettings) interprets and never the store.
     async fn settings(&self) -> Result<Option<String>, StoreError>;
 
-    /// Puts `new` in the place of that record, if it is still `old` to the byte, or still absent where `old` is `None`;
+    /// Replaces the record of settings by `new`, if it is still `old` to the byte, or still absent if `old` is `None`;
     /// returns whether it was. Of concurrent calls with the same `old` exactly one succeeds, and what it wrote is what
-    /// every later [`KeyStore::settings`] reads.
+    /// every later [`KeyStore::settings`] returns.
     async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError>;
 }
 
-/// The stores that Countersign works with, in two halves, each of which is one engine: sessions (with the revocation log
-/// and the login attempts, because ends, epochs and advances are decided over sessions and log together) and accounts
-/// (users and keys). Usually one engine is both.
+/// The stores that Countersign works with, in two halves, each of which is one engine. The half of sessions has the
+/// revocation log and the login attempts too, because ends, epochs and advances are decided over sessions and log
+/// together. The half of accounts has users and keys. Usually one engine is both halves.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -435,7 +442,7 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Sessions in one engine, accounts in another.
+    /// Stores with the sessions in one engine and the accounts in another.
     #[must_use]
     pub fn new<S, A>(sessions: Arc<S>, accounts: Arc<A>) -> Self
     where
@@ -451,38 +458,38 @@ impl Stores {
         }
     }
 
-    /// These accounts, with the sessions of `other`.
+    /// Stores with these accounts and the sessions of `other`.
     #[must_use]
     pub fn with_sessions_of(self, other: &Self) -> Self {
         let Self { sessions, revocations, throttles, .. } = other.clone();
         Self { sessions, revocations, throttles, ..self }
     }
 
-    /// Sessions.
+    /// The store of sessions.
     #[must_use]
     pub fn sessions(&self) -> &Arc<dyn SessionStore> {
         &self.sessions
     }
 
-    /// The revocation log, in the engine of the sessions.
+    /// The store of the revocation log, in the engine of the sessions.
     #[must_use]
     pub fn revocations(&self) -> &Arc<dyn RevocationStore> {
         &self.revocations
     }
 
-    /// Login attempts, in the engine of the sessions.
+    /// The store of login attempts, in the engine of the sessions.
     #[must_use]
     pub fn throttles(&self) -> &Arc<dyn ThrottleStore> {
         &self.throttles
     }
 
-    /// Accounts.
+    /// The store of accounts.
     #[must_use]
     pub fn users(&self) -> &Arc<dyn UserStore> {
         &self.users
     }
 
-    /// Keys, in the engine of the accounts.
+    /// The store of keys, in the engine of the accounts.
     #[must_use]
     pub fn keys(&self) -> &Arc<dyn KeyStore> {
         &self.keys
@@ -507,13 +514,13 @@ where
     }
 }
 
-/// The keys of those counters that belong to names, and not to accounts. Anybody can make up names, so there may be any
-/// number of these.
+/// The range of the keys of those counters that belong to names and not to accounts. Anybody can make up names, so
+/// there may be any number of these.
 pub const NAME_COUNTERS: Range<&str> = "name:".."name;";
 
-/// How many counters of names are kept. With more, those that changed longest ago are deleted. No guess is gained by
-/// that: a second counter, the account's own, limits them, and is kept.
+/// The most counters of names that are kept. If there are more, those that changed longest ago are deleted. No guess is
+/// gained by that, because the account's own counter limits guesses too, and is kept.
 pub const KEEP_NAME_COUNTERS: u64 = 100_000;
 
-/// For how long entries are kept after they stopped mattering.
+/// The time for which entries are kept after they stopped mattering.
 pub const KEEP_ENTRIES_FOR: Duration = Duration::from_secs(3600);

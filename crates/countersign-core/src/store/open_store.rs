@@ -1,4 +1,4 @@
-//! What a program asks of a store that it has opened, beside the records in it.
+//! An opened store on any engine, with what a program asks of it beside its records.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::{StoreError, Stores};
 
-/// A store that is open, on whatever engine: for programs that choose the engine when they start. Shared as
-/// `Arc<dyn OpenStore>`.
+/// A store that is open, on any engine, for programs that choose the engine when they start. It is shared as `Arc<dyn
+/// OpenStore>`.
 ///
 /// A program that is written for one engine needs only its [`Stores`].
 #[async_trait]
@@ -16,21 +16,21 @@ pub trait OpenStore: fmt::Debug + Send + Sync + 'static {
     /// The engine's name in errors and in settings that programs agree on, such as `postgres`. It never changes.
     fn name(&self) -> &'static str;
 
-    /// The store by its kinds of record.
+    /// The store, divided by its kinds of record.
     fn stores(self: Arc<Self>) -> Stores;
 
-    /// Whether there are keys in the store. If so, they were sealed with a secret that must still be there.
+    /// Whether there are keys in the store. If so, they were sealed with a secret that must still be available.
     ///
     /// # Errors
     /// [`StoreError`] when the engine does not answer.
     async fn has_keys(&self) -> Result<bool, StoreError>;
 
-    /// In what the engine, as it was found when the store was opened, is weaker than the promises of the store traits.
-    /// Empty where it keeps them all. The log has told them.
+    /// The promises of the store traits that the engine, as it was found when the store was opened, does not keep. The
+    /// list is empty where it keeps them all. Weaknesses have been logged.
     fn weaknesses(&self) -> Vec<Weakness>;
 
-    /// Brings what is stored into the order in which a program should leave it when it stops. Nothing is lost without
-    /// it. An engine for which there is nothing to do does nothing.
+    /// Tidies what is stored, as a program should do when it stops. Nothing is lost without this call. An engine for
+    /// which there is nothing to do does nothing.
     ///
     /// # Errors
     /// [`StoreError`] when the engine does not answer.
@@ -41,11 +41,11 @@ pub trait OpenStore: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Weakness {
-    /// Updates under a condition are not atomic: of calls at the same time on different nodes, more than one may be told
-    /// that it made a step that only one may make, such as [`SessionStore::advance`](super::SessionStore::advance). So a
-    /// refresh token that was stolen may go unnoticed.
+    /// Updates under a condition are not atomic. Of concurrent calls on different nodes, more than one may be told that
+    /// it made a step that only one may make, such as [`SessionStore::advance`](super::SessionStore::advance). A
+    /// refresh token that was stolen may therefore go unnoticed.
     UnsettledRaces,
-    /// What was answered may be lost, or it could not be checked that it is not: a sentence that names the setting and
-    /// the loss.
+    /// Writes that were answered may be lost, or it could not be checked that they are not. The text is a sentence that
+    /// names the setting and the loss.
     MayLose(String),
 }

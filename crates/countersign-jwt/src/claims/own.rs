@@ -1,9 +1,9 @@
 //! The beginning of claims that are written as we write them, read without a JSON parser.
 //!
 //! Most tokens that a verifier sees were issued by its own side, so the order, the names and the spelling of their
-//! claims are known. What is read here is what the strict reader would read, never more: at the first byte that is
-//! not as expected this stops, and the strict reader judges what follows, knowing what came before. That both agree
-//! on every text is a test in `read.rs`.
+//! claims are known. This reader accepts only what the strict reader would accept. At the first byte that is not as
+//! expected it stops, and the strict reader judges the rest, knowing what came before. A test in `read.rs` shows that
+//! both readers agree on every text.
 
 use uuid::Uuid;
 
@@ -11,14 +11,15 @@ use super::Freshness;
 use super::read::{NumericDate, Slots, token_type, uuid};
 use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
 
-/// How far claims could be read.
+/// The part of the claims that could be read.
 pub(super) struct Prefix {
-    /// Where the last value that was read ends; a comma or the closing brace follows.
+    /// The end of the last value that was read; a comma or the closing brace follows.
     pub(super) end: usize,
     pub(super) members: usize,
 }
 
-/// Reads members from the beginning of `text` into `slots`, which are empty; `None` if there is none as expected.
+/// Reads members from the beginning of `text` into `slots`, which are empty; returns `None` if no member is as
+/// expected.
 pub(super) fn read(text: &str, slots: &mut Slots) -> Option<Prefix> {
     let mut at = Cursor { rest: text.strip_prefix('{')?, members: 0 };
     slots.issuer = at.member(r#""iss":"#, |at| at.text().map(str::to_owned));
@@ -44,7 +45,7 @@ struct Cursor<'t> {
 }
 
 impl<'t> Cursor<'t> {
-    /// Reads the next member if it has this name, or else stays where it is.
+    /// Reads the next member if it has this name; otherwise stays where it is.
     fn member<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let mut ahead = *self;
         if ahead.members > 0 {
@@ -60,7 +61,7 @@ impl<'t> Cursor<'t> {
         Some(value)
     }
 
-    /// A text without escapes.
+    /// Reads a text without escapes.
     fn text(&mut self) -> Option<&'t str> {
         let text = self.rest.strip_prefix('"')?;
         let end = text.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))?;
@@ -75,7 +76,7 @@ impl<'t> Cursor<'t> {
         uuid(text)
     }
 
-    /// A number of at most 15 digits, as JSON writes whole ones. What ends it is for [`Cursor::member`] to check.
+    /// Reads a number of at most 15 digits, as JSON writes whole ones. [`Cursor::member`] checks the byte after it.
     fn number(&mut self) -> Option<u64> {
         let length = self.rest.bytes().take(16).take_while(u8::is_ascii_digit).count();
         let (digits, rest) = self.rest.split_at_checked(length)?;

@@ -1,4 +1,4 @@
-//! JSON to claims, in one pass without a tree in between.
+//! Reading claims from JSON, in one pass without a tree in between.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::json::{AnyValue, Problem, Reading, Text};
 use crate::time::Timestamp;
 use crate::verify::VerifyError;
 
-/// Reads the payload of a token whose signature holds. What is left in `payload` afterwards is of no use.
+/// Reads the payload of a token whose signature holds. The content of `payload` afterwards is of no use.
 pub(crate) fn read(payload: &mut [u8]) -> Result<ClaimFields, VerifyError> {
     let mut slots = Slots::default();
     let prefix = str::from_utf8(payload).ok().and_then(|text| own::read(text, &mut slots));
@@ -22,7 +22,7 @@ pub(crate) fn read(payload: &mut [u8]) -> Result<ClaimFields, VerifyError> {
     };
     match payload.get_mut(end..) {
         Some([b'}']) => slots.finish().map_err(refusal),
-        // The members that are left make an object of their own once the comma before them is a brace.
+        // The members that are left make an object of their own once the comma before them is replaced by a brace.
         Some(rest @ [b',', b'"', ..]) => {
             if let Some(comma) = rest.first_mut() {
                 *comma = b'{';
@@ -33,7 +33,7 @@ pub(crate) fn read(payload: &mut [u8]) -> Result<ClaimFields, VerifyError> {
     }
 }
 
-/// Reads an object beside what is in the slots already.
+/// Reads an object in addition to what is in the slots already.
 fn strictly(object: &[u8], reading: Reading, mut slots: Slots) -> Result<ClaimFields, VerifyError> {
     let parsed = reading.parse(object, FillSlots { reading: &reading, slots: &mut slots });
     parsed.and_then(|()| slots.finish()).map_err(refusal)
@@ -47,8 +47,8 @@ fn refusal(problem: Problem) -> VerifyError {
     }
 }
 
-/// Fills slots in place, because moving finished claims out through the parser's layers costs more than reading
-/// some of them.
+/// A seed that fills slots in place, because moving finished claims out through the parser's layers costs more than
+/// reading some of them.
 struct FillSlots<'a> {
     reading: &'a Reading,
     slots: &'a mut Slots,
@@ -176,7 +176,8 @@ impl<'de, A: MapAccess<'de>> Member<'_, '_, A> {
     }
 }
 
-/// The one spelling that we issue. The parser alone would also take braces, a URN and missing hyphens.
+/// Parses the one spelling of a UUID that we issue. The parser alone would also accept braces, a URN and missing
+/// hyphens.
 pub(super) fn uuid(text: &str) -> Option<Uuid> {
     if text.len() != 36 {
         return None;
@@ -203,18 +204,19 @@ impl NumericDate {
     }
 
     fn fractional(seconds: f64) -> Option<Self> {
-        // False for what is not a number.
+        // The comparison is false for a value that is not a number.
         #[expect(clippy::cast_precision_loss, reason = "2^53 is exact")]
         let in_range = (0.0..=Self::MAX as f64).contains(&seconds);
         in_range.then_some(Self::Fractional(seconds))
     }
 
-    /// To whole milliseconds, the earlier ones.
+    /// The time in whole milliseconds, rounded down.
     pub(super) fn floor(self) -> Timestamp {
         self.round(f64::floor)
     }
 
-    /// To whole milliseconds, the later ones: what is not valid before a moment is not valid a little before it.
+    /// The time in whole milliseconds, rounded up, because a token that is not valid before a moment is not valid a
+    /// little before it.
     pub(super) fn ceil(self) -> Timestamp {
         self.round(f64::ceil)
     }
@@ -318,7 +320,7 @@ impl<'de> Deserialize<'de> for Audience {
     }
 }
 
-/// How many audiences a token may name.
+/// The most audiences that a token may name.
 const MAX_AUDIENCES: usize = 64;
 
 #[cfg(test)]
@@ -343,7 +345,7 @@ mod tests {
         r#""csrf":"c5rf""#,
     ];
 
-    /// Members as we write them, and such as are nearly so.
+    /// Members as we write them, and others that differ a little.
     fn members() -> Vec<String> {
         let texts = [
             r#""ada""#,

@@ -1,4 +1,4 @@
-//! Looking into a token without believing it.
+//! Reading a token without verifying it.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use crate::json;
 use crate::jws::{Limits, Parts, decode};
 use crate::verify::VerifyError;
 
-/// What somebody wrote into a token: for tools and logs, never for a decision.
+/// The claims of a token that was not verified, for tools and logs and never for a decision.
 ///
-/// There is no way from here to [`Claims`](super::Claims).
+/// There is no conversion from this type to [`Claims`](super::Claims).
 #[derive(Clone, PartialEq)]
 pub struct UnverifiedClaims {
     header: Map<String, Value>,
@@ -22,15 +22,15 @@ pub struct UnverifiedClaims {
 /// Reads a token **without checking its signature**: everything in it may be forged.
 ///
 /// # Errors
-/// [`VerifyError`], of the malformed group.
+/// [`VerifyError`] of the malformed group.
 pub fn decode_unverified(token: &str) -> Result<UnverifiedClaims, VerifyError> {
     decode_unverified_within(Limits::default(), token)
 }
 
-/// As [`decode_unverified`], with other limits.
+/// Reads a token **without checking its signature**, as [`decode_unverified`] does, with other limits on its length.
 ///
 /// # Errors
-/// The same.
+/// [`VerifyError`] of the malformed group.
 pub fn decode_unverified_within(limits: Limits, token: &str) -> Result<UnverifiedClaims, VerifyError> {
     let parts = Parts::split(token, limits.capped())?;
     Ok(UnverifiedClaims {
@@ -43,7 +43,7 @@ impl UnverifiedClaims {
     /// The alleged claim `name`, registered or not; `None` if the token has none.
     ///
     /// # Errors
-    /// [`ClaimError::OtherType`] if it cannot be read as a `T`.
+    /// [`ClaimError::OtherType`] if the claim cannot be read as a `T`.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ClaimError> {
         get(&self.claims, name)
     }

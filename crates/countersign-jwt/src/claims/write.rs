@@ -1,4 +1,4 @@
-//! Claims to JSON.
+//! Writing claims as JSON.
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -9,20 +9,20 @@ use crate::jws::SignError;
 
 /// The claims as JSON, with the issuer and audience that the tokens of an issuer carry.
 ///
-/// Always in the same order, without white space: the verifier knows this form, see `own.rs`.
+/// The members are always in the same order, without white space; the verifier knows this form (see `own.rs`).
 pub(crate) fn write(
     claims: &ClaimFields,
     issuer: Option<&str>,
     audience: Option<&str>,
 ) -> Result<Vec<u8>, SignError> {
-    // What no verifier of ours accepts is not issued.
+    // Claims that our own verifiers would not accept are not issued.
     if !json::within_limits(&claims.others, REGISTERED.len()) {
         return Err(SignError::TooManyClaims);
     }
     to_json(claims, issuer, audience).map_err(|_| SignError::Failed)
 }
 
-/// The same, however large.
+/// Writes the claims as JSON, however large they are.
 pub(super) fn to_json(
     claims: &ClaimFields,
     issuer: Option<&str>,
@@ -31,7 +31,7 @@ pub(super) fn to_json(
     Writer { json: Vec::with_capacity(USUAL_BYTES) }.claims(claims, issuer, audience)
 }
 
-/// Usual claims fit without growing.
+/// The size that usual claims fit in without growing.
 const USUAL_BYTES: usize = 512;
 
 struct Writer {
@@ -81,7 +81,7 @@ impl Writer {
         Ok(self.json)
     }
 
-    /// The name of the next member, which needs no escapes, as it is written.
+    /// Writes the name of the next member, which needs no escapes.
     fn name(&mut self, written: &str) -> &mut Self {
         if self.json.len() > 1 {
             self.json.push(b',');

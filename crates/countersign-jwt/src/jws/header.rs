@@ -10,7 +10,7 @@ use crate::jws;
 use crate::key::{Algorithm, KeyId, KeyRing, VerifyingKey};
 use crate::verify::VerifyError;
 
-/// What a verified token's protected header says (RFC 7515 §4).
+/// The protected header of a verified token (RFC 7515 §4).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Header {
     algorithm: Algorithm,
@@ -33,35 +33,35 @@ impl Header {
         self.algorithm
     }
 
-    /// `kid`: the key that the token names, if it names one.
+    /// `kid`: the id of the key that the token names, if it names one.
     #[must_use]
     pub fn key_id(&self) -> Option<&KeyId> {
         self.key_id.as_ref()
     }
 
-    /// Whether `typ` is the media type `subtype`, such as `at+jwt`: in any case, with or without `application/`
-    /// (RFC 7515 §4.1.9).
+    /// Whether `typ` is the media type `subtype`, such as `at+jwt`, in upper or lower case, with or without
+    /// `application/` (RFC 7515 §4.1.9).
     #[must_use]
     pub fn is_type(&self, subtype: &str) -> bool {
         self.typ.as_deref().is_some_and(|typ| media_subtype(typ).eq_ignore_ascii_case(subtype))
     }
 
-    /// `typ`: what kind of token it says it is, if it says so.
+    /// `typ`: the media type that the token states, if it states one.
     #[must_use]
     pub fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
     }
 }
 
-/// `typ` of a token whose signature holds.
+/// The `typ` of a token whose signature holds.
 pub(crate) enum Typ<'a> {
-    /// From a header that we know byte for byte.
+    /// The `typ` of a header that we know byte for byte.
     Known(&'a str),
     Read(Option<String>),
 }
 
 impl Typ<'_> {
-    /// Whether this is the media type `subtype`, in any case, with or without `application/` (SEC-014).
+    /// Whether this is the media type `subtype`, in upper or lower case, with or without `application/` (SEC-014).
     pub(crate) fn is(&self, subtype: &str) -> bool {
         match self {
             Self::Known(typ) => *typ == subtype,
@@ -98,7 +98,7 @@ impl ParsedHeader {
         })
     }
 
-    /// The one key that may verify this token. No trying of several.
+    /// The one key that may verify this token. Several keys are never tried.
     pub(super) fn choose_key<'k>(&self, ring: &'k KeyRing) -> Result<&'k VerifyingKey, VerifyError> {
         let algorithm = self.algorithm.parse().map_err(|_| VerifyError::Algorithm)?;
         match &self.key_id {
@@ -109,20 +109,20 @@ impl ParsedHeader {
     }
 }
 
-/// Whose token it is.
+/// The origin of a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
-    /// Ours. We write none of the refused members.
+    /// The token is ours. We write none of the refused members.
     Own,
-    /// Another issuer's, who may say where its keys are. Nobody here looks.
+    /// The token is another issuer's, which may say where its keys are. That is ignored.
     Foreign,
 }
 
-/// Members that bring a key or say where one is: never where a key is taken from (SEC-011).
+/// Members that include a key or say where one is. A key is never taken from them (SEC-011).
 const KEYS: [&str; 4] = ["jwk", "jku", "x5u", "x5c"];
 
-/// Members whose presence is an error: extensions, none of which we implement, so none can be understood (SEC-012,
-/// SEC-013), and encryption (SEC-015).
+/// Members whose presence is an error: extensions, none of which is implemented here, so none can be understood
+/// (SEC-012, SEC-013), and encryption (SEC-015).
 const REFUSED: [&str; 4] = ["crit", "b64", "enc", "zip"];
 
 struct HeaderSeed<'a>(&'a Reading, Origin);
@@ -182,12 +182,12 @@ impl<'de> Visitor<'de> for HeaderSeed<'_> {
     }
 }
 
-/// Whether a content type says that the payload is a token again.
+/// Whether a content type says that the payload is itself a token.
 fn is_jwt(content: &str) -> bool {
     media_subtype(content).eq_ignore_ascii_case("jwt")
 }
 
-/// A media type without the `application/` that may be left away (RFC 7515 §4.1.9).
+/// A media type without the `application/` that may be omitted (RFC 7515 §4.1.9).
 fn media_subtype(media_type: &str) -> &str {
     const PREFIX: &str = "application/";
     match media_type.split_at_checked(PREFIX.len()) {

@@ -1,21 +1,21 @@
-//! The signature algorithms and what each is made of.
+//! The signature algorithms and their parts.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::curve::Curve;
 
-/// How a key signs (RFC 7518 §3.1, RFC 8037 §3.1, RFC 8812 §3.2).
+/// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1, RFC 8812 §3.2).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Algorithm {
-    /// HMAC with SHA-256. Whoever verifies can also sign, so only for tokens that come back to their issuer.
+    /// HMAC with SHA-256. A verifier can also sign, so it is only for tokens that come back to their issuer.
     Hs256,
-    /// HMAC with SHA-384, see [`Algorithm::Hs256`].
+    /// HMAC with SHA-384. A verifier can also sign, so it is only for tokens that come back to their issuer.
     Hs384,
-    /// HMAC with SHA-512, see [`Algorithm::Hs256`].
+    /// HMAC with SHA-512. A verifier can also sign, so it is only for tokens that come back to their issuer.
     Hs512,
-    /// RSA with PKCS#1 v1.5 padding and SHA-256. For verifiers that know nothing newer.
+    /// RSA with PKCS#1 v1.5 padding and SHA-256, for verifiers that know nothing newer.
     Rs256,
     /// RSA with PKCS#1 v1.5 padding and SHA-384.
     Rs384,
@@ -35,7 +35,7 @@ pub enum Algorithm {
     Es384,
     /// ECDSA on P-521 with SHA-512.
     Es512,
-    /// `EdDSA` with Ed25519, which RFC 9864 calls `Ed25519`: both names are read.
+    /// `EdDSA` with Ed25519, which RFC 9864 calls `Ed25519`. Both names are read.
     EdDsa,
 }
 
@@ -58,7 +58,7 @@ impl Algorithm {
         Self::EdDsa,
     ];
 
-    /// The name on the wire. Of the two that Ed25519 has it is `EdDSA`, which every verifier knows.
+    /// The algorithm's name on the wire. Ed25519 has two names; it is written as `EdDSA`, which every verifier knows.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl Algorithm {
         matches!(self.scheme(), Scheme::Hmac(_))
     }
 
-    /// What the algorithm is made of.
+    /// The scheme that the algorithm consists of.
     pub(crate) const fn scheme(self) -> Scheme {
         match self {
             Self::Hs256 => Scheme::Hmac(Hash::Sha256),
@@ -112,8 +112,8 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A name that is no algorithm of ours. Names are compared byte for byte; `Ed25519` (RFC 9864 §2.2) means what `EdDSA`
-/// means with a key of that curve, and no other one is read here.
+/// A name that is not one of the supported algorithms. Names are compared byte for byte. `Ed25519` (RFC 9864 §2.2)
+/// means what `EdDSA` means with a key of that curve, the only curve of `EdDSA` that is supported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("unknown signature algorithm")]
 pub struct UnknownAlgorithm;
@@ -129,7 +129,7 @@ impl FromStr for Algorithm {
     }
 }
 
-/// The kind of key that an algorithm takes, and what it does with it.
+/// The kind of key that an algorithm takes, and how it uses the key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Scheme {
     Hmac(Hash),
@@ -146,7 +146,7 @@ pub(crate) enum Hash {
 }
 
 impl Hash {
-    /// How long a hash is, and so a MAC made with it.
+    /// The length of a hash, and so of a MAC made with it.
     pub(crate) const fn bytes(self) -> usize {
         match self {
             Self::Sha256 => 32,
@@ -156,7 +156,7 @@ impl Hash {
     }
 }
 
-/// How RSA turns a hash into a number (RFC 8017 §8).
+/// The way in which RSA turns a hash into a number (RFC 8017 §8).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Padding {
     Pkcs1,

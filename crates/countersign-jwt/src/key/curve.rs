@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{
 };
 use spki::ObjectIdentifier;
 
-/// A curve, which stands for one algorithm: each is used with one hash (RFC 7518 §3.4, RFC 8812 §3.2).
+/// A curve, which stands for one algorithm, because each is used with one hash (RFC 7518 §3.4, RFC 8812 §3.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Curve {
     P256,
@@ -20,7 +20,7 @@ pub(crate) enum Curve {
 impl Curve {
     pub(super) const ALL: [Self; 4] = [Self::P256, Self::P384, Self::P521, Self::Secp256k1];
 
-    /// `crv` in a JWK (RFC 7518 §6.2.1.1, RFC 8812 §3.1).
+    /// The curve's `crv` in a JWK (RFC 7518 §6.2.1.1, RFC 8812 §3.1).
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::P256 => "P-256",
@@ -30,7 +30,7 @@ impl Curve {
         }
     }
 
-    /// How long a coordinate, a private key and each half of a signature are.
+    /// The length of a coordinate, of a private key and of each half of a signature.
     pub(super) const fn bytes(self) -> usize {
         match self {
             Self::P256 | Self::Secp256k1 => 32,
@@ -39,12 +39,12 @@ impl Curve {
         }
     }
 
-    /// How long an uncompressed point is (SEC 1 §2.3.3).
+    /// The length of an uncompressed point (SEC 1 §2.3.3).
     pub(super) const fn point_bytes(self) -> usize {
         1 + 2 * self.bytes()
     }
 
-    /// Which bits of a private key's first byte may be set.
+    /// The bits of a private key's first byte that may be set.
     pub(super) const fn first_byte_mask(self) -> u8 {
         match self {
             Self::P256 | Self::P384 | Self::Secp256k1 => 0xff,

@@ -1,6 +1,6 @@
 //! Keys in PEM (RFC 7468) and DER, as other programs write them.
 //!
-//! The outer structure is read here and must name the key's own algorithm; what it wraps goes to the cryptographic
+//! The outer structure is read here and must name the key's own algorithm. The key inside is read by the cryptographic
 //! library.
 
 use pkcs1::{RsaPrivateKeyRef, RsaPublicKeyRef};
@@ -19,11 +19,12 @@ pub(super) enum PrivateKeyDer<'a> {
     Pkcs8(&'a [u8]),
     /// A PKCS#1 `RSAPrivateKey`.
     Pkcs1(&'a [u8]),
-    /// A SEC 1 `ECPrivateKey`, which says the right curve or none.
+    /// A SEC 1 `ECPrivateKey`, which names the right curve or none.
     Sec1(&'a [u8]),
 }
 
-/// The public key inside a `SubjectPublicKeyInfo` that names `algorithm`'s kind of key; an `RSAPublicKey` itself.
+/// The public key inside a `SubjectPublicKeyInfo` that names `algorithm`'s kind of key. An `RSAPublicKey` is returned
+/// as it is.
 pub(super) fn public_key(algorithm: Algorithm, der: &[u8]) -> Result<&[u8], KeyError> {
     let malformed = KeyError::Malformed { algorithm };
     match algorithm.scheme() {
@@ -39,7 +40,7 @@ pub(super) fn public_key(algorithm: Algorithm, der: &[u8]) -> Result<&[u8], KeyE
     info.subject_public_key.as_bytes().ok_or(malformed)
 }
 
-/// What kind of private key this is, if it is one for `algorithm`.
+/// The form of a private key, if the key is for `algorithm`.
 pub(super) fn private_key(algorithm: Algorithm, der: &[u8]) -> Result<PrivateKeyDer<'_>, KeyError> {
     if algorithm.is_symmetric() {
         return Err(KeyError::WrongForm { algorithm });
@@ -77,17 +78,18 @@ fn check_kind(algorithm: Algorithm, found: KeyKind) -> Result<(), KeyError> {
     if found.is_for(algorithm) { Ok(()) } else { Err(KeyError::OtherKind { found, algorithm }) }
 }
 
-/// The cryptographic library refuses keys that are too small, too, but does not say so.
+/// Checks the size of an RSA key. The cryptographic library refuses keys that are too small, too, but does not give the
+/// reason.
 fn check_rsa(private_key: &[u8]) -> Result<(), KeyError> {
     match RsaPrivateKeyRef::try_from(private_key) {
         Ok(key) => rsa::check(&key.public_key(), ImportRules::strict()),
-        // The library reads it again and refuses it.
+        // The library reads the key again and refuses it.
         Err(_) => Ok(()),
     }
 }
 
-/// Whether an identifier in DER means the keys of `algorithm`, parameters included. Keys for RSASSA-PSS alone have
-/// another one, with conditions that we do not read, so they are refused.
+/// Whether an identifier in DER, its parameters included, means the keys of `algorithm`. Keys for RSASSA-PSS alone have
+/// another identifier, with conditions that are not read here, so they are refused.
 fn names(algorithm: Algorithm, identifier: AlgorithmIdentifierRef<'_>) -> bool {
     match algorithm.scheme() {
         Scheme::Hmac(_) => false,

@@ -1,8 +1,9 @@
 //! Keys as JSON (RFC 7517, 7518 §6, 8037 §2).
 //!
-//! Reading is strict where a laxer reader could be led to another key: repeated members, members that contradict each
-//! other. What a key says about itself beyond that is ignored. In a set, a key that cannot be used is left out and the
-//! others stay. Writing knows two ways: the public members, or everything, and the second one is named after its danger.
+//! Reading is strict where a laxer reader could be led to another key: repeated members, and members that contradict
+//! each other. Other statements of a key about itself are ignored. In a set, a key that cannot be used is left out and
+//! the others stay. A key is written with its public members, or with everything by a method that is named after its
+//! danger.
 
 mod members;
 mod set;
@@ -28,14 +29,14 @@ use crate::base64url;
 use crate::json::JsonError;
 use members::Written;
 
-/// Why a JWK or a JWK set was not accepted.
+/// The reason why a JWK or a JWK set was not accepted.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwkError {
-    /// Longer than 64 KiB.
+    /// The text is longer than 64 KiB.
     #[error("JWK or JWK set is longer than 64 KiB")]
     TooLong,
-    /// Not strict JSON.
+    /// The text is not strict JSON.
     #[error("JWK: {0}")]
     Json(JsonError),
     /// A member that this kind of key needs is absent.
@@ -44,21 +45,21 @@ pub enum JwkError {
     /// A member has the wrong type, is not strict base64url, or has the wrong length.
     #[error("JWK member {0} is invalid")]
     Invalid(&'static str),
-    /// `kty`, or `crv` for this `kty`, is none that signs here.
+    /// The key's `kty`, or its `crv` for this `kty`, is not one that can sign here.
     #[error(
         "unknown type of key: kty and crv are RSA, EC with P-256, P-384, P-521 or secp256k1, OKP with Ed25519, or oct"
     )]
     UnknownKeyType,
-    /// `alg` is not a signature algorithm of ours.
+    /// The key's `alg` is not one of the supported signature algorithms.
     #[error("JWK names an unknown algorithm")]
     UnknownAlgorithm,
-    /// `alg`, given by the key or by the caller, is not for this `kty` and `crv`.
+    /// The `alg`, given by the key or by the caller, is not for this `kty` and `crv`.
     #[error("algorithm does not fit the type of the key")]
     OtherAlgorithm,
-    /// The key does not say its algorithm, its type fits several, and the caller named none.
+    /// The key does not name its algorithm, its type fits several, and the caller named none.
     #[error("JWK names no algorithm, and several would fit")]
     NoAlgorithm,
-    /// `use` or `key_ops` do not allow what was asked for (RFC 7517 §4.2, §4.3).
+    /// The key's `use` or `key_ops` do not allow what was asked for (RFC 7517 §4.2, §4.3).
     #[error("JWK is not for this use")]
     OtherUse,
     /// A public key was asked to sign.
@@ -67,25 +68,26 @@ pub enum JwkError {
     /// Another key of the set has the same `kid` and the same algorithm.
     #[error("another key of the set has the same id and algorithm")]
     DuplicateKeyId,
-    /// A shared secret in a set with public keys: who may see the one may not see the other.
+    /// The key is a shared secret in a set with public keys. Somebody who may see the public keys may not see the
+    /// secret.
     #[error("shared secret in a set with public keys")]
     Mixed,
-    /// A shared secret in a set that is published.
+    /// The key is a shared secret in a set that is published.
     #[error("shared secret, which is never published")]
     Secret,
-    /// A private key in a set that is published, or the public one that belongs to it.
+    /// The key is a private key in a set that is published, or the public key that belongs to it.
     #[error("its private key is published, so everybody can sign with it")]
     Private,
-    /// A set of keys where one key is wanted.
+    /// The text is a set of keys where one key is wanted.
     #[error("JWK member kty is missing: this is a JWK set; take one key out of its list \"keys\"")]
     IsSet,
-    /// The key itself is no good.
+    /// The key itself is not good.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
 
-/// A JSON Web Key: a key pair, a public key or a shared secret. What is secret in it is wiped when dropped, and its
-/// `Debug` shows none of it.
+/// A JSON Web Key: a key pair, a public key or a shared secret. Its secret parts are wiped when it is dropped, and its
+/// `Debug` shows none of them.
 #[derive(Clone)]
 pub struct Jwk {
     algorithm: Option<Algorithm>,
@@ -103,7 +105,7 @@ enum Material {
     Ed25519 { public: Vec<u8>, private: Option<Zeroizing<Vec<u8>>> },
 }
 
-/// RFC 7518 §6.3.2, in the order of [`RSA_PRIVATE_MEMBERS`].
+/// The private members of an RSA key (RFC 7518 §6.3.2), in the order of [`RSA_PRIVATE_MEMBERS`].
 #[derive(Clone)]
 struct RsaPrivate {
     n: Vec<u8>,
@@ -120,10 +122,10 @@ impl Jwk {
     /// The most bytes that a JWK or a JWK set may have.
     pub const MAX_BYTES: usize = 64 * 1024;
 
-    /// Reads one key.
+    /// Parses one key.
     ///
     /// # Errors
-    /// [`JwkError`]: the first thing that is wrong with it. Whether the key itself is good shows when it is used.
+    /// [`JwkError`] of the first fault. Whether the key itself is good shows when it is used.
     pub fn parse(text: &[u8]) -> Result<Self, JwkError> {
         if text.len() > Self::MAX_BYTES {
             return Err(JwkError::TooLong);
@@ -134,25 +136,25 @@ impl Jwk {
         })
     }
 
-    /// `kid`: the key's name, if it has one.
+    /// `kid`: the key's id, if it has one.
     #[must_use]
     pub fn key_id(&self) -> Option<&KeyId> {
         self.key_id.as_ref()
     }
 
-    /// The algorithm, where `alg` or the curve says it.
+    /// The algorithm of the key, if `alg` or the curve names it.
     #[must_use]
     pub fn algorithm(&self) -> Option<Algorithm> {
         self.algorithm
     }
 
-    /// Whether it is a shared secret.
+    /// Whether the key is a shared secret.
     #[must_use]
     pub fn is_symmetric(&self) -> bool {
         matches!(self.material, Material::Secret(_))
     }
 
-    /// Whether it is a key pair: who reads it can sign.
+    /// Whether the key is a key pair, which means that a program that reads it can sign.
     #[must_use]
     pub fn is_private(&self) -> bool {
         match &self.material {
@@ -162,10 +164,10 @@ impl Jwk {
         }
     }
 
-    /// Says the algorithm of a key that does not say it itself, such as RSA keys without `alg`.
+    /// Sets the algorithm of a key that does not name it itself, such as RSA keys without `alg`.
     ///
     /// # Errors
-    /// [`JwkError::OtherAlgorithm`] if the key says or is another one.
+    /// [`JwkError::OtherAlgorithm`] if the key names or is for another algorithm.
     pub fn with_algorithm(mut self, algorithm: Algorithm) -> Result<Self, JwkError> {
         if self.algorithm.is_some_and(|own| own != algorithm) || !self.material.fits(algorithm) {
             return Err(JwkError::OtherAlgorithm);
@@ -174,20 +176,20 @@ impl Jwk {
         Ok(self)
     }
 
-    /// The key that verifies. Without `kid` it is named as other keys are: by its thumbprint, a secret by what HKDF
-    /// makes of it.
+    /// The key that verifies. Without `kid` a public key is named by its thumbprint, and a secret by a value that HKDF
+    /// derives from it.
     ///
     /// # Errors
-    /// [`JwkError::NoAlgorithm`] if that is not known, [`JwkError::OtherUse`] if the key is not for verifying,
+    /// [`JwkError::NoAlgorithm`] if the algorithm is not known, [`JwkError::OtherUse`] if the key is not for verifying,
     /// [`JwkError::Key`] if it does not protect.
     pub fn verifying_key(&self) -> Result<VerifyingKey, JwkError> {
         self.verifying_key_with(ImportRules::strict())
     }
 
-    /// As [`Jwk::verifying_key`], under other rules.
+    /// The key that verifies, as [`Jwk::verifying_key`] makes it, under other rules for its strength.
     ///
     /// # Errors
-    /// The same, but for what the rules accept.
+    /// Those of [`Jwk::verifying_key`], except for what the rules accept.
     pub fn verifying_key_with(&self, rules: ImportRules) -> Result<VerifyingKey, JwkError> {
         if !self.may_verify {
             return Err(JwkError::OtherUse);
@@ -198,7 +200,8 @@ impl Jwk {
             Material::Rsa { public, .. }
             | Material::Ecdsa { point: public, .. }
             | Material::Ed25519 { public, .. } => {
-                // A private part that contradicts the public one is an error, asked for or not.
+                // A private part that contradicts the public one is an error, even if only the public one was asked
+                // for.
                 self.pair(algorithm)?;
                 VerifyingKey::named_by_thumbprint(rules, algorithm, public)?
             }
@@ -209,10 +212,10 @@ impl Jwk {
         })
     }
 
-    /// The key that signs, named as by [`Jwk::verifying_key`].
+    /// The key that signs. It has the same id as the key of [`Jwk::verifying_key`].
     ///
     /// # Errors
-    /// [`JwkError::NotPrivate`] for a public key, else as for [`Jwk::verifying_key`].
+    /// [`JwkError::NotPrivate`] for a public key, and those of [`Jwk::verifying_key`].
     pub fn signing_key(&self) -> Result<SigningKey, JwkError> {
         if !self.may_sign {
             return Err(JwkError::OtherUse);
@@ -230,12 +233,12 @@ impl Jwk {
         })
     }
 
-    /// The key pair, where there is a private part.
+    /// The key pair, if the key has a private part.
     fn pair(&self, algorithm: Algorithm) -> Result<Option<SigningKey>, JwkError> {
         let malformed = |_| KeyError::Malformed { algorithm };
         Ok(match &self.material {
             Material::Rsa { public, private: Some(private) } => {
-                // Said before the cryptographic library refuses it without a reason.
+                // The fault is found here, before the cryptographic library refuses the key without a reason.
                 let public = RsaPublicKeyRef::try_from(public.as_slice());
                 rsa::check(&public.map_err(|_| KeyError::Malformed { algorithm })?, ImportRules::strict())?;
                 let pair = RsaKeyPair::from_components(&private.components()).map_err(malformed)?;
@@ -257,12 +260,13 @@ impl Jwk {
         })
     }
 
-    /// The public part; `None` if there is none.
+    /// The public part of the key; `None` if it has none.
     fn public_bytes(&self) -> Option<&[u8]> {
         self.material.public_bytes()
     }
 
-    /// The public part of a private key that cannot be read as a whole. Who published its secret exposed this one.
+    /// The public part of a private key that cannot be read as a whole. Publishing the private part has exposed this
+    /// public part too.
     fn exposed_by(members: &Members) -> Option<Vec<u8>> {
         members.has("d").then_some(())?;
         match members.text("kty").ok()?? {
@@ -315,7 +319,7 @@ impl Material {
         let private = match d.1? {
             None => None,
             Some(d) => {
-                // Keys of more than two primes, and those that leave out the primes, are nowhere in use.
+                // Keys with more than two primes, and keys that leave out the primes, are not in use.
                 if members.has("oth") {
                     return Err(JwkError::Invalid("oth"));
                 }
@@ -328,7 +332,7 @@ impl Material {
         Ok(Self::Rsa { public, private })
     }
 
-    /// The public part as PKCS#1 has it.
+    /// The public part of an RSA key in PKCS#1 form.
     fn rsa_public(members: &Members) -> Result<Vec<u8>, JwkError> {
         let (n, e) = (members.number("n")?, members.number("e")?);
         UintRef::new(&n)
@@ -342,7 +346,7 @@ impl Material {
         Ok(Self::Ecdsa { curve, point, private: members.optional_sized("d", curve.bytes())? })
     }
 
-    /// The curve, and the point on it without compression.
+    /// The curve, and the uncompressed point on it.
     fn ecdsa_public(members: &Members) -> Result<(Curve, Vec<u8>), JwkError> {
         let name = members.text("crv")?.ok_or(JwkError::Missing("crv"))?;
         let curve =
@@ -384,7 +388,7 @@ impl Material {
         }
     }
 
-    /// The algorithm, where the type of key has just one.
+    /// The algorithm of the key's type, if the type has just one.
     fn only_algorithm(&self) -> Option<Algorithm> {
         let mut fitting = Algorithm::ALL.into_iter().filter(|algorithm| self.fits(*algorithm));
         let only = fitting.next()?;
@@ -440,7 +444,7 @@ impl VerifyingKey {
 }
 
 impl SigningKey {
-    /// The **secret** key as a JWK: who reads it can sign. To move a key to another program.
+    /// The **secret** key as a JWK, for moving the key to another program. Somebody who reads it can sign.
     #[must_use]
     pub fn dangerous_private_jwk(&self) -> Option<Zeroizing<String>> {
         let secret = self.to_secret_bytes();
@@ -481,7 +485,8 @@ impl SigningKey {
     }
 }
 
-/// Whether `use` and `key_ops` allow signing and verifying. Where both stand, both must (RFC 7517 §4.3).
+/// Whether `use` and `key_ops` allow signing and verifying. If a key has both members, both must allow it (RFC 7517
+/// §4.3).
 fn permissions(members: &Members) -> Result<(bool, bool), JwkError> {
     if members.text("use")?.is_some_and(|purpose| purpose != "sig") {
         return Ok((false, false));
@@ -495,8 +500,8 @@ fn permissions(members: &Members) -> Result<(bool, bool), JwkError> {
     })
 }
 
-/// What an uncompressed point begins with (SEC 1 §2.3.3).
+/// The first byte of an uncompressed point (SEC 1 §2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
-/// RFC 7518 §6.3.2.
+/// The names of the private members of an RSA key (RFC 7518 §6.3.2).
 const RSA_PRIVATE_MEMBERS: [&str; 6] = ["d", "p", "q", "dp", "dq", "qi"];

@@ -1,4 +1,4 @@
-//! What kinds of keys there are, so that a key that is no good can be called by its name.
+//! The kinds of keys, so that an error can name the kind of a key that is not accepted.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::curve::Curve;
 use super::pem::{self, Part};
 use super::{Algorithm, KeyError};
 
-/// What kind of key something is, whether it signs here or not: "an Ed25519 key", "an RSA key", "an X25519 key".
+/// The kind of a key, whether such keys sign here or not: "an Ed25519 key", "an RSA key", "an X25519 key".
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KeyKind(Kind);
 
@@ -21,9 +21,9 @@ enum Kind {
     Rsa,
     Ed25519,
     Ec(Curve),
-    /// It does not say its curve.
+    /// An EC key that does not name its curve.
     EcOnSomeCurve,
-    /// Its curve is described instead of named, which RFC 5480 §2.1.1 forbids.
+    /// An EC key whose curve is described instead of named, which RFC 5480 §2.1.1 forbids.
     EcOnDescribedCurve,
     EcElsewhere(ObjectIdentifier),
     Other(ObjectIdentifier),
@@ -33,15 +33,15 @@ impl KeyKind {
     /// The kind of the private key in a PEM text.
     ///
     /// # Errors
-    /// [`KeyError::Pem`] and [`KeyError::PemContent`] if there is no such key in it; [`KeyError::UnknownForm`] if it is
-    /// none in PKCS#8, PKCS#1 or SEC 1.
+    /// [`KeyError::Pem`] and [`KeyError::PemContent`] if the text has no such key; [`KeyError::UnknownForm`] if the key
+    /// is not in PKCS#8, PKCS#1 or SEC 1 form.
     pub fn of_private_key_pem(pem: &str) -> Result<Self, KeyError> {
         let der = pem::decode(pem.as_bytes(), Part::Private)?;
         Self::of_private_key(&der).ok_or(KeyError::UnknownForm)
     }
 
-    /// The algorithms that keys of this kind are for: none, one, or several for RSA, and for EC keys that do not say
-    /// their curve.
+    /// The algorithms that keys of this kind are for: none, one, or several. RSA keys and EC keys that do not name
+    /// their curve have several.
     pub fn algorithms(self) -> impl Iterator<Item = Algorithm> {
         Algorithm::ALL.into_iter().filter(move |algorithm| self.is_for(*algorithm))
     }
@@ -110,7 +110,7 @@ impl fmt::Display for KeyKind {
     }
 }
 
-/// What an algorithm takes, in words.
+/// The kind of key that an algorithm takes, in words.
 pub(super) struct Wanted(pub(super) Algorithm);
 
 impl fmt::Display for Wanted {
@@ -150,14 +150,14 @@ fn describes_its_curve(der: &[u8]) -> bool {
     matches!(parameters(), Some((SEQUENCE, ..)))
 }
 
-/// RFC 8017 §A.1.
+/// The identifier of RSA keys (RFC 8017 §A.1).
 pub(super) const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-/// RFC 5480 §2.1.1.
+/// The identifier of EC keys (RFC 5480 §2.1.1).
 pub(super) const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-/// RFC 8410 §3.
+/// The identifier of Ed25519 keys (RFC 8410 §3).
 pub(super) const ID_ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// Curves that none of our algorithms is for.
+/// Curves that no supported algorithm is for.
 const CURVES: [(&str, &str); 12] = [
     ("1.2.840.10045.3.1.1", "P-192"),
     ("1.3.132.0.33", "P-224"),
@@ -173,7 +173,7 @@ const CURVES: [(&str, &str); 12] = [
     ("1.2.156.10197.1.301", "SM2"),
 ];
 
-/// Kinds that none of our algorithms is for, with their article.
+/// Kinds of keys that no supported algorithm is for, with their article.
 const KINDS: [(&str, &str); 10] = [
     ("1.3.101.110", "an X25519"),
     ("1.3.101.111", "an X448"),

@@ -1,7 +1,7 @@
 //! Keys for message authentication codes.
 //!
-//! RustCrypto's HMAC, because its prepared state is copied without allocating: for texts as short as tokens that is
-//! most of the difference to `aws-lc-rs`, see `docs/benchmarks.md`.
+//! The HMAC is RustCrypto's, because its prepared state is copied without allocating. For texts as short as tokens,
+//! that is most of the difference from `aws-lc-rs` (see `docs/benchmarks.md`).
 
 use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,7 +9,7 @@ use sha2::{Sha256, Sha384, Sha512};
 
 use super::algorithm::Hash;
 
-/// A prepared HMAC key; wiped when dropped.
+/// A prepared HMAC key, wiped when it is dropped.
 #[derive(Clone)]
 pub(super) enum MacKey {
     Sha256(Hmac<Sha256>),
@@ -35,7 +35,7 @@ impl MacKey {
         }
     }
 
-    /// Compares in constant time and in full length (SEC-017).
+    /// Whether `tag` is the MAC of `message`, compared in constant time and in full length (SEC-017).
     pub(super) fn accepts(&self, message: &[u8], tag: &[u8]) -> bool {
         let verdict = match self {
             Self::Sha256(key) => key.clone().chain_update(message).verify_slice(tag),
@@ -46,7 +46,7 @@ impl MacKey {
     }
 }
 
-/// What a message is signed with.
+/// The MAC that a message is signed with.
 pub(super) enum Tag {
     Sha256(CtOutput<Hmac<Sha256>>),
     Sha384(CtOutput<Hmac<Sha384>>),

@@ -10,19 +10,19 @@ use super::{ImportRules, KeyError, KeyId};
 use crate::base64url;
 use crate::key::hkdf;
 
-/// Why bytes cannot be a shared secret.
+/// The reason why bytes cannot be a shared secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SecretProblem {
-    /// It has too few bytes.
+    /// The secret has too few bytes.
     TooShort {
-        /// How many it has.
+        /// The number of bytes that the secret has.
         actual: usize,
-        /// How many it needs.
+        /// The number of bytes that the secret needs.
         minimum: usize,
     },
-    /// It is an example from documentation, or has almost no variety.
+    /// The secret is an example from documentation, or has almost no variety.
     Guessable,
-    /// It is a key of a key pair, which others may know (SEC-010).
+    /// The bytes are a key of a key pair, which others may know (SEC-010).
     NotASecret,
 }
 
@@ -36,13 +36,13 @@ impl From<SecretProblem> for KeyError {
     }
 }
 
-/// Checks that `secret` has at least `minimum` bytes, is no well-known text, and is not a key of a key pair.
+/// Checks that `secret` has at least `minimum` bytes, is not a well-known text, and is not a key of a key pair.
 ///
-/// A library that takes "a key" as bytes can be tricked into using a public key, which the attacker has, as the
-/// secret of a MAC (RFC 8725 §2.1). Types prevent that inside; this catches it where bytes come in.
+/// A library that takes "a key" as bytes can be tricked into using a public key, which the attacker has, as the secret
+/// of a MAC (RFC 8725 §2.1). Types prevent that inside this crate; this check prevents it where bytes come in.
 ///
 /// # Errors
-/// [`SecretProblem`]: the first of the three checks that failed.
+/// [`SecretProblem`] of the first of the three checks that failed.
 pub(crate) fn check_secret(secret: &[u8], minimum: usize) -> Result<(), SecretProblem> {
     if is_key_pair_part(secret) {
         return Err(SecretProblem::NotASecret);
@@ -56,7 +56,8 @@ pub(crate) fn check_secret(secret: &[u8], minimum: usize) -> Result<(), SecretPr
     Ok(())
 }
 
-/// As [`check_secret`], but for what the rules accept; tells what is wrong with a secret that they accept all the same.
+/// Checks a secret as [`check_secret`] does, except for what the rules accept. Returns what is wrong with a secret that
+/// is accepted only by the rules.
 pub(super) fn check_secret_with(
     rules: ImportRules,
     secret: &[u8],
@@ -64,7 +65,7 @@ pub(super) fn check_secret_with(
 ) -> Result<Option<&'static str>, SecretProblem> {
     let mut verdict = check_secret(secret, minimum);
     let mut warning = None;
-    // Nothing at all is no secret under any rules.
+    // An empty secret is refused under any rules.
     if matches!(verdict, Err(SecretProblem::TooShort { actual: 1.., .. })) && rules.accepts_short_secrets() {
         warning = Some("its secret is shorter than the hash, so it can be found out from any token");
         verdict = check_secret(secret, 1);
@@ -76,18 +77,18 @@ pub(super) fn check_secret_with(
     verdict.map(|()| warning)
 }
 
-/// The default name of a shared secret's key: the same on every node, and it tells nothing about the secret.
+/// The default id of a shared secret's key. It is the same on every node, and tells nothing about the secret.
 pub(super) fn secret_name(secret: &[u8]) -> KeyId {
     let derived = hkdf(secret, "countersign/kid/v1", "");
     let (id, _) = derived.split_at(16);
     KeyId(base64url::encode(id).into())
 }
 
-/// Whether a public key is of low order, so that one signature can be valid for any message, or is written in a
-/// second spelling. No key pair has such a public key (SEC-021).
+/// Whether a public key is of low order, so that one signature can be valid for any message, or is written in a second
+/// spelling. No key pair has such a public key (SEC-021).
 pub(super) fn is_weak_ed25519(public: &[u8; 32]) -> bool {
     let mut y = *public;
-    // The top bit is the sign of x. What is left is y, little-endian.
+    // The top bit is the sign of x. The rest is y, little-endian.
     y[31] &= 0x7f;
     let [lowest, middle @ .., highest] = &y;
     // y >= 2^255 - 19 is a second spelling of a smaller y (RFC 8032 §5.1.3).
@@ -95,11 +96,11 @@ pub(super) fn is_weak_ed25519(public: &[u8; 32]) -> bool {
     !canonical || LOW_ORDER_Y.contains(&y)
 }
 
-/// Fewest different bytes in a secret that may be random: 32 random hexadecimal digits almost surely have more.
+/// The fewest different bytes in a secret that may be random: 32 random hexadecimal digits almost surely have more.
 const MIN_VARIETY: usize = 8;
 
 /// Parts of secrets that stand in documentation and templates, in lower case. The long numbers are from tutorials of
-/// FastAPI and Spring, the sentences from those of ASP.NET; all are long enough, and found in production.
+/// FastAPI and Spring, the sentences from those of ASP.NET. All of them are long enough, and found in production.
 const WELL_KNOWN: &[&[u8]] = &[
     b"-at-least-256-bits",
     b"09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
@@ -151,12 +152,12 @@ fn is_key_pair_part(secret: &[u8]) -> bool {
         || is_point(secret)
 }
 
-/// A JWK or a JWK set, of any kind.
+/// Whether a text is a JWK or a JWK set, of any kind.
 fn is_jwk(text: &[u8]) -> bool {
     text.starts_with(b"{") && (Members::parse(text).is_ok_and(|key| key.has("kty")) || is_set(text))
 }
 
-/// What stands between the lines of a PEM file.
+/// Whether a text is what stands between the lines of a PEM file.
 fn is_encoded_der_key(text: &[u8]) -> bool {
     let digits: Vec<u8> =
         text.iter().copied().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=').collect();
@@ -165,9 +166,9 @@ fn is_encoded_der_key(text: &[u8]) -> bool {
         .any(|engine| engine.decode(&digits).is_ok_and(|der| is_der_key(&der)))
 }
 
-/// `SubjectPublicKeyInfo`, PKCS#1, PKCS#8 or RFC 5915: one SEQUENCE that begins with a SEQUENCE or an INTEGER,
-/// whose parts fill it exactly. No shorter such key exists than Ed25519's 44 bytes, and longer random bytes have
-/// this form once in ten million.
+/// Whether bytes are a key as `SubjectPublicKeyInfo`, PKCS#1, PKCS#8 or RFC 5915: one SEQUENCE that begins with a
+/// SEQUENCE or an INTEGER, whose parts fill it exactly. The shortest such key is Ed25519's, with 44 bytes, and longer
+/// random bytes have this form once in ten million.
 fn is_der_key(der: &[u8]) -> bool {
     let Some((SEQUENCE, mut content, [])) = der_element(der) else { return false };
     if der.len() < 44 || !matches!(content.first(), Some(&(SEQUENCE | INTEGER))) {
@@ -183,7 +184,7 @@ fn is_der_key(der: &[u8]) -> bool {
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 
-/// Tag and content of the first DER element, and what follows it.
+/// The tag and content of the first DER element, and what follows it.
 pub(super) fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -200,7 +201,7 @@ pub(super) fn der_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// An uncompressed point on one of the curves.
+/// Whether bytes are an uncompressed point on one of the curves.
 fn is_point(bytes: &[u8]) -> bool {
     Curve::ALL.into_iter().any(|curve| {
         bytes.len() == curve.point_bytes() && ParsedPublicKey::new(curve.verification(), bytes).is_ok()

@@ -1,8 +1,8 @@
 //! Finding a key in a PEM text (RFC 7468 §2), as OpenSSL, PyJWT and Node do.
 //!
-//! People's files have blanks at the ends of lines, a certificate or the curve's parameters beside the key, the
-//! explanations of a PKCS#12 tool before it. So the blocks of a text are found here, and the one that holds the key is
-//! written anew in the strict form for the library, which decodes it in constant time.
+//! People's files have blanks at the ends of lines, a certificate or the curve's parameters beside the key, or the
+//! explanations of a PKCS#12 tool before it. The blocks of a text are therefore found here, and the one that has the
+//! key is rewritten in the strict form for the library, which decodes it in constant time.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ use zeroize::Zeroizing;
 
 use super::KeyError;
 
-/// Which key of a pair is wanted.
+/// The part of a key pair that is wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Part {
     Public,
     Private,
 }
 
-/// What a PEM text holds where it holds no key that is read here, and what to do about it.
+/// The content of a PEM text that has no key that can be read here, with what to do about it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum PemContent {
-    /// A private key that only its passphrase opens.
+    /// A private key that is encrypted with a passphrase.
     Encrypted,
     /// A public key where a private one is wanted.
     PublicKey,
@@ -30,7 +30,7 @@ pub enum PemContent {
     PrivateKey,
     /// Several keys, of which any may be meant.
     SeveralKeys,
-    /// A certificate, or a request for one, and no key beside it.
+    /// A certificate, or a request for one, without a key.
     Certificate,
     /// A key in OpenSSH's own form.
     OpenSsh,
@@ -63,8 +63,8 @@ impl fmt::Display for PemContent {
     }
 }
 
-/// The DER of the one key of this part in a PEM text. What stands around it is passed over: text, certificates, the
-/// parameters of its curve, the other part of the pair.
+/// The DER of the one key of this part in a PEM text. The text around it, certificates, the parameters of its curve and
+/// the other part of the pair are skipped.
 pub(super) fn decode(text: &[u8], part: Part) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let blocks = blocks(text)?;
@@ -85,7 +85,7 @@ pub(super) fn encode(label: &str, der: &[u8]) -> Option<String> {
     pem_rfc7468::encode_string(label, LineEnding::LF, der).ok()
 }
 
-/// What stands between two boundary lines.
+/// The content between two boundary lines.
 struct Block<'a> {
     label: &'a [u8],
     body: &'a [u8],
@@ -107,7 +107,7 @@ impl Block<'_> {
                 }
             }
         }
-        // Never grown, so that no copy of the key is left behind.
+        // The buffer never grows, so that no copy of the key is left behind.
         let most = self.body.len() + self.body.len() / LINE + 2 * (self.label.len() + 20);
         let mut strict = Zeroizing::new(Vec::with_capacity(most));
         strict.extend_from_slice(BEGIN);
@@ -130,7 +130,8 @@ impl Block<'_> {
     }
 }
 
-/// All blocks of a text. A block without its end, or with that of another one, spoils it: nobody knows what is missing.
+/// All blocks of a text. A block without its end, or with the end of another one, is an error, because nobody knows
+/// what is missing.
 fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, KeyError> {
     let mut blocks = Vec::new();
     let mut open: Option<(&[u8], usize)> = None;
@@ -155,7 +156,7 @@ fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, KeyError> {
     if open.is_some() { Err(KeyError::Pem) } else { Ok(blocks) }
 }
 
-/// The lines of a block's body, without the blanks around them. They end with LF, CR LF or CR.
+/// The lines of a block's body, without the blanks around them. Lines end with LF, CR LF or CR.
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let body = body.strip_prefix(b"\n").unwrap_or(body);
     let lines = body.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -171,7 +172,7 @@ fn boundary<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
     line.strip_prefix(start)?.strip_suffix(DASHES)
 }
 
-/// Why a text without the wanted key has none: what it holds instead, the likeliest first.
+/// The reason why a text does not have the wanted key: what it has instead, the likeliest first.
 fn why_not(text: &[u8], blocks: &[Block<'_>], part: Part) -> KeyError {
     let holds = |labels: &[&[u8]]| blocks.iter().any(|block| labels.contains(&block.label));
     let content = if holds(&[b"ENCRYPTED PRIVATE KEY"]) {
@@ -192,7 +193,7 @@ fn why_not(text: &[u8], blocks: &[Block<'_>], part: Part) -> KeyError {
     KeyError::PemContent(content)
 }
 
-/// One line such as `ssh-ed25519 AAAAC3… ada@example` (RFC 4253 §6.6, RFC 5656 §3.1).
+/// Whether a text is one line such as `ssh-ed25519 AAAAC3… ada@example` (RFC 4253 §6.6, RFC 5656 §3.1).
 fn is_openssh_public(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
     text.starts_with(b"ssh-") || text.starts_with(b"ecdsa-sha2-")
@@ -204,5 +205,5 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
-/// How many digits a line has in the strict form.
+/// The number of digits on a line in the strict form.
 const LINE: usize = 64;

@@ -1,13 +1,13 @@
-//! The keys that tokens may be signed with.
+//! The ring of keys that tokens may be signed with.
 
 use std::fmt;
 
 use super::{Algorithm, KeyError, KeyId, VerifyingKey};
 use crate::verify::VerifyError;
 
-/// The keys that a verifier accepts, looked up by key id.
+/// The keys that a verifier accepts, found by key id.
 ///
-/// Held in memory as a whole: no key id from a token ever reaches a file, a query or a URL (SEC-038).
+/// The ring is in memory as a whole, so no key id from a token ever reaches a file, a query or a URL (SEC-038).
 #[derive(Clone, Default)]
 pub struct KeyRing {
     // A ring holds the keys of a few rotations, so a scan beats hashing.
@@ -24,7 +24,7 @@ impl KeyRing {
     /// Adds a key.
     ///
     /// # Errors
-    /// [`KeyError::DuplicateKeyId`] if the ring has a key with that id; the ring stays as it was.
+    /// [`KeyError::DuplicateKeyId`] if the ring has a key with the same id; the ring stays as it was.
     pub fn insert(&mut self, key: VerifyingKey) -> Result<(), KeyError> {
         if self.get(key.key_id().as_str()).is_some() {
             return Err(KeyError::DuplicateKeyId(key.key_id().clone()));
@@ -33,12 +33,12 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Adds a key of a set that somebody else publishes, where keys of one id are told apart by their algorithms
-    /// (RFC 7517 §4.5). In a ring of our own, [`insert`](Self::insert), an id is one key's alone.
+    /// Adds a key of a set that somebody else publishes, in which keys of one id are distinguished by their algorithms
+    /// (RFC 7517 §4.5). In a ring of our own ([`insert`](Self::insert)) an id belongs to one key.
     pub(super) fn insert_of_set(&mut self, key: VerifyingKey) -> Result<(), KeyError> {
         let is_same = |own: &VerifyingKey| {
             own.key_id() == key.key_id()
-                // Who verifies with the one may not be led to the other kind.
+                // A verifier that uses one kind of key may not be led to the other kind.
                 && (own.algorithm() == key.algorithm()
                     || own.algorithm().is_symmetric() != key.algorithm().is_symmetric())
         };
@@ -49,13 +49,14 @@ impl KeyRing {
         Ok(())
     }
 
-    /// Takes a key out. Its tokens are refused from here on.
+    /// Removes a key. From then on its tokens are refused.
     pub fn remove(&mut self, id: &KeyId) -> Option<VerifyingKey> {
         let position = self.keys.iter().position(|key| key.key_id() == id)?;
         Some(self.keys.remove(position))
     }
 
-    /// The key with exactly this id; in the ring of a [`JwkSet`](super::JwkSet), where several may share it, the first.
+    /// The key with exactly this id. In the ring of a [`JwkSet`](super::JwkSet), where several keys may share an id, it
+    /// is the first.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&VerifyingKey> {
         self.keys.iter().find(|key| key.key_id().as_str() == id)
@@ -66,13 +67,13 @@ impl KeyRing {
         self.keys.iter()
     }
 
-    /// How many keys there are.
+    /// The number of keys in the ring.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is no key.
+    /// Whether the ring has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -85,7 +86,7 @@ impl KeyRing {
         named.find(|key| key.algorithm() == algorithm).ok_or(VerifyError::Algorithm)
     }
 
-    /// The key for a token that names none: the only one of its algorithm (SEC-039).
+    /// The key for a token that names no key: the only one of its algorithm (SEC-039).
     pub(crate) fn only(&self, algorithm: Algorithm) -> Option<&VerifyingKey> {
         let mut fitting = self.keys.iter().filter(|key| key.algorithm() == algorithm);
         let only = fitting.next()?;

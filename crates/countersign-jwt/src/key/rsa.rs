@@ -1,4 +1,4 @@
-//! Which RSA public keys are good enough.
+//! The checks that an RSA public key must pass.
 
 use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PKCS1_SHA256,
@@ -11,7 +11,7 @@ use pkcs1::RsaPublicKeyRef;
 use super::algorithm::{Hash, Padding};
 use super::{ImportRules, KeyError};
 
-/// How verifying is done. A PSS salt has the length of the hash and no other (RFC 7518 §3.5).
+/// The parameters for verifying. A PSS salt must have the length of the hash (RFC 7518 §3.5).
 pub(super) const fn verification(padding: Padding, hash: Hash) -> &'static RsaParameters {
     match (padding, hash) {
         (Padding::Pkcs1, Hash::Sha256) => &RSA_PKCS1_2048_8192_SHA256,
@@ -23,7 +23,7 @@ pub(super) const fn verification(padding: Padding, hash: Hash) -> &'static RsaPa
     }
 }
 
-/// How signing is done, with the same salt length.
+/// The parameters for signing. A PSS salt has the length of the hash (RFC 7518 §3.5).
 pub(super) const fn signing(padding: Padding, hash: Hash) -> &'static RsaSignatureEncoding {
     match (padding, hash) {
         (Padding::Pkcs1, Hash::Sha256) => &RSA_PKCS1_SHA256,
@@ -35,9 +35,9 @@ pub(super) const fn signing(padding: Padding, hash: Hash) -> &'static RsaSignatu
     }
 }
 
-/// Checks size, exponent and origin of a public key (SEC-019).
+/// Checks the size, exponent and origin of a public key (SEC-019).
 pub(super) fn check(key: &RsaPublicKeyRef<'_>, rules: ImportRules) -> Result<(), KeyError> {
-    // Both without leading zeros.
+    // Both numbers are without leading zeros.
     let (modulus, exponent) = (key.modulus.as_bytes(), key.public_exponent.as_bytes());
     let bits = bit_length(modulus);
     if !(2048..=8192).contains(&bits) {
@@ -54,7 +54,8 @@ fn check_exponent(exponent: &[u8], rules: ImportRules) -> Result<(), KeyError> {
     if exponent == [3] && rules.accepts_rsa_exponent_3() {
         return Ok(());
     }
-    // Three bytes or more, and not below 65537: all numbers of three bytes are at least 65536, which is even.
+    // The exponent must have three bytes or more and not be below 65537. All numbers of three bytes are at least 65536,
+    // which is even.
     if exponent.len() < 3 || is_even(exponent) {
         return Err(KeyError::RsaExponent);
     }
@@ -72,8 +73,8 @@ fn is_even(number: &[u8]) -> bool {
 
 /// Whether the primes were made by the library of CVE-2017-15361 ("ROCA"), so that the key can be factored.
 ///
-/// Those primes are powers of 65537 modulo many small primes, and so is their product. A modulus from elsewhere is
-/// one for all of them once in a hundred million.
+/// Those primes are powers of 65537 modulo many small primes, and so is their product. A modulus from another library
+/// is such a power for all of the small primes once in a hundred million.
 fn has_roca_fingerprint(modulus: &[u8]) -> bool {
     SMALL_PRIMES.into_iter().all(|prime| {
         let residue = modulus.iter().fold(0, |residue, byte| (residue * 256 + u32::from(*byte)) % prime);
@@ -90,8 +91,8 @@ fn has_roca_fingerprint(modulus: &[u8]) -> bool {
     })
 }
 
-/// The odd primes whose product the weak primes were built on (Nemec and others, "The Return of Coppersmith's
-/// Attack", 2017, §2); for larger keys there are more, which is no reason to look at them.
+/// The odd primes whose product the weak primes were built on (Nemec and others, "The Return of Coppersmith's Attack",
+/// 2017, §2). Larger keys were built on more primes, which need not be looked at.
 const SMALL_PRIMES: [u32; 38] = [
     3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103,
     107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,

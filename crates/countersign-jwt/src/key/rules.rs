@@ -1,6 +1,6 @@
-//! What verifying keys are refused for, unless somebody insists.
+//! The rules by which verifying keys are refused.
 
-/// Rules for reading verifying keys. The strict ones are right unless somebody else's key breaks them.
+/// Rules for reading verifying keys. The strict rules are right unless another program's key breaks them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ImportRules {
     rsa_exponent_3: bool,
@@ -9,28 +9,29 @@ pub struct ImportRules {
 }
 
 impl ImportRules {
-    /// What every other constructor uses.
+    /// The strict rules, which every constructor without rules uses.
     #[must_use]
     pub const fn strict() -> Self {
         Self { rsa_exponent_3: false, guessable_secrets: false, short_secrets: false }
     }
 
-    /// Accepts RSA keys with the public exponent 3, of which implementation mistakes are easier to exploit.
+    /// Accepts RSA keys with the public exponent 3, with which implementation mistakes are easier to exploit.
     #[must_use]
     pub const fn dangerous_accept_rsa_exponent_3(self) -> Self {
         Self { rsa_exponent_3: true, ..self }
     }
 
-    /// Accepts shared secrets of full length that are examples from documentation or almost constant: anybody may
-    /// forge tokens. For tests with published vectors.
+    /// Accepts shared secrets of full length that are examples from documentation or almost constant, for tests with
+    /// published vectors. Anybody may forge tokens of such a secret.
     #[must_use]
     pub const fn dangerous_accept_guessable_secrets(self) -> Self {
         Self { guessable_secrets: true, ..self }
     }
 
-    /// Accepts shared secrets that are shorter than the hash (RFC 7518 §3.2), to verify what another program still signs
-    /// with one: whoever has a token can search for the secret. They never sign here, because signing keys know no
-    /// rules; their [`VerifyingKey::warning`](super::VerifyingKey::warning) is for the log at every start (SEC-018).
+    /// Accepts shared secrets that are shorter than the hash (RFC 7518 §3.2), to verify what another program still
+    /// signs with one. Somebody who has a token can search for such a secret. Short secrets never sign here, because
+    /// signing keys know no rules. Their [`VerifyingKey::warning`](super::VerifyingKey::warning) is for the log at
+    /// every start (SEC-018).
     #[must_use]
     pub const fn dangerous_accept_short_secrets(self) -> Self {
         Self { short_secrets: true, ..self }

@@ -23,7 +23,7 @@ use super::{Algorithm, ImportRules, KeyError, KeyId, VerifyingKey, check_secret,
 use crate::base64url;
 use crate::random::{self, Random};
 
-/// A key that signs tokens. Cheap to clone; its `Debug` shows no secret, and nothing serialises it by accident.
+/// A key that signs tokens. Cheap to clone. Its `Debug` shows no secret, and nothing serialises it by accident.
 #[derive(Clone)]
 pub struct SigningKey {
     secret: Arc<SecretMaterial>,
@@ -32,7 +32,7 @@ pub struct SigningKey {
 
 struct SecretMaterial {
     signer: Signer,
-    /// What [`SigningKey::to_secret_bytes`] gives.
+    /// The bytes that [`SigningKey::to_secret_bytes`] returns.
     bytes: Zeroizing<Vec<u8>>,
 }
 
@@ -44,10 +44,10 @@ enum Signer {
     Ed25519(Ed25519KeyPair),
 }
 
-/// The size of a new RSA key. Smaller ones protect nothing, larger ones mostly cost time.
+/// The size of a new RSA key. Smaller keys protect nothing, and larger ones mostly cost time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum RsaBits {
-    /// 2048 bits: about 112 bits of security, and what every verifier accepts.
+    /// 2048 bits: about 112 bits of security, and accepted by every verifier.
     #[default]
     Bits2048,
     /// 3072 bits: about 128 bits of security.
@@ -62,9 +62,10 @@ pub enum RsaBits {
 pub(crate) struct SigningFailed;
 
 impl SigningKey {
-    /// A fresh key from `random`; for RSA one of 2048 bits, see [`SigningKey::generate_rsa`].
+    /// Makes a fresh key from `random`. An RSA key has 2048 bits and is made as [`SigningKey::generate_rsa`] makes it.
     ///
-    /// The key id is the thumbprint of the public key (RFC 7638), for a shared secret 128 random bits.
+    /// The key id of a key pair is the thumbprint of the public key (RFC 7638), that of a shared secret 128 random
+    /// bits.
     ///
     /// # Errors
     /// [`KeyError::Random`] when the source of randomness fails.
@@ -85,13 +86,13 @@ impl SigningKey {
         }
     }
 
-    /// A fresh RSA key, named by its thumbprint.
+    /// Makes a fresh RSA key, named by its thumbprint.
     ///
-    /// The primes come from the cryptographic library's own generator, seeded by the operating system: searching
-    /// for primes is not ours to write, and the library takes no other source.
+    /// The primes come from the cryptographic library's own generator, seeded by the operating system, because
+    /// searching for primes is not to be written here, and the library takes no other source.
     ///
     /// # Errors
-    /// [`KeyError::WrongForm`] for other algorithms.
+    /// [`KeyError::WrongForm`] for algorithms other than RSA's.
     pub fn generate_rsa(algorithm: Algorithm, bits: RsaBits) -> Result<Self, KeyError> {
         if !matches!(algorithm.scheme(), Scheme::Rsa(..)) {
             return Err(KeyError::WrongForm { algorithm });
@@ -107,8 +108,7 @@ impl SigningKey {
 
     /// A key from a shared secret.
     ///
-    /// The key id is derived from the secret with HKDF, so that every node that has the secret gives it the same
-    /// name.
+    /// The key id is derived from the secret with HKDF, so that every node that has the secret gives it the same id.
     ///
     /// # Errors
     /// [`KeyError::SecretTooShort`] below the size of the hash, 32, 48 or 64 bytes (RFC 7518 §3.2);
@@ -123,13 +123,13 @@ impl SigningKey {
         Ok(Self { secret: Arc::new(secret), verifying })
     }
 
-    /// A key from an unencrypted private key in DER, named by its thumbprint: PKCS#8 (RFC 5958) for every key pair,
-    /// also PKCS#1 (RFC 8017 §A.1.2) for RSA and SEC 1 (RFC 5915) for ECDSA.
+    /// A key from an unencrypted private key in DER, named by its thumbprint. The form is PKCS#8 (RFC 5958) for every
+    /// key pair, also PKCS#1 (RFC 8017 §A.1.2) for RSA and SEC 1 (RFC 5915) for ECDSA.
     ///
     /// # Errors
-    /// [`KeyError::OtherKind`] if this is another kind of key; [`KeyError::Malformed`] if the bytes are no private key, or
-    /// its parts contradict each other; [`KeyError::WrongForm`] if the algorithm takes a shared secret; for RSA also [`KeyError::RsaSize`],
-    /// [`KeyError::RsaExponent`] and [`KeyError::WeakPublicKey`].
+    /// [`KeyError::OtherKind`] if this is another kind of key; [`KeyError::Malformed`] if the bytes are not a private
+    /// key, or its parts contradict each other; [`KeyError::WrongForm`] if the algorithm takes a shared secret; for RSA
+    /// also [`KeyError::RsaSize`], [`KeyError::RsaExponent`] and [`KeyError::WeakPublicKey`].
     pub fn from_private_key_der(algorithm: Algorithm, der: &[u8]) -> Result<Self, KeyError> {
         let malformed = |_| KeyError::Malformed { algorithm };
         match (algorithm.scheme(), encoded::private_key(algorithm, der)?) {
@@ -154,24 +154,24 @@ impl SigningKey {
         }
     }
 
-    /// A key from an unencrypted private key in PEM, `PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`, named by
-    /// its thumbprint.
+    /// A key from an unencrypted private key in PEM, `PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`, named by its
+    /// thumbprint.
     ///
-    /// Read as OpenSSL reads it (RFC 7468 §2): blanks at the ends of lines, lines of any length, text, certificates and
-    /// curve parameters around the key are passed over.
+    /// The text is read as OpenSSL reads it (RFC 7468 §2): blanks at the ends of lines, lines of any length, and text,
+    /// certificates and curve parameters around the key are accepted.
     ///
     /// # Errors
-    /// [`KeyError::Pem`] if the text is no PEM with a key, [`KeyError::PemContent`] if it holds something else, such as
-    /// an encrypted key or two keys, else as for [`SigningKey::from_private_key_der`].
+    /// [`KeyError::Pem`] if the text is not PEM with a key, [`KeyError::PemContent`] if it has something else, such as
+    /// an encrypted key or two keys, and those of [`SigningKey::from_private_key_der`].
     pub fn from_private_key_pem(algorithm: Algorithm, pem: &str) -> Result<Self, KeyError> {
         let der = pem::decode(pem.as_bytes(), Part::Private)?;
         Self::from_private_key_der(algorithm, &der)
     }
 
-    /// The key that [`SigningKey::to_secret_bytes`] gave the bytes of.
+    /// A key from the bytes that [`SigningKey::to_secret_bytes`] returned.
     ///
     /// # Errors
-    /// As for [`SigningKey::hmac`] and [`SigningKey::from_private_key_der`].
+    /// Those of [`SigningKey::hmac`] and [`SigningKey::from_private_key_der`].
     pub fn from_secret_bytes(algorithm: Algorithm, id: KeyId, bytes: &[u8]) -> Result<Self, KeyError> {
         let key = match algorithm.scheme() {
             Scheme::Hmac(_) => Self::hmac(algorithm, bytes)?,
@@ -181,15 +181,15 @@ impl SigningKey {
         Ok(key.with_key_id(id))
     }
 
-    /// The secret itself, to be sealed and stored: the shared secret, the PKCS#8 form of an RSA or ECDSA key, the
-    /// seed of an Ed25519 key.
+    /// The secret of the key, to be sealed and stored: the shared secret itself, the PKCS#8 form of an RSA or ECDSA
+    /// key, or the seed of an Ed25519 key.
     #[must_use]
     pub fn to_secret_bytes(&self) -> Zeroizing<Vec<u8>> {
         self.secret.bytes.clone()
     }
 
-    /// The private key in PEM, as PKCS#8 and **not encrypted**; `None` for a shared secret. To move a key to another
-    /// program.
+    /// The private key in PEM, as PKCS#8 and **not encrypted**, for moving the key to another program; `None` for a
+    /// shared secret.
     #[must_use]
     pub fn dangerous_private_key_pem(&self) -> Option<Zeroizing<String>> {
         let ed25519;
@@ -204,31 +204,31 @@ impl SigningKey {
         pem::encode("PRIVATE KEY", der).map(Zeroizing::new)
     }
 
-    /// The same key under another name.
+    /// The same key with another id.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {
         Self { verifying: self.verifying.with_key_id(id), secret: self.secret }
     }
 
-    /// The name that its tokens carry.
+    /// The key id that the key's tokens carry.
     #[must_use]
     pub fn key_id(&self) -> &KeyId {
         self.verifying.key_id()
     }
 
-    /// The algorithm, the only one that this key ever signs with.
+    /// The one algorithm that this key signs with.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.verifying.algorithm()
     }
 
-    /// The key that verifies what this one signs, under the same name.
+    /// The key that verifies what this key signs, with the same id.
     #[must_use]
     pub fn verifying_key(&self) -> VerifyingKey {
         self.verifying.clone()
     }
 
-    /// How long each of its signatures is.
+    /// The length of each signature of this key.
     pub(crate) fn signature_bytes(&self) -> usize {
         self.verifying.signature_bytes()
     }
@@ -254,7 +254,7 @@ impl SigningKey {
         Ok(())
     }
 
-    /// The encoded header with the dot after it.
+    /// The encoded header of a token, with the dot after it.
     pub(crate) fn header_segment(&self, typ: &str) -> Cow<'_, str> {
         match self.verifying.known_headers().iter().find(|known| known.typ == typ) {
             Some(known) => known.segment.as_str().into(),
@@ -321,12 +321,12 @@ fn attach(signature: impl AsRef<[u8]>, message: &mut String) {
     base64url::append(signature, message);
 }
 
-/// A private key is a random number below the curve's order.
+/// Makes an ECDSA key, whose private part is a random number below the curve's order.
 fn generate_ecdsa(algorithm: Algorithm, curve: Curve, random: &dyn Random) -> Result<EcdsaKeyPair, KeyError> {
     let malformed = KeyError::Malformed { algorithm };
     let mut scalar = Zeroizing::new(vec![0; curve.bytes()]);
-    // Nearly every number of that many bits is below the order, so the second try is theory. A source that repeats
-    // itself must not make this endless.
+    // Nearly every number of that many bits is below the order, so a second try is very unlikely. The loop is bounded
+    // because a source that repeats itself would make it endless.
     for _ in 0..8 {
         random.fill(&mut scalar)?;
         if let Some(first) = scalar.first_mut() {

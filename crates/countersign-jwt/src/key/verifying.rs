@@ -48,21 +48,21 @@ pub(crate) struct KnownHeader {
 }
 
 impl VerifyingKey {
-    /// Takes a public key: 32 bytes for [`Algorithm::EdDsa`] (RFC 8032), an uncompressed point for ECDSA
-    /// (SEC 1 §2.3.3), a PKCS#1 `RSAPublicKey` in DER for RSA (RFC 8017 §A.1.1).
+    /// A key from a public key: 32 bytes for [`Algorithm::EdDsa`] (RFC 8032), an uncompressed point for ECDSA (SEC 1
+    /// §2.3.3), a PKCS#1 `RSAPublicKey` in DER for RSA (RFC 8017 §A.1.1).
     ///
     /// # Errors
-    /// [`KeyError::WrongForm`] for a symmetric algorithm: a public key never becomes a secret.
-    /// [`KeyError::Malformed`] if the bytes are no key of this algorithm; [`KeyError::WeakPublicKey`],
+    /// [`KeyError::WrongForm`] for a symmetric algorithm, because a public key never becomes a secret.
+    /// [`KeyError::Malformed`] if the bytes are not a key of this algorithm; [`KeyError::WeakPublicKey`],
     /// [`KeyError::RsaSize`] or [`KeyError::RsaExponent`] if the key does not protect.
     pub fn from_public_key(algorithm: Algorithm, id: KeyId, bytes: &[u8]) -> Result<Self, KeyError> {
         Self::from_public_key_with(ImportRules::strict(), algorithm, id, bytes)
     }
 
-    /// As [`VerifyingKey::from_public_key`], under other rules.
+    /// A key from a public key, as [`VerifyingKey::from_public_key`] reads it, under other rules for its strength.
     ///
     /// # Errors
-    /// The same, but for what the rules accept.
+    /// Those of [`VerifyingKey::from_public_key`], except for what the rules accept.
     pub fn from_public_key_with(
         rules: ImportRules,
         algorithm: Algorithm,
@@ -73,19 +73,20 @@ impl VerifyingKey {
         Ok(Self::new(algorithm, id, Material::Public(key), signature_bytes))
     }
 
-    /// Takes a public key in DER, named by its thumbprint: a `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7), or for RSA
-    /// also a PKCS#1 `RSAPublicKey`.
+    /// A key from a public key in DER, named by its thumbprint: a `SubjectPublicKeyInfo` (RFC 5280 §4.1.2.7), or for
+    /// RSA also a PKCS#1 `RSAPublicKey`.
     ///
     /// # Errors
-    /// As for [`VerifyingKey::from_public_key`].
+    /// Those of [`VerifyingKey::from_public_key`].
     pub fn from_public_key_der(algorithm: Algorithm, der: &[u8]) -> Result<Self, KeyError> {
         Self::from_public_key_der_with(ImportRules::strict(), algorithm, der)
     }
 
-    /// As [`VerifyingKey::from_public_key_der`], under other rules.
+    /// A key from a public key in DER, as [`VerifyingKey::from_public_key_der`] reads it, under other rules for its
+    /// strength.
     ///
     /// # Errors
-    /// The same, but for what the rules accept.
+    /// Those of [`VerifyingKey::from_public_key_der`], except for what the rules accept.
     pub fn from_public_key_der_with(
         rules: ImportRules,
         algorithm: Algorithm,
@@ -94,20 +95,21 @@ impl VerifyingKey {
         Self::named_by_thumbprint(rules, algorithm, encoded::public_key(algorithm, der)?)
     }
 
-    /// Takes a public key in PEM, `PUBLIC KEY` or `RSA PUBLIC KEY`, named by its thumbprint. What stands around it is
-    /// passed over, as by [`SigningKey::from_private_key_pem`](super::SigningKey::from_private_key_pem).
+    /// A key from a public key in PEM, `PUBLIC KEY` or `RSA PUBLIC KEY`, named by its thumbprint. The text around the
+    /// key is skipped, as by [`SigningKey::from_private_key_pem`](super::SigningKey::from_private_key_pem).
     ///
     /// # Errors
-    /// [`KeyError::Pem`] if the text is no PEM with a key, [`KeyError::PemContent`] if it holds something else,
-    /// [`KeyError::OtherKind`] for another kind of key, else as for [`VerifyingKey::from_public_key`].
+    /// [`KeyError::Pem`] if the text is not PEM with a key, [`KeyError::PemContent`] if it has something else,
+    /// [`KeyError::OtherKind`] for another kind of key, and those of [`VerifyingKey::from_public_key`].
     pub fn from_public_key_pem(algorithm: Algorithm, pem: &str) -> Result<Self, KeyError> {
         Self::from_public_key_pem_with(ImportRules::strict(), algorithm, pem)
     }
 
-    /// As [`VerifyingKey::from_public_key_pem`], under other rules.
+    /// A key from a public key in PEM, as [`VerifyingKey::from_public_key_pem`] reads it, under other rules for its
+    /// strength.
     ///
     /// # Errors
-    /// The same, but for what the rules accept.
+    /// Those of [`VerifyingKey::from_public_key_pem`], except for what the rules accept.
     pub fn from_public_key_pem_with(
         rules: ImportRules,
         algorithm: Algorithm,
@@ -117,10 +119,10 @@ impl VerifyingKey {
         Self::from_public_key_der_with(rules, algorithm, &der)
     }
 
-    /// The key that a shared secret verifies with. What signs is a [`SigningKey`](super::SigningKey).
+    /// A key that verifies with a shared secret. To sign with a secret, use [`SigningKey`](super::SigningKey).
     ///
     /// # Errors
-    /// As for [`SigningKey::hmac`](super::SigningKey::hmac), but for what the rules accept.
+    /// Those of [`SigningKey::hmac`](super::SigningKey::hmac), except for what the rules accept.
     pub fn hmac_with(rules: ImportRules, algorithm: Algorithm, secret: &[u8]) -> Result<Self, KeyError> {
         let Scheme::Hmac(hash) = algorithm.scheme() else { return Err(KeyError::WrongForm { algorithm }) };
         let warning = check_secret_with(rules, secret, hash.bytes())?;
@@ -128,26 +130,26 @@ impl VerifyingKey {
         Ok(Self::with_warning(algorithm, secret_name(secret), material, hash.bytes(), warning))
     }
 
-    /// What is dangerous about this key, if the rules that it was read by had to accept that. A program says it in its
+    /// The danger of this key, if it was accepted only by the rules that it was read with. A program writes it to its
     /// log at every start (SEC-018).
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
         self.0.warning
     }
 
-    /// The algorithm, the only one that this key ever verifies.
+    /// The one algorithm that this key verifies.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.0.algorithm
     }
 
-    /// The key id that tokens name it by.
+    /// The key id by which tokens name the key.
     #[must_use]
     pub fn key_id(&self) -> &KeyId {
         &self.0.id
     }
 
-    /// The same key under another name.
+    /// The same key with another id.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {
         let Inner { algorithm, material, signature_bytes, warning, .. } = &*self.0;
@@ -184,7 +186,7 @@ impl VerifyingKey {
         self.public_key().and_then(|bytes| thumbprint(self.algorithm(), bytes))
     }
 
-    /// Whether both are one key in memory, not merely equal. What was verified with a key stays valid only while
+    /// Whether both are one key in memory, and not merely equal. What was verified with a key stays valid only while
     /// that very key is in the ring.
     #[must_use]
     pub fn is_same_key(&self, other: &Self) -> bool {
@@ -195,7 +197,7 @@ impl VerifyingKey {
         Self::new(algorithm, id, Material::Mac(key), tag_bytes)
     }
 
-    /// A key named by its thumbprint.
+    /// A key whose id is its thumbprint.
     pub(super) fn named_by_thumbprint(
         rules: ImportRules,
         algorithm: Algorithm,
@@ -228,7 +230,7 @@ impl VerifyingKey {
         &self.0.known_headers
     }
 
-    /// How long each of its signatures is.
+    /// The length of each signature of this key.
     pub(crate) fn signature_bytes(&self) -> usize {
         self.0.signature_bytes
     }
@@ -255,7 +257,7 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// A header's base64url segment with the dot after it. Member order is fixed: `alg`, `kid`, `typ`.
+/// The base64url segment of a header, with the dot after it. The order of the members is fixed: `alg`, `kid`, `typ`.
 pub(crate) fn encoded_header(algorithm: Algorithm, id: &KeyId, typ: &str) -> String {
     // Serialising two strings cannot fail; `Value`'s own display is their JSON form.
     let id = serde_json::Value::from(id.as_str());
@@ -265,8 +267,8 @@ pub(crate) fn encoded_header(algorithm: Algorithm, id: &KeyId, typ: &str) -> Str
     segment
 }
 
-/// Reads a public key, refusing every form but the one that [`VerifyingKey::from_public_key`] documents. Tells how
-/// long its signatures are, too.
+/// Parses a public key, refusing every form but the one that [`VerifyingKey::from_public_key`] documents. Returns the
+/// length of its signatures, too.
 fn parse_public(
     rules: ImportRules,
     algorithm: Algorithm,
@@ -297,7 +299,7 @@ fn parse_public(
     Ok((parsed.map_err(|_| malformed)?, signature_bytes))
 }
 
-/// RFC 7638 §3: the required members of the public JWK in lexical order, without white space, hashed.
+/// The thumbprint of RFC 7638 §3: the required members of the public JWK in lexical order, without white space, hashed.
 fn thumbprint(algorithm: Algorithm, public: &[u8]) -> Option<String> {
     let encode = |bytes: &[u8]| base64url::encode(bytes);
     let jwk = match algorithm.scheme() {

@@ -1,6 +1,7 @@
-//! The public Wycheproof vectors, through the keys that tokens are verified with.
+//! The public Wycheproof vectors, run through the keys that tokens are verified with.
 //!
-//! Their messages are no tokens, so they enter where the JWS layer hands over signing input and signature.
+//! The messages of the vectors are not tokens, so they enter where the JWS layer hands over signing input and
+//! signature.
 
 use wycheproof::TestResult;
 use wycheproof::ecdsa::{self, TestName as Ecdsa};
@@ -11,7 +12,7 @@ use wycheproof::rsa_pss_verify::{self as pss, TestName as Pss};
 
 use super::{Algorithm, ImportRules, KeyError, SigningKey, VerifyingKey};
 
-/// Counts the vectors that were judged, so that none of this passes by doing nothing.
+/// Counts the vectors that were judged, so that no test passes by doing nothing.
 #[derive(Debug, Default)]
 struct Judged {
     accepted: usize,
@@ -31,7 +32,7 @@ impl Judged {
         match result {
             TestResult::Valid => assert!(accepted, "{case}"),
             TestResult::Invalid => assert!(!accepted, "{case}"),
-            // An encoding that some implementations let pass.
+            // The vector has an encoding that some implementations accept.
             TestResult::Acceptable => {}
         }
         *(if accepted { &mut self.accepted } else { &mut self.refused }) += 1;
@@ -58,7 +59,7 @@ fn sec_017_hmac_vectors() {
                         continue;
                     }
                 };
-                // A shortened tag is right there and wrong here.
+                // A shortened tag is right in the vectors and wrong here.
                 let full = group.tag_size == 8 * minimum;
                 let result = if full { test.result } else { TestResult::Invalid };
                 judged.judge(&key, &test.msg, &test.tag, result, &case);
@@ -175,8 +176,8 @@ fn sec_019_rsa_pss_vectors() {
             let key = rsa_key(algorithm, &group.asn_key);
             for test in group.tests {
                 let case = format!("{name:?} {} {}", test.tc_id, test.comment);
-                // A salt of another length is right there and wrong here (RFC 7518 §3.5), and one that was changed
-                // to the length of the hash the other way round.
+                // A salt of another length is right in the vectors and wrong here (RFC 7518 §3.5). A salt that was
+                // changed to the length of the hash is wrong in the vectors and right here.
                 let result = match test.result {
                     TestResult::Valid if !fits => TestResult::Invalid,
                     TestResult::Invalid if !fits => TestResult::Acceptable,
@@ -189,7 +190,7 @@ fn sec_019_rsa_pss_vectors() {
     }
 }
 
-/// Some of the vectors' keys have the exponent 3.
+/// Reads an RSA key of the vectors, some of which have the exponent 3.
 fn rsa_key(algorithm: Algorithm, pkcs1: &[u8]) -> VerifyingKey {
     let rules = ImportRules::strict().dangerous_accept_rsa_exponent_3();
     VerifyingKey::from_public_key_der_with(rules, algorithm, pkcs1).unwrap()

@@ -1,13 +1,14 @@
-//! Tokens that were verified before, so that the next presentation costs a lookup and not a signature.
+//! A cache of tokens that were verified before, so that the next presentation costs a lookup and not a signature.
 //!
-//! What is remembered is that a signature held and what was signed, never that a token is valid: times, issuer and
-//! audience are checked on every presentation, and so is that the very key which verified it is still in the ring.
+//! The cache remembers that a signature held and what was signed, never that a token is valid. Times, issuer and
+//! audience are checked on every presentation, and so is that the very key that verified the token is still in the
+//! ring.
 //!
-//! A table of small sets without locks. Its size never changes; a new token takes the place of an older one of its
+//! The cache is a table of small sets without locks. Its size never changes; a new token replaces an older one of its
 //! set. Only verified tokens get in, so nobody fills it with tokens of their own making.
 //!
-//! Remembering a token costs about what verifying a MAC does. So one with a MAC is remembered when it comes for the
-//! second time while its set still has its tag; tokens that come once then cost nothing and push nobody out.
+//! Remembering a token costs about as much as verifying a MAC. A token with a MAC is therefore remembered when it comes
+//! for the second time while its set still has its tag. Tokens that come once then cost nothing and replace no other.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -30,7 +31,7 @@ pub(super) struct TokenCache {
 /// The tokens whose tags agree in their low bits.
 #[derive(Default)]
 struct Set {
-    /// A hint which entry to look at; the entry decides.
+    /// Hints which entry to look at; the entry decides.
     tags: [AtomicU64; WAYS],
     /// Tags of tokens that were verified lately and are not remembered.
     seen: [AtomicU64; WAYS],
@@ -38,17 +39,17 @@ struct Set {
 }
 
 struct Entry {
-    /// The whole token: a hash alone could be met by another one.
+    /// The whole token, because another token could have the same hash.
     token: Zeroizing<String>,
     key: VerifyingKey,
     claims: Claims,
-    /// Copies of the claims, so that threads which see one token all the time do not fight over the counter of one
-    /// `Arc`; that costs four times as much as all the rest. Made for those that come.
+    /// Copies of the claims, so that threads that see one token all the time do not compete for the counter of one
+    /// `Arc`, which costs four times as much as all the rest. Each copy is made when its first thread comes.
     copies: [OnceLock<Claims>; STRIPES],
 }
 
 impl TokenCache {
-    /// A cache of about that many tokens. It takes no memory before the first one.
+    /// A cache of about that many tokens. It takes no memory before the first token.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             sets: OnceLock::new(),
@@ -58,7 +59,7 @@ impl TokenCache {
         }
     }
 
-    /// An empty one of the same size.
+    /// An empty cache of the same size.
     pub(super) fn emptied(&self) -> Self {
         Self::new(self.capacity)
     }
@@ -71,21 +72,21 @@ impl TokenCache {
                 continue;
             }
             let entry = slot.load();
-            // Tags of equal signatures are equal, and nobody can choose a signature's end to match a tag, so how
-            // long this comparison takes tells nothing about other people's tokens.
+            // Tags of equal signatures are equal, and nobody can choose a signature's end to match a tag. The duration
+            // of this comparison therefore tells nothing about other people's tokens.
             if let Some(entry) = entry.as_ref().filter(|entry| *entry.token == *token) {
                 if ring.iter().any(|key| key.is_same_key(&entry.key)) {
                     return Some(entry.claims());
                 }
-                // The key has gone, and its tokens with it.
+                // The key has left the ring, so its tokens are forgotten.
                 slot.store(None);
             }
         }
         None
     }
 
-    /// Remembers a token that `key` verified. The token has to name the key: which key verifies one that does not
-    /// depends on the other keys of the ring.
+    /// Remembers a token that `key` verified. The token has to name the key, because for a token that names none, the
+    /// other keys of the ring decide which key verifies it.
     pub(super) fn insert(&self, token: &str, key: &VerifyingKey, claims: &Claims) {
         if token.len() > MAX_TOKEN_BYTES {
             return;
@@ -106,9 +107,9 @@ impl TokenCache {
         }
     }
 
-    /// The set for a token, and the tag it has there.
+    /// The set for a token, and the token's tag in that set.
     fn find<'s>(&self, sets: &'s [Set], token: &str) -> Option<(&'s Set, u64)> {
-        // The end of a signature is as good as random; the rest of a token is much the same in all of them.
+        // The end of a signature is as good as random; the rest of a token is much the same in all tokens.
         let end: &[u8; 16] = token.as_bytes().last_chunk()?;
         let tag = self.seed.hash_one(end);
         // The number of sets is a power of two.
@@ -118,7 +119,7 @@ impl TokenCache {
 }
 
 impl Set {
-    /// Whether a token with this tag was verified lately; from now on one was. A tag that two tokens share only makes
+    /// Whether a token with this tag was verified lately; notes that one was. A tag that two tokens share only makes
     /// one of them be remembered early.
     fn was_seen(&self, tag: u64) -> bool {
         let was_seen = self.seen.iter().any(|seen| seen.load(Ordering::Relaxed) == tag);
@@ -152,14 +153,14 @@ impl Entry {
 }
 
 thread_local! {
-    /// Which copies a thread uses.
+    /// The copy that a thread uses.
     static STRIPE: usize = {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES
     };
 }
 
-/// How many threads may use one token at once without waiting for each other.
+/// The number of threads that may use one token at once without waiting for each other.
 const STRIPES: usize = 8;
 
 impl fmt::Debug for TokenCache {
@@ -168,11 +169,12 @@ impl fmt::Debug for TokenCache {
     }
 }
 
-/// How many tokens with the same low bits of their tags are remembered together.
+/// The number of tokens with the same low bits of their tags that are remembered together.
 const WAYS: usize = 4;
 
-/// Longer tokens are verified each time: few have them, and a bound per token is a bound of the whole.
+/// The length above which tokens are verified each time. Few tokens are longer, and the bound for each token bounds the
+/// whole cache.
 const MAX_TOKEN_BYTES: usize = 2 * 1024;
 
-/// More tokens than this are not remembered, whatever is asked for.
+/// The most tokens that are remembered, whatever capacity is asked for.
 const MAX_CAPACITY: usize = 1 << 20;

@@ -1,8 +1,8 @@
 //! Registrations that were refused because a name is taken, counted by the minute.
 //!
-//! Each of them tells whoever asks that somebody has an account. One is a slip of memory; thousands a second are
-//! somebody who has a list of addresses. An event for each would drown the log, so there is one a minute, with their
-//! number; and in a minute with many of them the answer costs a hash, as a registration does.
+//! Each refusal tells the client that somebody has an account. One refusal is a slip of memory; thousands a second come
+//! from somebody who has a list of addresses. An event for each would drown the log, so there is one event a minute,
+//! with the number of refusals. In a minute with many refusals each answer costs a hash, as a registration does.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use countersign_jwt::time::Timestamp;
 use crate::model::Device;
 use crate::model::event::Event;
 
-/// The refusals that were not told of yet.
+/// The refusals that were not reported yet.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     minute: Option<Minute>,
 }
 
-/// A minute, from its first refusal on.
+/// A minute that begins with its first refusal.
 #[derive(Debug)]
 struct Minute {
     since: Timestamp,
@@ -27,10 +27,11 @@ struct Minute {
 
 impl Refusals {
     const MINUTE: Duration = Duration::from_secs(60);
-    /// So many in one minute are nobody's slips of memory.
+    /// The number of refusals in one minute from which on they are not slips of memory.
     const FEW: u64 = 60;
 
-    /// One more. Returns whether there were many in this minute, and what is to be told of the one before.
+    /// Counts one more refusal. Returns whether there were many in this minute, and what is to be reported of the
+    /// minute before.
     pub(super) fn count(&mut self, now: Timestamp, device: Device) -> (bool, Option<Event>) {
         let told = self.tell(now);
         let minute = self.minute.get_or_insert(Minute { since: now, count: 0, last: Device::default() });
@@ -39,7 +40,7 @@ impl Refusals {
         (minute.count > Self::FEW, told)
     }
 
-    /// What is to be told: of a minute that is over.
+    /// What is to be reported of a minute that is over.
     pub(super) fn tell(&mut self, now: Timestamp) -> Option<Event> {
         // A clock that was set back must not make a minute longer.
         let is_over = |minute: &mut Minute| now < minute.since || now.since(minute.since) >= Self::MINUTE;

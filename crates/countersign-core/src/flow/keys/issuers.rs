@@ -1,4 +1,4 @@
-//! What a node learns of issuers beside its own: that of before, and that of programs which were started since.
+//! The issuers beside a node's own that it accepts: former ones, and those of programs that were started since.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,27 +12,27 @@ use crate::model::AgreedSettings;
 use crate::model::agreed::policy_settings;
 use crate::store::StoreError;
 
-/// How much time passes between two looks into the store for the sake of access tokens with unknown issuers.
+/// The least time between two reads of the store that access tokens with unknown issuers have caused.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What a node remembers of its looking for issuers.
+/// The state of a node's search for new issuers.
 #[derive(Debug, Default)]
 pub(super) struct IssuerWatch {
-    /// When it last looked for the sake of an access token, by the monotonic clock.
+    /// The time, by the monotonic clock, of the last read that an access token has caused.
     last: tokio::sync::Mutex<Option<Duration>>,
-    /// Whether the log was told that the store's settings are others by now.
+    /// Whether it was logged that the store's settings differ from this program's by now.
     has_told: AtomicBool,
 }
 
 impl Keys {
-    /// Other issuers of this store's tokens, whose tokens are accepted beside those of [`Keys::issuer`].
+    /// The other issuers of this store's tokens. Their tokens are accepted beside those of [`Keys::issuer`].
     #[must_use]
     pub fn known_issuers(&self) -> Vec<FormerIssuer> {
         self.shared.known_issuers.load().iter().cloned().collect()
     }
 
-    /// Reads which issuers the store knows: another program may have been started with a new one. Only tokens that one of
-    /// our keys has signed lead here, so strangers cannot cause it.
+    /// Reads which issuers the store knows, because another program may have been started with a new one. Only tokens
+    /// that one of our keys has signed lead here, so strangers cannot cause it.
     pub(crate) async fn learn_issuers(&self) -> Result<(), StoreError> {
         match self.shared.store.settings().await?.as_deref().map(AgreedSettings::parse) {
             Some(Ok(record)) => self.take_in(&record),
@@ -42,8 +42,9 @@ impl Keys {
         Ok(())
     }
 
-    /// The same for an access token, at most once a second: a key of others that is accepted here may sign many tokens
-    /// with issuers of theirs. Who is refused in that second gets a new token with the refresh token.
+    /// Reads which issuers the store knows because of an access token, at most once a second: a key of another program
+    /// that is accepted here may sign many tokens with issuers of its own. A client that is refused in that second gets
+    /// a new access token with its refresh token.
     pub(super) async fn learn_issuers_or_warn(&self) {
         let Shared { clock, issuer_watch, .. } = &*self.shared;
         let mut last = issuer_watch.last.lock().await;
@@ -56,15 +57,15 @@ impl Keys {
         *last = Some(clock.monotonic());
     }
 
-    /// Looks at the store's record of settings: takes in the issuers, keeps the own one known to the others while this
-    /// program runs, and tells the log if other programs have changed settings since it started. A background task calls
-    /// it every minute.
+    /// Reads the store's record of settings: takes in its issuers, keeps this node's issuer known to the others while
+    /// the program runs, and logs a warning if other programs have changed settings since it started. A background task
+    /// calls it every minute.
     ///
     /// # Errors
     /// [`AgreementError`]; the next call tries again.
     pub async fn tend_settings(&self) -> Result<(), AgreementError> {
         let Shared { store, clock, parties, policy, format, issuer_watch, .. } = &*self.shared;
-        // Where another library's rules hold, its options decide about the issuer.
+        // Where the rules of another library hold, that library's options decide about the issuer.
         let own = format.is_none().then_some(parties.issuer.as_str());
         let Some(record) = agree::keep_known(&**store, own, policy, clock.now()).await? else {
             return Ok(());

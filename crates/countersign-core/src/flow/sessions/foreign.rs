@@ -1,8 +1,8 @@
-//! Sessions for tokens of another library.
+//! Sessions for tokens that another library issued.
 //!
-//! Such refresh tokens live as long as they say and are never rotated, and some name no session. The session of one
-//! of these has the token's `jti` as its id and begins when the token is first exchanged here, so that it can be listed
-//! and ended like the others.
+//! Refresh tokens of another library live as long as they say and are never rotated, and some name no session. A token
+//! that names no session gets one when it is first exchanged here, with the token's `jti` as its id, so that it can be
+//! listed and ended like the others.
 
 use std::time::Duration;
 
@@ -26,14 +26,14 @@ pub struct ForeignTokens {
     sessions: Sessions,
 }
 
-/// Why a token of another library has no session here.
+/// The reason why a token of another library has no session here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForeignError {
-    /// It is not accepted, or nobody can say.
+    /// The token is not accepted, or it could not be checked.
     #[error(transparent)]
     Check(#[from] CheckError),
-    /// No randomness.
+    /// The source of randomness failed.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -55,8 +55,8 @@ impl ForeignTokens {
         Self { sessions: sessions.clone() }
     }
 
-    /// The session that a refresh token names, or the one that it would get, and whether it is in the store. Nothing is
-    /// written.
+    /// The session that a refresh token names or, if it names none, the one that it would get, and whether it is in the
+    /// store. Nothing is written.
     pub(crate) async fn look_up(
         &self,
         token: &Claims,
@@ -80,7 +80,8 @@ impl ForeignTokens {
         })
     }
 
-    /// The session that a refresh token names, and whether it has just begun: a token that names none gets its own.
+    /// The session that a refresh token names, and whether it has just begun. A token that names no session gets its
+    /// own.
     pub(crate) async fn begin_or_find(
         &self,
         token: &Claims,
@@ -99,8 +100,8 @@ impl ForeignTokens {
         Ok((found, inserted == SessionInserted::Yes))
     }
 
-    /// The row of the session that a refresh token of another library has here, made from what is known of the token:
-    /// the one that it would get when it is first shown. Nothing is written.
+    /// The row of the session that a refresh token of another library has here, made from what is known of the token.
+    /// It is the session that the token would get when it is first presented. Nothing is written.
     ///
     /// # Errors
     /// [`ForeignError::Check`] if the token is too old or was revoked, or when the store cannot answer.
@@ -113,11 +114,11 @@ impl ForeignTokens {
         device: &Device,
     ) -> Result<Session, ForeignError> {
         let Shared { policy, clock, log, random, tail, keys, .. } = &*self.sessions.shared;
-        // For longer than this nobody remembers that the token was revoked.
+        // The revocation of a token is not remembered for longer than this.
         if issued_at <= clock.now() - policy.leeway - policy.absolute {
             return Err(Refusal::Expired.into());
         }
-        // The epoch first: what raises it from now on keeps the row from being inserted.
+        // The epoch is read first: a later raise of it keeps the row from being inserted.
         let epoch = log.epoch(user_id).await?;
         if log.epoch_raised_at(user_id).await?.is_some_and(|raised_at| issued_at <= raised_at) {
             return Err(Refusal::EpochRaised.into());
@@ -144,12 +145,11 @@ impl ForeignTokens {
         }))
     }
 
-    /// Revokes a token of another library, of either kind, for as long as any such token lives. Unlike
-    /// [`Sessions::revoke_tokens`] it is not for users to call, and so knows no limit; a session that the token has here
-    /// is not ended by it.
+    /// Revokes a token of another library, of either kind, for as long as any such token lives. This call has no limit,
+    /// so it is not for users; [`Sessions::revoke_tokens`] is. A session that the token has here is not ended by it.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot answer; revoking it again is safe.
+    /// [`StoreError`] when the store cannot answer; revoking the token again is safe.
     pub async fn revoke(&self, user_id: UserId, id: TokenId) -> Result<(), StoreError> {
         let Shared { clock, log, .. } = &*self.sessions.shared;
         let at = clock.now();
@@ -159,17 +159,18 @@ impl ForeignTokens {
         self.sessions.learn(entry).await
     }
 
-    /// Ends what a token that names no session stands for: its own session for a refresh token, else itself.
+    /// Ends what a token that names no session stands for: the session that a refresh token has here, or an access
+    /// token itself.
     pub(super) async fn end_now(&self, token: &Claims, reason: EndReason) -> Result<(), StoreError> {
         if token.token_type() == TokenType::Refresh {
-            // The row is what remembers the end for as long as the token lives.
+            // The session's row remembers that the token was ended for as long as the token lives.
             return match self.begin_or_find(token, &Device::default()).await {
                 Ok((found, _)) => self.sessions.end_now(&found.session.key(), reason).await.map(drop),
                 Err(ForeignError::Check(CheckError::Store(error))) => Err(error),
                 Err(ForeignError::Check(CheckError::ViewTooOld(error))) => {
                     Err(StoreError::new("session", "begin the token's session", error))
                 }
-                // It does not refresh as it is.
+                // The token cannot be refreshed anyway.
                 Err(ForeignError::Check(_)) => Ok(()),
                 Err(error @ ForeignError::Random(_)) => {
                     Err(StoreError::new("session", "begin the token's session", error))
@@ -181,8 +182,8 @@ impl ForeignTokens {
 }
 
 impl Sessions {
-    /// For how long the entry of a single token matters. A refresh token that names no session has no row that would
-    /// remember it.
+    /// The time for which the entry of a single token matters. A refresh token that names no session has no row that
+    /// would remember its revocation.
     pub(super) fn token_horizon(&self) -> Duration {
         let Shared { policy, keys, .. } = &*self.shared;
         let horizon = policy.revocation_horizon();

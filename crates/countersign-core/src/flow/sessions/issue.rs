@@ -1,4 +1,4 @@
-//! Access tokens without a login: for operators, tests and programs that act for a user.
+//! Access tokens without a login, for operators, tests and programs that act for a user.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use serde_json::{Map, Value};
 use crate::flow::sessions::{BeginError, Sessions, Shared, detached};
 use crate::model::{Device, NewSession, Session, SessionSeed, token_id};
 
-/// What [`Sessions::issue_access`] puts into a token, beside what every token has.
+/// The choices for a token of [`Sessions::issue_access`], beside what every token has.
 #[derive(Clone, Debug, Default)]
 pub struct AccessGrant {
-    /// How long it is valid. Default, and at most, the policy's access lifetime.
+    /// The lifetime of the token. Default, and at most, the policy's access lifetime.
     pub lifetime: Option<Duration>,
-    /// Whether it passes as one from a login. Default no.
+    /// Whether the token is fresh, like one from a login. Default no.
     pub fresh: bool,
-    /// Claims of the application's own. None may have a registered name (SEC-024).
+    /// The application's own claims. None may have a registered name (SEC-024).
     pub claims: Map<String, Value>,
-    /// What the list of the user's sessions shows.
+    /// The device that the list of the user's sessions shows.
     pub device: Device,
 }
 
 /// An access token that has no refresh token.
 #[derive(Clone)]
 pub struct IssuedAccess {
-    /// The token.
+    /// The access token.
     pub token: String,
-    /// When it expires, and its session with it.
+    /// The time at which the token and its session expire.
     pub expires_at: Timestamp,
-    /// Its session, by which it is listed and ended.
+    /// The session of the token, by which it is listed and ended.
     pub session: SessionRef,
 }
 
@@ -41,31 +41,31 @@ impl std::fmt::Debug for IssuedAccess {
     }
 }
 
-/// Why no access token was issued.
+/// The reason why no access token was issued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueAccessError {
-    /// It would live longer than the revocation log remembers, or not at all.
+    /// The token would live longer than the revocation log remembers, or not at all.
     #[error("an access token lives at least 1 s and at most as long as the access lifetime, which is {} s", .longest.as_secs())]
     Lifetime {
         /// The policy's access lifetime.
         longest: Duration,
     },
-    /// A claim cannot be set.
+    /// One of the application's claims cannot be set.
     #[error(transparent)]
     Claim(#[from] ClaimError),
-    /// Its session did not begin.
+    /// The token's session did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
 }
 
 impl Sessions {
-    /// Issues an access token for a user who did not log in: that this user exists and may be acted for is the
-    /// caller's word. The token has a session of its own, so that the user sees and ends it as any other, and no
-    /// refresh token; both are over when it expires.
+    /// Issues an access token for a user who did not log in. The caller answers for it that this user exists and may be
+    /// acted for. The token has a session of its own, so that the user can see and end it like any other, and no
+    /// refresh token. Both the token and the session expire at the same time.
     ///
     /// # Errors
-    /// [`IssueAccessError::Claim`] for a claim with a registered name; then no session began.
+    /// [`IssueAccessError::Claim`] for a claim with a registered name; no session began then.
     pub async fn issue_access(
         &self,
         user_id: UserId,

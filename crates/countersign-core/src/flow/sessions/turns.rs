@@ -1,14 +1,14 @@
-//! Turns: of one user's calls at once, one after the other.
+//! Turns: concurrent calls of one user run one after the other.
 
 use std::hash::{BuildHasher as _, RandomState};
 
 use countersign_jwt::id::UserId;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// How many users may have their turn at the same time.
+/// The number of users who may have their turn at the same time.
 const TURNS: u64 = 64;
 
-/// Lets calls of one user through one by one. Now and then two users share a turn.
+/// Lets calls of one user through one by one. Two users sometimes share a turn.
 #[derive(Debug)]
 pub(super) struct Turns {
     hash: RandomState,

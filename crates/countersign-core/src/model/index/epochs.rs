@@ -10,51 +10,52 @@ use crate::model::index::fingerprint::{Point, Subject};
 use crate::model::index::seconds::{is_over, pack, unpack};
 use crate::model::index::table::{Slot, Table};
 
-/// Users' raised epochs, one slot of 32 bytes for a user and an excepted session. A clone is the same table.
+/// Users' raised epochs, in one slot of 32 bytes for a user and an excepted session. A clone is the same table.
 ///
-/// What a slot says stays true: all sessions of the user but this one are of that epoch at least. So a reader may
-/// meet any mixture of what was there before and after an insert that is under way.
+/// What a slot says stays true: all sessions of the user but the excepted one are of that epoch at least. A reader may
+/// therefore see any mixture of the slots before and after an insert that is under way.
 #[derive(Clone, Default)]
 pub(super) struct Epochs {
     table: Table<EpochSlot>,
 }
 
-/// That a user's epoch was raised.
+/// A raise of a user's epoch.
 #[derive(Clone, Copy)]
 pub(super) struct Raise {
-    /// The epoch since then.
+    /// The epoch after the raise.
     pub(super) epoch: Epoch,
-    /// The session that lives on.
+    /// The session that lives on, if there is one.
     pub(super) except: Excepted,
-    /// When, in seconds rounded down.
+    /// The time of the raise, in seconds rounded down.
     pub(super) at: u32,
-    /// Until when it matters, in seconds rounded up.
+    /// The time until which the raise matters, in seconds rounded up.
     pub(super) until: u32,
 }
 
-/// A session that lives on, if one does.
+/// The session that a raise excepts, if it excepts one.
 ///
-/// 48 bits of its fingerprint; another session of the user is taken for it with a probability of 2^-48.
+/// The session is kept as 48 bits of its fingerprint. Another session of the user is taken for it with a probability of
+/// 2^-48.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) struct Excepted(u64);
 
-/// More slots than that a user has only for a moment: they are looked at one by one.
+/// The number of slots that a user exceeds only for a moment, because they are looked at one by one.
 pub(super) const MOST_OF_A_USER: usize = 8;
 
-/// So many decide, see [`Epochs::rebuilt`].
+/// The number of a user's slots that decide (see [`Epochs::rebuilt`]).
 pub(super) const DECIDING: usize = 2;
 
 #[derive(Default)]
 struct EpochSlot {
     user: AtomicU64,
-    /// Which session is excepted, and 16 bits more of the user. Never changes while the slot is in use.
+    /// The excepted session, and 16 bits more of the user. The value never changes while the slot is in use.
     except_and_user: AtomicU64,
     epoch: AtomicU64,
-    /// `at` and `until`, the same in all slots of the user when nobody writes.
+    /// `at` and `until`, which are the same in all slots of the user when nobody writes.
     times: AtomicU64,
 }
 
-/// What a slot holds.
+/// The content of a slot.
 struct Row {
     user: u64,
     except_and_user: u64,
@@ -82,19 +83,19 @@ impl Excepted {
 }
 
 impl Epochs {
-    /// See [`Table::may_hold`].
+    /// Whether there may be a slot of the user (see [`Table::may_hold`]).
     pub(super) fn may_contain(&self, user: &Subject<'_>) -> bool {
         self.table.may_hold(user.fingerprint())
     }
 
-    /// Of which epoch a session of the user has to be: the highest one that does not except it.
+    /// The lowest epoch that a session of the user must have: the highest one that does not except it.
     pub(super) fn for_session(&self, user: &Subject<'_>, session: &Point<'_>) -> Epoch {
         let session = Excepted::session(session);
         let binding = self.of_user(user).filter(|slot| slot.except() != session);
         binding.map(EpochSlot::epoch).max().unwrap_or(Epoch::FIRST)
     }
 
-    /// When the user's epoch was last raised.
+    /// The time at which the user's epoch was last raised.
     pub(super) fn raised_at(&self, user: &Subject<'_>) -> Option<u32> {
         self.of_user(user).map(|slot| slot.times().0).max()
     }
@@ -103,17 +104,17 @@ impl Epochs {
         self.table.is_full(entries)
     }
 
-    /// How many slots no longer matter at `now`.
+    /// The number of slots that no longer matter at `now`.
     pub(super) fn expired(&self, now: Timestamp) -> usize {
         self.table.filled().filter(|(_, slot)| is_over(slot.times().1, now)).count()
     }
 
-    /// Takes a raise in; if that needs a slot, how many the user has now. Only one thread at a time may, and the
-    /// table must not be full.
+    /// Takes in a raise. If that needs a slot, returns how many the user has now. Only one thread may call this at a
+    /// time, and the table must not be full.
     pub(super) fn insert(&self, user: &Subject<'_>, raise: &Raise) -> Option<usize> {
         self.table.expect(user.fingerprint());
-        // A user's entries matter as long as the last of them, and the last raise is the one that counts for tokens
-        // without a session, whatever the order in which they come.
+        // All of a user's entries matter as long as the last of them, and for tokens without a session the last raise
+        // counts, whatever the order in which the entries come.
         let (at, until) = self
             .of_user(user)
             .map(EpochSlot::times)
@@ -128,7 +129,7 @@ impl Epochs {
             slots += 1;
             as_high += usize::from(slot.epoch() >= raise.epoch);
         }
-        // Two that are as high and except different sessions say all that this one says.
+        // Two slots that are as high and except different sessions say all that this one says.
         if known || as_high >= DECIDING {
             return None;
         }
@@ -137,11 +138,11 @@ impl Epochs {
         Some(slots + 1)
     }
 
-    /// A larger table, or a smaller one: of the users whose entries still matter at `forget`, or of all; and how
-    /// many slots it has in use.
+    /// A copy of the table, larger or smaller, and how many of its slots are in use. With `forget` it has the users
+    /// whose entries still matter at that time; without, it has all users.
     ///
-    /// Of each user it keeps the highest epoch and the next one, which excepts another session: for any session, one
-    /// of the two is the highest that does not except it.
+    /// Of each user the copy keeps the highest epoch and the next one, which excepts another session. For any session,
+    /// one of the two is the highest that does not except it.
     pub(super) fn rebuilt(&self, forget: Option<Timestamp>) -> (Self, usize) {
         let mut rows: Vec<Row> = self
             .table
@@ -149,7 +150,7 @@ impl Epochs {
             .map(|(user, slot)| slot.row(user))
             .filter(|row| forget.is_none_or(|now| !is_over(row.until, now)))
             .collect();
-        // By user is by place, so these are almost in order.
+        // The filled slots come in the order of their places, which is by user, so they are almost sorted.
         rows.sort_by_key(|row| (row.of(), Reverse(row.epoch)));
         let deciding =
             || rows.chunk_by(|a, b| a.of() == b.of()).flat_map(|of_user| of_user.iter().take(DECIDING));
@@ -189,7 +190,7 @@ impl EpochSlot {
         Epoch::new(self.epoch.load(Ordering::Relaxed))
     }
 
-    /// When the epoch was raised, and until when that matters.
+    /// The time at which the epoch was raised, and the time until which that matters.
     fn times(&self) -> (u32, u32) {
         unpack(self.times.load(Ordering::Relaxed))
     }
@@ -247,7 +248,7 @@ mod tests {
         let key = RandomState::new();
         let epochs = Epochs::default().rebuilt(None).0;
         let session = ada(&key).session(SessionId::new(Uuid::nil()));
-        // The second one came late and is lower, but was written later.
+        // The second entry came late and is lower, but was written later.
         for (epoch, except, at, until) in
             [(9, Excepted::NONE, 10, 20), (8, Excepted::session(&session), 15, 25)]
         {

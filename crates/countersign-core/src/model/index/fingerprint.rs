@@ -1,33 +1,32 @@
-//! Ids as the tables keep them: by keyed hashes, which take less room than the ids and spread evenly whatever the
-//! ids are.
+//! Ids as the tables keep them: keyed hashes, which take less room than the ids and spread evenly whatever the ids are.
 //!
-//! Users choose ids (`POST revoke-tokens` takes any), so the hash, the standard library's `SipHash`, has a secret
-//! key: nobody can choose ids that meet in one place of a table. The user's text is hashed once, to a number that
-//! goes into the hashes of its tokens and sessions.
+//! Users choose ids (`POST revoke-tokens` takes any), so the hash, the standard library's `SipHash`, has a secret key:
+//! nobody can choose ids that meet in one place of a table. The user's text is hashed once, to a number that goes into
+//! the hashes of its tokens and sessions.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use countersign_jwt::id::{SessionId, TokenId, UserId};
 use uuid::Uuid;
 
-/// A slot with this fingerprint holds nothing.
+/// The fingerprint of a slot that holds nothing.
 pub(super) const EMPTY: u64 = 0;
 
-// What is hashed: a user's number, an id, and one of these.
+// A hash is over a user's number, an id, and one of these bytes.
 const USER: u8 = 0;
 const TOKEN: u8 = 1;
 const SESSION: u8 = 2;
-/// Beside one of the others: another hash of the same.
+/// The bit that, beside one of the other bytes, makes another hash of the same id.
 const MORE: u8 = 0x80;
 
-/// A user, hashed.
+/// A user in hashed form.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'k> {
     key: &'k RandomState,
     number: u64,
 }
 
-/// A user's token or session, hashed.
+/// A user's token or session in hashed form.
 #[derive(Clone, Copy)]
 pub(super) struct Point<'k> {
     user: Subject<'k>,
@@ -43,16 +42,17 @@ impl<'k> Subject<'k> {
         Self { key, number: filled(hasher.finish()) }
     }
 
-    /// Its low bits decide in which part of the index the user is, its high ones where in the table.
+    /// The user's fingerprint. Its low bits decide in which part of the index the user is, its high bits where in the
+    /// table.
     pub(super) fn fingerprint(&self) -> u64 {
         self.number
     }
 
-    /// 16 bits more, which do not depend on the fingerprint; only needed where that was found.
+    /// 16 further bits, which do not depend on the fingerprint. They are needed only where the fingerprint was found.
     ///
-    /// If a million users have an epoch in the log and there are a hundred million others, two of them are taken
-    /// for each other with a probability of 10^14 / 2^80, 1 in 10 billion. The other's sessions would then be
-    /// refused as if they had been ended.
+    /// If a million users have an epoch in the log and there are a hundred million others, two of them are taken for
+    /// each other with a probability of 10^14 / 2^80, 1 in 10 billion. The other user's sessions would then be refused
+    /// as if they had been ended.
     #[expect(clippy::cast_possible_truncation, reason = "a part of it is wanted")]
     pub(super) fn more(&self) -> u16 {
         self.hash(USER | MORE, Uuid::nil()) as u16
@@ -85,17 +85,17 @@ impl Point<'_> {
         self.fingerprint
     }
 
-    /// 32 bits more, which do not depend on the fingerprint; only needed where that was found.
+    /// 32 further bits, which do not depend on the fingerprint. They are needed only where the fingerprint was found.
     ///
-    /// With 10 million entries, 39,000 in each of 256 parts, a live token is taken for a revoked one with a
-    /// probability of 39,000 / 2^96: after a million checks a second for a century, 1 in 600 million.
+    /// With 10 million entries, 39,000 in each of 256 parts, a live token is taken for a revoked one with a probability
+    /// of 39,000 / 2^96: after a million checks a second for a century, 1 in 600 million.
     #[expect(clippy::cast_possible_truncation, reason = "half of it is wanted")]
     pub(super) fn more(&self) -> u32 {
         self.user.hash(self.kind | MORE, self.id) as u32
     }
 }
 
-/// A fingerprint that a filled slot may have.
+/// Turns a hash into a fingerprint that a filled slot may have.
 fn filled(hash: u64) -> u64 {
     hash.max(EMPTY + 1)
 }

@@ -1,4 +1,4 @@
-//! Tests only: the index beside the plain definition of what it answers, and under threads.
+//! Tests of the index against the plain definition of its answers, and under threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,8 @@ fn token(number: u64) -> TokenId {
     TokenId::new(Uuid::from_u128(number.into()))
 }
 
-/// The log as it is written, and what it means by the definition of design §8.
+/// The log as it is written, and its answers by their definition: the lookup of each entry, and the highest epoch that
+/// does not except the session.
 #[derive(Clone, Debug, Default)]
 struct Plain {
     tokens: BTreeMap<(u64, u64), Timestamp>,
@@ -162,8 +163,8 @@ proptest! {
     #[test]
     fn the_index_answers_like_the_whole_log(steps in steps()) {
         let index = Index::new();
-        // Pruning may leave something for later. So it revokes what the pruned log does, and nothing that the whole
-        // one doesn't.
+        // Pruning may leave some entries for later, so the index revokes what the pruned log revokes, and nothing that
+        // the whole log doesn't.
         let (mut live, mut whole) = (Plain::default(), Plain::default());
         let mut pruned = false;
         for step in &steps {
@@ -211,7 +212,7 @@ fn readers_meet_everything_whose_insert_has_returned_while_tables_come_and_go() 
                 (Insert::Session(step % 7, step), later),
                 (raise(step, 1, None), later),
                 (raise(ADA, step + 1, Some(step)), later),
-                // Makes room again for a smaller table.
+                // These entries make room again for a smaller table.
                 (Insert::Token(ADA, STEPS + step), soon),
                 (Insert::Session(step % 7, STEPS + step), soon),
                 (raise(STEPS + step, 1, None), soon),
@@ -228,7 +229,7 @@ fn readers_meet_everything_whose_insert_has_returned_while_tables_come_and_go() 
         loop {
             let last = done.load(Ordering::Acquire);
             let count = inserted.load(Ordering::Acquire);
-            // All of them in the end, and before that the latest and some others in turn.
+            // Every entry is looked at in the end, and before that the latest and some others in turn.
             let recent = count.saturating_sub(5)..count;
             let others = if last { 0..count } else { from % (count + 1)..(from + 50).min(count) };
             from = others.end % (count + 1);
@@ -247,7 +248,8 @@ fn readers_meet_everything_whose_insert_has_returned_while_tables_come_and_go() 
                 assert_eq!(revoked(step, stranger, Asked::Session(stranger, 1)), None, "{step}");
             }
             if let Some(epoch) = count.checked_sub(1) {
-                // Whoever a raise excepts, all others have to be of its epoch, and it of the one before.
+                // Whichever session a raise excepts, all others have to be of its epoch, and that one of the epoch
+                // before.
                 assert_eq!(revoked(ADA, stranger, Asked::Session(stranger, epoch)), Some(RevokedBy::Epoch));
                 let before = epoch.checked_sub(1).map(|before| Asked::Session(epoch, before));
                 assert!(before.is_none_or(|asked| revoked(ADA, stranger, asked).is_some()));
@@ -267,7 +269,7 @@ fn readers_meet_everything_whose_insert_has_returned_while_tables_come_and_go() 
         }
     });
     index.prune(soon);
-    // Up to an eighth more, of what has expired and is left in single parts.
+    // Up to an eighth more entries may be left, which have expired in single parts.
     let live = usize::try_from(STEPS).unwrap() * 3 + 2;
     assert!((live..=live + live / 7).contains(&index.len()), "{} of {live}", index.len());
 }

@@ -1,10 +1,10 @@
-//! Which parts of the index hold anything.
+//! The parts of the index that hold entries.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::index::SHARDS;
 
-/// A bit for each shard that holds anything.
+/// A bit for each part of the index that holds entries.
 #[derive(Default)]
 pub(super) struct Occupied([AtomicU64; SHARDS / u64::BITS as usize]);
 
@@ -17,9 +17,9 @@ impl Occupied {
         self.word(shard).is_some_and(|word| word.load(Ordering::Acquire) & bit(shard) != 0)
     }
 
-    /// Called with the shard's lock, as [`Occupied::remove`] is.
+    /// Marks a part as occupied. [`Occupied::add`] and [`Occupied::remove`] are called with the part's lock held.
     pub(super) fn add(&self, shard: usize) {
-        // All readers have this in their processor's cache, so it is not written without need.
+        // All readers have this word in their processor's cache, so it is not written without need.
         if let Some(word) = self.word(shard).filter(|_| !self.contains(shard)) {
             word.fetch_or(bit(shard), Ordering::Release);
         }

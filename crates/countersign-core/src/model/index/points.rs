@@ -8,7 +8,7 @@ use crate::model::index::fingerprint::Point;
 use crate::model::index::seconds::{is_over, pack, unpack};
 use crate::model::index::table::{Slot, Table};
 
-/// Tokens and sessions, 16 bytes each. A clone is the same table.
+/// Revoked tokens and ended sessions, 16 bytes each. A clone is the same table.
 #[derive(Clone, Default)]
 pub(super) struct Points {
     table: Table<PointSlot>,
@@ -17,7 +17,7 @@ pub(super) struct Points {
 #[derive(Default)]
 struct PointSlot {
     fingerprint: AtomicU64,
-    /// The other 32 bits of the hash, and until when it matters.
+    /// The other 32 bits of the hash, and the time until which the entry matters.
     rest: AtomicU64,
 }
 
@@ -28,7 +28,7 @@ impl Slot for PointSlot {
 }
 
 impl Points {
-    /// See [`Table::may_hold`].
+    /// Whether there may be a slot of this token or session (see [`Table::may_hold`]).
     pub(super) fn may_contain(&self, point: &Point<'_>) -> bool {
         self.table.may_hold(point.fingerprint())
     }
@@ -41,12 +41,13 @@ impl Points {
         self.table.is_full(entries)
     }
 
-    /// How many no longer matter at `now`.
+    /// The number of entries that no longer matter at `now`.
     pub(super) fn expired(&self, now: Timestamp) -> usize {
         self.table.filled().filter(|(_, slot)| is_over(slot.until(), now)).count()
     }
 
-    /// Takes one in; whether it is new. Only one thread at a time may, and the table must not be full.
+    /// Takes in a token or session; returns whether it is new. Only one thread may call this at a time, and the table
+    /// must not be full.
     pub(super) fn insert(&self, point: &Point<'_>, until: u32) -> bool {
         self.table.expect(point.fingerprint());
         if let Some(slot) = self.find(point) {
@@ -59,8 +60,8 @@ impl Points {
         true
     }
 
-    /// A larger table, or a smaller one: with what still matters at `forget`, or with everything. And how many that
-    /// is.
+    /// A copy of the table, larger or smaller, and how many entries it has. With `forget` it has the entries that still
+    /// matter at that time; without, it has all of them.
     pub(super) fn rebuilt(&self, forget: Option<Timestamp>) -> (Self, usize) {
         let kept =
             || self.table.filled().filter(|(_, slot)| forget.is_none_or(|now| !is_over(slot.until(), now)));
@@ -115,7 +116,7 @@ mod tests {
         ] {
             let point = |number: u128| user.token(TokenId::new(Uuid::from_u128(id(number))));
             let (mut points, mut entries) = (Points::default(), 0);
-            // From the nil id on.
+            // The ids are numbered from the nil id on.
             for number in 0..100_000 {
                 if points.is_full(entries) {
                     (points, entries) = points.rebuilt(None);

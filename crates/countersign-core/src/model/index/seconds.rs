@@ -1,22 +1,22 @@
-//! Times as the tables keep them: whole seconds in 32 bits, which last until 2106.
+//! Times as the tables keep them, in whole seconds of 32 bits, which last until 2106.
 
 use countersign_jwt::time::Timestamp;
 
-/// Stands for itself and everything later, so it counts as never.
+/// The second that stands for itself and everything later, so it counts as never.
 const FOREVER: u32 = u32::MAX;
 
-/// The second that it is in.
+/// The second in which the time is.
 pub(super) fn floor(time: Timestamp) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(FOREVER)
 }
 
-/// The first second that is not before it: what is kept until then is never forgotten early.
+/// The first second that is not before the time. An entry that is kept until then is never forgotten early.
 pub(super) fn ceil(time: Timestamp) -> u32 {
     let rounded_up = Timestamp::from_millis(time.as_millis().saturating_add(999));
     floor(rounded_up)
 }
 
-/// Whether what matters until `until` no longer does.
+/// Whether an entry that matters until `until` no longer matters at `now`.
 pub(super) fn is_over(until: u32, now: Timestamp) -> bool {
     until != FOREVER && i64::from(until) <= now.as_secs()
 }
@@ -26,7 +26,7 @@ pub(super) fn pack(high: u32, low: u32) -> u64 {
     u64::from(high) << u32::BITS | u64::from(low)
 }
 
-/// The numbers that [`pack`] made one of.
+/// The two numbers that [`pack`] has combined.
 #[expect(clippy::cast_possible_truncation, reason = "each takes its half")]
 pub(super) fn unpack(packed: u64) -> (u32, u32) {
     ((packed >> u32::BITS) as u32, packed as u32)

@@ -1,4 +1,4 @@
-//! One part of the index: the tables that readers see, and the lock of those who change them.
+//! One part of the index: the tables that readers see, and the lock for changing them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,28 +9,28 @@ use crate::model::index::epochs::{DECIDING, Epochs, MOST_OF_A_USER, Raise};
 use crate::model::index::fingerprint::{Point, Subject};
 use crate::model::index::points::Points;
 
-/// Some of the users. Readers take the tables as they are and never wait; who changes them has the lock.
+/// The entries of some of the users. Readers take the tables as they are and never wait; a writer holds the lock.
 #[derive(Default)]
 pub(super) struct Shard {
     tables: ArcSwap<Tables>,
     written: Mutex<Written>,
 }
 
-/// What readers see: always all of it. A table that becomes too small, or mostly obsolete, is replaced by a copy when
-/// the copy is complete; until then readers use the old one.
+/// The tables that readers see, which are always complete. A table that becomes too small, or mostly obsolete, is
+/// replaced by a copy when the copy is complete; until then readers use the old one.
 #[derive(Clone, Default)]
 pub(super) struct Tables {
     pub(super) points: Points,
     pub(super) epochs: Epochs,
 }
 
-/// The same tables, for those who change them, and how many slots are in use.
+/// The same tables for the writer, and the number of slots in use.
 #[derive(Default)]
 struct Written {
     tables: Tables,
     points: usize,
     epochs: usize,
-    /// Of the epochs, how many decide.
+    /// The number of epochs that decide.
     deciding: usize,
 }
 
@@ -41,23 +41,23 @@ pub(super) struct Writer<'s> {
 }
 
 impl Shard {
-    /// The tables with everything whose insert has returned.
+    /// The tables with all entries whose insert has returned.
     pub(super) fn tables(&self) -> Guard<Arc<Tables>> {
         self.tables.load()
     }
 
-    /// Waits for its turn to change the shard.
+    /// Waits for the right to change the part.
     pub(super) fn writer(&self) -> Writer<'_> {
         Writer { seen: &self.tables, written: self.lock() }
     }
 
-    /// How many entries it holds.
+    /// The number of entries in the part.
     pub(super) fn len(&self) -> usize {
         let written = self.lock();
         written.points + written.deciding
     }
 
-    // No code that holds the lock can panic half way through a change, so after a panic all is still whole.
+    // No code that holds the lock can panic half way through a change, so the tables are whole even after a panic.
     fn lock(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,8 +65,8 @@ impl Shard {
 
 impl Writer<'_> {
     pub(super) fn insert_point(&mut self, point: &Point<'_>, until: u32) {
-        // Growing drops nothing, because it does not know what time it is. What an earlier prune was told may be
-        // later than now: clocks are set back.
+        // Growing drops nothing, because it does not know what time it is. The time that an earlier prune was told may
+        // be later than now, because clocks are set back.
         if self.written.tables.points.is_full(self.written.points) {
             self.replace_points(None);
         }
@@ -87,7 +87,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Forgets what no longer matters at `now`, if that is worth a copy of the rest.
+    /// Forgets the entries that no longer matter at `now`, if they are worth a copy of the rest.
     pub(super) fn prune(&mut self, now: Timestamp) {
         if is_worth_a_copy(self.written.tables.points.expired(now), self.written.points) {
             self.replace_points(Some(now));
@@ -108,18 +108,19 @@ impl Writer<'_> {
 
     fn replace_epochs(&mut self, forget: Option<Timestamp>) {
         (self.written.tables.epochs, self.written.epochs) = self.written.tables.epochs.rebuilt(forget);
-        // Only what decides was copied.
+        // Only the epochs that decide were copied.
         self.written.deciding = self.written.epochs;
         self.show();
     }
 
-    /// From now on readers see these tables.
+    /// Shows these tables to readers from now on.
     fn show(&self) {
         self.seen.store(self.written.tables.clone().into());
     }
 }
 
-/// An eighth less is; below that, what has expired stays. It only revokes tokens that have expired too.
+/// Whether a copy is worth its cost, which it is if it leaves out an eighth of the slots. Below that, expired entries
+/// stay; they revoke only tokens that have expired too.
 fn is_worth_a_copy(expired: usize, used: usize) -> bool {
     expired > 0 && expired.saturating_mul(8) >= used
 }

@@ -1,34 +1,35 @@
-//! What the tables have in common: where an entry is, and how large a table is.
+//! The common parts of the tables: where an entry is, and how large a table is.
 //!
-//! Open addressing by groups of eight slots. A table has one byte for each slot, its tag: lookups read those, eight
-//! at a time, and a slot only where the tag is right. Most lookups find nothing, and the tags are a small part of
-//! the table, so that more of what is looked at is in the processor's caches.
+//! A table uses open addressing by groups of eight slots. It has one byte for each slot, its tag. Lookups read the
+//! tags, eight at a time, and a slot only where its tag matches. Most lookups find nothing, and the tags are a small
+//! part of the table, so that more of what is looked at is in the processor's caches.
 //!
-//! One thread at a time writes, any number read meanwhile: the writer fills a slot and sets its tag last; from then
-//! on the slot is never emptied and never given to anything else. What has to go is left out of the next table.
+//! One thread at a time writes, and any number read meanwhile. The writer fills a slot and sets its tag last; from then
+//! on the slot is never emptied and never given to another entry. Entries that are to be forgotten are left out of the
+//! next table.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::index::fingerprint::EMPTY;
 
-/// Slots, and their tags. A clone is the same table.
+/// Slots and their tags. A clone is the same table.
 pub(super) struct Table<S> {
-    /// Eight in each, in the order of the slots.
+    /// The tags, eight in each word, in the order of the slots.
     tags: Arc<[AtomicU64]>,
     slots: Arc<[S]>,
 }
 
 /// A place for one entry.
 pub(super) trait Slot: Default {
-    /// [`EMPTY`] until the slot is filled.
+    /// The fingerprint of the entry, which is [`EMPTY`] until the slot is filled.
     fn fingerprint(&self) -> &AtomicU64;
 }
 
 impl<S: Slot> Table<S> {
-    /// An empty table for so many entries, half of the slots more: when that is full, a quarter of the slots are
-    /// still free, and the next one is larger by half. So a slot of 16 bytes and its tag are 34 bytes an entry at
-    /// most, while only one part of the index is in memory twice.
+    /// An empty table for so many entries, with half as many slots more. When the table is full, a quarter of its slots
+    /// are still free, and the next table is larger by half. A slot of 16 bytes and its tag therefore take 34 bytes an
+    /// entry at most, while only one part of the index is in memory twice.
     pub(super) fn for_entries(entries: usize) -> Self {
         let groups = entries.saturating_mul(2).div_ceil(GROUP).max(1);
         Self {
@@ -42,7 +43,7 @@ impl<S: Slot> Table<S> {
         entries.saturating_mul(4) >= self.slots.len().saturating_mul(3)
     }
 
-    /// Whether there may be a slot with this fingerprint. Mostly there is not, and then this says so.
+    /// Whether there may be a slot with this fingerprint. Usually there is none, and then the answer is `false`.
     #[inline]
     pub(super) fn may_hold(&self, fingerprint: u64) -> bool {
         self.groups(fingerprint).any(|(_, tags)| equal(tags, tag(fingerprint)) != 0)
@@ -68,18 +69,19 @@ impl<S: Slot> Table<S> {
         })
     }
 
-    /// Asks the memory for the neighbourhood of an entry's slot, so that it comes while the tags are looked at.
+    /// Requests the memory around an entry's slot, so that it arrives while the tags are looked at.
     #[inline]
     pub(super) fn expect(&self, fingerprint: u64) {
         if let Some(slot) = self.slots.get(self.home(fingerprint) * GROUP) {
-            // Nobody waits for the answer.
+            // The answer is not needed.
             let _ = slot.fingerprint().load(Ordering::Acquire);
         }
     }
 
-    /// Puts an entry into a free slot: `fill` writes all but the fingerprint.
+    /// Puts an entry into a free slot; `fill` writes everything but the fingerprint.
     ///
-    /// Only one thread at a time may. The table must not be full: one is made larger in time.
+    /// Only one thread may call this at a time. The table must not be full, because it is replaced by a larger one in
+    /// time.
     pub(super) fn add(&self, fingerprint: u64, fill: impl FnOnce(&S)) {
         let free = self.groups(fingerprint).find_map(|(group, tags)| {
             let free = equal(tags, FREE);
@@ -90,15 +92,16 @@ impl<S: Slot> Table<S> {
         debug_assert!(free.is_some(), "the table is full");
         let Some((tags, number, slot)) = free else { return };
         fill(slot);
-        // Who sees the fingerprint sees the rest of the slot, and who sees the tag sees both. A slot may be looked
-        // at without its tag, see `equal`.
+        // A reader that sees the fingerprint sees the rest of the slot, and a reader that sees the tag sees both. A
+        // slot may be looked at without its tag (see `equal`).
         slot.fingerprint().store(fingerprint, Ordering::Release);
         let tag = u64::from(tag(fingerprint)) << (number % GROUP * TAG_BITS);
-        // Not in one step: that would wait for the slot to come from the memory, and nobody else writes.
+        // The tag is not set in one atomic step, because that would wait for the slot to come from the memory, and
+        // nobody else writes.
         tags.store(tags.load(Ordering::Relaxed) | tag, Ordering::Release);
     }
 
-    /// The slots that hold something, with their fingerprints.
+    /// The filled slots, with their fingerprints.
     pub(super) fn filled(&self) -> impl Iterator<Item = (u64, &S)> {
         self.slots
             .iter()
@@ -106,30 +109,31 @@ impl<S: Slot> Table<S> {
             .filter(|(found, _)| *found != EMPTY)
     }
 
-    /// The groups in which an entry may be, with their tags: from its home to the first that has room. What belongs
-    /// into a group comes into the next one only when the group is full.
+    /// The groups in which an entry may be, with their tags, from its home to the first group that has room. An entry
+    /// is put into the next group only when the one before is full.
     #[inline]
     fn groups(&self, fingerprint: u64) -> Groups<'_> {
         Groups { tags: &self.tags, next: self.home(fingerprint), left: self.tags.len() }
     }
 
-    /// The high half of the product is evenly spread below the number of groups, which so need not be a power of
-    /// two, and grows with the fingerprint: a table is copied into a larger one from front to back.
+    /// The home group of a fingerprint. The high half of the product is evenly spread below the number of groups, which
+    /// therefore need not be a power of two. It grows with the fingerprint, so that a table is copied into a larger one
+    /// from front to back.
     #[inline]
     fn home(&self, fingerprint: u64) -> usize {
         let product = u128::from(fingerprint) * self.tags.len() as u128;
         usize::try_from(product >> u64::BITS).unwrap_or(0)
     }
 
-    /// How many slots a lookup concerns.
+    /// The number of slots that a lookup concerns.
     #[cfg(test)]
     pub(super) fn probes(&self, fingerprint: u64) -> usize {
         self.groups(fingerprint).count() * GROUP
     }
 }
 
-/// See [`Table::groups`]. By hand, because the compiler makes calls of a chain of closures, and this is on every
-/// request's way.
+/// The iterator of [`Table::groups`]. It is written by hand, because the compiler makes calls of a chain of closures,
+/// and every request runs this code.
 struct Groups<'t> {
     tags: &'t [AtomicU64],
     next: usize,
@@ -159,13 +163,13 @@ impl<S> Clone for Table<S> {
 }
 
 impl<S> Default for Table<S> {
-    /// Without any slot.
+    /// A table without any slot.
     fn default() -> Self {
         Self { tags: Arc::default(), slots: Arc::default() }
     }
 }
 
-/// How many slots are looked at together.
+/// The number of slots that are looked at together.
 const GROUP: usize = 8;
 
 const TAG_BITS: usize = u8::BITS as usize;
@@ -173,14 +177,14 @@ const TAG_BITS: usize = u8::BITS as usize;
 /// The tag of a slot that is free.
 const FREE: u8 = 0;
 
-/// The low bits, which have no part in the home.
+/// The tag of a fingerprint: its low bits, which have no part in the home.
 #[inline]
 fn tag(fingerprint: u64) -> u8 {
     fingerprint.to_le_bytes()[0].max(FREE + 1)
 }
 
-/// Marks the bytes that equal `tag` by their highest bits. A byte above one that does may be marked in error; the
-/// lowest mark is always right, and so is that there is none.
+/// Marks the bytes that equal `tag` by their highest bits. A byte above an equal one may be marked in error. The lowest
+/// mark is always right, and no mark always means that no byte is equal.
 #[inline]
 fn equal(tags: u64, tag: u8) -> u64 {
     const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
@@ -189,7 +193,7 @@ fn equal(tags: u64, tag: u8) -> u64 {
     difference.wrapping_sub(LOW) & !difference & HIGH
 }
 
-/// The number of a group's first slot that is marked.
+/// The number of the first slot of a group that is marked.
 #[inline]
 fn first_marked(group: usize, marks: u64) -> usize {
     group * GROUP + marks.trailing_zeros() as usize / TAG_BITS

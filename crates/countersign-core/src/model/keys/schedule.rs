@@ -1,4 +1,4 @@
-//! When keys are replaced without anybody asking.
+//! The schedule by which keys are replaced automatically.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use countersign_jwt::time::Timestamp;
 use crate::model::keys::active;
 use crate::model::{KeyPurpose, StoredKey};
 
-/// When the keys of a store are replaced. Two durations and the store's rows decide, so that all nodes come to the same
-/// step without telling each other.
+/// The schedule by which the keys of a store are replaced. Two durations and the store's rows decide, so that all nodes
+/// come to the same step without telling each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Schedule {
-    /// For how long a key signs.
+    /// The time for which a key signs.
     pub every: Duration,
-    /// For how long its successor is published before it signs, so that everybody knows it then.
+    /// The time for which its successor is published before it signs, so that every verifier knows it then.
     pub ahead: Duration,
 }
 
-/// What is to be done about the keys of one purpose.
+/// The step to be taken with the keys of one purpose.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// Nothing yet.
+    /// No key is to be made yet.
     Wait,
-    /// Make a key that signs from then on.
+    /// A key is to be made that signs from `active_at` on.
     Add {
-        /// From when on it signs.
+        /// The time from which on the key signs.
         active_at: Timestamp,
     },
 }
@@ -32,8 +32,8 @@ pub enum Step {
 impl Schedule {
     /// The step that these keys need at `now`.
     ///
-    /// Nodes whose clocks differ by less than `ahead` see each other's new key as the one that they would make. While
-    /// the clock says that the signing key is not in use yet, it is wrong, and no key is made by a wrong clock.
+    /// Nodes whose clocks differ by less than `ahead` see each other's new key as the one that they would make. A clock
+    /// that says that the signing key is not in use yet is wrong, and no key is made by a wrong clock.
     #[must_use]
     pub fn step(&self, purpose: KeyPurpose, stored: &[StoredKey], now: Timestamp) -> Step {
         let Some(signing) = active(stored, purpose, now).filter(|key| key.active_at <= now) else {
@@ -43,7 +43,7 @@ impl Schedule {
         if now + self.ahead < due {
             return Step::Wait;
         }
-        // Later than due, where nobody was there to make it in time.
+        // The time is later than due if no node was there to make the key in time.
         let active_at = due.max(now + self.ahead);
         match waiting(stored, purpose, now, active_at + self.ahead) {
             Some(_) => Step::Wait,
@@ -52,8 +52,8 @@ impl Schedule {
     }
 }
 
-/// The key that waits for its turn, if that comes until then, and does not sign already. A clock that was far ahead may have left one that waits
-/// for years; it must not keep others from being made.
+/// The key that waits for its turn, if the turn comes until then, and does not sign already. A clock that was far ahead
+/// may have left a key that waits for years; it must not keep others from being made.
 pub(crate) fn waiting(
     stored: &[StoredKey],
     purpose: KeyPurpose,
@@ -97,7 +97,7 @@ mod tests {
         SCHEDULE.step(KeyPurpose::Access, keys, now)
     }
 
-    /// What a node does: asks, and inserts unless the number is taken.
+    /// Does what a node does: asks for the step, and inserts the key unless its number is taken.
     fn tick(keys: &mut Vec<StoredKey>, now: Timestamp) -> bool {
         let Step::Add { active_at } = step(keys, now) else { return false };
         let number = u32::try_from(keys.len()).unwrap() + 1;
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn nodes_whose_clocks_differ_make_one_key_between_them() {
-        // Every skew, every order of the nodes, in time and late: the second finds the first one's key.
+        // For every skew and every order of the nodes, in time and late, the second node finds the first one's key.
         for late in [Duration::ZERO, Duration::from_millis(1), DAY, 400 * DAY] {
             for skew_secs in [0, 1, 5, 30, 300, 619] {
                 let skew = Duration::from_secs(skew_secs);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_wrong_for_a_while_costs_at_most_one_key_and_stops_no_rotation() {
-        // Ten years ahead, then right again.
+        // The clock is ten years ahead, then right again.
         let mut keys = vec![key(1, START)];
         assert!(tick(&mut keys, START + 3_650 * DAY));
         assert!(!tick(&mut keys, START + 3_650 * DAY));
@@ -183,14 +183,15 @@ mod tests {
         assert!(tick(&mut keys, START + SCHEDULE.every), "the one that waits for years does not count");
         assert_eq!(signing(&keys, START + SCHEDULE.every + AHEAD), 3);
 
-        // Before the first key was made, as on a machine without a battery; for every clock it makes nothing.
+        // The clock shows a time before the first key was made, as on a machine without a battery. No key is made at
+        // any such time.
         let mut keys = vec![key(1, START)];
         for days in [0, 1, 100, 9_000] {
             assert!(!tick(&mut keys, Timestamp::MIN + days * DAY));
         }
         assert_eq!(signing(&keys, Timestamp::MIN), 1, "there is always one that signs");
 
-        // Forth and back over the moment at which the successor takes over.
+        // The clock goes forth and back over the moment at which the successor takes over.
         let due = START + SCHEDULE.every;
         let mut keys = vec![key(1, START)];
         assert!(tick(&mut keys, due - AHEAD));
@@ -208,7 +209,7 @@ mod tests {
         let due = rotated + SCHEDULE.every;
         assert_eq!(step(&by_hand, due - AHEAD), Step::Add { active_at: due });
 
-        // One that waits was removed: another is made in its place.
+        // A waiting key was removed, so another one is made in its place.
         let due = START + SCHEDULE.every;
         let removed = StoredKey { removed_at: Some(due - AHEAD), ..key(2, due) };
         assert_eq!(

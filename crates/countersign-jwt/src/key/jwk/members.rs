@@ -12,10 +12,11 @@ use super::JwkError;
 use crate::base64url;
 use crate::json::{AnyValue, JsonError, Problem, Reading, Skipped, Text};
 
-/// A JWK's members as they were read: those that mean something to us. What may be secret is wiped when dropped.
+/// The members of a JWK that are known here, as they were read. Values that may be secret are wiped when they are
+/// dropped.
 ///
-/// Others are looked at, because a repeated name is an error wherever it stands (SEC-007), and not kept, so that a key
-/// may have any number of them: its length alone bounds what it costs.
+/// Unknown members are parsed, because a repeated name is an error wherever it stands (SEC-007), and not kept. A key
+/// may therefore have any number of them: its length alone bounds what they cost.
 pub(crate) struct Members(BTreeMap<&'static str, Member>);
 
 enum Member {
@@ -24,14 +25,14 @@ enum Member {
     Other,
 }
 
-/// What any kind of key has that is read here.
+/// The members of all kinds of keys that are read here.
 const KNOWN: [&str; 17] =
     ["kty", "alg", "kid", "use", "key_ops", "crv", "x", "y", "n", "e", "k", "d", "p", "q", "dp", "dq", "qi"];
-/// The further primes of an RSA key (RFC 7518 §6.3.2.7): only whether there are any.
+/// The further primes of an RSA key (RFC 7518 §6.3.2.7). Only their presence is noted.
 const OTHER_PRIMES: &str = "oth";
 
 impl Members {
-    /// Reads one object.
+    /// Parses one JSON object.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, JwkError> {
         let reading = Reading::bounded_by_length();
         reading.parse(text, MembersSeed(&reading)).map_err(|problem| match problem {
@@ -90,7 +91,7 @@ impl Members {
         self.optional_sized(name, length)?.ok_or(JwkError::Missing(name))
     }
 
-    /// A number as big-endian bytes, none of them a leading zero (RFC 7518 §2, `Base64urlUInt`).
+    /// A number as big-endian bytes without leading zeros (RFC 7518 §2, `Base64urlUInt`).
     pub(super) fn number(&self, name: &'static str) -> Result<Zeroizing<Vec<u8>>, JwkError> {
         let bytes = self.required_bytes(name)?;
         match bytes.first() {
@@ -174,7 +175,7 @@ fn below(reading: &Reading) -> AnyValue<'_> {
     AnyValue { reading, depth: 1 }
 }
 
-/// A text, or a list of texts; anything else is not kept.
+/// The seed for a text or a list of texts. Any other value is not kept.
 struct MemberSeed<'a>(AnyValue<'a>);
 
 impl<'de> DeserializeSeed<'de> for MemberSeed<'_> {

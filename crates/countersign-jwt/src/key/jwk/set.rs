@@ -10,17 +10,18 @@ use super::{Jwk, JwkError, Members};
 use crate::json::{AnyValue, JsonError, Problem, Reading, Skipped, Text};
 use crate::key::{Algorithm, ImportRules, KeyId, KeyRing};
 
-/// The keys of a JWK set that can be used.
+/// The usable keys of a JWK set.
 ///
-/// Others are [left out](Self::left_out), each for its reason, and the rest works (RFC 7517 §5): keys of unknown types,
-/// for unknown algorithms and other uses, and keys that are malformed or weak. In a set with public keys shared secrets
-/// are left out, too: who may see the one may not see the other.
+/// Other keys are [left out](Self::left_out), each with its reason, and the rest works (RFC 7517 §5). Keys of unknown
+/// types, for unknown algorithms or for other uses are left out, and so are keys that are malformed or weak. In a set
+/// with public keys, shared secrets are left out too, because somebody who may see the public keys may not see the
+/// secrets.
 ///
-/// A set has at most [`Jwk::MAX_BYTES`]; how many keys and members they make up is no matter.
+/// A set has at most [`Jwk::MAX_BYTES`] bytes; the number of its keys and members is not limited otherwise.
 #[derive(Clone, Debug)]
 pub struct JwkSet {
     keys: Vec<Jwk>,
-    /// Where in the set each of them stands.
+    /// The place of each key in the set.
     positions: Vec<usize>,
     left_out: LeftOut,
     /// The public parts of private keys that could not be read as a whole.
@@ -29,8 +30,8 @@ pub struct JwkSet {
     spoilt: Vec<KeyId>,
 }
 
-/// The keys of a set that were left out, and why: how many, and of the first few the reasons. Nothing of a key is in
-/// it, so it can go to a log.
+/// The keys of a set that were left out: how many, and the reasons for the first few. It contains nothing of a key, so
+/// it can go to a log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LeftOut {
     faulty: Reasons,
@@ -39,26 +40,26 @@ pub struct LeftOut {
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Reasons {
-    /// At most [`MOST_REASONS`], with the key's place in the set.
+    /// The first reasons, at most [`MOST_REASONS`], each with the key's place in the set.
     first: Vec<(usize, JwkError)>,
     count: usize,
 }
 
-/// What a set comes to for who verifies with it.
+/// The keys of a set that a verifier can use.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UsableKeys {
-    /// The keys. Those that share an id have different algorithms, and a token chooses by both.
+    /// The usable keys. Keys that share an id have different algorithms, and a token chooses by both.
     pub ring: KeyRing,
-    /// The others.
+    /// The keys that were left out.
     pub left_out: LeftOut,
 }
 
-/// Why a key is not taken.
+/// The reason why a key is left out.
 enum NotTaken {
-    /// It should be good and is not.
+    /// The key should be good and is not.
     Faulty(JwkError),
-    /// It is good for something else.
+    /// The key is good for something else.
     Elsewhere(JwkError),
 }
 
@@ -74,11 +75,11 @@ impl From<JwkError> for NotTaken {
 }
 
 impl JwkSet {
-    /// Reads a set.
+    /// Parses a JWK set.
     ///
     /// # Errors
-    /// [`JwkError`] if this is no set: not strict JSON, longer than 64 KiB, or without a list `keys`. What is wrong with
-    /// one key is no error of the set.
+    /// [`JwkError`] if the text is not a set: not strict JSON, longer than 64 KiB, or without a list `keys`. A fault of
+    /// one key is not an error of the set.
     pub fn parse(text: &[u8]) -> Result<Self, JwkError> {
         if text.len() > Jwk::MAX_BYTES {
             return Err(JwkError::TooLong);
@@ -104,22 +105,22 @@ impl JwkSet {
     /// A ring of the keys that may verify.
     ///
     /// # Errors
-    /// If not one is left, what is wrong with the first. A set in which all keys are for something else gives an empty
+    /// The fault of the first key, if no key is left. A set in which all keys are for something else gives an empty
     /// ring.
     pub fn to_ring(&self) -> Result<KeyRing, JwkError> {
         self.to_ring_with(ImportRules::strict())
     }
 
-    /// As [`JwkSet::to_ring`], under other rules.
+    /// A ring of the keys that may verify, as [`JwkSet::to_ring`] makes it, under other rules for their strength.
     ///
     /// # Errors
-    /// The same, but for what the rules accept.
+    /// Those of [`JwkSet::to_ring`], except for what the rules accept.
     pub fn to_ring_with(&self, rules: ImportRules) -> Result<KeyRing, JwkError> {
         self.usable(rules, None).into_ring()
     }
 
-    /// The keys that may verify under these rules; of one algorithm alone, if it is given, which then also says it for
-    /// keys that do not.
+    /// The keys that may verify under these rules. With `only`, these are the keys of that algorithm, which is also
+    /// taken for keys that do not name theirs.
     #[must_use]
     pub fn usable(&self, rules: ImportRules, only: Option<Algorithm>) -> UsableKeys {
         self.select(rules, |key| match only {
@@ -128,11 +129,11 @@ impl JwkSet {
         })
     }
 
-    /// The keys that may verify, of a set that everybody can read. A key that does not say its algorithm is for the first
-    /// of `algorithms` that fits it.
+    /// The keys that may verify, of a set that everybody can read. A key that does not name its algorithm is for the
+    /// first of `algorithms` that fits it.
     ///
-    /// Shared secrets are left out, and so are private keys, with them every public key that belongs to one: everybody
-    /// can sign with it.
+    /// Shared secrets are left out. Private keys are left out too, with every public key that belongs to one, because
+    /// everybody can sign with it.
     #[must_use]
     pub fn published(&self, algorithms: &[Algorithm]) -> UsableKeys {
         let private = self.keys.iter().filter(|key| key.is_private()).filter_map(Jwk::public_bytes);
@@ -157,14 +158,16 @@ impl JwkSet {
             }
         }
         for (position, key) in &good {
-            // None of two different keys is the one that a token names. One key that stands there twice is.
+            // Of two different keys with one id, neither is the one that a token names. One key that is listed twice
+            // is.
             let is_ambiguous = good.iter().any(|(_, other)| {
                 other.key_id() == key.key_id()
                     && other.algorithm() == key.algorithm()
                     && !other.is_same_key(key)
                     && (key.public_key().is_none() || other.public_key() != key.public_key())
             });
-            // A secret is known by nothing but its name, so another one of that name spoils it even if it is malformed.
+            // A secret is known by nothing but its id, so another secret with that id spoils it even if it is
+            // malformed.
             let is_spoilt = key.public_key().is_none() && self.spoilt.contains(key.key_id());
             if is_ambiguous || is_spoilt || ring.insert_of_set(key.clone()).is_err() {
                 left_out.add(*position, JwkError::DuplicateKeyId.into());
@@ -173,7 +176,7 @@ impl JwkSet {
         UsableKeys { ring, left_out }
     }
 
-    /// Takes the next key, or notes why not.
+    /// Takes the next key, or notes why it is left out.
     fn take(&mut self, position: usize, text: &str) {
         let read = Members::parse(text.as_bytes()).and_then(|members| {
             Jwk::read(&members).inspect_err(|_| {
@@ -210,10 +213,10 @@ impl JwkSet {
 }
 
 impl UsableKeys {
-    /// The ring, or what is wrong with the first key if nothing is left of a set.
+    /// The ring, or the fault of the first key if no key of the set is left.
     ///
     /// # Errors
-    /// As for [`JwkSet::to_ring`].
+    /// Those of [`JwkSet::to_ring`].
     pub fn into_ring(self) -> Result<KeyRing, JwkError> {
         match self.left_out.faulty.first.into_iter().next() {
             Some((_, reason)) if self.ring.is_empty() => Err(reason),
@@ -223,13 +226,13 @@ impl UsableKeys {
 }
 
 impl LeftOut {
-    /// How many keys that should be good are not: malformed, weak, ambiguous, or not to be published.
+    /// The number of keys that should be good and are not: malformed, weak, ambiguous, or not to be published.
     #[must_use]
     pub fn faulty(&self) -> usize {
         self.faulty.count
     }
 
-    /// How many keys are for something else: encryption, unknown types of keys, algorithms that are not accepted.
+    /// The number of keys for something else: encryption, unknown types of keys, algorithms that are not accepted.
     #[must_use]
     pub fn for_something_else(&self) -> usize {
         self.elsewhere.count
@@ -241,14 +244,15 @@ impl LeftOut {
             NotTaken::Elsewhere(reason) => (&mut self.elsewhere, reason),
         };
         reasons.count += 1;
-        // By their places, whichever was found out first.
+        // The reasons are ordered by the places of their keys, whichever was found first.
         let at = reasons.first.partition_point(|(other, _)| *other < position);
         reasons.first.insert(at, (position, reason));
         reasons.first.truncate(MOST_REASONS);
     }
 }
 
-/// One line, such as `keys[2]: JWK member x is invalid; keys[5]: algorithm does not fit the type of the key; 3 more`.
+/// Writes one line, such as `keys[2]: JWK member x is invalid; keys[5]: algorithm does not fit the type of the key; 3
+/// more`.
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.faulty.first.iter().chain(&self.elsewhere.first).take(MOST_REASONS);
@@ -285,7 +289,7 @@ pub(crate) fn is_set(text: &[u8]) -> bool {
     read_keys(text, |_, _| ()).is_ok()
 }
 
-/// Reads a set and hands on the text of each of its keys, which is judged by itself.
+/// Reads a set and passes on the text of each of its keys, which is judged by itself.
 fn read_keys(text: &[u8], take: impl FnMut(usize, &str)) -> Result<(), JwkError> {
     let reading = Reading::bounded_by_length();
     reading.parse(text, SetSeed { reading: &reading, take }).map_err(|problem| match problem {
@@ -363,5 +367,5 @@ impl<'de, F: FnMut(usize, &str)> Visitor<'de> for KeysSeed<'_, F> {
     }
 }
 
-/// Of how many keys the reasons are kept: enough to find the fault, and never more than some lines in a log.
+/// The number of keys whose reasons are kept: enough to find the fault, and never more than some lines in a log.
 const MOST_REASONS: usize = 8;

@@ -1,3 +1,3 @@
-//! The tail in a model of the world.
+//! Tests of the tail in a model of everything around it.
 
 mod model;

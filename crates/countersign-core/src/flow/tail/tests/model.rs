@@ -21,18 +21,19 @@ const START: i64 = 1_800_000_000_000;
 /// How long after a step of the store's clock the last node notices it.
 const NOTICED_BY_ALL: i64 = 5_000;
 
-/// What an installation is like.
+/// The kind of an installation.
 #[derive(Clone, Copy, Debug)]
 struct Installation {
-    /// Otherwise the writers run on the same machine, and its time of day is the store's time.
+    /// Whether the store has a clock of its own. Otherwise the writers run on the same machine, and its time of day is
+    /// the store's time.
     store_has_time: bool,
     is_one_copy: bool,
-    /// The machine is suspended now and then, and its time of day is only set forward. Otherwise the time of day is
-    /// set back, too. Both at once deceive every clock that a machine has.
+    /// Whether the machine is suspended now and then. Its time of day is then only set forward; otherwise it is set
+    /// back, too. Both at once deceive every clock that a machine has.
     is_suspended: bool,
 }
 
-/// What happens beside the reads. Times are in milliseconds.
+/// An event beside the reads. Times are in milliseconds.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Wait(i64),
@@ -47,22 +48,22 @@ enum Event {
 #[derive(Clone, Copy, Debug)]
 struct Write {
     commit_takes: i64,
-    /// How long the commit takes when the entry is dated anew.
+    /// The time that the commit takes when the entry is dated anew.
     again_takes: i64,
-    /// How far the writer's clock is from the store's.
+    /// The difference between the writer's clock and the store's.
     clock_error: i64,
-    /// How long after a step of the store's clock the writer notices it.
+    /// The time after a step of the store's clock at which the writer notices it.
     notices_after: i64,
 }
 
 /// One call to the store.
 #[derive(Clone, Copy, Debug)]
 struct Call {
-    /// How long it takes until the store does what it is asked for.
+    /// The time until the store does what it is asked for.
     before: i64,
-    /// How long the answer takes.
+    /// The time that the answer takes.
     after: i64,
-    /// What happens meanwhile, and whether before the store does what it is asked for.
+    /// The event that happens meanwhile, and whether it happens before the store does what it is asked for.
     meanwhile: Option<(Event, bool)>,
     end: CallEnd,
 }
@@ -136,7 +137,7 @@ struct Insert {
     write: Write,
 }
 
-/// Something that was committed.
+/// An entry that was committed.
 #[derive(Clone, Copy, Debug)]
 struct Committed {
     entry: usize,
@@ -152,7 +153,7 @@ struct World {
     machine: Arc<Machine>,
     clock: StoreClock,
     tail: Tail,
-    /// By how much the store's clock is off, and was before its last step.
+    /// The difference of the store's clock from the true time now, and before its last step.
     store_off: i64,
     store_was_off: i64,
     store_stepped_at: i64,
@@ -163,7 +164,7 @@ struct World {
     inserts: Vec<Insert>,
     log: Vec<Committed>,
     heartbeats: Vec<Committed>,
-    /// Entries whose insert was acknowledged, and when.
+    /// Entries whose insert was acknowledged, and the times of that.
     acknowledged: Vec<(usize, i64)>,
     taken_in: HashSet<usize>,
     last_good_began: Option<i64>,
@@ -171,7 +172,7 @@ struct World {
     step: usize,
     last_failed: Option<usize>,
     whole_log: Option<(Entries, usize)>,
-    /// In which step the last complete read of the whole log began, and when by the monotonic clock.
+    /// The step in which the last complete read of the whole log began, and its time by the monotonic clock.
     last_full: Option<(usize, Duration)>,
 }
 
@@ -483,7 +484,7 @@ fn wait() -> impl Strategy<Value = Event> {
     prop_oneof![4 => 0..2_000_i64, 2 => 0..20_000_i64, 1 => 50_000..70_000_i64].prop_map(Event::Wait)
 }
 
-/// What happens in no time, or while the machine is suspended.
+/// Lets an event happen that takes no time, or that happens while the machine is suspended.
 fn event() -> BoxedStrategy<Event> {
     let suspended = (prop_oneof![0..10_000_i64, 0..600_000_i64], write());
     prop_oneof![
@@ -581,7 +582,8 @@ fn the_overlap_holds_a_slow_insert_a_clock_that_is_off_and_the_largest_step_that
     }
 }
 
-/// A poll of a log with one copy in which nothing goes wrong; returns what is read, and whether the whole log is due then.
+/// Polls a log with one copy in which nothing goes wrong; returns what is read, and whether the whole log is due after
+/// that.
 fn good_poll(tail: &mut Tail, now: Now) -> (Timestamp, bool) {
     tail.begin();
     assert_eq!(tail.next(now), Read::StoreTime);
