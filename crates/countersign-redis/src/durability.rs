@@ -199,8 +199,8 @@ fn read_info(text: &str) -> HashMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Whether the version is older than 6.2, from which on scripts are replicated by their effects and can use commands
-/// such as `ZRANGE … BYLEX`.
+/// Whether the version is older than 6.2, the oldest one in which scripts are replicated by their effects and say what
+/// they mean.
 fn is_too_old(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(u32::MAX));
     (numbers.next().unwrap_or(u32::MAX), numbers.next().unwrap_or(0)) < (6, 2)
