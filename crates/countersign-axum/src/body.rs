@@ -1,4 +1,4 @@
-//! Request bodies: JSON objects, bounded, read member by member.
+//! Request bodies: JSON objects of limited size, read member by member.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 
 use crate::reply::Reply;
 
-/// The most bytes a body may have.
+/// The largest number of bytes that a body may have.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
-/// An oversized body is read and dropped up to this many bytes, because a client that is still sending when the
-/// connection closes never sees the answer.
+/// The number of bytes up to which an oversized body is read and dropped. A client that is still sending when the
+/// connection closes would never see the answer.
 pub(crate) const MAX_DROPPED: usize = 2 * 1024 * 1024;
 
 /// Reads a body as a JSON object. An empty body is an object without members.
@@ -40,7 +40,7 @@ pub(crate) async fn read_members(headers: &HeaderMap, body: Body) -> Result<Memb
 /// Reads a body of at most 64 KiB.
 ///
 /// # Errors
-/// The refusal of a body that is larger, 413, or that ends early, 400.
+/// 413 for a body that is larger, 400 for one that ends early.
 pub async fn read_bounded(mut body: Body) -> Result<Bytes, Reply> {
     let mut kept = BytesMut::new();
     let mut seen = 0_usize;
@@ -60,7 +60,7 @@ pub async fn read_bounded(mut body: Body) -> Result<Bytes, Reply> {
     if seen > MAX_BODY { Err(Reply::error(ErrorCode::TooLarge)) } else { Ok(kept.freeze()) }
 }
 
-/// One `Content-Type`, `application/json`, with whatever parameters.
+/// Whether there is exactly one `Content-Type`, and it is `application/json`, with any parameters.
 fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else { return false };
@@ -68,7 +68,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// The members of a JSON object, and what was found wrong with them. Unknown members are ignored.
+/// The members of a JSON object, and the errors found in them. Unknown members are ignored.
 #[derive(Default)]
 pub(crate) struct Members {
     members: Map<String, Value>,
@@ -76,7 +76,7 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// A member of text; `null` is as good as absent.
+    /// A member that is text; `null` counts as absent.
     pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
         match self.members.remove(name) {
             None | Some(Value::Null) => None,
@@ -88,7 +88,7 @@ impl Members {
         }
     }
 
-    /// A member of text that must be there.
+    /// A member that is text and required.
     pub(crate) fn required_text(&mut self, name: &'static str) -> Option<String> {
         let text = self.text(name);
         if text.is_none() && !self.wrong.contains_key(name) {
@@ -97,7 +97,7 @@ impl Members {
         text
     }
 
-    /// A member that is `true` or `false`, by default `false`.
+    /// A member that is `true` or `false`. Default: `false`.
     pub(crate) fn flag(&mut self, name: &'static str) -> bool {
         match self.members.remove(name) {
             None | Some(Value::Null) => false,
@@ -109,7 +109,7 @@ impl Members {
         }
     }
 
-    /// A member that is a list and must be there.
+    /// A member that is a list and required.
     pub(crate) fn required_list(&mut self, name: &'static str) -> Option<Vec<Value>> {
         match self.members.remove(name) {
             Some(Value::Array(list)) => Some(list),
@@ -124,17 +124,17 @@ impl Members {
         }
     }
 
-    /// Whether the member is there and not `null`.
+    /// Whether the member is present and not `null`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
 
-    /// Notes what is wrong with a member.
+    /// Records an error in a member.
     pub(crate) fn wrong(&mut self, name: &'static str, message: impl Into<Cow<'static, str>>) {
         self.wrong.entry(name).or_insert_with(|| message.into());
     }
 
-    /// All that was found wrong, as one 422.
+    /// Refuses the request with one 422 that names all recorded errors; passes if there are none.
     pub(crate) fn check(&self) -> Result<(), Reply> {
         if self.wrong.is_empty() { Ok(()) } else { Err(Answer::invalid_fields(&self.wrong).into()) }
     }

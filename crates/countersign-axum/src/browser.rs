@@ -1,4 +1,4 @@
-//! For handlers that answer browsers with pages: signing in by a form, and the CSRF value for other forms.
+//! Handlers that answer browsers with pages: signing in by a form, and the CSRF value for other forms.
 
 use std::fmt;
 
@@ -17,8 +17,8 @@ use crate::pending::read_ahead;
 use crate::reply::AuthRejection;
 use crate::routes::device;
 
-/// What a handler needs that signs somebody in with cookies. A request that another site sent is refused with 403, so
-/// that nobody is signed in as somebody else without noticing (login CSRF).
+/// The extractor for handlers that sign a user in with cookies. A request that another site sent is refused with 403,
+/// so that an attacker cannot sign a user in to the attacker's account (login CSRF).
 ///
 /// ```
 /// use axum::Form;
@@ -43,17 +43,18 @@ use crate::routes::device;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignIn {
-    /// What the layer holds.
+    /// The [`Auth`] that the layer installed.
     pub auth: Auth,
-    /// For `Accounts::login` and `Accounts::register`: tokens for cookies, and the sessions whose cookies the browser
-    /// still carries, which the new one takes the place of.
+    /// The argument for `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and names the
+    /// sessions whose cookies the browser still carries and which the new session replaces.
     pub arrival: Arrival,
 }
 
-/// The CSRF value of whoever is signed in by cookies, for forms in a page. As a part of the response it keeps the page
-/// out of caches: `(csrf, Html(page))`.
+/// The CSRF value of the user who is signed in by cookies, for forms in a page. As a part of the response,
+/// `(csrf, Html(page))`, it keeps the page out of caches.
 ///
-/// Needs an access token, as [`AccessToken`] does; `Option<CsrfToken>` also lets strangers through.
+/// The extractor needs an access token, as [`AccessToken`] does. `Option<CsrfToken>` also lets requests without a token
+/// through.
 #[derive(Clone)]
 pub struct CsrfToken {
     value: String,
@@ -61,7 +62,7 @@ pub struct CsrfToken {
 }
 
 impl CsrfToken {
-    /// The value; empty if the request's token is not one for cookies, and needs none.
+    /// The CSRF value. It is empty if the request's token was not issued for cookies, because such a token needs none.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
@@ -89,17 +90,18 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;")
 }
 
-/// What a browser's cookies and headers say about a request that wants to sign somebody in.
+/// What a browser's cookies and headers tell about a request that signs a user in.
 pub(crate) struct Browser {
-    /// Cross-site, as far as the headers tell.
+    /// Whether the request comes from another site, as far as the headers tell.
     cross_site: CrossSite,
-    /// The sessions whose cookies the request carries and, where the headers tell nothing, has the CSRF value of.
+    /// The sessions whose cookies the request carries. Where the headers do not tell where the request comes from, it
+    /// has proven their CSRF value.
     carried: Vec<Claims>,
 }
 
 impl Browser {
-    /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where it comes
-    /// from, the CSRF value of the session that it carries decides.
+    /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where the request
+    /// comes from, the CSRF value of the session that it carries decides.
     pub(crate) async fn check(auth: &Auth, parts: &Parts) -> Result<Self, AuthError> {
         let (engine, rules) = (auth.engine(), auth.rules());
         engine.check_cross_site(parts, rules.cookies())?;
@@ -119,8 +121,8 @@ impl Browser {
         Ok(Self { cross_site, carried: carried.into_iter().map(|(_, claims)| claims).collect() })
     }
 
-    /// A request from another site may not get cookies set either, with or without cookies of its own; nor may one that
-    /// was sent to a host name under which they would travel unprotected.
+    /// Refuses to set cookies for a request from another site, whether or not it carries cookies, and for a request to
+    /// a host name under which the cookies would travel unprotected.
     pub(crate) fn may_ask_for_cookies(
         &self,
         auth: &Auth,
@@ -134,7 +136,7 @@ impl Browser {
         }
     }
 
-    /// A login by cookie takes the place of the session whose cookies it carries (SEC-079).
+    /// The arrival of a login. A login by cookie replaces the session whose cookies it carries (SEC-079).
     pub(crate) fn arrival(self, parts: &Parts, by_cookie: bool) -> Arrival {
         let arrival = Arrival::new(Presentation::Explicit, device(parts));
         if by_cookie {

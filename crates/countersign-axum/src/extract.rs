@@ -1,4 +1,4 @@
-//! Extractors: what a handler takes, its requests have proven.
+//! Extractors: each proves something about the request before the handler runs.
 
 use std::ops::Deref;
 
@@ -10,22 +10,22 @@ use http::request::Parts;
 use crate::guard::{Proven, prove};
 use crate::reply::AuthRejection;
 
-/// A verified access token; without one the request is refused with 401.
+/// A verified access token; a request without one is refused with 401.
 ///
 /// `Option<AccessToken>` lets requests without any token through, and still refuses a token that is not accepted.
-/// An unsafe request that a cookie authenticates must carry its CSRF value, else 403.
+/// An unsafe request that a cookie authenticates must carry its CSRF value; otherwise the answer is 403.
 #[derive(Clone, Debug)]
 pub struct AccessToken(Claims);
 
-/// A verified access token from a login, not from a refresh: `Fresh<AccessToken>`.
+/// A verified access token that is fresh, from a login and not from a refresh: `Fresh<AccessToken>`.
 #[derive(Clone, Debug)]
 pub struct Fresh<T>(T);
 
-/// A refresh token that would be exchanged now, from the header or a cookie. It is not exchanged by this.
+/// A refresh token that a refresh would accept now, from the header or a cookie. The extractor does not exchange it.
 #[derive(Clone, Debug)]
 pub struct RefreshToken(Claims);
 
-/// The user of a verified access token, loaded as `AuthBuilder::user_loader` says. Countersign's own
+/// The user of a verified access token, loaded by the loader that `AuthBuilder::user_loader` sets. Countersign's own
 /// `User` needs no loader.
 #[derive(Clone, Debug)]
 pub struct CurrentUser<U>(pub U);
@@ -34,7 +34,7 @@ pub struct CurrentUser<U>(pub U);
 #[derive(Clone, Debug)]
 pub(crate) struct Installed(pub(crate) Auth);
 
-// As statics, so that no request makes them anew and takes them apart again.
+// These are statics, so that no request builds and drops a requirement.
 static ACCESS: Requirement = Requirement::ACCESS;
 static FRESH: Requirement = Requirement::FRESH;
 static REFRESH: Requirement = Requirement::REFRESH;
@@ -44,7 +44,7 @@ fn installed(parts: &Parts) -> Result<Auth, AuthRejection> {
     auth.ok_or_else(|| AuthRejection::not_installed("a handler takes a countersign extractor"))
 }
 
-/// What the request proves: as a guard before the handler has found, else by looking now.
+/// What the request proves: the result of a guard before the handler if it suffices, otherwise a new check.
 async fn authenticate(
     parts: &mut Parts,
     requirement: &Requirement,
@@ -56,7 +56,7 @@ async fn authenticate(
     }
 }
 
-/// The same, where nobody is let through as nobody.
+/// What the request proves, where a request without a token is refused.
 pub(crate) async fn proven(
     parts: &mut Parts,
     requirement: &Requirement,
@@ -130,7 +130,7 @@ impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for CurrentUser<U> {
 }
 
 impl AccessToken {
-    /// The claims.
+    /// The verified claims, by value.
     #[must_use]
     pub fn into_claims(self) -> Claims {
         self.0
@@ -138,7 +138,7 @@ impl AccessToken {
 }
 
 impl RefreshToken {
-    /// The claims.
+    /// The verified claims, by value.
     #[must_use]
     pub fn into_claims(self) -> Claims {
         self.0
@@ -146,7 +146,7 @@ impl RefreshToken {
 }
 
 impl<T> Fresh<T> {
-    /// What is fresh.
+    /// The fresh token, by value.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.0

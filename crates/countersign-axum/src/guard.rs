@@ -1,4 +1,4 @@
-//! Guards: a [`Requirement`] that stands before routes, or is asked by a handler.
+//! Guards: a [`Requirement`] as a layer before routes, or as a check inside a handler.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tower_service::Service;
 use crate::pending::{self, read_ahead};
 use crate::reply::AuthRejection;
 
-/// Lets through what proves a [`Requirement`], as a layer before routes or as a value in a handler:
+/// Lets requests through that prove a [`Requirement`], as a layer before routes or as a value in a handler:
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -30,21 +30,22 @@ use crate::reply::AuthRejection;
 ///     .route_layer(Guard::new(Requirement::ACCESS.scope("reports:read")));
 /// ```
 ///
-/// Extractors behind a guard take what it has proven and do not verify again. The
-/// [`AuthLayer`](crate::AuthLayer) must be around it, that is, added to the router after it.
+/// Extractors behind a guard use what it has proven and do not verify again. The [`AuthLayer`](crate::AuthLayer) must
+/// be around the guard, so add it to the router after the guard.
 #[derive(Clone, Debug)]
 pub struct Guard {
     requirement: Arc<Requirement>,
 }
 
-/// What a [`Guard`] has proven about a request, among its extensions; extractors read it there.
+/// The proof that a [`Guard`] has found in a request and keeps among the request's extensions, where extractors read
+/// it.
 #[derive(Clone, Debug)]
 pub struct Proven {
     requirement: Arc<Requirement>,
     outcome: Outcome,
 }
 
-/// `None`: the request may pass as nobody.
+/// The result of a check; `None` inside means that the request may pass as nobody.
 #[derive(Clone, Debug)]
 enum Outcome {
     ByAuth(Option<Authenticated>),
@@ -52,23 +53,23 @@ enum Outcome {
 }
 
 impl Guard {
-    /// A guard that wants this.
+    /// A guard with this requirement.
     #[must_use]
     pub fn new(requirement: Requirement) -> Self {
         Self { requirement: Arc::new(requirement) }
     }
 
-    /// What it wants.
+    /// The guard's requirement.
     #[must_use]
     pub fn requirement(&self) -> &Requirement {
         &self.requirement
     }
 
-    /// Decides about a request, and leaves what it has proven among its extensions.
+    /// Decides about a request, and keeps what it has proven among the request's extensions.
     ///
     /// # Errors
-    /// The refusal, ready to be answered with: as the [`Gate`] has it if one is installed, else as the [`Auth`]
-    /// has it. 500 if neither is; the log then says what to add.
+    /// The refusal as a finished answer: from the [`Gate`] if one is installed, otherwise from the [`Auth`]. If neither
+    /// is installed, the answer is 500 and the log tells what to add.
     pub async fn check(&self, parts: &mut Parts) -> Result<Proven, AuthRejection> {
         let outcome = if let Some(gate) = parts.extensions.get::<Arc<dyn Gate>>().cloned() {
             if gate.wants_body(&parts.method, &parts.headers, Some(&self.requirement)) {
@@ -87,7 +88,7 @@ impl Guard {
     }
 }
 
-/// Asks an [`Auth`], with the body if that may matter.
+/// Authenticates a request by an [`Auth`], and reads the body first if it may hold credentials.
 pub(crate) async fn prove(
     auth: &Auth,
     parts: &mut Parts,
@@ -103,8 +104,8 @@ pub(crate) async fn prove(
 }
 
 impl Proven {
-    /// What was found by the [`Auth`], if it is enough for `asked`; the inner `None` is nobody, where that is
-    /// allowed.
+    /// The credential that the [`Auth`] has found, if it is enough for `asked`. The inner `None` means that the request
+    /// passed as nobody and `asked` allows that.
     pub(crate) fn authenticated(parts: &Parts, asked: &Requirement) -> Option<Option<Authenticated>> {
         let proven = parts.extensions.get::<Self>()?;
         match &proven.outcome {
@@ -113,7 +114,8 @@ impl Proven {
         }
     }
 
-    /// What a guard has found by a [`Gate`], whatever it wanted; the inner `None` is nobody.
+    /// What a guard has proven by a [`Gate`], whatever its requirement was. The inner `None` means that the request
+    /// passed as nobody.
     #[must_use]
     pub fn passed(parts: &Parts) -> Option<Option<Passed>> {
         match &parts.extensions.get::<Self>()?.outcome {
@@ -122,7 +124,7 @@ impl Proven {
         }
     }
 
-    /// What was found by a [`Gate`].
+    /// What the [`Gate`] has proven.
     #[must_use]
     pub fn into_passed(self) -> Option<Passed> {
         match self.outcome {
@@ -144,7 +146,7 @@ impl<S> Layer<S> for Guard {
     }
 }
 
-/// The service that [`Guard`] makes.
+/// The service that [`Guard`] makes of the routes behind it.
 #[derive(Clone, Debug)]
 pub struct Guarded<S> {
     inner: S,
@@ -168,7 +170,7 @@ where
         if self.guard.requirement.looks_in_body() {
             pending::hold(&mut request);
         }
-        // The clone was not polled to readiness, so the one that was is taken and the clone left behind.
+        // Only the original was polled to readiness, so this call uses it and leaves the clone behind.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let guard = self.guard.clone();

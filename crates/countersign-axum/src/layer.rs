@@ -1,4 +1,4 @@
-//! The layer: puts what decides about requests where guards and extractors find it.
+//! The layer: puts the [`Auth`] or [`Gate`] where guards and extractors find it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,21 +15,21 @@ use tower_service::Service;
 use crate::guard::Proven;
 use crate::pending;
 
-/// Makes guards and extractors work in all routes below it. Routes with neither cost nothing.
+/// Makes guards and extractors work in all routes below it. A route that uses neither pays nothing for it.
 ///
-/// Takes an [`Auth`], or a [`Gate`] in an `Arc`. With one layer of each, guards and the gate's extractors ask the gate,
-/// the other extractors and the ready-made routes the [`Auth`].
+/// The layer takes an [`Auth`], or a [`Gate`] in an `Arc`. With one layer of each, guards and the gate's extractors ask
+/// the gate; the other extractors and the ready-made routes ask the [`Auth`].
 #[derive(Clone, Debug)]
 pub struct AuthLayer {
     authority: Authority,
 }
 
-/// What decides about requests: an [`Auth`], or a [`Gate`] in its stead.
+/// The authority that decides about requests: an [`Auth`], or a [`Gate`] in its place.
 #[derive(Clone)]
 pub enum Authority {
-    /// Accounts and sessions, by the rules that hold.
+    /// Countersign's accounts and sessions, by the rules in force.
     Auth(Auth),
-    /// Tokens that somebody else issues.
+    /// A gate, which accepts tokens that somebody else issues.
     Gate(Arc<dyn Gate>),
 }
 
@@ -42,10 +42,10 @@ impl AuthLayer {
 }
 
 impl Authority {
-    /// Inserts itself, and where credentials may travel in this request's body, a handle to that. Whether a token in
-    /// the URI was taken out of it.
+    /// Inserts itself among the request's extensions, and also a handle to the body where credentials may travel in it.
+    /// Returns whether a token was taken out of the URI.
     fn install(&self, request: &mut Request<Body>) -> bool {
-        // What a guard of another layer has proven counts for that one.
+        // A proof from another layer's guard counts only for that layer.
         request.extensions_mut().remove::<Proven>();
         let mut by_query = false;
         let wants_body = match self {
@@ -108,7 +108,7 @@ impl<S> Layer<S> for AuthLayer {
     }
 }
 
-/// The service that [`AuthLayer`] makes.
+/// The service that [`AuthLayer`] makes of the routes below it.
 #[derive(Clone, Debug)]
 pub struct WithAuth<S> {
     inner: S,
@@ -134,7 +134,7 @@ where
 }
 
 pin_project! {
-    /// What answers below an [`AuthLayer`].
+    /// The future of an answer below an [`AuthLayer`].
     #[derive(Debug)]
     pub struct Answering<F> {
         #[pin]

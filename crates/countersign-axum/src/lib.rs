@@ -1,5 +1,5 @@
-//! Countersign for [axum]: a layer, extractors whose presence in a handler's signature is its policy, and
-//! ready-made routes for registering, logging in, refreshing and logging out.
+//! Countersign for [axum]: a layer, extractors that declare a handler's policy in its signature, and ready-made routes
+//! for registering, logging in, refreshing and logging out.
 //!
 //! ```no_run
 //! # async fn example(auth: countersign_axum::Auth) {
@@ -18,9 +18,9 @@
 //! # }
 //! ```
 //!
-//! [`routes`] is what every program wants and opens no door: refresh, logout, me, sessions, verify, the public keys.
-//! [`account_routes`] adds Countersign's accounts, with which everybody can register; a program with users of its own leaves
-//! it out and says by `AuthBuilder::user_loader` how they are loaded.
+//! [`routes`] suits every program and registers nobody: refresh, logout, me, sessions, verify, the public keys.
+//! [`account_routes`] adds Countersign's accounts, with which everybody can register. A program with users of its own
+//! leaves [`account_routes`] out and sets by `AuthBuilder::user_loader` how its users are loaded.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;

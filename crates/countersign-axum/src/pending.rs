@@ -1,9 +1,9 @@
-//! Bodies that carry credentials: read ahead of the handler, at most once, and only if somebody asks.
+//! Bodies that carry credentials: read ahead of the handler, at most once, and only if a check asks for them.
 //!
-//! Extractors see a request's head alone, so a token in a JSON body or a CSRF value in a form would be out of their
-//! reach. Where such are configured, the layer leaves a handle to the body among the extensions. Whoever decides
-//! about the request reads the beginning through it; the handler then gets the body whole. Routes that ask nobody
-//! read nothing.
+//! Extractors see only a request's head, so they could not find a token in a JSON body or a CSRF value in a form. Where
+//! such places are configured, the layer leaves a handle to the body among the extensions. The guard or extractor that
+//! decides about the request reads the beginning through the handle; the handler then gets the body whole. A route
+//! without a check reads nothing.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,17 +25,17 @@ use crate::body::MAX_BODY;
 #[derive(Clone)]
 struct PendingBody(Arc<Mutex<Halves>>);
 
-/// What was read ahead, and what was not.
+/// The part of the body that was read ahead, and the rest.
 struct Halves {
-    /// Frames for the handler, in order.
+    /// The frames that were read ahead, in order, for the handler.
     read: VecDeque<Result<Frame<Bytes>, axum::Error>>,
-    /// `None` while somebody is reading ahead.
+    /// The rest of the body; `None` while it is being read ahead.
     rest: Option<Body>,
-    /// What somebody has seen of the body, for whoever has another copy of the request's head.
+    /// The data read ahead, for a reader that has another copy of the request's head.
     ahead: Option<Ahead>,
 }
 
-/// The body, as far as it was read ahead.
+/// The data that was read ahead: the whole body, or its beginning.
 #[derive(Clone)]
 enum Ahead {
     Whole(Bytes),
@@ -65,8 +65,8 @@ pub(crate) fn hold(request: &mut Request<Body>) {
     *request.body_mut() = Body::new(held);
 }
 
-/// Reads the body ahead, if the layer has left a handle to it and nobody has done so yet: whole if it has at most
-/// 64 KiB, else only its beginning.
+/// Reads the body ahead, if the layer has left a handle to it and it has not been read yet: the whole body if it has at
+/// most 64 KiB, otherwise only its beginning.
 pub(crate) async fn read_ahead(parts: &mut Parts) {
     let Some(held) = parts.extensions.remove::<PendingBody>() else { return };
     let mut putting_back = {
@@ -75,12 +75,12 @@ pub(crate) async fn read_ahead(parts: &mut Parts) {
             ahead.leave_in(parts);
             return;
         }
-        // Somebody else is reading.
+        // Another task is reading the body.
         let Some(rest) = halves.rest.take() else { return };
         PuttingBack { held: &held, read: std::mem::take(&mut halves.read), rest: Some(rest) }
     };
     let mut beginning = BytesMut::new();
-    // What is there already was read by somebody who was broken off.
+    // Frames that are already there were read by an earlier attempt that was cancelled.
     for data in putting_back.read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref()) {
         beginning.extend_from_slice(data);
     }
@@ -107,14 +107,14 @@ pub(crate) async fn read_ahead(parts: &mut Parts) {
     ahead.leave_in(parts);
 }
 
-/// Reads the body ahead for a requirement, if it looks there.
+/// Reads the body ahead if this requirement may need it.
 pub(crate) async fn read_ahead_for(auth: &Auth, parts: &mut Parts, requirement: &Requirement) {
     if auth.rules().wants_body(auth.engine(), (&*parts).into(), Some(requirement)) {
         read_ahead(parts).await;
     }
 }
 
-/// Gives the handler what was read ahead, also if the reading was broken off.
+/// Gives the frames that were read ahead back to the handler, even if the reading was cancelled.
 struct PuttingBack<'a> {
     held: &'a PendingBody,
     read: VecDeque<Result<Frame<Bytes>, axum::Error>>,
@@ -130,7 +130,7 @@ impl Drop for PuttingBack<'_> {
 }
 
 impl PendingBody {
-    /// Nothing panics while the lock is held.
+    /// Locks the halves. No code panics while it holds the lock, so the lock is never poisoned.
     fn halves(&self) -> MutexGuard<'_, Halves> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

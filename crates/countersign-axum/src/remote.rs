@@ -10,9 +10,10 @@ use http::request::Parts;
 
 use crate::reply::Reply;
 
-/// A verified token of a configured issuer, from the `Authorization` header; without one the request is refused.
+/// A verified token of a configured issuer, from the `Authorization` header. A request without one is refused.
 ///
-/// The issuers are installed as an extension. Neither an [`AuthLayer`](crate::AuthLayer) nor a session is needed.
+/// The issuers are installed as an extension. The extractor needs neither an [`AuthLayer`](crate::AuthLayer) nor a
+/// session.
 ///
 /// ```
 /// use axum::{Extension, Router, routing::get};
@@ -31,7 +32,7 @@ use crate::reply::Reply;
 #[derive(Clone, Debug)]
 pub struct RemoteToken(pub RemoteClaims);
 
-/// Why [`RemoteToken`] refused a request; as a response, what the client learns of it.
+/// Why [`RemoteToken`] refused a request. As a response, it is the answer that the client gets.
 #[derive(Debug)]
 pub struct RemoteRejection {
     reply: Reply,

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use countersign_http::{Answer, Auth, AuthError, ErrorCode, Requirement, SetCookies};
 use http::request::Parts;
 
-/// An [`Answer`] that axum can send.
+/// An [`Answer`] as an axum response.
 #[derive(Clone, Debug)]
 pub struct Reply(pub Answer);
 
@@ -27,7 +27,7 @@ impl IntoResponse for Reply {
     }
 }
 
-/// [`SetCookies`] that axum can send: `(WithCookies(auth.set_cookies(&pair)), Redirect::to("/"))`.
+/// [`SetCookies`] as a part of an axum response: `(WithCookies(auth.set_cookies(&pair)), Redirect::to("/"))`.
 #[derive(Clone, Debug)]
 pub struct WithCookies(pub SetCookies);
 
@@ -51,7 +51,7 @@ impl IntoResponse for WithCookies {
     }
 }
 
-/// Why a guard or an extractor refused a request; as a response, what the client learns of it.
+/// Why a guard or an extractor refused a request. As a response, it is the answer that the client gets.
 #[derive(Debug)]
 pub struct AuthRejection {
     reply: Reply,
@@ -66,12 +66,12 @@ impl AuthRejection {
         requirement: Option<&Requirement>,
         error: AuthError,
     ) -> Self {
-        // Boxed, so that requests that are let through carry no room for a refusal.
+        // The future is boxed, so that requests that are let through reserve no memory for a refusal.
         let answer = Box::pin(auth.refuse(parts, requirement, &error)).await;
         Self { reply: Reply(answer), error: Some(Box::new(error)) }
     }
 
-    /// The layer is missing: a defect of the program, which its log then names.
+    /// The refusal when the layer is missing, which is a defect of the program and is logged as such.
     pub(crate) fn not_installed(who: &'static str) -> Self {
         tracing::error!(
             "{who}, but AuthLayer is not installed; add `.layer(AuthLayer::new(auth))` to the router, after its \
@@ -80,7 +80,7 @@ impl AuthRejection {
         Self { reply: Reply::error(ErrorCode::InternalError), error: None }
     }
 
-    /// An answer that is ready, whose cause the log knows.
+    /// A refusal whose answer is finished and whose cause has been logged.
     #[must_use]
     pub fn answered(answer: Answer) -> Self {
         Self { reply: Reply(answer), error: None }

@@ -39,7 +39,7 @@ impl From<SignedInUser> for UserBody {
         match user {
             SignedInUser::Account(user) => (&*user).into(),
             SignedInUser::Own { id, mut shown } => {
-                // Clients know whom the token names, whatever the program calls so.
+                // Clients rely on `id` naming the token's user, so a value of that name from the program is left out.
                 shown.remove("id");
                 Self::Own { id: id.to_string(), shown }
             }
@@ -57,7 +57,7 @@ pub(crate) struct PairBody<'a> {
 }
 
 impl<'a> PairBody<'a> {
-    /// `by_cookie`: the tokens go into cookies and not into the body (SEC-055).
+    /// The body with a pair. With `by_cookie`, the tokens go into cookies and not into the body (SEC-055).
     pub(crate) fn new(pair: &'a Pair, user: UserBody, expires_in: u64, by_cookie: bool) -> Self {
         Self {
             access_token: (!by_cookie).then_some(&*pair.access_token),
@@ -69,7 +69,7 @@ impl<'a> PairBody<'a> {
     }
 }
 
-/// What a refresh answers with that hands out an access token alone.
+/// The body of a refresh that issues an access token alone.
 #[derive(Serialize)]
 pub(crate) struct RenewalBody<'a> {
     pub(crate) access_token: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! In axum: what was proven about a request, and Flask-JWT's login endpoint.
+//! The rules in axum: an extractor for what was proven about a request, and Flask-JWT's login endpoint.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use http::{Method, header};
 use crate::flask_jwt::FlaskJwt;
 use crate::hooks::FlaskToken;
 
-/// What the rules of a Flask library have proven about a request: header, claims, identity, and the user that the
+/// The token that a Flask library's rules have accepted in a request: header, claims, identity, and the user that the
 /// application looked up.
 ///
-/// Behind a [`Guard`], what the guard has proven; without one, a valid access token. `Option<FlaskAuth>` is `None`
-/// where a guard let the request pass as nobody; without a guard, for requests without a token.
+/// Behind a [`Guard`] it is what the guard has proven; without one, a valid access token. `Option<FlaskAuth>` is `None`
+/// where a guard let the request pass as nobody, or, without a guard, where the request has no token.
 #[derive(Clone, Debug)]
 pub struct FlaskAuth(FlaskToken);
 
 impl FlaskAuth {
-    /// The token itself.
+    /// The token, by value.
     #[must_use]
     pub fn into_token(self) -> FlaskToken {
         self.0
     }
 
-    /// The user that the application looked up, if it is of this type.
+    /// The user that the application looked up, if it is of type `U`.
     #[must_use]
     pub fn user<U: Send + Sync + 'static>(&self) -> Option<Arc<U>> {
         self.0.user.clone()?.downcast().ok()
@@ -61,7 +61,7 @@ fn token(passed: Passed) -> Option<FlaskToken> {
     passed.downcast::<FlaskToken>().ok().map(Arc::unwrap_or_clone)
 }
 
-/// A defect of the program, which its log then names.
+/// The refusal when no guard or layer has proven anything, which is a defect of the program and is logged as such.
 fn nothing_proven() -> AuthRejection {
     tracing::error!(
         "a handler takes FlaskAuth, but no Flask library's rules have proven anything: give them in an `Arc` to \
@@ -84,13 +84,13 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for FlaskAuth {
     }
 }
 
-/// The login endpoint of Flask-JWT, where its rules hold; else no routes.
+/// The login endpoint of Flask-JWT if its rules are in force; otherwise no routes.
 pub fn login_routes<S: Clone + Send + Sync + 'static>(auth: &Auth) -> Router<S> {
     FlaskJwt::of(auth).map_or_else(Router::new, flask_jwt_routes)
 }
 
-/// The login endpoint of Flask-JWT, at `JWT_AUTH_URL_RULE` for the methods of `JWT_AUTH_URL_OPTIONS`. Empty where the
-/// option is null. OPTIONS is answered with the methods.
+/// The login endpoint of Flask-JWT, at `JWT_AUTH_URL_RULE` for the methods of `JWT_AUTH_URL_OPTIONS`. There are no
+/// routes where the option is null. OPTIONS is answered with the methods.
 pub fn flask_jwt_routes<S: Clone + Send + Sync + 'static>(jwt: &FlaskJwt) -> Router<S> {
     let Some(path) = jwt.config().auth_url_rule.as_deref() else { return Router::new() };
     let methods =
@@ -107,7 +107,7 @@ pub fn flask_jwt_routes<S: Clone + Send + Sync + 'static>(jwt: &FlaskJwt) -> Rou
         }
     };
     let mut endpoint = on(methods, login);
-    // As Flask does by itself.
+    // Flask itself answers OPTIONS in this way.
     if !names.contains(&"OPTIONS") {
         endpoint = endpoint.options(async move || [(header::ALLOW, allow)]);
     }

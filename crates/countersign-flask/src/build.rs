@@ -1,4 +1,4 @@
-//! Reading the keys of an application's options: what both libraries' builders do last.
+//! Reading the keys of an application's options, the last step of both libraries' builders.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::tokens::KeySource;
 
 /// Why rules could not be built.
 ///
-/// Its `Debug` form is its text and its causes, because that is what a `main` prints that returns it.
+/// The `Debug` form is the error's text and its causes, because that is what a `main` that returns it prints.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum FlaskBuildError {
@@ -23,41 +23,41 @@ pub enum FlaskBuildError {
         "{option} must be set for {algorithm} (for a secret SECRET_KEY will do), or in a program of your own a hook must give the key"
     )]
     NoKey {
-        /// Which option.
+        /// The option that must be set.
         option: &'static str,
-        /// For which algorithm.
+        /// The algorithm that needs the key.
         algorithm: Algorithm,
     },
-    /// A secret is shorter than the hash.
+    /// A secret is shorter than the algorithm's hash.
     #[error(
         "{option} is {actual} bytes long, but {algorithm} needs {minimum}: whoever guesses it signs in as anybody. \
          Make a new one (`openssl rand -base64 48`), let the Flask application sign with it first, and then start \
          this; or accept the old one for verifying alone, by `.dangerous_verify_with_short_secret()` on the builder"
     )]
     ShortSecret {
-        /// Which option.
+        /// The option that holds the secret.
         option: &'static str,
-        /// For which algorithm.
+        /// The algorithm that uses the secret.
         algorithm: Algorithm,
-        /// How many bytes it has.
+        /// The length of the secret in bytes.
         actual: usize,
-        /// How many it needs.
+        /// The length in bytes that the algorithm needs.
         minimum: usize,
     },
-    /// With these options sessions of Countersign would get tokens that nobody takes, or none.
+    /// With these options Countersign's sessions would get no tokens, or tokens that are not accepted.
     #[error("sessions cannot get tokens by these options: {reason}")]
     NoTokens {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A key cannot be used.
     #[error("{option} cannot be used for {algorithm}: {source}")]
     Key {
-        /// Which option.
+        /// The option that holds the key.
         option: &'static str,
-        /// For which algorithm.
+        /// The algorithm that uses the key.
         algorithm: Algorithm,
-        /// Why.
+        /// The reason.
         source: KeyError,
     },
 }
@@ -68,7 +68,7 @@ impl fmt::Debug for FlaskBuildError {
     }
 }
 
-/// The key that signs; `None` for a secret that is only good enough to verify with under the rules.
+/// The key that signs; `None` for a secret that the rules allow only for verifying.
 pub(crate) fn signs(
     source: &KeySource,
     option: &'static str,

@@ -1,4 +1,4 @@
-//! Which library's rules hold, as a setting names them: [`FlaskRules`].
+//! The choice between the two libraries' rules, as a setting names them: [`FlaskRules`].
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use crate::flask_jwt::{FlaskJwt, FlaskJwtConfig};
 use crate::flask_jwt_extended::{FlaskJwtExtended, FlaskJwtExtendedConfig};
 use crate::options::{OptionError, Options};
 
-/// One of the two libraries, with its options: what a program's setting chooses. As it is, it goes into
-/// `AuthBuilder::rules`.
+/// One of the two libraries, with its options, as a program's setting chooses it. `AuthBuilder::rules` takes it
+/// directly.
 #[derive(Clone, Debug)]
 pub enum FlaskRules {
-    /// Flask-JWT-Extended.
+    /// The rules of Flask-JWT-Extended.
     FlaskJwtExtended(Box<FlaskJwtExtendedConfig>),
-    /// Flask-JWT.
+    /// The rules of Flask-JWT.
     FlaskJwt(Box<FlaskJwtConfig>),
 }
 
 impl FlaskRules {
-    /// The rules that are called so, `flask-jwt-extended` or `flask-jwt`, with these options; `None` for another name.
+    /// The rules with this name, `flask-jwt-extended` or `flask-jwt`, and these options; `None` for another name.
     ///
     /// # Errors
-    /// [`OptionError`] names the first option that cannot be used, and what to write.
+    /// [`OptionError`] names the first option that cannot be used, and what to write instead.
     pub fn by_name(name: &str, options: impl FnOnce() -> Options) -> Result<Option<Self>, OptionError> {
         Ok(Some(match name {
             "flask-jwt-extended" => {
@@ -41,7 +41,7 @@ impl FlaskRules {
         FlaskJwtExtendedConfig::NAMES.into_iter().chain(FlaskJwtConfig::NAMES)
     }
 
-    /// The option that decides a setting on which a store's programs agree, if one does.
+    /// The name of the option that decides a setting on which a store's programs agree; `None` if no option does.
     #[must_use]
     pub fn option_for(&self, agreed: &str) -> Option<&'static str> {
         match (self, agreed) {

@@ -1,4 +1,4 @@
-//! What an application plugs into either library's rules, and what the two have in common there.
+//! The hooks that an application adds to the rules of both libraries, and the code that both share for them.
 
 use std::any::Any;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::tokens::FlaskClaims;
 
 pub(crate) type Asking<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A function of the application that may fail: the answer is then 503, and the log has the cause.
+/// A function of the application that may fail. A failure is answered with 503, and the log gets the cause.
 pub(crate) type Hook<A, T> = Arc<dyn Fn(A) -> Asking<Result<T, BoxError>> + Send + Sync>;
 
 pub(crate) fn hook<A, T, E, F, Fut>(hook: F) -> Hook<A, T>
@@ -30,28 +30,28 @@ where
     })
 }
 
-/// The hooks about a verified token, which both libraries have.
+/// The hooks for a verified token that both libraries have.
 #[derive(Clone, Default)]
 pub(crate) struct TokenHooks {
     is_revoked: Vec<Hook<FlaskClaims, bool>>,
-    /// Sessions of Countersign, where the rules stand over them.
+    /// Asks whether the token's session has ended, where the rules work with Countersign's sessions.
     sessions: Option<Hook<FlaskClaims, bool>>,
     user: Option<Hook<FlaskClaims, Option<FoundUser>>>,
 }
 
-/// Who asks whether a token's own session still lives. All hooks of the application are asked either way: only the
-/// look-up that the exchange of a refresh token makes itself may be left to it.
+/// Where the check takes place whether a token's own session is live. The application's hooks run in either case. Only
+/// the exchange of a refresh token may leave this check to its own look-up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SessionLookUp {
-    /// The judgement of the token.
+    /// When the token is judged.
     Here,
-    /// The caller, right after.
+    /// In the caller, right after the judgement.
     ByCaller,
 }
 
-/// What came of looking a user up.
+/// The result of looking a user up.
 pub(crate) enum Lookup {
-    /// Nobody looks users up.
+    /// The application has set no hook that looks users up.
     NotAsked,
     /// There is no such user.
     None,
@@ -105,12 +105,12 @@ impl TokenHooks {
     }
 }
 
-/// An error of a hook that is answered with this, in place of 503.
+/// An error of a hook that is answered with this answer, in place of 503.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the application has its own answer")]
 pub struct AnswerInstead(pub Answer);
 
-/// The answer to a hook's failure. The log learns the cause.
+/// The answer to a hook's failure. The cause is logged here.
 pub(crate) fn hook_failed(error: &BoxError) -> Answer {
     if let Some(AnswerInstead(answer)) = error.downcast_ref() {
         return answer.clone();
@@ -123,17 +123,17 @@ pub(crate) fn hook_failed(error: &BoxError) -> Answer {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct FlaskToken {
-    /// Its header.
+    /// The token's header.
     pub header: Map<String, Value>,
-    /// Its claims, with the library's defaults for absent ones.
+    /// The token's claims, with the library's defaults for absent ones.
     pub claims: Map<String, Value>,
-    /// Whom it speaks for.
+    /// The identity that the token speaks for.
     pub identity: Value,
-    /// Where it was found.
+    /// The place in the request where the token was found.
     pub location: Location,
-    /// The user that the application looked up.
+    /// The user that the application's hook looked up.
     pub user: Option<Arc<dyn Any + Send + Sync>>,
-    /// The proof.
+    /// The verified claims, as proof.
     pub verified: FlaskClaims,
 }
 
@@ -156,7 +156,7 @@ impl fmt::Debug for FlaskToken {
     }
 }
 
-/// Whether claims permit what a requirement names: scopes, roles, claims.
+/// Whether claims have the scopes, roles and claims that a requirement names.
 pub(crate) fn permits(requirement: &Requirement, claims: &Map<String, Value>) -> bool {
     requirement.lacking(claims).is_none()
 }

@@ -1,9 +1,9 @@
-//! Whether a request says that its body is JSON, as Werkzeug sees it.
+//! Deciding whether a request says that its body is JSON, by Werkzeug's rules.
 
 use countersign_http::reading::content_type;
 use http::HeaderMap;
 
-/// `application/json`, or a type that is written as JSON.
+/// Whether the body is `application/json`, or of a type that is written as JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     content_type(headers).is_some_and(|essence| {
         let essence = essence.to_ascii_lowercase();

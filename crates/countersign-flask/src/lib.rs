@@ -1,9 +1,9 @@
-//! Flask-JWT-Extended's and Flask-JWT's manners, for programs that stand beside a Flask application or take its place.
+//! The rules of Flask-JWT-Extended and Flask-JWT, for programs that stand beside a Flask application or replace it.
 //!
-//! A Flask application has users who are signed in, clients that know its tokens, cookies and error texts, and password
-//! hashes that cannot be made anew. A program that takes over one of its routes must accept the application's tokens,
-//! issue tokens that the application accepts, and answer as it does. This crate reads the same `JWT_…` options and does
-//! so:
+//! A Flask application has signed-in users, clients that know its tokens, cookies and error texts, and password hashes
+//! that cannot be made anew. A program that takes over one of its routes must accept the application's tokens, issue
+//! tokens that the application accepts, and answer as the application does. This crate reads the same `JWT_…` options
+//! and does that:
 //!
 //! ```
 //! use countersign_flask::{FlaskJwtExtended, FlaskJwtExtendedConfig, Options};
@@ -22,8 +22,8 @@
 //! # }
 //! ```
 //!
-//! A builder is also what `AuthBuilder::rules` takes: Countersign's accounts and sessions are then presented as tokens
-//! of the Flask library, and the application's own tokens are good beside them.
+//! `AuthBuilder::rules` takes the same builder. Countersign's accounts and sessions are then presented as tokens of the
+//! Flask library, and the application's own tokens are accepted beside them.
 //!
 //! | feature | adds |
 //! |---|---|

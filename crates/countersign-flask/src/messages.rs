@@ -1,9 +1,9 @@
-//! What PyJWT, on which both libraries stand, says of a token that it does not accept.
+//! The texts in which PyJWT, which both libraries use, reports a token that it does not accept.
 
 use crate::tokens::{FlaskTokenError, Segment};
 
-/// What Flask-JWT-Extended, and PyJWT below it, say of an error. Where they accept what is refused here, the text is
-/// our own.
+/// The text in which Flask-JWT-Extended, or PyJWT below it, reports an error. Where they accept what is refused here,
+/// the text is Countersign's own.
 pub(crate) fn text(error: &FlaskTokenError) -> String {
     match error {
         FlaskTokenError::TooLong => "Token is too long".to_owned(),
@@ -38,7 +38,7 @@ pub(crate) fn text(error: &FlaskTokenError) -> String {
         FlaskTokenError::NoExpiry(_) => "Token is missing the \"exp\" claim".to_owned(),
         FlaskTokenError::TokenTypeType => "Token type must be a string".to_owned(),
         FlaskTokenError::MissingIdentity(name) => format!("Missing claim: {name}"),
-        // Errors that are yet to come are about signatures or nothing that clients must know.
+        // Variants that may be added later are about signatures, or about nothing that clients need to know.
         _ => "Signature verification failed".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! The options of a Flask application, read once and checked: what the readers of both libraries share.
+//! The options of a Flask application, read once and checked. This part serves both libraries.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::tokens::{KeySource, Leeway, algorithm_by_name};
 
-/// Where options come from: a map of values, or an environment of texts.
+/// The source of options: a map of values, or an environment of texts.
 ///
-/// An environment value is JSON if it can be read as such, else text; lists may also be comma separated. Names of
-/// other programs in it are left alone.
+/// A value in an environment is JSON if it can be read as such, otherwise text; lists may also be comma-separated.
+/// Names in it that belong to other programs are ignored.
 #[derive(Clone, Default)]
 pub struct Options {
     values: BTreeMap<String, Given>,
@@ -21,11 +21,11 @@ pub struct Options {
 #[derive(Clone)]
 struct Given {
     value: Value,
-    /// As it stood in the environment.
+    /// The text as it stood in the environment.
     raw: Option<String>,
 }
 
-/// An option that cannot be used. The message names it, and what to write instead; never a secret.
+/// An option that cannot be used. The message names the option and what to write instead, and never holds a secret.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{option} {problem}")]
 pub struct OptionError {
@@ -34,12 +34,12 @@ pub struct OptionError {
 }
 
 impl OptionError {
-    /// The option's problem, as a half sentence after its name.
+    /// Makes an error of the option's problem, which is written as the second half of a sentence that its name begins.
     pub(crate) fn new(option: impl Into<Cow<'static, str>>, problem: impl Into<Cow<'static, str>>) -> Self {
         Self { option: option.into(), problem: problem.into() }
     }
 
-    /// The option's name.
+    /// The name of the option.
     #[must_use]
     pub fn option(&self) -> &str {
         &self.option
@@ -60,7 +60,7 @@ impl From<Map<String, Value>> for Options {
 }
 
 impl Options {
-    /// The options in an environment. Other variables than `JWT_…` and `SECRET_KEY` are left out.
+    /// Reads the options in an environment. Variables other than `JWT_…` and `SECRET_KEY` are ignored.
     pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let ours = variables.into_iter().filter(|(name, _)| name.starts_with("JWT_") || name == "SECRET_KEY");
         let values = ours.map(|(name, raw)| {
@@ -70,13 +70,13 @@ impl Options {
         Self { values: values.collect(), from_environment: true }
     }
 
-    /// Whether the option is given, if only as null.
+    /// Whether the option is given, even as null.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
 
-    /// Refuses names that are no options, with the nearest one that is. In an environment, where other programs have
-    /// their own, such a name is only logged.
+    /// Refuses names that are no options, and suggests the nearest one that is. In an environment, which other programs
+    /// share, such a name is only logged.
     pub(crate) fn check_names(&self, known: &[&str]) -> Result<(), OptionError> {
         for name in self.values.keys().filter(|name| !known.contains(&name.as_str())) {
             let nearest = known
@@ -95,7 +95,7 @@ impl Options {
         match self.value(name) {
             None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
-            // As Python programs write it.
+            // Python programs write booleans in this form.
             Some(Value::String(text)) if text == "True" => Ok(true),
             Some(Value::String(text)) if text == "False" => Ok(false),
             Some(_) => Err(OptionError::new(name, "must be true or false")),
@@ -113,7 +113,7 @@ impl Options {
         }
     }
 
-    /// A text, or null; absent as null.
+    /// A text or null; an absent option counts as null.
     pub(crate) fn text(&self, name: &'static str) -> Result<Option<String>, OptionError> {
         match self.values.get(name) {
             None => Ok(None),
@@ -124,7 +124,7 @@ impl Options {
         }
     }
 
-    /// A text where it is given, even as null; else the default.
+    /// A text, or null where null is given; otherwise the default.
     pub(crate) fn text_or(
         &self,
         name: &'static str,
@@ -133,14 +133,14 @@ impl Options {
         if self.has(name) { self.text(name) } else { Ok(default.map(str::to_owned)) }
     }
 
-    /// A secret or PEM text; empty and null count as absent.
+    /// A secret or PEM text; an empty one and null count as absent.
     pub(crate) fn key(&self, name: &'static str) -> Result<Option<KeySource>, OptionError> {
         let text =
             self.text(name).map_err(|_| OptionError::new(name, "must be a text (it is not shown here)"))?;
         Ok(text.filter(|text| !text.is_empty()).map(KeySource::new))
     }
 
-    /// `JWT_SECRET_KEY`, else Flask's own `SECRET_KEY`.
+    /// `JWT_SECRET_KEY`, or else Flask's own `SECRET_KEY`.
     pub(crate) fn secret_key(&self) -> Result<Option<KeySource>, OptionError> {
         match self.key("JWT_SECRET_KEY")? {
             Some(secret) => Ok(Some(secret)),
@@ -148,7 +148,7 @@ impl Options {
         }
     }
 
-    /// `JWT_ALGORITHM`, which both libraries default to HS256.
+    /// `JWT_ALGORITHM`. Both libraries default to HS256.
     pub(crate) fn algorithm(&self) -> Result<String, OptionError> {
         const NAME: &str = "JWT_ALGORITHM";
         let algorithm = self.name(NAME, "HS256")?;
@@ -158,7 +158,7 @@ impl Options {
         }
     }
 
-    /// One text, or a list of texts; null and absent: `None`.
+    /// One text, or a list of texts; `None` if the option is null or absent.
     pub(crate) fn texts(&self, name: &'static str) -> Result<Option<Vec<String>>, OptionError> {
         let wrong = || OptionError::new(name, "must be a text or a list of texts");
         match self.values.get(name) {
@@ -175,7 +175,7 @@ impl Options {
         }
     }
 
-    /// As it is given.
+    /// The value as it is given.
     pub(crate) fn value(&self, name: &str) -> Option<&Value> {
         self.values.get(name).map(|given| &given.value)
     }
@@ -197,14 +197,14 @@ impl Options {
     }
 }
 
-/// What `JWT_ALGORITHM` and the like may be.
+/// The problem text for an option that must name an algorithm, such as `JWT_ALGORITHM`.
 pub(crate) const ALGORITHMS: &str = "must be one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES256K, \
                           ES384, ES512, ES521, EdDSA, in this spelling; there is no way to accept unsigned tokens";
 
-/// The longest leeway, as everywhere in Countersign.
+/// The longest leeway, the same as everywhere in Countersign.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
-/// More than no seconds.
+/// A duration longer than zero seconds.
 pub(crate) fn duration(value: &Value) -> Option<Duration> {
     let seconds = value.as_f64().filter(|seconds| *seconds > 0.0)?;
     Duration::try_from_secs_f64(seconds).ok()

@@ -1,5 +1,5 @@
-//! Rules in which Countersign's accounts and sessions are presented as tokens of a Flask library: they name sessions,
-//! which can be listed and ended, and the tokens that the Flask application issues are good beside them.
+//! Rules that present Countersign's accounts and sessions as tokens of a Flask library. These tokens name sessions,
+//! which can be listed and ended. Tokens that the Flask application itself issues are accepted beside them.
 
 use std::any::Any;
 use std::fmt;
@@ -25,19 +25,19 @@ use crate::flask_jwt_extended::Lifetime;
 use crate::hooks::{FlaskToken, Hook, hook};
 use crate::tokens::FlaskClaims;
 
-/// What one of the libraries adds to the rules that both have over sessions.
+/// What each of the two libraries adds to the rules over sessions that both share.
 #[async_trait]
 pub(crate) trait Library: TokenFormat + Clone + fmt::Debug + Send + Sync + 'static {
-    /// Why it refuses a request.
+    /// Why the library refuses a request.
     type Refusal: std::error::Error + Send + Sync;
 
-    /// What it is called in settings.
+    /// The library's name in settings.
     const NAME: &'static str;
 
-    /// How long access and refresh tokens live.
+    /// The lifetimes of access and refresh tokens.
     fn lifetimes(&self, policy: &SessionPolicy) -> [Lifetime; 2];
 
-    /// The same, with sessions that say whether a token was revoked.
+    /// The same rules over an engine, whose sessions tell whether a token was revoked.
     fn over(&self, engine: &Engine) -> Self;
 
     fn cookies(&self) -> &dyn CookieRules;
@@ -53,45 +53,45 @@ pub(crate) trait Library: TokenFormat + Clone + fmt::Debug + Send + Sync + 'stat
         requirement: &Requirement,
     ) -> Result<Option<FlaskToken>, Self::Refusal>;
 
-    /// The refresh token that a request wants exchanged, judged by everything but its session.
+    /// The refresh token that a request wants to exchange. Every check but that of its session has passed.
     async fn refresh_token(
         &self,
         parts: &Parts,
         in_body: Option<&str>,
     ) -> Result<Option<FlaskToken>, Self::Refusal>;
 
-    /// Judges verified claims by the application's hooks alone. The user is the one that its hook has found.
+    /// Judges verified claims by the application's hooks alone. Returns the user that the application's hook has found.
     async fn ask_hooks(&self, claims: &FlaskClaims) -> Result<Option<FoundUser>, Self::Refusal>;
 
-    /// Verifies a token that is no part of a request: everything but the user, the session and revocation.
+    /// Verifies a token that is not part of a request. The user, the session and revocation are not checked.
     async fn decode(&self, token: &str, even_expired: bool) -> Result<FlaskClaims, BoxError>;
 
-    /// Verifies a token of either kind, expired or not.
+    /// Verifies a token of either type, expired or not.
     async fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, Self::Refusal>;
 
-    /// The tokens of a request in all places, of either kind, expired or not.
+    /// The tokens of a request in all places, of either type, expired or not.
     async fn shown(&self, parts: &Parts) -> Vec<Shown<Self::Refusal>>;
 
-    /// The keys that verify tokens and that everybody may see.
+    /// The public keys that verify tokens.
     fn public_keys(&self) -> KeyRing;
 
-    /// As its clients know it. The log learns the cause.
+    /// The answer to a refusal, in the form that the library's clients know. The cause is logged here.
     async fn answer(&self, refusal: &Self::Refusal, requirement: Option<&Requirement>) -> Answer;
 
-    /// The answer to a refresh token whose session no longer refreshes.
+    /// The answer to a refresh token whose session can no longer be refreshed.
     async fn session_ended(&self) -> Answer;
 
-    /// The answer to a token of somebody who is no user here.
+    /// The answer to a token whose identity is no user here.
     fn no_user(&self, identity: &Value) -> Answer;
 }
 
 /// A token that a request shows for logging out.
 pub(crate) enum Shown<R> {
-    /// It holds.
+    /// The token is valid.
     Good(FlaskClaims),
-    /// It does not.
+    /// The token is not valid.
     Bad(R),
-    /// It is a cookie that holds, but came without its CSRF value.
+    /// The token is valid, but came in a cookie without its CSRF value.
     Unproven(R),
 }
 
@@ -111,13 +111,13 @@ struct OverSessions<L> {
     library: L,
 }
 
-/// The library whose rules these are, if it is this one.
+/// The rules as those of the library `L`; `None` if they are another's.
 pub(crate) fn library<L: Library>(rules: &dyn Rules) -> Option<&L> {
     let rules: &dyn Any = rules;
     rules.downcast_ref::<OverSessions<L>>().map(|over| &over.library)
 }
 
-/// Why a token is refused that the library itself would take.
+/// Why a token is refused although the library itself would accept it.
 #[derive(Debug, thiserror::Error)]
 enum SessionRefusal {
     #[error("its refresh token is not exchanged")]
@@ -147,8 +147,8 @@ impl<L: Library> CheckedRules for Checked<L> {
         Some(Arc::new(self.0.clone()))
     }
 
-    /// The lifetimes of sessions and tokens are the library's. A session lives as long as its refresh token, which is
-    /// never exchanged for another.
+    /// The policy with the library's lifetimes of sessions and tokens. A session lives as long as its refresh token,
+    /// which is never exchanged for another refresh token.
     fn policy(&self, policy: SessionPolicy) -> SessionPolicy {
         let [access_lifetime, refresh] = self
             .0
@@ -159,7 +159,7 @@ impl<L: Library> CheckedRules for Checked<L> {
         SessionPolicy { access_lifetime, idle: absolute, absolute, grace, ..policy }
     }
 
-    /// By a hook.
+    /// The application's hook knows the users.
     fn know_users(&self) -> bool {
         true
     }
@@ -169,11 +169,11 @@ impl<L: Library> CheckedRules for Checked<L> {
     }
 }
 
-/// No session lives longer, whatever the options say of tokens.
+/// The longest lifetime of a session, whatever lifetime the options give to tokens.
 pub(crate) const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
 
-/// Sessions end, whatever the options say of tokens. Said once, at start, because who runs the server would else go by
-/// what Flask does with the same options.
+/// Logs, once at start, that sessions end although the options give tokens no end. Without this, an operator would
+/// expect what Flask does with the same options.
 pub(crate) fn tell_of_lifetime(name: &str, lifetime: Lifetime) {
     let days = LONGEST.as_secs() / (24 * 3600);
     let given = match lifetime {
@@ -193,9 +193,9 @@ pub(crate) fn has_ended(sessions: &Sessions) -> Hook<FlaskClaims, bool> {
     hook(move |token| is_dead(sessions.clone(), token))
 }
 
-/// Whether a session of ours says that a token is dead.
+/// Whether the session of a token tells that the token is no longer valid.
 async fn is_dead(sessions: Sessions, token: FlaskClaims) -> Result<bool, BoxError> {
-    // Whose identity is none of our users' is judged where the user is looked at.
+    // An identity that cannot be one of our users is judged where the user is looked up.
     let Some(claims) = token.to_claims() else { return Ok(false) };
     match claims.token_type() {
         TokenType::Access => {
@@ -223,7 +223,7 @@ async fn is_dead(sessions: Sessions, token: FlaskClaims) -> Result<bool, BoxErro
 }
 
 impl<L: Library> OverSessions<L> {
-    /// A token that the library has accepted, judged by the application's checks of all tokens as well.
+    /// Judges a token that the library has accepted by the application's checks of all tokens as well.
     async fn accepted(
         &self,
         engine: &Engine,
@@ -255,17 +255,17 @@ impl<L: Library> Rules for OverSessions<L> {
         self.library.wants_body(head.method, head.headers, requirement)
     }
 
-    /// A route of the application's own may look there, whatever the options say.
+    /// True, because a route of the application may look in the query string, whatever the options say.
     fn looks_in_query(&self) -> bool {
         true
     }
 
-    /// Leaves it where the Flask application finds it, too.
+    /// Leaves the token in the URI, where the Flask application would find it too.
     fn take_from_query(&self, uri: &mut Uri, _: &mut Extensions) -> bool {
         self.library.is_in_query(uri)
     }
 
-    /// What looks like a token was found before, whatever the requirement.
+    /// False, because whatever looks like a token in the query string was found before, whatever the requirement.
     fn is_in_query(&self, _: &Parts, _: &Requirement) -> bool {
         false
     }
@@ -297,7 +297,7 @@ impl<L: Library> Rules for OverSessions<L> {
         engine.ask_application(claims, false).await
     }
 
-    /// An access token, and the refresh token stays good.
+    /// Issues an access token; the refresh token stays valid.
     async fn refresh(
         &self,
         engine: &Engine,
@@ -313,7 +313,7 @@ impl<L: Library> Rules for OverSessions<L> {
         }
         let caller = self.accepted(engine, token, false).await?;
         let id = caller.claims.subject();
-        // Asked first: a token of a user that there is not must not get a session.
+        // The user is looked up first, because a token of a user who does not exist must not get a session.
         if engine.users().known(id, caller.user.as_ref()).await?.is_none() {
             return Err(self.user_gone(id));
         }
@@ -349,7 +349,7 @@ impl<L: Library> Rules for OverSessions<L> {
                 }
             }
         }
-        // The library has its own words for a request without a token.
+        // The library has its own text for a request without a token.
         if shown.tokens.is_empty() && shown.refusal.is_none() {
             shown.refusal = self.authenticate(engine, parts, &Requirement::ANY).await.err();
         }
@@ -360,7 +360,7 @@ impl<L: Library> Rules for OverSessions<L> {
         self.library.decode_for_end(token).await.ok()?.to_claims()
     }
 
-    /// The token itself says of which kind it is.
+    /// The token itself tells its type.
     async fn judge(&self, engine: &Engine, token: &str, _: TokenType) -> Result<Claims, BoxError> {
         let verified = self.library.decode(token, false).await?;
         let claims = verified.to_claims().ok_or(

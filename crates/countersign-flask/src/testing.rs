@@ -1,4 +1,4 @@
-//! What the tests of both libraries share.
+//! Helpers that the tests of both libraries share.
 
 use std::future::Future;
 use std::time::Duration;

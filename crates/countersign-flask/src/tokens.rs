@@ -1,12 +1,12 @@
-//! Tokens as Flask-JWT-Extended and Flask-JWT write and read them.
+//! Tokens in the form that Flask-JWT-Extended and Flask-JWT write and read.
 //!
-//! What these libraries issue is accepted here and the other way round: the same claims, the same checks in the same
-//! order, so that a client learns of the same error. Where they are lax in a way that weakens security, this is not:
-//! base64url and JSON are as strict as everywhere else in this crate, times are numbers, and a key serves the
-//! algorithms of its own kind only.
+//! Tokens that these libraries issue are accepted here, and tokens issued here are accepted there. The claims are the
+//! same, and the checks run in the same order, so that a client learns of the same error. Where the libraries are lax
+//! in a way that weakens security, this module is strict: base64url and JSON are read as strictly as everywhere else in
+//! this crate, times are numbers, and a key serves only the algorithms of its own kind.
 //!
-//! A token goes through three types: [`UnverifiedToken`] is anybody's words, good for choosing a key;
-//! [`FlaskClaims`] come out of a verification and nowhere else; [`NewToken`] is about to be signed.
+//! A token goes through three types: [`UnverifiedToken`] is unproven and serves to choose a key; [`FlaskClaims`] come
+//! only out of a verification; [`NewToken`] is about to be signed.
 
 mod issue;
 mod read;
@@ -31,28 +31,28 @@ use countersign_jwt::time::Timestamp;
 
 /// A key as an application configures it: a text or bytes, whose kind follows from the algorithm it is used with.
 ///
-/// A shared secret for HS256, HS384 and HS512, a PEM text for all others. What looks like a PEM text never serves as
-/// a secret.
+/// For HS256, HS384 and HS512 it is a shared secret, for all other algorithms a PEM text. A text that looks like PEM is
+/// never used as a secret.
 #[derive(Clone)]
 pub struct KeySource(Arc<Zeroizing<Vec<u8>>>);
 
 impl KeySource {
-    /// Takes the bytes of a secret, or of a PEM text.
+    /// Makes a key of the bytes of a secret, or of a PEM text.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Arc::new(Zeroizing::new(bytes.into())))
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the key is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The key that signs.
+    /// The key that signs with this algorithm.
     ///
     /// # Errors
-    /// [`KeyError`] if it is no private key or secret for this algorithm, or too weak.
+    /// [`KeyError`] if the text is no private key or secret for this algorithm, or is too weak.
     pub fn signing(&self, algorithm: Algorithm) -> Result<SigningKey, KeyError> {
         if algorithm.is_symmetric() {
             return SigningKey::hmac(algorithm, &self.0);
@@ -60,10 +60,10 @@ impl KeySource {
         SigningKey::from_private_key_pem(algorithm, &self.pem())
     }
 
-    /// The key that verifies.
+    /// The key that verifies with this algorithm.
     ///
     /// # Errors
-    /// [`KeyError`] if it is no public key or secret for this algorithm, or too weak under these rules.
+    /// [`KeyError`] if the text is no public key or secret for this algorithm, or is too weak under these rules.
     pub fn verifying(&self, algorithm: Algorithm, rules: ImportRules) -> Result<VerifyingKey, KeyError> {
         if algorithm.is_symmetric() {
             return VerifyingKey::hmac_with(rules, algorithm, &self.0);
@@ -71,7 +71,7 @@ impl KeySource {
         VerifyingKey::from_public_key_pem_with(rules, algorithm, &self.pem())
     }
 
-    /// The text, in which what explains the key may be in any encoding.
+    /// The PEM text. Explanations around the key may be in any encoding.
     fn pem(&self) -> Zeroizing<String> {
         Zeroizing::new(String::from_utf8_lossy(&self.0).into_owned())
     }
@@ -83,8 +83,8 @@ impl fmt::Debug for KeySource {
     }
 }
 
-/// The algorithm that both libraries know by this name. Flask-JWT-Extended has a second name for ES512, and for Ed25519 only
-/// the older one.
+/// The algorithm that both libraries know by this name. Flask-JWT-Extended has a second name for ES512, and only the
+/// older name for Ed25519.
 #[must_use]
 pub fn algorithm_by_name(name: &str) -> Option<Algorithm> {
     match name {
@@ -94,16 +94,16 @@ pub fn algorithm_by_name(name: &str) -> Option<Algorithm> {
     }
 }
 
-/// Why a token is refused: the first check that failed, in the order of the library that the rules are of.
+/// Why a token is refused: the first check that failed, in the order of the library whose rules are in force.
 ///
-/// The messages hold nothing of the token, so they can go to a log; the fields may.
+/// The messages hold nothing of the token, so they can go to a log. The fields may hold parts of it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlaskTokenError {
-    /// Longer than the [limits](countersign_jwt::jws::Limits).
+    /// The token is longer than the [limits](countersign_jwt::jws::Limits).
     #[error("token or its header is too long")]
     TooLong,
-    /// Fewer than two dots.
+    /// The token has fewer than two dots.
     #[error("token does not have three segments")]
     NotEnoughSegments,
     /// A segment is not strict base64url.
@@ -112,7 +112,7 @@ pub enum FlaskTokenError {
     /// A segment is not strict JSON.
     #[error("the token's {0}: {1}")]
     Json(Segment, JsonError),
-    /// A segment is JSON, but no object.
+    /// A segment is JSON, but not an object.
     #[error("the token's {0} is not a JSON object")]
     NotAnObject(Segment),
     /// `kid` is not text.
@@ -121,28 +121,28 @@ pub enum FlaskTokenError {
     /// `crit` is not a list, or empty.
     #[error("crit is not a non-empty list")]
     CriticalShape,
-    /// `crit` holds something else than texts.
+    /// `crit` holds something other than texts.
     #[error("crit holds something else than texts")]
     CriticalType,
-    /// `crit` names an extension that nobody here knows.
+    /// `crit` names an extension that is unknown here.
     #[error("crit names an unknown extension")]
     CriticalUnknown(String),
     /// `crit` names an extension that the header does not have.
     #[error("crit names an absent member")]
     CriticalAbsent(String),
-    /// The header says that the payload is not encoded, or travels elsewhere (RFC 7797).
+    /// The header says that the payload is not encoded, or is sent separately (RFC 7797).
     #[error("the payload is said not to be encoded")]
     DetachedPayload,
-    /// The token brings its own key.
+    /// The token's header brings a key of its own.
     #[error("header member {0} is not accepted")]
     RefusedHeader(&'static str),
-    /// No `alg`.
+    /// The header has no `alg`.
     #[error("the header has no alg")]
     NoAlgorithm,
-    /// `alg` is not among the accepted ones.
+    /// `alg` is not among the accepted algorithms.
     #[error("alg is not among the accepted ones")]
     AlgorithmNotAllowed,
-    /// `alg` is accepted, but nobody here knows it.
+    /// `alg` is among the accepted names, but is unknown here.
     #[error("alg is accepted, but unknown")]
     AlgorithmUnknown,
     /// The key does not fit the token's algorithm.
@@ -163,13 +163,13 @@ pub enum FlaskTokenError {
     /// `iss` is not text.
     #[error("issuer is not text")]
     IssuerType,
-    /// `iss` is another one.
+    /// `iss` names another issuer.
     #[error("issuer is not the expected one")]
     Issuer,
     /// `aud` is neither a text nor a list of texts.
     #[error("audience is not text")]
     AudienceType,
-    /// `aud` names only others, or is present where none is expected.
+    /// `aud` names only other audiences, or is present where none is expected.
     #[error("audience is not the expected one")]
     Audience,
     /// `sub` is not text.
@@ -184,10 +184,10 @@ pub enum FlaskTokenError {
     /// The claim that names the user is absent.
     #[error("the claim that names the user is missing")]
     MissingIdentity(String),
-    /// `exp` is absent, which Flask-JWT-Extended takes for a token without end; everything else holds.
+    /// `exp` is absent, which Flask-JWT-Extended takes for a token without end. All other checks have passed.
     #[error("a required claim is missing")]
     NoExpiry(Box<FlaskClaims>),
-    /// `exp` has passed; everything else holds.
+    /// `exp` has passed. All other checks have passed too.
     #[error("token has expired")]
     Expired(Box<FlaskClaims>),
 }
@@ -195,11 +195,11 @@ pub enum FlaskTokenError {
 /// A part of a compact token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Segment {
-    /// The first.
+    /// The first part.
     Header,
-    /// The second.
+    /// The second part.
     Payload,
-    /// The third.
+    /// The third part.
     Signature,
 }
 
@@ -213,7 +213,7 @@ impl fmt::Display for Segment {
     }
 }
 
-/// Header and claims of a token whose signature holds, with the library's defaults for absent claims.
+/// The header and claims of a token whose signature holds, with the library's defaults for absent claims.
 ///
 /// Only a verification makes them. Cheap to clone.
 #[derive(Clone, PartialEq)]
@@ -228,31 +228,31 @@ struct Verified {
 }
 
 impl FlaskClaims {
-    /// The header.
+    /// The token's header.
     #[must_use]
     pub fn header(&self) -> &Map<String, Value> {
         &self.0.header
     }
 
-    /// The claims.
+    /// The token's claims.
     #[must_use]
     pub fn claims(&self) -> &Map<String, Value> {
         &self.0.claims
     }
 
-    /// Whom the token speaks for; `null` if no claim says so.
+    /// The identity that the token speaks for; `null` if no claim names one.
     #[must_use]
     pub fn identity(&self) -> &Value {
         self.0.claims.get(&self.0.identity_claim).unwrap_or(&Value::Null)
     }
 
-    /// Which kind: every text but `refresh` means access.
+    /// The token's type: `refresh` means refresh, every other text means access.
     #[must_use]
     pub fn token_type(&self) -> TokenType {
         if self.text("type") == Some("refresh") { TokenType::Refresh } else { TokenType::Access }
     }
 
-    /// `csrf`, if it is text.
+    /// The claim `csrf`, if it is text.
     #[must_use]
     pub fn csrf(&self) -> Option<&str> {
         self.text("csrf")
@@ -272,22 +272,22 @@ impl FlaskClaims {
         }
     }
 
-    /// `exp`, in whole seconds.
+    /// The claim `exp`, in whole seconds.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.time("exp")
     }
 
-    /// `iat`, in whole seconds.
+    /// The claim `iat`, in whole seconds.
     #[must_use]
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.time("iat")
     }
 
-    /// The same as claims of Countersign, for what it does with sessions: `None` if the identity is no text that a
-    /// user's id can be, or `jti` is there and is no UUID.
+    /// The token as Countersign's own claims, for use with sessions. `None` if the identity is not a text that can be a
+    /// user's id, or if `jti` is present and not a UUID.
     ///
-    /// A token without `jti` gets one that follows from what was signed.
+    /// A token without `jti` gets one that is derived from the signed payload.
     #[must_use]
     pub fn to_claims(&self) -> Option<Claims> {
         let subject = UserId::new(self.identity().as_str()?).ok()?;
@@ -352,7 +352,7 @@ impl fmt::Debug for FlaskClaims {
     }
 }
 
-/// A text that tokens of one payload share: stands in for a `jti` where the library writes none.
+/// A text that is the same for all tokens with one payload. It stands in for `jti` where the library writes none.
 fn digest(payload: &[u8]) -> Uuid {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, payload);
     let mut bytes = [0; 16];

@@ -16,7 +16,7 @@ use crate::cookie_config::CookieConfig;
 use crate::csrf::CsrfError;
 use crate::locate::LocateError;
 
-/// What a client is told about a refusal.
+/// The standard code by which a client learns why it was refused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorCode {
@@ -24,17 +24,17 @@ pub enum ErrorCode {
     InvalidRequest,
     /// 401: no credential.
     MissingToken,
-    /// 401: anything wrong with a presented token.
+    /// 401: a presented token is not accepted, for whatever reason.
     InvalidToken,
     /// 401: a login with an unknown or disabled account, or a wrong password.
     InvalidCredentials,
-    /// 401: signed in, but not freshly.
+    /// 401: signed in, but with a token that is not fresh.
     FreshTokenRequired,
-    /// 403: a request that a cookie authenticates, without its CSRF value.
+    /// 403: a request that a cookie authenticates lacks its CSRF value.
     CsrfFailed,
     /// 403: a request with cookies from another site.
     CrossSite,
-    /// 403: cookies were asked for that would travel unprotected.
+    /// 403: the answer would have set cookies that travel unprotected.
     InsecureCookies,
     /// 403: a role, scope or claim is missing.
     InsufficientScope,
@@ -46,7 +46,7 @@ pub enum ErrorCode {
     EmailTaken,
     /// 409: the user name belongs to another account.
     UsernameTaken,
-    /// 409: the user has as many sessions as are allowed, and a login is to end none of them.
+    /// 409: the user has as many sessions as allowed, and the policy is that a login ends none of them.
     TooManySessions,
     /// 413: the body is larger than 64 KiB.
     TooLarge,
@@ -54,9 +54,9 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// 422: well-formed JSON with wrong members.
     InvalidFields,
-    /// 429: a throttle refuses.
+    /// 429: a throttle refuses the attempt.
     TooManyAttempts,
-    /// 500: a defect of ours.
+    /// 500: a defect in this program.
     InternalError,
     /// 503: the store cannot answer in time, or the revocation view is too old.
     Unavailable,
@@ -104,7 +104,7 @@ impl ErrorCode {
         self.row().0
     }
 
-    /// The code as clients see it, the `error` member.
+    /// The code as clients see it, in the member `error`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.row().1
@@ -183,13 +183,13 @@ impl ErrorCode {
         }
     }
 
-    /// The `WWW-Authenticate` of an answer: on every 401, bare where no token was presented, and on the 403 of a
-    /// token that does not permit enough (RFC 6750 §3).
+    /// The `WWW-Authenticate` of an answer. Every 401 has one, without parameters where no token was presented; the 403
+    /// of a token with insufficient scope has one too (RFC 6750 §3).
     fn challenge(self, description: &'static str) -> Option<HeaderValue> {
         match self {
             Self::MissingToken | Self::InvalidCredentials => Some(HeaderValue::from_static("Bearer")),
-            // RFC 9470 §3 has the name for a token that is good but from too old a login. `invalid_token` would make
-            // clients refresh, which never yields a fresh token, and try again.
+            // RFC 9470 §3 defines this name for a valid token from too old a login. `invalid_token` would make clients
+            // refresh, which never yields a fresh token, and try again.
             Self::FreshTokenRequired => Some(challenge("insufficient_user_authentication", description)),
             Self::InvalidToken | Self::InsufficientScope => Some(challenge(self.as_str(), description)),
             _ => None,
@@ -221,21 +221,21 @@ impl From<CsrfError> for ErrorCode {
 }
 
 impl Answer {
-    /// A refusal with the code's own description. A 429 or 503 says `Retry-After: 1` until told
-    /// [otherwise](Self::retry_after).
+    /// A refusal with the code's own description. A 429 or 503 says `Retry-After: 1` unless
+    /// [`retry_after`](Self::retry_after) changes it.
     #[must_use]
     pub fn error(code: ErrorCode) -> Self {
         Self::error_with(code, code.description())
     }
 
-    /// A refusal with a more helpful description, one that does not depend on the request's secrets.
+    /// A refusal with a more helpful description, which must not depend on the request's secrets.
     #[must_use]
     pub fn error_with(code: ErrorCode, description: &'static str) -> Self {
         Self::refusal(code, description, None)
     }
 
-    /// A 422 `invalid_fields` that says what is wrong with which member. Messages describe the rule, never repeat
-    /// the value.
+    /// A 422 `invalid_fields` that tells for each wrong member what is wrong with it. Messages describe the rule and
+    /// never repeat the value.
     #[must_use]
     pub fn invalid_fields(fields: &BTreeMap<&'static str, Cow<'static, str>>) -> Self {
         Self::refusal(ErrorCode::InvalidFields, ErrorCode::InvalidFields.description(), Some(fields))
@@ -262,7 +262,7 @@ impl Answer {
     /// An answer with a JSON body.
     ///
     /// # Errors
-    /// When the body cannot be written as JSON, such as a map whose keys are not text.
+    /// The body cannot be written as JSON, as with a map whose keys are not text.
     pub fn json(status: StatusCode, body: &impl Serialize) -> Result<Self, serde_json::Error> {
         let mut answer = Self::empty(status);
         answer.body = serde_json::to_vec(body)?.into();
@@ -270,7 +270,7 @@ impl Answer {
         Ok(answer)
     }
 
-    /// A JWK set, which everybody may see and caches may keep for a while (SEC-042).
+    /// The answer with a JWK set, which is public and which caches may keep for five minutes (SEC-042).
     pub(crate) fn jwk_set(text: String) -> Self {
         let mut answer = Self::empty(StatusCode::OK);
         answer.body = text.into();
@@ -282,13 +282,13 @@ impl Answer {
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {
-        // Without it a browser that is led to an answer may take its text for a page.
+        // Without this field, a browser that navigates to the answer may take its text for a page.
         let headers = HeaderMap::from_iter([(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF)]);
         Self { status, headers, body: Bytes::new() }
     }
 
-    /// Completes the challenge, if there is one: the protected space (RFC 9110 §11.5), and what scope would do
-    /// (RFC 6750 §3).
+    /// Completes the challenge, if there is one, with the protected space (RFC 9110 §11.5) and the scope that would
+    /// suffice (RFC 6750 §3).
     pub(crate) fn complete_challenge(&mut self, realm: Option<&str>, scope: Option<&str>) {
         let Some(field) = self.headers.get(header::WWW_AUTHENTICATE) else { return };
         let known = field.to_str().unwrap_or_default().strip_prefix("Bearer").unwrap_or_default().trim();
@@ -303,7 +303,7 @@ impl Answer {
         }
     }
 
-    /// Says when to try again, in whole seconds rounded up, at least 1.
+    /// Sets `Retry-After`: when to try again, in whole seconds rounded up, at least 1.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         let started_second = u64::from(after.subsec_nanos() > 0);
@@ -324,7 +324,7 @@ impl Answer {
         &self.headers
     }
 
-    /// The header fields, to add some.
+    /// The header fields, mutable.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
     }
@@ -358,7 +358,7 @@ impl Answer {
     }
 }
 
-/// Without the body, which may hold tokens.
+/// Omits the body, which may hold tokens.
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, headers, body: _ } = self;
@@ -375,7 +375,7 @@ impl From<Answer> for Response<Bytes> {
     }
 }
 
-/// For answers that an application makes itself.
+/// Makes an answer of a response that the application has built itself.
 impl From<Response<Bytes>> for Answer {
     fn from(response: Response<Bytes>) -> Self {
         let (parts, body) = response.into_parts();
@@ -383,19 +383,19 @@ impl From<Response<Bytes>> for Answer {
     }
 }
 
-/// Keeps an answer out of every cache: those with a token, a CSRF value or our cookies (SEC-054).
+/// Keeps an answer out of every cache. For answers with a token, a CSRF value or our cookies (SEC-054).
 pub fn no_store(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
-/// Keeps an answer to a request with a token in its URL out of caches, and the URL out of what pages that it links to
-/// learn (SEC-051).
+/// Keeps an answer to a request with a token in its URL out of caches, and keeps the URL from the sites that the
+/// answer's page links to (SEC-051).
 pub fn private_query(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }
 
-/// Tells caches that an answer depends on who asks: adds `Cookie` and `Authorization` to `Vary`, beside what it
+/// Tells caches that an answer depends on who asks: adds `Cookie` and `Authorization` to the fields that `Vary`
 /// already names (SEC-054).
 pub fn vary_personal(headers: &mut HeaderMap) {
     let named = |name: &str| {
@@ -419,15 +419,15 @@ struct ErrorBody<'a> {
     fields: Option<&'a BTreeMap<&'static str, Cow<'static, str>>>,
 }
 
-/// A challenge that names an error. What the description may not hold there (RFC 6750 §3: quotes, backslashes,
-/// anything but printable ASCII) becomes an apostrophe.
+/// A challenge that names an error. Characters that RFC 6750 §3 forbids in its description (quotes, backslashes,
+/// anything but printable ASCII) become apostrophes.
 fn challenge(error: &str, description: &str) -> HeaderValue {
     let description = quotable(description);
     HeaderValue::try_from(format!("Bearer error=\"{error}\", error_description=\"{description}\""))
         .expect("codes and quotable characters are printable ASCII")
 }
 
-/// Without what would end a quoted text.
+/// The text with every character that a quoted text may not hold replaced by an apostrophe.
 pub fn quotable(text: &str) -> String {
     let quotable = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' };
     text.chars().map(quotable).collect()
@@ -435,9 +435,9 @@ pub fn quotable(text: &str) -> String {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
-/// RFC 7517 §8.5.2.
+/// The media type of a JWK set (RFC 7517 §8.5.2).
 const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
-/// For that long a verifier elsewhere may go on accepting a key that was removed here; at most 600 s (SEC-042).
+/// The time for which a verifier elsewhere may go on accepting a key that was removed here; at most 600 s (SEC-042).
 const PUBLIC_FOR_FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The handle that a program holds: [`Auth`].
+//! The handle that a program holds for authentication: [`Auth`].
 
 use std::any::Any;
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::users::{FoundUser, SignedInUser};
 
 /// Authentication for one program: cheap to clone, made by [`Auth::builder`](crate::AuthBuilder).
 ///
-/// The whole policy can be had without a framework: [`Auth::authenticate`] takes a request's parts.
+/// The whole policy is available without a web framework: [`Auth::authenticate`] takes a request's parts.
 #[derive(Clone, Debug)]
 pub struct Auth {
     pub(crate) shared: Arc<Shared>,
@@ -35,8 +35,8 @@ pub(crate) struct Shared {
     pub(crate) _background: Option<Background>,
 }
 
-/// A credential that was accepted, by [`Auth::authenticate`] and nothing else: if it came in a cookie of an unsafe
-/// request, its CSRF value came too.
+/// A credential that was accepted. Only [`Auth::authenticate`] and [`Auth::authenticate_optional`] make one. If the
+/// credential came in a cookie of an unsafe request, the CSRF check has passed as well.
 #[derive(Clone)]
 pub struct Authenticated {
     claims: Claims,
@@ -61,32 +61,32 @@ impl Authenticated {
         &self.claims
     }
 
-    /// Its claims.
+    /// The verified claims, by value.
     #[must_use]
     pub fn into_claims(self) -> Claims {
         self.claims
     }
 
-    /// Where it was found.
+    /// The place in the request where the credential was found.
     #[must_use]
     pub fn location(&self) -> Location {
         self.location
     }
 
-    /// The user that the rules have found themselves.
+    /// The user that the rules have already loaded, if they do that themselves.
     #[must_use]
     pub fn user(&self) -> Option<&FoundUser> {
         self.user.as_ref()
     }
 
-    /// What the rules know of it, of a type of theirs.
+    /// The proof that the rules have stored with the credential, if it is of type `T`.
     #[must_use]
     pub fn proof<T: 'static>(&self) -> Option<&T> {
         self.proof.as_deref()?.downcast_ref()
     }
 
-    /// Until when it is good. What outlives the request, such as a WebSocket, ends then at the latest;
-    /// [`Auth::recheck`] tells whether it ended before.
+    /// The time at which the credential expires. A connection that outlives the request, such as a WebSocket, must end
+    /// by then; [`Auth::recheck`] tells whether the credential was revoked earlier.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.claims.expires_at().unwrap_or(Timestamp::MIN)
@@ -94,13 +94,13 @@ impl Authenticated {
 }
 
 impl Auth {
-    /// What the rules stand over.
+    /// The engine that the rules work with.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.shared.engine
     }
 
-    /// The rules that hold.
+    /// The rules in force.
     #[must_use]
     pub fn rules(&self) -> &dyn Rules {
         &*self.shared.rules
@@ -118,16 +118,16 @@ impl Auth {
         self.engine().accounts()
     }
 
-    /// Lets a request through if it proves what is required: cross-site check, token, freshness, the application's own
-    /// checks, CSRF, scope, in this order. For access tokens no store call, unless this node's view of the revocation
-    /// log has grown too old.
+    /// Lets a request through if it proves what `requirement` demands. The checks run in this order: cross-site check,
+    /// token, freshness, the application's own checks, CSRF, scope. An access token costs no store call, unless this
+    /// node's view of the revocation log has grown too old.
     ///
-    /// Needs nothing but a request's head, so it serves WebSocket upgrades and other frameworks as well. Tokens and
-    /// CSRF values in a body are found if [`BufferedBody`](crate::BufferedBody) is among the head's extensions.
+    /// Only the head of the request is needed, so this serves WebSocket upgrades and other frameworks as well. Tokens
+    /// and CSRF values in a body are found if [`BufferedBody`](crate::BufferedBody) is among the head's extensions.
     ///
     /// # Errors
-    /// [`AuthError`]; [`Auth::refuse`] turns it into an answer. [`AuthError::Missing`] also where an
-    /// [optional](Requirement::optional) requirement lets a request pass as nobody.
+    /// [`AuthError`]; [`Auth::refuse`] turns it into an answer. [`AuthError::Missing`] is returned also where an
+    /// [optional](Requirement::optional) requirement would let the request pass as nobody.
     pub async fn authenticate(
         &self,
         parts: &Parts,
@@ -136,8 +136,9 @@ impl Auth {
         self.find(parts, requirement).await?.ok_or(AuthError::Missing)
     }
 
-    /// As [`Auth::authenticate`], but a request that may pass as nobody is let through with `None`: if the requirement
-    /// is [optional](Requirement::optional).
+    /// Lets a request through if it proves what `requirement` demands; `None` if the requirement is
+    /// [optional](Requirement::optional) and lets the request pass as nobody. The checks are those of
+    /// [`Auth::authenticate`].
     ///
     /// # Errors
     /// [`AuthError`].
@@ -165,37 +166,39 @@ impl Auth {
         Ok(vouched.map(authenticated))
     }
 
-    /// Asks once more whether what was authenticated still holds: not expired, not revoked, accepted by the application.
-    /// For connections that outlive their request.
+    /// Checks again that an accepted credential still holds: not expired, not revoked, still accepted by the
+    /// application. For connections that outlive their request, such as WebSockets.
     ///
     /// # Errors
-    /// [`AuthError`] says why not.
+    /// [`AuthError`] tells why the credential no longer holds.
     pub async fn recheck(&self, authenticated: &Authenticated) -> Result<(), AuthError> {
         self.rules().recheck(self.engine(), authenticated).await
     }
 
-    /// Loads the user of verified claims, as the program has said for this type.
+    /// Loads the user of verified claims with the loader that the program has set for the type `U`.
     ///
     /// # Errors
-    /// [`AuthError::UserGone`] (401) if there is none, [`AuthError::LoadUser`] (503) if nobody can say,
-    /// [`AuthError::NoUserLoader`] (500) if the program has not said how.
+    /// [`AuthError::UserGone`] (401) if there is no such user, [`AuthError::LoadUser`] (503) if the user could not be
+    /// loaded, [`AuthError::NoUserLoader`] (500) if the program has set no loader for `U`.
     pub async fn load_user<U: Send + 'static>(&self, claims: &Claims) -> Result<U, AuthError> {
         let user = self.engine().users().load(claims.subject()).await?;
         user.ok_or_else(|| self.rules().user_gone(claims.subject()))
     }
 
-    /// Who is signed in, whatever loads the program's users; see [`Users::known`](crate::Users::known).
+    /// The user who is signed in, whether an account of Countersign's or a user of the program's own; see
+    /// [`Users::known`](crate::Users::known).
     ///
     /// # Errors
-    /// [`AuthError::UserGone`] (401) if nobody knows the user, [`AuthError::LoadUser`] (503) if nobody can say.
+    /// [`AuthError::UserGone`] (401) if there is no such user, [`AuthError::LoadUser`] (503) if the user could not be
+    /// loaded.
     pub async fn signed_in_user(&self, caller: &Authenticated) -> Result<SignedInUser, AuthError> {
         let id = caller.claims().subject();
         let user = self.engine().users().known(id, caller.user()).await?;
         user.ok_or_else(|| self.rules().user_gone(id))
     }
 
-    /// Exchanges the refresh token of a request; `in_body` is what the route found in the body. The cookies that the
-    /// request carries must not come along from another site.
+    /// Exchanges the refresh token of a request; `in_body` is the token that the route found in the body. A request
+    /// that carries our cookies is refused if it comes from another site.
     ///
     /// # Errors
     /// [`AuthError`].
@@ -209,14 +212,14 @@ impl Auth {
         self.rules().refresh(self.engine(), parts, in_body, device).await
     }
 
-    /// Logs out: ends the session of every credential that the request shows, wherever it is. The cookies to send back,
-    /// where the request carries some and may have them forgotten.
+    /// Logs out: ends the session of every credential that the request shows, wherever it is. Returns the `Set-Cookie`
+    /// fields that make the browser forget its cookies, if the request carries some and has proven its right to that.
     ///
-    /// The signature must hold, else anybody could log anybody out; nothing else matters. Who logs out twice, or with an
-    /// expired token, wants to be logged out and is.
+    /// A token's signature must hold, because otherwise anybody could log anybody out. Its times do not matter: a
+    /// second logout, or one with an expired token, succeeds too.
     ///
     /// # Errors
-    /// [`LogOutError`]; after [`LogOutError::End`] the sessions may live on.
+    /// [`LogOutError`]. After [`LogOutError::End`] the sessions may still be live.
     pub async fn log_out(
         &self,
         parts: &Parts,
@@ -239,14 +242,14 @@ impl Auth {
     /// Logs out: ends the session of verified claims, and makes the browser forget its cookies.
     ///
     /// # Errors
-    /// [`EndError`] when the store cannot answer; the session may live on then.
+    /// [`EndError`] when the store cannot answer. The session may then still be live.
     pub async fn sign_out(&self, claims: &Claims) -> Result<SetCookies, EndError> {
         self.sessions().end_by_tokens(vec![claims.clone()], EndReason::LoggedOut).await?;
         Ok(self.unset_cookies())
     }
 
-    /// The cookies of a pair that was issued for cookies. Whether the request may be given cookies is for
-    /// [`Auth::check_cookie_host`] to say.
+    /// The cookies of a pair that was issued for cookies. [`Auth::check_cookie_host`] tells beforehand whether the
+    /// request may be given cookies.
     pub fn set_cookies(&self, pair: &Pair) -> SetCookies {
         SetCookies::new(self.rules().cookies().set(pair, self.engine().now()))
     }
@@ -256,9 +259,9 @@ impl Auth {
         SetCookies::new(Ok(self.rules().cookies().forget()))
     }
 
-    /// Refuses to give out cookies that would travel unprotected, as [`Engine::check_cookie_host`] says.
+    /// Refuses to give out cookies that would travel unprotected, as [`Engine::check_cookie_host`] describes.
     ///
-    /// Whoever sets cookies by [`Auth::set_cookies`] asks this first; the ready-made routes and `SignIn` do.
+    /// Code that sets cookies by [`Auth::set_cookies`] calls this first; the ready-made routes and `SignIn` do so.
     ///
     /// # Errors
     /// [`AuthError::InsecureCookies`].
@@ -273,9 +276,9 @@ impl Auth {
         Answer::jwk_set(self.rules().public_keys(self.engine()))
     }
 
-    /// The answer to a request that was not let through: as the application [has it](crate::AuthBuilder::answer), else
-    /// the default of the rules. The log learns the cause, the client a standard code. The requirement completes the
-    /// challenge.
+    /// The answer to a request that was refused: the answer that the application [chooses](crate::AuthBuilder::answer),
+    /// otherwise the default of the rules. The log gets the cause, the client a standard code. `requirement` completes
+    /// the challenge in `WWW-Authenticate`.
     pub async fn refuse(
         &self,
         parts: &Parts,

@@ -4,8 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// The whole body of a request, among its extensions, for tokens and CSRF values that travel in one. The handler
-/// still gets the body itself.
+/// The whole body of a request, kept among its extensions, for tokens and CSRF values that travel in a body. The
+/// handler still gets the body itself.
 #[derive(Clone)]
 pub struct BufferedBody(pub Bytes);
 
@@ -15,8 +15,8 @@ impl fmt::Debug for BufferedBody {
     }
 }
 
-/// The first 64 KiB of a body that is longer, among the request's extensions in place of [`BufferedBody`]: the CSRF
-/// field of a form may be in it, before the files.
+/// The first 64 KiB of a body that is longer, kept among the request's extensions in place of [`BufferedBody`]. The
+/// CSRF field of a form may be in it, if it comes before the files.
 #[derive(Clone)]
 pub struct BodyBeginning(pub Bytes);
 

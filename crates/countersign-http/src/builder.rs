@@ -1,4 +1,4 @@
-//! Everything an [`Auth`] is made of, checked once, at start.
+//! Configuring an [`Auth`]: every setting, checked once at start.
 
 mod build;
 
@@ -37,7 +37,7 @@ use crate::rules::{NativeOptions, RulesBuilder};
 use crate::system::{OsRandom, SystemClock};
 use crate::users::UserLoaders;
 
-/// Settings of an [`Auth`]; every one has a safe default.
+/// The settings of an [`Auth`]. Every setting has a safe default.
 #[derive(Debug)]
 pub struct AuthBuilder {
     stores: Stores,
@@ -69,11 +69,11 @@ pub struct AuthBuilder {
 
 /// Why no [`Auth`] could be built.
 ///
-/// Its `Debug` form is its text and its causes, because that is what a `main` prints that returns it.
+/// The `Debug` form is the error's text and its causes, because that is what a `main` that returns it prints.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A lifetime or rule is out of range.
+    /// A lifetime or a rule of the policy is out of range.
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// Cookies cannot be set safely at this URL.
@@ -82,17 +82,17 @@ pub enum BuildError {
     /// The URL has no origin.
     #[error(transparent)]
     Origin(#[from] OriginError),
-    /// The keys could not be had.
+    /// The signing keys could not be read or made.
     #[error(transparent)]
     Keys(#[from] KeychainError),
-    /// Settings differ from those of the other programs of this store. [`AuthBuilder::change_settings`] makes this
-    /// program's own the store's.
+    /// Settings differ from those that the store's programs have agreed on. [`AuthBuilder::change_settings`] makes the
+    /// store take this program's settings.
     #[error(transparent)]
     Agreement(#[from] AgreementError),
-    /// Settings contradict each other or do nothing.
+    /// Settings contradict each other, or one has no effect.
     #[error("{0}")]
     Settings(&'static str),
-    /// A key that is also to be accepted has the id of another one.
+    /// A key given to [`AuthBuilder::also_accept`] has the id of another key.
     #[error(transparent)]
     AcceptedKey(#[from] KeyError),
     /// The options of the rules cannot be used.
@@ -101,10 +101,10 @@ pub enum BuildError {
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No randomness.
+    /// The operating system gave no random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// Built outside of a tokio runtime.
+    /// [`AuthBuilder::build`] was called outside of a tokio runtime.
     #[error("no tokio runtime is running; build inside #[tokio::main] or Runtime::block_on")]
     NoRuntime,
 }
@@ -116,7 +116,7 @@ impl fmt::Debug for BuildError {
 }
 
 impl Auth {
-    /// Authentication over these stores, whose keys are sealed with these secrets.
+    /// Begins the settings of an [`Auth`] over these stores. `secrets` seal the keys in the store.
     #[must_use]
     pub fn builder(stores: impl Into<Stores>, secrets: Secrets) -> AuthBuilder {
         AuthBuilder {
@@ -150,16 +150,16 @@ impl Auth {
 }
 
 impl AuthBuilder {
-    /// Under which URL users reach the program: the issuer of its tokens, its own origin, and whether cookies are
-    /// Secure. Default: the issuer is the store's id, cookies are Secure, the own origin is what a request
-    /// addresses. The issuer is the URL without a slash at its end.
+    /// The URL at which users reach the program. It is the issuer of the program's tokens (without a slash at its end)
+    /// and the program's own origin, and decides whether cookies are `Secure`. Default: the issuer is the store's id,
+    /// cookies are `Secure`, and the own origin is the host that a request addresses.
     #[must_use]
     pub fn public_url(mut self, url: Url) -> Self {
         self.public_url = Some(url);
         self
     }
 
-    /// Under which URL the program is reached where no public URL is set: decides about cookies and the own origin,
+    /// The URL at which the program is reached where no public URL is set. It decides about cookies and the own origin,
     /// but is not the issuer.
     #[must_use]
     pub fn served_at(mut self, url: Url) -> Self {
@@ -167,75 +167,75 @@ impl AuthBuilder {
         self
     }
 
-    /// The `iss` of tokens, where it is not to be the public URL; taken as it is.
+    /// The `iss` of tokens, taken as it is. Default: the public URL.
     ///
-    /// Whatever changes the issuer, this or the public URL: tokens of the issuer before, which the store remembers, are
-    /// good until they expire, if one of the store's own keys has signed them.
+    /// The store remembers former issuers. When the issuer changes, through this setting or the public URL, tokens of
+    /// the former issuer stay valid until they expire, if one of the store's own keys has signed them.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Makes this program's settings the store's, where they differ from those that the programs of the store have agreed
-    /// on; without it such a program is not built. Stop the other programs first, or restart them with the same settings.
+    /// Replaces the settings that the programs of the store have agreed on with this program's. Without it, a program
+    /// whose settings differ is not built. Stop the other programs first, or restart them with the same settings.
     #[must_use]
     pub fn change_settings(mut self) -> Self {
         self.stance = Stance::Change;
         self
     }
 
-    /// Goes by the store's lifetimes, rules and issuer where they differ from this program's, and writes none: for an
-    /// operator's commands beside the programs that serve.
+    /// Takes the lifetimes, rules and issuer from the store where this program's differ, and writes none. For an
+    /// operator's commands that run beside the serving programs.
     #[must_use]
     pub fn follow_settings(mut self) -> Self {
         self.stance = Stance::Follow;
         self
     }
 
-    /// One more setting in which all programs of the store must agree, beside the [ones that always
-    /// must](countersign_core::model::AgreedSettings). The value is kept in the store as it is, so no secret.
+    /// Adds a setting in which all programs of the store must agree, beside the [built-in
+    /// ones](countersign_core::agreed). The value is kept in the store as plain text, so it must not be a secret.
     #[must_use]
     pub fn agree_on(mut self, setting: impl Into<String>, value: impl Into<String>) -> Self {
         self.agreed.insert(setting.into(), value.into());
         self
     }
 
-    /// The `aud` of tokens, which then must name it. Default none.
+    /// The `aud` of tokens. Tokens are issued with it, and only tokens that name it are accepted. Default: none.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
-    /// Which other origins may send requests with cookies. Default none.
+    /// The other origins whose pages may send requests with cookies. Default: none.
     #[must_use]
     pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
         self.allowed_origins = origins;
         self
     }
 
-    /// Names, paths and attributes of the cookies. The defaults are right for one application on one host.
+    /// Names, paths and attributes of the cookies. The defaults suit one application on one host.
     #[must_use]
     pub fn cookies(mut self, options: CookieOptions) -> Self {
         self.native.cookies = options;
         self
     }
 
-    /// Where access tokens are looked for, in this order; the first place that holds one decides. Default: the header,
-    /// then the cookie.
+    /// The places where access tokens are looked for, in this order; the first place that holds one decides. Default:
+    /// the header, then the cookie.
     ///
     /// [`Location::Body`] is the member `access_token` of a JSON object. [`Location::Query`] is the parameter
-    /// `access_token`: URLs are copied, logged and remembered, so use it where nothing else is possible, such as a link
-    /// in an e-mail (RFC 9700 §4.3.2).
+    /// `access_token`. URLs are copied, logged and remembered, so use the query only where nothing else is possible,
+    /// such as for a link in an e-mail (RFC 9700 §4.3.2).
     #[must_use]
     pub fn locations(mut self, order: impl Into<Vec<Location>>) -> Self {
         self.native.locations = Some(order.into());
         self
     }
 
-    /// Where refresh tokens are looked for, in this order. Default: the body (of the ready-made routes alone), then the
-    /// header, then the cookie.
+    /// The places where refresh tokens are looked for, in this order. Default: the body (at the ready-made routes
+    /// only), then the header, then the cookie.
     #[must_use]
     pub fn refresh_locations(mut self, order: impl Into<Vec<Location>>) -> Self {
         self.native.refresh_locations = Some(order.into());
@@ -243,55 +243,56 @@ impl AuthBuilder {
     }
 
     /// Refuses requests that present different tokens in different places (400), instead of letting the first place
-    /// decide. Default off, because a page's cookies come along with what it requests with a bearer token.
+    /// decide. Default: off, because a page's cookies come along with the requests that it makes with a bearer token.
     #[must_use]
     pub fn refuse_several_tokens(mut self) -> Self {
         self.native.refuse_several = true;
         self
     }
 
-    /// The name of the query parameter, where [`Location::Query`] is among the locations. Default `access_token`.
+    /// The name of the query parameter, where [`Location::Query`] is among the locations. Default: `access_token`.
     #[must_use]
     pub fn query_parameter(mut self, name: impl Into<String>) -> Self {
         self.native.query_parameter = Some(name.into());
         self
     }
 
-    /// What shows that a page of ours sent a request that a cookie authenticates. Default [`CsrfMode::Token`].
+    /// The proof that a page of ours sent a request that a cookie authenticates. Default: [`CsrfMode::Token`].
     #[must_use]
     pub fn csrf_mode(mut self, mode: CsrfMode) -> Self {
         self.csrf.mode = mode;
         self
     }
 
-    /// The header that carries the CSRF value. Default `X-CSRF-Token`.
+    /// The header that carries the CSRF value. Default: `X-CSRF-Token`.
     #[must_use]
     pub fn csrf_header(mut self, name: HeaderName) -> Self {
         self.csrf.header = name;
         self
     }
 
-    /// The field of a form, urlencoded or multipart, that carries the CSRF value where the header is absent. Default
-    /// `csrf_token`; `None` looks at no form. In a multipart form of more than 64 KiB it must come before the files.
+    /// The form field, urlencoded or multipart, that carries the CSRF value where the header is absent. Default:
+    /// `csrf_token`; `None` looks at no form. In a multipart form of more than 64 KiB the field must come before the
+    /// files.
     #[must_use]
     pub fn csrf_field(mut self, name: Option<String>) -> Self {
         self.csrf.field = name;
         self
     }
 
-    /// Safe methods by which this program changes state all the same, so that cookies alone do not authorise them
-    /// either. Unsafe methods always need the CSRF value.
+    /// Safe methods by which this program changes state nevertheless; requests with them need the CSRF value as well.
+    /// Unsafe methods always need it.
     #[must_use]
     pub fn csrf_also_for(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.csrf.also.extend(methods);
         self
     }
 
-    /// Claims of the application's own for a user's access tokens, such as `scope` and `roles`. Asked whenever a pair
-    /// is made: at login, at refresh, and when a pair is served again, which then carries the claims as they are now.
-    /// Registered claims cannot be set (SEC-024).
+    /// Sets how the application's own claims for a user's access tokens, such as `scope` and `roles`, are obtained. The
+    /// hook is called whenever a pair is made: at login, at refresh, and when the current pair is served again, which
+    /// then carries the claims as they are now. Registered claims cannot be set (SEC-024).
     ///
-    /// If it fails, the login or refresh is answered with 503 and nothing has happened to the session.
+    /// If the hook fails, the login or refresh is answered with 503 and the session has not changed.
     #[must_use]
     pub fn access_claims<E, F, Asking>(mut self, ask: F) -> Self
     where
@@ -303,8 +304,9 @@ impl AuthBuilder {
         self
     }
 
-    /// Whether the application itself has revoked a token, beside what Countersign knows: `true` is 401, an error 503.
-    /// Asked at every request with a good token, so it had better be quick.
+    /// Sets how the application tells that it has revoked a token, beside Countersign's own revocation: `true` is
+    /// answered with 401, an error with 503. The hook is called at every request with a valid token, so it should be
+    /// fast.
     #[must_use]
     pub fn is_revoked<E, F, Asking>(mut self, is_revoked: F) -> Self
     where
@@ -316,7 +318,8 @@ impl AuthBuilder {
         self
     }
 
-    /// Whether the application accepts the claims of a token that is good otherwise: `false` is 401, an error 503.
+    /// Sets how the application tells whether it accepts the claims of an otherwise valid token: `false` is answered
+    /// with 401, an error with 503.
     #[must_use]
     pub fn verify_claims<E, F, Asking>(mut self, accepts: F) -> Self
     where
@@ -328,8 +331,8 @@ impl AuthBuilder {
         self
     }
 
-    /// The answer to a request that was not let through, in place of the default one that it gets: by
-    /// [`code`](Refusal::code) a page to sign in, another body, another language.
+    /// Sets the answer to a refused request, in place of the default answer. By the refusal's [`code`](Refusal::code),
+    /// an application can send a sign-in page, another body, or another language.
     #[must_use]
     pub fn answer<F, Answering>(mut self, answer: F) -> Self
     where
@@ -347,60 +350,62 @@ impl AuthBuilder {
         self
     }
 
-    /// How many login attempts are allowed.
+    /// The limits on login attempts.
     #[must_use]
     pub fn throttle(mut self, throttle: ThrottlePolicy) -> Self {
         self.throttle = throttle;
         self
     }
 
-    /// The cost of a password hash. Default m = 19,456 KiB, t = 2, p = 1.
+    /// The cost of a password hash. Default: m = 19,456 KiB, t = 2, p = 1.
     #[must_use]
     pub fn argon2(mut self, params: Argon2Params) -> Self {
         self.argon2 = params;
         self
     }
 
-    /// How many passwords are hashed at the same time. Default: one less than there are cores, at least one.
+    /// The number of passwords that are hashed at the same time. Default: one less than there are cores, at least one.
     #[must_use]
     pub fn hash_permits(mut self, permits: NonZeroUsize) -> Self {
         self.hash_permits = Some(permits);
         self
     }
 
-    /// How many passwords wait to be hashed before more are answered with 503 `overloaded`. Default 64.
+    /// The number of passwords that may wait to be hashed; further ones are answered with 503 `overloaded`. Default:
+    /// 64.
     #[must_use]
     pub fn hash_queue(mut self, queue: usize) -> Self {
         self.hash_queue = queue;
         self
     }
 
-    /// The time. Default the system's clock.
+    /// The clock. Default: the system's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Randomness. Default the operating system's.
+    /// The source of random numbers. Default: the operating system's.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// Where events go. Default the log.
+    /// The receiver of events. Default: the log.
     #[must_use]
     pub fn events(mut self, events: Arc<dyn Events>) -> Self {
         self.events = events;
         self
     }
 
-    /// How the application's own type of user is loaded by its id, for `CurrentUser<U>`. `None` means that there is
-    /// no such user any more, or that it is disabled: 401. An error means that nobody can say: 503.
+    /// Sets how the application's own type of user is loaded by its id, for `CurrentUser<U>`. `None` means that there
+    /// is no such user any more, or that the user is disabled: 401. An error means that the user could not be loaded:
+    /// 503.
     ///
-    /// The ready-made routes know these users, too, if their ids are no accounts of Countersign's: `/refresh` asks the
-    /// loaders whether there is such a user, and `/me` shows what [`show_user`](Self::show_user) says.
+    /// The ready-made routes use the loaders for users whose ids are not those of Countersign's accounts: `/refresh`
+    /// asks the loaders whether there is such a user, and `/me` shows what [`show_user`](Self::show_user) returns.
     #[must_use]
     pub fn user_loader<U, E, F, Loading>(mut self, load: F) -> Self
     where
@@ -413,8 +418,8 @@ impl AuthBuilder {
         self
     }
 
-    /// What `/me` and `/refresh` show of a user of the application's own, beside the `id`. Default nothing: the type may
-    /// hold what nobody should see.
+    /// Sets what `/me` and `/refresh` show of a user of the application's own, beside the `id`. Default: nothing,
+    /// because the type may hold values that clients must not see.
     #[must_use]
     pub fn show_user<U: 'static>(
         mut self,
@@ -424,9 +429,9 @@ impl AuthBuilder {
         self
     }
 
-    /// Accepts access tokens that are signed with this key, too: to move users here from another program while their
-    /// tokens are still valid. Issuer, kind and everything else must be as for own tokens. The key signs nothing and is
-    /// not published.
+    /// Also accepts access tokens that are signed with this key, to move users from another program while their tokens
+    /// are still valid. Issuer, token type and all other claims must be those of own tokens. The key signs nothing and
+    /// is not published.
     ///
     /// A key that was read under dangerous rules, such as one from a short secret, is named in a warning at every start
     /// (SEC-018).
@@ -436,16 +441,16 @@ impl AuthBuilder {
         self
     }
 
-    /// Lets other rules hold than Countersign's own: what tokens say, where they travel and how refusals look. Accounts
-    /// and sessions stay. As far as the rules decide lifetimes and places, this builder's do not count.
+    /// Replaces Countersign's own rules: what tokens say, where they travel and how refusals look. Accounts and
+    /// sessions stay. Lifetimes and token locations that the rules decide override those of this builder.
     #[must_use]
     pub fn rules(mut self, rules: impl RulesBuilder + 'static) -> Self {
         self.rules = Some(Box::new(rules));
         self
     }
 
-    /// Leaves the background tasks out: the program calls `RevocationView::poll`, `flush_acknowledgements` and
-    /// `purge` itself. For tests.
+    /// Starts no background tasks: the program calls `RevocationView::poll`, `flush_acknowledgements` and `purge`
+    /// itself. For tests.
     #[must_use]
     pub fn without_background(mut self) -> Self {
         self.background = false;

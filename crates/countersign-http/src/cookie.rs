@@ -1,23 +1,22 @@
 //! Reading the `Cookie` request header.
 //!
 //! Browsers let a sub-domain, a plain-http page or an extension put cookies next to ours, so the header is partly
-//! written by others. A lenient parser is a way in: one that decodes `%5F%5FHost-…` takes a cookie anyone may set
-//! for one that only we may, and one that gives up at a stray byte lets anyone hide ours. So this parser does
-//! nothing but split and compare bytes (RFC 6265bis §5.4, §8.6; SEC-061).
+//! written by others. A lenient parser can be attacked: one that decodes `%5F%5FHost-…` takes a cookie that anyone may
+//! set for one that only we may set, and one that gives up at a stray byte lets anyone hide ours. This parser therefore
+//! only splits and compares bytes (RFC 6265bis §5.4, §8.6; SEC-061).
 
 use http::{HeaderMap, header};
 
-/// What the request's cookies hold under one name.
+/// The value that the request's cookies hold under one name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CookieLookup<'a> {
     /// No cookie has the name.
     Absent,
-    /// One cookie has the name, and this value, which may be empty.
+    /// One cookie has the name; this is its value, which may be empty.
     One(&'a str),
-    /// One cookie has the name, and a value that is not text. It cannot be ours.
+    /// One cookie has the name, and its value is not text, so it was not set by us.
     Unreadable,
-    /// Several cookies have the name, so at least one was not set by us, and which one is anybody's guess
-    /// (SEC-062).
+    /// Several cookies have the name, so at least one was not set by us, and which one is unknown (SEC-062).
     Repeated,
 }
 
@@ -28,7 +27,8 @@ pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str) -> CookieLookup<'a> {
     find_cookie_by(headers, name, Some)
 }
 
-/// The same where `read` says what the value of a cookie is; a cookie for which it says `None` is not there.
+/// Looks a cookie up by its exact name. `read` gives the value of a cookie; one for which it returns `None` counts as
+/// absent.
 pub fn find_cookie_by<'a>(
     headers: &'a HeaderMap,
     name: &str,
@@ -46,7 +46,7 @@ pub fn find_cookie_by<'a>(
     }
 }
 
-/// The name-value pairs of one field. A piece without `=` has no name, so it is nobody's.
+/// The name-value pairs of one field. A piece without `=` has no name and is skipped.
 fn pairs(field: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     field.split(|&byte| byte == b';').filter_map(|piece| {
         let mut halves = trim(piece).splitn(2, |&byte| byte == b'=');

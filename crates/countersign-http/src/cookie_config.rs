@@ -11,7 +11,8 @@ use crate::cookie_options::CookieOptions;
 /// One of the cookies of a session.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CookieKind {
-    /// Carries the access token. `HttpOnly`, `SameSite=Lax`, so that a link from elsewhere finds the user signed in.
+    /// Carries the access token. `HttpOnly` and `SameSite=Lax`, so that a user who follows a link from another site is
+    /// signed in.
     Access,
     /// Carries the refresh token. `HttpOnly`, `SameSite=Strict`.
     Refresh,
@@ -25,7 +26,7 @@ pub enum CookieKind {
 
 /// The names and attributes of our cookies.
 ///
-/// All are `Secure` outside of development and, unless [chosen otherwise](CookieOptions), `Path=/`.
+/// All cookies are `Secure` outside of development and have `Path=/`, unless [chosen otherwise](CookieOptions).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CookieConfig {
     scope: Scope,
@@ -37,7 +38,7 @@ pub struct CookieConfig {
     without_csrf_cookie: bool,
 }
 
-/// What is its own of each cookie.
+/// The options of one cookie.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct One {
     name: String,
@@ -45,18 +46,18 @@ struct One {
     same_site: SameSite,
 }
 
-/// Who receives the cookies, which decides their prefix, `Secure` and `Domain`.
+/// The hosts that receive the cookies, which decide their prefix, `Secure` and `Domain`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Scope {
-    /// This host alone, over https: `__Host-`.
+    /// This host alone, over https: prefix `__Host-`.
     Host,
-    /// This domain and everything under it, over https: `__Secure-`.
+    /// This domain and everything under it, over https: prefix `__Secure-`.
     Domain(String),
     /// This loopback address, over http: no prefix.
     Loopback,
 }
 
-/// A public URL or domain that cookies cannot be set for.
+/// Why cookies cannot be set as configured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CookieConfigError {
@@ -69,33 +70,33 @@ pub enum CookieConfigError {
     /// The public URL is neither https nor http.
     #[error("the public URL must begin with https:// (or http:// on a loopback address) and name a host")]
     Scheme,
-    /// The cookies were to be shared with sub-domains of something that is not the public URL's own domain.
+    /// The domain to share the cookies with is neither the public URL's host nor a parent of it.
     #[error(
         "cookies can be shared only from an https public URL, with its own host name or a parent of it \
          that has at least two labels, such as example.com for https://app.example.com"
     )]
     Domain,
-    /// The cookies were to be shared with sub-domains of a host that nobody has named.
+    /// The cookies are to be shared with sub-domains, but no public URL is set.
     #[error(
         "cookies that are shared with sub-domains need the public URL; add `.public_url(…)` to the AuthBuilder"
     )]
     DomainWithoutUrl,
-    /// A name that browsers or this program would not take.
+    /// The cookie's name is one that browsers or this program would not accept.
     #[error(
         "a cookie's name must be made of letters, digits, `_`, `-` and `.`; leave `__Host-` and `__Secure-` out, the \
          right one is put before it"
     )]
     Name,
-    /// Two cookies with one name.
+    /// Two cookies have the same name.
     #[error("the access, refresh and CSRF cookies need different names")]
     SameNames,
-    /// A path that is none.
+    /// The cookie's path is not a valid path.
     #[error("a cookie's path must begin with `/` and have no `;`, spaces or control characters")]
     Path,
-    /// `SameSite=None` and `Strict` at once.
+    /// `SameSite=Strict` and `SameSite=None` are configured at once.
     #[error("cookies cannot be both `strict` and `send_cross_site`; leave one of them out")]
     StrictAndCrossSite,
-    /// `SameSite=None` or `Partitioned` without `Secure`, which browsers refuse.
+    /// `SameSite=None` or `Partitioned` is configured without `Secure`, which browsers refuse.
     #[error(
         "`send_cross_site` and `partitioned` cookies must be Secure, so they need an https public URL; leave them out \
          where you develop over http"
@@ -103,17 +104,18 @@ pub enum CookieConfigError {
     NeedsSecure,
 }
 
-/// A value that cannot be set as a cookie.
+/// Why a value cannot be set as a cookie.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CookieError {
-    /// Browsers drop larger cookies without a word, so the login would succeed and the next request not (SEC-060).
+    /// The cookie is too large. Browsers drop larger cookies silently, so the login would succeed and the next request
+    /// fail (SEC-060).
     #[error("cookie name and value are {bytes} bytes together, more than the {MAX_BYTES} that browsers keep")]
     TooLarge {
-        /// The bytes of name and value.
+        /// The bytes of name and value together.
         bytes: usize,
     },
-    /// The tokens carry no CSRF value, so in cookies they would be refused.
+    /// The tokens carry no CSRF value, so they would be refused in cookies.
     #[error("the pair was not issued for cookies; begin its session with Presentation::Cookie")]
     NotForCookies,
     /// The value has a byte outside of RFC 6265's `cookie-octet`.
@@ -124,9 +126,9 @@ pub enum CookieError {
 impl CookieConfig {
     /// The cookies for a public URL.
     ///
-    /// For https, and for an unknown URL: `__Host-countersign_access`, `__Host-countersign_refresh` and
-    /// `__Host-countersign_csrf`, which browsers accept only over https and from this very host (SEC-056). For http
-    /// on a loopback address (127.0.0.0/8, ::1, localhost) the same without prefix and `Secure`.
+    /// For https, and for an unknown URL, the names are `__Host-countersign_access`, `__Host-countersign_refresh` and
+    /// `__Host-countersign_csrf`, which browsers accept only over https and from exactly this host (SEC-056). For http
+    /// on a loopback address (127.0.0.0/8, ::1, localhost) the cookies have neither prefix nor `Secure`.
     ///
     /// # Errors
     /// [`CookieConfigError::Insecure`] for http on any other host, [`CookieConfigError::Scheme`] for other schemes.
@@ -136,8 +138,9 @@ impl CookieConfig {
 
     /// The cookies for an application that is spread over the sub-domains of `domain`.
     ///
-    /// Weaker than [`for_public_url`](Self::for_public_url): every host under the domain receives the tokens and may
-    /// put cookies of its own in their place. The names begin with `__Secure-`, because `__Host-` forbids `Domain`.
+    /// Sharing cookies is weaker than [`for_public_url`](Self::for_public_url): every host under the domain receives
+    /// the tokens and may put cookies of its own in their place. The names begin with `__Secure-`, because `__Host-`
+    /// forbids `Domain`.
     ///
     /// # Errors
     /// [`CookieConfigError::Domain`] unless the URL is https and `domain` is its host or a parent of it.
@@ -190,14 +193,14 @@ impl CookieConfig {
         !self.without_csrf_cookie
     }
 
-    /// Whether the cookies travel over https alone.
+    /// Whether the cookies travel over https only.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.scope != Scope::Loopback
     }
 
-    /// A `Set-Cookie` field that sets a cookie for `max_age`, in whole seconds and at most 400 days: browsers cut
-    /// longer lives off themselves (RFC 6265bis §5.5).
+    /// A `Set-Cookie` field that sets a cookie for `max_age`, in whole seconds and at most 400 days, because browsers
+    /// cut longer lifetimes (RFC 6265bis §5.5).
     ///
     /// # Errors
     /// [`CookieError::TooLarge`] when name and value exceed 4096 bytes, [`CookieError::Character`] when the value
@@ -214,8 +217,8 @@ impl CookieConfig {
         self.field(kind, value, max_age, self.domain()).ok_or(CookieError::Character)
     }
 
-    /// A `Set-Cookie` field that removes a cookie: the name, path, domain and `Secure` it was set with, and
-    /// `Max-Age=0` (RFC 6265bis §5.7; SEC-063).
+    /// A `Set-Cookie` field that removes a cookie. It has the name, path, domain and `Secure` that the cookie was set
+    /// with, and `Max-Age=0` (RFC 6265bis §5.7; SEC-063).
     #[must_use]
     pub fn expire(&self, kind: CookieKind) -> HeaderValue {
         self.removal(kind, self.domain())
@@ -227,9 +230,9 @@ impl CookieConfig {
         [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf].map(|kind| self.expire(kind))
     }
 
-    /// The fields that remove both token cookies after one of their names came twice (SEC-062): the copies we set,
-    /// and where cookies are shared with sub-domains also copies set for this host alone, with the CSRF value that a
-    /// page would go on reading.
+    /// The fields that remove both token cookies after one of their names came twice (SEC-062). They remove the copies
+    /// that we have set. Where cookies are shared with sub-domains, they also remove copies set for this host alone,
+    /// that of the CSRF cookie included, because a page would otherwise go on reading it.
     #[must_use]
     pub fn expire_repeated(&self) -> Vec<HeaderValue> {
         let kinds = [CookieKind::Access, CookieKind::Refresh];
@@ -368,18 +371,18 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-/// RFC 6265 §4.1.1: printable ASCII without space, `"`, `,`, `;` and `\`.
+/// Whether a byte is a `cookie-octet` of RFC 6265 §4.1.1: printable ASCII without space, `"`, `,`, `;` and `\`.
 fn is_cookie_octet(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')
 }
 
-/// The most bytes that name and value may have together (RFC 6265bis §5.5).
+/// The largest number of bytes that name and value may have together (RFC 6265bis §5.5).
 const MAX_BYTES: usize = 4096;
 
-/// Leaves room for a token beside the name.
+/// The largest number of bytes in a name, which leaves room for a token beside it.
 const MAX_NAME: usize = 128;
 
-/// The longest life that browsers grant a cookie (RFC 6265bis §5.5).
+/// The longest lifetime that browsers grant a cookie (RFC 6265bis §5.5).
 const MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 #[cfg(test)]

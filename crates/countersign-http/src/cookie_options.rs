@@ -4,8 +4,8 @@ use url::Url;
 
 use crate::cookie_config::{CookieConfig, CookieConfigError, CookieKind};
 
-/// What an application may choose about its cookies. The defaults are right for one application on one host; most
-/// programs need none of this.
+/// The choices that an application has for its cookies. The defaults suit one application on one host, so most
+/// programs need none of them.
 ///
 /// ```
 /// use countersign_http::{CookieKind, CookieOptions};
@@ -25,19 +25,19 @@ pub struct CookieOptions {
     pub(crate) paths: Vec<(CookieKind, String)>,
 }
 
-/// Choices that weaken what cookies protect by themselves.
+/// Choices for cookies that weaken the protection they give by themselves.
 #[derive(Clone, Debug)]
 pub struct DangerousCookieOptions(CookieOptions);
 
 impl CookieOptions {
-    /// The defaults.
+    /// The default choices.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends the cookies to all hosts under `domain`, which is the public URL's own host or a parent of it. Every one
-    /// of them then receives the tokens, and may put cookies of its own in their place. The names begin with
+    /// Sends the cookies to all hosts under `domain`, which is the public URL's own host or a parent of it. Every host
+    /// under it then receives the tokens, and may put cookies of its own in their place. The names begin with
     /// `__Secure-`, because `__Host-` forbids `Domain` (SEC-056).
     #[must_use]
     pub fn shared_with_subdomains(mut self, domain: impl Into<String>) -> Self {
@@ -45,71 +45,72 @@ impl CookieOptions {
         self
     }
 
-    /// `SameSite=Strict` for the access and CSRF cookies too, not for the refresh cookie alone: who follows a link from
-    /// elsewhere is not signed in on the first page.
+    /// Sets `SameSite=Strict` also for the access and CSRF cookies; the refresh cookie always has it. A user who
+    /// follows a link from another site is then not signed in on the first page.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// `Partitioned`: a page that embeds the application gets cookies of its own, which other sites' pages that embed
-    /// it do not share (CHIPS).
+    /// Sets `Partitioned` (CHIPS): the application, embedded in another site's page, gets cookies for that site alone,
+    /// separate from those it gets when other sites embed it.
     #[must_use]
     pub fn partitioned(mut self) -> Self {
         self.partitioned = true;
         self
     }
 
-    /// Leaves `Max-Age` out, so that browsers forget the cookies when they are closed; some restore them.
+    /// Leaves `Max-Age` out, so that browsers forget the cookies when they are closed. Some browsers restore them.
     #[must_use]
     pub fn until_closed(mut self) -> Self {
         self.until_closed = true;
         self
     }
 
-    /// Sets no CSRF cookie. Pages then get the value from the server, as a hidden form field for instance.
+    /// Sets no CSRF cookie. Pages then get the value from the server, for instance in a hidden form field.
     #[must_use]
     pub fn without_csrf_cookie(mut self) -> Self {
         self.without_csrf_cookie = true;
         self
     }
 
-    /// The name, without `__Host-` or `__Secure-`: the right prefix is put before it.
-    /// Default `countersign_access`, `countersign_refresh`, `countersign_csrf`.
+    /// The name of a cookie, without `__Host-` or `__Secure-`: the right prefix is put before it.
+    /// Default: `countersign_access`, `countersign_refresh`, `countersign_csrf`.
     #[must_use]
     pub fn name(mut self, kind: CookieKind, name: impl Into<String>) -> Self {
         self.names.push((kind, name.into()));
         self
     }
 
-    /// Sends the cookie only below this path, such as `/v1/auth/refresh` for the refresh token; the prefix is then
-    /// `__Secure-`, because `__Host-` wants `/`. Logging out elsewhere then does without that cookie: the access
-    /// cookie ends the session as well.
+    /// Sends the cookie only below this path, such as `/v1/auth/refresh` for the refresh token. The name's prefix is
+    /// then `__Secure-`, because `__Host-` requires `/`. A logout at another path does not receive that cookie and does
+    /// not need it: the access cookie ends the session as well.
     #[must_use]
     pub fn path(mut self, kind: CookieKind, path: impl Into<String>) -> Self {
         self.paths.push((kind, path.into()));
         self
     }
 
-    /// Choices that weaken what cookies protect by themselves.
+    /// Gives access to choices that weaken the protection the cookies give by themselves.
     #[must_use]
     pub fn dangerous(self) -> DangerousCookieOptions {
         DangerousCookieOptions(self)
     }
 
-    /// The cookies for a public URL.
+    /// The cookies for a public URL, with these choices.
     ///
     /// # Errors
-    /// [`CookieConfigError`] if they cannot be set there, or contradict each other.
+    /// [`CookieConfigError`] if the cookies cannot be set at that URL, or the choices contradict each other.
     pub fn build(&self, public_url: Option<&Url>) -> Result<CookieConfig, CookieConfigError> {
         CookieConfig::with_options(public_url, self)
     }
 }
 
 impl DangerousCookieOptions {
-    /// `SameSite=None` for all cookies: browsers send them with requests from every site, so that an application works
-    /// in a frame on another site. What is left against forged requests is the cross-site check and the CSRF value.
+    /// Sets `SameSite=None` for all cookies. Browsers then send them with requests from every site, so that an
+    /// application works in a frame on another site. The protection against forged requests that remains is the
+    /// cross-site check and the CSRF value.
     #[must_use]
     pub fn send_cross_site(mut self) -> CookieOptions {
         self.0.cross_site = true;

@@ -1,7 +1,7 @@
-//! The CSRF value beside a cookie: a page of ours can read it and send it along, another site's page cannot.
+//! The CSRF value beside a cookie. A page of ours can read it and send it along; another site's page cannot.
 //!
-//! What the request sends is compared with the value that the verified token is bound to, never with a cookie:
-//! whoever can set one cookie can set two (SEC-067).
+//! The value that the request sends is compared with the value that the verified token is bound to, never with a
+//! cookie, because an attacker who can set one cookie can set two (SEC-067).
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
@@ -9,31 +9,31 @@ use subtle::ConstantTimeEq;
 
 use crate::form;
 
-/// The request header that carries the CSRF value, unless set otherwise.
+/// The default request header that carries the CSRF value.
 pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
 
-/// The form field that carries the CSRF value, unless set otherwise.
+/// The default form field that carries the CSRF value.
 pub const CSRF_FIELD: &str = "csrf_token";
 
-/// What shows that a page of ours, and not another site's, sent a request that a cookie authenticates.
+/// The proof that a page of ours, and not another site's, sent a request that a cookie authenticates.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum CsrfMode {
-    /// The CSRF value that the token is bound to, in a header or a form field. Default: it holds in all browsers, and
-    /// also where another program on the same site is not to be trusted.
+    /// The CSRF value that the token is bound to, in a header or a form field. This is the default, because it works in
+    /// all browsers, and also where another program on the same site is not trusted.
     #[default]
     Token,
-    /// What the browser says: `Sec-Fetch-Site`, else `Origin`, else `Referer`. Pages need no code for it. Only where a
-    /// request has none of the three, the CSRF value decides.
+    /// The browser's headers: `Sec-Fetch-Site`, else `Origin`, else `Referer`. Pages need no code for this mode. The
+    /// CSRF value decides only where a request has none of the three headers.
     FetchMetadata,
 }
 
-/// Which requests need a CSRF value, and where it is looked for.
+/// The requests that need a CSRF value, and the places where it is looked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct CsrfRules {
     pub(crate) mode: CsrfMode,
     pub(crate) header: HeaderName,
     pub(crate) field: Option<String>,
-    /// Safe methods that this program changes state by all the same.
+    /// Safe methods by which this program changes state nevertheless.
     pub(crate) also: Vec<Method>,
 }
 
@@ -53,7 +53,7 @@ impl CsrfRules {
         is_unsafe(method) || self.also.contains(method)
     }
 
-    /// Whether the value may be in a form, so that the body is needed.
+    /// Whether the value may be in a form, so that the request's body is needed.
     pub(crate) fn wants_body(&self, method: &Method, headers: &HeaderMap) -> bool {
         self.field.is_some()
             && self.concerns(method)
@@ -61,7 +61,7 @@ impl CsrfRules {
             && form::is_form(headers)
     }
 
-    /// Checks the value in the header or, without that, in the form.
+    /// Checks the CSRF value in the header or, if that is absent, in the form.
     pub(crate) fn check(&self, parts: &Parts, expected: &str) -> Result<(), CsrfError> {
         if let Some(field) = &self.field
             && !parts.headers.contains_key(&self.header)
@@ -77,17 +77,18 @@ impl CsrfRules {
     }
 }
 
-/// Why a request that a cookie authenticates was not accepted. The client learns `csrf_failed` in all cases.
+/// Why the CSRF value of a request that a cookie authenticates was not accepted. The client learns `csrf_failed` in all
+/// cases.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CsrfError {
     /// The request has no CSRF value.
     #[error("the CSRF value is missing: neither in the header nor in a form field")]
     Missing,
-    /// The request has several, so somebody on the way added one.
+    /// The request has several CSRF values, so somebody else may have added one.
     #[error("the CSRF value is repeated")]
     Repeated,
-    /// The request has the value of another session, or a made-up one.
+    /// The request has the CSRF value of another session, or an invented one.
     #[error("the CSRF value does not belong to this session")]
     Mismatch,
 }
@@ -117,10 +118,10 @@ fn check_in(headers: &HeaderMap, name: &HeaderName, expected: &str) -> Result<()
     }
 }
 
-/// Compares a presented CSRF value, such as one from a form field, with the expected one. The time taken tells
-/// nothing but the length, which is no secret.
+/// Compares a presented CSRF value, such as one from a form field, with the expected one. The time taken reveals only
+/// the length, which is not secret.
 ///
-/// An empty expected value matches nothing: a token without a CSRF value cannot be satisfied by an empty header.
+/// An empty expected value matches nothing, so an empty header cannot satisfy a token without a CSRF value.
 #[must_use]
 pub fn csrf_matches(presented: &[u8], expected: &str) -> bool {
     !expected.is_empty() && bool::from(presented.ct_eq(expected.as_bytes()))

@@ -1,6 +1,6 @@
-//! Bodies that are compressed: none is read here, and the refusal says so (RFC 9110 §15.5.16).
+//! Compressed bodies, which are not read and are refused by name (RFC 9110 §15.5.16).
 //!
-//! Nothing that is sent to log in is worth compressing, and what is small on the wire may be large in memory.
+//! The bodies of a login are too small to be worth compressing, and a small compressed body may be large in memory.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::answer::{Answer, ErrorCode};
 
-/// The `Content-Encoding` of a body that is not read because of it. As an [`Answer`] it is a 415 that names it.
+/// The `Content-Encoding` because of which a body is not read. As an [`Answer`] it is a 415 that names the encoding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ContentEncoding(&'static Known);
 
-/// Fixed texts, so that nothing from a request ends up in an answer.
+/// A known encoding, as fixed texts, so that nothing from a request ends up in an answer.
 #[derive(Debug, Eq, PartialEq)]
 struct Known {
     names: &'static [&'static str],
@@ -20,7 +20,7 @@ struct Known {
 }
 
 impl ContentEncoding {
-    /// The encoding of a request's body; `None` if it is sent as it is.
+    /// The encoding of a request's body; `None` if the body is sent without one.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let fields = headers.get_all(header::CONTENT_ENCODING).iter();
@@ -53,7 +53,7 @@ impl From<ContentEncoding> for Answer {
     }
 }
 
-/// Those of the IANA registry, and their aliases.
+/// The encodings of the IANA registry, and their aliases.
 static KNOWN: [Known; 5] = [
     Known {
         names: &["gzip", "x-gzip"],

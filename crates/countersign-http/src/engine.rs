@@ -1,4 +1,4 @@
-//! What all rules stand over, whichever hold: [`Engine`].
+//! The services that every protocol's rules work with: [`Engine`].
 
 use countersign_core::flow::Accounts;
 use countersign_core::flow::Sessions;
@@ -15,8 +15,9 @@ use crate::requirement::Requirement;
 use crate::rules::CookieRules;
 use crate::users::Users;
 
-/// What all [`Rules`](crate::Rules) stand over: accounts and their sessions, the application's users and checks, and
-/// where browsers' requests may come from. Made by [`AuthBuilder::build`](crate::AuthBuilder::build), cheap to clone.
+/// The services that all [`Rules`](crate::Rules) work with: accounts and their sessions, the application's users and
+/// checks, and the origins that browsers' requests may come from. Made by
+/// [`AuthBuilder::build`](crate::AuthBuilder::build), cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) accounts: Accounts,
@@ -24,7 +25,7 @@ pub struct Engine {
     pub(crate) hooks: Hooks,
     pub(crate) origins: CrossSiteCheck,
     pub(crate) csrf: CsrfRules,
-    /// Whether the program is reached by https alone, as far as its settings tell.
+    /// Whether the program is reached by https only, as far as its settings tell.
     pub(crate) is_secure: bool,
 }
 
@@ -41,7 +42,7 @@ impl Engine {
         self.accounts.sessions()
     }
 
-    /// The users: Countersign's accounts, the program's own, or both.
+    /// The users: Countersign's accounts, the program's own users, or both.
     #[must_use]
     pub fn users(&self) -> &Users {
         &self.users
@@ -59,7 +60,7 @@ impl Engine {
         self.sessions().clock().now()
     }
 
-    /// The name of the form field that the CSRF value is looked for in; `None` if it is not.
+    /// The form field that the CSRF value is looked for in; `None` if forms are not looked at.
     #[must_use]
     pub fn csrf_field(&self) -> Option<&str> {
         self.csrf.field.as_deref()
@@ -71,8 +72,9 @@ impl Engine {
         self.hooks.is_revoked.is_some() || self.hooks.accepts.is_some()
     }
 
-    /// The application's own checks of verified claims: whether they are
-    /// [revoked](crate::AuthBuilder::is_revoked), and whether it [accepts](crate::AuthBuilder::verify_claims) them.
+    /// Asks the application's own checks of verified claims: whether the token is
+    /// [revoked](crate::AuthBuilder::is_revoked), and whether its claims are
+    /// [accepted](crate::AuthBuilder::verify_claims).
     ///
     /// # Errors
     /// [`AuthError::RevokedByApplication`], [`AuthError::RefusedByApplication`], [`AuthError::AskApplication`].
@@ -92,7 +94,7 @@ impl Engine {
         }
     }
 
-    /// Whether the request comes from another site, whatever it carries.
+    /// Decides whether the request comes from another site, whether or not it carries cookies.
     #[must_use]
     pub fn cross_site(&self, parts: &Parts) -> CrossSite {
         if self.csrf.concerns(&parts.method) || is_handshake(&parts.method, &parts.headers) {
@@ -102,7 +104,7 @@ impl Engine {
         }
     }
 
-    /// Refuses an unsafe request, or a WebSocket's handshake, that carries one of these cookies and was sent on another
+    /// Refuses an unsafe request, or a WebSocket handshake, that carries one of these cookies and was sent on another
     /// site's behalf (SEC-068, SEC-220).
     ///
     /// # Errors
@@ -117,10 +119,11 @@ impl Engine {
         }
     }
 
-    /// Refuses to give out cookies that would travel unprotected (SEC-221). Cookies without `Secure` are set only where
-    /// the request was sent to a loopback address, as far as it tells: its `Host`, what a proxy says about that, and its
-    /// `Origin`. So the program behind an https proxy needs its public URL, and a name that somebody has pointed to this
-    /// machine gets nothing (DNS rebinding).
+    /// Refuses to give out cookies that would travel unprotected (SEC-221).
+    ///
+    /// Cookies without `Secure` are set only where the request was sent to a loopback address, as far as it tells: its
+    /// `Host`, what a proxy says about that, and its `Origin`. A program behind an https proxy therefore needs its
+    /// public URL, and a foreign name that points to this machine (DNS rebinding) gets no cookies.
     ///
     /// # Errors
     /// [`AuthError::InsecureCookies`].
@@ -132,8 +135,8 @@ impl Engine {
         Err(AuthError::InsecureCookies)
     }
 
-    /// The answer to a request that was not let through: as the application [has it](crate::AuthBuilder::answer), else
-    /// this one, whose challenge the requirement completes. The log learns the cause.
+    /// The answer to a refused request: the answer that the application [chooses](crate::AuthBuilder::answer),
+    /// otherwise the given one. `requirement` completes its challenge. The log gets the cause.
     pub async fn answer(
         &self,
         parts: &Parts,
@@ -158,7 +161,7 @@ fn log(error: &AuthError) {
     if code.status().is_server_error() {
         tracing::error!(code = code.as_str(), error = cause, "a request could not be authenticated");
     } else if code == ErrorCode::InsecureCookies {
-        // Nobody signs in until the operator does something about it.
+        // This is a warning, because nobody can sign in until the operator corrects it.
         tracing::warn!(code = code.as_str(), error = cause, "a request was not let through");
     } else {
         tracing::info!(code = code.as_str(), error = cause, "a request was not let through");

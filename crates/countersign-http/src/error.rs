@@ -13,25 +13,25 @@ use crate::locate::LocateError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// No credential.
+    /// The request shows no credential.
     #[error("the request carries no token")]
     Missing,
-    /// There is one, but not as it must be.
+    /// The request shows a credential in a form or place that is not allowed.
     #[error(transparent)]
     Locate(#[from] LocateError),
-    /// The token is not accepted, or nobody can say.
+    /// The token is not accepted, or could not be checked.
     #[error(transparent)]
     Token(#[from] CheckError),
-    /// The refresh token is not accepted, or nobody can say.
+    /// The refresh token is not accepted, or could not be checked.
     #[error(transparent)]
     Refresh(#[from] RefreshError),
-    /// The token comes from a refresh, not from a login.
+    /// The token is not fresh: it comes from a refresh, not from a login.
     #[error("the token is not fresh")]
     NotFresh,
     /// The token does not permit this request.
     #[error("the token lacks {lacks}")]
     InsufficientScope {
-        /// What the requirement names and the token has not.
+        /// The scope, role or claim that the requirement names and the token lacks.
         lacks: String,
         /// The scope that the requirement names, if it names one.
         scope: Option<String>,
@@ -42,44 +42,44 @@ pub enum AuthError {
     /// The application does not accept the token's claims.
     #[error("the application does not accept the token's claims")]
     RefusedByApplication,
-    /// The application could not say.
+    /// The application's check failed, so whether the token is good is unknown.
     #[error("the application could not say whether the token is good")]
     AskApplication(#[source] BoxError),
-    /// A request with our cookies, sent on another site's behalf.
+    /// The request carries our cookies and was sent on another site's behalf.
     #[error(
         "the request comes from an origin that is neither our own nor an allowed one (COUNTERSIGN_ALLOWED_ORIGINS, \
          AuthBuilder::allowed_origins)"
     )]
     CrossSite,
-    /// Cookies that are not `Secure` were to be set under a name that is not this machine's own.
+    /// The answer would set cookies that are not `Secure`, for a host that is not this machine's loopback interface.
     #[error(
         "cookies would go out without `Secure`: without a public URL they are those of a loopback address, but the \
          request was sent to another host name; set COUNTERSIGN_PUBLIC_URL (AuthBuilder::public_url) to the https URL \
          under which users reach the service"
     )]
     InsecureCookies,
-    /// A request that a cookie authenticates, without its CSRF value.
+    /// A request that a cookie authenticates has no valid CSRF value.
     #[error(transparent)]
     Csrf(#[from] CsrfError),
-    /// What the request must show is looked for in its body, which is compressed.
-    #[error("the body is encoded with {0}, and is read as it is alone")]
+    /// The body that holds what the request must show is compressed, so it is not read.
+    #[error("the body is encoded with {0}; send it without a Content-Encoding")]
     EncodedBody(ContentEncoding),
-    /// The token is good, but its user is gone or disabled.
+    /// The token is valid, but its user is gone or disabled.
     #[error("the token's user is gone or disabled")]
     UserGone,
-    /// The user could not be loaded.
+    /// The user could not be loaded, so whether there is such a user is unknown.
     #[error("the user could not be loaded")]
     LoadUser(#[source] BoxError),
-    /// The rules refuse the request for a reason of their own, which they make an answer of.
+    /// The rules refuse the request for a reason of their own, which they turn into an answer.
     #[error(transparent)]
     Rules(BoxError),
-    /// The program asks for a type of user that it has not said how to load.
+    /// The program asks for a type of user for which it has set no loader.
     #[error("no user loader for {0}; add `.user_loader(…)` to the AuthBuilder")]
     NoUserLoader(&'static str),
 }
 
 impl AuthError {
-    /// What the client learns of it.
+    /// The standard code that the client learns.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -122,7 +122,7 @@ impl AuthError {
     }
 }
 
-/// The default answer, under any rules.
+/// The default answer to an error, under any rules.
 impl From<&AuthError> for Answer {
     fn from(error: &AuthError) -> Self {
         match error {

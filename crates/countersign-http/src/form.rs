@@ -1,8 +1,8 @@
-//! One field of a form that a browser submits.
+//! Reading one field of a form that a browser submits.
 //!
-//! Only the CSRF value is read here. Nobody gets in by a field that this reads otherwise than the handler does, because
-//! whoever can write the right value into any field has it. So the reading is plain: what browsers send (the HTML
-//! standard's form submission, RFC 7578) and nothing else.
+//! Only the CSRF value is read here. A difference between this reader and the handler's gives no attacker an advantage,
+//! because an attacker who can write the right value into any field already knows it. The reader therefore covers what
+//! browsers send (the HTML standard's form submission, RFC 7578) and nothing else.
 
 use std::borrow::Cow;
 
@@ -15,30 +15,30 @@ use url::form_urlencoded;
 use crate::buffered::{BodyBeginning, BufferedBody};
 use crate::locate::essence;
 
-/// A field of a form.
+/// The result of looking for a field in a form.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Field<'a> {
-    /// It is not there.
+    /// The form does not have the field.
     Absent,
-    /// It is there once.
+    /// The form has the field once.
     One(Cow<'a, [u8]>),
-    /// The first of several.
+    /// The form has the field several times; this is the first value.
     Repeated(Cow<'a, [u8]>),
 }
 
-/// Whether the body is a form.
+/// Whether the request's body is a form, by its media type.
 pub fn is_form(headers: &HeaderMap) -> bool {
     essence(headers).is_some_and(|essence| is(essence, URLENCODED) || is(essence, MULTIPART))
 }
 
-/// The field `name` of the form that was read ahead.
+/// The field `name` of the form that was read ahead of the handler.
 pub fn field<'a>(parts: &'a Parts, name: &str) -> Field<'a> {
     let whole = parts.extensions.get::<BufferedBody>().map(|body| &body.0);
     let beginning = parts.extensions.get::<BodyBeginning>().map(|body| &body.0);
     match (essence(&parts.headers), whole, beginning) {
-        // The beginning of such a form may end within the value.
+        // The beginning of a urlencoded form may end within the value, so only a whole body is read.
         (Some(essence), Some(body), _) if is(essence, URLENCODED) => in_urlencoded(body, name),
-        // There a part ends where it says so.
+        // In a multipart form a part ends at its boundary, so the beginning of a body is enough.
         (Some(essence), Some(body), _) | (Some(essence), None, Some(body)) if is(essence, MULTIPART) => {
             boundary(&parts.headers).map_or(Field::Absent, |boundary| in_multipart(body, boundary, name))
         }
@@ -96,7 +96,7 @@ fn boundary(headers: &HeaderMap) -> Option<&str> {
     (1..=70).contains(&boundary.len()).then_some(boundary)
 }
 
-/// Around the first `separator`.
+/// The parts of `text` before and after the first `separator`.
 fn split<'a>(text: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = text.windows(separator.len()).position(|window| window == separator)?;
     Some((text.get(..at)?, text.get(at.saturating_add(separator.len())..)?))

@@ -1,9 +1,10 @@
-//! Whether a request opens a connection that outlives it, such as a WebSocket.
+//! Deciding whether a request opens a connection that outlives it, such as a WebSocket.
 //!
-//! Browsers send such a request from any page to any host, with the cookies of that host, and no CORS stands before
-//! the answer: whoever opens the connection reads and writes on it as the user (cross-site WebSocket hijacking,
-//! RFC 6455 §10.2). It is a GET, so that rules by method alone overlook it. A page's script cannot add a header to it,
-//! so no CSRF value comes along; what tells one page from another is the `Origin`, which browsers always send here.
+//! Browsers send a WebSocket handshake from any page to any host, with the cookies of that host, and CORS does not
+//! apply: the page that opens the connection reads and writes on it as the user (cross-site WebSocket hijacking,
+//! RFC 6455 §10.2). The handshake is a GET, so rules that go by the method alone overlook it. A page's script cannot
+//! add a header to it, so no CSRF value comes along. The `Origin`, which browsers always send here, tells one page from
+//! another.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
@@ -12,9 +13,9 @@ use crate::origin::{CrossSite, CrossSiteCheck};
 /// Whether a request opens a connection that outlives it: it has a safe method and asks for an upgrade, or is a CONNECT
 /// (RFC 6455 §4.1, RFC 8441 §5).
 ///
-/// Proxies drop `Upgrade` from what they ask an authentication service, because it is about one hop. They pass on what
-/// only a WebSocket's handshake has, so each of these fields is enough. `Upgrade: h2c` opens nothing of the
-/// application's: it asks for HTTP/2 and is otherwise the request that it seems to be.
+/// Proxies that ask an authentication service drop `Upgrade`, because that field is about one hop, but pass on the
+/// fields that only a WebSocket handshake has. Each of these fields is therefore enough. `Upgrade: h2c` does not count:
+/// it asks for HTTP/2, and the request is otherwise an ordinary one.
 pub fn is_handshake(method: &Method, headers: &HeaderMap) -> bool {
     if *method == Method::CONNECT {
         return true;
@@ -26,8 +27,8 @@ pub fn is_handshake(method: &Method, headers: &HeaderMap) -> bool {
     asks && method.is_safe()
 }
 
-/// Whether such a request says nothing about the page that it comes from. Browsers always do, so a program sends it,
-/// and the CSRF value decides.
+/// Whether a handshake says nothing about the page that it comes from. Browsers always send the `Origin`, so another
+/// program sends such a handshake, and the CSRF value decides.
 pub fn is_handshake_from_nowhere(method: &Method, headers: &HeaderMap) -> bool {
     is_handshake(method, headers)
         && CrossSiteCheck::default().check_headers(&Uri::default(), headers) == CrossSite::Unknown
@@ -58,15 +59,15 @@ mod tests {
             ("GET", &[("upgrade", "")], false),
             ("GET", &[("upgrade-insecure-requests", "1")], false),
             ("HEAD", &[("upgrade", "websocket")], true),
-            // As a proxy asks about it.
+            // The form in which a proxy asks about the handshake.
             ("GET", &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")], true),
             ("GET", &[("sec-websocket-version", "13")], true),
             ("GET", &[("sec-fetch-mode", "websocket")], true),
             ("GET", &[("sec-fetch-mode", "navigate")], false),
-            // Over HTTP/2.
+            // A handshake over HTTP/2.
             ("CONNECT", &[("sec-websocket-version", "13")], true),
             ("CONNECT", &[], true),
-            // Needs its CSRF value whatever it says beside.
+            // An unsafe method needs its CSRF value, whatever the other fields are.
             ("POST", &[("upgrade", "websocket")], false),
             ("get", &[("upgrade", "websocket")], false),
         ] {

@@ -1,4 +1,4 @@
-//! What an application adds to the native rules, each with a default that adds nothing.
+//! The hooks by which an application extends the rules. The default of each adds nothing.
 
 use std::fmt;
 use std::future::Future;
@@ -12,23 +12,23 @@ use http::{HeaderMap, Method, Uri};
 
 use crate::answer::{Answer, ErrorCode};
 
-/// A request that was not let through, and the answer that it gets unless the application has a better one.
+/// A request that was refused, and the answer that it gets unless the application gives another one.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// What the client learns.
+    /// The standard code that the client learns.
     pub code: ErrorCode,
-    /// The default answer; its headers, such as `WWW-Authenticate`, are worth keeping.
+    /// The default answer. Keep its headers, such as `WWW-Authenticate`, in an answer of your own.
     pub answer: Answer,
     /// The request's method.
     pub method: Method,
     /// The request's URI.
     pub uri: Uri,
-    /// The request's headers. They hold its credentials.
+    /// The request's headers, which hold its credentials.
     pub headers: HeaderMap,
 }
 
-/// Without the request's credentials.
+/// Omits the request's credentials.
 impl fmt::Debug for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refusal")

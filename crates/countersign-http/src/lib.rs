@@ -1,9 +1,9 @@
 //! Where tokens travel in HTTP, for any framework that speaks the [`http`] crate.
 //!
-//! Finding a credential in a request, deciding whether a browser sent the request on another site's behalf,
-//! setting and expiring cookies, and turning refusals into answers are the same work under axum, actix or tonic,
-//! and easy to get subtly wrong. This crate does it once. What a token means is `countersign-core`'s business: here
-//! a token is text.
+//! Every web framework has to find a credential in a request, decide whether a browser sent the request on another
+//! site's behalf, set and expire cookies, and turn refusals into answers. This work is the same under axum, actix or
+//! tonic, and easy to get subtly wrong, so this crate does it once. The meaning of a token belongs to
+//! `countersign-core`; this crate treats a token as text.
 //!
 //! ```
 //! use countersign_http::{CookieConfig, Location, Locator};

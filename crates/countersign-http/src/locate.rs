@@ -1,8 +1,8 @@
 //! Finding the credential that a request presents.
 //!
-//! A request may carry a token in several places. The first place, in a configured order, that holds one decides,
-//! even if the token turns out to be bad: falling back to the next would let junk in one place choose which rules
-//! the other is judged by (SEC-049, SEC-050).
+//! A request may carry a token in several places. The places have a configured order, and the first that holds a token
+//! decides, even if that token turns out to be bad. Falling back to the next place would let junk in one place choose
+//! the rules by which the other is judged (SEC-049, SEC-050).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,36 +20,36 @@ use crate::cookie_config::{CookieConfig, CookieKind};
 pub enum Location {
     /// `Authorization: Bearer …` (RFC 6750 §2.1).
     Header,
-    /// One of our cookies. Browsers send it by themselves, so unsafe requests need more.
+    /// One of our cookies. Browsers send cookies by themselves, so unsafe requests need a CSRF value as well.
     Cookie,
-    /// A parameter of the query string. Off by default: URLs end up in logs and histories (SEC-051).
+    /// A parameter of the query string. Off by default, because URLs end up in logs and histories (SEC-051).
     Query,
     /// A member of the JSON body.
     Body,
 }
 
-/// A token that a request presents, and where. Nothing about it has been checked.
+/// A token that a request presents, and its location. Nothing about the token has been checked.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Located<'r> {
-    /// The token as sent, not empty.
+    /// The token as it was sent; never empty.
     pub token: &'r str,
-    /// Where it was.
+    /// The place in the request where the token was found.
     pub location: Location,
 }
 
-/// Why a request's credentials are refused before anyone looks at the token.
+/// Why a request's credentials are refused before the token itself is checked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocateError {
-    /// Two `Authorization` fields, or one with a list: which of them a proxy in front of us has looked at is
-    /// unknown (SEC-048). The answer is 400 `invalid_request`.
+    /// There are two `Authorization` fields, or one with a list, so it is unknown which credential a proxy in front of
+    /// us has checked (SEC-048). The answer is 400 `invalid_request`.
     #[error("the Authorization header is repeated or a list")]
     MalformedAuthorization,
-    /// Different tokens in different places, where [only one is accepted](Locator::refuse_several). The answer is
-    /// 400 `invalid_request`.
+    /// There are different tokens in different places, although [only one is accepted](Locator::refuse_several). The
+    /// answer is 400 `invalid_request`.
     #[error("the request presents several tokens")]
     SeveralTokens,
-    /// The place that decides holds something that cannot be a token. The answer is 401 `invalid_token`.
+    /// The place that decides holds a value that cannot be a token. The answer is 401 `invalid_token`.
     #[error("the {0:?} credential is not a token")]
     NotAToken(Location),
     /// The query parameter came twice (SEC-051). The answer is 400 `invalid_request`.
@@ -71,8 +71,8 @@ pub struct Locator {
     refuse_several: bool,
 }
 
-/// What the places beside the headers hold, found by [`Locator::in_query`] and [`Locator::in_body`], or by a route that
-/// reads its body itself.
+/// The tokens in places other than the headers, as found by [`Locator::in_query`] and [`Locator::in_body`], or by a
+/// route that reads its body itself.
 #[derive(Clone, Copy, Default)]
 pub struct Elsewhere<'r> {
     /// The token in the query string.
@@ -82,7 +82,7 @@ pub struct Elsewhere<'r> {
 }
 
 impl Locator {
-    /// For access tokens: the header, then the cookie.
+    /// A locator for access tokens: the header, then the cookie.
     #[must_use]
     pub fn access(cookies: &CookieConfig) -> Self {
         Self::new(
@@ -92,7 +92,7 @@ impl Locator {
         )
     }
 
-    /// For refresh tokens: the body, then the header, then the cookie.
+    /// A locator for refresh tokens: the body, then the header, then the cookie.
     #[must_use]
     pub fn refresh(cookies: &CookieConfig) -> Self {
         Self::new(
@@ -102,33 +102,34 @@ impl Locator {
         )
     }
 
-    /// The same in another order. Places that are left out are not looked at.
+    /// Looks in these places, in this order. Places that are left out are not looked at.
     #[must_use]
     pub fn in_order(self, order: Vec<Location>) -> Self {
         Self { order, ..self }
     }
 
-    /// The name of the query parameter. Default `access_token` (RFC 6750 §2.3), and `refresh_token` for those.
+    /// The name of the query parameter. Default: `access_token` for access tokens (RFC 6750 §2.3), `refresh_token` for
+    /// refresh tokens.
     #[must_use]
     pub fn parameter(self, name: impl Into<String>) -> Self {
         Self { parameter: name.into(), ..self }
     }
 
-    /// The places, in order.
+    /// The places that are looked at, in order.
     #[must_use]
     pub fn order(&self) -> &[Location] {
         &self.order
     }
 
-    /// Refuses requests that present different tokens in different places, instead of letting the first decide
-    /// (RFC 6750 §2 forbids clients to send them). Default: off, because a page's cookies come along with the
-    /// requests that it makes with a bearer token.
+    /// Refuses requests that present different tokens in different places, instead of letting the first place decide
+    /// (RFC 6750 §2 forbids clients to send them). Default: off, because a page's cookies come along with the requests
+    /// that it makes with a bearer token.
     #[must_use]
     pub fn refuse_several(self) -> Self {
         Self { refuse_several: true, ..self }
     }
 
-    /// The token in the query string, decoded.
+    /// The token in the query string, percent-decoded.
     ///
     /// # Errors
     /// [`LocateError::RepeatedParameter`].
@@ -141,14 +142,14 @@ impl Locator {
         }
     }
 
-    /// Whether the query string has a token, or several.
+    /// Whether the query string has a token, one or several.
     #[must_use]
     pub fn is_in_query(&self, uri: &Uri) -> bool {
         !matches!(self.in_query(uri), Ok(None))
     }
 
-    /// The same URI with the token in its query replaced, for logs and handlers; `None` if there is none, or if the
-    /// rest cannot be kept.
+    /// The URI with the token in its query replaced by a placeholder, for logs and handlers; `None` if the query has no
+    /// token, or if the rest cannot be kept.
     #[must_use]
     pub fn redacted(&self, uri: &Uri) -> Option<Uri> {
         if !self.is_in_query(uri) {
@@ -165,7 +166,7 @@ impl Locator {
         Uri::from_parts(parts).ok()
     }
 
-    /// Whether a body of such a request may hold the token: `application/json`, by POST, PUT or PATCH (SEC-052).
+    /// Whether the body of such a request may hold the token: `application/json`, by POST, PUT or PATCH (SEC-052).
     #[must_use]
     pub fn may_be_in_body(method: &Method, headers: &HeaderMap) -> bool {
         let takes_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
@@ -184,9 +185,9 @@ impl Locator {
         }
     }
 
-    /// The token that decides about this request; `None` if it presents none.
+    /// The token that decides about this request; `None` if the request presents none.
     ///
-    /// An empty cookie, parameter or body member holds no token.
+    /// An empty cookie, parameter or body member counts as no token.
     ///
     /// # Errors
     /// [`LocateError`] when the request is malformed, or when the place that decides holds no usable token.
@@ -198,7 +199,7 @@ impl Locator {
         self.locate_in(&self.order, headers, elsewhere.into())
     }
 
-    /// The same in another order.
+    /// The token that decides about this request, with the places in the order of `order`.
     pub(crate) fn locate_in<'r>(
         &self,
         order: &[Location],
@@ -206,7 +207,7 @@ impl Locator {
         elsewhere: Elsewhere<'r>,
     ) -> Result<Option<Located<'r>>, LocateError> {
         let bearer = if order.contains(&Location::Header) { bearer(headers) } else { Ok(None) };
-        // A malformed header spoils the request even where another place would decide.
+        // A malformed header refuses the request even where another place would decide.
         if bearer == Err(LocateError::MalformedAuthorization) {
             return Err(LocateError::MalformedAuthorization);
         }
@@ -218,7 +219,7 @@ impl Locator {
         Ok(Some(deciding))
     }
 
-    /// What every place holds, in order; places without a token are skipped. For logout, which tries all.
+    /// The content of every place, in order; places without a token are skipped. For logout, which tries all of them.
     pub fn each<'r>(
         &self,
         headers: &'r HeaderMap,
@@ -261,7 +262,7 @@ impl Locator {
     }
 }
 
-/// The token in the body alone.
+/// Elsewhere with a token in the body only.
 impl<'r> From<Option<&'r str>> for Elsewhere<'r> {
     fn from(body: Option<&'r str>) -> Self {
         Self { query: None, body }
@@ -283,9 +284,9 @@ impl fmt::Debug for Located<'_> {
 
 /// The bearer token of the `Authorization` header.
 ///
-/// Credentials of another scheme (`Basic dXNlcjpwYXNz`) count as no bearer token: a proxy in front may need them,
-/// and browsers then send them with every request, beside our cookies. Whatever is not a scheme followed by
-/// credentials is refused, a token without its scheme included.
+/// Credentials of another scheme (`Basic dXNlcjpwYXNz`) count as no bearer token: a proxy in front may need them, and
+/// browsers then send them with every request, beside our cookies. Anything that is not a scheme followed by
+/// credentials is refused, including a token without its scheme.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, LocateError> {
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     match (fields.next(), fields.next()) {
@@ -298,7 +299,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, LocateError> {
 fn bearer_token(field: &[u8]) -> Result<Option<&str>, LocateError> {
     let (scheme, credentials) = split_scheme(field);
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
-    // What every request has that is in order: no comma is in it, so it is no list.
+    // This is the common case: the field holds no comma, so it is no list.
     if is_bearer
         && is_token68(credentials)
         && let Ok(token) = std::str::from_utf8(credentials)
@@ -323,8 +324,8 @@ fn bearer_token(field: &[u8]) -> Result<Option<&str>, LocateError> {
     Err(LocateError::NotAToken(Location::Header))
 }
 
-/// Splits at the spaces behind the scheme (RFC 9110 §11.4). Without a space there are no credentials; without a
-/// well-formed scheme both are empty.
+/// Splits the field at the spaces after the scheme (RFC 9110 §11.4). Without a space there are no credentials; without
+/// a well-formed scheme both parts are empty.
 fn split_scheme(field: &[u8]) -> (&[u8], &[u8]) {
     let mut halves = field.splitn(2, |&byte| byte == b' ');
     let scheme = halves.next().unwrap_or_default();
@@ -341,7 +342,7 @@ pub fn essence(headers: &HeaderMap) -> Option<&str> {
     Some(only.ok()?.split(';').next().unwrap_or_default().trim())
 }
 
-/// Both the query parameter and the member of the body (RFC 6750 §2.2, §2.3).
+/// The default name of both the query parameter and the member of the body (RFC 6750 §2.2, §2.3).
 const DEFAULT_PARAMETER: &str = "access_token";
 
 fn begins_with_bearer(element: &[u8]) -> bool {
@@ -349,11 +350,11 @@ fn begins_with_bearer(element: &[u8]) -> bool {
     split_scheme(element.get(first..).unwrap_or_default()).0.eq_ignore_ascii_case(b"bearer")
 }
 
-/// RFC 9110 §11.2: letters, digits and `-._~+/`, then any number of `=`.
+/// Whether a text is a `token68` (RFC 9110 §11.2): letters, digits and `-._~+/`, then any number of `=`.
 fn is_token68(text: &[u8]) -> bool {
     let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
     let body = text.get(..text.len().saturating_sub(padding)).unwrap_or_default();
-    // Every byte is looked at, without branches, so that the compiler takes many at once: this runs for each request.
+    // Every byte is looked at, without branches, so that the compiler checks many at once: this runs for each request.
     !body.is_empty() && body.iter().fold(true, |all, &byte| all & is_token68_char(byte))
 }
 
@@ -364,7 +365,7 @@ fn is_token68_char(byte: u8) -> bool {
     is_letter | is_digit | is_dash_dot_or_slash | (byte == b'_') | (byte == b'~') | (byte == b'+')
 }
 
-/// RFC 9110 §5.6.2.
+/// Whether a byte is a `tchar` (RFC 9110 §5.6.2).
 fn is_token_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -489,7 +490,7 @@ mod tests {
             (&[empty], None, Ok(None), Ok(None)),
         ] {
             let headers = headers(fields);
-            // Access tokens are never looked for in a body, so what a route passes there is not used.
+            // Access tokens are never looked for in a body, so a token that a route passes there is not used.
             assert_eq!(access().locate(&headers, body), for_access, "access {fields:?} {body:?}");
             assert_eq!(refresh().locate(&headers, body), for_refresh, "refresh {fields:?} {body:?}");
         }

@@ -1,8 +1,8 @@
-//! Clients' texts in log lines.
+//! Texts from clients in log lines.
 
 use std::fmt;
 
-/// A client's text for a log line: escaped, and cut, because what a line costs is not for clients to decide.
+/// A client's text for a log line, escaped and shortened, so that clients cannot decide how long a log line gets.
 #[must_use]
 pub fn shown_in_log(text: &str) -> String {
     const MOST_BYTES: usize = 256;
@@ -14,10 +14,10 @@ pub fn shown_in_log(text: &str) -> String {
     shown
 }
 
-/// Writes an error's text, then those of its causes: the `Debug` form of errors that a `main` returns.
+/// Writes an error's text, then the texts of its causes. This is the `Debug` form of errors that a `main` returns.
 ///
 /// # Errors
-/// As the formatter's.
+/// Those of the formatter.
 pub fn write_with_causes(error: &dyn std::error::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{error}")?;
     let mut cause = error.source();

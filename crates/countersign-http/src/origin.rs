@@ -1,7 +1,7 @@
-//! Whether a browser sent an unsafe request on behalf of another site.
+//! Deciding whether a browser sent an unsafe request on behalf of another site.
 //!
-//! Browsers say where a request comes from, in headers that a page's scripts cannot set. That stops forged requests
-//! also where no session, and so no CSRF value, exists yet, such as at login (SEC-068, SEC-069).
+//! Browsers tell where a request comes from, in headers that a page's scripts cannot set. Checking these headers stops
+//! forged requests also where no session, and so no CSRF value, exists yet, such as at login (SEC-068, SEC-069).
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,35 +12,36 @@ use url::Url;
 use crate::csrf::is_unsafe;
 use crate::handshake::is_handshake;
 
-/// What the headers say about where a request comes from.
+/// Where a request comes from, as far as its headers tell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CrossSite {
-    /// Nothing speaks against it: a safe method that opens no connection, our own origin, an allowed one, or the user's
-    /// own doing.
+    /// The request may pass: it has a safe method and opens no connection, comes from our own origin or an allowed one,
+    /// or was started by the user directly.
     Passes,
-    /// From another site: 403 `cross_site`.
+    /// The request comes from another site: 403 `cross_site`.
     Foreign,
-    /// The headers say nothing, so the CSRF value decides. Programs that are no browsers send such requests.
+    /// The headers do not tell, so the CSRF value decides. Programs other than browsers send such requests.
     Unknown,
 }
 
-/// Decides where a request comes from. Applies to requests that carry our cookies or ask for them.
+/// The check that decides where a request comes from. It applies to requests that carry our cookies or ask for them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CrossSiteCheck {
     own: Vec<Origin>,
     allowed: AllowedOrigins,
 }
 
-/// A web origin: scheme (https or http), host and port, compared as such (RFC 6454 §5). Or the origin of pages that an
-/// app brings along under a scheme of its own, such as `tauri://localhost`, compared letter by letter.
+/// A web origin, or the origin of an app's own pages. A web origin is scheme (https or http), host and port, and is
+/// compared as such (RFC 6454 §5). The origin of pages that an app brings along under a scheme of its own, such as
+/// `tauri://localhost`, is compared letter by letter.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Origin(Kind);
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Kind {
     Web(url::Origin),
-    /// As it is written, the scheme in lower case. The URL standard gives such schemes no origin that could be
-    /// compared; browsers send this.
+    /// An app's origin as it is written, the scheme in lower case. The URL standard gives such schemes no origin that
+    /// could be compared, but browsers send this text.
     App(String),
 }
 
@@ -67,17 +68,17 @@ pub struct AllowedOriginsError {
 }
 
 impl CrossSiteCheck {
-    /// Takes our own origin and the others that are allowed.
+    /// Makes the check from our own origin and the other origins that are allowed.
     ///
-    /// Without an own origin, what has the host and port that the request is addressed to counts as own, whatever
-    /// the scheme: behind a proxy nobody here knows it.
+    /// If `own` is `None`, an origin with the host and port that the request is addressed to counts as our own,
+    /// whatever its scheme, because a program behind a proxy does not know the scheme.
     #[must_use]
     pub fn new(own: Option<Origin>, allowed: AllowedOrigins) -> Self {
         Self { own: own.into_iter().collect(), allowed }
     }
 
-    /// Counts the other names of the loopback interface as own too, on the same port: whoever listens there on one
-    /// of them is reached by all.
+    /// Counts the other names of the loopback interface as our own too, on the same port: a program that listens there
+    /// on one name is reached by all of them.
     #[must_use]
     pub fn with_loopback_names(mut self) -> Self {
         let names: Vec<_> = self.own.iter().flat_map(Origin::loopback_names).collect();
@@ -85,8 +86,9 @@ impl CrossSiteCheck {
         self
     }
 
-    /// Decides about one request: an unsafe one, or one that opens a WebSocket. `Sec-Fetch-Site` is asked first, without
-    /// it `Origin`, without that `Referer`; a field that is there but repeated or unknown is foreign, never skipped.
+    /// Decides about one request: an unsafe one, or one that opens a WebSocket. `Sec-Fetch-Site` is asked first,
+    /// without it `Origin`, without that `Referer`. A field that is there but repeated or unknown counts as foreign and
+    /// is never skipped.
     #[must_use]
     pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> CrossSite {
         if is_unsafe(method) || is_handshake(method, headers) {
@@ -96,13 +98,14 @@ impl CrossSiteCheck {
         }
     }
 
-    /// The same for a request that changes state, whatever its method.
+    /// Decides about a request that changes state, whatever its method. The headers are judged as by
+    /// [`check`](Self::check).
     #[must_use]
     pub fn check_headers(&self, uri: &Uri, headers: &HeaderMap) -> CrossSite {
         let origin = Field::read(headers, header::ORIGIN).map(str::parse);
         let passes = match Field::read(headers, SEC_FETCH_SITE) {
             Field::One("same-origin" | "none") => true,
-            // A sub-domain is another party, unless it was named.
+            // A sub-domain is another party, unless it is among the allowed origins.
             Field::One("same-site") => {
                 matches!(origin, Field::One(Ok(origin)) if self.allowed.contains(&origin))
             }
@@ -120,16 +123,16 @@ impl CrossSiteCheck {
         if passes { CrossSite::Passes } else { CrossSite::Foreign }
     }
 
-    /// Whether a request shows that it was sent to something else than this machine's loopback interface: by the host
-    /// that it is addressed to, by what a proxy says of that, or by the page that it comes from. An origin that is
-    /// allowed shows nothing.
+    /// Whether a request shows that it was sent to something other than this machine's loopback interface. The evidence
+    /// is the host that the request is addressed to, what a proxy says of that host, and the page that the request
+    /// comes from. An allowed origin is no evidence.
     pub(crate) fn is_sent_elsewhere(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let authority = uri.authority().map(|authority| Some(authority.as_str()));
         let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().ok());
         let is_elsewhere = |host: Option<&str>| !host.is_some_and(is_loopback_host);
         let is_foreign_page = match Field::read(headers, header::ORIGIN).map(Origin::from_str) {
             Field::One(Ok(origin)) => !origin.is_loopback() && !self.allowed.contains(&origin),
-            // `null` for instance, which pages with a strict referrer policy send to their own server.
+            // `null`, for instance, is what pages with a strict referrer policy send to their own server.
             Field::One(Err(_)) | Field::Absent => false,
             Field::Unusable => true,
         };
@@ -142,7 +145,7 @@ impl CrossSiteCheck {
             || named.chain(authority).chain(forwarded_hosts(headers)).any(is_elsewhere)
     }
 
-    /// The other origins that are allowed.
+    /// The other origins, beside our own, that are allowed.
     #[must_use]
     pub fn allowed(&self) -> &AllowedOrigins {
         &self.allowed
@@ -171,7 +174,7 @@ impl Origin {
         }
     }
 
-    /// What else an origin on the loopback interface is called; nothing for others.
+    /// The other names of an origin on the loopback interface; none for any other origin.
     fn loopback_names(&self) -> Vec<Self> {
         let Kind::Web(url::Origin::Tuple(scheme, _, port)) = &self.0 else { return Vec::new() };
         if !self.is_loopback() {
@@ -183,7 +186,8 @@ impl Origin {
             .collect()
     }
 
-    /// Whether its host is the loopback interface by any of its names, `app.localhost` among them (RFC 6761 §6.3).
+    /// Whether the origin's host is the loopback interface by any of its names, `app.localhost` among them (RFC 6761
+    /// §6.3).
     fn is_loopback(&self) -> bool {
         let Kind::Web(url::Origin::Tuple(_, host, _)) = &self.0 else { return false };
         match host {
@@ -202,16 +206,16 @@ impl Origin {
         Self::of(&url)
     }
 
-    /// Whether this is the origin with its own scheme and this `host[:port]`.
+    /// Whether this origin is the one with the same scheme and this `host[:port]`.
     fn is_at(&self, host: &str) -> bool {
-        // An app's page comes from no host.
+        // The page of an app comes from no host.
         let Kind::Web(url::Origin::Tuple(scheme, ..)) = &self.0 else { return false };
         format!("{scheme}://{host}").parse().is_ok_and(|other: Self| *self == other)
     }
 }
 
-/// Reads an origin strictly: URL parsers repair backslashes, missing slashes and stray white space, and drop
-/// passwords, where here only what is exactly an origin may pass.
+/// Reads an origin strictly. URL parsers repair backslashes, missing slashes and stray white space, and drop
+/// passwords; here, only a text that is exactly an origin passes.
 impl FromStr for Origin {
     type Err = OriginError;
 
@@ -257,7 +261,7 @@ impl FromStr for Origin {
     }
 }
 
-/// RFC 3986 §3.1, in lower case.
+/// Whether a text is a scheme in lower case (RFC 3986 §3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_lowercase())
         && text
@@ -265,7 +269,7 @@ fn is_scheme(text: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
 }
 
-/// A host, and a port or none. URL parsers take anything for the host of a scheme that they do not know.
+/// Whether a text is a host, with or without a port. URL parsers accept anything as the host of an unknown scheme.
 fn is_app_host(authority: &str) -> bool {
     let (host, port) = authority.split_once(':').unwrap_or((authority, "0"));
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -277,8 +281,8 @@ fn is_loopback_host(host: &str) -> bool {
     format!("http://{host}").parse().is_ok_and(|origin: Origin| origin.is_loopback())
 }
 
-/// The hosts that proxies were asked for, as they say: by the customary header and by RFC 7239's. `None` for what is not
-/// text.
+/// The hosts that proxies report to have been asked for, in the customary header and in that of RFC 7239. `None` stands
+/// for a header that is not text.
 fn forwarded_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
     let customary = headers.get_all(FORWARDED_HOST).iter().flat_map(|field| match field.to_str() {
         Ok(list) => list.split(',').map(|host| Some(host.trim())).collect(),
@@ -291,13 +295,13 @@ fn forwarded_hosts(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
     customary.chain(standard)
 }
 
-/// The value of a `host=` parameter.
+/// The value of a `host=` parameter in a `Forwarded` field.
 fn forwarded_host(pair: &str) -> Option<&str> {
     let (name, value) = pair.split_once('=')?;
     name.trim().eq_ignore_ascii_case("host").then(|| value.trim().trim_matches('"'))
 }
 
-/// As browsers write it: without the default port.
+/// Writes the origin as browsers do: without the default port.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -308,18 +312,18 @@ impl fmt::Display for Origin {
 }
 
 impl AllowedOrigins {
-    /// Whether exactly this origin is allowed.
+    /// Whether exactly this origin is in the list.
     #[must_use]
     pub fn contains(&self, origin: &Origin) -> bool {
         self.0.contains(origin)
     }
 
-    /// The origins, in the order of configuration.
+    /// The allowed origins, in the order of configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Origin> {
         self.0.iter()
     }
 
-    /// Whether none is allowed.
+    /// Whether no origin is allowed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -332,8 +336,8 @@ impl FromIterator<Origin> for AllowedOrigins {
     }
 }
 
-/// Reads a comma separated list, such as `https://app.example.com, http://localhost:3000`. Neither `*` nor `null`
-/// is an origin (SEC-071).
+/// Reads a comma-separated list, such as `https://app.example.com, http://localhost:3000`. Neither `*` nor `null` is
+/// an origin (SEC-071).
 impl FromStr for AllowedOrigins {
     type Err = AllowedOriginsError;
 
@@ -346,11 +350,11 @@ impl FromStr for AllowedOrigins {
     }
 }
 
-/// A header field that may come once.
+/// The value of a header field that may appear only once.
 enum Field<T> {
     Absent,
     One(T),
-    /// Repeated, or not text.
+    /// The field is repeated, or not text.
     Unusable,
 }
 
@@ -647,7 +651,7 @@ mod tests {
         let written: Vec<_> = check.allowed().iter().map(ToString::to_string).collect();
         assert_eq!(written[0], "tauri://localhost");
         assert_eq!(written[2], "ionic://localhost");
-        // No host makes such a page our own, whatever it is called.
+        // The host of a request never makes an app's page our own, whatever it is called.
         let addressed = CrossSiteCheck::default();
         assert_eq!(post(&addressed, &[("host", "localhost"), ("origin", "tauri://localhost")]), Foreign);
     }
@@ -682,7 +686,7 @@ mod tests {
             ("/", &[("host", "127.1.2.3")], false),
             ("/", &[("host", "[::1]:8080")], false),
             ("/", &[("host", "[::ffff:127.0.0.1]")], false),
-            // HTTP/1.0.
+            // An HTTP/1.0 request.
             ("/", &[], false),
             ("/", &[("host", "auth.example.com")], true),
             ("/", &[("host", "localhost.evil.tld")], true),

@@ -1,5 +1,5 @@
-//! What implementations of [`Rules`](crate::Rules) and [`Gate`](crate::Gate) read requests with and write answers and
-//! log lines by, beside the types of this crate.
+//! Functions by which implementations of [`Rules`](crate::Rules) and [`Gate`](crate::Gate) read requests and write
+//! answers and log lines.
 
 pub use crate::answer::quotable;
 pub use crate::cookie::{find_cookie_by, trim};

@@ -1,9 +1,9 @@
 //! Tokens of other issuers, verified with the keys that they publish (RFC 7517 §5).
 //!
-//! Who lets Keycloak, Auth0 or Cognito sign its users in gets tokens from there. Their keys are fetched from one
-//! configured place and nowhere else: nothing in a token names an address (SEC-011), and no issuer's keys verify
-//! another's tokens (SEC-030). What comes out is a [`RemoteClaims`], a type of its own, so that a stranger's token never
-//! passes for one of ours.
+//! Users who sign in at Keycloak, Auth0 or Cognito get their tokens there. The keys of such an issuer are fetched from
+//! one configured address and nowhere else: nothing in a token names an address (SEC-011), and no issuer's keys verify
+//! another's tokens (SEC-030). A verified token yields a [`RemoteClaims`], a type of its own, so that another issuer's
+//! token never passes for one of ours.
 //!
 //! ```
 //! use countersign_http::remote::{RemoteIssuer, RemoteIssuers, RemoteVerifyError};
@@ -28,15 +28,15 @@
 //! | address | https, configured; http only to the loopback interface, by a setting named dangerous |
 //! | redirects, cookies, proxies from the environment | never |
 //! | time, from looking up the name to the last byte | 5 s |
-//! | answer | 64 KiB, counted while it is read |
-//! | at a time, for one issuer | one, which all requests wait for |
-//! | again for a key that is not known | 30 s after the last |
-//! | again after a failure | 10 s after it began |
+//! | size of the answer | 64 KiB, counted while it is read |
+//! | fetches at a time, for one issuer | one, which all requests wait for |
+//! | next fetch for a key that is not known | 30 s after the last |
+//! | next fetch after a failure | 10 s after the failed one began |
 //! | keys are renewed | when 5 minutes old, in the background; when 10 minutes old, before they are used |
 //! | keys are used although they cannot be renewed | until 1 hour old |
 //!
-//! A key that the issuer withdraws is therefore refused within ten minutes; while the issuer cannot be reached, within the
-//! hour. A key that it adds is found by the first token that names it, or half a minute later.
+//! A key that the issuer withdraws is therefore refused within ten minutes, or within the hour while the issuer cannot
+//! be reached. A key that the issuer adds is fetched with the first token that names it, or half a minute later.
 //!
 //! Fetching needs a tokio runtime with its timer.
 

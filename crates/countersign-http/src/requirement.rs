@@ -9,9 +9,9 @@ use crate::error::AuthError;
 use crate::locate::Location;
 use crate::log::shown_in_log;
 
-/// What a request must prove: the policy of a route, as a value.
+/// The policy of a route as a value: what a request must prove before the handler runs.
 ///
-/// Begins with [`Requirement::ACCESS`] and is narrowed or widened step by step:
+/// A requirement begins with [`Requirement::ACCESS`] and is narrowed or widened step by step:
 ///
 /// ```
 /// use countersign_http::{Optional, Requirement};
@@ -33,27 +33,29 @@ pub struct Requirement {
     pub(crate) realm: Option<String>,
 }
 
-/// Which kind of token a request must show.
+/// The type of token that a request must show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RequiredToken {
     /// An access token.
     Access,
-    /// A refresh token. It is not exchanged.
+    /// A refresh token. The requirement does not exchange it.
     Refresh,
-    /// Either.
+    /// A token of either type, in the places of access tokens.
     Any,
-    /// Either, in the places of refresh tokens.
+    /// A token of either type, in the places of refresh tokens.
     AnyAsRefresh,
 }
 
 /// When a request may pass without a token, as nobody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Optional {
-    /// If it shows none; credentials of another scheme count as none. A token that is not accepted is refused.
+    /// If the request shows no token. Credentials of another scheme count as none; a token that is not accepted is
+    /// refused.
     IfAbsent,
-    /// Also if its token has expired: a page that greets whoever is signed in need not turn away who was.
+    /// If the request shows no token or an expired one, for pages that greet signed-in users and also serve those whose
+    /// login has expired.
     IfAbsentOrExpired,
-    /// Only if it shows no credential of any kind: another scheme in `Authorization` is refused.
+    /// If the request shows no credential of any kind. Another scheme in `Authorization` is refused.
     IfNoCredential,
 }
 
@@ -62,11 +64,11 @@ impl Requirement {
     pub const ACCESS: Self = Self::of(RequiredToken::Access, false);
     /// A valid access token from a login, not from a refresh.
     pub const FRESH: Self = Self::of(RequiredToken::Access, true);
-    /// A refresh token that would be exchanged now. It is not exchanged.
+    /// A refresh token that a refresh would accept now. The requirement does not exchange it.
     pub const REFRESH: Self = Self::of(RequiredToken::Refresh, false);
-    /// A valid token of either kind, in the places of access tokens.
+    /// A valid token of either type, in the places of access tokens.
     pub const ANY: Self = Self::of(RequiredToken::Any, false);
-    /// A valid token of either kind, in the places of refresh tokens.
+    /// A valid token of either type, in the places of refresh tokens.
     pub const ANY_AS_REFRESH: Self = Self::of(RequiredToken::AnyAsRefresh, false);
 
     const fn of(token: RequiredToken, fresh: bool) -> Self {
@@ -83,7 +85,8 @@ impl Requirement {
         }
     }
 
-    /// Only tokens that are fresh: 401 `fresh_token_required` otherwise.
+    /// Demands a fresh token, one from a login and not from a refresh. Others are answered with 401
+    /// `fresh_token_required`.
     #[must_use]
     pub fn fresh(self) -> Self {
         Self { fresh: true, ..self }
@@ -95,37 +98,39 @@ impl Requirement {
         Self { optional: Some(when), ..self }
     }
 
-    /// Looks for the token in these places only, in this order. Default: as configured.
+    /// Looks for the token in these places only, in this order. Default: the places configured for the program.
     ///
-    /// [`Location::Query`] never finds a refresh token; [`Location::Body`] needs the requirement in a guard before the
-    /// route, unless it is configured for the whole program. A token in the query of such a route is not taken out of
-    /// the URI that handlers and logs see, as it is where the query is configured.
+    /// [`Location::Query`] never finds a refresh token. [`Location::Body`] works only if the requirement stands in a
+    /// guard before the route, or the body is configured for the whole program. A token in the query string is taken
+    /// out of the URI that handlers and logs see only where the query is configured for the whole program.
     #[must_use]
     pub fn locations(self, order: impl Into<Cow<'static, [Location]>>) -> Self {
         Self { locations: Some(order.into()), ..self }
     }
 
-    /// Does not ask whether the token was revoked. For routes that a user must reach after logging out.
+    /// Skips the check for revocation. For routes that a user must reach after logging out.
     #[must_use]
     pub fn skip_revocation(self) -> Self {
         Self { skip_revocation: true, ..self }
     }
 
-    /// The token's `scope`, a text of names with spaces between (RFC 8693 §4.2), must name this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    /// Demands that the token's `scope`, a text of names with spaces between (RFC 8693 §4.2), names this one. Otherwise
+    /// the answer is 403 `insufficient_scope`. Of several calls, every scope is required.
     #[must_use]
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scopes.push(scope.into());
         self
     }
 
-    /// The token's `roles`, a list of texts, must hold this one: 403 `insufficient_scope` otherwise. Called again, all are required.
+    /// Demands that the token's `roles`, a list of texts, holds this one. Otherwise the answer is 403
+    /// `insufficient_scope`. Of several calls, every role is required.
     #[must_use]
     pub fn role(mut self, role: impl Into<String>) -> Self {
         self.roles.push(role.into());
         self
     }
 
-    /// The token must have this claim with this value: 403 `insufficient_scope` otherwise.
+    /// Demands that the token has this claim with this value. Otherwise the answer is 403 `insufficient_scope`.
     #[must_use]
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.push((name.into(), value.into()));
@@ -139,8 +144,9 @@ impl Requirement {
         self
     }
 
-    /// Whether a token that proves this proves `other` as well. The places to look in count as the route's decision:
-    /// a requirement without places of its own takes what was found where this one looks.
+    /// Whether a token that satisfies this requirement satisfies `other` as well. The places to look in count as the
+    /// route's decision: if `other` names no places of its own, it accepts a token from wherever this requirement
+    /// looks.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         let holds = |name: &String, value: &Value| self.claims.iter().any(|(n, v)| n == name && v == value);
@@ -155,16 +161,16 @@ impl Requirement {
             && other.claims.iter().all(|(name, value)| holds(name, value))
     }
 
-    /// Whether claims permit what the requirement names: scopes, roles, claims.
+    /// Checks that claims have the scopes, roles and claims that the requirement names.
     pub(crate) fn check_permitted(&self, claims: &Claims) -> Result<(), AuthError> {
         let lacks = self.lacks(claims.others(), || Cow::Owned(claims.to_map()));
         let scope = (!self.scopes.is_empty()).then(|| self.scopes.join(" "));
-        // Somebody who asks for scopes in a URL chooses what this says.
+        // The text is shortened and escaped: clients that ask for scopes in a URL choose part of it.
         let lacks = lacks.map(|lacks| shown_in_log(&lacks));
         lacks.map_or(Ok(()), |lacks| Err(AuthError::InsufficientScope { lacks, scope }))
     }
 
-    /// What the claims lack. `others` are those of the application's own.
+    /// The first scope, role or claim that the claims lack. `others` are the application's own claims.
     fn lacks<'c>(
         &self,
         others: &Map<String, Value>,
@@ -188,7 +194,7 @@ impl Requirement {
         Some(format!("the claim {name} with the value that is required"))
     }
 
-    /// Which kind of token.
+    /// The type of token that is required.
     #[must_use]
     pub fn token(&self) -> RequiredToken {
         self.token
@@ -200,31 +206,31 @@ impl Requirement {
         self.fresh
     }
 
-    /// When requests may pass without a token, if ever.
+    /// When requests may pass without a token; `None` if never.
     #[must_use]
     pub fn when_optional(&self) -> Option<Optional> {
         self.optional
     }
 
-    /// The places that it names itself to look in.
+    /// The places that the requirement itself names to look in; `None` if it leaves them to the configuration.
     #[must_use]
     pub fn places(&self) -> Option<&[Location]> {
         self.locations.as_deref()
     }
 
-    /// Whether nobody is asked whether the token was revoked.
+    /// Whether the check for revocation is skipped.
     #[must_use]
     pub fn skips_revocation(&self) -> bool {
         self.skip_revocation
     }
 
-    /// The protected space that challenges name, if it names one.
+    /// The protected space that challenges name, if the requirement names one.
     #[must_use]
     pub fn shown_realm(&self) -> Option<&str> {
         self.realm.as_deref()
     }
 
-    /// What a token's claims lack of the scopes, roles and claims that it names; `None` if they permit the request.
+    /// The first scope, role or claim of the requirement that a token's claims lack; `None` if they permit the request.
     #[must_use]
     pub fn lacking(&self, claims: &Map<String, Value>) -> Option<String> {
         self.lacks(claims, || Cow::Borrowed(claims))
@@ -249,7 +255,7 @@ fn holds_text(claim: Option<&Value>, text: &str) -> bool {
 }
 
 impl RequiredToken {
-    /// Whether a token of this kind will do.
+    /// Whether a token of this type satisfies the requirement.
     #[must_use]
     pub fn accepts(self, token_type: TokenType) -> bool {
         match self {
@@ -259,7 +265,7 @@ impl RequiredToken {
         }
     }
 
-    /// Whether it is looked for under the names that refresh tokens have: their cookie, their member of a body.
+    /// Whether the token is looked for under the names that refresh tokens have: their cookie, their member of a body.
     #[must_use]
     pub fn is_in_refresh_places(self) -> bool {
         matches!(self, Self::Refresh | Self::AnyAsRefresh)

@@ -1,4 +1,4 @@
-//! Cookies as a part of a handler's own answer.
+//! `Set-Cookie` fields for an answer that a handler builds itself.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use crate::answer::{no_store, vary_personal};
 use crate::cookie_config::CookieError;
 use crate::rules::CookieRules;
 
-/// `Set-Cookie` fields for an answer, with what keeps that answer out of caches (SEC-054).
+/// `Set-Cookie` fields for an answer, with the header fields that keep the answer out of caches (SEC-054).
 ///
-/// [`SetCookies::apply`] adds them to an answer's headers; with axum, `WithCookies` of `countersign-axum` makes them a
+/// [`SetCookies::apply`] adds them to an answer's headers. With axum, `WithCookies` of `countersign-axum` makes them
 /// part of a response.
 #[derive(Clone)]
 #[must_use = "cookies are set by the answer that they are added to"]
@@ -23,13 +23,13 @@ impl SetCookies {
         Self(fields)
     }
 
-    /// The cookies of an access token that a refresh has handed out alone; the refresh token's stay as they are.
+    /// The cookies of an access token that a refresh issued alone. The refresh token's cookies stay unchanged.
     pub fn of_access(cookies: &dyn CookieRules, renewed: &Renewed, now: Timestamp) -> Self {
         Self(cookies.set_access(renewed, now))
     }
 
-    /// Makes a browser forget the cookies of a request with these headers: if a token cookie came twice, copies that were
-    /// set for this host alone are forgotten as well. The one that stayed could be of a session that lives.
+    /// Makes a browser forget the cookies of a request with these headers. If a token cookie came twice, copies that
+    /// were set for this host alone are forgotten as well, because the remaining copy could belong to a live session.
     pub fn forgetting_carried(cookies: &dyn CookieRules, headers: &HeaderMap) -> Self {
         let mut fields = cookies.forget();
         if cookies.are_repeated(headers) {
@@ -40,8 +40,8 @@ impl SetCookies {
         Self(Ok(fields))
     }
 
-    /// Adds the fields to an answer's headers, beside other cookies that it sets, and `Cache-Control: no-store` and
-    /// `Vary: Cookie, Authorization`.
+    /// Adds the `Set-Cookie` fields to an answer's headers, beside other cookies that the answer sets, and also
+    /// `Cache-Control: no-store` and `Vary: Cookie, Authorization`.
     ///
     /// # Errors
     /// [`CookieError`] if a token cannot be a cookie: it is too large, or was not issued for cookies.
@@ -55,7 +55,7 @@ impl SetCookies {
     }
 }
 
-/// Without the tokens.
+/// Omits the tokens.
 impl fmt::Debug for SetCookies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SetCookies").field(&self.0.as_ref().map(Vec::len)).finish()

@@ -1,4 +1,4 @@
-//! The operating system's clock and random numbers: what a program passes where a test passes a fixed clock.
+//! The operating system's clock and random numbers, for programs; tests pass fixed ones.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,7 +40,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// The operating system's random numbers, through the AWS-LC generator that they seed.
+/// The operating system's random numbers, which seed the AWS-LC generator that this reads from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsRandom;
 

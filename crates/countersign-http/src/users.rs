@@ -1,4 +1,4 @@
-//! The users of a program: Countersign's accounts, its own, or both.
+//! The users of a program: Countersign's accounts, the program's own users, or both.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::error::AuthError;
 
-/// Who is signed in, as the ready-made routes know and show it.
+/// The user who is signed in, as the ready-made routes know and show it.
 #[derive(Clone, Debug)]
 pub enum SignedInUser {
     /// An account of Countersign's.
@@ -24,12 +24,12 @@ pub enum SignedInUser {
     Own {
         /// The user's id.
         id: UserId,
-        /// What the program [shows](crate::AuthBuilder::show_user) of it beside the id.
+        /// What the program [shows](crate::AuthBuilder::show_user) of the user, beside the id.
         shown: Map<String, Value>,
     },
 }
 
-/// A user that the rules have found themselves, of a type of the application.
+/// A user that the rules have loaded themselves, as a type of the application's.
 pub type FoundUser = Arc<dyn Any + Send + Sync>;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -37,7 +37,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// How a type of user is loaded by its id.
 type UserLoader<U> = Arc<dyn Fn(UserId) -> Boxed<Result<Option<U>, BoxError>> + Send + Sync>;
 
-/// The same, whatever the type.
+/// A loader of users, whatever their type.
 type AnyLoader = Arc<dyn Fn(UserId) -> Boxed<Result<Option<Box<dyn Any + Send>>, BoxError>> + Send + Sync>;
 
 type Show = Arc<dyn Fn(&dyn Any) -> Option<Map<String, Value>> + Send + Sync>;
@@ -46,7 +46,7 @@ type Show = Arc<dyn Fn(&dyn Any) -> Option<Map<String, Value>> + Send + Sync>;
 #[derive(Clone, Default)]
 pub(crate) struct UserLoaders {
     by_type: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-    /// Those of the program, in its order: the ready-made routes do not know its types.
+    /// The program's loaders, in the order in which they were set: the ready-made routes do not know its types.
     own: Vec<(TypeId, AnyLoader)>,
     show: HashMap<TypeId, Show>,
 }
@@ -74,7 +74,8 @@ impl UserLoaders {
         });
         let of = TypeId::of::<U>();
         self.own.retain(|(other, _)| *other != of);
-        // What loads accounts in place of the store decides about them before anything else is asked.
+        // A loader that replaces the store for Countersign's accounts comes first, because it decides about them before
+        // any other loader is asked.
         let at = if of == TypeId::of::<User>() { 0 } else { self.own.len() };
         self.own.insert(at, (of, any));
     }
@@ -83,7 +84,7 @@ impl UserLoaders {
         self.by_type.insert(TypeId::of::<U>(), Arc::new(loader));
     }
 
-    /// Countersign's own accounts load themselves, unless the program says otherwise.
+    /// Adds the loader of Countersign's own accounts, unless the program has set one for them.
     pub(crate) fn with_accounts(mut self, accounts: &Accounts) -> Self {
         if self.get::<User>().is_none() {
             let accounts = accounts.clone();
@@ -95,12 +96,12 @@ impl UserLoaders {
         self
     }
 
-    /// Whether the program loads accounts itself.
+    /// Whether the program has set a loader for Countersign's accounts.
     fn load_accounts(&self) -> bool {
         self.own.iter().any(|(of, _)| *of == TypeId::of::<User>())
     }
 
-    /// Whether a type is shown that nothing loads.
+    /// Whether the program shows a type of user that no loader loads.
     pub(crate) fn show_in_vain(&self) -> bool {
         self.show.keys().any(|of| !self.own.iter().any(|(loaded, _)| loaded == of))
     }
@@ -141,21 +142,23 @@ pub struct Users {
 }
 
 impl Users {
-    /// Loads a user by the id, as the program has said for this type; `None` if there is none.
+    /// Loads a user by id with the loader that the program has set for the type `U`; `None` if there is no such user.
     ///
     /// # Errors
-    /// [`AuthError::LoadUser`] (503) if nobody can say, [`AuthError::NoUserLoader`] (500) if the program has not said how.
+    /// [`AuthError::LoadUser`] (503) if the user could not be loaded, [`AuthError::NoUserLoader`] (500) if the program
+    /// has set no loader for `U`.
     pub async fn load<U: Send + 'static>(&self, id: &UserId) -> Result<Option<U>, AuthError> {
         let loader = self.loaders.get::<U>().ok_or(AuthError::NoUserLoader(type_name::<U>()))?;
         loader(id.clone()).await.map_err(AuthError::LoadUser)
     }
 
-    /// The user with this id, whatever loads the program's users. An account with the id decides, disabled ones are
-    /// nobody; else the user that the rules have `found` themselves; else the first that one of the program's
-    /// [loaders](crate::AuthBuilder::user_loader) knows.
+    /// The user with this id, from whichever source knows it; `None` if there is no such user. An account of
+    /// Countersign's with this id decides, and a disabled one counts as no user. Otherwise it is the user that the
+    /// rules have `found` themselves, or else the first that one of the program's
+    /// [loaders](crate::AuthBuilder::user_loader) returns.
     ///
     /// # Errors
-    /// [`AuthError::LoadUser`] (503) if nobody can say.
+    /// [`AuthError::LoadUser`] (503) if the user could not be loaded.
     pub async fn known(
         &self,
         id: &UserId,

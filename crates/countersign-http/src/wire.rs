@@ -1,10 +1,10 @@
-//! How values look in JSON answers.
+//! The form of values in JSON answers.
 
 use countersign_jwt::Timestamp;
 
 /// A time in the form that all answers use: RFC 3339, UTC, whole seconds, such as `2026-01-31T12:00:00Z`.
 ///
-/// What lies after the year 9999, which the form cannot express, becomes its last second.
+/// A time after the year 9999, which the form cannot express, becomes the last second of that year.
 #[must_use]
 pub fn rfc3339(time: Timestamp) -> String {
     let last = jiff::Timestamp::MAX.as_second();

@@ -1,5 +1,5 @@
-//! Calling the driver: never longer than the deadline, never more at a time than there are connections, and with errors
-//! that hold no document.
+//! Calling the driver: never longer than the deadline, never more calls at a time than there are connections, and with
+//! errors that hold no document.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// The connections of one purpose. Whoever wants one waits here and not in the driver, because what waits in the driver
-/// cannot be called off: after a pause of the server, thousands of answers that nobody waits for any more would come
-/// first.
+/// The connections of one purpose. Callers wait for a connection here and not in the driver, because a call that waits
+/// in the driver cannot be cancelled: after a pause of the server, it would first work off thousands of calls whose
+/// callers have gone.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
     connections: Arc<Semaphore>,
     give_up: Duration,
 }
 
-/// Why a call came to nothing. What the server said in words is left out: it quotes documents, with names and hashes in
-/// them, and whole commands.
+/// Why a call failed. The server's own words are left out, because they quote documents (with names and hashes in them)
+/// and whole commands.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("no answer before the deadline")]
@@ -52,15 +52,15 @@ pub(crate) enum Failure {
 }
 
 impl Lane {
-    /// `give_up`: when a call that nobody waits for any more frees its connection.
+    /// A lane with this many connections. After `give_up`, a call whose caller has gone frees its connection.
     pub(crate) fn new(connections: usize, give_up: Duration) -> Self {
         Self { connections: Arc::new(Semaphore::new(connections)), give_up }
     }
 
     /// Waits for the call's answer.
     ///
-    /// It runs in a task of its own, because the driver's calls are to be run to their end (so its README): a caller
-    /// that goes away, or whose deadline passes, leaves the call under way and begins no other.
+    /// The call runs in a task of its own, because the driver's calls are to be run to their end (according to its
+    /// README). A caller that goes away, or whose deadline passes, leaves the call running and begins no other.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         call: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -68,7 +68,7 @@ impl Lane {
         let connection = self.connections.clone().acquire_owned().await.map_err(|_| Failure::Closed)?;
         let give_up = self.give_up;
         let call = tokio::spawn(async move {
-            // The driver itself notices a dead server, by its monitor. Behind a load balancer it has none.
+            // The driver's monitor notices a dead server, but behind a load balancer there is no monitor.
             let answer = timeout(give_up, call).await;
             drop(connection);
             answer
@@ -80,7 +80,8 @@ impl Lane {
         }
     }
 
-    /// As [`Lane::run`], again while the server asks for it: the write lost against another one and did nothing.
+    /// Waits for the call's answer as [`Lane::run`] does, and repeats the call while the server asks for it, because
+    /// the write lost against another one and did nothing.
     pub(crate) async fn run_again<T, F>(&self, mut call: impl FnMut() -> F + Send) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -107,12 +108,12 @@ pub(crate) async fn within<T>(
     timeout(deadline, answer).await.unwrap_or(Err(Failure::Deadline))
 }
 
-/// A moment before the next try, longer each time, so that the one in the way gets on.
+/// Pauses before the next try, longer each time, so that the conflicting operation can finish.
 pub(crate) async fn pause(tries: u32) {
     tokio::time::sleep(Duration::from_millis(u64::from(tries.min(20)))).await;
 }
 
-/// How often a write is repeated that lost against another one.
+/// The number of times that a write is repeated after losing against another one.
 const TRIES: u32 = 5;
 
 const WRITE_CONFLICT: i32 = 112;
@@ -126,7 +127,7 @@ impl Failure {
         Self::Malformed { field, source: source.into() }
     }
 
-    /// The code with which the server answered.
+    /// The error code with which the server answered; `None` for a failure without one.
     pub(crate) fn code(&self) -> Option<i32> {
         match self {
             Self::Server { code, .. } => Some(*code),
@@ -134,26 +135,27 @@ impl Failure {
         }
     }
 
-    /// A unique index, `_id`'s or another, has the value already.
+    /// Whether a unique index, that of `_id` or another, already has the value.
     pub(crate) fn is_duplicate(&self) -> bool {
         self.code().is_some_and(is_duplicate)
     }
 
-    /// The server does not know what was asked of it, or does not do it in the way it runs.
+    /// Whether the server does not know the command, or does not support it in the mode in which it runs.
     pub(crate) fn is_not_implemented(&self) -> bool {
-        /// Illegal operation, not authorized, unknown command, cannot create index, invalid options, command not
-        /// supported, invalid index option, not implemented, unknown pipeline stage, change streams need a replica set.
+        /// In this order: illegal operation, not authorized, unknown command, cannot create index, invalid options,
+        /// command not supported, invalid index option, not implemented, unknown pipeline stage, change streams need a
+        /// replica set.
         const CODES: [i32; 10] = [20, 13, 59, 67, 72, 115, 197, 238, 40_324, 40_573];
         match self {
             Self::Server { code, .. } => CODES.contains(code),
-            // mongo-java-server refuses change streams with an error that has no code, and the driver takes none such.
+            // mongo-java-server refuses change streams with an error without a code, which the driver does not accept.
             Self::NotUnderstood => true,
             _ => false,
         }
     }
 }
 
-/// Whether the code of a write error says that a unique index has the value already.
+/// Whether the code of a write error means that a unique index already has the value.
 pub(crate) fn is_duplicate(code: i32) -> bool {
     matches!(code, 11_000 | 11_001 | 12_582)
 }
@@ -168,7 +170,7 @@ impl From<Error> for Failure {
             ErrorKind::Write(WriteFailure::WriteConcernError(error)) => {
                 Self::NotConfirmed { code: error.code, name: error.code_name }
             }
-            // These name servers and what is wrong with the way to them.
+            // These errors name servers and what is wrong with the connection to them.
             ErrorKind::Io(error) => Self::Connection(format!("the connection failed: {error}")),
             ErrorKind::ServerSelection { message, .. } => Self::Connection(message),
             ErrorKind::DnsResolve { message, .. } => Self::Connection(message),

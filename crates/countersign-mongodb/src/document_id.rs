@@ -2,12 +2,12 @@
 
 use countersign_core::model::{EntryKey, UserSession};
 
-/// Between the parts of an `_id`. No user, key or session id holds a control character, so the parts cannot run into
-/// each other; and it sorts before every character that they do hold, so a shorter part sorts first.
+/// Separates the parts of an `_id`. No user, key or session id holds a control character, so the parts cannot run into
+/// each other. The separator sorts before every character that ids do hold, so a shorter part sorts first.
 const SEPARATOR: char = '\t';
 
-/// A session's `_id`: its user and its id. Sessions are sharded by user, and an engine sees to unique `_id`s within a
-/// shard only. That is enough: equal `_id`s have equal users, and so are on the same shard.
+/// A session's `_id`, made of its user and its id. Sessions are sharded by user, and an engine enforces unique `_id`s
+/// only within a shard. That is enough, because equal `_id`s have equal users and so are on the same shard.
 pub(crate) fn session(key: &UserSession) -> String {
     let mut id = String::new();
     escape(&mut id, key.user_id.as_str());
@@ -16,7 +16,7 @@ pub(crate) fn session(key: &UserSession) -> String {
     id
 }
 
-/// An entry's `_id`. In its order the entries are in the order of their keys, byte by byte.
+/// An entry's `_id`. Ordered by `_id`, entries are in the order of their keys, byte by byte.
 pub(crate) fn entry(key: &EntryKey) -> String {
     let mut id = String::new();
     escape(&mut id, &key.user_id);
@@ -25,7 +25,7 @@ pub(crate) fn entry(key: &EntryKey) -> String {
     id.push(SEPARATOR);
     escape(&mut id, &key.reference);
     id.push(SEPARATOR);
-    // As many digits as the highest number has, so that 10 comes after 9.
+    // The number has as many digits as the highest one, so that 10 sorts after 9.
     id.push_str(&format!("{:020}", key.number));
     id
 }
@@ -35,10 +35,10 @@ pub(crate) fn name(kind: &str, key: &str) -> String {
     format!("{kind}{SEPARATOR}{key}")
 }
 
-/// The text in ASCII alone, in the same order as before.
+/// Appends the text in ASCII only, in a form that keeps its order.
 ///
-/// MongoDB and FerretDB compare texts by their bytes, mongo-java-server by UTF-16 units, and that differs from U+E000
-/// on. All agree about ASCII. The escape character is its highest printable one, so what it begins sorts last.
+/// MongoDB and FerretDB compare texts by bytes, mongo-java-server by UTF-16 units, which differs from U+E000 on. All
+/// agree about ASCII. The escape character is the highest printable one, so the text that it begins sorts last.
 fn escape(id: &mut String, text: &str) {
     const ESCAPE: u8 = b'~';
     for byte in text.bytes() {

@@ -1,5 +1,5 @@
-//! Between values and the fields of documents. What a field cannot hold exactly, or what it holds that is no such value,
-//! is an error: nothing is rounded, cut or replaced by a default.
+//! Converting values to fields of documents and back. A value that a field cannot hold exactly, or a field with an
+//! invalid value, is an error: nothing is rounded, cut or replaced by a default.
 
 use countersign_core::store::BoxError;
 use countersign_jwt::Timestamp;
@@ -8,7 +8,7 @@ use mongodb::bson::{Binary, DateTime, RawBsonRef, RawDocument};
 
 use crate::call::Failure;
 
-/// A number as a signed 64-bit field holds it.
+/// A number, in the form of a signed 64-bit field.
 pub(crate) fn integer(number: u64) -> Result<i64, Failure> {
     i64::try_from(number).map_err(|_| Failure::TooLarge)
 }
@@ -18,8 +18,7 @@ pub(crate) fn binary(bytes: &[u8]) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
 }
 
-/// A time as the server's own type of time, for TTL indexes, which know no other. All other times are numbers, as in
-/// every store.
+/// A time in the server's own type, which TTL indexes require. All other times are numbers, as in every store.
 pub(crate) fn date(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.as_millis())
 }
@@ -36,12 +35,12 @@ fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Failure> {
     value.ok_or_else(|| Failure::malformed(field, "there is none"))
 }
 
-/// Whether the field is there and not null.
+/// Whether the field is present and not null.
 pub(crate) fn is_set(document: &RawDocument, field: &'static str) -> Result<bool, Failure> {
     Ok(get(document, field)?.is_some())
 }
 
-/// Text, if there is one.
+/// Text; `None` if the field is absent or null.
 pub(crate) fn optional_text<'a>(
     document: &'a RawDocument,
     field: &'static str,
@@ -58,7 +57,7 @@ pub(crate) fn text<'a>(document: &'a RawDocument, field: &'static str) -> Result
     required(field, optional_text(document, field)?)
 }
 
-/// Text that is parsed, if there is one.
+/// Text that is parsed; `None` if the field is absent or null.
 pub(crate) fn optional_parsed<T, E: Into<BoxError>>(
     document: &RawDocument,
     field: &'static str,
@@ -81,7 +80,7 @@ fn optional_integer(document: &RawDocument, field: &'static str) -> Result<Optio
     match get(document, field)? {
         None => Ok(None),
         Some(RawBsonRef::Int64(number)) => Ok(Some(number)),
-        // Somebody's export and import may have made the number smaller.
+        // An export and import by somebody may have turned the number into a smaller type.
         Some(RawBsonRef::Int32(number)) => Ok(Some(number.into())),
         Some(_) => Err(Failure::malformed(field, "no integer")),
     }
@@ -96,7 +95,7 @@ where
     T::try_from(number).map_err(|error| Failure::malformed(field, error))
 }
 
-/// A time, if there is one.
+/// A time; `None` if the field is absent or null.
 pub(crate) fn optional_time(
     document: &RawDocument,
     field: &'static str,
@@ -115,7 +114,7 @@ pub(crate) fn time(document: &RawDocument, field: &'static str) -> Result<Timest
     required(field, optional_time(document, field)?)
 }
 
-/// A time in the server's own type, if there is one.
+/// A time in the server's own type; `None` if the field is absent or null.
 pub(crate) fn optional_date(
     document: &RawDocument,
     field: &'static str,
@@ -135,7 +134,7 @@ pub(crate) fn bytes<'a>(document: &'a RawDocument, field: &'static str) -> Resul
     }
 }
 
-/// The documents in an array, if there is one.
+/// The documents in an array; none if the field is absent.
 pub(crate) fn documents<'a>(
     document: &'a RawDocument,
     field: &'static str,
@@ -155,7 +154,7 @@ pub(crate) fn documents<'a>(
     Ok(documents)
 }
 
-/// The texts in an array, if there is one.
+/// The texts in an array; none if the field is absent.
 pub(crate) fn texts(document: &RawDocument, field: &'static str) -> Result<Vec<String>, Failure> {
     let array = match get(document, field)? {
         None => return Ok(Vec::new()),

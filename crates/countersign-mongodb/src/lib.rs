@@ -1,4 +1,4 @@
-//! Countersign's stores on MongoDB and what speaks its wire protocol.
+//! Countersign's stores on MongoDB and on other servers that speak its wire protocol.
 //!
 //! ```no_run
 //! use countersign_core::store::Stores;
@@ -11,13 +11,13 @@
 //! # }
 //! ```
 //!
-//! A session is one document, and an end is an insert into the revocation log, so no transactions are needed, nor
-//! anything else that only some of MongoDB's relatives have: `_id`s and plain unique indexes, `insert`, `find`, `update`
-//! with a condition, `delete`. What a server has beyond that is used (TTL indexes, change streams), and what it lacks is
-//! done without. Where a server, or the URL, is weaker than the store's promises, [`MongodbStore::weaknesses`] and the
-//! log tell.
+//! A session is one document, and ending it is an insert into the revocation log, so the store needs no transactions.
+//! It needs nothing else that only some of MongoDB's relatives have: `_id`s and plain unique indexes, `insert`, `find`,
+//! `update` with a condition, and `delete` are enough. Further abilities of a server (TTL indexes, change streams) are
+//! used where it has them. Where a server, or the URL, is weaker than the store's promises,
+//! [`MongodbStore::weaknesses`] and the log tell.
 //!
-//! What was answered is in the journals of a majority of the replica set. For a sharded cluster, `session` and
+//! An answered write is in the journals of a majority of the replica set. For a sharded cluster, `session` and
 //! `revocation` are sharded by `user_id`, the other large collections by `_id`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,28 +1,29 @@
-//! Turns, within this process.
+//! Locks that make operations within this process take turns.
 
 use std::hash::{BuildHasher, RandomState};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Lets operations of one process that change the same documents run one after the other. Those of other processes are
-/// kept apart by the conditions of the updates. Not many keys share a lock, so nobody waits long for a stranger.
+/// Makes operations of one process that change the same documents run one after the other. Operations of other
+/// processes are kept apart by the conditions of the updates. Few keys share a lock, so an operation rarely waits for
+/// one with another key.
 #[derive(Debug)]
 pub(crate) struct Locks {
     stripes: Vec<Mutex<()>>,
     hasher: RandomState,
 }
 
-/// Which other operations an operation must not run beside.
+/// The other operations beside which an operation must not run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Turn<'a> {
-    /// None.
+    /// No other operations.
     Any,
-    /// Those of the same key.
+    /// Operations with the same key.
     Always(&'a str),
-    /// Those of the same key, where the engine does not settle races between updates by itself. So a single node is exact
-    /// there too.
+    /// Operations with the same key, where the engine does not settle races between updates by itself. A single node is
+    /// then exact on such an engine too.
     IfWeak(&'a str),
-    /// All, where the engine does not settle races.
+    /// All operations, where the engine does not settle races between updates by itself.
     OfAllIfWeak,
 }
 
@@ -34,12 +35,12 @@ impl Locks {
         }
     }
 
-    /// Waits for the turn, which lasts as long as what is returned.
+    /// Waits for the operation's turn, which lasts until the returned guards are dropped.
     pub(crate) async fn wait(&self, turn: Turn<'_>, is_weak: bool) -> Vec<MutexGuard<'_, ()>> {
         let stripes = match turn {
             Turn::Always(key) => self.stripe(key),
             Turn::IfWeak(key) if is_weak => self.stripe(key),
-            // In this order by all, so that no two wait for each other.
+            // All operations take the locks in this order, so that no two wait for each other.
             Turn::OfAllIfWeak if is_weak => self.stripes.as_slice(),
             Turn::Any | Turn::IfWeak(_) | Turn::OfAllIfWeak => &[],
         };

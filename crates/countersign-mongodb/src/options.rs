@@ -1,4 +1,4 @@
-//! Which database, and how it is opened.
+//! Options: the database to use, and how it is opened.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -11,10 +11,10 @@ use mongodb::options::{
 
 use crate::call::Failure;
 
-/// How a [`MongodbStore`](crate::MongodbStore) is opened.
+/// The options with which a [`MongodbStore`](crate::MongodbStore) is opened.
 #[derive(Clone)]
 pub struct MongodbOptions {
-    /// With the password in it.
+    /// The URL, including its password.
     pub(crate) url: String,
     servers: String,
     pub(crate) database: String,
@@ -27,8 +27,8 @@ pub struct MongodbOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The URL is not one of MongoDB's, or the driver does not know a parameter. What is wrong with it is not said, for
-    /// there may be a password in it.
+    /// The URL is not one of MongoDB's, or the driver does not know a parameter. The message does not repeat the URL,
+    /// because it may hold a password.
     #[error(
         "not a MongoDB URL: write mongodb:// or mongodb+srv://, user and password with their special characters \
          percent-encoded, the servers, and the database's name"
@@ -37,9 +37,9 @@ pub enum OpenError {
     /// The URL has a parameter with which the store cannot work.
     #[error("the URL's parameter {parameter} cannot be used: {why}")]
     Parameter {
-        /// The parameter.
+        /// The name of the parameter.
         parameter: &'static str,
-        /// Why not.
+        /// The reason why it cannot be used.
         why: &'static str,
     },
     /// The servers could not be reached, or did not do what opening needs.
@@ -49,10 +49,10 @@ pub enum OpenError {
         action: &'static str,
         /// The servers.
         servers: String,
-        /// Why not.
+        /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The collections are not up to date, and that is not to be changed.
+    /// The collections are not up to date, and the options do not allow changing them.
     #[error("the database's collections are not up to date; run the migrations first")]
     NotMigrated,
     /// The collections are those of a newer version of this program.
@@ -60,7 +60,7 @@ pub enum OpenError {
     Newer {
         /// The version of the collections.
         found: i64,
-        /// The newest that this program knows.
+        /// The newest version that this program knows.
         known: i64,
     },
 }
@@ -70,17 +70,17 @@ impl MongodbOptions {
     pub const DEADLINE: Duration = Duration::from_secs(3);
     /// The default number of connections: 32.
     pub const CONNECTIONS: u32 = 32;
-    /// The database where the URL names none.
+    /// The name of the database that is used if the URL names none.
     pub const DATABASE: &'static str = "countersign";
 
-    /// A database by its URL, `mongodb://user:password@host:27017/countersign?replicaSet=rs0` or
+    /// Options from a URL, such as `mongodb://user:password@host:27017/countersign?replicaSet=rs0` or
     /// `mongodb+srv://user:password@host/countersign`, with the parameters that MongoDB's drivers know: `replicaSet`,
-    /// `authSource`, `tls`, `tlsCAFile`, `tlsCertificateKeyFile`, `maxPoolSize`, and so on. Its collections are brought
-    /// up to date when it is opened.
+    /// `authSource`, `tls`, `tlsCAFile`, `tlsCertificateKeyFile`, `maxPoolSize`, and so on. The database's collections
+    /// are brought up to date when it is opened.
     ///
-    /// Writes are confirmed by a majority that has them in its journals (`w=majority`, `journal=true`) and reads see
-    /// only such (`readConcernLevel=majority`), unless the URL says less, which
-    /// [`weaknesses`](crate::MongodbStore::weaknesses) then tells. Reads always go to the primary, whatever the URL says.
+    /// Writes are confirmed by a majority that has them in its journals (`w=majority`, `journal=true`), and reads see
+    /// only such writes (`readConcernLevel=majority`). If the URL asks for less,
+    /// [`weaknesses`](crate::MongodbStore::weaknesses) tells. Reads always go to the primary, whatever the URL says.
     ///
     /// # Errors
     /// [`OpenError::Url`], and [`OpenError::Parameter`] for `w=0` and `socketTimeoutMS`.
@@ -119,21 +119,21 @@ impl MongodbOptions {
         })
     }
 
-    /// Another database than the URL's.
+    /// The name of the database, in place of the URL's.
     #[must_use]
     pub fn database(mut self, name: &str) -> Self {
         name.clone_into(&mut self.database);
         self
     }
 
-    /// Whether opening brings the collections up to date. Default: yes. If not, opening fails when they are not.
+    /// Whether opening brings the collections up to date. Default: yes. Otherwise opening fails when they are not.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
         self.run_migrations = run;
         self
     }
 
-    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
+    /// The time within which every operation is answered, with an error if necessary. Default: 3 s, so that a request
     /// gets its 503 while the client still waits; at least 10 ms, at most a minute.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -141,23 +141,23 @@ impl MongodbOptions {
         self
     }
 
-    /// How many connections to each server there are at most (`maxPoolSize` in the URL). Default 32; the tail of the
-    /// revocation log has its own beside them.
+    /// The largest number of connections to each server (`maxPoolSize` in the URL). Default: 32. The tail of the
+    /// revocation log has further connections of its own.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections.clamp(2, 1_000);
         self
     }
 
-    /// The servers, without user and password.
+    /// The servers, without user name and password.
     #[must_use]
     pub fn servers(&self) -> &str {
         &self.servers
     }
 
-    /// What the driver is told, and what of it is less than it should be.
+    /// The options for the driver, and those among them that are weaker than they should be.
     pub(crate) async fn client(&self) -> Result<(ClientOptions, Vec<String>), OpenError> {
-        // It asks the DNS for the servers of a mongodb+srv URL.
+        // The driver asks the DNS for the servers of a mongodb+srv URL.
         let parsed = ClientOptions::parse(self.url.as_str());
         let mut options = match tokio::time::timeout(self.deadline, parsed).await {
             Ok(Ok(options)) => options,
@@ -172,12 +172,12 @@ impl MongodbOptions {
         }
         options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         options.app_name.get_or_insert_with(|| "countersign".to_owned());
-        // A little less than the deadline, so that the driver's own answer, which says more, comes first.
+        // The driver's limit is a little shorter than the deadline, so that its answer, which says more, comes first.
         let sooner = self.deadline.saturating_mul(5) / 6;
         let at_most = |time: Option<Duration>| Some(time.map_or(sooner, |time| time.min(sooner)));
         options.server_selection_timeout = at_most(options.server_selection_timeout);
         options.connect_timeout = at_most(options.connect_timeout);
-        // Together with the above, the time after which a connection to a server that no longer answers is given up.
+        // Together with the limit above, this is the time after which a connection to a dead server is given up.
         options.heartbeat_freq.get_or_insert(Duration::from_secs(2));
         options.max_pool_size = Some(self.connections);
         Ok((options, weaknesses))
@@ -188,7 +188,7 @@ impl MongodbOptions {
     }
 }
 
-/// A server as URLs have it: an IPv6 address in brackets.
+/// A server as URLs write it, with an IPv6 address in brackets.
 fn shown(server: &ServerAddress) -> String {
     match server {
         ServerAddress::Tcp { host, port } if host.parse::<Ipv6Addr>().is_ok() => {
@@ -198,7 +198,7 @@ fn shown(server: &ServerAddress) -> String {
     }
 }
 
-/// Fills in the strongest settings where the URL has none; what it has that is weaker.
+/// Fills in the strongest settings where the URL has none. Returns the weaker ones that the URL has.
 fn strengthen(options: &mut ClientOptions, deadline: Duration) -> Vec<String> {
     let mut weaknesses = Vec::new();
     let concern = options.write_concern.get_or_insert_default();
@@ -208,7 +208,7 @@ fn strengthen(options: &mut ClientOptions, deadline: Duration) -> Vec<String> {
             "w is {nodes}, not majority: when the primary fails, logouts, refreshes and accounts that were answered can \
              be lost"
         )),
-        // A tag set of the replica set's own may well be stronger.
+        // A tag set that the replica set defines may be stronger.
         _ => {}
     }
     if !*concern.journal.get_or_insert(true) {
@@ -218,11 +218,11 @@ fn strengthen(options: &mut ClientOptions, deadline: Duration) -> Vec<String> {
                 .to_owned(),
         );
     }
-    // What was not confirmed by then is not waited for any more, on the server either.
+    // A write that is not confirmed by then is no longer waited for, on the server either.
     concern.w_timeout.get_or_insert(deadline);
     let by_majority = concern.w == Some(Acknowledgment::Majority);
     match &options.read_concern {
-        // Writes that no majority has to have are not seen by reads of what a majority has.
+        // Reads of majority-committed data would not see writes that no majority has to confirm.
         None if !by_majority => options.read_concern = Some(ReadConcern::local()),
         None => options.read_concern = Some(ReadConcern::majority()),
         Some(concern) => match &concern.level {
@@ -243,7 +243,7 @@ fn strengthen(options: &mut ClientOptions, deadline: Duration) -> Vec<String> {
     weaknesses
 }
 
-/// Where it is, and nothing secret.
+/// Writes where the database is, without secrets.
 impl fmt::Display for MongodbOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the MongoDB database {} at {}", self.database, self.servers)

@@ -1,8 +1,8 @@
-//! Hearing of what other nodes have written into the revocation log.
+//! Listening for what other nodes have written into the revocation log.
 //!
-//! Where the server has change streams, one tells. Elsewhere there is a bell: a document that every writer changes after
-//! its entry, and that every node looks at, by its `_id`, twenty times a second. Either way it only means "look now",
-//! and what is missed the next poll reads.
+//! A server with change streams tells of changes by one. On other servers there is a bell: a document that every writer
+//! changes after its entry, and that every node reads, by its `_id`, twenty times a second. Either signal only means
+//! "read the log now", and the next poll reads whatever a signal missed.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,21 +19,21 @@ use crate::field::number;
 use crate::records::Records;
 use crate::schema::LOG;
 
-/// What the listening task works with.
+/// The parts that the listening task works with.
 pub(crate) struct Listener {
     pub(crate) database: Database,
-    /// Through a connection of its own.
+    /// The collection of the bell, through a connection of its own.
     pub(crate) store: Records,
     pub(crate) deadline: Duration,
     pub(crate) changed: Weak<ChangeSignal>,
-    /// Told of this node's own entries.
+    /// Notified of this node's own entries.
     pub(crate) written: Arc<Notify>,
 }
 
-/// How often the bell is looked at, and a stream at most that has nothing to tell.
+/// The interval at which the bell is read, and the shortest interval for a change stream that has nothing to tell.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How often the task sees whether the store is still there.
+/// The interval at which the task checks whether the store still exists.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -60,7 +60,7 @@ impl Listener {
                     continue;
                 }
                 Err(Lost::Failed(error)) => tracing::debug!(error = %error, "nothing is pushed for now"),
-                // It worked until now.
+                // The stream worked until now, so the pause begins short again.
                 Err(Lost::Ended) => pause = FIRST_PAUSE,
             }
             sleep(pause).await;
@@ -68,14 +68,14 @@ impl Listener {
         }
     }
 
-    /// Whatever may have happened while nobody listened has happened by now.
+    /// Raises the signal after an interruption, because changes during it were not heard.
     fn raise(&self) -> bool {
         self.changed.upgrade().inspect(|changed| changed.raise()).is_some()
     }
 
     async fn stream(&self) -> Result<(), Lost> {
         let log: Collection<RawDocumentBuf> = self.database.collection(LOG);
-        // Not the heartbeats: there are more of them than of anything else, and they revoke nothing.
+        // Heartbeats are left out, because they are the most frequent entries and revoke nothing.
         let revoking =
             doc! { "$match": { "operationType": "insert", "fullDocument.kind": { "$ne": "node" } } };
         let opening = async {
@@ -90,7 +90,7 @@ impl Listener {
                 match stream.next_if_any().await {
                     Ok(Some(_)) => break,
                     Ok(None) if self.changed.strong_count() == 0 => return Ok(()),
-                    // Not every server waits before it answers so.
+                    // Some servers answer at once, without waiting for an event.
                     Ok(None) if stream.is_alive() => sleep(LOOK_EVERY).await,
                     Ok(None) | Err(_) => return Err(Lost::Ended),
                 }
@@ -130,16 +130,16 @@ impl Listener {
     }
 
     async fn ring(&self) -> Result<(), Failure> {
-        // Rung twice at once, it may be counted once; it was still rung.
+        // Two rings at once may be counted as one, and the bell has still been rung.
         let ring = self.store.upsert(doc! { "_id": BELL }, doc! { "$inc": { "rung": 1_i64 } });
         within(self.deadline, ring).await
     }
 }
 
-/// Why nothing is heard for now.
+/// Why nothing can be heard for now.
 enum Lost {
     Failed(Failure),
-    /// The stream broke off.
+    /// The stream ended.
     Ended,
 }
 

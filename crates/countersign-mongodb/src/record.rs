@@ -1,4 +1,4 @@
-//! Documents and the values that they stand for.
+//! Documents, and the values that they stand for.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use crate::field::{
     binary, bytes, date, integer, number, optional_parsed, optional_text, optional_time, parsed, text, time,
 };
 
-/// All of these documents as values, or the first that is none.
+/// The values of all these documents, or the error of the first invalid one.
 pub(crate) fn all<T>(
     documents: &[RawDocumentBuf],
     value: impl Fn(&RawDocument) -> Result<T, Failure>,
@@ -25,12 +25,12 @@ pub(crate) fn all<T>(
     documents.iter().map(|document| value(document)).collect()
 }
 
-/// A number, or null.
+/// A time as a number, or null.
 fn optional_millis(time: Option<Timestamp>) -> Bson {
     time.map_or(Bson::Null, |time| Bson::Int64(time.as_millis()))
 }
 
-/// A session's document. `gone_at` is when nobody can want it any more, whatever clock the rest goes by.
+/// A session's document. After `gone_at` no flow needs the session, whatever clock the flows use.
 pub(crate) fn of_session(session: &Session, gone_at: Timestamp) -> Result<Document, Failure> {
     let mut document = doc! {
         "_id": document_id::session(&session.key()),
@@ -48,7 +48,7 @@ pub(crate) fn of_session(session: &Session, gone_at: Timestamp) -> Result<Docume
     Ok(document)
 }
 
-/// The fields of a session that a refresh changes. The rest stays, but for the mark of its end.
+/// The fields of a session that a refresh changes. The other fields stay, except for the mark of its end.
 pub(crate) fn changing(session: &Session) -> Document {
     doc! {
         "generation": i64::from(session.generation.as_u32()),
@@ -100,12 +100,12 @@ fn ended(document: &RawDocument) -> Result<Option<Ended>, Failure> {
     }
 }
 
-/// The fields of a session's mark.
+/// The fields of the mark of a session's end.
 pub(crate) fn of_ended(ended: Ended) -> Document {
     doc! { "ended_at": ended.at.as_millis(), "end_reason": ended.reason.name() }
 }
 
-/// A reason for an end, if there is one.
+/// The reason for an end; `None` if the field is absent.
 pub(crate) fn optional_reason(
     document: &RawDocument,
     field: &'static str,
@@ -113,7 +113,7 @@ pub(crate) fn optional_reason(
     optional_parsed(document, field, |name| EndReason::from_name(name).ok_or("an unknown reason"))
 }
 
-/// The fields of an entry that its key stands for, and which session it excepts.
+/// The fields of an entry that its key stands for, and the session that it excepts.
 pub(crate) fn of_entry(entry: &Entry) -> Result<Document, Failure> {
     let key = entry.key();
     let except = match &entry.target {
@@ -175,7 +175,7 @@ pub(crate) fn user(document: &RawDocument) -> Result<User, Failure> {
     })
 }
 
-/// The fields of a counter: all that it is.
+/// The fields of a counter, which are its whole value.
 pub(crate) fn of_attempts(attempts: &Attempts) -> Document {
     doc! {
         "failures": i64::from(attempts.failures),

@@ -16,14 +16,14 @@ pub(crate) struct Records {
     lane: Lane,
 }
 
-/// What to find.
+/// A query: which documents to find, and in which order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) filter: Document,
     pub(crate) sort: Document,
-    /// All there are, if there is none.
+    /// The largest number of documents; all of them, if there is none.
     pub(crate) limit: Option<usize>,
-    /// These fields only; all, if empty.
+    /// The fields to return; all of them, if empty.
     pub(crate) fields: Document,
 }
 
@@ -40,7 +40,7 @@ impl Records {
         Self { collection: database.collection(name), database: database.clone(), lane: lane.clone() }
     }
 
-    /// The same collection through other connections.
+    /// The same collection, through the connections of another lane.
     pub(crate) fn through(&self, database: &Database, lane: &Lane) -> Self {
         Self::new(database, self.collection.name(), lane)
     }
@@ -52,7 +52,7 @@ impl Records {
 
     pub(crate) async fn find(&self, query: Query) -> Result<Vec<RawDocumentBuf>, Failure> {
         let Query { filter, sort, limit, fields } = query;
-        // A limit of 0 would mean none.
+        // A limit of 0 would mean no limit to the server.
         if limit == Some(0) {
             return Ok(Vec::new());
         }
@@ -65,7 +65,7 @@ impl Records {
                 }
                 if let Some(limit) = limit {
                     find = find.limit(i64::try_from(limit).unwrap_or(i64::MAX));
-                    // One answer, as far as it fits into one.
+                    // The documents come in one answer, as far as they fit into one.
                     find = find.batch_size(u32::try_from(limit).unwrap_or(u32::MAX).min(MAX_BATCH));
                 }
                 if !fields.is_empty() {
@@ -76,7 +76,8 @@ impl Records {
             .await
     }
 
-    /// How many documents fit. By the old command: the driver's own method takes an aggregation.
+    /// The number of documents that match. It uses the old command, because the driver's own method uses an
+    /// aggregation.
     pub(crate) async fn count(&self, filter: Document) -> Result<u64, Failure> {
         let command = doc! { "count": self.collection.name(), "query": filter };
         let database = self.database.clone();
@@ -84,7 +85,7 @@ impl Records {
         number(&self.lane.run(count).await?, "n")
     }
 
-    /// Inserts a document; whether it did, for its `_id` or another unique field may be taken.
+    /// Inserts a document. Returns whether it did; the `_id` or another unique field may be taken.
     pub(crate) async fn insert(&self, document: &Document) -> Result<bool, Failure> {
         let collection = self.collection.clone_with_type::<Document>();
         let insert = || {
@@ -98,7 +99,7 @@ impl Records {
         }
     }
 
-    /// Updates the document that fits; whether there was one.
+    /// Updates the document that matches. Returns whether there was one.
     pub(crate) async fn update_one(&self, filter: Document, update: Document) -> Result<bool, Failure> {
         let update = || {
             let (collection, filter, update) = (self.collection.clone(), filter.clone(), update.clone());
@@ -107,7 +108,7 @@ impl Records {
         Ok(self.lane.run_again(update).await?.matched_count > 0)
     }
 
-    /// Updates the document that fits, or inserts it.
+    /// Updates the document that matches, or inserts it.
     pub(crate) async fn upsert(&self, filter: Document, update: Document) -> Result<(), Failure> {
         let mut tries = 0;
         loop {
@@ -116,7 +117,7 @@ impl Records {
                 async move { collection.update_one(filter, update).upsert(true).await }
             };
             match self.lane.run_again(upsert).await {
-                // Another one inserted it at the same moment; now there is something to update.
+                // Another operation inserted it at the same moment, so now there is a document to update.
                 Err(error) if error.is_duplicate() && tries < UPSERT_TRIES => tries += 1,
                 answer => return answer.map(|_| ()),
             }
@@ -132,7 +133,7 @@ impl Records {
         self.lane.run_again(update).await.map(|_| ())
     }
 
-    /// Deletes the documents that fit; how many.
+    /// Deletes the documents that match. Returns their number.
     pub(crate) async fn delete_many(&self, filter: Document) -> Result<u64, Failure> {
         let delete = || {
             let (collection, filter) = (self.collection.clone(), filter.clone());
@@ -141,7 +142,7 @@ impl Records {
         Ok(self.lane.run_again(delete).await?.deleted_count)
     }
 
-    /// Makes these changes, in no particular order. Each stands for itself, and may be made twice.
+    /// Makes these changes, in no particular order. Each is independent of the others, and may be made twice.
     pub(crate) async fn change_all(&self, changes: &[Change]) -> Result<(), Failure> {
         for changes in changes.chunks(CHANGES_AT_ONCE) {
             let mut tries = 0;
@@ -156,8 +157,8 @@ impl Records {
         Ok(())
     }
 
-    /// One `update` command with many statements. The `bulkWrite` command, which the driver has a method for, is known
-    /// to MongoDB 8 alone.
+    /// Sends one `update` command with many statements. The `bulkWrite` command, for which the driver has a method,
+    /// exists only in MongoDB 8.
     async fn change_some(&self, changes: &[Change]) -> Result<(), Failure> {
         let statements: Vec<_> = changes
             .iter()
@@ -217,8 +218,8 @@ fn write_concern(concern: &WriteConcern) -> Document {
     document
 }
 
-/// How many documents one answer of a cursor holds at most.
+/// The largest number of documents in one answer of a cursor.
 const MAX_BATCH: u32 = 10_000;
-/// How many statements one command holds: some hundred kilobytes.
+/// The number of statements in one command, some hundred kilobytes.
 const CHANGES_AT_ONCE: usize = 1_000;
 const UPSERT_TRIES: u32 = 20;

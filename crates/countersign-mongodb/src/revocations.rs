@@ -49,8 +49,8 @@ impl RevocationStore for MongodbStore {
         .await
     }
 
-    /// The insert is the commit point. Of those that insert the same number one succeeds, and the others try the next,
-    /// which is free unless somebody else has taken that one too; so the numbers have no gaps.
+    /// The insert is the commit point. Of concurrent inserts with the same number one succeeds. The others try the next
+    /// number, which is free unless another one has taken it too, so the numbers have no gaps.
     async fn raise_epoch(&self, user_id: &UserId, raise: &EpochRaise) -> Result<Entry, StoreError> {
         self.answer("raise the user's epoch", Turn::IfWeak(user_id.as_str()), async {
             let (entry, known) = loop {
@@ -74,14 +74,14 @@ impl RevocationStore for MongodbStore {
         .await
     }
 
-    /// All or none, and within the limit, without a transaction: before anything is written into the log, it is written
-    /// into the user's `token_batch`, on the condition that nobody else did since that was read. That is the commit
-    /// point. Then the entries are inserted; each may be inserted twice.
+    /// Revokes all tokens or none, within the limit and without a transaction. Before anything is written into the log,
+    /// the tokens are written into the user's `token_batch`, on the condition that the batch has not changed since it
+    /// was read. This write is the commit point. Then the entries are inserted; each may be inserted twice.
     ///
-    /// The batch is read before the log. So whatever others have promised is counted: it is in the batch that was read,
-    /// or was there before and is in the log by then, or comes after and fails the condition. Who finds a batch that is
-    /// not wholly in the log (its writer is still at it, or has died) writes it too. Callers in this process take turns,
-    /// for they would only fail each other's conditions.
+    /// The batch is read before the log, so every token that others have committed is counted. It is in the batch that
+    /// was read; or it was there before and is in the log by then; or it comes after and fails the condition. A caller
+    /// that finds a batch that is not wholly in the log (its writer is still writing, or has died) writes it too.
+    /// Callers in this process take turns, because they would only fail each other's conditions.
     async fn revoke_tokens(
         &self,
         user_id: &UserId,
@@ -128,7 +128,7 @@ impl RevocationStore for MongodbStore {
             log.upsert(filter, update).await
         };
         let turn = match &entry.target {
-            // A heartbeat belongs to the tail.
+            // Heartbeats go through the connections of the tail.
             Target::Node { .. } => return self.answer_beside(ACTION, insert(&self.tail.log)).await,
             _ => entry.user_id().map_or(Turn::Any, |user_id| Turn::IfWeak(user_id.as_str())),
         };
@@ -188,14 +188,14 @@ impl MongodbStore {
         }
     }
 
-    /// The user's `user` entries: few, for what is outdone goes.
+    /// The user's `user` entries. They are few, because outdated ones are deleted.
     async fn raises(&self, user_id: &UserId) -> Result<Vec<KnownRaise>, Failure> {
         let fields = doc! { "_id": 1, "n": 1, "except": 1, "at": 1 };
         let found = self.log.find(Query { filter: raises(user_id), fields, ..Query::default() }).await?;
         record::all(&found, KnownRaise::of)
     }
 
-    /// Inserts an entry that ends sessions, with the reason, for whoever has to mark their rows; whether it did.
+    /// Inserts an entry that ends sessions, with the reason, which marking the rows needs. Returns whether it did.
     pub(crate) async fn insert_end(&self, entry: &Entry, reason: EndReason) -> Result<bool, Failure> {
         let mut document = record::of_entry(entry)?;
         document.insert("until", entry.until.as_millis());
@@ -225,7 +225,7 @@ impl MongodbStore {
             .collect()
     }
 
-    /// Puts a batch in the place of the one that was read; whether that was still there.
+    /// Replaces the batch that was read with a new one. Returns whether the batch was still unchanged.
     async fn commit_batch(
         &self,
         user_id: &UserId,
@@ -266,7 +266,7 @@ impl MongodbStore {
         self.log.change_all(&entries).await
     }
 
-    /// Deletes documents that fit, the oldest by `time` first, a step at a time so that other work gets its turn.
+    /// Deletes matching documents, the oldest by `time` first, in steps so that other work runs in between.
     pub(crate) async fn purge(
         &self,
         action: &'static str,
@@ -301,8 +301,8 @@ impl MongodbStore {
         Ok(purged)
     }
 
-    /// Deletes entries that end sessions, unless they still decide something. Those that stay are met again each time,
-    /// so this goes on behind them.
+    /// Deletes entries that end sessions, unless they still decide something. The search continues behind the entries
+    /// that stay, because it would find them again each time.
     async fn purge_ends(
         &self,
         action: &'static str,
@@ -313,7 +313,7 @@ impl MongodbStore {
         let old = doc! { "kind": kind, "until": { "$lt": before.as_millis() } };
         let mut purged = 0_u64;
         let mut left = at_most;
-        // Where the last step ended: the `until`, and the `_id`s of this `until` that were looked at.
+        // The end of the last step: the `until`, and the `_id`s with this `until` that were looked at.
         let (mut from, mut seen) = (i64::MIN, BTreeSet::new());
         while left > 0 {
             let step = async {
@@ -350,7 +350,7 @@ impl MongodbStore {
         Ok(purged)
     }
 
-    /// Those `session` entries whose row is marked or gone.
+    /// The `session` entries among `old` whose row is marked or gone.
     async fn ended_in_row(&self, old: &[Old]) -> Result<Vec<String>, Failure> {
         let mut rows: HashMap<String, String> = HashMap::new();
         for old in old {
@@ -373,8 +373,8 @@ impl MongodbStore {
         Ok(old.iter().filter(|old| done.contains(&old.id)).map(|old| old.id.clone()).collect())
     }
 
-    /// Those `user` entries that decide about no session any more. What decides are a user's highest entry and, for the
-    /// session that it excepts, the highest that does not except it.
+    /// The `user` entries among `old` that no longer decide about any session. The entries that decide are a user's
+    /// highest one and, for the session that it excepts, the highest that does not except it.
     async fn outdone(&self, old: &[Old]) -> Result<Vec<String>, Failure> {
         let users: BTreeSet<&str> =
             old.iter().filter_map(|old| old.entry.user_id()).map(UserId::as_str).collect();
@@ -402,7 +402,7 @@ impl MongodbStore {
         Ok(old.iter().filter(|old| !decides(&old.entry)).map(|old| old.id.clone()).collect())
     }
 
-    /// What crashes have left half-done, where the server does not delete it by itself.
+    /// Deletes what crashes have left half-done, where the server does not delete it by itself.
     async fn purge_unfinished(&self, action: &'static str) -> Result<(), StoreError> {
         let old = field::date(self.not_before_opening(Timestamp::MIN) - KEEP_UNFINISHED);
         self.answer(action, Turn::Any, async {
@@ -413,7 +413,7 @@ impl MongodbStore {
     }
 }
 
-/// A `user` entry, as far as it matters to the next one.
+/// The part of a `user` entry that matters to the next one.
 #[derive(Clone, Debug)]
 struct KnownRaise {
     id: String,
@@ -433,15 +433,15 @@ impl KnownRaise {
     }
 }
 
-/// Those of the lower entries that decide nothing beside one that excepts this session: all but the highest that does not
-/// except the same one.
+/// The lower entries that decide nothing beside one that excepts this session: all but the highest that does not except
+/// the same session.
 fn outdone_by(except: Option<SessionId>, lower: &[KnownRaise]) -> impl Iterator<Item = &KnownRaise> {
     let others = lower.iter().filter(|raise| except.is_some() && raise.except != except);
     let decides = others.map(|raise| raise.epoch).max();
     lower.iter().filter(move |raise| Some(raise.epoch) != decides)
 }
 
-/// An entry that stopped mattering.
+/// An entry that no longer matters.
 #[derive(Clone, Debug)]
 struct Old {
     id: String,
@@ -456,7 +456,7 @@ impl Old {
     }
 }
 
-/// Deletes these, if they still fit: their time may have been raised since they were read.
+/// Deletes these entries if they are still old: their times may have been raised since they were read.
 async fn delete(records: &Records, ids: Vec<String>, old: &Document) -> Result<u64, Failure> {
     if ids.is_empty() {
         return Ok(0);
@@ -466,15 +466,15 @@ async fn delete(records: &Records, ids: Vec<String>, old: &Document) -> Result<u
     records.delete_many(filter).await
 }
 
-/// The `user` entries of a user.
+/// The filter that finds the `user` entries of a user.
 fn raises(user_id: &UserId) -> Document {
     doc! { "user_id": user_id.as_str(), "kind": "user", "ref": "" }
 }
 
-/// Inserts an entry, or makes the times of the one with its key the later ones.
+/// Inserts an entry, or raises the times of the existing one with its key to the later ones.
 fn merge(entry: &Entry) -> Result<Change, Failure> {
     let mut inserted = record::of_entry(entry)?;
-    // The filter's fields become the new document's too, and none may be set twice.
+    // The filter's fields become fields of the new document too, and no field may be set twice.
     let mut filter = Document::new();
     for field in ["_id", "user_id"] {
         if let Some(value) = inserted.remove(field) {
@@ -485,7 +485,7 @@ fn merge(entry: &Entry) -> Result<Change, Failure> {
     Ok(Change { filter, update: doc! { "$setOnInsert": inserted, "$max": later }, upsert: true })
 }
 
-/// The tokens of a batch, and until when their entries matter.
+/// The tokens of a batch, with the time until which the entry of each matters.
 fn batch_of(document: &RawDocument) -> Result<BTreeMap<TokenId, Timestamp>, Failure> {
     let tokens = documents(document, "tokens")?;
     tokens
@@ -494,7 +494,7 @@ fn batch_of(document: &RawDocument) -> Result<BTreeMap<TokenId, Timestamp>, Fail
         .collect()
 }
 
-/// Whether these tokens may be revoked beside those that are, or are about to be.
+/// Whether these tokens may be revoked beside those that are already revoked or about to be.
 fn room_beside(
     live: &HashMap<TokenId, Timestamp>,
     unfinished: &BTreeMap<TokenId, Timestamp>,
@@ -509,5 +509,5 @@ fn room_beside(
     TokensRevoked::TooMany { free_at: free_at.copied().unwrap_or(tokens.until) }
 }
 
-/// How many documents one step of a purge looks at: some milliseconds of work.
+/// The number of documents that one step of a purge looks at, some milliseconds of work.
 const PURGE_STEP: usize = 1_000;

@@ -13,13 +13,13 @@ use crate::records::Records;
 
 pub(crate) const SESSIONS: &str = "session";
 pub(crate) const LOG: &str = "revocation";
-/// What each user's last call of `revoke_tokens` was about to write.
+/// The collection of each user's last call of `revoke_tokens`, with the tokens that it was about to write.
 pub(crate) const TOKEN_BATCHES: &str = "token_batch";
 pub(crate) const ACCOUNTS: &str = "account";
 pub(crate) const NAMES: &str = "account_name";
 pub(crate) const THROTTLES: &str = "throttle";
 pub(crate) const KEYS: &str = "sealed_key";
-/// What there is one of: the schema's version, the store's id, the bell.
+/// The collection of single documents: the schema's version, the store's id, the bell.
 pub(crate) const STORE: &str = "store";
 
 /// The newest version of the collections that this program knows.
@@ -28,16 +28,16 @@ const VERSION: i64 = 2;
 /// The `_id` of the document with the version.
 const SCHEMA: &str = "schema";
 
-/// A session or a counter that nobody purged goes this long after its time. Far longer than any clock is wrong.
+/// The time after which a session or a counter that nobody purged is deleted. It is far longer than any clock is wrong.
 const KEEP_FORGOTTEN: Duration = Duration::from_secs(30 * 86_400);
 
-/// What a crash has left half-done goes after this time. Far longer than anything is under way.
+/// The time after which leftovers of a crash are deleted. It is far longer than any operation runs.
 pub(crate) const KEEP_UNFINISHED: Duration = Duration::from_secs(86_400);
 
-/// How long an index may take to be made. Only a later version's, on a filled collection, would take long.
+/// The longest time for making an index. Only an index of a later version, on a filled collection, would take long.
 const INDEX_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Several nodes may make the same collection at the same moment, which not every engine takes well.
+/// The number of tries: several nodes may make the same collection at the same moment, which not every engine supports.
 const TRIES: u32 = 20;
 
 struct Index {
@@ -54,18 +54,19 @@ enum Kind {
     Ttl(Duration),
 }
 
-/// Beside these there is each collection's `_id`, which is the only unique index that sessions, log, accounts, names and
-/// counters need. So they can be sharded: a unique index on anything else would have to begin with the shard key.
+/// The indexes beside each collection's `_id`. That is the only unique index that sessions, log, accounts, names and
+/// counters need, so they can be sharded: any other unique index would have to begin with the shard key.
 ///
-/// TTL indexes are on fields of their own, made from the server's clock or the store's, whichever is later, and there is
-/// none on the log: a `session` entry goes only after its row is marked and a user's highest entry never, and no server
+/// TTL indexes are on fields of their own, made from the server's clock or the store's, whichever is later. The log has
+/// none, because no server could know when an entry may go: a `session` entry goes only after its row is marked, and a
+/// user's highest entry never.
 /// could know that.
 fn indexes() -> Vec<Index> {
     let index = |collection, keys, kind| Index { collection, keys, kind };
     vec![
-        // Also what `{user_id: 1}` as a shard key needs.
+        // `{user_id: 1}` as a shard key needs this index as well.
         index(SESSIONS, doc! { "user_id": 1 }, Kind::Plain),
-        // As they are listed; a refresh changes none of these.
+        // The order in which sessions are listed; a refresh changes none of these fields.
         index(SESSIONS, doc! { "user_id": 1, "ended_at": 1, "created_at": -1, "id": -1 }, Kind::Plain),
         index(SESSIONS, doc! { "absolute_until": 1 }, Kind::Plain),
         index(SESSIONS, doc! { "gone_at": 1 }, Kind::Ttl(KEEP_FORGOTTEN)),
@@ -80,7 +81,7 @@ fn indexes() -> Vec<Index> {
     ]
 }
 
-/// Brings the collections up to date, or finds out that they are.
+/// Brings the collections up to date, or finds that they are.
 pub(crate) async fn prepare(
     options: &MongodbOptions,
     database: &Database,
@@ -104,7 +105,7 @@ async fn found(store: &Records) -> Result<Option<i64>, Failure> {
     }
 }
 
-/// Every step may be done twice, or by several nodes at the same time. The version comes last.
+/// Migrates the collections. Every step may be done twice, or by several nodes at once; the version is written last.
 async fn migrate(database: &Database, store: &Records) -> Result<(), Failure> {
     let patient = Lane::new(1, INDEX_DEADLINE);
     for index in indexes() {

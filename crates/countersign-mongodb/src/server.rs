@@ -1,4 +1,4 @@
-//! What kind of server this is, and where it is weaker than the store's promises.
+//! The kind of server, and where it is weaker than the store's promises.
 
 use countersign_jwt::Timestamp;
 use futures_util::future::join_all;
@@ -9,18 +9,18 @@ use mongodb::bson::{Document, doc};
 use crate::call::{Failure, Lane};
 use crate::records::Records;
 
-/// What a server says of itself.
+/// What a server reports about itself.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) time: Timestamp,
-    /// It has no other that could take its place.
+    /// Whether the server stands alone, without another one that could take its place.
     pub(crate) is_standalone: bool,
 }
 
-/// Asks the primary what it is.
+/// Asks the primary what kind of server it is.
 pub(crate) async fn hello(database: &Database, connections: &Lane) -> Result<Server, Failure> {
     let answer = match command(database, connections, doc! { "hello": 1 }).await {
-        // Its older name.
+        // The command's older name.
         Err(error) if error.is_not_implemented() => {
             command(database, connections, doc! { "isMaster": 1 }).await?
         }
@@ -36,14 +36,14 @@ pub(crate) async fn hello(database: &Database, connections: &Lane) -> Result<Ser
     })
 }
 
-/// Whether what the server keeps is gone with it; `None` where it does not say so to us.
+/// Whether the server's data is lost when it stops; `None` where the server does not tell.
 pub(crate) async fn is_volatile(database: &Database, connections: &Lane) -> Result<Option<bool>, Failure> {
     match command(database, connections, doc! { "serverStatus": 1 }).await {
         Ok(answer) => {
             let engine = answer.get_document("storageEngine");
             Ok(engine.and_then(|engine| engine.get_bool("persistent")).ok().map(|persistent| !persistent))
         }
-        // Its user may well have no right to ask.
+        // The user may have no right to ask.
         Err(Failure::Server { .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -54,10 +54,10 @@ async fn command(database: &Database, connections: &Lane, command: Document) -> 
     connections.run(async move { database.run_command(command).await }).await
 }
 
-/// Whether of updates at the same time, under a condition that the first one makes untrue, exactly one succeeds.
+/// Whether exactly one of concurrent updates succeeds, under a condition that the first one makes untrue.
 ///
-/// Some relatives look for the document first and write it afterwards, whatever it has become: on FerretDB 1.24, two of
-/// 16 such updates can both win. That shows only at times, so several rounds are run.
+/// Some relatives of MongoDB look for the document first and write it afterwards, whatever it has become: on FerretDB
+/// 1.24, two of 16 such updates can both win. The race shows only at times, so several rounds are run.
 pub(crate) async fn updates_are_atomic(store: &Records) -> Result<bool, Failure> {
     let probe = doc! { "_id": format!("probe {}", ObjectId::new()) };
     let mut document = probe.clone();

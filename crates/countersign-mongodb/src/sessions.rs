@@ -2,24 +2,28 @@
 //!
 //! # How a step and an end are kept apart without a transaction
 //!
-//! An end is an insert into the log (its commit point), then the row's mark. A step ([`SessionStore::advance`], `heal`)
+//! An end is an insert into the log (its commit point), followed by the mark of the row. A step
+//! ([`SessionStore::advance`], `heal`) has three parts:
 //!
-//! 1. reads the row and the log, at the same time, and asks [`Advance::applies`] or [`Heal::applies`] itself,
-//! 2. writes the row as [`Advance::apply`] makes it, on the condition that it is still as it was read,
-//! 3. reads the log again. If it speaks against the session now, the row is marked and the step counts as refused.
+//! 1. It reads the row and the log, at the same time, and asks [`Advance::applies`] or [`Heal::applies`] itself.
+//! 2. It writes the row as [`Advance::apply`] makes it, on the condition that the row is still as it was read.
+//! 3. It reads the log again. If the log now ends the session, the row is marked and the step counts as refused.
 //!
-//! *Of concurrent steps from one generation at most one succeeds*: the condition names generation, time of issue and
-//! count of heals; every step changes one of them, and no value comes back. All that the rules look at is named in the
-//! condition, or never changes (epoch, absolute expiry), or changes only together with what is named (idle expiry and
-//! `healed_run`, with generation or heals), or is set by the step itself (for an advance, the acknowledgement).
+//! *Of concurrent steps from one generation at most one succeeds.* The condition names generation, time of issue and
+//! count of heals; every step changes one of them, and no value comes back. Everything else that the rules look at is
+//! named in the condition too, or never changes (epoch, absolute expiry), or changes only together with a named value
+//! (idle expiry and `healed_run`, with generation or heals), or is set by the step itself (for an advance, the
+//! acknowledgement).
 //!
-//! *No step succeeds once an end has returned*: the row is marked then, and the condition asks for a row without a mark.
-//! *None applies under an entry whose row is not marked*, after a crash say: the entry was there before the step, so 1.
-//! reads it, and nothing is written. *An entry that comes in between 1. and 2.* belongs to an end that has not returned;
-//! 3. sees it if it was there before the write. If it came after, the step came before the end, and what it issued ends
-//! with it: every node refuses the session's tokens by the entry, and the next refresh meets it in 1.
+//! *No step succeeds once an end has returned.* The row is marked by then, and the condition requires a row without a
+//! mark. *No step applies under an entry whose row is not marked*, as after a crash: the entry was there before the
+//! step, so part 1 reads it, and nothing is written. *An entry that is inserted between parts 1 and 2* belongs to an
+//! end that has not returned. Part 3 sees the entry if it was there before the write. If the entry came after the
+//! write, the step came before the end, and what the step issued ends with it: every node refuses the session's tokens
+//! by the entry, and the next refresh meets the entry in part 1.
 //!
-//! The two reads of 1. need no common snapshot. Whatever was answered before they began is in both; what happens
+//! The two reads of part 1 need no common snapshot. Whatever was answered before they began is in both. Whatever
+//! happens meanwhile may be in either, and the row's share of it is in the condition. The log only grows.
 //! meanwhile may be in either, and the row's part of it is in the condition. The log only grows.
 
 use async_trait::async_trait;
@@ -39,7 +43,7 @@ use crate::records::{Change, Query};
 use crate::store::MongodbStore;
 use crate::{document_id, record};
 
-/// What the log says about a session, and with which mark its row is to be ended for it.
+/// What the log says about a session, and the mark that its row should get for that.
 #[derive(Clone, Copy, Debug, Default)]
 struct MarkedVerdict {
     log: LogVerdict,
@@ -48,9 +52,9 @@ struct MarkedVerdict {
 
 #[async_trait]
 impl SessionStore for MongodbStore {
-    /// Inserts first and reads the epoch afterwards. A raise that came before the insert is seen then, and the row goes
-    /// again; one that came later ends the session by its entry, as it does any other. If this node dies in between,
-    /// the row stays, under an entry that has ended it.
+    /// Inserts the session first and reads the user's epoch afterwards. A raise that came before the insert is seen
+    /// then, and the row is deleted again. A raise that came later ends the session by its entry, as it does any other
+    /// session. If this node dies in between, the row stays, under an entry that has ended it.
     async fn insert_session(&self, session: &Session) -> Result<SessionInserted, StoreError> {
         self.answer("insert the session", Turn::Any, async {
             let lives = session.absolute_until.since(session.created_at);
@@ -96,7 +100,7 @@ impl SessionStore for MongodbStore {
                     let mut after = row.clone();
                     step.apply(&mut after);
                     let mut condition = as_read(row);
-                    // Unlike an advance, a heal keeps the acknowledgement, and must find none.
+                    // Unlike an advance, a heal keeps the acknowledgement, and requires that there is none.
                     condition.insert("acknowledged_at", Bson::Null);
                     (condition, after)
                 })
@@ -107,7 +111,7 @@ impl SessionStore for MongodbStore {
     }
 
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
-        // Each command has a deadline of its own, and each of its statements looks at the whole collection on FerretDB
+        // Each command has a deadline of its own, and each of its statements reads the whole collection on FerretDB
         // with SQLite.
         let step = if self.updates_are_atomic() { ACKNOWLEDGE_STEP } else { ACKNOWLEDGE_STEP / 10 };
         for seen in seen.chunks(step) {
@@ -146,7 +150,7 @@ impl SessionStore for MongodbStore {
             if inserted {
                 self.has_written();
             }
-            // Whoever wrote the entry may have died since, or not have come to the row yet. Then this does its work.
+            // The writer of the entry may have died, or may not have marked the row yet, so this call marks it.
             let mark = if inserted { mine } else { self.standing(key).await?.mark.unwrap_or(mine) };
             self.mark(key, mark).await?;
             Ok(if inserted { SessionEnded::Now } else { SessionEnded::Before })
@@ -163,7 +167,7 @@ impl SessionStore for MongodbStore {
         self.answer_list("list the user's sessions", async {
             let (mut after, mut skip) = (page.after, page.skip);
             let mut listed = Vec::new();
-            // Rows that the log alone has ended, after a crash say, are on the way and do not count.
+            // Rows that only the log has ended, as after a crash, lie in between and do not count.
             while listed.len() < page.limit {
                 let wanted = skip.saturating_add(page.limit - listed.len()).min(LIST_STEP);
                 let rows = self.unended_rows(user_id, now, after, wanted).await?;
@@ -197,7 +201,7 @@ impl MongodbStore {
     }
 
     async fn standing(&self, key: &UserSession) -> Result<MarkedVerdict, Failure> {
-        // Entries of tokens, of which there may be many, are not read: their `ref` is neither.
+        // The entries of tokens, which may be many, are not read: their `ref` is neither of these.
         let filter = doc! {
             "user_id": key.user_id.as_str(),
             "kind": { "$in": ["session", "user"] },
@@ -207,7 +211,7 @@ impl MongodbStore {
         for document in self.log.find(Query { filter, ..Query::default() }).await? {
             let entry = record::entry(&document)?;
             let was_ended = standing.log.ended;
-            // What ended this session alone comes before what ended all.
+            // An entry that ended this session alone takes precedence over one that ended all.
             if note(&mut standing.log, &entry, key.id) && !was_ended {
                 standing.mark = Some(mark_of(&document, &entry)?);
             }
@@ -219,7 +223,7 @@ impl MongodbStore {
         tokio::try_join!(self.row(key), self.standing(key))
     }
 
-    /// The user's sessions whose rows have no mark and that have not expired, after that one, newest first.
+    /// The user's sessions whose rows have no mark and that have not expired, after the given one, newest first.
     async fn unended_rows(
         &self,
         user_id: &UserId,
@@ -248,7 +252,7 @@ impl MongodbStore {
         record::all(&rows, record::session)
     }
 
-    /// Those of the user's sessions that the log has not ended.
+    /// The user's sessions among `rows` that the log has not ended.
     async fn allowed_by_log(
         &self,
         user_id: &UserId,
@@ -257,7 +261,7 @@ impl MongodbStore {
         if rows.is_empty() {
             return Ok(rows);
         }
-        // No more of the log than concerns these: a user has few `user` entries, and may have many others.
+        // Only entries that concern these sessions are read: a user has few `user` entries, but may have many others.
         let mut references: Vec<String> = rows.iter().map(|session| session.id.to_string()).collect();
         references.push(String::new());
         let filter = doc! {
@@ -277,8 +281,8 @@ impl MongodbStore {
         Ok(rows)
     }
 
-    /// A conditional step, as the module's first lines tell. `take` says whether it applies, and if so under which
-    /// condition, and what the row is afterwards.
+    /// A conditional step in the three parts that the module's documentation describes. `take` tells whether the step
+    /// applies, and if so under which condition, and what the row is afterwards.
     async fn step(
         &self,
         key: &UserSession,
@@ -302,13 +306,14 @@ impl MongodbStore {
                 }
                 return Ok(None);
             }
-            // Another one changed the row since it was read. What it is now decides, in most cases against this step.
+            // Another operation changed the row since it was read. The row's present state decides, usually against
+            // this step.
             tries += 1;
             pause(tries).await;
         }
     }
 
-    /// Marks a row as ended, unless it is.
+    /// Marks a row as ended, unless it is marked already.
     async fn mark(&self, key: &UserSession, ended: Ended) -> Result<(), Failure> {
         let mut filter = row(key);
         filter.insert("ended_at", Bson::Null);
@@ -331,7 +336,7 @@ impl MongodbStore {
         if let Some(except) = except {
             filter.insert("id", doc! { "$ne": except.to_string() });
         }
-        // In steps, so that no command is long.
+        // The sessions are marked in steps, so that no command takes long.
         loop {
             let oldest = self.sessions.find(Query {
                 filter: filter.clone(),
@@ -352,12 +357,12 @@ impl MongodbStore {
     }
 }
 
-/// The filter that finds a session: by its `_id`, with the user for the engine to know the shard.
+/// The filter that finds a session: by its `_id`, and by the user so that the engine knows the shard.
 fn row(key: &UserSession) -> Document {
     doc! { "_id": document_id::session(key), "user_id": key.user_id.as_str() }
 }
 
-/// The condition that the row is as it was read, as far as that can change.
+/// The condition that the row is as it was read, for all fields that can change.
 fn as_read(row: &Session) -> Document {
     doc! {
         "generation": i64::from(row.generation.as_u32()),
@@ -367,7 +372,7 @@ fn as_read(row: &Session) -> Document {
     }
 }
 
-/// Adds to what the log says about a session; whether the entry says something that was not known before.
+/// Adds an entry to what the log says about a session. Returns whether the entry adds something new.
 fn note(log: &mut LogVerdict, entry: &Entry, session: SessionId) -> bool {
     match &entry.target {
         Target::Session { id, .. } if *id == session => {
@@ -382,8 +387,8 @@ fn note(log: &mut LogVerdict, entry: &Entry, session: SessionId) -> bool {
     }
 }
 
-/// How the row of a session that the entry ends is to be marked. The reason is kept beside entries that end something;
-/// entries that came into the log in other ways have none.
+/// The mark for the row of a session that the entry ends. The reason is kept beside entries that end a session; entries
+/// that came into the log in other ways have none.
 fn mark_of(document: &RawDocument, entry: &Entry) -> Result<Ended, Failure> {
     let reason = record::optional_reason(document, "reason")?;
     let otherwise = match text(document, "kind")? {
@@ -393,9 +398,9 @@ fn mark_of(document: &RawDocument, entry: &Entry) -> Result<Ended, Failure> {
     Ok(Ended { at: entry.at, reason: reason.unwrap_or(otherwise) })
 }
 
-/// How many acknowledgements one command carries: some milliseconds of work.
+/// The number of acknowledgements that one command carries, some milliseconds of work.
 const ACKNOWLEDGE_STEP: usize = 500;
-/// How many rows of a list one command reads at most.
+/// The largest number of rows of a list that one command reads.
 const LIST_STEP: usize = 500;
-/// How many sessions one command marks as ended at most: some milliseconds of work.
+/// The largest number of sessions that one command marks as ended, some milliseconds of work.
 const MARK_STEP: usize = 500;

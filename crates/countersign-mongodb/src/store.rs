@@ -1,4 +1,4 @@
-//! The store: opening it, closing it, and what all its parts share.
+//! The store: opening it, closing it, and the parts that all operations share.
 
 use std::fmt;
 use std::future::Future;
@@ -23,7 +23,7 @@ use crate::{schema, server};
 
 /// All of Countersign's stores in one MongoDB database.
 ///
-/// It runs a task that listens for what other nodes write, so it is opened and used within one tokio runtime.
+/// The store runs a task that listens for what other nodes write, so it is opened and used within one tokio runtime.
 pub struct MongodbStore {
     pub(crate) sessions: Records,
     pub(crate) log: Records,
@@ -33,15 +33,15 @@ pub struct MongodbStore {
     pub(crate) throttles: Records,
     pub(crate) keys: Records,
     pub(crate) store: Records,
-    /// The tail of the revocation log and the server's time, which must not wait behind other work.
+    /// The connections for the tail of the revocation log and the server's time, which must not wait behind other work.
     pub(crate) tail: Tail,
     locks: Locks,
-    /// For as many operations as there are connections.
+    /// Lets as many operations run as there are connections.
     room: Semaphore,
-    /// For one list at a time, so that whoever asks for many of them waits for himself and not others for him.
+    /// Lets one list be read at a time, so that a client that asks for many lists delays only other lists.
     list_room: Semaphore,
     pub(crate) changed: Arc<ChangeSignal>,
-    /// Tells the listener of this node's own entries.
+    /// Notifies the listener of this node's own entries.
     pub(crate) written: Arc<Notify>,
     /// The server's time when the store was opened.
     opened_at: Timestamp,
@@ -52,7 +52,7 @@ pub struct MongodbStore {
     listening: JoinHandle<()>,
 }
 
-/// Connections beside the pool.
+/// The connections beside the pool.
 pub(crate) struct Tail {
     client: Client,
     pub(crate) database: Database,
@@ -61,8 +61,8 @@ pub(crate) struct Tail {
 }
 
 impl MongodbStore {
-    /// Connects to the database and brings its collections up to date, as the options say. Nodes that do so at the same
-    /// time do not disturb each other.
+    /// Connects to the database and brings its collections up to date, as the options allow. Nodes that do this at the
+    /// same time do not disturb each other.
     ///
     /// # Errors
     /// [`OpenError`], also when no server could be asked within the deadline.
@@ -78,7 +78,7 @@ impl MongodbStore {
                     .to_owned(),
             );
         }
-        // A server on its own may know no read concern but `local`, which there is the same.
+        // A standalone server may know no read concern but `local`, which is equivalent there.
         let (client, lane, database) = match schema::prepare(options, &database, &lane).await {
             Err(OpenError::Server { .. }) if hello.is_standalone && client_options.read_concern.is_some() => {
                 client_options.read_concern = Some(ReadConcern::local());
@@ -115,7 +115,7 @@ impl MongodbStore {
         }
 
         let (tail_client, _) = pool(options, &client_options, TAIL_CONNECTIONS)?;
-        // The other two are for the stream and the bell.
+        // The other two connections are for the change stream and the bell.
         let tail_lane = Lane::new(2, give_up(options.deadline));
         let tail_database = tail_client.database(&options.database);
         let log = records(schema::LOG);
@@ -158,21 +158,22 @@ impl MongodbStore {
         })
     }
 
-    /// In what the server, or what the URL asks of it, is weaker than the store's promises, and what can be lost: a
-    /// sentence each. The log has told them too. Empty for a replica set or a sharded cluster with the default settings.
+    /// The ways in which the server, or what the URL asks of it, is weaker than the store's promises, and what can be
+    /// lost, in one sentence each. Each was logged as well. The list is empty for a replica set or a sharded cluster
+    /// with the default settings.
     #[must_use]
     pub fn weaknesses(&self) -> &[String] {
         &self.weaknesses
     }
 
-    /// Closes the connections. Without it that happens too, a moment later.
+    /// Closes the connections. Without it, dropping the store closes them a moment later.
     pub async fn close(self) {
         self.listening.abort();
         self.tail.client.clone().shutdown().immediate(true).await;
         self.client.clone().shutdown().immediate(true).await;
     }
 
-    /// Whether there are keys in the store. If so, they were sealed with a secret that must still be there.
+    /// Whether there are keys in the store. If so, they were sealed with a secret that is still needed.
     ///
     /// # Errors
     /// [`StoreError`] when the server does not answer.
@@ -181,11 +182,11 @@ impl MongodbStore {
         self.answer("look for keys", Turn::Any, found).await
     }
 
-    /// Waits for an operation, at most until the deadline: for its turn, then for room, then for its calls.
+    /// Runs an operation, at most until the deadline: waits for its turn, then for room, then for its calls.
     ///
-    /// No more operations begin than there are connections. With more work than the server can do, those that have begun
-    /// come to their end then, and the rest ends without having done anything; if all took their first step before any
-    /// took its second, none would be done by its deadline.
+    /// No more operations begin than there are connections. Under more work than the server can do, the operations that
+    /// have begun are then finished, and the rest end without having done anything. If all operations took their first
+    /// step before any took its second, none would finish by its deadline.
     pub(crate) async fn answer<T>(
         &self,
         action: &'static str,
@@ -200,7 +201,7 @@ impl MongodbStore {
         .await
     }
 
-    /// As [`MongodbStore::answer`], for a list: one at a time.
+    /// Runs an operation that reads a list, as [`MongodbStore::answer`] does, but only one list at a time.
     pub(crate) async fn answer_list<T>(
         &self,
         action: &'static str,
@@ -214,7 +215,7 @@ impl MongodbStore {
         .await
     }
 
-    /// As [`MongodbStore::answer`], for what has connections of its own.
+    /// Runs an operation that has connections of its own, as [`MongodbStore::answer`] does.
     pub(crate) async fn answer_beside<T>(
         &self,
         action: &'static str,
@@ -229,20 +230,20 @@ impl MongodbStore {
         self.updates_are_atomic
     }
 
-    /// A time for the server to count from by its own clock (TTL), whatever clock the callers go by: the server's when
-    /// the store was opened, or theirs if that is later.
+    /// A time from which the server counts by its own clock (TTL), whatever clock the callers use. It is the server's
+    /// time when the store was opened, or the callers' time if that is later.
     pub(crate) fn not_before_opening(&self, time: Timestamp) -> Timestamp {
         self.opened_at.max(time)
     }
 
-    /// The log has grown by more than a heartbeat.
+    /// Notes that the log has grown by more than a heartbeat.
     pub(crate) fn has_written(&self) {
         self.written.notify_one();
     }
 }
 
 impl fmt::Debug for MongodbStore {
-    /// Without the driver's own clients, which hold the credentials.
+    /// Omits the driver's own clients, which hold the credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MongodbStore")
             .field("database", &self.tail.database.name())
@@ -261,7 +262,7 @@ impl Drop for MongodbStore {
 /// Brings the collections of a database up to date, for a command line.
 ///
 /// # Errors
-/// [`OpenError`]; then the collections are as before, but some of the new indexes may be there already.
+/// [`OpenError`]; then the collections are as before, but some of the new indexes may already exist.
 pub async fn migrate(options: &MongodbOptions) -> Result<(), OpenError> {
     MongodbStore::open(&options.clone().run_migrations(true)).await?.close().await;
     Ok(())
@@ -283,7 +284,7 @@ fn pool(
     Ok((client, Lane::new(connections, give_up(options.deadline))))
 }
 
-/// When a call that nobody waits for any more frees its connection.
+/// The time after which a call whose caller has gone frees its connection.
 fn give_up(deadline: Duration) -> Duration {
     deadline.saturating_mul(4)
 }
@@ -292,5 +293,5 @@ fn give_up(deadline: Duration) -> Duration {
 pub(crate) const NOT_ATOMIC: &str = "updates under a condition are not atomic: replay detection, the brake on guessing \
     passwords and the limit of revoked tokens are best effort between nodes; ends, epochs and names are not concerned";
 
-/// Two for the tail, heartbeats and the time; one for the stream; one for the bell.
+/// The tail's connections: two for the tail, heartbeats and the time; one for the stream; one for the bell.
 const TAIL_CONNECTIONS: u32 = 4;

@@ -60,9 +60,10 @@ impl MongodbStore {
         self.throttles.find_one(doc! { "_id": key }).await?.as_deref().map(record::attempts).transpose()
     }
 
-    /// Reads a counter, moves it on, and writes it back on the condition that it is as it was read; again until that
-    /// holds. The condition is the whole counter, so one that has come back to what it was does no harm. Attempts on one
-    /// account through this node take turns instead of failing each other's conditions.
+    /// Reads a counter, changes it, and writes it back on the condition that it is still as it was read; repeats this
+    /// until the condition holds. The condition is the whole counter, so a counter that has returned to its former
+    /// value does no harm. Attempts on one account through this node take turns instead of failing each other's
+    /// conditions.
     async fn count<T: Send>(
         &self,
         key: &str,
@@ -75,7 +76,7 @@ impl MongodbStore {
             let before = found.unwrap_or_default();
             let mut counter = before;
             let answer = step(&mut counter);
-            // A flood of refused attempts changes nothing, so it costs no write either.
+            // A refused attempt changes nothing, so a flood of them causes no writes.
             if counter == before {
                 return Ok(answer);
             }

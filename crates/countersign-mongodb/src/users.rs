@@ -2,14 +2,15 @@
 //!
 //! # How an account and its names come into being together
 //!
-//! A registration inserts the account as *pending*, claims each name by an insert, and then takes `pending_at` away,
-//! which is the commit point: nobody finds a pending account. Of those that want a name the unique `_id` of the claim
-//! lets one through. A registration that is refused deletes its account and then its claims.
+//! A registration inserts the account as *pending*, claims each name by an insert, and then removes `pending_at`, which
+//! is the commit point: lookups never find a pending account. Of concurrent registrations of one name, the unique `_id`
+//! of the claim lets one through. A registration that is refused deletes its account and then its claims.
 //!
-//! One that dies leaves a pending account, or claims without an account. Whoever wants such a name later takes the claim
-//! over. If the account is still there and pending for longer than any registration takes, it is deleted first, under
-//! the condition that it is still pending: either the dead one did commit, and keeps the name, or it never can. So how
-//! long that is decides only how soon a name is free again, never who has it.
+//! A registration that dies leaves a pending account, or claims without an account. A later registration that wants
+//! such a name takes the claim over. If the account still exists and has been pending for longer than any registration
+//! takes, it is deleted first, under the condition that it is still pending: either the dead registration did commit,
+//! and keeps the name, or it never can. The length of that time therefore decides only how soon a name is free again,
+//! never who has it.
 
 use async_trait::async_trait;
 use countersign_core::model::{PasswordHash, User};
@@ -27,7 +28,8 @@ use crate::{document_id, record};
 const EMAIL: &str = "email";
 const USERNAME: &str = "username";
 
-/// Far longer than a registration takes, which is at most the deadline.
+/// The time after which a pending account is given up. It is far longer than a registration, which takes at most the
+/// deadline.
 const PENDING_FOR: std::time::Duration = std::time::Duration::from_secs(300);
 
 #[async_trait]
@@ -113,14 +115,14 @@ impl MongodbStore {
         }
     }
 
-    /// Claims a name for an account that is pending since then; whether nobody else has it.
+    /// Claims a name for an account that has been pending since `since`. Returns whether nobody else has the name.
     async fn claim(&self, name: &str, user_id: &UserId, since: Timestamp) -> Result<bool, Failure> {
         let mut tries = 0;
         loop {
             if self.names.insert(&doc! { "_id": name, "user_id": user_id.as_str() }).await? {
                 return Ok(true);
             }
-            // Without a claim, it was released this moment.
+            // If there is no claim, it was released at this moment.
             if let Some(claim) = self.names.find_one(doc! { "_id": name }).await? {
                 let holder = text(&claim, "user_id")?;
                 if !self.is_given_up(holder, since).await? {
@@ -137,10 +139,10 @@ impl MongodbStore {
         }
     }
 
-    /// Whether this account neither has its names nor ever will.
+    /// Whether this account has no names and never will.
     async fn is_given_up(&self, id: &str, now: Timestamp) -> Result<bool, Failure> {
         let Some(account) = self.accounts.find_one(doc! { "_id": id }).await? else {
-            // It is inserted before its names are claimed.
+            // An account is inserted before its names are claimed, so without the account the claim is abandoned.
             return Ok(true);
         };
         match optional_date(&account, "pending_at")? {
@@ -154,13 +156,13 @@ impl MongodbStore {
 
     async fn release(&self, user_id: &UserId, names: Vec<String>) -> Result<(), Failure> {
         for name in names {
-            // Somebody may have taken it over already.
+            // Another registration may already have taken the claim over.
             self.names.delete_many(doc! { "_id": name, "user_id": user_id.as_str() }).await?;
         }
         Ok(())
     }
 
-    /// Deletes what registrations have left that died before this.
+    /// Deletes what registrations that died before this time have left.
     pub(crate) async fn purge_registrations(&self, before: DateTime) -> Result<(), Failure> {
         let query = Query {
             filter: doc! { "pending_at": { "$lt": before } },
@@ -180,12 +182,12 @@ impl MongodbStore {
     }
 }
 
-/// The filter that finds an account that is not yet there for others.
+/// The filter that finds a pending account, which is not yet visible to others.
 fn pending(id: &UserId, since: Timestamp) -> Document {
     doc! { "_id": id.as_str(), "pending_at": date(since) }
 }
 
-/// The filter that finds an account that is.
+/// The filter that finds a committed account.
 fn committed(id: &UserId) -> Document {
     doc! { "_id": id.as_str(), "pending_at": Bson::Null }
 }

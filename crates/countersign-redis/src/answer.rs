@@ -1,4 +1,4 @@
-//! Redis's answers as values.
+//! Reading Redis's answers as values.
 
 use redis::Value;
 
@@ -14,17 +14,17 @@ pub(crate) fn int(value: &Value) -> Result<i64, Failure> {
     }
 }
 
-/// What a script says it has done, as a count.
+/// The number of changes that a script reports.
 pub(crate) fn count(value: &Value) -> Result<u64, Failure> {
     u64::try_from(int(value)?).map_err(|_| Failure::Malformed(WHAT))
 }
 
-/// What a script says with 1 for yes and 0 for no.
+/// A script's answer of 1 for yes or 0 for no.
 pub(crate) fn yes(value: &Value) -> Result<bool, Failure> {
     Ok(int(value)? != 0)
 }
 
-/// Bytes, or `None` for nothing.
+/// Bytes; `None` for nil.
 pub(crate) fn bytes(value: Value) -> Result<Option<Vec<u8>>, Failure> {
     match value {
         Value::Nil => Ok(None),
@@ -35,7 +35,7 @@ pub(crate) fn bytes(value: Value) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
-/// Text, or `None` for nothing.
+/// Text; `None` for nil.
 pub(crate) fn optional_text(value: Value) -> Result<Option<String>, Failure> {
     let text = bytes(value)?.map(String::from_utf8).transpose();
     text.map_err(|_| Failure::Malformed(WHAT))
@@ -46,7 +46,7 @@ pub(crate) fn text(value: Value) -> Result<String, Failure> {
     optional_text(value)?.ok_or(Failure::Malformed(WHAT))
 }
 
-/// A list; of a map, keys and values in turn.
+/// A list. A map becomes a list of keys and values in turn.
 pub(crate) fn list(value: Value) -> Result<Vec<Value>, Failure> {
     match value {
         Value::Array(values) | Value::Set(values) => Ok(values),
@@ -55,7 +55,7 @@ pub(crate) fn list(value: Value) -> Result<Vec<Value>, Failure> {
     }
 }
 
-/// A list of so many.
+/// A list of exactly `N` values.
 pub(crate) fn exactly<const N: usize>(value: Value) -> Result<[Value; N], Failure> {
     list(value)?.try_into().map_err(|_| Failure::Malformed(WHAT))
 }

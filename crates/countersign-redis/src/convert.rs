@@ -1,5 +1,5 @@
-//! From the layout before to this one. Every step may be done twice, and by several programs at once; programs that still
-//! work with the layout before must be stopped.
+//! Converting the previous layout to this one. Every step may be done twice, and by several programs at once. Programs
+//! that still work with the previous layout must be stopped.
 
 use tokio::time::Instant;
 
@@ -9,14 +9,14 @@ use crate::layout::{Names, line_of_member, session_of_member};
 use crate::link::Link;
 use crate::script::{CONVERT_ENTRIES, CONVERT_SESSIONS, CONVERTED};
 
-/// The layout that is converted. It had the epochs among a user's other entries, and listed neither sessions without a mark
-/// nor revoked tokens.
+/// The layout that is converted. It kept the epochs among a user's other entries, and had no lists of sessions without
+/// a mark and of revoked tokens.
 pub(crate) const BEFORE: &str = "1";
 
-/// About how many members are converted at once: about a millisecond of work.
+/// The approximate number of members converted in one step, about a millisecond of work.
 const STEP: usize = 200;
 
-/// Converts everything, then notes the layout. `by` says until when each step has time.
+/// Converts everything, then records the layout. `by` gives the deadline of each step.
 pub(crate) async fn run(
     link: &Link,
     names: &Names,
@@ -55,7 +55,8 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Some members of a sorted set, and where to go on. Members that are there all the time are met at least once.
+/// Some members of a sorted set, and the cursor to continue with. Members that stay in the set throughout are returned
+/// at least once.
 async fn scan(link: &Link, key: &str, cursor: &str, by: Instant) -> Result<(String, Vec<String>), Failure> {
     let mut command = redis::cmd("ZSCAN");
     command.arg(key).arg(cursor).arg("COUNT").arg(STEP);

@@ -1,4 +1,4 @@
-//! What the server's settings mean for what was answered.
+//! Checking from the server's settings whether it keeps what it has answered.
 
 use std::collections::HashMap;
 
@@ -10,18 +10,18 @@ use crate::failure::Failure;
 use crate::link::Link;
 use crate::options::{Durability, OpenError};
 
-/// What a server says about itself. What it does not say is `None`: hosted servers often keep `CONFIG` to themselves.
+/// What a server reports about itself. `None` means that it does not report it: hosted servers often refuse `CONFIG`.
 #[derive(Clone, Debug, Default)]
 struct Server {
     info: HashMap<String, String>,
     config: HashMap<String, String>,
 }
 
-/// Asks the server how durable it is.
+/// Asks the server how durable it is. Returns the ways in which it may lose what it has answered, in words for its
+/// operator.
 ///
 /// # Errors
-/// [`OpenError`] when it cannot be a store, or is less durable than demanded. Otherwise the ways in which it may lose
-/// what was answered, in words for its operator.
+/// [`OpenError`] when the server cannot be a store, or is less durable than demanded.
 pub(crate) async fn check(
     link: &Link,
     durability: Durability,
@@ -42,7 +42,7 @@ impl Server {
         for (number, value) in link.query_all(&pipeline, by).await?.into_iter().enumerate() {
             match value {
                 Value::ServerError(error) if error.code() == "NOAUTH" => return Err(Failure::server(&error)),
-                // It does not want to say.
+                // The server refuses to report its settings.
                 Value::ServerError(_) => {}
                 info if number == 0 => server.info = read_info(&answer::text(info)?),
                 config => {
@@ -85,12 +85,12 @@ impl Server {
         }
     }
 
-    /// A server that is full must refuse writes, and not make room by deleting revocations.
+    /// Checks that a full server refuses writes instead of making room by deleting revocations.
     fn check_eviction(&self, weaknesses: &mut Vec<String>) -> Result<(), OpenError> {
         let policy = self.config("maxmemory-policy").or(self.info("maxmemory_policy"));
         let limit = self.config("maxmemory").or(self.info("maxmemory"));
         match (policy, limit) {
-            // `volatile-…` deletes what has an expiry of Redis's own, and no key here has one.
+            // `volatile-…` deletes only keys with an expiry of Redis's own, and no key here has one.
             (Some(policy), _) if policy == "noeviction" || policy.starts_with("volatile-") => {}
             (Some(policy), Some("0")) => weaknesses.push(format!(
                 "maxmemory-policy is {policy}: nothing is deleted as long as maxmemory is 0; should it ever be set, \
@@ -199,7 +199,8 @@ fn read_info(text: &str) -> HashMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The scripts are replicated by what they do, and say what they mean, from this version on.
+/// Whether the version is older than 6.2, the oldest one in which scripts are replicated by their effects and say what
+/// they mean.
 fn is_too_old(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(u32::MAX));
     (numbers.next().unwrap_or(u32::MAX), numbers.next().unwrap_or(0)) < (6, 2)
@@ -284,7 +285,7 @@ mod tests {
             let told = format!("{setting} could not be checked");
             assert!(weaknesses.iter().any(|weakness| weakness.starts_with(&told)), "{setting}");
         }
-        // Without CONFIG, INFO says most of it.
+        // Without CONFIG, INFO still reports most settings.
         let mut hosted = server(&[("aof_enabled", "0"), ("maxmemory_policy", "noeviction")]);
         hosted.config.clear();
         let refused = hosted.assess(Durability::Always, 0).unwrap_err();

@@ -1,37 +1,38 @@
-//! Why Redis did not answer, in words that hold no key, no argument, no script and no password.
+//! Why Redis did not answer, in words that hold no key, argument, script or password.
 
 use redis::{RedisError, ServerError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// It took too long. Whether a write was made is not known.
+    /// The command took too long. Whether a write was made is unknown.
     #[error("no answer before the deadline")]
     Deadline,
-    /// The connection could not be made, or was lost; then whether a write was made is not known.
+    /// The connection could not be made, or was lost. If it was lost, whether a write was made is unknown.
     #[error("no connection to Redis")]
     Connection(#[source] RedisError),
-    /// Redis refused.
+    /// Redis refused the command.
     #[error("Redis answered {0}")]
     Server(String),
-    /// The write was made, but not enough replicas have confirmed it in time.
+    /// The write was made, but too few replicas have confirmed it in time.
     #[error("{confirmed} of {wanted} replicas have confirmed the write")]
     Replicas {
-        /// How many have.
+        /// The number of replicas that have confirmed.
         confirmed: i64,
-        /// How many must.
+        /// The number of replicas that must confirm.
         wanted: u32,
     },
-    /// Redis holds what this program never writes.
+    /// Redis holds a value that this program never writes.
     #[error("what is stored as {0} is malformed")]
     Malformed(&'static str),
-    /// An account has this id already.
+    /// Another account already has this id.
     #[error("there is an account with this id")]
     AccountIdTaken,
 }
 
 impl Failure {
-    /// What the server said. Errors without a code of their own repeat what they were sent, so they are not shown.
+    /// The failure for a server's error. Errors without a code of their own repeat what they were sent, so their text
+    /// is left out.
     pub(crate) fn server(error: &ServerError) -> Self {
         Self::Server(match (error.code(), error.details()) {
             (code @ ("ERR" | "NOSCRIPT"), _) | (code, None) => code.to_owned(),
@@ -39,7 +40,7 @@ impl Failure {
         })
     }
 
-    /// What the driver said.
+    /// The failure for a driver's error.
     pub(crate) fn driver(error: RedisError) -> Self {
         match error.code() {
             Some(code) => Self::Server(code.to_owned()),

@@ -70,7 +70,7 @@ impl KeyStore for RedisStore {
 
     async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError> {
         let op = self.op("write the settings");
-        // Nothing stands for an absent record; a record is never empty.
+        // The empty text stands for an absent record, because a record is never empty.
         let call = REPLACE_SETTINGS.on([self.names.meta()]).arg(old.unwrap_or_default()).arg(new);
         let replaced = op.write(&call).await?;
         op.value(answer::yes(&replaced))
@@ -81,7 +81,7 @@ fn id_field(id: &KeyId) -> String {
     format!("i{}", id.as_str())
 }
 
-/// `purpose number algorithm created_at active_at removed_at`, a space, and the sealed secret.
+/// The key as text: `purpose number algorithm created_at active_at removed_at`, a space, and the sealed secret.
 fn write(key: &StoredKey) -> Vec<u8> {
     let mut text = format!(
         "{} {} {} {} {} {} ",

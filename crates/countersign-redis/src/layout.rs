@@ -1,8 +1,8 @@
 //! The names of all Redis keys, and the texts that stand for values within them.
 //!
-//! A key has a fixed form whatever a client or an application sends (SEC-155): texts from outside are in it as
-//! hexadecimal digits, or not at all. What belongs to a user is in keys with the user in braces, which a cluster keeps
-//! together:
+//! A key has a fixed form, whatever a client or an application sends (SEC-155): texts from outside appear in it only as
+//! hexadecimal digits. The data of one user is in keys with the user in braces, which a cluster keeps together:
+//!
 //!
 //! | key | kind | what |
 //! |---|---|---|
@@ -22,8 +22,8 @@
 //! | `p:throttles` | sorted set | all counters by their last change |
 //! | `p:keys` | hash | `i` + key id → key; `n` + purpose and number → nothing, it is taken |
 //!
-//! No key has an expiry of Redis's own. What has expired is purged by the times in the rows, which come from the
-//! clock that the flows go by; and a server that may evict keys with an expiry finds none of these.
+//! No key has an expiry of Redis's own. Expired data is purged by the times in the rows, which come from the clock that
+//! the flows use. A server that may evict keys with an expiry therefore finds none here.
 
 use countersign_core::model::{Entry, EntryKey, Target};
 use countersign_jwt::key::KeyId;
@@ -33,11 +33,11 @@ use uuid::Uuid;
 use crate::failure::Failure;
 use crate::text::{parsed, time};
 
-/// Separates the parts of a member. No user id and no key id holds it, and it sorts before all that they may hold: so
-/// members sort as their parts do.
+/// Separates the parts of a member. No user id and no key id holds this character, and it sorts before all characters
+/// that they may hold, so members sort as their parts do.
 const SEPARATOR: char = '\u{1}';
 
-/// No session, where one may be named.
+/// Stands for no session, where a session may be named.
 pub(crate) const NONE: &str = "-";
 
 /// Makes the names of keys.
@@ -63,7 +63,7 @@ impl Names {
         self.of_user(user_id, "sessions")
     }
 
-    /// The user's entries in the log; without a user, those that concern nobody in particular.
+    /// The user's entries in the log. With an empty user id, the entries that concern no user.
     pub(crate) fn user_log(&self, user_id: &str) -> String {
         self.of_user(user_id, "log")
     }
@@ -89,12 +89,13 @@ impl Names {
         self.of_user(user_id, "live")
     }
 
-    /// The user's epochs, apart from other entries: they are read often, and the others may be many.
+    /// The user's epochs. They are kept apart from other entries because they are read often and the others may be
+    /// many.
     pub(crate) fn epochs(&self, user_id: &str) -> String {
         self.of_user(user_id, "epochs")
     }
 
-    /// The user's revoked tokens, to be counted.
+    /// The user's revoked tokens, kept in order to be counted.
     pub(crate) fn tokens(&self, user_id: &str) -> String {
         self.of_user(user_id, "tokens")
     }
@@ -104,8 +105,8 @@ impl Names {
         if field.starts_with('u') { self.epochs(user_id) } else { self.user_log(user_id) }
     }
 
-    /// The keys of every script that writes to the log: the user's entries, all entries three times, and what is known of
-    /// the user's epochs and tokens.
+    /// The keys of every script that writes to the log: the user's entries, the three sets of all entries, and the
+    /// user's epochs and tokens.
     pub(crate) fn whole_log(&self, user_id: &str) -> [String; 6] {
         [
             self.user_log(user_id),
@@ -159,31 +160,31 @@ impl Names {
     }
 }
 
-/// The member of all sessions by absolute expiry.
+/// The member for a session in the set of all sessions by absolute expiry.
 pub(crate) fn session_member(user_id: &UserId, id: SessionId) -> String {
     format!("{user_id}{SEPARATOR}{id}")
 }
 
-/// The user and the session of such a member.
+/// The user and the session of a member in the set of all sessions.
 pub(crate) fn session_of_member(member: &str) -> Result<(&str, &str), Failure> {
     member.split_once(SEPARATOR).ok_or(Failure::Malformed("sessions:until"))
 }
 
-/// An epoch as 20 digits, so that epochs compare as texts: Lua's numbers are exact only up to 2^53.
+/// An epoch as 20 digits, so that epochs compare as texts; Lua's numbers are exact only up to 2^53.
 pub(crate) fn digits(epoch: Epoch) -> String {
     format!("{:020}", epoch.as_u64())
 }
 
-/// Where an entry is kept, and what is kept of it.
+/// The place where an entry is kept, and the value that is kept of it.
 #[derive(Debug)]
 pub(crate) struct Line {
-    /// The user it concerns; empty for keys and nodes.
+    /// The user that the entry concerns; empty for keys and nodes.
     pub(crate) user_id: String,
     /// The field among the user's entries.
     pub(crate) field: String,
-    /// The key: the first part of its members.
+    /// The entry's key, which is the first part of its members.
     pub(crate) key: String,
-    /// The session that an epoch excepts.
+    /// The session that an epoch excepts, or `-`.
     pub(crate) except: String,
 }
 
@@ -199,8 +200,8 @@ impl From<&Entry> for Line {
     }
 }
 
-/// The field of an entry: its kind's first letter, which sorts as the kinds do, then its number or its reference. A
-/// kind has only one of the two.
+/// The field of an entry: its kind's first letter, which sorts as the kinds do, then its number or its reference. An
+/// entry's kind has only one of the two.
 fn field(key: &EntryKey) -> String {
     match key.kind {
         "user" => format!("u{:020}", key.number),
@@ -208,12 +209,12 @@ fn field(key: &EntryKey) -> String {
     }
 }
 
-/// The first part of an entry's members; with a part of a field, what it starts with.
+/// The first part of an entry's members. For the beginning of a field, it is the beginning of that part.
 pub(crate) fn key_text(user_id: &str, field: &str) -> String {
     format!("{user_id}{SEPARATOR}{field}")
 }
 
-/// Where in the order of all members those start that come after the entry with this key.
+/// The lower bound, in the order of all members, for those that come after the entry with this key.
 pub(crate) fn after(key: &EntryKey) -> String {
     // The entry's own members go on with the separator, and any other key that starts with this one goes on with more.
     format!("({}\u{2}", key_text(&key.user_id, &field(key)))
@@ -264,7 +265,7 @@ pub(crate) fn entry_of_member(member: &str) -> Result<Entry, Failure> {
     Ok(Entry { target, until: time(WHAT, until)?, at: time(WHAT, at)? })
 }
 
-/// Two digits for each byte: different texts stay different.
+/// The bytes as hexadecimal digits, two for each byte, so that different texts stay different.
 fn hex(bytes: &[u8]) -> String {
     let digit = |number: u8| char::from_digit(u32::from(number), 16).unwrap_or_default();
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()

@@ -1,4 +1,4 @@
-//! Countersign's stores on Redis: for sessions beside another database, or for everything.
+//! Countersign's stores on Redis, for sessions beside another database or for all of Countersign's data.
 //!
 //! ```
 //! use countersign_core::store::Stores;
@@ -14,11 +14,12 @@
 //!
 //! # What it needs
 //!
-//! Redis 6.2 or newer, or Valkey; one primary that takes all writes, at an address that always leads to it. Where
-//! Sentinel manages the primary, give the address of a proxy or a name that follows it: Sentinel itself is not asked.
+//! The store needs Redis 6.2 or newer, or Valkey, with one primary that takes all writes, at an address that always
+//! leads to it. Where Sentinel manages the primary, give the address of a proxy or a name that follows the primary,
+//! because this store does not ask Sentinel.
 //!
-//! Redis is a store only as far as it keeps what it has answered. Opening reads the server's settings, and refuses those
-//! that would lose it, unless an option accepts the loss by name:
+//! Redis can serve as a store only if it keeps what it has answered. Opening reads the server's settings and refuses
+//! those that could lose it, unless an option accepts the loss by name:
 //!
 //! | setting | must be | else |
 //! |---|---|---|
@@ -27,23 +28,23 @@
 //! | `no-appendfsync-on-rewrite` | `no` | either |
 //! | `maxmemory-policy` | `noeviction`, unless `maxmemory` is 0 | refused |
 //!
-//! What is accepted all the same, or could not be checked, is logged as a warning and listed by
+//! Weaknesses that were accepted or could not be checked are logged as warnings and listed by
 //! [`RedisStore::weaknesses`].
 //!
-//! A replica that takes over may lack what the primary answered last: Redis replicates afterwards.
-//! [`RedisOptions::wait_replicas`] makes a write wait for it.
+//! A replica that takes over may lack what the primary answered last, because Redis replicates after it has answered.
+//! [`RedisOptions::wait_replicas`] makes a write wait for replicas.
 //!
 //! # Why not a cluster
 //!
-//! Everything about one user is in keys that a cluster keeps together. But an entry of the revocation log must be there
-//! for all nodes in the moment in which its user's session ends, and the log of all users is in other keys, which a
-//! cluster may keep elsewhere: no step reaches both. Opening a cluster is an error.
+//! A cluster keeps the keys of one user together. But when a session ends, its entry in the revocation log must be
+//! visible to all nodes at the same moment. The log of all users is in other keys, which a cluster may keep elsewhere,
+//! and no single step reaches both. Opening a cluster is therefore an error.
 //!
 //! # How it works
 //!
-//! Every write is a Lua script that looks at everything its condition names, and changes everything, in one atomic step.
-//! Nothing is written by plain commands, and nothing is repeated when a connection is lost after sending: such a write
-//! may have been made, and is reported as an error.
+//! Every write is a Lua script that checks everything its condition names and changes everything in one atomic step.
+//! Plain commands write nothing. A write is not repeated when a connection is lost after sending: it may have been
+//! made, and is reported as an error.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;

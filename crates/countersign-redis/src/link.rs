@@ -1,4 +1,4 @@
-//! Connections: shared by many commands at once, made again when they break, never waited for beyond a deadline.
+//! Connections: shared by many commands at once, made again when they break, and never waited for beyond a deadline.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,18 +13,19 @@ use tokio::time::{Instant, timeout_at};
 use crate::failure::Failure;
 use crate::script::Call;
 
-/// One connection, if there is one.
+/// One connection, which may be absent or broken and is then made again.
 pub(crate) struct Link {
     client: Client,
     live: Arc<Mutex<Live>>,
-    /// Held while connecting, so that many commands make one connection.
+    /// Held while connecting, so that many commands make only one connection.
     connecting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct Live {
     connection: Option<MultiplexedConnection>,
-    /// Counts the connections, so that a command that fails late does not close the one that came after its own.
+    /// The number of the connection. A command that fails late then does not close the connection that followed its
+    /// own.
     number: u64,
 }
 
@@ -39,7 +40,7 @@ impl Link {
         Self { client, live: Arc::default(), connecting: tokio::sync::Mutex::default() }
     }
 
-    /// Runs a script. Nothing is sent twice but what Redis says that it has not run.
+    /// Runs a script. A command is sent again only if Redis says that it has not run it.
     pub(crate) async fn run(&self, call: &Call, by: Instant) -> Result<Value, Failure> {
         match self.send(&call.by_hash(), by).await? {
             Value::ServerError(error) if is_unknown_script(&error) => {
@@ -49,7 +50,7 @@ impl Link {
         }
     }
 
-    /// Runs a script that writes, and waits until so many replicas have its write.
+    /// Runs a script that writes, and waits until the given number of replicas have the write.
     pub(crate) async fn run_replicated(
         &self,
         call: &Call,
@@ -78,12 +79,12 @@ impl Link {
         }
     }
 
-    /// Sends a command that is no script.
+    /// Sends a command that is not a script.
     pub(crate) async fn query(&self, command: &Cmd, by: Instant) -> Result<Value, Failure> {
         answer(self.send(command, by).await?)
     }
 
-    /// Sends commands together and returns all answers, errors among them.
+    /// Sends commands together and returns all answers, errors included.
     pub(crate) async fn query_all(&self, pipeline: &Pipeline, by: Instant) -> Result<Vec<Value>, Failure> {
         self.send_all(pipeline, by).await
     }
@@ -105,7 +106,7 @@ impl Link {
             let (mut connection, number) = self.connection(by).await?;
             let sent = timeout_at(by, connection.send_packed_commands(pipeline, 0, pipeline.len())).await;
             let values = self.judge(sent.map_err(|_| Failure::Deadline), number)?;
-            // All of them, or none: what makes Redis refuse one makes it refuse the others too.
+            // The commands are sent again together, because the reason for which Redis refuses one makes it refuse all.
             if !values.first().is_some_and(|value| self.is_to_be_sent_again(value, number)) {
                 return Ok(values);
             }
@@ -113,7 +114,7 @@ impl Link {
         }
     }
 
-    /// After a failure the connection is not used again: it may be half dead.
+    /// Judges the result of a command. After a failure the connection is not used again, because it may be half dead.
     fn judge<T>(&self, sent: Result<Result<T, RedisError>, Failure>, number: u64) -> Result<T, Failure> {
         match sent {
             Ok(Ok(value)) => Ok(value),
@@ -128,12 +129,12 @@ impl Link {
         }
     }
 
-    /// Whether Redis has refused a command for a while only, before looking at it.
+    /// Whether Redis has refused a command only for a while, before running it.
     fn is_to_be_sent_again(&self, value: &Value, number: u64) -> bool {
         let Value::ServerError(error) = value else { return false };
         match error.kind() {
             Some(ServerErrorKind::BusyLoading | ServerErrorKind::TryAgain) => true,
-            // It is a replica now. The same address may lead to the new primary.
+            // The server has become a replica. The same address may lead to the new primary.
             Some(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
                 self.discard(number);
                 false
@@ -151,13 +152,13 @@ impl Link {
 
     async fn connect(&self) -> Result<(MultiplexedConnection, u64), Failure> {
         let _connecting = self.connecting.lock().await;
-        // Others may have connected while this one waited.
+        // Another command may have connected while this one waited.
         if let Some(live) = self.live() {
             return Ok(live);
         }
         let number = self.lock().number.saturating_add(1);
         let config = AsyncConnectionConfig::new()
-            // The deadline is the caller's; and a command's own counts from when it was asked for.
+            // The deadline is the caller's, and a command's own deadline counts from the moment it was asked for.
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE)
@@ -182,7 +183,7 @@ impl Link {
     }
 }
 
-/// Some connections to share the load between.
+/// Several connections that share the load.
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
     links: Arc<[Link]>,
@@ -195,14 +196,14 @@ impl Links {
         Self { links, next: Arc::default() }
     }
 
-    /// Each in turn.
+    /// The next connection, each in turn.
     pub(crate) fn next(&self) -> Option<&Link> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         self.links.get(turn.checked_rem(self.links.len())?)
     }
 }
 
-/// A connection that the server closed while nobody used it is not found out by the next command.
+/// Drops a connection as soon as the server closes it, so that the next command does not have to find out.
 fn forget_when_closed(
     live: Weak<Mutex<Live>>,
     number: u64,
@@ -225,7 +226,7 @@ fn forget(live: &Mutex<Live>, number: u64) {
 }
 
 fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
-    // Nothing panics while it is held.
+    // No code panics while it holds the lock.
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -244,14 +245,14 @@ async fn pause(by: Instant) -> Result<(), Failure> {
     timeout_at(by, tokio::time::sleep(PAUSE)).await.map_err(|_| Failure::Deadline)
 }
 
-/// Makes sure that TLS has an implementation to work with: rustls has none of its own and panics without one, or with
-/// several to choose from. A program that has chosen one keeps it.
+/// Makes sure that TLS has a cryptography provider: rustls has none of its own, and panics without one or with several
+/// to choose from. A provider that the program has chosen is kept.
 pub(crate) fn choose_cryptography() {
     let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
-    // It fails when there is one already.
+    // Installing fails if there is a provider already.
     let _chosen_before = provider.install_default();
 }
 
-/// How many commands may wait to be written to one connection before callers wait.
+/// The number of commands that may wait to be written to one connection before callers wait.
 const QUEUE: usize = 1_024;
 const PAUSE: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! Which Redis, how it is reached, and how durable it must be.
+//! Options: the Redis to use, the way to reach it, and the durability it must have.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -12,10 +12,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use crate::failure::Failure;
 use crate::link::choose_cryptography;
 
-/// How a [`RedisStore`](crate::RedisStore) is opened.
+/// The options with which a [`RedisStore`](crate::RedisStore) is opened.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
-    /// Its `Debug` form leaves out the password.
+    /// The driver's client, whose `Debug` form leaves out the password.
     pub(crate) client: Client,
     pub(crate) prefix: String,
     pub(crate) durability: Durability,
@@ -25,15 +25,15 @@ pub struct RedisOptions {
     pub(crate) run_migrations: bool,
 }
 
-/// How much of what was answered a crash of Redis may lose.
+/// The amount of answered data that a crash of Redis may lose.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Durability {
-    /// Nothing: what was answered is on disk.
+    /// Nothing: answered data is on disk.
     #[default]
     Always,
-    /// About a second.
+    /// About a second of answered data.
     EverySecond,
-    /// Everything.
+    /// All data.
     Volatile,
 }
 
@@ -44,15 +44,15 @@ pub enum OpenError {
     /// The URL cannot be used.
     #[error("not a usable Redis URL: {reason}")]
     Url {
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
     /// A file that the URL names cannot be read.
     #[error("the file {} cannot be read", path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// A certificate or a key cannot be used.
@@ -61,43 +61,43 @@ pub enum OpenError {
     /// Redis did not answer as it should.
     #[error("could not open Redis")]
     Redis(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It is a cluster.
+    /// The Redis is a cluster.
     #[error(
         "this Redis is a cluster, which is not supported: the revocation log of all users is written in one step; \
          use a single primary, with replicas if you like"
     )]
     Cluster,
-    /// It is a replica, and takes no writes.
+    /// The Redis is a replica and takes no writes.
     #[error("this Redis is a replica and takes no writes; use the address of the primary")]
     Replica,
-    /// It is too old.
+    /// The Redis is too old.
     #[error("Redis {found} is too old; use 6.2 or newer")]
     TooOld {
-        /// Its version.
+        /// The version of the server.
         found: String,
     },
-    /// A setting of the server means that what was answered may be lost.
+    /// A setting of the server means that answered data may be lost.
     #[error("the server's setting {setting} is {found}, but must be {needed}: {otherwise}")]
     Setting {
-        /// The setting.
+        /// The name of the setting.
         setting: &'static str,
-        /// What it must be.
+        /// The value that the setting must have.
         needed: &'static str,
-        /// What it is.
+        /// The value that the setting has.
         found: String,
-        /// What happens otherwise, and which option accepts that.
+        /// The consequence of this value, and the option that accepts it.
         otherwise: &'static str,
     },
-    /// There is no store in it yet, and none is to be set up.
+    /// There is no store under the prefix yet, and the options do not allow setting one up.
     #[error("there is no store under the prefix {prefix}; run the migrations first")]
     NotMigrated {
-        /// The prefix.
+        /// The prefix of the keys.
         prefix: String,
     },
     /// The store was written by a newer version.
     #[error("the store has layout {found}, which is newer than this program's; upgrade the program")]
     Newer {
-        /// Its layout.
+        /// The layout of the store.
         found: String,
     },
 }
@@ -108,7 +108,7 @@ impl From<Failure> for OpenError {
     }
 }
 
-/// Where it is, and nothing secret.
+/// Writes where the Redis is, without secrets.
 impl fmt::Display for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let info = self.client.get_connection_info();
@@ -132,17 +132,19 @@ impl RedisOptions {
     /// The default number of connections: 2.
     pub const CONNECTIONS: usize = 2;
 
-    /// From `redis://:password@host:6379/0`, `rediss://…` with TLS, or `unix:///path/to/socket`.
+    /// Options from a URL: `redis://:password@host:6379/0`, `rediss://…` with TLS, or `unix:///path/to/socket`.
     ///
-    /// Parameters: `prefix`, `durability` (`always`, `everysec` or `volatile`) and `wait_replicas` are the methods here;
-    /// `ssl_ca_certs` names a file with the CA certificates to trust instead of the system's, `ssl_certfile` and
-    /// `ssl_keyfile` the client's own certificate and key (all PEM); a socket has `db`, `user` and `pass`.
+    /// The parameters `prefix`, `durability` (`always`, `everysec` or `volatile`) and `wait_replicas` correspond to the
+    /// methods of this type. `ssl_ca_certs` names a file with the CA certificates to trust instead of the system's;
+    /// `ssl_certfile` and `ssl_keyfile` name the client's own certificate and key (all PEM). A socket has the
+    /// parameters `db`, `user` and `pass`.
     ///
-    /// For `rediss://`, aws-lc-rs becomes the cryptography of all of the program's rustls, unless it has chosen one.
+    /// For `rediss://`, aws-lc-rs becomes the cryptography provider of the whole program's rustls, unless the program
+    /// has chosen one.
     ///
     /// # Errors
-    /// [`OpenError::Url`], [`OpenError::File`] or [`OpenError::Certificate`]. No message holds the URL, which may have a
-    /// password in it.
+    /// [`OpenError::Url`], [`OpenError::File`] or [`OpenError::Certificate`]. No message holds the URL, which may
+    /// contain a password.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
         let refuse = |reason| OpenError::Url { reason };
         let mut url = redis::parse_redis_url(url)
@@ -170,9 +172,9 @@ impl RedisOptions {
                 _ => return Err(refuse("it has an unknown parameter")),
             }
         }
-        // What the driver says about it may repeat parts of it.
+        // The driver's own message may repeat parts of the URL.
         let info = url.into_connection_info().map_err(|_| refuse("a part of it cannot be understood"))?;
-        // The third protocol tells when a connection was closed.
+        // RESP3 tells when a connection was closed.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let info = info.set_redis_settings(settings);
         let client = if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
@@ -199,11 +201,10 @@ impl RedisOptions {
         }
     }
 
-    /// What all keys start with, so that several stores, or other programs, can share a database. Default
-    /// `countersign`.
+    /// The prefix of all keys, so that several stores, or other programs, can share a database. Default: `countersign`.
     ///
     /// # Errors
-    /// [`OpenError::Url`] unless it is 1 to 64 ASCII letters, digits, `-`, `_`, `.` and `:`.
+    /// [`OpenError::Url`] unless the prefix is 1 to 64 ASCII letters, digits, `-`, `_`, `.` and `:`.
     pub fn prefix(mut self, prefix: &str) -> Result<Self, OpenError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
         if !(1..=64).contains(&prefix.len()) || !prefix.bytes().all(fits) {
@@ -215,9 +216,9 @@ impl RedisOptions {
         Ok(self)
     }
 
-    /// Accepts a server that writes to disk every second (`appendfsync everysec`) instead of before each answer. A crash
-    /// then loses up to about a second of what was answered: logouts and revocations that were confirmed come undone,
-    /// and a refresh that is forgotten looks like a lost reply.
+    /// Accepts a server that writes to disk every second (`appendfsync everysec`) instead of before each answer. A
+    /// crash then loses up to about a second of answered data: confirmed logouts and revocations are undone, and a
+    /// refresh that is forgotten looks like a lost reply.
     #[must_use]
     pub fn allow_everysec(mut self) -> Self {
         self.durability = Durability::EverySecond;
@@ -226,34 +227,34 @@ impl RedisOptions {
 
     /// Accepts a server that keeps nothing over a restart (`appendonly no`).
     ///
-    /// Every session is then lost with it, so everybody has to log in again. Revocations are lost too: an access token
-    /// that was revoked before is accepted again until it expires, by every node that starts after the restart. Keys
-    /// and accounts are lost as well, if they are kept here.
+    /// A restart then loses every session, so all users have to log in again. It loses revocations too: an access token
+    /// that was revoked before the restart is accepted again until it expires, by every node that starts after it. Keys
+    /// and accounts are lost as well, if they are kept in this store.
     #[must_use]
     pub fn allow_volatile(mut self) -> Self {
         self.durability = Durability::Volatile;
         self
     }
 
-    /// Whether a server is accepted that keeps nothing over a restart.
+    /// Whether a server that keeps nothing over a restart is accepted.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
         self.durability == Durability::Volatile
     }
 
-    /// How many replicas must have a write before it is answered (`WAIT`); default 0.
+    /// The number of replicas that must have a write before it is answered (`WAIT`). Default: 0.
     ///
-    /// Redis replicates after it has answered. When a replica takes over, it may lack what was answered just before:
-    /// logouts and revocations come undone. With this, such a write is an error, and so is every write while fewer
-    /// replicas are connected. It makes the loss unlikely, not impossible: Redis does not elect the replica that has
-    /// most.
+    /// Redis replicates after it has answered. A replica that takes over may lack what was answered just before, so
+    /// logouts and revocations are undone. With this option, a write that too few replicas confirm is an error, and so
+    /// is every write while fewer replicas are connected. The option makes the loss unlikely, not impossible, because
+    /// Redis does not elect the replica that has most of the data.
     #[must_use]
     pub fn wait_replicas(mut self, replicas: u32) -> Self {
         self.wait_replicas = replicas;
         self
     }
 
-    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
+    /// The time within which every operation is answered, with an error if necessary. Default: 3 s, so that a request
     /// gets its 503 while the client still waits; at least 10 ms, at most a minute.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -261,15 +262,15 @@ impl RedisOptions {
         self
     }
 
-    /// How many connections carry the commands. Default 2: each carries many at once. The tail of the revocation log and
-    /// the push have another one each.
+    /// The number of connections that carry the commands. Default: 2, because each carries many commands at once. The
+    /// tail of the revocation log and the push have one further connection each.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.clamp(1, 64);
         self
     }
 
-    /// Whether opening sets up an empty store. Default: yes. If not, opening fails when there is none.
+    /// Whether opening sets up an empty store. Default: yes. Otherwise opening fails when there is no store.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
         self.run_migrations = run;

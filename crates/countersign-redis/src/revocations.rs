@@ -16,18 +16,18 @@ use crate::store::{Op, RedisStore};
 use crate::text::{number, time};
 use crate::{answer, row};
 
-/// How many entries one script purges: about a millisecond of work.
+/// The number of entries that one script purges, about a millisecond of work.
 const PURGE_STEP: usize = 200;
-/// How many sessions one script marks as ended: about a millisecond of work.
+/// The number of sessions that one script marks as ended, about a millisecond of work.
 const MARK_STEP: u64 = 200;
-/// How many pages of young entries are read at once and sorted. Where there are more, it is cheaper to go through the
-/// whole log in order and leave out the old ones.
+/// The number of pages of young entries that are read at once and sorted. Where there are more, it is cheaper to read
+/// the whole log in order and leave out the old entries.
 const YOUNG_PAGES: usize = 2;
 
 #[async_trait]
 impl RevocationStore for RedisStore {
     fn is_one_copy(&self) -> bool {
-        // A replica may take over that lacks what was written last.
+        // A replica that takes over may lack what was written last.
         false
     }
 
@@ -80,7 +80,8 @@ impl RevocationStore for RedisStore {
         let digits = op.value(answer::text(epoch))?;
         let epoch = Epoch::new(op.value(number("epochs", &digits))?);
         let at = op.value(answer::text(at).and_then(|at| time("epochs", &at)))?;
-        // The rest in scripts of their own, so that others get their turn in between. The log has ended them already.
+        // Further sessions are marked in scripts of their own, so that other commands run in between. The log has
+        // already ended them.
         while op.value(answer::count(&marked))? == MARK_STEP {
             let rest =
                 MARK_REST.on([sessions.clone(), live.clone()]).arg(digits.as_str()).arg(except.as_str());
@@ -167,7 +168,7 @@ impl RevocationStore for RedisStore {
         let op = self.op("purge the revocation log");
         op.all(async {
             let mut purged = 0_usize;
-            // Those that must stay: the entries of sessions whose row is not marked.
+            // These entries must stay, because the rows of their sessions are not marked.
             let mut staying = 0_usize;
             while purged < limit {
                 let at_most = PURGE_STEP.min(limit.saturating_sub(purged));
@@ -213,7 +214,7 @@ impl RedisStore {
         op.value(answer::list(page).and_then(|page| page.into_iter().map(read_entry).collect()))
     }
 
-    /// A page of the young entries, if there are not too many of them to sort.
+    /// A page of the young entries; `None` if there are too many of them to sort.
     async fn young(
         &self,
         op: Op<'_>,
@@ -234,7 +235,7 @@ impl RedisStore {
         op.value(page_of(young, after, limit)).map(Some)
     }
 
-    /// A page of the entries since then, found by going through the whole log.
+    /// A page of the entries since a time, found by reading the whole log.
     async fn pages_since(
         &self,
         op: Op<'_>,
@@ -256,7 +257,7 @@ impl RedisStore {
     }
 }
 
-/// The members after that place, in order, at most so many.
+/// The members after a place in the order, at most `limit` of them.
 fn page_of(members: Vec<Value>, after: Option<&str>, limit: usize) -> Result<Vec<Entry>, Failure> {
     let mut members: Vec<String> = members.into_iter().map(answer::text).collect::<Result<_, _>>()?;
     if let Some(after) = after.and_then(|after| after.strip_prefix('(')) {

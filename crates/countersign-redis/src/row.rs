@@ -1,8 +1,8 @@
 //! A session's row as text. The scripts know its form too (`lua/row.lua`).
 //!
-//! `generation issued_at acknowledged_at heals healed_run last_seen_at idle_until ended epoch absolute_until created_at
-//! seed ip agent`, separated by single spaces; the agent, last, may hold anything. What there is none of is `-`, and an
-//! agent that there is starts with `+`.
+//! The row is `generation issued_at acknowledged_at heals healed_run last_seen_at idle_until ended epoch absolute_until
+//! created_at seed ip agent`, separated by single spaces. The agent comes last, because it may hold any character. A
+//! value that is absent is `-`, and an agent that is present starts with `+`.
 
 use std::net::IpAddr;
 
@@ -36,12 +36,12 @@ pub(crate) fn write(session: &Session) -> String {
     )
 }
 
-/// How a session ended, as the row has it.
+/// The way a session ended, as the row holds it.
 pub(crate) fn mark(ended: Ended) -> String {
     format!("{}:{}", ended.at.as_millis(), ended.reason.name())
 }
 
-/// The device, the row's last two fields. The hash of its agent stands behind the address, after a comma.
+/// The device, the row's last two fields. The hash of its agent follows the address, after a comma.
 pub(crate) fn device(device: &Device) -> String {
     let mut ip = device.ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
     if let Some(hash) = device.agent_hash {
@@ -119,7 +119,7 @@ fn read_agent(text: &str) -> Result<Option<String>, Failure> {
     }
 }
 
-/// As a number of 256 bits, most significant byte first, in hexadecimal digits.
+/// The seed as a number of 256 bits, most significant byte first, in hexadecimal digits.
 fn seed_text(seed: &SessionSeed) -> String {
     let (high, low) = seed.as_bytes().split_at(16);
     let half = |bytes: &[u8]| bytes.try_into().map(u128::from_be_bytes).unwrap_or_default();

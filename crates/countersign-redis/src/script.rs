@@ -1,10 +1,10 @@
-//! Lua scripts: every write is one, so that it sees and changes everything in one atomic step.
+//! Lua scripts. Every write is one, so that it reads and changes everything in one atomic step.
 
 use std::sync::LazyLock;
 
 use redis::Cmd;
 
-/// A script, known to the server by the hash of its text.
+/// A script, which the server knows by the hash of its text.
 #[derive(Debug)]
 pub(crate) struct Script {
     text: &'static str,
@@ -24,26 +24,26 @@ impl Script {
         Self { text, hash: redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// Calls it with these keys: all that it touches.
+    /// Calls the script with these keys, which are all that it touches.
     pub(crate) fn on(&'static self, keys: impl IntoIterator<Item = String>) -> Call {
         Call { script: self, keys: keys.into_iter().collect(), arguments: Vec::new() }
     }
 }
 
 impl Call {
-    /// One more key.
+    /// Adds a key.
     pub(crate) fn key(mut self, key: String) -> Self {
         self.keys.push(key);
         self
     }
 
-    /// One more argument.
+    /// Adds an argument.
     pub(crate) fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// One more argument, a number.
+    /// Adds a number as an argument.
     pub(crate) fn number(self, number: impl ToString) -> Self {
         self.arg(number.to_string())
     }
@@ -53,7 +53,7 @@ impl Call {
         self.command("EVALSHA", &self.script.hash)
     }
 
-    /// The command that carries the script, for a server that does not know it; from then on it does.
+    /// The command that carries the script's text, for a server that does not know it yet and knows it afterwards.
     pub(crate) fn in_full(&self) -> Cmd {
         self.command("EVAL", self.script.text)
     }

@@ -20,11 +20,11 @@ use crate::store::RedisStore;
 use crate::text::{number, parsed};
 use crate::{answer, row};
 
-/// How many acknowledgements one script carries, so that it does not hold up the others.
+/// The number of acknowledgements that one script carries, so that it does not delay other commands.
 const ACKNOWLEDGE_STEP: usize = 200;
-/// How many sessions one script purges: about a millisecond of work.
+/// The number of sessions that one script purges, about a millisecond of work.
 const PURGE_STEP: usize = 200;
-/// How many sessions of a list one script looks at: about half a millisecond of work.
+/// The number of sessions of a list that one script looks at, about half a millisecond of work.
 const LIST_STEP: usize = 100;
 
 #[async_trait]
@@ -156,7 +156,7 @@ impl SessionStore for RedisStore {
                 let call = LIVE_SESSIONS.on(keys.clone()).arg(latest.as_str()).number(offset).number(wanted);
                 let found = op.read(&call).await?;
                 let (looked_at, live) = op.value(read_live(user_id, now, found))?;
-                // Those of the same moment that came in the page before are met again.
+                // Sessions of the same moment that were in the previous page are returned again, and are left out here.
                 for session in
                     live.into_iter().filter(|live| page.after.is_none_or(|after| is_after(live, after)))
                 {
@@ -228,7 +228,7 @@ fn guarded(call: Call, guard: AdvanceCondition) -> Call {
         AdvanceCondition::Generation => call.arg("generation"),
         AdvanceCondition::IssuedAt(issued_at) => call.arg("issued_at").number(issued_at.as_millis()),
         AdvanceCondition::OutsideReserve { leeway, grace } => {
-            // Capped at the latest time, so that the scripts' numbers hold them.
+            // Expiries are capped at the latest time, so that the scripts' numbers can hold them.
             let millis = |duration| (Timestamp::MIN + duration).as_millis();
             call.arg("outside_reserve").number(millis(leeway)).number(millis(grace))
         }
@@ -249,7 +249,7 @@ fn is_after(session: &Session, position: SessionPosition) -> bool {
     SessionPosition::from(session) < position
 }
 
-/// How many sessions a script has looked at, and those of them that are live, newest first.
+/// The number of sessions that a script has looked at, and those of them that are live, newest first.
 fn read_live(user_id: &UserId, now: Timestamp, found: Value) -> Result<(usize, Vec<Session>), Failure> {
     let mut found = answer::list(found)?.into_iter();
     let summary = answer::optional_text(found.next().unwrap_or(Value::Nil))?;
@@ -268,14 +268,14 @@ fn read_live(user_id: &UserId, now: Timestamp, found: Value) -> Result<(usize, V
     Ok((looked_at, live))
 }
 
-/// What a user's `user` entries come to.
+/// The summary of a user's `user` entries.
 #[derive(Debug)]
 pub(crate) struct Epochs {
-    /// The highest.
+    /// The highest epoch.
     pub(crate) highest: Epoch,
-    /// The session that it excepts, or `-`.
+    /// The session that the highest epoch excepts, or `-`.
     except: String,
-    /// The highest of those that except another session, or none.
+    /// The highest epoch among the entries that except another session, or none.
     other: Epoch,
 }
 
@@ -295,7 +295,7 @@ impl Epochs {
         })
     }
 
-    /// The highest of the entries that do not except this session.
+    /// The highest epoch among the entries that do not except this session.
     fn for_session(&self, id: &str) -> Epoch {
         if self.except != NONE && self.except == id { self.other } else { self.highest }
     }

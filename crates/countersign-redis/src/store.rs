@@ -1,4 +1,4 @@
-//! The store, and what all its operations have in common.
+//! The store, and the parts that all its operations share.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,25 +24,26 @@ pub(crate) const STORE: &str = "redis";
 
 /// All of Countersign's stores in one Redis.
 ///
-/// It runs tasks that keep connections, so it is opened and used within one tokio runtime.
+/// The store runs tasks that keep its connections, so it is opened and used within one tokio runtime.
 #[derive(Debug)]
 pub struct RedisStore {
     links: Links,
-    /// Writes that wait for replicas hold up what is sent after them, so reads do not share their connections.
+    /// The connections of writes that wait for replicas. Such a write delays what is sent after it, so reads use
+    /// others.
     waiting: Links,
-    /// Reads the tail of the revocation log, which must not wait behind other commands.
+    /// The connection that reads the tail of the revocation log, which must not wait behind other commands.
     tail: Link,
     pub(crate) names: Names,
-    /// For one list at a time, so that whoever asks for many of them waits for himself and not others for him.
+    /// Lets one list be read at a time, so that a client that asks for many lists delays only other lists.
     pub(crate) lists: Semaphore,
     pub(crate) changed: Arc<ChangeSignal>,
     listening: JoinHandle<()>,
-    /// Who tells the others of changes: they do not need telling themselves.
+    /// The name under which this store tells others of changes, so that it can ignore its own messages.
     teller: String,
     deadline: Duration,
     wait_replicas: u32,
     weaknesses: Vec<String>,
-    /// Names the set of data that this handle has seen.
+    /// The mark of the set of data that this handle has seen.
     mark: Mutex<String>,
     run_migrations: bool,
     has_told_of_loss: AtomicBool,
@@ -50,7 +51,7 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// Connects, checks that the server keeps what it answers, and sets up the store if there is none, as the options
-    /// say. Programs that do so at the same time do not disturb each other.
+    /// allow. Programs that do this at the same time do not disturb each other.
     ///
     /// # Errors
     /// [`OpenError`], also when the server is less durable than demanded.
@@ -96,20 +97,20 @@ impl RedisStore {
         })
     }
 
-    /// The ways in which this server may lose what it has answered, and those that could not be checked: empty where it
-    /// keeps everything. Each was logged as a warning when the store was opened.
+    /// The ways in which this server may lose what it has answered, and those that could not be checked. The list is
+    /// empty for a server that keeps everything. Each weakness was logged as a warning when the store was opened.
     #[must_use]
     pub fn weaknesses(&self) -> &[String] {
         &self.weaknesses
     }
 
-    /// Closes the connections. Without it they close when the store is dropped.
+    /// Closes the connections. Dropping the store closes them as well.
     pub async fn close(mut self) {
         self.listening.abort();
         let _ended = (&mut self.listening).await;
     }
 
-    /// Whether there are keys in the store. If so, they were sealed with a secret that must still be there.
+    /// Whether there are keys in the store. If so, they were sealed with a secret that is still needed.
     ///
     /// # Errors
     /// [`StoreError`] when Redis does not answer.
@@ -121,7 +122,7 @@ impl RedisStore {
         op.value(answer::yes(&found))
     }
 
-    /// The server's time, which also is the moment to find out that its data are gone.
+    /// The server's time. Reading it also detects that the server's data is gone.
     pub(crate) async fn server_time(&self) -> Result<Timestamp, StoreError> {
         let op = self.op("read the time");
         let mut pipeline = Pipeline::new();
@@ -137,7 +138,7 @@ impl RedisStore {
         self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The set of data is another one: the server was restarted without its data, or somebody deleted them.
+    /// Reports that the set of data is another one: the server was restarted without its data, or somebody deleted it.
     async fn tell_of_loss(&self) {
         if !self.has_told_of_loss.swap(true, Ordering::Relaxed) {
             tracing::error!(
@@ -146,19 +147,20 @@ impl RedisStore {
                  prevent that, replace the signing keys and restart the nodes"
             );
         }
-        // So that nodes that only look can start again, and a second loss is told of too.
+        // The new set is set up so that nodes that only read can start again, and so that a second loss is reported
+        // too.
         if let Ok(opened) = set_up(&self.tail, &self.names, self.run_migrations, self.deadline).await {
             *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = opened.mark;
             self.has_told_of_loss.store(false, Ordering::Relaxed);
         }
     }
 
-    /// The last two arguments of a script that tells others that the log has grown.
+    /// Adds the last two arguments of a script that tells other nodes that the log has grown.
     pub(crate) fn announcing(&self, call: Call) -> Call {
         call.arg(self.names.channel()).arg(self.teller.as_str())
     }
 
-    /// An operation begins: it is answered before the deadline.
+    /// Begins an operation, which is answered before the deadline.
     pub(crate) fn op(&self, action: &'static str) -> Op<'_> {
         Op { store: self, action, by: from_now(self.deadline) }
     }
@@ -182,7 +184,7 @@ pub async fn migrate(options: &RedisOptions) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// One operation: what it does, in words for its error, and until when.
+/// One operation: its name for error messages, and its deadline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Op<'s> {
     store: &'s RedisStore,
@@ -201,7 +203,7 @@ impl Op<'_> {
         let link = self.link(&self.store.waiting)?;
         self.value(match self.store.wait_replicas {
             0 => link.run(call, self.by).await,
-            // Half of the time: when they do not answer, that is better known than a deadline that passed.
+            // Replicas get half of the time, so that the error can name them instead of a deadline that passed.
             replicas => link.run_replicated(call, replicas, self.store.deadline / 2, self.by).await,
         })
     }
@@ -221,7 +223,7 @@ impl Op<'_> {
         self.value(self.store.tail.query(command, self.by).await)
     }
 
-    /// Steps that share this operation's deadline.
+    /// Runs several steps that share this operation's deadline.
     pub(crate) async fn all<T>(
         &self,
         steps: impl Future<Output = Result<T, StoreError>> + Send,
@@ -229,7 +231,7 @@ impl Op<'_> {
         timeout_at(self.by, steps).await.unwrap_or_else(|_| self.value(Err(Failure::Deadline)))
     }
 
-    /// A value, or this operation's error.
+    /// The value, or the failure as this operation's error.
     pub(crate) fn value<T>(&self, outcome: Result<T, Failure>) -> Result<T, StoreError> {
         outcome.map_err(|failure| StoreError::new(STORE, self.action, failure))
     }
@@ -244,7 +246,7 @@ struct Opened {
     handle: i64,
 }
 
-/// Finds the store as this program lays it out, or makes it so, if it may. Each step has the deadline.
+/// Finds the store in this program's layout, or sets it up if `create` allows it. The deadline applies to each step.
 async fn set_up(link: &Link, names: &Names, create: bool, deadline: Duration) -> Result<Opened, OpenError> {
     loop {
         let call = OPEN.on([names.meta()]).arg(LAYOUT).arg(if create { "yes" } else { "no" });
@@ -279,7 +281,7 @@ fn from_now(duration: Duration) -> Instant {
     Instant::now() + duration
 }
 
-/// How the keys and texts are laid out. A program that changes them counts this up and converts older ones.
+/// The version of the keys' and texts' layout. A program that changes the layout counts it up and converts older ones.
 const LAYOUT: &str = "2";
-/// How many connections writes wait for replicas on: one such write at a time on each.
+/// The number of connections for writes that wait for replicas. Each carries one such write at a time.
 const WAITING_CONNECTIONS: usize = 8;

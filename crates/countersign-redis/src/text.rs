@@ -1,4 +1,4 @@
-//! Between values and texts. What is no such value is an error: nothing is rounded, cut or replaced by a default.
+//! Converting values to texts and back. An invalid text is an error: nothing is rounded, cut or replaced by a default.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use countersign_jwt::Timestamp;
 
 use crate::failure::Failure;
 
-/// What was parsed, or that `what` is malformed. The text itself is in no message: it may be a secret.
+/// The parsed value, or the error that `what` is malformed. The text itself is in no message, because it may be secret.
 pub(crate) fn parsed<T, E>(what: &'static str, parsed: Result<T, E>) -> Result<T, Failure> {
     parsed.map_err(|_| Failure::Malformed(what))
 }

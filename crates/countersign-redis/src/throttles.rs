@@ -1,7 +1,7 @@
 //! Counters of login attempts.
 //!
-//! A counter is read, moved on by core's own rules, and written if it is still as it was read; else again from what it
-//! has become. Refused attempts change nothing, so a flood of them is a flood of reads.
+//! A counter is read, changed by core's own rules, and written only if it is still as it was read; otherwise this is
+//! repeated with its new value. Refused attempts change nothing, so a flood of them causes only reads.
 
 use std::ops::Range;
 
@@ -18,9 +18,9 @@ use crate::store::{Op, RedisStore};
 use crate::text::{number, optional_time, time, time_text};
 
 const WHAT: &str = "attempts";
-/// How many counters one script purges: about a millisecond of work.
+/// The number of counters that one script purges, about a millisecond of work.
 const PURGE_STEP: usize = 200;
-/// How many keys of counters are looked through at a time: less than a millisecond of the server's work.
+/// The number of counters' keys that are read at a time, less than a millisecond of the server's work.
 const PAGE: usize = 1_000;
 
 #[async_trait]
@@ -78,8 +78,9 @@ impl ThrottleStore for RedisStore {
         .await
     }
 
-    /// Usually there are fewer counters than may stay, and to know that is one look. Otherwise all keys are read, in
-    /// pages, from those that changed longest ago on: the order is by time and cannot be asked for a range of keys.
+    /// Usually there are fewer counters than may stay, and one command tells that. Otherwise all keys are read in
+    /// pages, beginning with the counters that changed longest ago, because the order is by time and cannot be asked
+    /// for a range of keys.
     async fn thin_attempts(&self, keys: Range<&str>, keep: u64, limit: usize) -> Result<u64, StoreError> {
         let op = self.op("thin out attempts");
         op.all(async {
@@ -121,7 +122,7 @@ impl ThrottleStore for RedisStore {
 }
 
 impl RedisStore {
-    /// Deletes those of these counters that have not changed since.
+    /// Deletes those of these counters that have not changed since they were read.
     async fn delete_older(
         &self,
         op: &Op<'_>,
@@ -147,7 +148,7 @@ impl RedisStore {
         op.all(async {
             let text = op.query(&self.counter(key)).await?;
             let mut known = op.value(answer::optional_text(text))?;
-            // Of those who try at once one succeeds each time, so everybody's turn comes; the deadline ends it.
+            // Of concurrent callers one succeeds each time, so every caller's turn comes; the deadline ends the loop.
             loop {
                 let before = op.value(known.as_deref().map(read).transpose())?.unwrap_or_default();
                 let mut attempts = before;
@@ -181,7 +182,7 @@ impl RedisStore {
     }
 }
 
-/// `failures last_failure running running_until`.
+/// The counter as text: `failures last_failure running running_until`.
 fn write(attempts: &Attempts) -> String {
     format!(
         "{} {} {} {}",

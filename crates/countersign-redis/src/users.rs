@@ -56,7 +56,7 @@ impl UserStore for RedisStore {
             NameKey::Email(key) => self.names.email(key),
             NameKey::Username(key) => self.names.username(key),
         });
-        // An account never goes, so between the two steps it cannot either.
+        // An account is never deleted, so it cannot disappear between the two steps.
         let id = op.query(&command).await?;
         match op.value(answer::optional_text(id))? {
             Some(id) => self.read_account(op, &op.value(parsed(WHAT, UserId::new(&id)))?).await,

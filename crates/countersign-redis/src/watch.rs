@@ -1,4 +1,4 @@
-//! Hearing of what other nodes have written into the log.
+//! Listening for what other nodes have written into the log.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 
-/// After a failure it connects again, at first soon, then less often.
+/// The first pause before connecting again after a failure; later pauses are longer.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
-/// How often it is asked whether the connection still lives.
+/// The interval at which the connection is checked.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 
-/// Raises the signal whenever somebody but `own` tells of a change, and whenever it listens again after it did not,
-/// until the store is gone.
+/// Raises the signal whenever a store other than `own` tells of a change, and whenever it listens again after an
+/// interruption, until the store is gone.
 pub(crate) async fn run(
     client: Client,
     channel: String,
@@ -30,7 +30,8 @@ pub(crate) async fn run(
     while changed.strong_count() > 0 {
         let listening = match listener.subscribe(&client).await {
             Ok((sink, messages)) => {
-                // What was told meanwhile was not heard. At first there is no meanwhile: a node begins by reading.
+                // Changes during the interruption were not heard. The first connection has none, because a node begins
+                // by reading.
                 if listener.has_listened
                     && let Some(signal) = changed.upgrade()
                 {
@@ -45,7 +46,7 @@ pub(crate) async fn run(
             }
         };
         if let Err(error) = listening {
-            // There is nothing more to do: the log is polled too.
+            // Nothing more needs to be done, because the log is polled as well.
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "the push of the revocation log stopped"
@@ -57,7 +58,7 @@ pub(crate) async fn run(
 
 struct Listener {
     channel: String,
-    /// What this store's own messages say.
+    /// The text of this store's own messages.
     own: String,
     deadline: Duration,
     has_listened: bool,
@@ -73,7 +74,7 @@ impl Listener {
         timeout(self.deadline, subscribing).await.map_err(|_| Failure::Deadline)?.map_err(Failure::driver)
     }
 
-    /// Until the connection breaks or the store is gone.
+    /// Listens until the connection breaks or the store is gone.
     async fn listen(
         &self,
         mut sink: PubSubSink,
@@ -87,7 +88,7 @@ impl Listener {
                     signal.raise();
                 }
             }
-            // To subscribe again says nothing new, but only a connection that lives confirms it.
+            // Subscribing again changes nothing, but only a working connection confirms it.
             let asked = timeout(self.deadline, sink.subscribe(&self.channel)).await;
             asked.map_err(|_| Failure::Deadline)?.map_err(Failure::driver)?;
         }

@@ -1,8 +1,9 @@
-//! Core and a store agree: the same random steps on the store and on the reference give the same answers and leave the
-//! same rows, and what [`decide`] asks for, the store does.
+//! Checks that core and a store agree. The same random steps on the store and on the reference give the same answers
+//! and leave the same rows, and the store does what [`decide`] asks for.
 //!
-//! Like [`contract`](crate::contract), for any implementation that reads the log in the order of the keys. Each check opens a store with `open`, whose database is
-//! its own, on a runtime of its own; it panics with the smallest case in which the two differ.
+//! Like [`contract`](crate::contract), the checks suit any implementation that reads the log in the order of the keys.
+//! Each check opens a store with `open`, with a database of its own, on a runtime of its own. It panics with the
+//! smallest case in which store and reference differ.
 
 #![expect(
     clippy::unwrap_used,
@@ -79,7 +80,7 @@ fn token_id(number: u128) -> TokenId {
     TokenId::new(Uuid::from_u128(number))
 }
 
-/// Few different times, so that they often meet: around one moment, and at both ends of time.
+/// A few different times, so that equal ones often meet: around one moment, and at both ends of time.
 fn times() -> impl Strategy<Value = Timestamp> {
     prop_oneof![
         8 => prop::sample::select(vec![0_i64, 1, 9_999, 10_000, 10_001, 29_999, 30_000, 30_001, 60_000])
@@ -132,7 +133,7 @@ fn sessions() -> impl Strategy<Value = Session> {
             created_at,
             device,
         )| {
-            // Whose it is and in which epoch, `start` says.
+            // `start` decides the session's user and epoch.
             Session {
                 user_id: Uuid::nil().into(),
                 id: session_id(0),
@@ -209,7 +210,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Does a step and describes the answer.
+/// Takes a step and describes the answer.
 async fn answer<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId, step: &Step) -> String {
     let key = |id: u128| UserSession { user_id: user_id.clone(), id: session_id(id) };
     match step {
@@ -238,7 +239,7 @@ async fn answer<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId, 
             let page = SessionPage::beyond(*skip, *limit);
             format!("{:?}", store.live_sessions(user_id, *now, page).await)
         }
-        // Other cases' rows are in the same database, so the number purged is not compared; what is left is.
+        // Other cases' rows are in the same database, so the remaining rows are compared and not the number purged.
         Step::PurgeEntries(before) => format!("{:?}", store.purge_entries(*before, 100_000).await.map(drop)),
         Step::PurgeSessions(before) => {
             format!("{:?}", store.purge_sessions(*before, 100_000).await.map(drop))
@@ -246,7 +247,7 @@ async fn answer<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId, 
     }
 }
 
-/// All that a store knows about a user.
+/// Everything that a store knows about a user.
 async fn state<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId) -> String {
     let mut state = format!("{:?}", store.epoch(user_id).await.unwrap());
     for id in 1..=3 {
@@ -254,7 +255,7 @@ async fn state<S: SessionStore + RevocationStore>(store: &S, user_id: &UserId) -
         let found = store.session(&key).await.unwrap();
         state += &format!("\n{found:?} {:?}", found.as_ref().map(|found| *found.session.seed.as_bytes()));
     }
-    // No entry of the user's has a smaller key than a session without a bit.
+    // No entry of the user's has a smaller key than a session whose id has no bit set.
     let nobody = Target::Session { user_id: user_id.clone(), id: SessionId::new(Uuid::nil()) };
     let before = Entry { target: nobody, until: Timestamp::MIN, at: Timestamp::MIN };
     for since in [Timestamp::MIN, Timestamp::from_millis(1)] {
@@ -305,10 +306,10 @@ fn run<S, T: std::fmt::Debug>(
     }
 }
 
-/// Any steps on a user's sessions and log: every answer, and everything that is left, is as in the reference.
+/// Random steps on a user's sessions and log give the same answers as on the reference, and leave the same data.
 ///
 /// # Panics
-/// With the case in which it is not so.
+/// With the smallest case in which they do not.
 pub fn random_steps_do_the_same_as_in_the_reference<S>(open: impl AsyncFnOnce() -> S)
 where
     S: SessionStore + RevocationStore,
@@ -345,10 +346,10 @@ fn fitting_steps() -> impl Strategy<Value = (Session, u64, Vec<LogEntry>, Advanc
         })
 }
 
-/// [`Advance`] and [`Heal`] are done exactly when they apply to the row and the log as they are.
+/// The store takes an [`Advance`] or [`Heal`] exactly when it applies to the row and the log as they are.
 ///
 /// # Panics
-/// With the case in which it is not so.
+/// With the smallest case in which the store does not.
 pub fn advance_and_heal_are_done_exactly_when_they_apply<S>(open: impl AsyncFnOnce() -> S)
 where
     S: SessionStore + RevocationStore,
@@ -395,11 +396,11 @@ fn policies() -> impl Strategy<Value = SessionPolicy> {
         })
 }
 
-/// What [`decide`] asks for is done; and if the row changed in between and it is done all the same, [`decide`] would still
-/// ask for it.
+/// The store does what [`decide`] asks for. If the row changed in between and the store does it nevertheless,
+/// [`decide`] would still ask for it.
 ///
 /// # Panics
-/// With the case in which it is not so.
+/// With the smallest case in which the store does not.
 pub fn what_decide_asks_for_is_done_and_what_is_done_late_is_what_decide_would_still_ask_for<S>(
     open: impl AsyncFnOnce() -> S,
 ) where
@@ -419,7 +420,7 @@ pub fn what_decide_asks_for_is_done_and_what_is_done_late_is_what_decide_would_s
         strategy,
         async |store: &S,
                ((row, epoch, log), (generation, access_revoked, device), now, policy, meanwhile)| {
-            // Often the current generation or the one before, as clients present them.
+            // The generation is often the current one or the one before, as clients present them.
             let generation = if generation == Generation::new(2) { row.generation } else { generation };
             let (_, user_id) = start(store, vec![row], epoch).await;
             for entry in &log {

@@ -1,4 +1,4 @@
-//! Sessions and accounts over any stores, with time and randomness in the test's hands.
+//! Sessions and accounts over any stores, with time and randomness that the test controls.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,18 +21,18 @@ use uuid::Uuid;
 
 use crate::{FixedClock, SeededRandom};
 
-/// Every node is one of its own.
+/// The number of the next node; every node has one of its own.
 static NODES: AtomicU64 = AtomicU64::new(1);
 
-/// One node: sessions and accounts, ready to be used. Made by [`TestBed::over`]; more nodes over the same stores by
-/// [`TestBed::another_node`].
+/// One node: sessions and accounts, ready to be used. [`TestBed::over`] makes the first node, and
+/// [`TestBed::another_node`] makes further ones over the same stores.
 ///
-/// Its methods panic where a test would: they are for what must work before the test gets to its point.
+/// The methods panic where a test would: they are for steps that must work before the test gets to its point.
 #[derive(Clone, Debug)]
 pub struct TestBed {
     /// The stores.
     pub stores: Stores,
-    /// The time; all nodes share it.
+    /// The clock, which all nodes share.
     pub clock: Arc<FixedClock>,
     /// The events of this node.
     pub events: Arc<RecordedEvents>,
@@ -43,18 +43,18 @@ pub struct TestBed {
     config: BedConfig,
 }
 
-/// What a [`TestBed`] is made of, where it matters.
+/// The parts of a [`TestBed`] that a test may choose.
 #[derive(Clone, Debug)]
 pub struct BedConfig {
-    /// Lifetimes and rules. Default as in production.
+    /// Lifetimes and rules. Default: those of production.
     pub policy: SessionPolicy,
-    /// Where random bytes come from. Default a [`SeededRandom`].
+    /// The source of random bytes. Default: a [`SeededRandom`].
     pub random: Arc<dyn Random>,
-    /// How many hashes run at once. Default 4.
+    /// The number of passwords hashed at once. Default: 4.
     pub hash_permits: NonZeroUsize,
-    /// How many wait. Default 64.
+    /// The number of passwords that may wait to be hashed. Default: 64.
     pub hash_queue: usize,
-    /// How tokens are written, where not as this library's own.
+    /// The format of tokens, where it is not Countersign's own.
     pub format: Option<Arc<dyn TokenFormat>>,
 }
 
@@ -82,18 +82,18 @@ impl TestBed {
         Self::with(stores, BedConfig::default()).await
     }
 
-    /// The same with a configuration of its own.
+    /// A node over these stores, with a configuration of its own.
     ///
     /// # Panics
-    /// As [`TestBed::over`], and if the policy contradicts itself.
+    /// In the cases of [`TestBed::over`], and if the policy contradicts itself.
     pub async fn with(stores: impl Into<Stores>, config: BedConfig) -> Self {
         Self::at(stores, Arc::new(FixedClock::default()), config).await
     }
 
-    /// The same on a machine with a clock of its own.
+    /// A node over these stores, on a machine with a clock of its own.
     ///
     /// # Panics
-    /// As [`TestBed::with`].
+    /// In the cases of [`TestBed::with`].
     pub async fn at(stores: impl Into<Stores>, clock: Arc<FixedClock>, config: BedConfig) -> Self {
         Self::node(stores.into(), clock, config).await
     }
@@ -101,7 +101,7 @@ impl TestBed {
     /// Another node over the same stores, with a view and a hash pool of its own.
     ///
     /// # Panics
-    /// As [`TestBed::over`].
+    /// In the cases of [`TestBed::over`].
     pub async fn another_node(&self) -> Self {
         Self::node(self.stores.clone(), self.clock.clone(), self.config.clone()).await
     }
@@ -164,7 +164,7 @@ impl TestBed {
         Secrets::new(vec![secret]).expect("one secret")
     }
 
-    /// What went into it.
+    /// The configuration that the bed was made with.
     #[must_use]
     pub fn config(&self) -> &BedConfig {
         &self.config
@@ -173,7 +173,7 @@ impl TestBed {
     /// Begins a session of any user, without an account or a password.
     ///
     /// # Panics
-    /// If none begins.
+    /// If no session begins.
     pub async fn begin(&self, user_id: &UserId, device: Device) -> Pair {
         let epoch = self.sessions.epoch(user_id).await.expect("the store answers");
         let pair = self.sessions.begin(user_id.clone(), epoch, Presentation::Explicit, device).await;
@@ -183,17 +183,17 @@ impl TestBed {
     /// Exchanges a refresh token of an enabled user, from the text that the client sent.
     ///
     /// # Errors
-    /// As [`Verification::verify`](countersign_core::flow::Verification::verify) and [`Refresh::exchange`].
+    /// Those of [`Verification::verify`](countersign_core::flow::Verification::verify) and [`Refresh::exchange`].
     pub async fn refresh(&self, refresh_token: &str, device: Device) -> Result<Refreshed, RefreshError> {
         let check = Check::REFRESH.even_if_revoked();
         let claims = self.sessions.verification().verify(refresh_token, check).await?;
         Refresh::of(&self.sessions).exchange(&claims, true, device).await
     }
 
-    /// Asks for a protected route.
+    /// Verifies an access token as a protected route does.
     ///
     /// # Errors
-    /// As [`Verification::verify`](countersign_core::flow::Verification::verify).
+    /// Those of [`Verification::verify`](countersign_core::flow::Verification::verify).
     pub async fn authenticate(&self, access_token: &str) -> Result<Claims, CheckError> {
         let verification = self.sessions.verification();
         let claims = verification.verify(access_token, Check::ACCESS).await?;
@@ -204,7 +204,7 @@ impl TestBed {
     /// The row of a pair's session.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the store has no such row.
     pub async fn row(&self, pair: &Pair) -> FoundSession {
         let key = UserSession { user_id: pair.user_id.clone(), id: pair.session.id };
         let found = self.stores.sessions().session(&key).await.expect("the store answers");
@@ -214,10 +214,10 @@ impl TestBed {
     /// Registers `name` with the address `name@example.org` and [`TestBed::PASSWORD`].
     ///
     /// # Errors
-    /// As [`Accounts::register`].
+    /// Those of [`Accounts::register`].
     ///
     /// # Panics
-    /// If that is no username.
+    /// If `name` is not a username.
     pub async fn register(&self, name: &str) -> Result<SignedIn, RegisterError> {
         let registration = Registration {
             email: EmailAddress::parse(&format!("{name}@example.org")).expect("an e-mail address"),
@@ -227,13 +227,13 @@ impl TestBed {
         self.accounts.register(registration, Arrival::new(Presentation::Explicit, Device::default())).await
     }
 
-    /// Logs in.
+    /// Logs in with a name and a password.
     ///
     /// # Errors
-    /// As [`Accounts::login`].
+    /// Those of [`Accounts::login`].
     ///
     /// # Panics
-    /// If the password is too long to be one.
+    /// If the password is longer than a password may be.
     pub async fn login(&self, name: &str, password: &str) -> Result<SignedIn, LoginError> {
         let password = Password::new_for_login(password.to_owned()).expect("not too long");
         let device = Device::default();
@@ -243,14 +243,14 @@ impl TestBed {
     }
 }
 
-/// Remembers events.
+/// A receiver of events that remembers them.
 #[derive(Debug, Default)]
 pub struct RecordedEvents {
     events: Mutex<Vec<Event>>,
 }
 
 impl RecordedEvents {
-    /// The events so far, which are then forgotten.
+    /// Returns the events so far, and forgets them.
     #[must_use]
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.events.lock().unwrap_or_else(PoisonError::into_inner))
@@ -258,7 +258,7 @@ impl RecordedEvents {
 }
 
 impl RecordedEvents {
-    /// Of the events so far, all of which are then forgotten, those that may be an attack.
+    /// Returns those of the events so far that may be an attack, and forgets all of them.
     #[must_use]
     pub fn take_alarms(&self) -> Vec<Event> {
         self.take().into_iter().filter(Event::is_alarm).collect()

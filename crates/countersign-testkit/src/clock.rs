@@ -1,4 +1,4 @@
-//! Time that moves when told to.
+//! A clock that moves only when a test moves it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,24 +18,24 @@ struct Time {
 }
 
 impl FixedClock {
-    /// 2026-01-31T12:00:00Z, where [`FixedClock::default`] starts.
+    /// 2026-01-31T12:00:00Z, the time at which [`FixedClock::default`] starts.
     pub const START: Timestamp = Timestamp::from_secs(1_769_860_800);
 
     /// A clock that stands at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        // Not zero: code that takes zero for "never" would go unnoticed.
+        // The monotonic time is not zero, because a mistake in code that takes zero for "never" would go unnoticed.
         Self { time: Mutex::new(Time { now, monotonic: Duration::from_secs(1_000) }) }
     }
 
-    /// Lets time pass.
+    /// Lets this much time pass.
     pub fn advance(&self, by: Duration) {
         let mut time = self.time();
         time.now = time.now + by;
         time.monotonic = time.monotonic.saturating_add(by);
     }
 
-    /// Sets the time of day, forward or back, while no time passes.
+    /// Sets the time of day, forward or back, while no monotonic time passes.
     pub fn set(&self, now: Timestamp) {
         self.time().now = now;
     }

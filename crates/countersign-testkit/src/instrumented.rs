@@ -1,4 +1,4 @@
-//! Stores that count their calls, fail and wait when told to.
+//! Stores that count their calls, and fail or wait when told to.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -20,25 +20,25 @@ use countersign_jwt::{Clock, Epoch, Timestamp, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// Any stores, watched: calls are counted by the name of the trait's method, and can be made to fail or to wait.
+/// Any stores, instrumented: calls are counted by the name of the trait's method, and can be made to fail or to wait.
 ///
-/// Cheap to clone; all clones watch together. [`Instrumented::stores`] is what the code under test gets.
+/// Cheap to clone; all clones share counts and settings. [`Instrumented::stores`] is what the code under test gets.
 #[derive(Clone, Debug)]
 pub struct Instrumented {
     inner: Stores,
     orders: Arc<Mutex<Orders>>,
 }
 
-/// A point in time of a call, for [`Instrumented::hold`].
+/// A moment in a call, for [`Instrumented::hold`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Point {
     /// Before this method does anything.
     Before(&'static str),
-    /// After it has done everything, before the caller hears of it.
+    /// After this method has done everything, before the caller gets the answer.
     After(&'static str),
 }
 
-/// Where one call waits. Opens when dropped.
+/// The place where one held call waits. Dropping the gate opens it.
 #[derive(Debug)]
 pub struct Gate {
     arrived: oneshot::Receiver<()>,
@@ -64,73 +64,74 @@ impl fmt::Debug for Orders {
 }
 
 impl Instrumented {
-    /// Watches these stores.
+    /// Instruments these stores.
     #[must_use]
     pub fn new(inner: impl Into<Stores>) -> Self {
         Self { inner: inner.into(), orders: Arc::default() }
     }
 
-    /// The watched stores.
+    /// The instrumented stores.
     #[must_use]
     pub fn stores(&self) -> Stores {
         self.clone().into()
     }
 
-    /// The stores behind, which nobody watches.
+    /// The stores behind, which are not instrumented.
     #[must_use]
     pub fn inner(&self) -> &Stores {
         &self.inner
     }
 
-    /// How often this method was called, successful or not.
+    /// The number of calls of this method, successful or not.
     #[must_use]
     pub fn calls(&self, method: &str) -> u64 {
         self.orders().calls.get(method).copied().unwrap_or(0)
     }
 
-    /// How many calls there were of any method.
+    /// The number of calls of all methods.
     #[must_use]
     pub fn total_calls(&self) -> u64 {
         self.orders().calls.values().sum()
     }
 
-    /// Counts from zero again.
+    /// Sets all counts back to zero.
     pub fn reset_calls(&self) {
         self.orders().calls.clear();
     }
 
-    /// From now on every call fails without doing anything, or none does.
+    /// Sets whether every call from now on fails without doing anything.
     pub fn fail(&self, failing: bool) {
         self.orders().failing = failing;
     }
 
-    /// After `calls` more calls one fails without doing anything; those after it don't.
+    /// Makes one call fail without doing anything, after `calls` more calls; those after it do not fail.
     pub fn fail_once_after(&self, calls: u64) {
         self.orders().fail_once_after = Some(calls);
     }
 
-    /// The next call of this method is carried out, but its caller gets an error: the reply was lost.
+    /// Loses the reply of the next call of this method: the call is carried out, but its caller gets an error.
     pub fn lose_reply_of(&self, method: &'static str) {
         self.orders().lost_replies.push(method);
     }
 
-    /// The next call of this method panics, as a driver with a bug might.
+    /// Makes the next call of this method panic, as a driver with a bug might.
     pub fn panic_in(&self, method: &'static str) {
         self.orders().panics.push(method);
     }
 
-    /// The next `calls` conditional steps (`advance` and `heal`) do nothing and answer that somebody else was first.
+    /// Makes the next `calls` conditional steps (`advance` and `heal`) do nothing and answer that another step was
+    /// first.
     pub fn lose_steps(&self, calls: u64) {
         self.orders().lost_steps = calls;
     }
 
-    /// From now on this is the store's time. Without it the stores have no time of their own, even if those behind
-    /// have: tests set their clocks to where they want them.
+    /// Sets the store's time from now on. Without it the stores report no time of their own, even if the stores behind
+    /// do, so that tests can set their clocks as they like.
     pub fn set_time(&self, clock: Arc<dyn Clock>) {
         self.orders().clock = Some(clock);
     }
 
-    /// The next call of a method waits at this point until the gate opens; later calls pass.
+    /// Makes the next call of a method wait at this point until the gate opens; later calls pass.
     #[must_use]
     pub fn hold(&self, point: Point) -> Gate {
         let (arrive, arrived) = oneshot::channel();
@@ -150,7 +151,7 @@ impl Instrumented {
             position.and_then(|position| orders.gates.remove(position))
         };
         if let Some((_, arrive, opened)) = gate {
-            // Both ends may be gone: nobody watches, or the gate was opened.
+            // Either end may be gone: nobody waits for the call to arrive, or the gate was dropped.
             let _ = arrive.send(());
             let _ = opened.await;
         }
@@ -206,20 +207,20 @@ impl Orders {
     }
 }
 
-/// Whether the method is among them, which it then is no longer.
+/// Removes the method from the list. Returns whether it was there.
 fn take(methods: &mut Vec<&'static str>, method: &str) -> bool {
     let position = methods.iter().position(|ordered| *ordered == method);
     position.map(|position| methods.remove(position)).is_some()
 }
 
 impl Gate {
-    /// Waits until the call is there.
+    /// Waits until the call has reached the gate.
     pub async fn arrived(&mut self) {
-        // An error means that the store is gone, and with it the call; the test then fails by what it checks.
+        // An error means that the store and its call are gone; the test then fails by what it checks.
         let _ = (&mut self.arrived).await;
     }
 
-    /// Lets the call go on.
+    /// Lets the call continue.
     pub fn open(self) {
         drop(self);
     }

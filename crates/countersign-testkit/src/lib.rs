@@ -1,7 +1,7 @@
-//! What tests of Countersign need: time that stands still, randomness that repeats itself, stores that can be made
-//! to fail or wait, and the contract that every store keeps.
+//! Tools for tests of Countersign: time that stands still, randomness that repeats itself, stores that can be made to
+//! fail or wait, and the contract that every store keeps.
 //!
-//! A store of your own is checked by one call:
+//! One call checks a store of your own:
 //!
 //! ```
 //! use countersign_core::store::{MemoryStore, Stores};

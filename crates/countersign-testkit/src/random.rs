@@ -1,10 +1,11 @@
-//! Randomness that repeats itself, and randomness that fails.
+//! Random numbers that repeat in every run, and a random source that fails.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_jwt::{Random, RandomError};
 
-/// The same bytes in every run, for the same seed. Anybody can predict them: for tests only.
+/// A random source that gives the same bytes in every run for the same seed. Anybody can predict them, so it is for
+/// tests only.
 #[derive(Debug)]
 pub struct SeededRandom {
     state: AtomicU64,
@@ -17,7 +18,7 @@ impl SeededRandom {
         Self { state: AtomicU64::new(seed) }
     }
 
-    /// A number. Threads that share the generator never get the same one of the sequence.
+    /// The next number. Threads that share the generator never get the same number of the sequence.
     pub fn number(&self) -> u64 {
         // A Weyl sequence, scrambled: every step is one atomic addition.
         let weyl = self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
@@ -26,7 +27,7 @@ impl SeededRandom {
         mixed ^ (mixed >> 32)
     }
 
-    /// A number below `bound`; 0 if that is 0.
+    /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&self, bound: u64) -> u64 {
         self.number().checked_rem(bound).unwrap_or(0)
     }
@@ -36,10 +37,10 @@ impl SeededRandom {
         self.below(100) < percent
     }
 
-    /// One of these.
+    /// One of these values.
     ///
     /// # Panics
-    /// If there are none.
+    /// If there are no values.
     pub fn pick<T: Copy>(&self, from: &[T]) -> T {
         let index = usize::try_from(self.below(from.len() as u64)).unwrap_or(0);
         *from.get(index).expect("something to pick from")
@@ -63,7 +64,7 @@ impl Random for SeededRandom {
     }
 }
 
-/// A source of randomness that fails after some calls, or at once.
+/// A random source that fails after a number of calls, or at once.
 #[derive(Debug, Default)]
 pub struct FailingRandom {
     good: AtomicU64,
@@ -71,13 +72,13 @@ pub struct FailingRandom {
 }
 
 impl FailingRandom {
-    /// Answers `good` calls, then fails for ever.
+    /// A source that answers `good` calls, then fails for ever.
     #[must_use]
     pub fn after(good: u64) -> Self {
         Self { good: AtomicU64::new(good), source: SeededRandom::default() }
     }
 
-    /// Answers `good` more calls from now on.
+    /// Lets the source answer `good` more calls from now on.
     pub fn allow(&self, good: u64) {
         self.good.store(good, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Real servers under test: where they are, and a way to them that can break.
+//! Real servers under test: their addresses, and a connection to them that can be made to fail.
 
 #![expect(clippy::panic, reason = "a test without what it needs fails, and says what that is")]
 
@@ -11,8 +11,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// The URL of a server, from this environment variable (`TEST_POSTGRES_URL`, …), which `./test` sets; `None` where it
-/// is `none`, because the tests on that server are left out.
+/// The URL of a server, from this environment variable (`TEST_POSTGRES_URL`, …), which `./test` sets. `None` if the
+/// variable is `none`, which leaves the tests on that server out.
 ///
 /// # Panics
 /// If the variable is not set.
@@ -24,23 +24,23 @@ pub fn server_url(variable: &str) -> Option<String> {
     (url != "none").then_some(url)
 }
 
-/// A way to a server that can be blocked, as a network is that swallows packets: bytes are taken and not handed on, and
-/// nobody is told.
+/// A proxy to a server that can be blocked like a network that drops packets: bytes are accepted and not passed on, and
+/// neither side is told.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     way: watch::Sender<Way>,
 }
 
-/// What a [`Proxy`] does with bytes. Connections are numbered as they come.
+/// The state of a [`Proxy`]. Connections are numbered in the order in which they are made.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     open: bool,
-    /// How many connections were made.
+    /// The number of connections that were made.
     connections: u64,
-    /// Those with a lower number are never heard of again.
+    /// Connections with a lower number pass nothing on any more.
     swallowed: u64,
-    /// Those with a lower number are closed.
+    /// Connections with a lower number are closed.
     cut: u64,
 }
 
@@ -51,7 +51,7 @@ impl Way {
 }
 
 impl Proxy {
-    /// A way to a server, given as `host:port`.
+    /// A proxy to a server, given as `host:port`.
     ///
     /// # Panics
     /// If no port is free.
@@ -86,15 +86,15 @@ impl Proxy {
         Self { address, way }
     }
 
-    /// A way to the server of a URL.
+    /// A proxy to the server of a URL.
     ///
     /// # Panics
-    /// As [`Proxy::to`].
+    /// In the cases of [`Proxy::to`].
     pub async fn to_server_of(url: &str) -> Self {
         Self::to(host_and_port(url)).await
     }
 
-    /// Where it listens.
+    /// The address at which the proxy listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -106,22 +106,22 @@ impl Proxy {
         url.replacen(host_and_port(url), &self.address.to_string(), 1)
     }
 
-    /// Hands nothing on.
+    /// Blocks the proxy: it passes nothing on.
     pub fn block(&self) {
         self.way.send_modify(|way| way.open = false);
     }
 
-    /// Goes on where it was.
+    /// Unblocks the proxy: it continues where it was.
     pub fn unblock(&self) {
         self.way.send_modify(|way| way.open = true);
     }
 
-    /// Hands nothing on of the connections that there are, for good. New ones work.
+    /// Makes the existing connections pass nothing on, for good. New connections work.
     pub fn swallow(&self) {
         self.way.send_modify(|way| way.swallowed = way.connections);
     }
 
-    /// Closes the connections that there are. New ones work.
+    /// Closes the existing connections. New connections work.
     pub fn cut(&self) {
         self.way.send_modify(|way| way.cut = way.connections);
     }
@@ -147,7 +147,7 @@ async fn forward(from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Re
     }
 }
 
-/// Host and port of a URL; all of it, if it is no URL.
+/// The host and port of a URL; the whole text, if it is not a URL.
 fn host_and_port(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or(rest);

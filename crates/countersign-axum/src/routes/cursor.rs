@@ -1,4 +1,4 @@
-//! Where a page of a list begins: the query `?limit=` and `?next=`, and the text of `next`.
+//! The paging of a list: the query `?limit=` and `?next=`, and the text of `next`.
 
 use countersign_core::store::SessionPosition;
 use countersign_http::{Answer, ErrorCode};
@@ -7,23 +7,23 @@ use url::form_urlencoded;
 
 use crate::reply::Reply;
 
-/// How many rows a page has at most, and without `limit`.
+/// The largest number of rows on a page, which is also the default.
 const MOST: usize = 100;
 
 /// The part of a list that a client asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct PageQuery {
-    /// How many rows it shows at most.
+    /// The largest number of rows to show.
     pub(super) limit: usize,
-    /// The row that it comes after.
+    /// The position after which the page begins.
     pub(super) after: Option<SessionPosition>,
 }
 
 impl PageQuery {
-    /// Reads `limit` (1 to 100) and `next` (what the page before said). Other parameters are passed over.
+    /// Reads `limit` (1 to 100) and `next` (as the previous page gave it). Other parameters are ignored.
     ///
     /// # Errors
-    /// 400 `invalid_request` that names the parameter, also for one that comes twice.
+    /// 400 `invalid_request` that names the parameter, also for a parameter that comes twice.
     pub(super) fn parse(query: &str) -> Result<Self, Reply> {
         let (mut limit, mut after) = (None, None);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -50,7 +50,7 @@ impl PageQuery {
     }
 }
 
-/// A position as text. Clients hand it back as they got it.
+/// A position as text, which clients return unchanged.
 pub(super) fn write(position: SessionPosition) -> String {
     format!("{}.{}", position.created_at.as_millis(), position.id)
 }
@@ -61,7 +61,7 @@ fn read(text: &str) -> Option<SessionPosition> {
         created_at: Timestamp::from_millis(millis.parse().ok()?),
         id: id.parse::<SessionId>().ok()?,
     };
-    // Only what was written here: other spellings of the same numbers are nobody's.
+    // Only the spelling that this program writes is accepted, not another spelling of the same numbers.
     (write(position) == text).then_some(position)
 }
 

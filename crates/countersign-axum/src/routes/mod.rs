@@ -26,11 +26,11 @@ use crate::extract::Installed;
 use crate::reply::Reply;
 use crate::wire::{PairBody, UserBody};
 
-/// The routes that every program wants: refresh, logout, me, sessions, revoke-tokens and verify under `/v1/auth`, and the
+/// The routes for every program: refresh, logout, me, sessions, revoke-tokens and verify under `/v1/auth`, and the
 /// public keys at `/.well-known/jwks.json`. They need the [`AuthLayer`](crate::AuthLayer) around them.
 ///
-/// Nobody gets a first token here. They work with whatever loads the program's users: Countersign's accounts, which
-/// [`account_routes`] make, or users of the program's own:
+/// These routes begin no session. They work with any source of users: Countersign's accounts, which [`account_routes`]
+/// create, or users of the program's own:
 ///
 /// ```
 /// use axum::{Json, Router, routing::post};
@@ -83,13 +83,13 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .method_not_allowed_fallback(method_not_allowed)
 }
 
-/// The routes that make accounts and sign them in, beside [`routes`]: `POST /v1/auth/register` and `POST
+/// The routes that create accounts and sign them in, beside [`routes`]: `POST /v1/auth/register` and `POST
 /// /v1/auth/login`.
 ///
-/// With them **everybody who can reach the program can register**, and a registered user passes every
-/// [`AccessToken`](crate::AccessToken). A program with users of its own leaves them out, and begins sessions by
-/// `Sessions::begin`; one that decides itself who gets an account calls `Accounts::register` and `Accounts::login` in handlers
-/// of its own, with [`SignIn`](crate::SignIn).
+/// With these routes **everybody who can reach the program can register**, and a registered user passes every
+/// [`AccessToken`](crate::AccessToken). A program with users of its own leaves them out and begins sessions by
+/// `Sessions::begin`. A program that decides itself who gets an account calls `Accounts::register` and
+/// `Accounts::login` in handlers of its own, with [`SignIn`](crate::SignIn).
 pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/v1/auth/register", post(sign_in::register))
@@ -112,12 +112,12 @@ pub async fn method_not_allowed() -> Reply {
     Reply::error(ErrorCode::MethodNotAllowed)
 }
 
-/// The refusal of a request, as the application wants it.
+/// The refusal of a request, shaped by the application's hook.
 async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Reply {
     Reply(auth.refuse(parts, None, &error.into()).await)
 }
 
-/// Who sends the request, as far as it shows.
+/// The device that sends the request, as far as the request shows it.
 #[must_use]
 pub fn device(parts: &Parts) -> Device {
     let agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
@@ -125,7 +125,7 @@ pub fn device(parts: &Parts) -> Device {
     Device::from_header(agent, address)
 }
 
-/// A personal answer with a JSON body: never stored, and different for everybody.
+/// A personal answer with a JSON body, which no cache may store or give to another user.
 fn personal(status: StatusCode, body: &impl Serialize) -> Result<Reply, Reply> {
     let mut answer = Answer::json(status, body).map_err(|error| internal(&error))?;
     no_store(answer.headers_mut());
@@ -133,7 +133,7 @@ fn personal(status: StatusCode, body: &impl Serialize) -> Result<Reply, Reply> {
     Ok(Reply(answer))
 }
 
-/// A personal answer without a body.
+/// A personal answer without a body, which no cache may store.
 fn personal_empty(status: StatusCode) -> Reply {
     let mut answer = Answer::empty(status);
     no_store(answer.headers_mut());
@@ -141,7 +141,7 @@ fn personal_empty(status: StatusCode) -> Reply {
     Reply(answer)
 }
 
-/// A pair, in the body or in cookies, never in both.
+/// The answer with a pair: its tokens are in the body or in cookies, never in both.
 fn pair_reply(
     auth: &Auth,
     status: StatusCode,
@@ -158,7 +158,7 @@ fn pair_reply(
     Ok(reply)
 }
 
-/// Adds what makes a browser forget our cookies, those of another scope included that the request shows.
+/// Adds the fields that make a browser forget our cookies, including those of another scope that the request shows.
 fn clear_cookies(auth: &Auth, headers: &HeaderMap, reply: &mut Reply) {
     add_cookies(SetCookies::forgetting_carried(auth.rules().cookies(), headers), reply);
 }
@@ -169,13 +169,13 @@ fn add_cookies(cookies: SetCookies, reply: &mut Reply) {
     }
 }
 
-/// 503: a part of the deployment does not answer. The cause goes to the log.
+/// 503 because a part of the deployment does not answer. The cause goes to the log.
 fn unavailable(error: &(dyn Error + 'static)) -> Reply {
     tracing::error!(error, "a request could not be answered");
     Reply::error(ErrorCode::Unavailable)
 }
 
-/// 500: a defect. The cause goes to the log.
+/// 500 because of a defect in this program. The cause goes to the log.
 fn internal(error: &(dyn Error + 'static)) -> Reply {
     tracing::error!(error, "a request could not be answered");
     Reply::error(ErrorCode::InternalError)

@@ -1,4 +1,4 @@
-//! What a signed-in user sees and ends of their own.
+//! The routes by which signed-in users see their own account and end their own sessions.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) async fn sessions(Installed(auth): Installed, request: Request) -> Re
     let (mut parts, _) = request.into_parts();
     let caller = authenticate(&auth, &mut parts).await?;
     let wanted = PageQuery::parse(parts.uri.query().unwrap_or_default())?;
-    // One more than is shown tells whether there are more.
+    // The page is read with one row more than is shown, which tells whether there are more.
     let page = SessionPage { after: wanted.after, skip: 0, limit: wanted.limit + 1 };
     let mut sessions = auth.sessions().list(caller.claims().subject(), page).await?;
     let has_more = sessions.len() > wanted.limit;
@@ -60,7 +60,7 @@ pub(super) async fn end_one(
     let (mut parts, _) = request.into_parts();
     let caller = authenticate(&auth, &mut parts).await?;
     let user_id = caller.claims().subject().clone();
-    // Unknown, ended, another's, and text that is no id or not even text: all look the same.
+    // A session that is unknown, ended or another user's gets the same answer as text that is no id.
     let id = id.ok().and_then(|Path(id)| id.parse::<SessionId>().ok());
     let Some(id) = id else { return Err(Reply::error(ErrorCode::NotFound)) };
     let key = UserSession { user_id, id };

@@ -34,7 +34,7 @@ pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Res
     }
 }
 
-/// An access token: in the body, or in a cookie if the refresh token came in one.
+/// The answer with an access token: in the body, or in a cookie if the refresh token came in one.
 fn access_reply(auth: &Auth, renewed: &Renewed, by_cookie: bool) -> Result<Reply, Reply> {
     let access_token = (!by_cookie).then_some(renewed.access_token.as_str());
     let mut reply = personal(StatusCode::OK, &RenewalBody { access_token })?;

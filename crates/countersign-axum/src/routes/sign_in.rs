@@ -72,7 +72,7 @@ fn reply(auth: &Auth, status: StatusCode, signed_in: &SignedIn, by_cookie: bool)
     pair_reply(auth, status, &signed_in.pair, &signed_in.user, by_cookie)
 }
 
-/// Whether the tokens are asked for as cookies, which the rules may not take them from.
+/// Whether the client asks for its tokens in cookies. It is an error if the rules take no tokens from cookies.
 fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
     let by_cookie = members.flag("cookies");
     if by_cookie && let Some(why) = auth.rules().cookies().why_not() {
@@ -81,7 +81,7 @@ fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
     by_cookie
 }
 
-/// The parsed member, or a note of what is wrong with it.
+/// The parsed member; if it cannot be parsed, the error is recorded.
 fn parsed<T, E: ToString>(
     members: &mut Members,
     name: &'static str,
@@ -116,7 +116,7 @@ fn login_name(members: &mut Members) -> Option<LoginName> {
     }
     let text = members.text(name)?;
     let text = without_blanks(&text);
-    // No name of an account is longer or holds these, so saying so tells nothing about who is registered.
+    // No account's name is longer or has these characters, so this answer does not reveal who is registered.
     if text.is_empty() || text.len() > EmailAddress::MAX_BYTES.max(4 * Username::MAX_CODE_POINTS) {
         members.wrong(name, "must be 1 to 256 bytes long");
         return None;

@@ -1,4 +1,4 @@
-//! Asking on behalf of another service: what nginx calls `auth_request` and Traefik `forwardAuth`.
+//! Verifying a token for another service: what nginx calls `auth_request` and Traefik `forwardAuth`.
 
 use axum::extract::Request;
 use countersign_http::{Answer, Auth, ErrorCode, Requirement};
@@ -11,7 +11,7 @@ use crate::extract::Installed;
 use crate::pending::read_ahead_for;
 use crate::reply::Reply;
 
-/// `GET /v1/auth/verify`: 200 with the claims of the access token, else as a protected route.
+/// `GET /v1/auth/verify`: 200 with the claims of the access token, otherwise the refusal of a protected route.
 ///
 /// `?scope=…`, which the proxy's configuration may add, names scopes that the token must have.
 pub(super) async fn verify(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
@@ -28,10 +28,11 @@ pub(super) async fn verify(Installed(auth): Installed, request: Request) -> Resu
     }
 }
 
-/// `None` for a query that asks for something else, or for nothing: a misspelt name must not switch the check off.
+/// The requirement that the query asks for; `None` if a parameter is unknown or names nothing, because a misspelt name
+/// must not switch the check off.
 fn requirement(auth: &Auth, parts: &Parts) -> Option<Requirement> {
     let query = parts.uri.query().unwrap_or_default();
-    // Where tokens are taken from the query, its other parameters are not ours to judge.
+    // Where tokens are taken from the query string, this route tolerates unknown parameters in it.
     let may_hold_tokens = auth.rules().looks_in_query();
     let mut requirement = Requirement::ACCESS;
     for (name, scopes) in form_urlencoded::parse(query.as_bytes()) {
@@ -48,18 +49,19 @@ fn requirement(auth: &Auth, parts: &Parts) -> Option<Requirement> {
     Some(requirement)
 }
 
-/// A `scope-token` of RFC 6749 §3.3: no token has another, and the text goes into the log.
+/// Whether a text is a `scope-token` (RFC 6749 §3.3). No token has any other scope, and the text goes into the log.
 fn is_scope(scope: &str) -> bool {
     scope.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }
 
 const WRONG_QUERY: &str = "The query may name scopes, as scope=…, and nothing else.";
 
-/// The method that the request behind this one has, as far as it matters for cookies.
+/// The method of the request that the proxy asks about, as far as it matters for cookies.
 ///
-/// This request is a GET, whatever the browser sent to the proxy, and a cookie that is good for a GET is not enough for
-/// a POST. So without word of the real method it counts as unsafe. No trust is needed in who names it: a page of another
-/// site cannot add these headers to what it makes a browser send, and everybody else has no use for it.
+/// The proxy's own request is a GET, whatever the browser sent, and a cookie that suffices for a GET does not suffice
+/// for a POST. Without a header that names the real method, the request therefore counts as unsafe. The header needs no
+/// trust: a page of another site cannot add it to a request that it makes a browser send, and other clients gain
+/// nothing by it.
 fn judged_method(headers: &HeaderMap) -> Method {
     let named = NAMES.into_iter().flat_map(|name| headers.get_all(name));
     let mut safe = None;
@@ -73,6 +75,6 @@ fn judged_method(headers: &HeaderMap) -> Method {
     safe.unwrap_or(Method::POST)
 }
 
-/// Traefik and Caddy send the first; for nginx the second is customary.
+/// The headers that name the real method. Traefik and Caddy send the first; for nginx the second is customary.
 const NAMES: [HeaderName; 2] =
     [HeaderName::from_static("x-forwarded-method"), HeaderName::from_static("x-original-method")];

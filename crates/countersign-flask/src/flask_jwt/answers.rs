@@ -1,4 +1,4 @@
-//! Refusals: the condition, its status and the text that clients of Flask-JWT know.
+//! Refusals: each condition with its status and the text that clients of Flask-JWT know.
 
 use std::fmt;
 
@@ -13,14 +13,14 @@ use crate::hooks::hook_failed;
 use crate::messages::{claim_in_words, text as text_of_either};
 use crate::tokens::FlaskTokenError;
 
-/// An error as Flask-JWT reports it.
+/// An error in the form in which Flask-JWT reports it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct FlaskJwtError {
-    /// What.
+    /// The description of what happened.
     pub description: String,
-    /// Which kind.
+    /// The name of the error.
     pub error: String,
-    /// The status that Flask-JWT gives it: 401.
+    /// The status that Flask-JWT gives the error: 401.
     pub status_code: u16,
 }
 
@@ -30,17 +30,17 @@ impl FlaskJwtError {
     }
 }
 
-/// Why a request or login was not let through.
+/// Why a request or login was refused.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// No token.
+    /// The request has no token.
     Absent,
-    /// Credentials of another scheme than the configured one.
+    /// The request has credentials of another scheme than the configured one.
     OtherScheme,
-    /// A login that is no JSON object: none of Flask-JWT's errors, so that no hook is asked.
+    /// The login is not a JSON object. Flask-JWT has no such error, so no hook is asked.
     Unreadable(&'static str),
     Error(FlaskJwtError),
-    /// The token does not permit enough, which Flask-JWT has no word for.
+    /// The token does not permit the request, an error that Flask-JWT does not have.
     Forbidden,
     HookFailed(BoxError),
 }
@@ -70,7 +70,7 @@ pub(super) fn invalid(description: &str) -> Refusal {
     Refusal::Error(FlaskJwtError::new("Invalid token", description))
 }
 
-/// What Flask-JWT, and PyJWT below it, say of an error.
+/// The text in which Flask-JWT, or PyJWT below it, reports an error.
 pub(super) fn text(error: &FlaskTokenError) -> String {
     match error {
         FlaskTokenError::Expired(_) => "Signature has expired".to_owned(),
@@ -82,12 +82,12 @@ pub(super) fn text(error: &FlaskTokenError) -> String {
 }
 
 impl FlaskJwt {
-    /// The log has learnt the cause.
+    /// The answer to a revoked token. The caller has logged the cause.
     pub(super) async fn revoked(&self) -> Answer {
         self.shaped(FlaskJwtError::new("Invalid token", "Token has been revoked"), None).await
     }
 
-    /// The log has learnt the cause.
+    /// The answer to a token without a user. The caller has logged the cause.
     pub(super) fn no_user(&self) -> Answer {
         let error = FlaskJwtError::new("Invalid JWT", "User does not exist");
         Answer::json(StatusCode::UNAUTHORIZED, &error)

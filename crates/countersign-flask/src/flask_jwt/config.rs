@@ -21,19 +21,19 @@ pub struct FlaskJwtConfig {
     pub auth_username_key: String,
     /// `JWT_AUTH_PASSWORD_KEY`. Default `password`.
     pub auth_password_key: String,
-    /// `JWT_ALGORITHM`: signs, and is the only one accepted. Default `HS256`.
+    /// `JWT_ALGORITHM`: the algorithm that signs, and the only one accepted. Default `HS256`.
     pub algorithm: String,
-    /// `JWT_SECRET_KEY`, else Flask's `SECRET_KEY`. At least as long as the hash.
+    /// `JWT_SECRET_KEY`, or else Flask's `SECRET_KEY`. It must be at least as long as the algorithm's hash.
     pub secret_key: Option<KeySource>,
-    /// `JWT_LEEWAY`, seconds, at most 300. Default 10.
+    /// `JWT_LEEWAY`, in seconds, at most 300. Default 10.
     pub leeway: Leeway,
-    /// `JWT_AUTH_HEADER_PREFIX`: the word before the token, in any case. Default `JWT`.
+    /// `JWT_AUTH_HEADER_PREFIX`: the word before the token, in upper or lower case. Default `JWT`.
     pub auth_header_prefix: String,
-    /// `JWT_EXPIRATION_DELTA`, seconds. Default 300.
+    /// `JWT_EXPIRATION_DELTA`, in seconds. Default 300.
     pub expiration_delta: Duration,
-    /// `JWT_NOT_BEFORE_DELTA`, seconds. Default 0.
+    /// `JWT_NOT_BEFORE_DELTA`, in seconds. Default 0.
     pub not_before_delta: Duration,
-    /// `JWT_REQUIRED_CLAIMS`: which claims a token must have. Default `exp`, `iat`, `nbf`.
+    /// `JWT_REQUIRED_CLAIMS`: the claims that a token must have. Default `exp`, `iat`, `nbf`.
     pub required_claims: Vec<String>,
 }
 
@@ -44,8 +44,8 @@ impl Default for FlaskJwtConfig {
 }
 
 impl FlaskJwtConfig {
-    /// Every option's name. `JWT_AUTH_ENDPOINT`, `JWT_VERIFY_CLAIMS`, `JWT_VERIFY` and `JWT_VERIFY_EXPIRATION` have
-    /// no effect, as in Flask-JWT: signature and times are always checked.
+    /// The names of all options. `JWT_AUTH_ENDPOINT`, `JWT_VERIFY_CLAIMS`, `JWT_VERIFY` and `JWT_VERIFY_EXPIRATION`
+    /// have no effect, as in Flask-JWT: signature and times are always checked.
     pub const NAMES: [&str; 17] = [
         "JWT_ALGORITHM",
         "JWT_AUTH_ENDPOINT",
@@ -66,17 +66,17 @@ impl FlaskJwtConfig {
         "SECRET_KEY",
     ];
 
-    /// Reads and checks the options. Absent ones have Flask-JWT's defaults.
+    /// Reads and checks the options. Absent options have Flask-JWT's defaults.
     ///
     /// # Errors
-    /// [`OptionError`] names the first option that cannot be used, and what to write.
+    /// [`OptionError`] names the first option that cannot be used, and what to write instead.
     pub fn from_options(options: impl Into<Options>) -> Result<Self, OptionError> {
         let options = options.into();
         options.check_names(&Self::NAMES)?;
         Self::read(&options)
     }
 
-    /// Whether tokens must say when they end.
+    /// Whether tokens must have `exp`.
     pub(crate) fn requires_expiry(&self) -> bool {
         self.required_claims.iter().any(|name| name == "exp")
     }

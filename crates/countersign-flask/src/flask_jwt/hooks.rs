@@ -1,4 +1,4 @@
-//! What the application plugs in, and how everything is put together.
+//! The application's hooks for Flask-JWT's rules, and the builder that joins them with the options.
 
 use std::fmt;
 use std::future::Future;
@@ -20,7 +20,7 @@ use crate::hooks::{Hook, TokenHooks, hook};
 use crate::options::OptionError;
 use crate::tokens::{FlaskClaims, FlaskJwtChecks, algorithm_by_name};
 
-/// What the hook reads out of a request: a token's text.
+/// A hook that reads a token's text out of a request.
 pub(super) type RequestHook = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ pub(super) struct Hooks {
     pub(super) of_token: TokenHooks,
 }
 
-/// Options and hooks, about to become a [`FlaskJwt`].
+/// Options and hooks from which a [`FlaskJwt`] is built.
 #[derive(Clone)]
 pub struct FlaskJwtBuilder {
     config: FlaskJwtConfig,
@@ -59,7 +59,8 @@ impl FlaskJwtBuilder {
         }
     }
 
-    /// Who has these credentials, as the login request has them: `authentication_handler`. `None`: nobody.
+    /// Sets how the credentials of a login request are checked, Flask-JWT's `authentication_handler`. `None` means that
+    /// the credentials are nobody's.
     #[must_use]
     pub fn authenticate<E, F, Fut>(mut self, authenticate: F) -> Self
     where
@@ -72,7 +73,8 @@ impl FlaskJwtBuilder {
         self
     }
 
-    /// The user of a token, by its claims: `identity_handler`. `None`: there is none. Default: nobody is looked up.
+    /// Sets how the user of a token is looked up by its claims, Flask-JWT's `identity_handler`. `None` means that there
+    /// is no such user. Default: no user is looked up.
     #[must_use]
     pub fn user<U, E, F, Fut>(mut self, user: F) -> Self
     where
@@ -85,7 +87,7 @@ impl FlaskJwtBuilder {
         self
     }
 
-    /// What to add to the default payload of new tokens: `jwt_payload_handler`. Default nothing.
+    /// Sets the claims to add to the default payload of new tokens, Flask-JWT's `jwt_payload_handler`. Default: none.
     #[must_use]
     pub fn payload<E, F, Fut>(mut self, payload: F) -> Self
     where
@@ -97,7 +99,7 @@ impl FlaskJwtBuilder {
         self
     }
 
-    /// What to add to the header of new tokens: `jwt_headers_handler`. Default nothing.
+    /// Sets the members to add to the header of new tokens, Flask-JWT's `jwt_headers_handler`. Default: none.
     #[must_use]
     pub fn headers<E, F, Fut>(mut self, headers: F) -> Self
     where
@@ -109,7 +111,7 @@ impl FlaskJwtBuilder {
         self
     }
 
-    /// The answer to a login: `auth_response_handler`. Default `{"access_token": …}`.
+    /// Sets the answer to a login, Flask-JWT's `auth_response_handler`. Default: `{"access_token": …}`.
     #[must_use]
     pub fn auth_response<E, F, Fut>(mut self, answer: F) -> Self
     where
@@ -121,7 +123,7 @@ impl FlaskJwtBuilder {
         self
     }
 
-    /// The answer to an error: `jwt_error_handler`.
+    /// Sets the answer to an error, Flask-JWT's `jwt_error_handler`.
     #[must_use]
     pub fn error<E, F, Fut>(mut self, answer: F) -> Self
     where
@@ -133,14 +135,16 @@ impl FlaskJwtBuilder {
         self
     }
 
-    /// The text of a request's token, in place of the `Authorization` header: `request_handler`.
+    /// Sets how the text of a token is read from a request, in place of the `Authorization` header: Flask-JWT's
+    /// `request_handler`.
     #[must_use]
     pub fn request(mut self, token: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
         self.hooks.request = Some(Arc::new(token));
         self
     }
 
-    /// Whether a token was revoked, which Flask-JWT itself cannot say. Default: none is. Added again, all are asked.
+    /// Sets how the application tells that a token was revoked, which Flask-JWT itself cannot tell. Default: no token
+    /// is revoked. Of several such hooks, all are asked.
     #[must_use]
     pub fn is_revoked<E, F, Fut>(mut self, is_revoked: F) -> Self
     where
@@ -152,23 +156,23 @@ impl FlaskJwtBuilder {
         self
     }
 
-    /// The time. Default the system's clock.
+    /// The clock. Default: the system's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify what a Flask application still signs with
-    /// it. Nothing is signed with it here, so that logins fail. Whoever has one token can search for such a secret,
-    /// and then signs in as anybody, so every start says so in the log (SEC-018).
+    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify tokens that a Flask application still signs
+    /// with it. Nothing is signed with it here, so logins fail. An attacker who has one token can search for such a
+    /// secret and then sign in as anybody, so every start logs a warning (SEC-018).
     #[must_use]
     pub fn dangerous_verify_with_short_secret(mut self) -> Self {
         self.import = self.import.dangerous_accept_short_secrets();
         self
     }
 
-    /// Checks everything, the key above all.
+    /// Checks the options and hooks, and reads the key.
     ///
     /// # Errors
     /// [`FlaskBuildError`] names the option and the remedy.
@@ -188,8 +192,8 @@ impl FlaskJwtBuilder {
         Ok(jwt)
     }
 
-    /// Checks everything but whether there are logins, and says nothing about lifetimes: sessions of Countersign may
-    /// shorten them.
+    /// Checks everything except whether there are logins. Logs nothing about lifetimes, because Countersign's sessions
+    /// may shorten them.
     pub(crate) fn finish(self) -> Result<FlaskJwt, FlaskBuildError> {
         const KEY: &str = "JWT_SECRET_KEY";
         let Self { config, hooks, import, clock } = self;

@@ -1,4 +1,4 @@
-//! The login endpoint, and the tokens that it gives.
+//! The login endpoint, and the tokens that it issues.
 
 use std::any::Any;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::hooks::{AnswerInstead, Hook};
 use crate::json_body::is_json;
 use crate::tokens::{FlaskClaims, NewToken, is_falsy};
 
-/// Who logged in: the value that tokens carry as `identity`, and the application's own object.
+/// The user who logged in: the value that tokens carry as `identity`, and the application's own object.
 #[derive(Clone)]
 pub struct Identity {
     id: Value,
@@ -33,13 +33,13 @@ impl Identity {
         Self { id: id.into(), user: Arc::new(user) }
     }
 
-    /// What tokens carry.
+    /// The value that tokens carry as `identity`.
     #[must_use]
     pub fn id(&self) -> &Value {
         &self.id
     }
 
-    /// The application's own object.
+    /// The application's own object, if it is of type `U`.
     #[must_use]
     pub fn user<U: 'static>(&self) -> Option<&U> {
         self.user.downcast_ref()
@@ -54,11 +54,11 @@ impl fmt::Debug for Identity {
 
 /// A login request.
 pub(crate) struct Login {
-    /// As it was sent.
+    /// The user name as it was sent.
     pub(crate) username: Value,
-    /// As it was sent.
+    /// The password as it was sent.
     pub(crate) password: Value,
-    /// Who asks.
+    /// The device that the login comes from.
     pub(crate) device: Device,
 }
 
@@ -73,12 +73,13 @@ pub(crate) struct OverSessions {
 }
 
 impl FlaskJwt {
-    /// Answers a login request, as the endpoint at `JWT_AUTH_URL_RULE` does.
+    /// Answers a login request in the way of the endpoint at `JWT_AUTH_URL_RULE`.
     pub async fn login(&self, headers: &HeaderMap, body: &[u8]) -> Answer {
         self.login_from(headers, body, Device::default()).await
     }
 
-    /// The same, with what is known of who asks: where sessions of Countersign begin here, they show it.
+    /// Answers a login request that comes from `device`. Where Countersign's sessions begin here, they show this
+    /// device.
     pub async fn login_from(&self, headers: &HeaderMap, body: &[u8], device: Device) -> Answer {
         match self.logged_in(headers, body, device).await {
             Ok(answer) => answer,
@@ -86,10 +87,10 @@ impl FlaskJwt {
         }
     }
 
-    /// A token for an identity, as a login gives it.
+    /// Creates the token that a login gives for an identity.
     ///
     /// # Errors
-    /// When a hook fails, or what the hooks add cannot be issued.
+    /// A hook failed, or the claims or header members that hooks add cannot be issued.
     pub async fn create_token(&self, identity: &Identity) -> Result<String, BoxError> {
         let Inner { config, hooks, signing_key, clock, .. } = &*self.0;
         let now = clock.now();
@@ -151,9 +152,9 @@ impl FlaskJwt {
     }
 }
 
-/// A login at Flask-JWT's endpoint, with the passwords and the throttle of our accounts.
+/// Logs in at Flask-JWT's endpoint, with the passwords and the throttle of Countersign's accounts.
 pub(super) async fn log_in(accounts: Accounts, login: Login) -> Result<Option<Identity>, BoxError> {
-    /// No name of an account is longer.
+    /// The largest number of bytes in a name; no account has a longer one.
     const MAX_NAME_BYTES: usize = 256;
     let (Value::String(name), Value::String(password)) = (login.username, login.password) else {
         return Ok(None);
@@ -181,7 +182,7 @@ pub(super) async fn log_in(accounts: Accounts, login: Login) -> Result<Option<Id
     }
 }
 
-/// The access token of the session that began.
+/// The answer with the access token of the session that began.
 pub(super) fn token_answer(identity: &Identity) -> Result<Answer, BoxError> {
     let pair = identity.user::<Pair>().ok_or("a login without a session")?;
     let body = json!({"access_token": pair.access_token});

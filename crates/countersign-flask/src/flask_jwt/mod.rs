@@ -1,4 +1,4 @@
-//! Flask-JWT's rules: its options, tokens, login endpoint and answers, under names of Rust.
+//! Flask-JWT's rules: its options, tokens, login endpoint and answers, under Countersign's names.
 
 mod answers;
 mod config;
@@ -31,7 +31,7 @@ use crate::tokens::{
     UnverifiedToken,
 };
 
-/// An application's Flask-JWT: cheap to clone, made by [`FlaskJwt::builder`].
+/// An application's Flask-JWT rules: cheap to clone, made by [`FlaskJwt::builder`].
 #[derive(Clone)]
 pub struct FlaskJwt(Arc<Inner>);
 
@@ -52,7 +52,7 @@ impl fmt::Debug for FlaskJwt {
 }
 
 impl FlaskJwt {
-    /// Begins with the options; hooks are added to it.
+    /// Begins a builder with these options; hooks are then added to it.
     #[must_use]
     pub fn builder(config: FlaskJwtConfig) -> FlaskJwtBuilder {
         FlaskJwtBuilder::new(config)
@@ -64,7 +64,7 @@ impl FlaskJwt {
         &self.0.config
     }
 
-    /// The same rules over sessions of Countersign, which also say whether a token was revoked.
+    /// The same rules over Countersign's sessions, which also tell whether a token was revoked.
     pub(crate) fn over_sessions(&self, sessions: OverSessions) -> Self {
         let mut inner = Inner::clone(&self.0);
         inner.hooks.of_token.set_sessions(sessions.is_revoked);
@@ -75,7 +75,7 @@ impl FlaskJwt {
         Self(Arc::new(inner))
     }
 
-    /// Verifies a token that is no part of a request: everything but the user.
+    /// Verifies a token that is not part of a request. The user is not looked up.
     ///
     /// # Errors
     /// [`FlaskTokenError`].
@@ -110,11 +110,12 @@ impl FlaskJwt {
         }
     }
 
-    /// The text of the token that a request presents, where the application says it is, else in the header.
+    /// The text of the token that a request presents: from the place that the application's hook reads, otherwise from
+    /// the header.
     fn presented(&self, parts: &Parts, requirement: &Requirement) -> Result<String, Refusal> {
         match &self.0.hooks.request {
             Some(hook) => hook(parts).ok_or(Refusal::Absent),
-            // Flask-JWT knows no other place, so a route that wants others only has no token.
+            // Flask-JWT knows only the header, so a route that wants other places only has no token.
             None if requirement.places().is_some_and(|places| !places.contains(&Location::Header)) => {
                 Err(Refusal::Absent)
             }
@@ -133,8 +134,8 @@ impl FlaskJwt {
         Ok(FlaskToken::new(claims, location, user))
     }
 
-    /// Judges verified claims, wherever they came from: by what the requirement names, and by every hook of the
-    /// application. The user is the one that its hook has found.
+    /// Judges verified claims, wherever they came from: by the requirement, and by every hook of the application.
+    /// Returns the user that the application's hook has found.
     async fn judge(
         &self,
         claims: &FlaskClaims,
@@ -142,14 +143,14 @@ impl FlaskJwt {
         look_up: SessionLookUp,
     ) -> Result<Option<FoundUser>, Refusal> {
         let hooks = &self.0.hooks;
-        // A refresh token of Flask-JWT-Extended with the same key gets access tokens, not access.
+        // A refresh token that Flask-JWT-Extended issued with the same key gets access tokens, but no access.
         if !requirement.token().accepts(claims.token_type()) {
             return Err(invalid(match requirement.token() {
                 RequiredToken::Refresh => "Only refresh tokens are allowed",
                 _ => "Only access tokens are allowed",
             }));
         }
-        // Flask-JWT's own tokens never say that they are; those of Flask-JWT-Extended and of our sessions may.
+        // Flask-JWT's own tokens are never fresh; those of Flask-JWT-Extended and of our sessions may be.
         if requirement.wants_fresh() && claims.is_fresh(self.0.clock.now()) != Some(true) {
             return Err(invalid("Fresh token required"));
         }
@@ -166,8 +167,8 @@ impl FlaskJwt {
         }
     }
 
-    /// The refresh token that a request wants exchanged: the one in its body, else the one that it presents as it
-    /// would an access token. Flask-JWT itself has none.
+    /// The refresh token that a request wants to exchange: the one in its body, otherwise the one in the place of an
+    /// access token. Flask-JWT itself has no refresh tokens.
     async fn refresh_token(
         &self,
         parts: &Parts,
@@ -201,7 +202,7 @@ impl FlaskJwt {
         }
     }
 
-    /// Verifies a token of either kind, expired or not.
+    /// Verifies a token of either type, expired or not.
     fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, Refusal> {
         match self.decode_token(token) {
             Ok(claims) => Ok(claims),
@@ -210,17 +211,17 @@ impl FlaskJwt {
         }
     }
 
-    /// Why a token was not accepted, in Flask-JWT's words.
+    /// The refusal of a token, in Flask-JWT's words.
     fn refused(&self, token: &str, error: FlaskTokenError) -> Refusal {
         let Inner { checks, verifying_key, clock, .. } = &*self.0;
         let known_as = checks.explain(token, error, |_| Ok(verifying_key.clone()), clock.now());
         invalid(&text(&known_as))
     }
 
-    /// Lets a request through if it proves what is required; `None` if it may pass as nobody.
+    /// Lets a request through if it proves what `requirement` demands; `None` if the request may pass as nobody.
     ///
     /// # Errors
-    /// The answer, as the application's hooks want it. The log has learnt the cause.
+    /// The answer to a refused request, as the application's hooks shape it. The cause has been logged.
     pub async fn authenticate(
         &self,
         parts: &Parts,
@@ -248,8 +249,8 @@ impl Gate for FlaskJwt {
     }
 }
 
-/// Tokens of Countersign's sessions: the same claims, and those that name the session. Flask-JWT has no refresh
-/// tokens; ours are made so that it does not take them for access tokens.
+/// The tokens of Countersign's sessions: Flask-JWT's claims, and those that name the session. Flask-JWT has no refresh
+/// tokens; Countersign's are made so that Flask-JWT does not take them for access tokens.
 impl TokenFormat for FlaskJwt {
     fn issue(&self, new: &NewClaims) -> Result<String, SignError> {
         let mut claims = new.to_map();
@@ -297,7 +298,7 @@ mod tests {
         builder(options).build().unwrap()
     }
 
-    /// A token with these claims, those of a usual one beside them; null takes one out.
+    /// A token with the usual claims, changed by the given ones; null removes a claim.
     fn token(claims: &Value) -> String {
         let usual = json!({"identity": 1, "exp": NOW + 300, "iat": NOW, "nbf": NOW});
         let mut all = usual.as_object().unwrap().clone();
@@ -468,7 +469,7 @@ mod tests {
         };
         let access = jwt.decode_token(&issue(TokenType::Access)).unwrap();
         assert_eq!((access.identity(), access.claims().get("aud")), (&json!("u1"), None));
-        // It looks at no `type`, but refuses every audience.
+        // Flask-JWT does not check `type`, but refuses every audience.
         let refresh = jwt.decode_token(&issue(TokenType::Refresh)).unwrap();
         assert_eq!(refresh.claims()["aud"], "countersign-refresh");
         let header = format!("JWT {}", issue(TokenType::Refresh));

@@ -23,7 +23,7 @@ use crate::over_sessions::{self, Checked, LONGEST, Library, Shown, tell_of_lifet
 use crate::tokens::{FlaskClaims, FlaskTokenError};
 
 impl FlaskJwt {
-    /// Flask-JWT, if its rules hold there: its login endpoint is to be served.
+    /// The Flask-JWT rules of this [`Auth`], if they are in force: the login endpoint must then be served.
     #[must_use]
     pub fn of(auth: &Auth) -> Option<&Self> {
         over_sessions::library(auth.rules())
@@ -113,7 +113,7 @@ impl Library for FlaskJwt {
         self.decode_for_end(token)
     }
 
-    /// The token that a request presents, if there is anything in its place.
+    /// The token that a request presents, if its place holds anything.
     async fn shown(&self, parts: &Parts) -> Vec<Shown<Refusal>> {
         match self.presented(parts, &Requirement::ANY) {
             Ok(token) => vec![self.decode_for_end(&token).into()],
@@ -122,7 +122,7 @@ impl Library for FlaskJwt {
         }
     }
 
-    /// A shared secret is no public key.
+    /// An empty ring, because a shared secret is not a public key.
     fn public_keys(&self) -> KeyRing {
         KeyRing::new()
     }
@@ -140,7 +140,7 @@ impl Library for FlaskJwt {
     }
 }
 
-/// There are none.
+/// Cookies do not exist under Flask-JWT's rules.
 impl CookieRules for FlaskJwt {
     fn why_not(&self) -> Option<&'static str> {
         Some("tokens are not taken from cookies here: Flask-JWT has none")

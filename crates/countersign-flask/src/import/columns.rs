@@ -1,4 +1,4 @@
-//! The usual names of columns in the tables of Flask applications: of each the first that there is.
+//! The usual names of columns in the tables of Flask applications. Of each list, the first existing column is read.
 
 /// The id of a row.
 pub const ID: &[&str] = &["id"];
@@ -8,11 +8,11 @@ pub const EMAIL: &[&str] = &["email"];
 pub const USERNAME: &[&str] = &["username", "name"];
 /// A user's password, hashed.
 pub const PASSWORD: &[&str] = &["password_hash", "password", "hashed_password"];
-/// When a user was registered.
+/// The time at which a user was registered.
 pub const REGISTERED: &[&str] = &["created_at", "registered_on", "registered_at", "date_created"];
-/// Columns that say that something holds.
+/// Columns that tell that a user is active.
 pub const ACTIVE: &[&str] = &["is_active", "active"];
-/// Columns that say that something does not hold.
+/// Columns that tell that a user is disabled.
 pub const DISABLED: &[&str] = &["disabled", "disabled_at"];
 
 /// The user of a session.
@@ -21,11 +21,11 @@ pub const OWNER: &[&str] = &["user_id", "user"];
 pub const ACCESS: &[&str] = &["jti_access"];
 /// The `jti` of a session's refresh token.
 pub const REFRESH: &[&str] = &["jti_refresh"];
-/// When a session began.
+/// The time at which a session began.
 pub const BEGAN: &[&str] = &["created_at", "login_at"];
-/// When a session expires.
+/// The time at which a session expires.
 pub const EXPIRES: &[&str] = &["refresh_expires_at", "expires_at"];
-/// Columns that say that a session was revoked.
+/// Columns that tell that a session was revoked.
 pub const REVOKED: &[&str] = &["revoked", "is_revoked", "revoked_at", "ended_at", "logged_out_at"];
 /// The `User-Agent` of a session.
 pub const AGENT: &[&str] = &["user_agent", "device", "browser"];

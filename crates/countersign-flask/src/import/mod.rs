@@ -1,8 +1,8 @@
-//! Users and sessions of a Flask application, read out of its own database.
+//! Reading users and sessions of a Flask application from its own database.
 //!
-//! The database is only read: SQLite, PostgreSQL, MariaDB or MySQL. Tables and columns are found by their usual names.
-//! What cannot be understood is named and left out; what may be dangerous, such as a switch that is neither on nor off,
-//! counts as the safe of both. Writing what was read into a store is for the caller.
+//! The database, SQLite, PostgreSQL, MariaDB or MySQL, is only read. Tables and columns are found by their usual names.
+//! A value that cannot be understood is reported and left out. A value that may be dangerous, such as a switch that is
+//! neither on nor off, is read as the safer of both. The caller writes what was read into a store.
 
 pub mod columns;
 mod row;

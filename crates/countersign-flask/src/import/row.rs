@@ -1,4 +1,4 @@
-//! The rows of a table, and what their columns mean.
+//! The rows of a table, and the meaning of their columns.
 
 use std::error::Error;
 
@@ -11,10 +11,10 @@ use super::source::{Column, Source, Table};
 use super::tables::{USERS, Wanted};
 use super::value::{Cell, HashForm, Switch, address, switch, time, token_id};
 
-/// Where notes about rows go.
+/// The function that receives notes about rows.
 pub type Say = fn(&str);
 
-/// What was read of a table.
+/// The rows that were read of a table.
 #[derive(Debug)]
 pub struct Rows {
     wanted: &'static Wanted,
@@ -22,7 +22,7 @@ pub struct Rows {
     table: String,
     /// The columns that were read, in lower case.
     columns: Vec<String>,
-    /// Those that mean nothing here.
+    /// The columns that have no meaning here.
     others: Vec<String>,
     rows: Vec<Vec<Cell>>,
 }
@@ -68,7 +68,7 @@ impl Rows {
         names.iter().any(|name| self.columns.iter().any(|column| column == name))
     }
 
-    /// Says which table and columns are meant, and what follows from those that are not there.
+    /// Reports the table and the columns that are read, and the consequences of columns that are absent.
     pub fn describe(&self) {
         let Self { wanted, say, table, columns, others, .. } = self;
         let (what, table) = (wanted.what, shown(table));
@@ -109,13 +109,13 @@ impl<'r> Row<'r> {
         self.cells.get(index)
     }
 
-    /// The first of these columns that there is, with its name.
+    /// The first of these columns that exists, with its name.
     pub fn first(&self, names: &[&'static str]) -> (&'static str, &'r Cell) {
         let found = names.iter().find_map(|name| Some((*name, self.cell(name)?)));
         found.unwrap_or_else(|| (names.first().copied().unwrap_or_default(), &Cell::Null))
     }
 
-    /// Its text; `None` if there is nothing. What is no text is nothing, and is said.
+    /// The text of the first of these columns; `None` if it is empty. A value that is no text is reported and left out.
     pub fn text(&self, names: &[&'static str]) -> Option<&'r str> {
         match self.first(names) {
             (_, Cell::Text(text)) if !text.is_empty() => Some(text),
@@ -127,7 +127,7 @@ impl<'r> Row<'r> {
         }
     }
 
-    /// Its time; what is none is left out, and is said.
+    /// The time in the first of these columns. A value that is no time is reported and left out.
     pub fn time(&self, names: &[&'static str]) -> Option<Timestamp> {
         let text = self.text(names)?;
         let found = time(text);
@@ -137,7 +137,7 @@ impl<'r> Row<'r> {
         found
     }
 
-    /// Whether any of these columns is on, and since when. One that cannot be understood is on, for safety.
+    /// Whether any of these columns is on, and since when. A value that cannot be understood counts as on, for safety.
     pub fn switched_on(&self, names: &[&'static str]) -> Option<Option<Timestamp>> {
         let mut on: Option<Option<Timestamp>> = None;
         for name in names {
@@ -156,7 +156,7 @@ impl<'r> Row<'r> {
         on
     }
 
-    /// Whether any of these columns is there and not on. One that cannot be understood is off, for safety.
+    /// Whether any of these columns exists and is off. A value that cannot be understood counts as off, for safety.
     pub fn switched_off(&self, names: &[&'static str]) -> bool {
         names.iter().any(|name| match self.cell(name).map(switch) {
             None | Some(Switch::On(_)) => false,
@@ -168,10 +168,10 @@ impl<'r> Row<'r> {
         })
     }
 
-    /// A token's id; `None` if there is nothing.
+    /// The id of a token; `None` if the column is empty.
     ///
     /// # Errors
-    /// [`NotAnId`] for what is none.
+    /// [`NotAnId`] for a value that is not an id.
     pub fn token(&self, names: &[&'static str]) -> Result<Option<TokenId>, NotAnId> {
         match self.first(names).1 {
             Cell::Null => Ok(None),
@@ -181,9 +181,10 @@ impl<'r> Row<'r> {
         }
     }
 
-    /// The hash of its password, and the hash's form. What is none is not kept: it may be the password.
+    /// The hash of the user's password, and its form. A value that is no hash is not kept, because it may be the
+    /// password.
     pub fn password_hash(&self) -> (Option<PasswordHash>, Option<HashForm>) {
-        /// No hash is longer.
+        /// The largest number of bytes in a hash.
         const MAX_BYTES: usize = 4_096;
         let Some(text) = self.text(PASSWORD) else { return (None, None) };
         let form = HashForm::of(text).filter(|_| text.len() <= MAX_BYTES && !text.contains(char::is_control));
@@ -196,7 +197,7 @@ impl<'r> Row<'r> {
         (form.map(|_| PasswordHash::from_stored(text.to_owned())), form)
     }
 
-    /// The device of its session.
+    /// The device of the session in this row.
     pub fn device(&self) -> Device {
         let ip = self.text(IP).and_then(|text| {
             let ip = address(text);
@@ -208,7 +209,7 @@ impl<'r> Row<'r> {
         Device::new(self.text(AGENT), ip)
     }
 
-    /// What the row is called in messages.
+    /// The row's name in messages.
     fn name(&self) -> String {
         let table = shown(&self.rows.table);
         match self.cell("id") {
@@ -217,23 +218,23 @@ impl<'r> Row<'r> {
         }
     }
 
-    /// Says that it is skipped, and why.
+    /// Reports that the row is skipped, and why.
     pub fn skip(&self, why: &str) {
         (self.rows.say)(&format!("skipped: {}: {why}", self.name()));
     }
 
-    /// Says something about it.
+    /// Reports something about the row.
     pub fn note(&self, what: &str) {
         (self.rows.say)(&format!("note: {}: {what}", self.name()));
     }
 }
 
-/// A column holds something that is not the id of a token.
+/// The error of a column whose value is not the id of a token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("not the id of a token, a UUID")]
 pub struct NotAnId;
 
-/// Text of others, for the terminal: short, and nothing in it moves the cursor.
+/// A text from the other application for the terminal: shortened, and without characters that move the cursor.
 pub(super) fn shown(text: &str) -> String {
     const MAX_CHARS: usize = 64;
     let mut shown: String = text.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();

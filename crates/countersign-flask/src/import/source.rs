@@ -15,7 +15,7 @@ use sqlx::{
 
 use super::value::Cell;
 
-/// For how long the database may take to answer at first.
+/// The time that the database has for its first answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to the database, in a transaction that changes nothing and sees everything as it was at its beginning.
@@ -29,10 +29,10 @@ pub(super) enum Source {
 /// A table and its columns, by the names that the database itself gives.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Where it is, if that must be said.
+    /// The table's schema, if it must be named.
     schema: Option<String>,
     pub(super) name: String,
-    /// Whether it is found without saying where it is.
+    /// Whether the table is found without its schema's name.
     pub(super) is_near: bool,
     pub(super) columns: Vec<Column>,
 }
@@ -44,10 +44,10 @@ pub(super) struct Column {
 }
 
 impl Source {
-    /// Opens what the URL names. SQLAlchemy's drivers in it (`postgresql+psycopg2`) are no matter.
+    /// Opens the database that the URL names. SQLAlchemy's drivers in the URL (`postgresql+psycopg2`) are ignored.
     ///
     /// # Errors
-    /// Why not, without repeating the URL: it may hold a password.
+    /// The reason, without the URL, which may hold a password.
     pub(super) async fn open(url: &str) -> Result<Self, Box<dyn Error>> {
         const FORM: &str = "--from must be sqlite:// and the path of a file, or postgres:// or mysql:// with user, \
              password, host and database";
@@ -58,7 +58,7 @@ impl Source {
                 "postgres" | "postgresql" => {
                     let options =
                         PgConnectOptions::from_str(&format!("postgres:{rest}")).map_err(|_| FORM)?;
-                    // Poolers refuse the parameter that says how to write fractions.
+                    // Connection poolers refuse the parameter that sets how fractions are written.
                     let host = without_brackets(options.get_host()).to_owned();
                     let options = options.host(&host).disable_statement_logging().extra_float_digits(None);
                     let mut connection = options.connect().await?;
@@ -122,7 +122,7 @@ impl Source {
         let rows: Vec<Vec<Cell>> = rows;
         let mut tables: Vec<Table> = Vec::new();
         for row in rows {
-            // Names that are no text cannot be asked for.
+            // A name that is no text cannot be put into a query.
             let Ok([schema, name, column, kind, near]) = <[Cell; 5]>::try_from(row) else { continue };
             let (Cell::Text(name), Cell::Text(column)) = (name, column) else { continue };
             let text = |cell| if let Cell::Text(text) = cell { text } else { String::new() };
@@ -138,7 +138,7 @@ impl Source {
         Ok(tables)
     }
 
-    /// All rows of a table, with these of its columns.
+    /// All rows of a table, with the given columns of it.
     pub(super) async fn rows(
         &mut self,
         table: &Table,
@@ -167,7 +167,8 @@ impl Source {
             Self::Mysql(connection) => {
                 let list = list(&|column| match (quoted(&column.name, '`'), column.kind.as_str()) {
                     (name, "bit") => format!("CAST({name} + 0 AS CHAR)"),
-                    // As they are: what is no text would become nothing.
+                    // Binary columns are read as they are: converted to text, a value that is no text would become
+                    // null.
                     (name, kind) if kind.ends_with("binary") || kind.ends_with("blob") => name,
                     (name, _) => format!("CAST({name} AS CHAR)"),
                 });
@@ -178,9 +179,9 @@ impl Source {
         })
     }
 
-    /// Lets go of the database.
+    /// Closes the connection to the database.
     pub(super) async fn close(self) {
-        // Everything was read; what the goodbye comes to is no matter.
+        // Everything has been read, so an error on closing does not matter.
         let _ = match self {
             Self::Sqlite(connection) => connection.close().await,
             Self::Postgres(connection) => connection.close().await,
@@ -190,13 +191,13 @@ impl Source {
 }
 
 impl Table {
-    /// Whether somebody means it who writes this: its name, or schema and name where it is elsewhere.
+    /// Whether a text names this table: by its name, or by schema and name where it is in another schema.
     pub(super) fn is_called(&self, text: &str) -> bool {
         let with_schema = self.schema.as_ref().map(|schema| format!("{schema}.{}", self.name));
         (self.is_near && self.name == text) || with_schema.as_deref() == Some(text)
     }
 
-    /// The column with this name, in any case.
+    /// The column with this name, in upper or lower case.
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
     }
@@ -216,7 +217,7 @@ fn quoted(name: &str, mark: char) -> String {
     format!("{mark}{}{mark}", name.replace(mark, &doubled))
 }
 
-/// A host as the network knows it: URLs have an IPv6 address in brackets, and the drivers leave them there.
+/// A host without the brackets that a URL puts around an IPv6 address and that the drivers leave there.
 fn without_brackets(host: &str) -> &str {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     inner.filter(|inner| inner.parse::<Ipv6Addr>().is_ok()).unwrap_or(host)

@@ -1,4 +1,4 @@
-//! Which of a database's tables hold users and sessions, and reading them.
+//! Finding the tables that hold users and sessions in a database, and reading them.
 
 use std::error::Error;
 
@@ -6,19 +6,19 @@ use super::columns;
 use super::row::{Rows, Say, shown};
 use super::source::{Column, Source, Table};
 
-/// What is looked for in one kind of table.
+/// The names by which one kind of table is recognised.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) what: &'static str,
-    /// What `countersign import flask` names another table with.
+    /// The option of `countersign import flask` that names another table.
     option: &'static str,
-    /// The usual names.
+    /// The usual names of the table.
     tables: &'static [&'static str],
-    /// Of each of these one column at least.
+    /// Lists of columns, of each of which the table must have at least one.
     required: &'static [&'static [&'static str]],
-    /// Of each of these the first column that there is.
+    /// Lists of columns, of each of which the first existing one is read.
     first_of: &'static [&'static [&'static str]],
-    /// Every one of these.
+    /// Columns of which every existing one is read.
     every: &'static [&'static [&'static str]],
 }
 
@@ -49,11 +49,11 @@ pub(super) const SESSIONS: Wanted = Wanted {
     every: &[columns::REVOKED, columns::ACTIVE],
 };
 
-/// Reads the table of the users and, where there is one, that of the sessions, and lets go of the database. The tables
-/// are those that are named, else those that look right.
+/// Reads the table of the users and, if there is one, that of the sessions, then closes the connection. The tables are
+/// the named ones, otherwise those that are recognised.
 ///
 /// # Errors
-/// Why a table cannot be read, without repeating the URL, which may hold a password.
+/// The reason why a table cannot be read, without the URL, which may hold a password.
 pub async fn read_tables(
     from: &str,
     users_table: Option<&str>,
@@ -85,7 +85,7 @@ pub async fn read_tables(
 }
 
 impl Wanted {
-    /// The table that was named, or else the one that looks right; `None` if none does.
+    /// The table that was named, otherwise the one that is recognised; `None` if there is none.
     fn find<'t>(
         &self,
         tables: &'t [Table],
@@ -125,7 +125,7 @@ impl Wanted {
         }
     }
 
-    /// The columns of a table that mean something here.
+    /// The columns of a table that have a meaning here.
     pub(super) fn columns<'t>(&self, table: &'t Table) -> Vec<&'t Column> {
         let first = self.first_of.iter().filter_map(|names| names.iter().find_map(|name| table.column(name)));
         let every = self.every.iter().flat_map(|names| names.iter().filter_map(|name| table.column(name)));

@@ -1,4 +1,4 @@
-//! What the texts in another application's columns mean.
+//! The meaning of the texts in another application's columns.
 
 use std::net::IpAddr;
 
@@ -10,39 +10,39 @@ use uuid::Uuid;
 /// A column of one row.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cell {
-    /// Nothing.
+    /// The column is null.
     Null,
-    /// Text.
+    /// A text.
     Text(String),
-    /// Bytes that are no text.
+    /// Bytes that are not text.
     Bytes,
 }
 
-/// What a switch says: a boolean, or a time since when it is on.
+/// The value of a switch: a boolean, or the time since when it is on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Switch {
     Off,
     On(Option<Timestamp>),
-    /// Something is there, and it is neither.
+    /// A value that is neither a boolean nor a time.
     Unclear,
 }
 
-/// In which form a password is kept.
+/// The form in which a password is kept.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum HashForm {
-    /// Verified by this version.
+    /// Argon2, which this version verifies.
     Argon2,
-    /// Werkzeug's default since 2.3.
+    /// Werkzeug's scrypt, its default since 2.3.
     WerkzeugScrypt,
-    /// Werkzeug's default before.
+    /// Werkzeug's PBKDF2, its default before 2.3.
     WerkzeugPbkdf2,
-    /// Of Flask-Bcrypt or others.
+    /// bcrypt, from Flask-Bcrypt or other libraries.
     Bcrypt,
-    /// Some other hash that says what it is.
+    /// Another hash, which names its own form.
     Other,
 }
 
-/// A time: ISO 8601 with a zone or without, which is UTC then, or Unix seconds.
+/// A time: ISO 8601, in UTC where it has no zone, or Unix seconds.
 pub(super) fn time(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Some(seconds) = unix_seconds(text) {
@@ -55,18 +55,18 @@ pub(super) fn time(text: &str) -> Option<Timestamp> {
     (time.as_second() >= 0).then(|| Timestamp::from_millis(time.as_millisecond()))
 }
 
-/// Seconds, perhaps with a fraction, up to the year 9999: larger numbers are no seconds.
+/// Unix seconds, with or without a fraction, up to the year 9999. Larger numbers are not taken for seconds.
 fn unix_seconds(text: &str) -> Option<Timestamp> {
     const LAST: i64 = 253_402_300_799;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    // Four digits are a year, not one of the first hours of 1970.
+    // A number of four digits is a year, not one of the first hours of 1970.
     if whole.len() < 5 || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     whole.parse().ok().filter(|seconds| *seconds <= LAST).map(Timestamp::from_secs)
 }
 
-/// A boolean, as the engines write it.
+/// A boolean in the spellings that the databases use.
 fn boolean(text: &str) -> Option<bool> {
     let is = |words: [&str; 3]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is(["t", "1", "true"]) {
@@ -78,7 +78,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// What a column says that is a boolean in some applications and a time in others. Nothing and the empty text are off,
+/// The value of a column that is a boolean in some applications and a time in others. Null and the empty text are off,
 /// as in Python.
 pub(super) fn switch(cell: &Cell) -> Switch {
     match cell {
@@ -92,12 +92,12 @@ pub(super) fn switch(cell: &Cell) -> Switch {
     }
 }
 
-/// A token's id: a UUID with hyphens, or without, as SQLAlchemy keeps it where the database has no such type.
+/// The id of a token: a UUID with hyphens, or without, as SQLAlchemy keeps it where the database has no UUID type.
 pub(super) fn token_id(text: &str) -> Option<TokenId> {
     uuid(text.trim()).map(TokenId::new)
 }
 
-/// The UUID that 32 hexadecimal digits without hyphens are.
+/// The UUID that 32 hexadecimal digits without hyphens write.
 #[must_use]
 pub fn unhyphenated(text: &str) -> Option<Uuid> {
     uuid(text).filter(|_| text.len() == uuid::fmt::Simple::LENGTH)
@@ -108,13 +108,13 @@ fn uuid(text: &str) -> Option<Uuid> {
     usual.then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
-/// An address, without the size of its network, which PostgreSQL writes behind it.
+/// An IP address, without the size of its network, which PostgreSQL appends.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     text.trim().split('/').next()?.parse().ok()
 }
 
 impl HashForm {
-    /// The form of a hash; `None` if the text does not say that it is one. It may be the password itself then.
+    /// The form of a hash; `None` if the text does not name one. The text may then be the password itself.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
         const OTHERS: [&str; 12] = [
@@ -147,7 +147,7 @@ impl HashForm {
         }
     }
 
-    /// What it is called.
+    /// The name of the form.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

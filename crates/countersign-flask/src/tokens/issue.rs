@@ -1,4 +1,4 @@
-//! Writing tokens.
+//! Writing and signing tokens.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,8 @@ use countersign_jwt::jws;
 use countersign_jwt::jws::SignError;
 use countersign_jwt::key::SigningKey;
 
-/// Claims that decide what a token is worth, which nobody sets beside the parameters made for them.
+/// The claims that decide what a token is worth. They are set only by the parameters made for them, never as additional
+/// claims.
 pub const PROTECTED_CLAIMS: [&str; 8] = ["sub", "type", "exp", "iat", "nbf", "jti", "csrf", "fresh"];
 
 /// A token about to be signed.
@@ -21,7 +22,7 @@ pub struct NewToken {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueError {
-    /// An additional claim would take the place of one that decides what the token is worth.
+    /// An additional claim would replace one that decides what the token is worth.
     #[error("claim {0} cannot be set as an additional claim")]
     ProtectedClaim(String),
     /// An additional header would change how the token is signed or read.
@@ -36,7 +37,7 @@ pub enum IssueError {
 }
 
 impl NewToken {
-    /// A token with these claims, of which the library itself makes all.
+    /// A token with these claims, all of which the library itself sets.
     #[must_use]
     pub fn new(claims: Map<String, Value>) -> Self {
         Self { header: Map::from_iter([("typ".to_owned(), "JWT".into())]), claims }
@@ -45,8 +46,8 @@ impl NewToken {
     /// Adds claims of the application's own, which replace earlier ones of the same name.
     ///
     /// # Errors
-    /// [`IssueError::ProtectedClaim`] for one of [`PROTECTED_CLAIMS`], and for `identity_claim`, where that names the
-    /// user.
+    /// [`IssueError::ProtectedClaim`] for one of [`PROTECTED_CLAIMS`], and for `identity_claim`, where that claim names
+    /// the user.
     pub fn with_claims(
         mut self,
         extra: Map<String, Value>,
@@ -83,19 +84,19 @@ impl NewToken {
         Ok(self)
     }
 
-    /// The claims.
+    /// The token's claims.
     #[must_use]
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// Signs it. `algorithm` is the name that the header gives the key's algorithm.
+    /// Signs the token. `algorithm` is the name that the header gives the key's algorithm.
     ///
     /// # Errors
-    /// [`IssueError::Sign`] if the token would be one that is refused for its size, or signing fails.
+    /// [`IssueError::Sign`] if the token would be refused for its size, or if signing fails.
     pub fn sign(mut self, key: &SigningKey, algorithm: &str) -> Result<String, IssueError> {
         self.header.insert("alg".to_owned(), algorithm.into());
-        // What is not accepted is not issued.
+        // A token that would not be accepted is not issued.
         if !json::within_limits(&self.claims, 0) || !json::within_limits(&self.header, 0) {
             return Err(SignError::TooManyClaims.into());
         }

@@ -1,4 +1,4 @@
-//! Reading tokens: the peers' checks, in the peers' order, on strict encodings.
+//! Reading tokens: the libraries' checks, in the libraries' order, on strict encodings.
 
 use std::fmt;
 
@@ -15,19 +15,19 @@ use countersign_jwt::jws::Limits;
 use countersign_jwt::key::{Algorithm, KeyError, VerifyingKey};
 use countersign_jwt::time::Timestamp;
 
-/// How far the clocks of issuer and verifier may be apart, in milliseconds.
+/// The tolerated difference between the clocks of issuer and verifier, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Leeway(i64);
 
 impl Leeway {
-    /// So many milliseconds.
+    /// A leeway of this many milliseconds.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 }
 
-/// A token as it states itself, before anything is proven: good for choosing the key that verifies it.
+/// A token as its own text states it, before anything is proven. It serves to choose the key that verifies it.
 pub struct UnverifiedToken<'a> {
     header: Map<String, Value>,
     payload: Vec<u8>,
@@ -42,11 +42,11 @@ impl fmt::Debug for UnverifiedToken<'_> {
 }
 
 impl<'a> UnverifiedToken<'a> {
-    /// Takes a token apart: split at the first and the last dot, header, payload and signature decoded, in this
-    /// order.
+    /// Takes a token apart. It is split at the first and the last dot; then header, payload and signature are decoded,
+    /// in this order.
     ///
     /// # Errors
-    /// [`FlaskTokenError`] for what is not in compact form.
+    /// [`FlaskTokenError`] for a text that is not in compact form.
     pub fn parse(token: &'a str) -> Result<Self, FlaskTokenError> {
         Self::parse_with(token, |text| jws::decode(text).ok())
     }
@@ -72,13 +72,13 @@ impl<'a> UnverifiedToken<'a> {
         Ok(Self { header, payload, signature, signed })
     }
 
-    /// The header, as stated.
+    /// The header, unproven.
     #[must_use]
     pub fn header(&self) -> &Map<String, Value> {
         &self.header
     }
 
-    /// The claims, as stated.
+    /// The claims, unproven.
     ///
     /// # Errors
     /// [`FlaskTokenError`] if the payload is not a strict JSON object.
@@ -86,11 +86,11 @@ impl<'a> UnverifiedToken<'a> {
         object(&self.payload, Segment::Payload)
     }
 
-    /// What the header says that must be looked at before the key is chosen.
+    /// Checks the members of the header that must be looked at before the key is chosen.
     ///
     /// # Errors
-    /// [`FlaskTokenError`] for a `kid` that is no text, and critical extensions: none is known here but `b64`, and that
-    /// one only with its default value.
+    /// [`FlaskTokenError`] for a `kid` that is no text, and for critical extensions. The only known extension is `b64`,
+    /// and only with its default value.
     pub fn check_header(&self) -> Result<(), FlaskTokenError> {
         if self.header.get("kid").is_some_and(|id| !id.is_string()) {
             return Err(FlaskTokenError::KeyIdType);
@@ -107,7 +107,8 @@ impl<'a> UnverifiedToken<'a> {
                 }
             }
         }
-        // What is no boolean and not said to be critical is one of the members that must be ignored (RFC 7515 §4).
+        // A `b64` that is no boolean and is not declared critical must be ignored, as an unknown member is (RFC 7515
+        // §4).
         let is_critical = self.header.contains_key("crit");
         match self.header.get("b64") {
             Some(Value::Bool(false)) => return Err(FlaskTokenError::DetachedPayload),
@@ -119,7 +120,7 @@ impl<'a> UnverifiedToken<'a> {
         Ok(())
     }
 
-    /// The token's algorithm, if it is among the allowed names.
+    /// The token's algorithm, if its name is among the allowed ones.
     fn algorithm(&self, allowed: &[String]) -> Result<Algorithm, FlaskTokenError> {
         let name = self.header.get("alg").ok_or(FlaskTokenError::NoAlgorithm)?;
         let name = name.as_str().filter(|name| allowed.iter().any(|allowed| allowed == name));
@@ -136,16 +137,16 @@ impl<'a> UnverifiedToken<'a> {
     }
 }
 
-/// What Flask-JWT-Extended is configured to check of a token.
+/// The configured checks of a token under Flask-JWT-Extended's rules.
 #[derive(Clone, Debug, Default)]
 pub struct FlaskJwtExtendedChecks {
     /// The accepted names of `alg`.
     pub algorithms: Vec<String>,
-    /// Of which one `aud` must name one; `None`: not looked at.
+    /// The audiences of which `aud` must name one; `None` if `aud` is not checked.
     pub audience: Option<Vec<String>>,
-    /// Of which `iss` must be one; `None`: not looked at.
+    /// The issuers of which `iss` must be one; `None` if `iss` is not checked.
     pub issuer: Option<Vec<String>>,
-    /// For `exp`, `nbf` and `iat`.
+    /// The leeway for `exp`, `nbf` and `iat`.
     pub leeway: Leeway,
     /// Whether `sub` must be text.
     pub subject_is_text: bool,
@@ -161,7 +162,7 @@ impl FlaskJwtExtendedChecks {
     /// Verifies a token. `key` gives the key for an algorithm, after the header and the claims were read.
     ///
     /// # Errors
-    /// [`FlaskTokenError`]; [`FlaskTokenError::Expired`] only where nothing else is wrong.
+    /// [`FlaskTokenError`]. [`FlaskTokenError::Expired`] is returned only where nothing else is wrong.
     pub fn verify(
         &self,
         token: &UnverifiedToken<'_>,
@@ -193,7 +194,7 @@ impl FlaskJwtExtendedChecks {
         }
     }
 
-    /// When it ends; the other times must hold.
+    /// Checks `iat` and `nbf`, and returns what `exp` tells about the token's end.
     fn check_times(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<End, FlaskTokenError> {
         let latest = i128::from(now.as_millis()) + i128::from(self.leeway.0);
         for name in ["iat", "nbf"] {
@@ -237,7 +238,7 @@ impl FlaskJwtExtendedChecks {
         if !claims.contains_key(&self.identity_claim) {
             return Err(FlaskTokenError::MissingIdentity(self.identity_claim.clone()));
         }
-        // The library itself does not look at it, so it is said last.
+        // The library itself does not check `type`, so this error comes last.
         if claims.get("type").is_some_and(|token_type| !token_type.is_string()) {
             return Err(FlaskTokenError::TokenTypeType);
         }
@@ -245,24 +246,24 @@ impl FlaskJwtExtendedChecks {
     }
 }
 
-/// What a token says of its end.
+/// What a token tells about its end.
 enum End {
-    /// It has not come, or the token may be without one.
+    /// The end is in the future, or the token may be without one.
     Ahead,
-    /// It has passed.
+    /// The end has passed.
     Passed,
-    /// Nothing, although it must.
+    /// The token tells no end, although it must.
     Missing,
 }
 
-/// What Flask-JWT is configured to check of a token.
+/// The configured checks of a token under Flask-JWT's rules.
 #[derive(Clone, Debug)]
 pub struct FlaskJwtChecks {
     /// The one accepted name of `alg`.
     pub algorithm: String,
-    /// For `exp`, `nbf` and `iat`; whole seconds count.
+    /// The leeway for `exp`, `nbf` and `iat`, in whole seconds.
     pub leeway: Leeway,
-    /// Which of `exp`, `iat` and `nbf` must be there.
+    /// The claims among `exp`, `iat` and `nbf` that must be present.
     pub required: Vec<String>,
     /// The claim that names the user.
     pub identity_claim: String,
@@ -279,7 +280,7 @@ impl FlaskJwtChecks {
         key: impl FnOnce(Algorithm) -> Result<VerifyingKey, KeyError>,
         now: Timestamp,
     ) -> Result<FlaskClaims, FlaskTokenError> {
-        // It says the same of an absent algorithm as of a wrong one.
+        // Flask-JWT reports an absent algorithm in the same way as a wrong one.
         let algorithm =
             token.algorithm(std::slice::from_ref(&self.algorithm)).map_err(|error| match error {
                 FlaskTokenError::NoAlgorithm => FlaskTokenError::AlgorithmNotAllowed,
@@ -312,7 +313,7 @@ impl FlaskJwtChecks {
             return Err(FlaskTokenError::Expired(FlaskClaims(verified.into()).into()));
         }
         if let Some(audience) = claims.get("aud").filter(|_| !is_own_refresh(claims)) {
-            // No audience can be configured, so that every one is somebody else.
+            // Flask-JWT can be configured with no audience, so any audience in a token means another service.
             return Err(match audiences(audience) {
                 Ok(_) => FlaskTokenError::Audience,
                 Err(error) => error,
@@ -322,9 +323,10 @@ impl FlaskJwtChecks {
     }
 }
 
-/// The `aud` of Countersign's refresh tokens beside Flask-JWT.
+/// The `aud` of the refresh tokens that Countersign adds to Flask-JWT.
 ///
-/// Flask-JWT itself knows no refresh tokens, looks at no `type` and would take one of ours for an access token that
+/// Flask-JWT itself has no refresh tokens and does not check `type`, so it would take a refresh token for an access
+/// token that lives for weeks. It refuses every token that names an audience, so refresh tokens name this one.
 /// lives for weeks. It refuses every token that names an audience, so these name one.
 pub const FLASK_JWT_REFRESH_AUDIENCE: &str = "countersign-refresh";
 
@@ -334,9 +336,10 @@ fn is_own_refresh(claims: &Map<String, Value>) -> bool {
 }
 
 impl FlaskJwtChecks {
-    /// The error by which Flask-JWT's clients know a token that was `refused` for not being strict base64url: Flask-JWT
-    /// drops what is foreign in it and goes on to the error that comes next. If none comes, it is the encoding after
-    /// all. For messages alone: the token stays refused, and the claims in [`FlaskTokenError::Expired`] prove nothing.
+    /// The error that Flask-JWT's clients expect for a token that was `refused` for not being strict base64url.
+    /// Flask-JWT drops foreign characters and goes on to the error that comes next; if none comes, the error is the
+    /// encoding after all. Use the result for messages only: the token stays refused, and the claims in
+    /// [`FlaskTokenError::Expired`] prove nothing.
     pub fn explain(
         &self,
         token: &str,
@@ -351,7 +354,7 @@ impl FlaskJwtChecks {
     }
 }
 
-/// base64 as Python reads it, after filling up with padding as if nothing in the text were foreign.
+/// Decodes base64 as Python does: the text is padded as if it held no foreign character, and those are then dropped.
 fn decode_loosely(text: &str) -> Option<Vec<u8>> {
     let filling = text.len().next_multiple_of(4) - text.len();
     let (mut bytes, mut bits, mut quad, mut padding) = (Vec::new(), 0_u32, 0_u32, 0_u32);
@@ -386,14 +389,15 @@ pub(super) fn same(presented: &[u8], expected: &[u8]) -> bool {
 }
 
 impl FlaskClaims {
-    /// Whether this is the value that the token is bound to, compared in constant time. An empty one never is.
+    /// Whether `presented` is the CSRF value that the token is bound to, compared in constant time. An empty value
+    /// never matches.
     #[must_use]
     pub fn csrf_matches(&self, presented: &[u8]) -> bool {
         self.csrf().is_some_and(|expected| !expected.is_empty() && same(presented, expected.as_bytes()))
     }
 }
 
-/// A strict JSON object.
+/// Reads a strict JSON object.
 fn object(text: &[u8], segment: Segment) -> Result<Map<String, Value>, FlaskTokenError> {
     json::object(text).map_err(|error| match error {
         JsonError::Syntax if serde_json::from_slice::<IgnoredAny>(text).is_ok() => {
@@ -403,7 +407,7 @@ fn object(text: &[u8], segment: Segment) -> Result<Map<String, Value>, FlaskToke
     })
 }
 
-/// A time claim in milliseconds, cut to whole seconds.
+/// A time claim in milliseconds, truncated to whole seconds.
 fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i128>, FlaskTokenError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     match seconds(value) {
@@ -412,7 +416,7 @@ fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i128>,
     }
 }
 
-/// A number, cut to whole seconds.
+/// A number, truncated to whole seconds.
 pub(super) fn seconds(value: &Value) -> Option<i64> {
     let Value::Number(number) = value else { return None };
     #[expect(clippy::cast_possible_truncation, reason = "a cast from a float saturates")]
@@ -431,8 +435,8 @@ fn audiences(value: &Value) -> Result<impl Iterator<Item = &str>, FlaskTokenErro
     Ok(list.iter().filter_map(Value::as_str))
 }
 
-/// Whether Python, which Flask's libraries are written in, takes the value for nothing: `null`, `false`, zero, or what
-/// is empty.
+/// Whether Python, in which Flask's libraries are written, treats the value as false: `null`, `false`, zero, or
+/// anything empty.
 #[must_use]
 pub fn is_falsy(value: &Value) -> bool {
     match value {
@@ -473,7 +477,7 @@ mod tests {
             ("!", Some(b"")),
             ("=", Some(b"")),
             ("Y", None),
-            // Filled up as if it had three characters, with one `=` where two are needed.
+            // The text is padded as if it had three characters, with one `=` where two are needed.
             ("YQ!", None),
             ("Y!W!J!j!", Some(b"abc")),
             ("-_+/", Some(&[0xfb, 0xff, 0xbf])),

@@ -1,4 +1,4 @@
-//! Building an [`Auth`]: everything is checked, the keys and the revocation log are read.
+//! Building an [`Auth`]: checks every setting, then reads the keys and the revocation log.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::rules::CheckedRules;
 use crate::users::Users;
 
 impl AuthBuilder {
-    /// Checks everything, reads the keys (or makes the first ones) and the revocation log, starts the background
+    /// Checks every setting, reads the keys (or makes the first ones) and the revocation log, and starts the background
     /// tasks.
     ///
     /// # Errors
-    /// [`BuildError`] names what is wrong and how to mend it.
+    /// [`BuildError`] names what is wrong and how to correct it.
     pub async fn build(mut self) -> Result<Auth, BuildError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let given = match self.rules.take() {
@@ -62,7 +62,7 @@ impl AuthBuilder {
             cross_site = cross_site.with_loopback_names();
         }
         let first = policy.key_algorithm.unwrap_or(KeyPurpose::Access.first_algorithm());
-        // The first keys are dated by the store's time, too.
+        // The first keys are dated by the store's time, like all later ones.
         let store_clock = StoreClock::new(self.clock.clone());
         store_clock.ask(&**self.stores.revocations()).await?;
         let mut keychain =
@@ -147,8 +147,8 @@ impl AuthBuilder {
     }
 }
 
-/// A URL as an `iss`: without a slash at its end, which the URL standard adds to an empty path and people to others,
-/// because issuers are compared byte by byte (SEC-030).
+/// A URL as an `iss`, without a slash at its end. The URL standard adds that slash to an empty path, and people add it
+/// to other paths, but issuers are compared byte by byte (SEC-030).
 fn issuer(url: &Url) -> String {
     let text = url.as_str();
     if url.query().is_none() && url.fragment().is_none() {
@@ -158,7 +158,7 @@ fn issuer(url: &Url) -> String {
     }
 }
 
-/// The `iss` that versions before the one that remembers issuers made of the same URL.
+/// The `iss` that earlier versions, which did not remember issuers, made of the same URL.
 fn issuer_with_slash(url: &Url) -> String {
     if url.path() == "/" { issuer(url) } else { url.as_str().to_owned() }
 }
@@ -167,7 +167,7 @@ fn is_issuer(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// What an operator should know of it.
+/// Logs what an operator should know of an agreement on settings.
 fn tell(agreement: &Agreement, stance: Stance) {
     for Difference { setting, own, stores } in &agreement.changed {
         if stance == Stance::Follow {
@@ -198,7 +198,7 @@ fn tell(agreement: &Agreement, stance: Stance) {
     }
 }
 
-/// One less than there are cores, at least one.
+/// The default number of hash permits: one less than there are cores, at least one.
 fn default_hash_permits() -> NonZeroUsize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroUsize::new(cores.saturating_sub(1)).unwrap_or(NonZeroUsize::MIN)

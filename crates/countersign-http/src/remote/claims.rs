@@ -1,4 +1,4 @@
-//! What another issuer's token says, once it is proven.
+//! The claims of another issuer's token, once the token is verified.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,15 +8,16 @@ use countersign_jwt::{Algorithm, KeyId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// Claims of another issuer's token whose signature holds and that is valid here and now.
+/// The claims of another issuer's token whose signature holds and that is valid here and now.
 ///
 /// Only [`RemoteIssuers::verify`](super::RemoteIssuers::verify) makes them. They are never a
-/// [`Claims`](countersign_jwt::Claims): no session and no revocation of ours is behind them. Cheap to clone.
+/// [`Claims`](countersign_jwt::Claims), because no session and no revocation of ours stands behind them. Cheap to
+/// clone.
 #[derive(Clone, PartialEq)]
 pub struct RemoteClaims(Arc<Fields>);
 
-/// Who a user is: the issuer, and what that issuer calls the user. The same subject at another issuer is another user,
-/// so accounts are found by both (OpenID Connect Core §5.7).
+/// The identity of a user: the issuer, and the name by which that issuer knows the user. The same subject at another
+/// issuer is another user, so accounts are found by both (OpenID Connect Core §5.7).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RemoteIdentity {
     issuer: Arc<str>,
@@ -41,85 +42,85 @@ impl RemoteClaims {
         Self(Arc::new(fields))
     }
 
-    /// The issuer and the subject: who this is.
+    /// The issuer and the subject, which together identify the user.
     #[must_use]
     pub fn identity(&self) -> &RemoteIdentity {
         &self.0.identity
     }
 
-    /// `iss`: which of the configured issuers signed the token.
+    /// `iss`: the configured issuer that signed the token.
     #[must_use]
     pub fn issuer(&self) -> &str {
         self.0.identity.issuer()
     }
 
-    /// `sub`, or the claim that was configured instead: what the issuer calls the user.
+    /// `sub`, or the claim that was configured instead: the name by which the issuer knows the user.
     #[must_use]
     pub fn subject(&self) -> &str {
         self.0.identity.subject()
     }
 
-    /// `aud`: whom the token is meant for; empty if it does not say.
+    /// `aud`: the services that the token is meant for; empty if the token names none.
     #[must_use]
     pub fn audience(&self) -> &[String] {
         &self.0.audience
     }
 
-    /// The client that the token was issued to, if it says.
+    /// The client that the token was issued to; `None` if the token does not tell.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.0.client_id.as_deref()
     }
 
-    /// `scope`: what the token allows, a word each (RFC 9068 §2.2.3); nothing if it does not say.
+    /// `scope`: the scopes that the token grants, one word each (RFC 9068 §2.2.3); empty if the token names none.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         let scope = self.0.claims.get("scope").and_then(Value::as_str).unwrap_or_default();
         scope.split(' ').filter(|word| !word.is_empty())
     }
 
-    /// `iat`: when it was issued.
+    /// `iat`: the time at which the token was issued.
     #[must_use]
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.0.issued_at
     }
 
-    /// `nbf`: from when on it is valid.
+    /// `nbf`: the time from which the token is valid.
     #[must_use]
     pub fn not_before(&self) -> Option<Timestamp> {
         self.0.not_before
     }
 
-    /// `exp`: from when on it is not valid any more.
+    /// `exp`: the time from which the token is no longer valid.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
 
-    /// The algorithm of the key that verified it.
+    /// The algorithm of the key that verified the token.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.0.algorithm
     }
 
-    /// `kid`: the key that the token names, if it names one.
+    /// `kid`: the id of the key that the token names; `None` if it names none.
     #[must_use]
     pub fn key_id(&self) -> Option<&KeyId> {
         self.0.key_id.as_ref()
     }
 
-    /// The claim `name`, registered or not; `None` if the token has none.
+    /// The claim `name`, registered or not; `None` if the token does not have it.
     ///
     /// # Errors
-    /// [`ClaimError::OtherType`] if it cannot be read as a `T`.
+    /// [`ClaimError::OtherType`] if the claim cannot be read as a `T`.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ClaimError> {
         let value = self.0.claims.get(name).map(T::deserialize).transpose();
         value.map_err(|_| ClaimError::OtherType(name.to_owned()))
     }
 
-    /// All claims as a struct or map.
+    /// All claims, read as a struct or map.
     ///
     /// # Errors
-    /// [`ClaimError::NotExtra`] if they cannot be read as a `T`.
+    /// [`ClaimError::NotExtra`] if the claims cannot be read as a `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ClaimError> {
         T::deserialize(&self.0.claims).map_err(|_| ClaimError::NotExtra)
     }
@@ -131,7 +132,7 @@ impl RemoteClaims {
     }
 }
 
-/// Without the values of claims, which may be personal.
+/// Omits the values of claims, which may be personal.
 impl fmt::Debug for RemoteClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteClaims")
@@ -155,7 +156,7 @@ impl RemoteIdentity {
         &self.issuer
     }
 
-    /// What the issuer calls the user.
+    /// The name by which the issuer knows the user.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject

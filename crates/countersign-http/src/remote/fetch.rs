@@ -12,12 +12,14 @@ use reqwest::{Certificate, Client, ClientBuilder};
 
 use super::JwksUrl;
 
-/// Fetches key sets. Programs pass an [`HttpsFetcher`], tests what they like.
+/// Fetches key sets. Programs pass an [`HttpsFetcher`]; tests may pass an implementation of their own.
 ///
-/// The caller ends what takes longer than five seconds, by dropping it, and never asks twice at a time for one issuer.
+/// The caller ends a fetch that takes longer than five seconds by dropping it, and has at most one fetch for an issuer
+/// running at a time.
 #[async_trait]
 pub trait FetchJwks: fmt::Debug + Send + Sync + 'static {
-    /// The text at exactly this address, at most [`Jwk::MAX_BYTES`] of it: more is an error, and is not read.
+    /// Fetches the text at exactly this address, at most [`Jwk::MAX_BYTES`] of it. A longer text is an error and is not
+    /// read to its end.
     async fn fetch(&self, url: &JwksUrl) -> Result<Bytes, FetchError>;
 }
 
@@ -25,40 +27,41 @@ pub trait FetchJwks: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// No connection, no trust in its certificate, or no complete answer.
+    /// There was no connection, no trust in the server's certificate, or no complete answer.
     #[error("request failed")]
     Request(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The answer sends us elsewhere. We do not go.
+    /// The answer is a redirect, which is never followed.
     #[error("answer is a redirect ({0}), which is never followed; configure the address where the keys are")]
     Redirect(StatusCode),
-    /// The answer is not 200.
+    /// The answer's status is not 200.
     #[error("answer is {0}")]
     Status(StatusCode),
-    /// More than 64 KiB.
+    /// The answer is longer than 64 KiB.
     #[error("answer is longer than 64 KiB")]
     TooLong,
 }
 
 /// Fetches over HTTPS, trusting the certificate authorities that the operating system trusts.
 ///
-/// No redirects, no cookies, no proxies from the environment, no compression, HTTP/1.1, a connection for every fetch.
+/// Redirects, cookies, proxies from the environment and compression are off. Every fetch is HTTP/1.1 over a connection
+/// of its own.
 #[derive(Clone, Debug)]
 pub struct HttpsFetcher(Client);
 
 impl HttpsFetcher {
-    /// A fetcher that trusts whom the operating system trusts.
+    /// A fetcher that trusts the certificate authorities that the operating system trusts.
     ///
     /// # Errors
-    /// [`FetchError::Request`] if TLS cannot be set up, such as without any certificate authority.
+    /// [`FetchError::Request`] if TLS cannot be set up, for instance because there is no certificate authority.
     pub fn new() -> Result<Self, FetchError> {
         Self::build(Client::builder())
     }
 
-    /// A fetcher that trusts only these certificate authorities: PEM, one or more of them. For issuers inside a
-    /// company's network.
+    /// A fetcher that trusts only these certificate authorities, one or more in PEM. For issuers inside a company's
+    /// network.
     ///
     /// # Errors
-    /// [`FetchError::Request`] if the text holds no certificate, or one that is malformed.
+    /// [`FetchError::Request`] if the text holds no certificate, or a malformed one.
     pub fn trusting_only(pem: &[u8]) -> Result<Self, FetchError> {
         let authorities = Certificate::from_pem_bundle(pem).map_err(failed)?;
         if authorities.is_empty() {
@@ -72,8 +75,8 @@ impl HttpsFetcher {
             .redirect(Policy::none())
             .referer(false)
             .no_proxy()
-            // Another crate of the program may have turned these features on. 64 KiB are counted as they are unpacked,
-            // but what need not be unpacked cannot be a bomb.
+            // Another crate of the program may have turned these features on. The 64 KiB are counted as they are
+            // unpacked, but an answer that need not be unpacked cannot be a decompression bomb.
             .no_gzip()
             .no_brotli()
             .no_deflate()
@@ -111,7 +114,7 @@ impl FetchJwks for HttpsFetcher {
     }
 }
 
-/// Without the URL, whose query is nobody's business.
+/// Drops the URL from the error, because its query may be confidential.
 fn failed(error: reqwest::Error) -> FetchError {
     FetchError::Request(error.without_url().into())
 }
@@ -119,7 +122,7 @@ fn failed(error: reqwest::Error) -> FetchError {
 const ACCEPT: HeaderValue = HeaderValue::from_static("application/jwk-set+json, application/json");
 
 impl FetchError {
-    /// Everything that is known about it, down to the cause, in one line.
+    /// The error's text and those of all its causes, in one line.
     pub(super) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();

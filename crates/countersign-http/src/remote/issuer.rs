@@ -1,4 +1,4 @@
-//! What is expected of an issuer's tokens.
+//! The configuration of another issuer: the checks that its tokens must pass.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::{FetchError, JwksUrl, JwksUrlError};
 
-/// An issuer whose tokens are accepted, and which of them. What is wrong with it shows when a
+/// An issuer whose tokens are accepted, and the checks they must pass. Mistakes in it are reported when a
 /// [`RemoteIssuers`](super::RemoteIssuers) is made of it.
 ///
-/// Say whom its tokens must be meant for: by [`audience`](Self::audience), or by [`client_id`](Self::client_id) where
-/// tokens name none. Everybody with an account there has tokens of the same issuer for something else.
+/// Set the recipient that tokens must name: by [`audience`](Self::audience), or by [`client_id`](Self::client_id) where
+/// tokens name no audience. Otherwise tokens that the same issuer gave its users for another service would pass here.
 #[derive(Clone, Debug)]
 pub struct RemoteIssuer {
     pub(super) issuer: String,
@@ -31,20 +31,20 @@ pub struct RemoteIssuer {
     loopback_http: bool,
 }
 
-/// What `typ` in a token's header may say (RFC 8725 §3.11).
+/// The values of `typ` that a token's header may have (RFC 8725 §3.11).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum HeaderType {
     /// `at+jwt`: an access token (RFC 9068 §2.1).
     AccessToken,
-    /// `JWT`: some token. What else the issuer signs, such as ID tokens, must be told apart by the audience or by a
-    /// [required claim](RemoteIssuer::require_claim).
+    /// `JWT`: a token of any kind. Other tokens of the issuer, such as ID tokens, must be told apart by the audience or
+    /// by a [required claim](RemoteIssuer::require_claim).
     Jwt,
-    /// No `typ`: as `JWT`.
+    /// No `typ`, which tells as little about the token's kind as `JWT`.
     Absent,
 }
 
-/// An issuer that cannot be configured like this.
+/// Why an issuer cannot be used as it is configured.
 #[derive(Debug, thiserror::Error)]
 #[error("issuer {issuer:?} cannot be used: {problem}")]
 pub struct RemoteConfigError {
@@ -57,19 +57,19 @@ pub struct RemoteConfigError {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteConfigProblem {
-    /// Without a name no token can be its.
+    /// The name is empty, so no token could come from this issuer.
     #[error("the name is empty; give what its tokens have as `iss`")]
     NoName,
     /// Two issuers have the same name.
     #[error("another one has the same name")]
     Duplicate,
-    /// A domain was expected, not a URL.
+    /// A URL was given where a domain is expected.
     #[error("give the domain alone, such as example.eu.auth0.com")]
     NotADomain,
-    /// Keys cannot be fetched from that URL.
+    /// The keys cannot be fetched from the given URL.
     #[error(transparent)]
     Url(#[from] JwksUrlError),
-    /// Nothing says whom tokens must be meant for.
+    /// The configuration names no audience and no client that tokens must be meant for.
     #[error("no audience is set; call `audience`, or `client_id` if its tokens name no audience")]
     NoAudience,
     /// An expected audience, client or claim is an empty text.
@@ -78,33 +78,33 @@ pub enum RemoteConfigProblem {
     /// A required claim is one that has a check of its own.
     #[error("claim {0} has a setting of its own and cannot be required by name")]
     OwnSetting(String),
-    /// No algorithm, or no type of header, is left.
+    /// The configuration leaves no algorithm or no type of header.
     #[error("no algorithm or no header type is accepted, so no token would be")]
     AcceptsNothing,
-    /// Who may verify with a shared secret may also sign with it, so none is published.
+    /// The algorithm needs a shared secret. Such a secret verifies and signs, so it is never published.
     #[error("{0} needs a shared secret, and published keys are none")]
     Symmetric(Algorithm),
-    /// Leeway beyond 300 s.
+    /// The leeway is longer than 300 s.
     #[error("leeway is at most 300 seconds")]
     LeewayTooLong,
-    /// Keys renewed too often, or used for too long.
+    /// Keys would be renewed too often, or used for too long.
     #[error("keys are renewed after 30 seconds to 24 hours, and usable for that long up to 24 hours")]
     KeyAge,
-    /// The default fetcher could not be made. The text says why.
+    /// The default fetcher could not be made; the text tells why.
     #[error("keys cannot be fetched: {0}")]
     Fetcher(String),
 }
 
 impl RemoteIssuer {
-    /// How old keys get before they are renewed, unless set otherwise.
+    /// The default age at which keys are renewed.
     pub const DEFAULT_REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
-    /// Until what age keys are used when they cannot be renewed, unless set otherwise.
+    /// The default age until which keys are used when they cannot be renewed.
     pub const DEFAULT_USABLE_FOR: Duration = Duration::from_secs(60 * 60);
 
-    /// An issuer by the rules of RFC 9068: access tokens with `typ` `at+jwt`, an audience, any asymmetric algorithm.
+    /// An issuer that follows RFC 9068: access tokens with `typ` `at+jwt`, an audience, and any asymmetric algorithm.
     ///
-    /// `issuer` is compared with `iss` byte for byte: a slash at the end and the case count. `jwks_url` is where the
-    /// issuer's metadata says that its `jwks_uri` is.
+    /// `issuer` is compared with `iss` byte for byte: a slash at the end and the case count. `jwks_url` is the address
+    /// that the issuer's metadata gives as `jwks_uri`.
     #[must_use]
     pub fn new(issuer: impl Into<String>, jwks_url: impl Into<String>) -> Self {
         Self {
@@ -128,9 +128,9 @@ impl RemoteIssuer {
 
     /// A realm of Keycloak, by its URL, such as `https://sso.example.com/realms/staff`.
     ///
-    /// Its access tokens have `typ` `JWT` in the header, as its ID tokens do, or `at+jwt` where that is switched on; the
-    /// claim `typ` is `Bearer`, and no other is taken. Add an *audience mapper* to the client there, or the audience is
-    /// `account` for all. The client is in `azp`.
+    /// Keycloak's access tokens have `typ` `JWT` in the header, as its ID tokens do, or `at+jwt` where that is switched
+    /// on. Only tokens whose claim `typ` is `Bearer` are accepted. Add an *audience mapper* to the client in Keycloak;
+    /// otherwise the audience is `account` for all clients. The claim `azp` names the client.
     #[must_use]
     pub fn keycloak(realm_url: &str) -> Self {
         let issuer = realm_url.trim_end_matches('/');
@@ -142,8 +142,9 @@ impl RemoteIssuer {
 
     /// A tenant of Auth0, by its domain, such as `example.eu.auth0.com`.
     ///
-    /// Set the identifier of your API as the audience, never the client id of an application: that is the audience of
-    /// ID tokens, which have the same `typ`, `JWT`, as access tokens of the older profile. The client is in `azp`.
+    /// Set the identifier of your API as the audience, never the client id of an application. The client id is the
+    /// audience of ID tokens, which have the same `typ`, `JWT`, as access tokens in Auth0's older format. The claim
+    /// `azp` names the client.
     #[must_use]
     pub fn auth0(domain: &str) -> Self {
         let mut issuer =
@@ -157,11 +158,11 @@ impl RemoteIssuer {
         issuer
     }
 
-    /// A user pool of Amazon Cognito, such as `eu-central-1` and `eu-central-1_AbCdEfGhI`.
+    /// A user pool of Amazon Cognito, by region and id, such as `eu-central-1` and `eu-central-1_AbCdEfGhI`.
     ///
-    /// Its access tokens have neither `typ` nor `aud`: `token_use` tells them from ID tokens, and
-    /// [`client_id`](Self::client_id) must say whose they may be. Where a client asks for a resource, tokens do have an
-    /// `aud`; set the [`audience`](Self::audience) too, then all must have both.
+    /// Cognito's access tokens have neither `typ` nor `aud`. The claim `token_use` tells them from ID tokens, and
+    /// [`client_id`](Self::client_id) must name the clients they may be issued to. Where a client asks for a resource,
+    /// tokens do have an `aud`; set the [`audience`](Self::audience) too, and all tokens must then have both.
     #[must_use]
     pub fn cognito(region: &str, user_pool: &str) -> Self {
         let issuer = format!("https://cognito-idp.{region}.amazonaws.com/{user_pool}");
@@ -172,109 +173,109 @@ impl RemoteIssuer {
             .require_claim("token_use", "access")
     }
 
-    /// Accepts tokens whose `aud` names this, exactly. Called again, any of the audiences will do.
+    /// Accepts tokens whose `aud` names exactly this audience. Of several calls, any one audience is enough.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience.push(audience.into());
         self
     }
 
-    /// Accepts tokens that were issued to this client, exactly. Called again, any of the clients will do.
+    /// Accepts tokens that were issued to exactly this client. Of several calls, any one client is enough.
     ///
-    /// With an audience, both must hold. Without one, tokens that name an audience are refused: they are meant for
-    /// somebody else.
+    /// With an audience, both must hold. Without an audience, tokens that name one are refused, because they are meant
+    /// for another service.
     #[must_use]
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
         self.client_ids.push(client_id.into());
         self
     }
 
-    /// Which claim holds the client. Default `client_id` (RFC 9068 §2.2); others have it in `azp`.
+    /// The claim that holds the client. Default: `client_id` (RFC 9068 §2.2); other issuers use `azp`.
     #[must_use]
     pub fn client_id_claim(mut self, name: impl Into<String>) -> Self {
         self.client_id_claim = name.into();
         self
     }
 
-    /// Accepts only tokens with this claim and exactly this value, such as `token_use` and `access`. Called again, all
-    /// must hold.
+    /// Accepts only tokens with this claim and exactly this value, such as `token_use` and `access`. Of several calls,
+    /// all must hold.
     #[must_use]
     pub fn require_claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.required.push((name.into(), value.into()));
         self
     }
 
-    /// What the header's `typ` may say, instead of what was accepted so far.
+    /// The values that the header's `typ` may have, in place of those accepted so far.
     #[must_use]
     pub fn header_types(mut self, types: impl IntoIterator<Item = HeaderType>) -> Self {
         self.header_types = types.into_iter().collect();
         self
     }
 
-    /// Which algorithms are accepted, instead of all asymmetric ones. A published key that does not say its algorithm
-    /// verifies the first of these that fits it: of the default ones RS256, if it is an RSA key.
+    /// The algorithms that are accepted. Default: all asymmetric ones. A published key that does not name its algorithm
+    /// verifies the first of these that fits it; with the default, RS256 for an RSA key.
     #[must_use]
     pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
         self.algorithms = algorithms.into_iter().collect();
         self
     }
 
-    /// How far clocks may be apart. Default 10 s, at most 300 s.
+    /// The difference between clocks that is tolerated. Default: 10 s; at most 300 s.
     #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
         self
     }
 
-    /// Which claim identifies the user. Default `sub`. It must be one that the issuer never gives to another user, and
-    /// that users cannot choose: not an e-mail address, not a name.
+    /// The claim that identifies the user. Default: `sub`. It must be a claim whose value the issuer never gives to
+    /// another user and that users cannot choose: not an e-mail address, not a name.
     #[must_use]
     pub fn subject_claim(mut self, name: impl Into<String>) -> Self {
         self.subject_claim = name.into();
         self
     }
 
-    /// How old keys get before they are renewed in the background; at twice the age, tokens wait for it. So long may a
-    /// key that the issuer withdrew still be accepted. Default 5 minutes; 30 s to 24 hours.
+    /// The age at which keys are renewed in the background. At twice this age, tokens wait for the renewal, so a
+    /// withdrawn key may be accepted for up to that long. Default: 5 minutes; 30 s to 24 hours.
     #[must_use]
     pub fn refresh_after(mut self, age: Duration) -> Self {
         self.refresh_after = age;
         self
     }
 
-    /// Until what age keys are used when they cannot be renewed; after that, tokens are refused with a retryable error.
-    /// Default 1 hour; at most 24 hours.
+    /// The age until which keys are used when they cannot be renewed. After that, tokens are refused with a retryable
+    /// error. Default: 1 hour; at most 24 hours.
     #[must_use]
     pub fn usable_for(mut self, age: Duration) -> Self {
         self.usable_for = age;
         self
     }
 
-    /// Accepts tokens whomever they are meant for: also those that users gave to any other service of the issuer,
-    /// which can then use them here.
+    /// Accepts tokens for any audience. Another service of the issuer can then use the tokens that its users gave it to
+    /// act as them here.
     #[must_use]
     pub fn dangerous_any_audience(mut self) -> Self {
         self.any_audience = true;
         self
     }
 
-    /// Accepts tokens that are bound to a key of whom they were issued to (`cnf`, RFC 7800), without asking for the
-    /// proof (DPoP, RFC 9449; mutual TLS, RFC 8705): who steals one can use it. For services behind a gateway that has
-    /// asked.
+    /// Accepts tokens that are bound to a key of their holder (`cnf`, RFC 7800) without asking for the proof of that
+    /// key (DPoP, RFC 9449; mutual TLS, RFC 8705), so that a thief can use a stolen token. For services behind a
+    /// gateway that has already checked the proof.
     #[must_use]
     pub fn dangerous_accept_bound_tokens(mut self) -> Self {
         self.bound_tokens = true;
         self
     }
 
-    /// Fetches keys over http from the loopback interface: for tests and development.
+    /// Allows fetching keys over http from the loopback interface. For tests and development.
     #[must_use]
     pub fn dangerous_loopback_http(mut self) -> Self {
         self.loopback_http = true;
         self
     }
 
-    /// The checked address of its keys, once everything else is right too.
+    /// Checks the configuration and returns the address of the issuer's keys.
     pub(super) fn check(&self) -> Result<JwksUrl, RemoteConfigProblem> {
         if self.issuer.is_empty() {
             return Err(RemoteConfigProblem::NoName);
@@ -321,13 +322,13 @@ impl From<FetchError> for RemoteConfigProblem {
 }
 
 impl RemoteConfigError {
-    /// What is wrong.
+    /// The problem with the issuer's configuration.
     #[must_use]
     pub fn problem(&self) -> &RemoteConfigProblem {
         &self.problem
     }
 
-    /// `iss` of the issuer that it is wrong with.
+    /// The `iss` of the issuer that cannot be used.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer

@@ -11,23 +11,23 @@ use tokio::time::timeout;
 
 use super::{FetchError, FetchJwks, JwksUrl, RemoteIssuer};
 
-/// Why an issuer's keys are not there.
+/// Why an issuer's keys are not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeysError {
-    /// They could not be fetched.
+    /// The key set could not be fetched.
     #[error("{}", .0.chain())]
     Fetch(FetchError),
-    /// It took longer than five seconds.
+    /// The fetch took longer than five seconds.
     #[error("no complete answer within 5 seconds")]
     TimedOut,
-    /// What was fetched is not a key set.
+    /// The fetched text is not a key set.
     #[error("answer is not an acceptable key set: {0}")]
     Set(#[from] JwkError),
-    /// Not one key of the set can be used, though some should be: they are malformed, weak, or should not be published.
+    /// No key of the set can be used, though some should be: they are malformed, weak, or should not be published.
     #[error("no key of the set can be used: {0}")]
     NothingUsable(LeftOut),
-    /// The program ended the fetch, or it panicked.
+    /// The fetch was interrupted: the program ended it, or it panicked.
     #[error("fetch was interrupted")]
     Interrupted,
     /// There is no tokio runtime to fetch in.
@@ -35,7 +35,7 @@ pub enum KeysError {
     NoRuntime,
 }
 
-/// The keys of one issuer, fetched when they are needed, once for all who wait.
+/// The keys of one issuer, fetched when they are needed. Concurrent callers share one fetch.
 #[derive(Debug)]
 pub(super) struct KeySource {
     issuer: String,
@@ -50,7 +50,7 @@ pub(super) struct KeySource {
     finished: watch::Sender<()>,
 }
 
-/// Keys, and when they were asked for, by the clock that never goes back.
+/// Keys, and the monotonic time at which they were asked for.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) ring: KeyRing,
@@ -61,20 +61,21 @@ pub(super) struct Held {
 struct Attempts {
     running: bool,
     last: Option<Duration>,
-    /// Why the last one failed, if it did.
+    /// Why the last fetch failed; `None` if it succeeded.
     failure: Option<Arc<KeysError>>,
-    /// What the log says was left out of the set. It is fetched every few minutes and says so once.
+    /// The keys that the log has already reported as left out. The set is fetched every few minutes, and each omission
+    /// is logged once.
     left_out: LeftOut,
 }
 
-/// What makes us fetch.
+/// The reason for a fetch.
 #[derive(Clone, Copy)]
 enum Reason {
     Age,
     UnknownKey,
 }
 
-/// There are no keys to be used. Trying again later helps.
+/// There are no keys that may be used. Trying again later may help.
 #[derive(Debug)]
 pub(super) struct Unavailable {
     pub(super) reason: Arc<KeysError>,
@@ -102,18 +103,18 @@ impl KeySource {
         }
     }
 
-    /// What is held, of whatever age, without fetching.
+    /// The keys that are held, of whatever age, without fetching.
     pub(super) fn held(&self) -> Option<Arc<Held>> {
         self.held.load_full()
     }
 
-    /// Keys that may be used now.
+    /// The keys that may be used now, fetched or renewed first where necessary.
     pub(super) async fn usable(self: &Arc<Self>) -> Result<Arc<Held>, Unavailable> {
         match self.held() {
             Some(held) if self.age(&held) < self.refresh_after => return Ok(held),
             Some(held) if self.age(&held) < self.usable_for => {
                 let fetch = self.fetch_for(Reason::Age);
-                // While the issuer cannot be reached, only the first token waits for that to show.
+                // While the issuer cannot be reached, only the first token waits for the failing fetch.
                 if self.age(&held) < 2 * self.refresh_after || self.attempts().failure.is_some() {
                     return Ok(held);
                 }
@@ -124,7 +125,8 @@ impl KeySource {
         self.held().filter(|held| self.age(held) < self.usable_for).ok_or_else(|| self.unavailable())
     }
 
-    /// Newer keys than these, in which a key was not found; `None` if there are none and it is too early to ask again.
+    /// Keys newer than `held`, in which a token's key was not found; `None` if there are none and it is too early for
+    /// another fetch.
     pub(super) async fn newer_than(
         self: &Arc<Self>,
         known: &Arc<Held>,
@@ -135,7 +137,7 @@ impl KeySource {
         }
         match newer() {
             Some(newer) => Ok(Some(newer)),
-            // Whether the key exists is not known, so the token is not said to be bad.
+            // Whether the key exists is unknown, so the token is not declared invalid.
             None if self.attempts().failure.is_some() => Err(self.unavailable()),
             None => Ok(None),
         }
@@ -145,9 +147,9 @@ impl KeySource {
         self.clock.monotonic().saturating_sub(held.since)
     }
 
-    /// Begins to fetch, or joins those who wait for a fetch; `None` if it is too early for another one.
+    /// Begins a fetch, or joins the callers who wait for the running one; `None` if it is too early for another fetch.
     ///
-    /// In a task of its own, so that a client that hangs up takes nothing away from the others.
+    /// The fetch runs in a task of its own, so that a client that disconnects does not end it for the others.
     fn fetch_for(self: &Arc<Self>, reason: Reason) -> Option<watch::Receiver<()>> {
         let mut attempts = self.attempts();
         let finished = self.finished.subscribe();
@@ -191,7 +193,7 @@ impl KeySource {
         }
     }
 
-    /// Says in the log what was left out of the set, once for as long as it stays the same.
+    /// Logs the keys that were left out of the set, once for as long as they stay the same.
     fn tell_of(&self, ring: &KeyRing, left_out: LeftOut) {
         let mut attempts = self.attempts();
         if attempts.left_out == left_out {
@@ -213,12 +215,12 @@ impl KeySource {
 
 async fn finished(fetch: Option<watch::Receiver<()>>) {
     if let Some(mut fetch) = fetch {
-        // An error would say that the source is gone, which whoever waits here holds.
+        // An error would mean that the source is gone, but the caller that waits here holds it.
         let _ = fetch.changed().await;
     }
 }
 
-/// A running fetch. Its end is noted when it is dropped, so also when it panics or the runtime stops.
+/// A running fetch. Dropping it records its end, so that a panic or the end of the runtime is recorded as well.
 struct Fetch {
     source: Arc<KeySource>,
     started: Duration,
@@ -257,13 +259,14 @@ impl Drop for Fetch {
         let mut attempts = self.source.attempts();
         attempts.running = false;
         attempts.failure = failure;
-        // Still under the lock, so that who waits for the next fetch is not woken by the end of this one.
+        // This happens still under the lock, so that a caller who waits for the next fetch is not woken by the end of
+        // this one.
         self.source.finished.send_replace(());
     }
 }
 
-/// The keys of a published set that verify by one of these algorithms. Others are left out (RFC 7517 §5), but a set in
-/// which all are no good is no answer: what the issuer meant is not known.
+/// The keys of a published set that verify by one of these algorithms. Other keys are left out (RFC 7517 §5). A set in
+/// which no key can be used is an error, because the issuer's intention is unknown.
 fn usable(text: &[u8], algorithms: &[Algorithm]) -> Result<UsableKeys, KeysError> {
     let usable = JwkSet::parse(text)?.published(algorithms);
     match usable.left_out.faulty() {
@@ -272,9 +275,9 @@ fn usable(text: &[u8], algorithms: &[Algorithm]) -> Result<UsableKeys, KeysError
     }
 }
 
-/// From looking up the name to the last byte (SEC-044).
+/// The longest time for a fetch, from looking up the name to the last byte (SEC-044).
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Between a fetch and another one for a key that it did not bring (SEC-044).
+/// The pause between a fetch and the next one for a key that it did not bring (SEC-044).
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
-/// Between the beginnings of a fetch that failed and the next.
+/// The pause between the beginning of a failed fetch and the next one.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);

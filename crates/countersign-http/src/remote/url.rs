@@ -1,15 +1,15 @@
-//! Where a key set may be fetched from.
+//! The addresses that a key set may be fetched from.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// The address of a key set: one that was checked, so that what fetches it need not.
+/// The address of a key set. It has been checked, so a fetcher need not check it again.
 #[derive(Clone, Eq, PartialEq)]
 pub struct JwksUrl(Url);
 
-/// A text that is no address of a key set.
+/// Why a text is not the address of a key set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{reason}; keys are fetched from a URL such as https://sso.example.com/jwks.json")]
 pub struct JwksUrlError {
@@ -17,20 +17,20 @@ pub struct JwksUrlError {
 }
 
 impl JwksUrl {
-    /// Checks and takes an https URL.
+    /// Reads and checks an https URL.
     ///
     /// # Errors
-    /// [`JwksUrlError`] for another scheme, a user name, a fragment, and addresses where no issuer is: link-local ones,
-    /// where clouds keep their metadata, multicast and unspecified ones.
+    /// [`JwksUrlError`] for another scheme, a user name, a fragment, and addresses where no issuer can be: link-local
+    /// ones (where clouds keep their metadata), multicast ones and unspecified ones.
     pub fn new(text: &str) -> Result<Self, JwksUrlError> {
         Self::parse(text, false)
     }
 
-    /// Also takes an http URL of the loopback interface, where nobody between us and the issuer could exchange the
-    /// keys: for tests and development.
+    /// Reads and checks an https URL, or an http URL of the loopback interface, where nobody on the way could exchange
+    /// the keys. For tests and development.
     ///
     /// # Errors
-    /// As for [`JwksUrl::new`].
+    /// [`JwksUrlError`] in the cases of [`JwksUrl::new`].
     pub fn dangerous_loopback_http(text: &str) -> Result<Self, JwksUrlError> {
         Self::parse(text, true)
     }
@@ -43,13 +43,13 @@ impl JwksUrl {
 
     fn parse(text: &str, loopback_http: bool) -> Result<Self, JwksUrlError> {
         let error = |reason| Err(JwksUrlError { reason });
-        // URL parsers repair these, and then it is another address than somebody reads.
+        // URL parsers repair these characters, and the address would then differ from the one that a person reads.
         if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
             return error("there is white space or a backslash in the URL");
         }
         let Some((_, rest)) = text.split_once("://") else { return error("there is no scheme") };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        // Parsers take what follows the third slash for the host.
+        // URL parsers take the text after a third slash for the host.
         if authority.is_empty() {
             return error("there is no host in the URL");
         }
@@ -77,7 +77,7 @@ impl JwksUrl {
     }
 }
 
-/// Without the query, which may be nobody's business.
+/// Omits the query, which may be confidential.
 impl fmt::Display for JwksUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.0.origin().ascii_serialization(), self.0.path())
@@ -97,7 +97,7 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-/// IPv6 also names IPv4 addresses.
+/// The IP address of a host. An IPv4 address that is written as an IPv6 one counts as IPv4.
 fn address(host: &Host<&str>) -> Option<IpAddr> {
     match host {
         Host::Domain(_) => None,
@@ -109,7 +109,7 @@ fn address(host: &Host<&str>) -> Option<IpAddr> {
 fn is_nobodys(ip: IpAddr) -> bool {
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast() || ip.octets().first() == Some(&0),
-        // The second is where AWS keeps its metadata.
+        // `AWS_METADATA` is where AWS keeps its instance metadata.
         IpAddr::V6(ip) => ip.is_unicast_link_local() || ip == AWS_METADATA,
     };
     link_local || ip.is_multicast() || ip.is_unspecified()

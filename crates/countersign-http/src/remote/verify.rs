@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Answer, CookieConfig, Elsewhere, ErrorCode, LocateError, Location, Locator, SystemClock};
 
-/// Issuers whose tokens are accepted. Cheap to clone; clones share the keys.
+/// The issuers whose tokens are accepted. Cheap to clone; clones share the keys.
 #[derive(Clone, Debug)]
 pub struct RemoteIssuers(Arc<Inner>);
 
@@ -37,45 +37,46 @@ struct Known {
     keys: Arc<KeySource>,
 }
 
-/// Why another issuer's token was not accepted. Nothing of the token is in the message, so it can go to a log.
+/// Why another issuer's token was not accepted. The message holds nothing of the token, so it may be logged.
 ///
-/// Clients learn only `invalid_token`, or, if it [is retryable](Self::is_retryable), that the service is unavailable.
+/// Clients learn only `invalid_token`, or that the service is unavailable if the error
+/// [is retryable](Self::is_retryable).
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteVerifyError {
-    /// What is wrong with tokens of ours may be wrong with others too.
+    /// The token fails a check that applies to own tokens as well.
     #[error(transparent)]
     Token(#[from] VerifyError),
-    /// `iss` is absent or none of the configured issuers.
+    /// `iss` is absent or names none of the configured issuers.
     #[error("token is of no configured issuer")]
     UnknownIssuer,
-    /// `typ` in the header is none that the issuer's tokens may have.
+    /// `typ` in the header is none of those that the issuer's tokens may have.
     #[error("header does not say that this is a token of an accepted kind")]
     HeaderType,
-    /// The claim that holds the client is absent or names another one.
+    /// The claim that holds the client is absent or names another client.
     #[error("token was issued to another client")]
     ClientId,
     /// A required claim is absent or has another value.
     #[error("claim {0} does not have the required value")]
     RequiredClaim(String),
-    /// The token is bound to a key of whom it was issued to, and nothing here asks for its proof.
+    /// The token is bound to a key of its holder, and this service does not ask for the proof of that key.
     #[error("token is bound to a key of its holder, of which no proof is asked for here")]
     Bound,
-    /// The issuer's keys are not there, so nothing is known about the token. Trying again later helps.
+    /// The issuer's keys are not available, so nothing is known about the token. Trying again later may help.
     #[error("keys of issuer {issuer:?} are not available: {reason}")]
     KeysUnavailable {
         /// The issuer.
         issuer: String,
-        /// Why not.
+        /// Why the keys are not available.
         #[source]
         reason: Arc<KeysError>,
-        /// When it is tried again.
+        /// The time until the next attempt to fetch the keys.
         retry_after: Duration,
     },
 }
 
 impl RemoteVerifyError {
-    /// Whether the same token may be accepted later: answer 503 and not 401.
+    /// Whether the same token may be accepted later: if so, answer 503 and not 401.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::KeysUnavailable { .. })
@@ -83,7 +84,7 @@ impl RemoteVerifyError {
 }
 
 impl RemoteIssuers {
-    /// Accepts tokens of these issuers, whose keys are fetched over HTTPS with the first token of each.
+    /// Accepts tokens of these issuers. The keys of each are fetched over HTTPS with its first token.
     ///
     /// # Errors
     /// [`RemoteConfigError`] for the first issuer that cannot be used.
@@ -93,10 +94,10 @@ impl RemoteIssuers {
         Self::with(issuers, Arc::new(fetcher), Arc::new(SystemClock::new()))
     }
 
-    /// As [`RemoteIssuers::new`], with another network or another clock.
+    /// Accepts tokens of these issuers, with a fetcher and a clock of the caller's choice.
     ///
     /// # Errors
-    /// The same.
+    /// [`RemoteConfigError`] for the first issuer that cannot be used.
     pub fn with(
         issuers: impl IntoIterator<Item = RemoteIssuer>,
         fetcher: Arc<dyn FetchJwks>,
@@ -114,21 +115,22 @@ impl RemoteIssuers {
             known.push(Known { rules, keys });
         }
         let cookies = CookieConfig::for_public_url(None).expect("the default cookies need no URL");
-        // Cookies of ours never hold a token of others.
+        // Our own cookies never hold another issuer's token.
         let locator = Locator::access(&cookies).in_order(vec![Location::Header]);
         Ok(Self(Arc::new(Inner { issuers: known, clock, locator, cookies })))
     }
 
-    /// Verifies a token with the keys of the issuer that it names: form, algorithm, signature, kind, times, audience and
-    /// client, required claims, subject, in this order.
+    /// Verifies a token with the keys of the issuer that it names. The checks run in this order: form, algorithm,
+    /// signature, kind, times, audience and client, required claims, subject.
     ///
-    /// Fetches keys if there are none yet, if they are old, or, twice a minute at most, if the token names one that is
-    /// not among them. Tokens that no key could save fetch nothing.
+    /// Keys are fetched if there are none yet, if they are old, or, twice a minute at most, if the token names a key
+    /// that is not among them. A token that no key could make valid causes no fetch.
     ///
     /// # Errors
-    /// [`RemoteVerifyError`]: the first check that failed. No claim but `iss` is looked at before the signature holds.
+    /// [`RemoteVerifyError`] of the first check that failed. No claim but `iss` is looked at before the signature
+    /// holds.
     pub async fn verify(&self, token: &str) -> Result<RemoteClaims, RemoteVerifyError> {
-        // Read strictly and once. The signature below is that of this same text.
+        // The token is read strictly and once; the signature is checked below over this same text.
         let read = decode_unverified_within(Limits::FOREIGN, token)?;
         let Some(Value::String(name)) = read.claims().get("iss") else {
             return Err(RemoteVerifyError::UnknownIssuer);
@@ -158,15 +160,15 @@ impl RemoteIssuers {
     /// Verifies the bearer token in a request's `Authorization` header, the only place where one is looked for.
     ///
     /// # Errors
-    /// [`RemoteAuthError`], of which [`answer`](Self::answer) makes what the client learns.
+    /// [`RemoteAuthError`], which [`answer`](Self::answer) turns into the answer to the client.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<RemoteClaims, RemoteAuthError> {
         let located = self.0.locator.locate(headers, Elsewhere::default())?;
         let located = located.ok_or(RemoteAuthError::MissingToken)?;
         Ok(self.verify(located.token).await?)
     }
 
-    /// The answer to a request that was refused: 401, 400 for a malformed header, 503 with `Retry-After` if the issuer's
-    /// keys are not available.
+    /// The answer to a refused request: 401, 400 for a malformed header, or 503 with `Retry-After` if the issuer's keys
+    /// are not available.
     #[must_use]
     pub fn answer(&self, error: &RemoteAuthError) -> Answer {
         match error {
@@ -184,13 +186,13 @@ impl RemoteIssuers {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteAuthError {
-    /// There is no bearer token.
+    /// The request has no bearer token.
     #[error("request has no bearer token")]
     MissingToken,
-    /// The header is malformed.
+    /// The `Authorization` header is malformed.
     #[error(transparent)]
     Locate(#[from] LocateError),
-    /// The token is refused.
+    /// The token was refused.
     #[error(transparent)]
     Token(#[from] RemoteVerifyError),
 }
@@ -212,9 +214,9 @@ impl From<Unavailable> for NotSigned {
     }
 }
 
-/// Checks the signature, fetching keys where that may help.
+/// Checks the signature, and fetches keys where that may help.
 async fn signed_by(token: &str, keys: &Arc<KeySource>) -> Result<jws::Verified, NotSigned> {
-    // A token that is wrong whatever the keys costs nobody a fetch.
+    // A token that is wrong whatever the keys are causes no fetch.
     if keys.held().is_none() {
         match jws::verify_foreign(token, &KeyRing::new()) {
             Err(error) if error.kind() == VerifyErrorKind::Key => {}
@@ -282,7 +284,8 @@ impl RemoteIssuer {
             other => RemoteVerifyError::RequiredClaim(other.to_owned()),
         };
         let subject = claims.get(&self.subject_claim).and_then(Value::as_str).ok_or_else(invalid_subject)?;
-        // The same rules as for ours: some text, not endless, nothing that breaks a line of a log.
+        // The subject follows the rules for our own user ids: some text, of limited length, nothing that breaks a log
+        // line.
         let subject = UserId::new(subject).map_err(|_| invalid_subject())?;
         Ok(RemoteClaims::verified(Fields {
             identity: RemoteIdentity::new(&self.issuer, subject.as_str()),

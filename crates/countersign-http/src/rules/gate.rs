@@ -1,4 +1,4 @@
-//! Letting requests through without sessions: [`Gate`].
+//! The interface of protocols that let requests through without Countersign's sessions: [`Gate`].
 
 use std::any::Any;
 use std::fmt;
@@ -11,24 +11,25 @@ use http::{HeaderMap, Method, Uri};
 use crate::answer::Answer;
 use crate::requirement::Requirement;
 
-/// What a [`Gate`] has proven about a request, of a type of its own.
+/// The proof that a [`Gate`] has found in a request, as a type that the gate defines.
 pub type Passed = Arc<dyn Any + Send + Sync>;
 
-/// A protocol on its own, without accounts and sessions of Countersign: it verifies tokens that somebody else issues.
+/// A protocol that lets requests through by tokens that somebody else issues, without accounts and sessions of
+/// Countersign.
 #[async_trait]
 pub trait Gate: fmt::Debug + Send + Sync + 'static {
-    /// Whether the body of such a request must be read before [`Gate::check`], which then finds it as
-    /// [`BufferedBody`](crate::BufferedBody) among the request's extensions. `requirement` is that of the route, where
-    /// it is known.
+    /// Whether the body of such a request must be read before [`Gate::check`] is called. The body then stands among the
+    /// request's extensions as [`BufferedBody`](crate::BufferedBody). `requirement` is the route's requirement, or
+    /// `None` where the route is not known yet.
     fn wants_body(&self, method: &Method, headers: &HeaderMap, requirement: Option<&Requirement>) -> bool;
 
-    /// Whether the query string of such a URI holds a token: its answer must then be kept out of caches and `Referer`s
-    /// (SEC-051).
+    /// Whether the query string of this URI holds a token. The answer to such a request must be kept out of caches, and
+    /// its URL out of `Referer` headers (SEC-051).
     fn is_in_query(&self, uri: &Uri) -> bool;
 
-    /// Lets a request through if it proves what is required; `None` if it may pass as nobody.
+    /// Lets a request through if it proves what `requirement` demands; `None` if the request may pass as nobody.
     ///
     /// # Errors
-    /// The answer, as the application's hooks want it. The log has learnt the cause.
+    /// The answer to a refused request, as the application's hooks shape it. The gate has already logged the cause.
     async fn check(&self, parts: &Parts, requirement: &Requirement) -> Result<Option<Passed>, Answer>;
 }

@@ -1,9 +1,9 @@
-//! The manners of a protocol: where its credentials travel, which cookies it sets and clears, what a refresh hands out,
+//! The rules of a protocol: where its credentials travel, which cookies it sets and clears, what a refresh hands out,
 //! and what an error looks like.
 //!
-//! [`Rules`] is the seam between these manners and the [`Engine`]. An [`Auth`](crate::Auth) holds one implementation
-//! and asks nobody which one it is: Countersign's own rules, or those that [`AuthBuilder::rules`](crate::AuthBuilder::rules)
-//! was given. Rules of one's own come in three steps:
+//! [`Rules`] is the interface between a protocol and the [`Engine`]. An [`Auth`](crate::Auth) holds one implementation
+//! and treats all implementations alike: Countersign's own rules, or those that
+//! [`AuthBuilder::rules`](crate::AuthBuilder::rules) was given. Another protocol's rules are built in three steps:
 //!
 //! | type | is |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | [`CheckedRules`] | rules whose options and keys are good: they say which tokens the sessions issue |
 //! | [`Rules`] | rules over an engine, which decide about requests |
 //!
-//! [`Gate`] is for protocols that let requests through without any sessions.
+//! [`Gate`] is for protocols that let requests through without Countersign's sessions.
 
 mod gate;
 mod native;
@@ -41,31 +41,35 @@ use crate::locate::Location;
 use crate::requirement::Requirement;
 use crate::users::{FoundUser, SignedInUser};
 
-/// One protocol's manners over the [`Engine`]. Shared as `Arc<dyn Rules>`.
+/// One protocol's rules over the [`Engine`]. Shared as `Arc<dyn Rules>`.
 ///
 /// Every method that decides about a credential also asks the engine's sessions and the application's checks
 /// ([`Engine::ask_application`]).
 #[async_trait]
 pub trait Rules: Any + fmt::Debug + Send + Sync {
-    /// What the rules are called in the settings that a store's programs agree on. Never changes: stores keep it.
+    /// The name of the rules in the settings that a store's programs agree on. It never changes, because stores keep
+    /// it.
     fn name(&self) -> &'static str;
 
-    /// The cookies.
+    /// The rules for cookies.
     fn cookies(&self) -> &dyn CookieRules;
 
-    /// Whether credentials of such a request may be in its body, so that [`Rules::authenticate`] needs it among the
-    /// request's extensions, as [`BufferedBody`](crate::BufferedBody). Without a requirement: for any route.
+    /// Whether the body of such a request may hold credentials. [`Rules::authenticate`] then needs the body among the
+    /// request's extensions, as [`BufferedBody`](crate::BufferedBody). Without a requirement, the answer covers any
+    /// route.
     fn wants_body(&self, engine: &Engine, head: Head<'_>, requirement: Option<&Requirement>) -> bool;
 
-    /// Whether tokens are looked for in the query string, so that its other parameters are not a route's to judge.
+    /// Whether tokens are looked for in the query string. If so, a route must tolerate query parameters it does not
+    /// know.
     fn looks_in_query(&self) -> bool;
 
-    /// Takes the token out of a request's URI, where the rules want that, for [`Rules::authenticate`] to find among the
-    /// extensions. Whether there was one: the answer then needs [`private_query`](crate::private_query).
+    /// Takes the token out of a request's URI, where the rules want that, and keeps it among the extensions for
+    /// [`Rules::authenticate`]. Returns whether there was one: the answer then needs
+    /// [`private_query`](crate::private_query).
     fn take_from_query(&self, uri: &mut Uri, extensions: &mut Extensions) -> bool;
 
-    /// Whether this requirement looks at the query string, and this one has a token that
-    /// [`Rules::take_from_query`] does not know of.
+    /// Whether this requirement looks for tokens in the query string, and the query string still has one that
+    /// [`Rules::take_from_query`] did not take.
     fn is_in_query(&self, parts: &Parts, requirement: &Requirement) -> bool;
 
     /// Decides as [`Rules::authenticate`] does where nothing is to be waited for. `None` where it has to be asked, which is
@@ -80,8 +84,9 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
         None
     }
 
-    /// Lets a request through if it proves what is required: token, freshness, the application's own checks, CSRF,
-    /// scope. `None`: it shows no credential, and whether it may pass as nobody is for the caller to say.
+    /// Lets a request through if it proves what `requirement` demands: token, freshness, the application's own checks,
+    /// CSRF, scope. `None` means that the request shows no credential; the caller decides whether it may pass as
+    /// nobody.
     ///
     /// # Errors
     /// [`AuthError`]; [`Rules::answer`] turns it into an answer.
@@ -92,13 +97,14 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
         requirement: &Requirement,
     ) -> Result<Option<Vouched>, AuthError>;
 
-    /// Asks once more whether what was authenticated still holds: not expired, not revoked, accepted by the application.
+    /// Checks again that an accepted credential still holds: not expired, not revoked, still accepted by the
+    /// application.
     ///
     /// # Errors
-    /// [`AuthError`] says why not.
+    /// [`AuthError`] tells why the credential no longer holds.
     async fn recheck(&self, engine: &Engine, authenticated: &Authenticated) -> Result<(), AuthError>;
 
-    /// Exchanges the refresh token of a request; `in_body` is what the route found in the body.
+    /// Exchanges the refresh token of a request; `in_body` is the token that the route found in the body.
     ///
     /// # Errors
     /// [`AuthError`].
@@ -110,10 +116,10 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
         device: Device,
     ) -> Result<Exchanged, AuthError>;
 
-    /// The tokens that a request shows for logging out, in whatever place, of either kind, expired or not.
+    /// The tokens that a request shows for logging out: in any place, of either token type, expired or not.
     ///
     /// # Errors
-    /// [`AuthError`] for a request whose meaning is anybody's guess.
+    /// [`AuthError`] for a request whose meaning is ambiguous.
     async fn shown(
         &self,
         engine: &Engine,
@@ -121,29 +127,30 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
         in_body: BodyTokens<'_>,
     ) -> Result<ShownTokens, AuthError>;
 
-    /// Verifies a token of either kind for ending its session, whatever its times.
+    /// Verifies a token of either type in order to end its session; the token's times do not matter.
     async fn verify_for_end(&self, engine: &Engine, token: &str) -> Option<Claims>;
 
-    /// Whether a token that is no part of a request would be accepted now for its own kind, which `kind` tells where
-    /// nothing else does. A refresh token is not exchanged.
+    /// Judges a token that is not part of a request: whether it would be accepted now as a token of its own type.
+    /// `kind` gives the type where neither the token nor the rules tell it. A refresh token is not exchanged.
     ///
     /// # Errors
-    /// Why it would not.
+    /// The reason why the token would be refused.
     async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, BoxError>;
 
-    /// The name of the algorithm with which a token is signed with a key of these rules; of an expired token as well.
+    /// The name of the algorithm with which a token was signed by a key of these rules. Expired tokens are covered as
+    /// well.
     ///
     /// # Errors
-    /// Why that is not proven.
+    /// The reason why the signature is not proven.
     async fn signature(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<String, BoxError>;
 
     /// The public keys with which others verify access tokens, as a JWK set.
     fn public_keys(&self, engine: &Engine) -> String;
 
-    /// What refuses a good token whose user is gone or disabled.
+    /// The error that refuses a valid token whose user is gone or disabled.
     fn user_gone(&self, user: &UserId) -> AuthError;
 
-    /// The answer to a request that was not let through. The log learns the cause, the client what the protocol tells.
+    /// The answer to a refused request. The log gets the cause; the client gets what the protocol discloses.
     async fn answer(
         &self,
         engine: &Engine,
@@ -155,37 +162,37 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
 
 /// One protocol's cookies: their names, how they are set and forgotten, and the CSRF value beside them.
 pub trait CookieRules: fmt::Debug + Send + Sync {
-    /// Why tokens are not taken from cookies; `None` if they are.
+    /// The reason why tokens are not taken from cookies; `None` if they are.
     fn why_not(&self) -> Option<&'static str>;
 
-    /// The name of a cookie; `None` if it is not looked at.
+    /// The name of a cookie; `None` if this cookie is not read.
     fn name(&self, kind: CookieKind) -> Option<&str>;
 
-    /// Whether they travel over https alone, whatever the program's URL is.
+    /// Whether the cookies travel over https only, whatever the program's URL is.
     fn are_secure(&self) -> bool;
 
     /// The `Set-Cookie` fields of a pair.
     ///
     /// # Errors
-    /// [`CookieError`] if a token cannot be a cookie.
+    /// [`CookieError`] if a token cannot be set as a cookie.
     fn set(&self, pair: &Pair, now: Timestamp) -> Result<Vec<HeaderValue>, CookieError>;
 
-    /// The fields of an access token alone; the refresh token's cookies stay as they are.
+    /// The `Set-Cookie` fields of an access token without a refresh token. The refresh token's cookies stay unchanged.
     ///
     /// # Errors
-    /// [`CookieError`] if it cannot be a cookie.
+    /// [`CookieError`] if the token cannot be set as a cookie.
     fn set_access(&self, renewed: &Renewed, now: Timestamp) -> Result<Vec<HeaderValue>, CookieError>;
 
-    /// The fields that make a browser forget all of them.
+    /// The `Set-Cookie` fields that make a browser forget all of these cookies.
     fn forget(&self) -> Vec<HeaderValue>;
 
-    /// The fields that make a browser forget both copies of a cookie that came twice.
+    /// The `Set-Cookie` fields that make a browser forget both copies of a cookie that came twice.
     fn forget_repeated(&self) -> Vec<HeaderValue>;
 
     /// Whether a token from a cookie needs its CSRF value in a request with this method.
     fn needs_csrf(&self, engine: &Engine, method: &Method) -> bool;
 
-    /// Checks the CSRF value of a request that wants to take the place of these sessions, whose cookies it carries.
+    /// Checks the CSRF value of a request whose new session would replace the sessions of the cookies that it carries.
     ///
     /// # Errors
     /// [`AuthError::Csrf`].
@@ -196,12 +203,12 @@ pub trait CookieRules: fmt::Debug + Send + Sync {
         carried: &[(CookieKind, Claims)],
     ) -> Result<(), AuthError>;
 
-    /// Whether a request carries one of the tokens' cookies.
+    /// Whether a request carries one of the token cookies.
     fn are_carried(&self, headers: &HeaderMap) -> bool {
         carried(self, headers, |lookup| lookup != CookieLookup::Absent)
     }
 
-    /// Whether one of the tokens' cookies came twice.
+    /// Whether one of the token cookies came twice.
     fn are_repeated(&self, headers: &HeaderMap) -> bool {
         carried(self, headers, |lookup| lookup == CookieLookup::Repeated)
     }
@@ -217,13 +224,13 @@ fn carried<C: CookieRules + ?Sized>(
     names.any(|name| is(find_cookie(headers, name)))
 }
 
-/// Options of rules, as [`AuthBuilder::rules`](crate::AuthBuilder::rules) takes them.
+/// The options of a protocol's rules, as [`AuthBuilder::rules`](crate::AuthBuilder::rules) takes them.
 #[async_trait]
 pub trait RulesBuilder: fmt::Debug + Send {
     /// Checks the options and reads the keys.
     ///
     /// # Errors
-    /// What cannot be used, and how to mend it.
+    /// The option that cannot be used, and how to correct it.
     async fn check(
         self: Box<Self>,
         clock: Arc<dyn Clock>,
@@ -231,35 +238,36 @@ pub trait RulesBuilder: fmt::Debug + Send {
     ) -> Result<Box<dyn CheckedRules>, BoxError>;
 }
 
-/// Rules whose options are good, before there are sessions: what the sessions must know of them.
+/// Rules whose options have been checked, before there are sessions. They tell what the sessions must know of them.
 pub trait CheckedRules: fmt::Debug + Send {
-    /// As [`Rules::name`].
+    /// The name of the rules, the same as [`Rules::name`].
     fn name(&self) -> &'static str;
 
-    /// What the sessions' tokens say, where that is not for Countersign to say: they then name no issuer of its own.
+    /// The format of the sessions' tokens, where the rules decide it instead of Countersign. Such tokens do not name
+    /// Countersign's issuer.
     fn token_format(&self) -> Option<Arc<dyn TokenFormat>>;
 
-    /// The lifetimes of tokens and sessions, as far as the rules decide them.
+    /// The session policy with the lifetimes that the rules decide put in place of the given ones.
     fn policy(&self, policy: SessionPolicy) -> SessionPolicy;
 
-    /// Whether the rules themselves may know the program's users.
+    /// Whether the rules can load the program's users themselves.
     fn know_users(&self) -> bool;
 
-    /// Puts them over an engine.
+    /// Makes the rules work with an engine.
     fn over(self: Box<Self>, engine: &Engine) -> Arc<dyn Rules>;
 }
 
-/// A credential that rules vouch for: it has passed every check of [`Rules::authenticate`]. An
-/// [`Auth`](crate::Auth) makes an [`Authenticated`] of it, and nobody else does.
+/// A credential that rules vouch for: it has passed every check of [`Rules::authenticate`]. Only an
+/// [`Auth`](crate::Auth) makes an [`Authenticated`] of it.
 #[derive(Clone)]
 pub struct Vouched {
-    /// Its claims.
+    /// The verified claims.
     pub claims: Claims,
-    /// Where it was found.
+    /// The place in the request where the credential was found.
     pub location: Location,
-    /// The user that the rules have found themselves.
+    /// The user that the rules have already loaded, if they do that themselves.
     pub user: Option<FoundUser>,
-    /// What the rules want to see again in [`Rules::recheck`], of a type of theirs.
+    /// What the rules need again in [`Rules::recheck`], as a type that they define.
     pub proof: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -269,14 +277,14 @@ impl fmt::Debug for Vouched {
     }
 }
 
-/// What tells whether a request's body is needed.
+/// The parts of a request that tell whether its body is needed.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'r> {
-    /// The method.
+    /// The request's method.
     pub method: &'r Method,
-    /// The URI.
+    /// The request's URI.
     pub uri: &'r Uri,
-    /// The headers.
+    /// The request's headers.
     pub headers: &'r HeaderMap,
 }
 
@@ -292,59 +300,59 @@ impl<'r, B> From<&'r Request<B>> for Head<'r> {
     }
 }
 
-/// What a refresh hands out.
+/// The result of a refresh.
 #[derive(Debug)]
 pub struct Exchanged {
-    /// The tokens.
+    /// The tokens that were issued.
     pub tokens: NewTokens,
-    /// Where the refresh token was.
+    /// The place in the request where the refresh token was found.
     pub location: Location,
 }
 
-/// The tokens of a refresh.
+/// The tokens that a refresh issues.
 #[derive(Debug)]
 pub enum NewTokens {
-    /// A pair, and whose it is: the refresh token that was presented is used up.
+    /// A new pair, and the user it belongs to. The presented refresh token is used up.
     Pair(Pair, SignedInUser),
-    /// An access token: the refresh token that was presented stays good.
+    /// A new access token alone. The presented refresh token stays valid.
     Access(Renewed),
 }
 
-/// The tokens that a route for logging out found in the body.
+/// The tokens that a logout route found in the request's body.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BodyTokens<'r> {
-    /// The member `refresh_token`.
+    /// The member `refresh_token` of the body.
     pub refresh: Option<&'r str>,
-    /// The member `access_token`.
+    /// The member `access_token` of the body.
     pub access: Option<&'r str>,
 }
 
 /// The tokens that a request shows for logging out.
 #[derive(Debug)]
 pub struct ShownTokens {
-    /// Those that hold.
+    /// The claims of the tokens whose signature holds.
     pub tokens: Vec<Claims>,
-    /// Why another does not: of several reasons, the one whose answer helps the client most.
+    /// The reason why another token was refused. Of several reasons it is the one whose answer helps the client most.
     pub refusal: Option<AuthError>,
-    /// No good cookie came without its CSRF value, so the cookies may be forgotten.
+    /// Whether the browser may forget its cookies: no valid token came in a cookie without its CSRF value.
     pub cookies_proven: bool,
 }
 
 impl Default for ShownTokens {
-    /// Nothing is shown.
+    /// A request that shows no token.
     fn default() -> Self {
         Self { tokens: Vec::new(), refusal: None, cookies_proven: true }
     }
 }
 
-/// Why a logout did nothing.
+/// Why a logout ended no session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogOutError {
-    /// No token that holds was shown.
+    /// The request showed no token whose signature holds.
     #[error(transparent)]
     Refused(#[from] AuthError),
-    /// The tokens hold, but their sessions are past their absolute expiry and gone.
+    /// The tokens are genuine, but their sessions are past their absolute expiry and gone from the store.
     #[error("the session is gone")]
     Gone,
     /// The store could not answer.

@@ -31,17 +31,18 @@ use crate::locate::{Elsewhere, LocateError, Located, Location, Locator};
 use crate::origin::CrossSite;
 use crate::requirement::{Optional, RequiredToken, Requirement};
 
-/// Countersign's own rules.
+/// Countersign's own rules, built and checked.
 #[derive(Debug)]
 pub(crate) struct Native {
     cookies: CookieConfig,
     access: Locator,
     refresh: Locator,
-    /// Whether requests may prove a refresh token in their body anywhere, not at the routes for that alone.
+    /// Whether any route accepts a refresh token in the body. Otherwise only the ready-made refresh and logout routes
+    /// do.
     refresh_in_body: bool,
 }
 
-/// Their options, as [`AuthBuilder`](crate::AuthBuilder) collects them.
+/// The options of Countersign's own rules, as [`AuthBuilder`](crate::AuthBuilder) collects them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NativeOptions {
     pub(crate) cookies: CookieOptions,
@@ -59,7 +60,8 @@ impl NativeOptions {
     /// Checks the options. `reached_at` is the program's URL, where it is known.
     ///
     /// # Errors
-    /// [`BuildError`] for cookies that cannot be set safely there, and for places that contradict each other.
+    /// [`BuildError`] for cookies that cannot be set safely at that URL, and for token locations that contradict each
+    /// other.
     pub(crate) fn build(self, reached_at: Option<&Url>) -> Result<Native, BuildError> {
         let cookies = self.cookies.build(reached_at)?;
         let (access, refresh) = self.locators(&cookies)?;
@@ -191,7 +193,7 @@ impl Native {
         requirement.check_permitted(claims)
     }
 
-    /// Where a requirement's token is looked for.
+    /// The locator for a requirement's kind of token, and the places to look in, in order.
     fn places<'a>(&'a self, requirement: &'a Requirement) -> (&'a Locator, &'a [Location]) {
         let locator = match requirement.token.is_in_refresh_places() {
             false => &self.access,
@@ -200,7 +202,8 @@ impl Native {
         (locator, requirement.locations.as_deref().unwrap_or(locator.order()))
     }
 
-    /// Refresh tokens are good for weeks, so they are never taken from a URL.
+    /// Whether the query string is searched for this requirement. Refresh tokens are valid for weeks, so they are never
+    /// taken from a URL.
     fn searches_query(requirement: &Requirement, order: &[Location]) -> bool {
         order.contains(&Location::Query) && !requirement.token.is_in_refresh_places()
     }
@@ -221,7 +224,7 @@ impl Native {
         }
     }
 
-    /// The encoding of a body that may hold the token.
+    /// The encoding of a body that may hold the token but is compressed, so that it cannot be read.
     fn hidden_in_body(&self, parts: &Parts, requirement: &Requirement) -> Option<ContentEncoding> {
         let may_hold = self.looks_in_body(requirement)
             && Locator::may_be_in_body(&parts.method, &parts.headers)
@@ -236,16 +239,16 @@ impl Native {
         locator.in_body(&parts.extensions.get::<BufferedBody>()?.0)
     }
 
-    /// Whether the CSRF value may be in a form, and is needed.
+    /// Whether a form must be read because it may hold the CSRF value that this request needs.
     fn wants_form(&self, engine: &Engine, Head { method, uri, headers }: Head<'_>) -> bool {
         engine.csrf.wants_body(method, headers)
             && self.are_carried(headers)
             && !is_own_by_headers(engine, uri, headers)
     }
 
-    /// What a request must show beside the cookie that authenticates it. An unsafe one shows the CSRF value. A
-    /// WebSocket's handshake, to which pages can add nothing, shows an origin of ours; without any origin it comes from
-    /// no browser, and shows the CSRF value, too.
+    /// Checks what a request must show beside the cookie that authenticates it. An unsafe request shows the CSRF value.
+    /// A WebSocket handshake, to which pages cannot add headers, shows one of our origins. A handshake without any
+    /// origin does not come from a browser, and shows the CSRF value.
     fn check_beside_cookie(engine: &Engine, parts: &Parts, claims: &Claims) -> Result<(), AuthError> {
         if is_handshake(&parts.method, &parts.headers) {
             return match engine.cross_site(parts) {
@@ -257,18 +260,18 @@ impl Native {
         if engine.csrf.concerns(&parts.method) { Self::check_csrf(engine, parts, claims) } else { Ok(()) }
     }
 
-    /// Checks the request's CSRF value against the one that a token from a cookie is bound to (SEC-067); under
-    /// [`CsrfMode::FetchMetadata`] only if the request's headers do not tell where it comes from.
+    /// Checks the request's CSRF value against the value that a token from a cookie is bound to (SEC-067). Under
+    /// [`CsrfMode::FetchMetadata`], the value is checked only if the request's headers do not tell where it comes from.
     ///
     /// # Errors
-    /// [`AuthError::Csrf`]; a token that was not issued for cookies has no value and does not satisfy.
+    /// [`AuthError::Csrf`]. A token that was not issued for cookies has no CSRF value, so it is always refused.
     fn check_csrf(engine: &Engine, parts: &Parts, claims: &Claims) -> Result<(), AuthError> {
         if is_own_by_headers(engine, &parts.uri, &parts.headers) {
             return Ok(());
         }
         let expected = claims.csrf().ok_or(CsrfError::Missing)?;
         match engine.csrf.check(parts, expected) {
-            // It may be in a form that nobody reads.
+            // The value may be in a form that nobody has read.
             Err(CsrfError::Missing) if engine.csrf_field().is_some() && form::is_form(&parts.headers) => {
                 let encoded = ContentEncoding::of(&parts.headers).map(AuthError::EncodedBody);
                 Err(encoded.unwrap_or(CsrfError::Missing.into()))
@@ -278,7 +281,7 @@ impl Native {
     }
 }
 
-/// Whether the browser's headers are enough here, and say that a page of ours sent the request.
+/// Whether the CSRF mode goes by the browser's headers, and they say that a page of ours sent the request.
 fn is_own_by_headers(engine: &Engine, uri: &Uri, headers: &HeaderMap) -> bool {
     engine.csrf.mode == CsrfMode::FetchMetadata
         && engine.origins.check_headers(uri, headers) == CrossSite::Passes
@@ -355,9 +358,9 @@ impl Rules for Native {
         self.access.order().contains(&Location::Query)
     }
 
-    /// In the URI `redacted` stands in the token's place.
+    /// The URI keeps the word `redacted` in the token's place.
     fn take_from_query(&self, uri: &mut Uri, extensions: &mut Extensions) -> bool {
-        // Another layer around this one has done it.
+        // Another layer around this one has already taken the token out.
         if extensions.get::<TakenFromQuery>().is_some() {
             return true;
         }
@@ -371,7 +374,7 @@ impl Rules for Native {
             Err(error) => Err(error),
         };
         extensions.insert(TakenFromQuery(taken));
-        // What cannot be written again is left away as a whole.
+        // A URI that cannot be rebuilt with the redacted query loses its query altogether.
         let path = || uri.path().parse().unwrap_or_default();
         *uri = locator.redacted(uri).unwrap_or_else(path);
         true
@@ -428,7 +431,8 @@ impl Rules for Native {
 
     async fn recheck(&self, engine: &Engine, authenticated: &Authenticated) -> Result<(), AuthError> {
         let claims = authenticated.claims();
-        // Of a refresh token the store is asked: the index forgets ended sessions long before their refresh tokens expire.
+        // A refresh token is checked in the store, because the index forgets ended sessions long before their refresh
+        // tokens expire.
         engine.sessions().verification().recheck(claims, Check::ANY).await?;
         engine.ask_application(claims, false).await
     }
@@ -456,7 +460,7 @@ impl Rules for Native {
         Ok(Exchanged { tokens: NewTokens::Pair(refreshed.pair, user), location: located.location })
     }
 
-    /// Looks in all places. Only a malformed request is refused at once: what it means is anybody's guess.
+    /// Looks for tokens in all places. Only a malformed request is refused at once, because its meaning is ambiguous.
     async fn shown(
         &self,
         engine: &Engine,
@@ -541,8 +545,8 @@ async fn show(shown: &mut ShownTokens, engine: &Engine, parts: &Parts, located: 
     shown.tokens.push(claims);
 }
 
-/// A repeated cookie before all, because its answer expires it; then a missing CSRF value, because the client can
-/// mend that.
+/// Keeps the refusal whose answer helps the client most. A repeated cookie ranks first, because its answer expires the
+/// cookie; a missing CSRF value ranks second, because the client can correct it.
 fn refuse(shown: &mut ShownTokens, refusal: AuthError) {
     let rank = |refusal: &AuthError| match refusal {
         AuthError::Locate(LocateError::RepeatedCookie) => 2,
@@ -569,7 +573,7 @@ impl CookieRules for Native {
         self.cookies.is_secure()
     }
 
-    /// Access, refresh and CSRF, each for as long as what it carries.
+    /// Sets the access, refresh and CSRF cookies, each with the lifetime of the token it belongs to.
     fn set(&self, pair: &Pair, now: Timestamp) -> Result<Vec<HeaderValue>, CookieError> {
         let access = Duration::from_secs(pair.expires_in(now));
         let refresh = Duration::from_secs(pair.refresh_expires_in(now));
@@ -587,7 +591,7 @@ impl CookieRules for Native {
         Ok(cookies)
     }
 
-    /// Every refresh hands out a pair.
+    /// Sets nothing, because under these rules every refresh hands out a pair.
     fn set_access(&self, _: &Renewed, _: Timestamp) -> Result<Vec<HeaderValue>, CookieError> {
         Err(CookieError::NotForCookies)
     }

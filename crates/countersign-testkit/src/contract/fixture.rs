@@ -14,21 +14,21 @@ use tokio::task::JoinSet;
 
 use crate::{FixedClock, SeededRandom};
 
-/// When the checks happen, with milliseconds that a store must not lose.
+/// The time of the checks, with milliseconds that a store must not lose.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(FixedClock::START.as_millis() + 123);
 
 pub(super) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Makes ids that no other check makes, so that the checks can share a database.
+/// Makes ids that no other check makes, so that checks can share a database.
 #[derive(Debug)]
 pub(super) struct Fixture {
     pub(super) random: SeededRandom,
 }
 
 impl Fixture {
-    /// `check` names the check; every name gives other ids.
+    /// A fixture for the check of this name; every name gives different ids.
     pub(super) fn new(check: &str) -> Self {
         let seed = check.bytes().fold(17_u64, |seed, byte| seed.wrapping_mul(1_000_003) ^ u64::from(byte));
         Self { random: SeededRandom::new(seed) }
@@ -72,7 +72,7 @@ impl Fixture {
         }
     }
 
-    /// The same, and in the store.
+    /// A session that began at [`NOW`] in the user's first epoch, inserted into the store.
     pub(super) async fn begin(&self, stores: &Stores, user_id: &UserId) -> Session {
         let session = self.session(user_id);
         insert(stores, &session).await;
@@ -93,7 +93,7 @@ pub(super) fn device(agent: &str) -> Device {
     Device::new(Some(agent), "192.0.2.1".parse().ok())
 }
 
-/// The step to the next generation under no condition but the generation.
+/// The step to the next generation, on no condition but the generation.
 pub(super) fn step(session: &Session, now: Timestamp, agent: &str) -> Advance {
     Advance {
         from: session.generation,
@@ -124,8 +124,8 @@ pub(super) fn raise(except: Option<SessionId>, at: Timestamp) -> EpochRaise {
     EpochRaise { except, reason: EndReason::AllEnded, at, until: at + secs(910) }
 }
 
-/// Runs these at once, each in a task of its own that starts when all are ready; the answers in the order of the
-/// calls.
+/// Runs these calls at once, each in a task of its own, which starts when all are ready. Returns the answers in the
+/// order of the calls.
 pub(super) async fn at_once<T, F>(calls: impl IntoIterator<Item = F>) -> Vec<T>
 where
     F: Future<Output = T> + Send + 'static,

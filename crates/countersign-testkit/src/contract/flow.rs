@@ -1,4 +1,5 @@
-//! That the rules of refresh hold through the real flow, on several nodes whose clocks disagree, whatever gets lost.
+//! Checks that the rules of refresh hold through the real flow, on several nodes whose clocks disagree, with lost
+//! replies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,14 +13,14 @@ use countersign_jwt::claims::decode_unverified;
 use super::fixture::{Fixture, at_once, secs};
 use crate::{BedConfig, FixedClock, Instrumented, SeededRandom, TestBed};
 
-/// Every check of the flow.
+/// Runs every check of the flow.
 pub async fn run(stores: &Stores, rounds: usize) {
     an_honest_client_stays_signed_in_on_nodes_whose_clocks_disagree(stores, rounds).await;
     a_thief_is_found_out_by_whichever_node(stores).await;
     what_one_node_ends_the_others_refuse(stores).await;
 }
 
-/// Some nodes on one store, each with a clock of its own that is off from the store's.
+/// Several nodes on one store, each with a clock that differs from the store's.
 struct Nodes {
     nodes: Vec<TestBed>,
     clocks: Vec<Arc<FixedClock>>,
@@ -34,7 +35,7 @@ impl Nodes {
         let mut nodes = Vec::new();
         for set in [FixedClock::START, FixedClock::START + secs(240), FixedClock::START - secs(240)] {
             let clock = Arc::new(FixedClock::new(set));
-            // Machines do not share their randomness.
+            // Every machine has a random source of its own.
             let random = Arc::new(SeededRandom::new(random.number()));
             let config = BedConfig { random, ..BedConfig::default() };
             nodes.push(TestBed::at(watched.stores(), clock.clone(), config).await);
@@ -43,7 +44,7 @@ impl Nodes {
         Self { nodes, clocks }
     }
 
-    /// The same time passes for all.
+    /// Lets the same time pass for all nodes.
     fn wait(&self, secs_passed: u64) {
         for clock in &self.clocks {
             clock.advance(secs(secs_passed));
@@ -55,7 +56,7 @@ impl Nodes {
         self.nodes.get(index).expect("a remainder is an index")
     }
 
-    /// Every node reads the log, and some write down what they have seen in use.
+    /// Lets every node read the log, and some nodes write their acknowledgements.
     async fn poll(&self) {
         for node in &self.nodes {
             node.sessions.keys().poll().await.expect("the store answers");
@@ -67,7 +68,7 @@ fn device() -> Device {
     Device::new(Some("browser"), None)
 }
 
-/// By generation and time of issue, the ids of the one pair that may exist.
+/// The ids of the one pair that may exist, by generation and time of issue.
 type Seen = HashMap<(Generation, i64), [String; 2]>;
 
 fn note(seen: &mut Seen, pair: &Pair) {
@@ -80,7 +81,7 @@ fn note(seen: &mut Seen, pair: &Pair) {
 }
 
 /// A client that follows the rules refreshes at any node, at several at once, and loses replies; acknowledgements come
-/// late or never. It stays signed in, and no generation has two successors.
+/// late or never. The client stays signed in, and no generation has two successors.
 pub async fn an_honest_client_stays_signed_in_on_nodes_whose_clocks_disagree(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("an_honest_client_stays_signed_in_on_nodes_whose_clocks_disagree");
     let random = &fixture.random;
@@ -94,7 +95,7 @@ pub async fn an_honest_client_stays_signed_in_on_nodes_whose_clocks_disagree(sto
         nodes.poll().await;
         let node = nodes.node(random.below(3));
         if random.chance(50) {
-            // Whether it has expired, and whether anybody hears of it, is all the same.
+            // The token may have expired, and its acknowledgement may get lost; neither matters here.
             let _used = node.authenticate(&held.access_token).await;
         }
         if random.chance(40) {
@@ -120,7 +121,7 @@ pub async fn an_honest_client_stays_signed_in_on_nodes_whose_clocks_disagree(sto
             assert!(step <= 1, "round {round}: one token, {step} steps");
             newest = refreshed.pair;
         }
-        // Replies get lost, but hardly ever twice in a row.
+        // Replies get lost, but seldom twice in a row.
         lost_before = random.chance(25) && !lost_before;
         if !lost_before {
             held = newest;
@@ -128,8 +129,8 @@ pub async fn an_honest_client_stays_signed_in_on_nodes_whose_clocks_disagree(sto
     }
 }
 
-/// A token that is two steps old ends the session, at whichever node it is presented; the others know when they have
-/// read the log.
+/// A token that is two steps old ends the session, at whichever node it is presented. The other nodes know after they
+/// have read the log.
 pub async fn a_thief_is_found_out_by_whichever_node(stores: &Stores) {
     let fixture = Fixture::new("a_thief_is_found_out_by_whichever_node");
     let nodes = Nodes::new(stores, &fixture.random).await;
@@ -152,8 +153,8 @@ pub async fn a_thief_is_found_out_by_whichever_node(stores: &Stores) {
     }
 }
 
-/// Ended at one node: refused there at once, everywhere else once the log was read; and nowhere is anything revoked that
-/// was not.
+/// A session that ends at one node is refused there at once, and at every other node once it has read the log. Nothing
+/// else is revoked anywhere.
 pub async fn what_one_node_ends_the_others_refuse(stores: &Stores) {
     let fixture = Fixture::new("what_one_node_ends_the_others_refuse");
     let nodes = Nodes::new(stores, &fixture.random).await;

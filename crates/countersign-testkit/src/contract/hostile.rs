@@ -9,7 +9,7 @@ use countersign_jwt::{Timestamp, UserId};
 use super::fixture::{Fixture, NOW, end, found, insert, raise, secs, step};
 use super::users::{account, hash, shown};
 
-/// Every check of hostile texts.
+/// Runs every check of hostile texts.
 pub async fn run(stores: &Stores) {
     user_ids_are_opaque(stores).await;
     agents_come_back_or_are_refused(stores).await;
@@ -18,7 +18,7 @@ pub async fn run(stores: &Stores) {
     password_hashes_come_back_or_are_refused(stores).await;
 }
 
-/// No two of these are the same text, however an engine compares, trims, folds or escapes.
+/// The hostile texts. No two of them are the same text, however an engine compares, trims, folds or escapes.
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> = [
         "'; DROP TABLE sessions; --",
@@ -85,7 +85,7 @@ pub async fn user_ids_are_opaque(stores: &Stores) {
             .expect("the store answers");
         assert_eq!(live, std::slice::from_ref(session), "{:?} has one session", session.user_id);
     }
-    // What is done to every second user must not touch the others.
+    // Changes to every second user must not touch the others.
     for (number, session) in sessions.iter_mut().enumerate() {
         let advancing = step(session, NOW + secs(60), "hostile");
         let advanced =
@@ -127,7 +127,7 @@ pub async fn user_ids_are_opaque(stores: &Stores) {
     assert!(written.iter().all(|entry| read.contains(entry)), "every entry comes back with its user's id");
 }
 
-/// A client's agent comes back as it was, or the store says that it cannot keep it.
+/// A client's agent comes back as it was, or the store reports that it cannot keep it.
 pub async fn agents_come_back_or_are_refused(stores: &Stores) {
     let fixture = Fixture::new("agents_come_back_or_are_refused");
     let user = fixture.user();
@@ -140,7 +140,7 @@ pub async fn agents_come_back_or_are_refused(stores: &Stores) {
         insert(stores, &session).await;
         assert_eq!(found(stores, &session.key()).await.session, session);
     }
-    // `Device::new` removes these; the fields are public, so a store may meet them all the same.
+    // `Device::new` removes these characters, but the fields are public, so a store may still receive them.
     for agent in ["nul\0inside", "\0", "line\nbreak", "\u{1b}[31m"] {
         let device = Device { user_agent: Some(agent.to_owned()), ..Device::default() };
         let session = Session { device, ..fixture.session(&user) };
@@ -178,7 +178,8 @@ pub async fn throttle_keys_are_opaque(stores: &Stores) {
     }
 }
 
-/// Whatever may be an account's name is one, and no two names are the same to a store but by their keys.
+/// Every text that may be an account's name works as one, and only the keys of two names tell a store whether they are
+/// the same.
 pub async fn names_are_opaque(stores: &Stores) {
     let fixture = Fixture::new("names_are_opaque");
     let mut keys = std::collections::HashSet::new();

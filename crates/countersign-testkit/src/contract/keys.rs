@@ -25,7 +25,7 @@ async fn insert(stores: &Stores, key: &StoredKey) -> bool {
     stores.keys().insert_key(key).await.expect("the store answers")
 }
 
-/// Keys are unique by purpose and number and by id; losers of a race read the winner's. Wants an empty database.
+/// Keys are unique by purpose and number and by id; losers of a race read the winner's. Needs an empty database.
 pub async fn run(stores: &Stores) {
     let all = || async { stores.keys().keys().await.expect("the store answers") };
     assert_eq!(all().await, [], "no keys at first");
@@ -67,7 +67,7 @@ pub async fn run(stores: &Stores) {
     removing(stores).await;
 }
 
-/// Of those who reseal one key at once, one does, and no other key changes.
+/// Of concurrent calls that reseal one key exactly one does, and no other key changes.
 async fn resealing(stores: &Stores, mut keys: [StoredKey; 4]) {
     let [_, key, ..] = &mut keys;
     let unknown = KeyId::new("unknown").expect("a key id");
@@ -92,7 +92,8 @@ async fn resealing(stores: &Stores, mut keys: [StoredKey; 4]) {
     );
 }
 
-/// Of those who remove one key at once, one does. The row stays, without its secret, and its number and id stay taken.
+/// Of concurrent calls that remove one key exactly one does. The row stays without its secret, and its number and id
+/// stay taken.
 async fn removing(stores: &Stores) {
     let mut expected = stores.keys().keys().await.expect("the store answers");
     let [key, ..] = expected.as_mut_slice() else { panic!("there are keys") };
@@ -118,7 +119,7 @@ async fn removing(stores: &Stores) {
     );
 }
 
-/// Of nodes that name an empty store at once one wins, and the name stays. Wants an empty database.
+/// Of nodes that name an empty store at once exactly one wins, and the name stays. Needs an empty database.
 pub async fn one_store_id_wins(stores: &Stores) {
     let fixture = Fixture::new("one_store_id_wins");
     let candidates: Vec<_> = (0..32).map(|_| fixture.uuid()).collect();
@@ -134,8 +135,8 @@ pub async fn one_store_id_wins(stores: &Stores) {
     assert_eq!(again, winner, "a store keeps its id");
 }
 
-/// The record of settings is replaced by those alone who know what it was: of nodes that write the first one, or the next
-/// one, at once, one wins, and what it wrote is what all read. Wants an empty database.
+/// Only a node that knows the present record of settings replaces it. Of nodes that write the first record, or the next
+/// one, at once exactly one wins, and all nodes read what it wrote. Needs an empty database.
 pub async fn one_record_of_settings_wins(stores: &Stores, rounds: usize) {
     let read = async || stores.keys().settings().await.expect("the store answers");
     let replace = async |old: Option<&str>, new: &str| {

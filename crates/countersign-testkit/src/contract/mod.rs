@@ -1,8 +1,8 @@
-//! What every store promises, as checks that any implementation can run: one function for each promise of the traits
+//! The promises of every store, as checks that any implementation can run: one function for each promise of the traits
 //! in [`countersign_core::store`], and [`run`] for all of them.
 //!
-//! A check panics with the promise that was broken. The checks need tokio's multi-threaded runtime, because the races
-//! they make have to be real; they take no time from a clock and never sleep.
+//! A check panics with the promise that was broken. The checks need tokio's multi-threaded runtime, because their races
+//! have to be real. They take no time from a clock and never sleep.
 
 #![expect(clippy::panic, reason = "a check fails by panicking with the promise that was broken")]
 
@@ -27,21 +27,21 @@ pub(crate) use fixture::NOW;
 /// A kind of store under test.
 #[async_trait]
 pub trait Backend: fmt::Debug + Sync {
-    /// Stores that share a new, empty database with nobody else.
+    /// Stores on a new, empty database that nothing else uses.
     async fn fresh(&self) -> Stores;
 
-    /// The database of these stores, all of whose handles are gone then, opened again as after a restart. `None`, the
-    /// default, where nothing survives.
+    /// The same database opened again, as after a restart, when all handles of `stores` are gone. `None`, the default,
+    /// is for stores that keep nothing over a restart.
     async fn reopen(&self, stores: Stores) -> Option<Stores> {
         drop(stores);
         None
     }
 }
 
-/// How many rounds of each race a store should stand before it is trusted (SEC-092).
+/// The number of rounds of each race that a store should pass before it is trusted (SEC-092).
 pub const ROUNDS: usize = 200;
 
-/// Runs every check. `rounds` says how often each race is run, and how many random steps are tried.
+/// Runs every check. `rounds` is the number of times that each race is run, and of random steps that are tried.
 ///
 /// # Panics
 /// With the promise that the store broke.
@@ -54,7 +54,7 @@ pub async fn run(backend: &dyn Backend, rounds: usize) {
     throttles::run(&stores, rounds).await;
     hostile::run(&stores).await;
 
-    // These look at everything that is there, so each wants a database of its own.
+    // These checks look at everything in the database, so each needs a database of its own.
     sessions::purging_takes_what_has_expired(&backend.fresh().await).await;
     revocations::entries_are_read_in_pages(&backend.fresh().await).await;
     revocations::purging_keeps_what_still_decides(&backend.fresh().await).await;

@@ -1,4 +1,4 @@
-//! That what a store has acknowledged is there after a restart.
+//! Checks that everything a store has acknowledged is still there after a restart.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Backend;
 use super::fixture::{Fixture, NOW, end, heal, raise, secs, step};
 use super::users::{account, shown};
 
-/// Writes one of everything, opens the database again, and finds it as it was.
+/// Writes one record of each kind, opens the database again, and finds every record as it was.
 pub async fn everything_survives(backend: &dyn Backend) {
     let fixture = Fixture::new("everything_survives");
     let stores = backend.fresh().await;

@@ -6,7 +6,7 @@ use countersign_jwt::{Epoch, KeyId, Timestamp, TokenId, UserId};
 
 use super::fixture::{Fixture, NOW, at_once, end, insert, raise, secs};
 
-/// Every check of the log that can share a database.
+/// Runs every check of the log that can share a database.
 pub async fn run(stores: &Stores, rounds: usize) {
     epochs_rise_one_by_one(stores).await;
     parallel_raises_give_consecutive_epochs(stores, rounds).await;
@@ -33,7 +33,7 @@ async fn all_entries(stores: &Stores, since: Timestamp, page: usize) -> Vec<Entr
     entries
 }
 
-/// The entries after this one as they are read, page by page.
+/// The entries after `after`, read page by page.
 async fn pages(stores: &Stores, since: Timestamp, page: usize, after: Option<&Entry>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     loop {
@@ -89,7 +89,7 @@ pub async fn epochs_rise_one_by_one(stores: &Stores) {
     assert_eq!(next.key().number, 41);
 }
 
-/// Callers that raise one user's epoch at once raise it by one each.
+/// Concurrent callers that raise one user's epoch raise it by one each.
 pub async fn parallel_raises_give_consecutive_epochs(stores: &Stores, rounds: usize) {
     const CALLERS: u64 = 16;
     let fixture = Fixture::new("parallel_raises_give_consecutive_epochs");
@@ -109,8 +109,9 @@ pub async fn parallel_raises_give_consecutive_epochs(stores: &Stores, rounds: us
     }
 }
 
-/// However often a user's epoch is raised, the log holds the highest entry and, for the session that it excepts, the highest
-/// that does not except the same one. Every session stands to the log as if all were there.
+/// However often a user's epoch is raised, the log holds the highest entry and, for the session that this entry
+/// excepts, the highest one that does not except the same session. The log decides about every session as if it held
+/// all entries.
 pub async fn of_a_users_epochs_the_log_holds_those_that_decide(stores: &Stores) {
     let fixture = Fixture::new("of_a_users_epochs_the_log_holds_those_that_decide");
     let [one, other] = [fixture.session_id(), fixture.session_id()];
@@ -125,7 +126,7 @@ pub async fn of_a_users_epochs_the_log_holds_those_that_decide(stores: &Stores) 
     ] {
         let user = fixture.user();
         for (number, except) in (0..).zip(excepted) {
-            // Long after each other: a raise may be under way for some seconds.
+            // The raises are long after each other, because one may be under way for some seconds.
             let raising = raise(*except, NOW + secs(20 * number));
             stores.revocations().raise_epoch(&user, &raising).await.expect("the store answers");
         }
@@ -133,7 +134,7 @@ pub async fn of_a_users_epochs_the_log_holds_those_that_decide(stores: &Stores) 
         let numbers: Vec<_> = entries.iter().map(|entry| entry.key().number).collect();
         assert_eq!(numbers, held, "after {excepted:?}");
     }
-    // What came into the log in other ways goes, too.
+    // Outdone entries that came into the log in other ways are deleted too.
     let user = fixture.user();
     for number in 1..=300 {
         let target = Target::User { user_id: user.clone(), epoch: Epoch::new(number), except: None };
@@ -146,7 +147,7 @@ pub async fn of_a_users_epochs_the_log_holds_those_that_decide(stores: &Stores) 
     assert_eq!(numbers, [300, 301, 302], "what is young stays for the time being");
 }
 
-/// By when an epoch was raised, tokens that name no session are judged, so that time never goes back.
+/// Tokens that name no session are judged by the time at which an epoch was raised, so that time never goes back.
 pub async fn a_raise_is_never_before_an_earlier_one(stores: &Stores) {
     let fixture = Fixture::new("a_raise_is_never_before_an_earlier_one");
     let user = fixture.user();
@@ -159,7 +160,7 @@ pub async fn a_raise_is_never_before_an_earlier_one(stores: &Stores) {
     }
 }
 
-/// An entry inserted again keeps the later `at` and the later `until`, whichever came first.
+/// An entry that is inserted again keeps the later `at` and the later `until`, whichever came first.
 pub async fn a_taken_key_keeps_the_later_times(stores: &Stores) {
     let fixture = Fixture::new("a_taken_key_keeps_the_later_times");
     let user = fixture.user();
@@ -172,7 +173,7 @@ pub async fn a_taken_key_keeps_the_later_times(stores: &Stores) {
             Entry { target: target.clone(), until: NOW + secs(until_after), at: NOW + secs(at_after) };
         assert_eq!(entries_of(stores, &user).await, [expected], "after at {at} and until {until}");
     }
-    // From many writers at once, too.
+    // The same holds for many concurrent writers.
     at_once((0..32_u64).map(|number| {
         let (stores, target) = (stores.clone(), target.clone());
         async move {
@@ -192,7 +193,7 @@ async fn revoke(stores: &Stores, user_id: &UserId, tokens: &TokenRevocation) -> 
     stores.revocations().revoke_tokens(user_id, tokens).await.expect("the store answers")
 }
 
-/// Beyond the limit nothing is written. Repeats are no new entries.
+/// Beyond the limit nothing is written. Repeated tokens are no new entries.
 pub async fn tokens_are_revoked_all_or_none(stores: &Stores) {
     let fixture = Fixture::new("tokens_are_revoked_all_or_none");
     let user = fixture.user();
@@ -235,7 +236,8 @@ pub async fn tokens_are_revoked_all_or_none(stores: &Stores) {
     assert_eq!(entries_of(stores, &user).await.len(), 4);
 }
 
-/// Entries that no longer matter, other users' and other kinds don't count. A hundred tokens go in one call.
+/// The limit does not count entries that no longer matter, other users' entries, and entries of other kinds. One call
+/// revokes a hundred tokens.
 pub async fn the_limit_counts_live_entries_of_the_user(stores: &Stores) {
     let fixture = Fixture::new("the_limit_counts_live_entries_of_the_user");
     let (ada, bob) = (fixture.user(), fixture.user());
@@ -263,7 +265,7 @@ pub async fn the_limit_counts_live_entries_of_the_user(stores: &Stores) {
     );
 }
 
-/// Callers at once write no more than the limit together, and each writes all of its tokens or none.
+/// Concurrent callers together write no more than the limit, and each writes all of its tokens or none.
 pub async fn parallel_revocations_keep_the_limit(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("parallel_revocations_keep_the_limit");
     for round in 0..rounds.div_ceil(8) {
@@ -282,8 +284,8 @@ pub async fn parallel_revocations_keep_the_limit(stores: &Stores, rounds: usize)
     }
 }
 
-/// Where there may be several copies of the log, a heartbeat comes back in the first page, with its latest time, and
-/// concerns nobody.
+/// Where there may be several copies of the log, a heartbeat is returned in the first page, with its latest time, and
+/// revokes nothing.
 pub async fn heartbeats_are_read_back(stores: &Stores) {
     if stores.revocations().is_one_copy() {
         return;
@@ -291,7 +293,7 @@ pub async fn heartbeats_are_read_back(stores: &Stores) {
     let fixture = Fixture::new("heartbeats_are_read_back");
     let (one, other) = (Target::Node { id: fixture.uuid() }, Target::Node { id: fixture.uuid() });
     for beat in 0..3 {
-        // Later than what any other check writes, so that only these are read.
+        // The heartbeat is later than anything that another check writes, so that only heartbeats are read.
         let at = NOW + secs(1_000_000 + beat);
         let mut written = vec![];
         for target in [&one, &other] {
@@ -303,8 +305,8 @@ pub async fn heartbeats_are_read_back(stores: &Stores) {
     }
 }
 
-/// Pages of any size give every entry once. `since` leaves out what is older, and nothing else. Entries that are written
-/// again while others are read are read, whether they come later or came before. Wants an empty database.
+/// Pages of any size return every entry once. `since` leaves out older entries, and nothing else. An entry that is
+/// written again while others are read is returned, whether it comes later or came before. Needs an empty database.
 pub async fn entries_are_read_in_pages(stores: &Stores) {
     let fixture = Fixture::new("entries_are_read_in_pages");
     let users = ["a", "B", "b", "ab", "a b", "ä", "z", "Z", "_", "10", "9"];
@@ -350,8 +352,8 @@ pub async fn entries_are_read_in_pages(stores: &Stores) {
     }
 }
 
-/// Purging takes entries that stopped mattering, a batch at a time; but a `session` entry only when its row is marked
-/// or gone, and a user's highest `user` entry never. Wants an empty database.
+/// Purging deletes entries that no longer matter, a batch at a time. It deletes a `session` entry only when its row is
+/// marked or gone, and never a user's highest `user` entry. Needs an empty database.
 pub async fn purging_keeps_what_still_decides(stores: &Stores) {
     let fixture = Fixture::new("purging_keeps_what_still_decides");
     let user = fixture.user();
@@ -395,8 +397,8 @@ pub async fn purging_keeps_what_still_decides(stores: &Stores) {
     assert_eq!(all_entries(stores, Timestamp::MIN, 100).await, [highest]);
 }
 
-/// `revoked` tokens over three lifetimes, purged as they expire, a batch at a time: the log is never larger than what
-/// lives, and nothing is left in the end (SEC-088). Wants an empty database.
+/// The log is never larger than what still matters: `revoked` tokens over three lifetimes are purged as they expire, a
+/// batch at a time, and nothing is left in the end (SEC-088). Needs an empty database.
 pub async fn sec_088_the_log_holds_what_lives_and_no_more(stores: &Stores, revoked: usize) {
     const STEPS: u32 = 60;
     const BATCH: usize = 500;
@@ -432,7 +434,7 @@ async fn purge_all(stores: &Stores, before: Timestamp, batch: usize) {
     }
 }
 
-/// How many entries there are, each counted once.
+/// The number of entries, each counted once.
 async fn count(stores: &Stores) -> usize {
     let (mut count, mut after) = (0, None);
     loop {

@@ -11,10 +11,10 @@ use countersign_jwt::{Epoch, Generation, Timestamp};
 
 use super::fixture::{Fixture, NOW, at_once, device, end, found, heal, insert, raise, secs, step};
 
-/// How many callers each race has (SEC-092).
+/// The number of callers in each race (SEC-092).
 const CALLERS: usize = 64;
 
-/// Every check of sessions that can share a database.
+/// Runs every check of sessions that can share a database.
 pub async fn run(stores: &Stores, rounds: usize) {
     a_session_reads_back_as_inserted(stores).await;
     a_session_is_found_only_with_its_user(stores).await;
@@ -36,7 +36,7 @@ pub async fn run(stores: &Stores, rounds: usize) {
     a_raise_ends_any_number_of_sessions(stores).await;
 }
 
-/// Every field of a session survives, to the millisecond and in every combination of what is optional.
+/// Every field of a session is read back as it was, to the millisecond and in every combination of optional fields.
 pub async fn a_session_reads_back_as_inserted(stores: &Stores) {
     let fixture = Fixture::new("a_session_reads_back_as_inserted");
     let user = fixture.user();
@@ -92,7 +92,7 @@ pub async fn a_session_is_found_only_with_its_user(stores: &Stores) {
     assert_eq!((found.session, found.log), (session, LogVerdict::default()), "nobody else's call touches it");
 }
 
-/// A login inserts its session only while the user's epoch is still the one that it read.
+/// A login inserts its session only while the user's epoch is still the one that the login has read.
 pub async fn a_session_is_inserted_only_in_the_epoch_of_its_user(stores: &Stores) {
     let fixture = Fixture::new("a_session_is_inserted_only_in_the_epoch_of_its_user");
     let user = fixture.user();
@@ -105,14 +105,14 @@ pub async fn a_session_is_inserted_only_in_the_epoch_of_its_user(stores: &Stores
             assert_eq!(inserted, expected, "epoch {epoch} while the user's is {current}");
             assert_eq!(there, epoch == current, "a refused session is not there");
         }
-        // An exception is no excuse: a login always needs the newest epoch.
+        // An excepted session is no exception here: a login always needs the newest epoch.
         let except = (current == 1).then(|| fixture.session_id());
         stores.revocations().raise_epoch(&user, &raise(except, NOW)).await.expect("the store answers");
     }
 }
 
-/// Who inserts a session that is there changes nothing, even if it has ended: an id is used once. Of many that
-/// insert one at the same time, one does.
+/// An id is used once: inserting a session that exists changes nothing, even if that session has ended. Of many
+/// concurrent inserts of one session exactly one succeeds.
 pub async fn a_session_is_inserted_once(stores: &Stores) {
     let fixture = Fixture::new("a_session_is_inserted_once");
     let session = fixture.session(&fixture.user());
@@ -181,7 +181,7 @@ pub async fn of_parallel_heals_one_wins(stores: &Stores, rounds: usize) {
     }
 }
 
-/// Generation, time of issue and count of heals must be as they were read, and nobody may have acknowledged.
+/// A heal needs generation, time of issue and count of heals as they were read, and no acknowledgement.
 pub async fn a_heal_needs_the_row_as_it_was_read(stores: &Stores) {
     let fixture = Fixture::new("a_heal_needs_the_row_as_it_was_read");
     let user = fixture.user();
@@ -249,7 +249,7 @@ async fn refuses_every_step(stores: &Stores, session: &Session, when: &str) {
     assert_eq!(found(stores, &session.key()).await, before, "a refused step changes nothing");
 }
 
-/// The second end changes neither row nor log.
+/// Ending a session that has ended changes neither row nor log.
 pub async fn ending_again_changes_nothing(stores: &Stores) {
     let fixture = Fixture::new("ending_again_changes_nothing");
     let session = fixture.begin(stores, &fixture.user()).await;
@@ -286,7 +286,7 @@ pub async fn of_parallel_ends_one_wins(stores: &Stores, rounds: usize) {
     }
 }
 
-/// Advances and an end at the same moment: whatever their order, the session is over in the end, and no step succeeds
+/// Of advances and an end at the same moment, in whatever order, the session has ended afterwards, and no step succeeds
 /// after the end has returned.
 pub async fn no_advance_outlives_an_end(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("no_advance_outlives_an_end");
@@ -320,7 +320,7 @@ pub async fn no_advance_outlives_an_end(stores: &Stores, rounds: usize) {
     }
 }
 
-/// A login and "end all sessions" at the same moment: either the login is refused or its session is over.
+/// Of a login and "end all sessions" at the same moment, either the login is refused or its session has ended.
 pub async fn no_login_outlives_a_raised_epoch(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("no_login_outlives_a_raised_epoch");
     for round in 0..rounds {
@@ -356,7 +356,7 @@ pub async fn no_login_outlives_a_raised_epoch(stores: &Stores, rounds: usize) {
     }
 }
 
-/// Ending all sessions marks and stops the others, and leaves the excepted one alone.
+/// Ending all sessions marks the others as ended and stops them, and leaves the excepted one alone.
 pub async fn a_raised_epoch_ends_all_but_the_excepted_session(stores: &Stores) {
     let fixture = Fixture::new("a_raised_epoch_ends_all_but_the_excepted_session");
     let (ada, bob) = (fixture.user(), fixture.user());
@@ -384,7 +384,7 @@ pub async fn a_raised_epoch_ends_all_but_the_excepted_session(stores: &Stores) {
         assert_eq!(found(stores, &session.key()).await.session, *session);
     }
 
-    // The exception held for one raise. The next ends that session too; and the first entry still ends `other`.
+    // The exception held for one raise. The next raise ends that session too, and the first entry still ends `other`.
     let next = raise(Some(other.id), NOW + secs(2));
     stores.revocations().raise_epoch(&ada, &next).await.expect("the store answers");
     refuses_every_step(stores, &kept, "after all but another were ended").await;
@@ -398,7 +398,7 @@ pub async fn a_raised_epoch_ends_all_but_the_excepted_session(stores: &Stores) {
 }
 
 /// The first acknowledgement of the current generation counts; later ones and those of other generations change
-/// nothing. A time of last use never goes back.
+/// nothing. The time of last use never goes back.
 pub async fn acknowledgements_are_noted_once(stores: &Stores) {
     let fixture = Fixture::new("acknowledgements_are_noted_once");
     let user = fixture.user();
@@ -436,7 +436,8 @@ pub async fn acknowledgements_are_noted_once(stores: &Stores) {
     assert_eq!(found(stores, &key).await.session, expected, "each generation is acknowledged anew");
 }
 
-/// A busy node's flush holds up to 10,000 of them; an engine's limit of parameters is the store's business.
+/// One call takes up to 10,000 acknowledgements, as a busy node flushes them; a store deals with its engine's limit of
+/// parameters itself.
 pub async fn thousands_of_acknowledgements_fit_into_one_call(stores: &Stores) {
     let fixture = Fixture::new("thousands_of_acknowledgements_fit_into_one_call");
     let user = fixture.user();
@@ -453,7 +454,7 @@ pub async fn thousands_of_acknowledgements_fit_into_one_call(stores: &Stores) {
     }
 }
 
-/// Only sessions that are neither ended, by row or log, nor expired; newest first.
+/// The list holds only sessions that have neither ended, by row or log, nor expired; newest first.
 pub async fn live_sessions_are_listed_newest_first(stores: &Stores) {
     let fixture = Fixture::new("live_sessions_are_listed_newest_first");
     let user = fixture.user();
@@ -501,21 +502,21 @@ pub async fn live_sessions_are_listed_newest_first(stores: &Stores) {
     assert_eq!(listed, std::slice::from_ref(kept), "the excepted session is left");
 }
 
-/// Pages follow each other without gaps and repeats, also where many sessions began at the same moment, where a session has
-/// gone since, and where many were ended.
+/// Pages of the list follow each other without gaps and repeats, also where many sessions began at the same moment,
+/// where a session has gone since, and where many have ended.
 pub async fn live_sessions_are_listed_page_by_page(stores: &Stores) {
     let fixture = Fixture::new("live_sessions_are_listed_page_by_page");
     let user = fixture.user();
     let mut sessions = Vec::new();
     for number in 0..240 {
-        // Two thirds began at the same moment.
+        // Two thirds of the sessions began at the same moment.
         let age = if number % 3 == 0 { number } else { 50 };
         let session = Session { created_at: NOW - secs(age), ..fixture.session(&user) };
         insert(stores, &session).await;
         sessions.push(session);
     }
     sessions.sort_by_key(|session| std::cmp::Reverse(SessionPosition::from(session)));
-    // Every fourth was ended, by row or by the log alone.
+    // Every fourth session was ended, by row or by the log alone.
     for (number, session) in sessions.iter().enumerate() {
         if number % 8 == 3 {
             let logout = end(EndReason::LoggedOut, NOW);
@@ -560,7 +561,7 @@ pub async fn live_sessions_are_listed_page_by_page(stores: &Stores) {
     assert_eq!(list(SessionPage::after(live.last().expect("there are 180").into(), 3)).await, []);
 }
 
-/// One raise ends as many sessions as there are, row by row, but for the one that it excepts.
+/// One raise ends any number of sessions, row by row, except the session that it excepts.
 pub async fn a_raise_ends_any_number_of_sessions(stores: &Stores) {
     let fixture = Fixture::new("a_raise_ends_any_number_of_sessions");
     let user = fixture.user();
@@ -584,7 +585,7 @@ pub async fn a_raise_ends_any_number_of_sessions(stores: &Stores) {
     assert_eq!(listed.expect("the store answers"), [kept]);
 }
 
-/// Purging takes sessions after their absolute expiry, ended or not, a batch at a time, and no others. Wants an empty
+/// Purging deletes sessions after their absolute expiry, ended or not, a batch at a time, and no others. Needs an empty
 /// database.
 pub async fn purging_takes_what_has_expired(stores: &Stores) {
     let fixture = Fixture::new("purging_takes_what_has_expired");

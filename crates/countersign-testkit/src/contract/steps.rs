@@ -1,4 +1,4 @@
-//! That the stores' conditions and the rules of refresh are the same.
+//! Checks that the stores' conditions and the rules of refresh are the same.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use countersign_jwt::{Epoch, Generation, SessionId, Timestamp};
 
 use super::fixture::{Fixture, NOW, device, found, insert, secs};
 
-/// Random rows under random logs meet random steps: the store takes a step exactly when [`Advance::applies`] or
-/// [`Heal::applies`] says so, the row is then exactly as `apply` makes it and else unchanged, and whatever [`decide`]
+/// Random rows under random logs get random steps. The store takes a step exactly when [`Advance::applies`] or
+/// [`Heal::applies`] is true. The row is then exactly as `apply` makes it, and otherwise unchanged. Whatever [`decide`]
 /// asks for is done.
 pub async fn conditional_steps_agree(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("conditional_steps_agree");
@@ -24,7 +24,7 @@ pub async fn conditional_steps_agree(stores: &Stores, rounds: usize) {
         let step = random_step(&fixture, &before);
         take(stores, &before, &step, &format!("round {round}"), &mut seen).await;
     }
-    // A generator that hits one side only would prove nothing.
+    // Random cases that reach only one side would prove nothing.
     if rounds >= 100 {
         assert!(seen.taken > rounds / 4 && seen.refused > rounds / 4, "the steps are too uniform: {seen:?}");
         assert!(seen.decided > rounds / 8, "too few steps come from decisions: {seen:?}");
@@ -41,7 +41,7 @@ struct Seen {
 #[derive(Clone, Debug)]
 enum Step {
     Any(Conditional),
-    /// Decided upon the row as it is: it must be taken.
+    /// The step was decided upon the row as it is, so the store must take it.
     Decided(Conditional),
 }
 
@@ -88,8 +88,8 @@ async fn take(stores: &Stores, before: &FoundSession, step: &Step, round: &str, 
     }
 }
 
-/// A row with a history of its own, and the log around it. Values lie close together, so that conditions are met, and
-/// just missed, often.
+/// A row with a history of its own, and the log around it. Values lie close together, so that conditions are often just
+/// met or just missed.
 async fn random_row(stores: &Stores, fixture: &Fixture) -> (Session, LogVerdict) {
     let random = &fixture.random;
     let user = fixture.user();
@@ -136,7 +136,7 @@ async fn random_row(stores: &Stores, fixture: &Fixture) -> (Session, LogVerdict)
         log.entries.push((number, except));
         late.push(Target::User { user_id: user.clone(), epoch: Epoch::new(number), except });
     }
-    // Of no concern: another session of the user, a token.
+    // Entries of another session of the user and of a token do not concern the row.
     if random.chance(30) {
         late.push(Target::Session { user_id: user.clone(), id: fixture.session_id() });
         late.push(Target::Token { user_id: user.clone(), id: fixture.token_id() });
@@ -145,7 +145,7 @@ async fn random_row(stores: &Stores, fixture: &Fixture) -> (Session, LogVerdict)
     (row, LogVerdict { ended, epoch: Epoch::new(log.epoch()) })
 }
 
-/// The user's entries, and what design §8 says they mean.
+/// The user's entries, and their meaning according to design §8.
 struct Log {
     session: SessionId,
     entries: Vec<(u64, Option<SessionId>)>,
@@ -223,7 +223,8 @@ fn random_step(fixture: &Fixture, before: &FoundSession) -> Step {
             to: Generation::new(generation.as_u32() + 1 + u32::try_from(random.below(3)).unwrap_or(0)),
             guard,
             now: near(fixture),
-            // At times beyond the row's absolute expiry, which then is the end of idleness too.
+            // At times the step's end of idleness lies beyond the row's absolute expiry, which then is the end of
+            // idleness too.
             idle_until: NOW + secs(random.pick(&[7_200, 14_400, 20_000])),
             device: device("any"),
         }))

@@ -5,7 +5,7 @@ use countersign_core::store::Stores;
 
 use super::fixture::{Fixture, NOW, at_once, secs};
 
-/// Every check of the counters that can share a database.
+/// Runs every check of the counters that can share a database.
 pub async fn run(stores: &Stores, rounds: usize) {
     sec_126_of_parallel_attempts_the_limit_begins(stores, rounds).await;
     counters_do_what_attempts_does(stores, rounds).await;
@@ -17,7 +17,7 @@ async fn attempts(stores: &Stores, key: &str) -> Option<Attempts> {
     stores.throttles().attempts(key).await.expect("the store answers")
 }
 
-/// SEC-126: of 200 attempts at once exactly the limit begins.
+/// SEC-126: of 200 concurrent attempts exactly as many begin as the limit allows.
 pub async fn sec_126_of_parallel_attempts_the_limit_begins(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("sec_126_of_parallel_attempts_the_limit_begins");
     let policy = ThrottlePolicy::default();
@@ -34,7 +34,7 @@ pub async fn sec_126_of_parallel_attempts_the_limit_begins(stores: &Stores, roun
     }
 }
 
-/// Any series of attempts leaves the counter exactly as [`Attempts`] by itself would be; refusals included.
+/// Any series of attempts, refused ones included, leaves the counter exactly as [`Attempts`] by itself would be.
 pub async fn counters_do_what_attempts_does(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("counters_do_what_attempts_does");
     let random = &fixture.random;
@@ -65,7 +65,7 @@ pub async fn counters_do_what_attempts_does(stores: &Stores, rounds: usize) {
                 "round {round}: what is back at the default is no row"
             );
         }
-        // Mostly forward, at times back: clocks are set.
+        // Time goes mostly forward, and at times back, because clocks are set.
         let pause = secs(random.pick(&[0, 0, 1, 2, 30, 70, 1_000, 31 * 86_400]));
         now = if random.chance(10) { now - pause } else { now + pause };
     }
@@ -89,8 +89,8 @@ pub async fn parallel_outcomes_are_all_counted(stores: &Stores) {
     assert_eq!((after.failures, after.running), (64, 0), "no failure is lost");
 }
 
-/// SEC-219: attempts that begin and are given up at once, or succeed, leave no row; those that fail leave theirs, however
-/// much is given up beside them.
+/// SEC-219: attempts that begin and are given up at once, or succeed, leave no row. Attempts that fail leave their row,
+/// however many others are given up beside them.
 pub async fn sec_219_attempts_that_were_given_up_leave_no_row(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("sec_219_attempts_that_were_given_up_leave_no_row");
     let policy = ThrottlePolicy { limit: 64, ..ThrottlePolicy::default() };
@@ -126,8 +126,8 @@ pub async fn sec_219_attempts_that_were_given_up_leave_no_row(stores: &Stores, r
     }
 }
 
-/// Counters of a range of keys are thinned out from those on that changed longest ago, and the others are left alone.
-/// Wants an empty database.
+/// Thinning out a range of keys deletes the counters that changed longest ago, and leaves the others alone. Needs an
+/// empty database.
 pub async fn thinning_takes_the_oldest_of_a_range(stores: &Stores) {
     let policy = ThrottlePolicy::default();
     let names = ["name:E", "name:b", "name:", "name:ä", "name:c", "name:a/x"];
@@ -143,7 +143,7 @@ pub async fn thinning_takes_the_oldest_of_a_range(stores: &Stores) {
         let finished = stores.throttles().finish_attempt(key, Outcome::Failed, at, &policy).await;
         finished.expect("the store answers");
     }
-    // The first of them changes once more, and is the youngest.
+    // The first of these counters changes once more, and is then the youngest.
     let at = NOW + secs(100);
     stores
         .throttles()
@@ -178,7 +178,7 @@ pub async fn thinning_takes_the_oldest_of_a_range(stores: &Stores) {
     }
 }
 
-/// Purging takes counters that did not change since, a batch at a time. Wants an empty database.
+/// Purging deletes counters that have not changed since a time, a batch at a time. Needs an empty database.
 pub async fn purging_takes_what_is_idle(stores: &Stores) {
     let policy = ThrottlePolicy::default();
     let touch = |key: &'static str, at| async move {

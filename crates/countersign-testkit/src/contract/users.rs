@@ -6,7 +6,7 @@ use countersign_jwt::UserId;
 
 use super::fixture::{Fixture, NOW, at_once, secs};
 
-/// Every check of accounts.
+/// Runs every check of accounts.
 pub async fn run(stores: &Stores, rounds: usize) {
     a_user_reads_back_as_inserted(stores).await;
     names_are_unique_and_claimed_all_or_none(stores).await;
@@ -30,7 +30,7 @@ pub(super) fn hash(text: &str) -> PasswordHash {
     PasswordHash::from_stored(format!("$argon2id$v=19$m=19456,t=2,p=1${text}$c29tZSBoYXNo"))
 }
 
-/// Everything of a user in a form that can be compared.
+/// All fields of a user in a form that can be compared.
 pub(super) fn shown(user: &User) -> String {
     let hash = user.password_hash.as_ref().map(PasswordHash::expose);
     let name = user.username.as_ref().map(|name| (name.as_str(), name.key()));
@@ -51,7 +51,7 @@ async fn by_name(stores: &Stores, name: NameKey<'_>) -> Option<User> {
     stores.users().user_by_name(name).await.expect("the store answers")
 }
 
-/// Every field survives, and id, e-mail address and username all lead to the same account.
+/// Every field is read back as it was, and id, e-mail address and username all lead to the same account.
 pub async fn a_user_reads_back_as_inserted(stores: &Stores) {
     let fixture = Fixture::new("a_user_reads_back_as_inserted");
     let full = account(&fixture, "Ada.Full@Example.ORG", Some("Ada_Full"));
@@ -82,7 +82,7 @@ pub async fn a_user_reads_back_as_inserted(stores: &Stores) {
     }
 }
 
-/// A taken name refuses the whole account, and leaves the other name free.
+/// A taken name refuses the whole account, and leaves the account's other name free.
 pub async fn names_are_unique_and_claimed_all_or_none(stores: &Stores) {
     let fixture = Fixture::new("names_are_unique_and_claimed_all_or_none");
     let first = account(&fixture, "first@unique.example", Some("unique_first"));
@@ -107,11 +107,11 @@ pub async fn names_are_unique_and_claimed_all_or_none(stores: &Stores) {
     assert_eq!(shown(&found), shown(&first), "and the first account is as it was");
 }
 
-/// SEC-156: of 50 registrations of one name at once one makes an account.
+/// SEC-156: of 50 concurrent registrations of one name exactly one makes an account.
 pub async fn sec_156_of_parallel_registrations_one_wins(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("sec_156_of_parallel_registrations_one_wins");
     for round in 0..rounds.div_ceil(8) {
-        // By e-mail address, by username, and by both crosswise.
+        // The accounts share the e-mail address, the username, or both crosswise.
         for kind in 0..3 {
             let users: Vec<_> = (0..50)
                 .map(|caller| {
@@ -142,7 +142,7 @@ pub async fn sec_156_of_parallel_registrations_one_wins(stores: &Stores, rounds:
     }
 }
 
-/// The hash is replaced if it is still the old one; of callers that replace the same one at once one wins.
+/// The hash is replaced if it is still the old one. Of concurrent callers that replace the same hash exactly one wins.
 pub async fn a_password_hash_is_replaced_only_if_it_is_still_the_old_one(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("a_password_hash_is_replaced_only_if_it_is_still_the_old_one");
     let user = account(&fixture, "hash@replace.example", None);
@@ -189,7 +189,7 @@ pub async fn a_password_hash_is_replaced_only_if_it_is_still_the_old_one(stores:
     }
 }
 
-/// Disabling and enabling, as often as one likes.
+/// Accounts can be disabled and enabled any number of times.
 pub async fn accounts_are_disabled_and_enabled(stores: &Stores) {
     let fixture = Fixture::new("accounts_are_disabled_and_enabled");
     let user = account(&fixture, "ada@disable.example", Some("disable_ada"));
