@@ -70,7 +70,6 @@ struct LastReload(tokio::sync::Mutex<Option<Duration>>);
 
 /// A deployment's keys as one node uses them. The node signs and verifies with them, and follows what other nodes do to
 /// them. Cheap to clone.
-/// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keys {
     shared: Arc<Shared>,

@@ -79,7 +79,7 @@ pub enum RefreshError {
     /// The new tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The application's own claims could not be had. The session is unchanged.
+    /// The application could not give its own claims. The session is unchanged.
     #[error(transparent)]
     ExtraClaims(#[from] ExtraClaimsError),
 }

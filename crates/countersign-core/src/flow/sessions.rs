@@ -172,7 +172,7 @@ pub enum BeginError {
     /// The tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The application's own claims could not be had.
+    /// The application could not give its own claims.
     #[error(transparent)]
     ExtraClaims(#[from] ExtraClaimsError),
 }
