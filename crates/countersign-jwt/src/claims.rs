@@ -147,10 +147,10 @@ pub enum ClaimError {
     #[error("claim {0} has no JSON form")]
     NotJson(String),
     /// The claim exists, but does not have the type that was asked for.
-    #[error("claim {0} has another type")]
+    #[error("claim {0} cannot be read as this type")]
     OtherType(String),
     /// The application's own claims cannot be read as the type that was asked for.
-    #[error("claims of the application's own cannot be read as this type")]
+    #[error("the application's own claims cannot be read as this type")]
     NotExtra,
 }
 

@@ -65,7 +65,7 @@ pub enum SignError {
     #[error("token would be longer than {} bytes", Limits::default().token_bytes)]
     TooLong,
     /// The claims together are more, or nested deeper, than verifiers accept.
-    #[error("claims are too many or too deep")]
+    #[error("claims are too many or nested too deeply")]
     TooManyClaims,
     /// The cryptographic library failed.
     #[error("signing failed")]

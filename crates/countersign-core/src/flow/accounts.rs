@@ -207,7 +207,6 @@ pub enum LoginError {
 /// nothing tells whether two names belong to one account. The account's counter limits how many guesses are checked,
 /// whichever names they come by. An attempt that the name's counter admits and the account's counter does not is
 /// treated like an attempt with a name that nobody has.
-/// treated like one by a name that nobody has.
 #[derive(Debug)]
 struct Attempt {
     name: String,

@@ -150,8 +150,8 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
 }
 
 /// Deletes, batch by batch, the rows that nobody needs any more: sessions after their absolute expiry and leeway, log
-/// entries an hour after they stopped mattering, and login counters 30 days after they changed. Where more than 100,000
-/// login counters are for names, those are deleted sooner as well.
+/// entries an hour after they stopped mattering, and login counters 30 days after they changed. Login counters of names
+/// are deleted sooner where there are more than 100,000 of them.
 ///
 /// # Errors
 /// The first [`StoreError`] of the four deletions. Each of them is tried whatever came of the others, and the next

@@ -28,10 +28,10 @@ type Ask = dyn Fn(UserId) -> Pin<Box<dyn Future<Output = Result<Map<String, Valu
 #[non_exhaustive]
 pub enum ExtraClaimsError {
     /// The application's function failed.
-    #[error("the claims for access tokens could not be had")]
+    #[error("the application could not give its claims for access tokens")]
     Ask(#[source] BoxError),
     /// The application named a claim that is not its own.
-    #[error("the claims for access tokens cannot be used; name them otherwise")]
+    #[error("the application's claims cannot be put into access tokens; give them other names")]
     Claim(#[from] ClaimError),
 }
 

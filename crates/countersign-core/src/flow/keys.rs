@@ -42,16 +42,16 @@ pub enum KeyLifeError {
     #[error("there is no key with this id in the ring")]
     Unknown,
     /// Another new key is already waiting to become active.
-    #[error("the key {0} is waiting already to become active")]
+    #[error("the key {0} is already waiting to become active")]
     UnderWay(KeyId),
     /// The key that was to be imported is in the store already, or was there and has been removed.
-    #[error("the key {0} is in the ring already, or was and has been removed")]
+    #[error("the key {0} is in the store already, or was removed from it")]
     Known(KeyId),
     /// The algorithm is not a MAC, which refresh tokens need. Access tokens take any algorithm.
     #[error("{0} is not for refresh tokens; they take HS256, HS384 or HS512")]
     Algorithm(Algorithm),
     /// Other programs kept changing keys at the same time.
-    #[error("others changed keys at the same time; try again")]
+    #[error("other programs changed keys at the same time; try again")]
     Contended,
     /// The keys could not be read, made or written.
     #[error(transparent)]
@@ -70,7 +70,6 @@ struct LastReload(tokio::sync::Mutex<Option<Duration>>);
 
 /// A deployment's keys as one node uses them. The node signs and verifies with them, and follows what other nodes do to
 /// them. Cheap to clone.
-/// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keys {
     shared: Arc<Shared>,

@@ -67,7 +67,7 @@ pub enum RefreshError {
     #[error("an old refresh token was presented; the session was ended")]
     Replayed,
     /// The session changed during each of four tries to refresh it.
-    #[error("the session changed under four tries to refresh it")]
+    #[error("the session changed during each of four tries to refresh it")]
     Contended,
     /// The store could not answer.
     #[error(transparent)]
@@ -79,7 +79,7 @@ pub enum RefreshError {
     /// The new tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The application's own claims could not be had. The session is unchanged.
+    /// The application could not give its own claims. The session is unchanged.
     #[error(transparent)]
     ExtraClaims(#[from] ExtraClaimsError),
 }
@@ -116,7 +116,8 @@ impl Refresh {
     }
 
     /// Exchanges a refresh token for a token pair (RFC 6749 §6). The token was verified by
-    /// [`crate::flow::Verification::verify`] with [`Check::REFRESH`](crate::flow::Check::REFRESH).
+    /// [`Verification::verify`](crate::flow::Verification::verify) with
+    /// [`Check::REFRESH`](crate::flow::Check::REFRESH).
     ///
     /// The presented token stays good for a short grace. Presenting an older one is a replay: it ends the session,
     /// because somebody else holds a copy (RFC 9700 §4.14.2). The exchange runs to its end even if the caller goes

@@ -172,7 +172,7 @@ pub enum BeginError {
     /// The tokens could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The application's own claims could not be had.
+    /// The application could not give its own claims.
     #[error(transparent)]
     ExtraClaims(#[from] ExtraClaimsError),
 }
@@ -520,7 +520,7 @@ impl Sessions {
 
     /// Ends all of the user's sessions except `except`, and every login that is under way. It serves changes of the
     /// account itself. It raises the user's epoch even if there is no session, because a login under way has none yet.
-    /// What users may ask for again and again is [`Sessions::end_others`].
+    /// A call that users may make repeatedly is [`Sessions::end_others`].
     ///
     /// # Errors
     /// Those of [`Sessions::end`].

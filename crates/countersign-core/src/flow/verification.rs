@@ -68,14 +68,14 @@ impl Check {
     /// A token of either kind by which its session may be ended. The token may have expired or been revoked.
     pub const ENDING: Self = Self { kind: Kind::Any, times: false, revocation: false };
 
-    /// The same requirements without that on revocation, for what a user may do after logging out. Checking a refresh
+    /// This check without its requirement on revocation, for what a user may do after logging out. Checking a refresh
     /// token then costs no call to the store.
     #[must_use]
     pub const fn even_if_revoked(self) -> Self {
         Self { revocation: false, ..self }
     }
 
-    /// The same requirements without those on the token's times, so that the token may have expired.
+    /// This check without its requirements on the token's times, so that the token may have expired.
     #[must_use]
     pub const fn even_if_expired(self) -> Self {
         Self { times: false, ..self }

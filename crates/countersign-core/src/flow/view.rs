@@ -20,7 +20,7 @@ use crate::model::{Entry, Index, Target};
 use crate::store::{RevocationStore, StoreError};
 
 /// The node's view of the revocation log is older than the revocation bound and could not be renewed in time. The
-/// client gets 503: no answer is better than one that may accept a revoked token.
+/// client gets 503, because an answer might accept a revoked token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the view of the revocation log is too old and could not be renewed in time")]
 pub struct ViewTooOld;

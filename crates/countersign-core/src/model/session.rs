@@ -74,7 +74,7 @@ impl fmt::Display for AgentHash {
 
 /// A text that is not an [`AgentHash`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not 32 hexadecimal digits")]
+#[error("the hash of a user agent is 32 hexadecimal digits")]
 pub struct InvalidAgentHash;
 
 impl FromStr for AgentHash {
