@@ -29,7 +29,7 @@ use crate::auth::Auth;
 use crate::cookie_config::CookieConfigError;
 use crate::cookie_options::CookieOptions;
 use crate::csrf::{CsrfMode, CsrfRules};
-use crate::hooks::{self, Hooks, Refusal};
+use crate::hooks::{self, Hooks, RefusedRequest};
 use crate::locate::Location;
 use crate::log::write_with_causes;
 use crate::origin::{AllowedOrigins, OriginError};
@@ -194,7 +194,7 @@ impl AuthBuilder {
     }
 
     /// Adds a setting in which all programs of the store must agree, beside the [built-in
-    /// ones](countersign_core::agreed). The value is kept in the store as plain text, so it must not be a secret.
+    /// ones](countersign_core::model::AgreedSettings). The value is kept in the store as plain text, so it must not be a secret.
     #[must_use]
     pub fn agree_on(mut self, setting: impl Into<String>, value: impl Into<String>) -> Self {
         self.agreed.insert(setting.into(), value.into());
@@ -331,12 +331,12 @@ impl AuthBuilder {
         self
     }
 
-    /// Sets the answer to a refused request, in place of the default answer. By the refusal's [`code`](Refusal::code),
+    /// Sets the answer to a refused request, in place of the default answer. By the refusal's [`code`](RefusedRequest::code),
     /// an application can send a sign-in page, another body, or another language.
     #[must_use]
     pub fn answer<F, Answering>(mut self, answer: F) -> Self
     where
-        F: Fn(Refusal) -> Answering + Send + Sync + 'static,
+        F: Fn(RefusedRequest) -> Answering + Send + Sync + 'static,
         Answering: Future<Output = Answer> + Send + 'static,
     {
         self.hooks.answer = Some(Arc::new(move |refusal| Box::pin(answer(refusal))));

@@ -15,7 +15,7 @@ use crate::answer::{Answer, ErrorCode};
 /// A request that was refused, and the answer that it gets unless the application gives another one.
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct Refusal {
+pub struct RefusedRequest {
     /// The standard code that the client learns.
     pub code: ErrorCode,
     /// The default answer. Keep its headers, such as `WWW-Authenticate`, in an answer of your own.
@@ -29,9 +29,9 @@ pub struct Refusal {
 }
 
 /// Omits the request's credentials.
-impl fmt::Debug for Refusal {
+impl fmt::Debug for RefusedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refusal")
+        f.debug_struct("RefusedRequest")
             .field("code", &self.code)
             .field("method", &self.method)
             .finish_non_exhaustive()
@@ -40,7 +40,7 @@ impl fmt::Debug for Refusal {
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) type Check = Arc<dyn Fn(Claims) -> Boxed<Result<bool, BoxError>> + Send + Sync>;
-pub(crate) type Answering = Arc<dyn Fn(Refusal) -> Boxed<Answer> + Send + Sync>;
+pub(crate) type Answering = Arc<dyn Fn(RefusedRequest) -> Boxed<Answer> + Send + Sync>;
 
 /// The application's hooks.
 #[derive(Clone, Default)]
@@ -54,8 +54,14 @@ impl Hooks {
     pub(crate) async fn answer(&self, code: ErrorCode, parts: &Parts, answer: Answer) -> Answer {
         let Some(hook) = &self.answer else { return answer };
         let Parts { method, uri, headers, .. } = parts;
-        hook(Refusal { code, answer, method: method.clone(), uri: uri.clone(), headers: headers.clone() })
-            .await
+        hook(RefusedRequest {
+            code,
+            answer,
+            method: method.clone(),
+            uri: uri.clone(),
+            headers: headers.clone(),
+        })
+        .await
     }
 }
 

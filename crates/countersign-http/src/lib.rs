@@ -57,7 +57,7 @@ pub use csrf::{CSRF_FIELD, CSRF_HEADER, CsrfError, CsrfMode, check_csrf, csrf_ma
 pub use encoding::ContentEncoding;
 pub use engine::Engine;
 pub use error::AuthError;
-pub use hooks::Refusal;
+pub use hooks::RefusedRequest;
 pub use locate::{Elsewhere, LocateError, Located, Location, Locator};
 pub use log::shown_in_log;
 pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck, Origin, OriginError};

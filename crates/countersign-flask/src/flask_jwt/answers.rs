@@ -32,7 +32,7 @@ impl FlaskJwtError {
 
 /// Why a request or login was refused.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum JwtRefusal {
     /// The request has no token.
     Absent,
     /// The request has credentials of another scheme than the configured one.
@@ -45,7 +45,7 @@ pub(crate) enum Refusal {
     HookFailed(BoxError),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for JwtRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Absent => "the request carries no token",
@@ -58,16 +58,16 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for JwtRefusal {}
 
-impl From<BoxError> for Refusal {
+impl From<BoxError> for JwtRefusal {
     fn from(error: BoxError) -> Self {
         Self::HookFailed(error)
     }
 }
 
-pub(super) fn invalid(description: &str) -> Refusal {
-    Refusal::Error(FlaskJwtError::new("Invalid token", description))
+pub(super) fn invalid(description: &str) -> JwtRefusal {
+    JwtRefusal::Error(FlaskJwtError::new("Invalid token", description))
 }
 
 /// The text in which Flask-JWT, or PyJWT below it, reports an error.
@@ -94,21 +94,21 @@ impl FlaskJwt {
             .unwrap_or_else(|_| Answer::error(ErrorCode::InternalError))
     }
 
-    pub(super) async fn answer(&self, refusal: &Refusal, realm: Option<&str>) -> Answer {
+    pub(super) async fn answer(&self, refusal: &JwtRefusal, realm: Option<&str>) -> Answer {
         let (error, challenge) = match refusal {
-            Refusal::HookFailed(error) => return hook_failed(error),
-            Refusal::Forbidden => return Answer::error(ErrorCode::InsufficientScope),
-            Refusal::Unreadable(description) => {
+            JwtRefusal::HookFailed(error) => return hook_failed(error),
+            JwtRefusal::Forbidden => return Answer::error(ErrorCode::InsufficientScope),
+            JwtRefusal::Unreadable(description) => {
                 let error =
                     FlaskJwtError { status_code: 400, ..FlaskJwtError::new("Bad Request", description) };
                 return Answer::json(StatusCode::BAD_REQUEST, &error)
                     .unwrap_or_else(|_| Answer::error(ErrorCode::InternalError));
             }
-            Refusal::Error(error) => (error.clone(), None),
-            Refusal::OtherScheme => {
+            JwtRefusal::Error(error) => (error.clone(), None),
+            JwtRefusal::OtherScheme => {
                 (FlaskJwtError::new("Invalid JWT header", "Unsupported authorization type"), None)
             }
-            Refusal::Absent => {
+            JwtRefusal::Absent => {
                 let realm = realm.unwrap_or(&self.0.config.default_realm);
                 let error =
                     FlaskJwtError::new("Authorization Required", "Request does not contain an access token");

@@ -13,7 +13,7 @@ use countersign_http::{Answer, ContentEncoding, ErrorCode, no_store};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::answers::{FlaskJwtError, Refusal};
+use super::answers::{FlaskJwtError, JwtRefusal};
 use super::{FlaskJwt, IDENTITY, Inner};
 use crate::hooks::{AnswerInstead, Hook};
 use crate::json_body::is_json;
@@ -115,18 +115,23 @@ impl FlaskJwt {
         Ok(token.sign(key, &config.algorithm)?)
     }
 
-    async fn logged_in(&self, headers: &HeaderMap, body: &[u8], device: Device) -> Result<Answer, Refusal> {
+    async fn logged_in(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        device: Device,
+    ) -> Result<Answer, JwtRefusal> {
         let Inner { config, hooks, .. } = &*self.0;
         if let Some(encoding) = ContentEncoding::of(headers).filter(|_| !body.is_empty()) {
             return Ok(encoding.into());
         }
         if !is_json(headers) {
-            return Err(Refusal::Unreadable("The login must be application/json"));
+            return Err(JwtRefusal::Unreadable("The login must be application/json"));
         }
         let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
-            return Err(Refusal::Unreadable("The login must be a JSON object"));
+            return Err(JwtRefusal::Unreadable("The login must be a JSON object"));
         };
-        let refused = || Refusal::Error(FlaskJwtError::new("Bad Request", "Invalid credentials"));
+        let refused = || JwtRefusal::Error(FlaskJwtError::new("Bad Request", "Invalid credentials"));
         let given = |key: &str| members.get(key).filter(|value| !is_falsy(value)).cloned();
         let (Some(username), Some(password), 2) =
             (given(&config.auth_username_key), given(&config.auth_password_key), members.len())
@@ -134,7 +139,9 @@ impl FlaskJwt {
             return Err(refused());
         };
         let authenticate = hooks.authenticate.as_ref().ok_or_else(|| {
-            Refusal::HookFailed("no authenticate hook; add `.authenticate(…)` to the FlaskJwtBuilder".into())
+            JwtRefusal::HookFailed(
+                "no authenticate hook; add `.authenticate(…)` to the FlaskJwtBuilder".into(),
+            )
         })?;
         let login = Login { username, password, device };
         let identity = authenticate(login).await?.ok_or_else(refused)?;
@@ -143,8 +150,8 @@ impl FlaskJwt {
             Some(hook) => Ok(hook((token, identity)).await?),
             None => {
                 let body = Map::from_iter([("access_token".to_owned(), Value::from(token))]);
-                let mut answer =
-                    Answer::json(StatusCode::OK, &body).map_err(|error| Refusal::HookFailed(error.into()))?;
+                let mut answer = Answer::json(StatusCode::OK, &body)
+                    .map_err(|error| JwtRefusal::HookFailed(error.into()))?;
                 no_store(answer.headers_mut());
                 Ok(answer)
             }

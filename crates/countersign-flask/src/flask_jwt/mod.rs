@@ -18,7 +18,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Uri, header};
 
 pub use answers::FlaskJwtError;
-use answers::{Refusal, invalid, text};
+use answers::{JwtRefusal, invalid, text};
 pub use config::FlaskJwtConfig;
 pub use hooks::FlaskJwtBuilder;
 use hooks::Hooks;
@@ -91,10 +91,10 @@ impl FlaskJwt {
         parts: &Parts,
         requirement: &Requirement,
         look_up: SessionLookUp,
-    ) -> Result<Option<FlaskToken>, Refusal> {
+    ) -> Result<Option<FlaskToken>, JwtRefusal> {
         let token = match (self.presented(parts, requirement), requirement.when_optional()) {
-            (Err(Refusal::Absent), Some(_))
-            | (Err(Refusal::OtherScheme), Some(Optional::IfAbsent | Optional::IfAbsentOrExpired)) => {
+            (Err(JwtRefusal::Absent), Some(_))
+            | (Err(JwtRefusal::OtherScheme), Some(Optional::IfAbsent | Optional::IfAbsentOrExpired)) => {
                 return Ok(None);
             }
             (token, _) => token?,
@@ -112,12 +112,12 @@ impl FlaskJwt {
 
     /// The text of the token that a request presents: from the place that the application's hook reads, otherwise from
     /// the header.
-    fn presented(&self, parts: &Parts, requirement: &Requirement) -> Result<String, Refusal> {
+    fn presented(&self, parts: &Parts, requirement: &Requirement) -> Result<String, JwtRefusal> {
         match &self.0.hooks.request {
-            Some(hook) => hook(parts).ok_or(Refusal::Absent),
+            Some(hook) => hook(parts).ok_or(JwtRefusal::Absent),
             // Flask-JWT knows only the header, so a route that wants other places only has no token.
             None if requirement.places().is_some_and(|places| !places.contains(&Location::Header)) => {
-                Err(Refusal::Absent)
+                Err(JwtRefusal::Absent)
             }
             None => self.in_header(&parts.headers),
         }
@@ -129,7 +129,7 @@ impl FlaskJwt {
         location: Location,
         requirement: &Requirement,
         look_up: SessionLookUp,
-    ) -> Result<FlaskToken, Refusal> {
+    ) -> Result<FlaskToken, JwtRefusal> {
         let user = self.judge(&claims, requirement, look_up).await?;
         Ok(FlaskToken::new(claims, location, user))
     }
@@ -141,7 +141,7 @@ impl FlaskJwt {
         claims: &FlaskClaims,
         requirement: &Requirement,
         look_up: SessionLookUp,
-    ) -> Result<Option<FoundUser>, Refusal> {
+    ) -> Result<Option<FoundUser>, JwtRefusal> {
         let hooks = &self.0.hooks;
         // A refresh token that Flask-JWT-Extended issued with the same key gets access tokens, but no access.
         if !requirement.token().accepts(claims.token_type()) {
@@ -158,10 +158,10 @@ impl FlaskJwt {
             return Err(invalid("Token has been revoked"));
         }
         if !permits(requirement, claims.claims()) {
-            return Err(Refusal::Forbidden);
+            return Err(JwtRefusal::Forbidden);
         }
         match hooks.of_token.user(claims).await? {
-            Lookup::None => Err(Refusal::Error(FlaskJwtError::new("Invalid JWT", "User does not exist"))),
+            Lookup::None => Err(JwtRefusal::Error(FlaskJwtError::new("Invalid JWT", "User does not exist"))),
             Lookup::Found(user) => Ok(Some(user)),
             Lookup::NotAsked => Ok(None),
         }
@@ -173,7 +173,7 @@ impl FlaskJwt {
         &self,
         parts: &Parts,
         in_body: Option<&str>,
-    ) -> Result<Option<FlaskToken>, Refusal> {
+    ) -> Result<Option<FlaskToken>, JwtRefusal> {
         let (requirement, look_up) = (Requirement::REFRESH, SessionLookUp::ByCaller);
         match in_body {
             None => self.prove(parts, &requirement, look_up).await,
@@ -184,17 +184,17 @@ impl FlaskJwt {
         }
     }
 
-    fn in_header(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+    fn in_header(&self, headers: &HeaderMap) -> Result<String, JwtRefusal> {
         let fields = headers.get_all(header::AUTHORIZATION).iter();
         let fields: Vec<_> = fields.map(|field| String::from_utf8_lossy(field.as_bytes())).collect();
         let joined = fields.join(",");
         let mut words = joined.split_ascii_whitespace();
-        let Some(prefix) = words.next() else { return Err(Refusal::Absent) };
+        let Some(prefix) = words.next() else { return Err(JwtRefusal::Absent) };
         if prefix.to_lowercase() != self.0.config.auth_header_prefix.to_lowercase() {
-            return Err(Refusal::OtherScheme);
+            return Err(JwtRefusal::OtherScheme);
         }
         let invalid =
-            |description| Err(Refusal::Error(FlaskJwtError::new("Invalid JWT header", description)));
+            |description| Err(JwtRefusal::Error(FlaskJwtError::new("Invalid JWT header", description)));
         match (words.next(), words.next()) {
             (None, _) => invalid("Token missing"),
             (Some(token), None) => Ok(token.to_owned()),
@@ -203,7 +203,7 @@ impl FlaskJwt {
     }
 
     /// Verifies a token of either type, expired or not.
-    fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, Refusal> {
+    fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, JwtRefusal> {
         match self.decode_token(token) {
             Ok(claims) => Ok(claims),
             Err(FlaskTokenError::Expired(claims)) => Ok(*claims),
@@ -212,7 +212,7 @@ impl FlaskJwt {
     }
 
     /// The refusal of a token, in Flask-JWT's words.
-    fn refused(&self, token: &str, error: FlaskTokenError) -> Refusal {
+    fn refused(&self, token: &str, error: FlaskTokenError) -> JwtRefusal {
         let Inner { checks, verifying_key, clock, .. } = &*self.0;
         let known_as = checks.explain(token, error, |_| Ok(verifying_key.clone()), clock.now());
         invalid(&text(&known_as))

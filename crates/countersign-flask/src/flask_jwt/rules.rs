@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::Value;
 
-use super::answers::Refusal;
+use super::answers::JwtRefusal;
 use super::{FlaskJwt, FlaskJwtBuilder, OverSessions, login};
 use crate::flask_jwt_extended::Lifetime;
 use crate::hooks::{FlaskToken, SessionLookUp, hook};
@@ -53,7 +53,7 @@ impl RulesBuilder for FlaskJwtBuilder {
 
 #[async_trait]
 impl Library for FlaskJwt {
-    type Refusal = Refusal;
+    type Refusal = JwtRefusal;
 
     const NAME: &'static str = "flask-jwt";
 
@@ -86,7 +86,7 @@ impl Library for FlaskJwt {
         &self,
         parts: &Parts,
         requirement: &Requirement,
-    ) -> Result<Option<FlaskToken>, Refusal> {
+    ) -> Result<Option<FlaskToken>, JwtRefusal> {
         self.prove(parts, requirement, SessionLookUp::Here).await
     }
 
@@ -94,11 +94,11 @@ impl Library for FlaskJwt {
         &self,
         parts: &Parts,
         in_body: Option<&str>,
-    ) -> Result<Option<FlaskToken>, Refusal> {
+    ) -> Result<Option<FlaskToken>, JwtRefusal> {
         self.refresh_token(parts, in_body).await
     }
 
-    async fn ask_hooks(&self, claims: &FlaskClaims) -> Result<Option<FoundUser>, Refusal> {
+    async fn ask_hooks(&self, claims: &FlaskClaims) -> Result<Option<FoundUser>, JwtRefusal> {
         self.judge(claims, &Requirement::ANY, SessionLookUp::ByCaller).await
     }
 
@@ -109,15 +109,15 @@ impl Library for FlaskJwt {
         }
     }
 
-    async fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, Refusal> {
+    async fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, JwtRefusal> {
         self.decode_for_end(token)
     }
 
     /// The token that a request presents, if its place holds anything.
-    async fn shown(&self, parts: &Parts) -> Vec<Shown<Refusal>> {
+    async fn shown(&self, parts: &Parts) -> Vec<Shown<JwtRefusal>> {
         match self.presented(parts, &Requirement::ANY) {
             Ok(token) => vec![self.decode_for_end(&token).into()],
-            Err(Refusal::Absent) => Vec::new(),
+            Err(JwtRefusal::Absent) => Vec::new(),
             Err(refusal) => vec![Shown::Bad(refusal)],
         }
     }
@@ -127,7 +127,7 @@ impl Library for FlaskJwt {
         KeyRing::new()
     }
 
-    async fn answer(&self, refusal: &Refusal, requirement: Option<&Requirement>) -> Answer {
+    async fn answer(&self, refusal: &JwtRefusal, requirement: Option<&Requirement>) -> Answer {
         self.answer(refusal, requirement.and_then(Requirement::shown_realm)).await
     }
 

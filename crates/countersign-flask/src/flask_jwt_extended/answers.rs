@@ -10,7 +10,7 @@ use crate::tokens::{FlaskClaims, FlaskTokenError};
 
 /// What was refused, and why. [`FlaskJwtExtended::answer`](super::FlaskJwtExtended::answer) makes it an answer.
 #[derive(Debug)]
-pub struct Refused(pub(super) Refusal);
+pub struct Refused(pub(super) ExtendedRefusal);
 
 /// Which hook answers a refusal. Its Flask name is in the documentation of each.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -33,7 +33,7 @@ pub enum RefusalKind {
 }
 
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum ExtendedRefusal {
     Unauthorized(String),
     Invalid(String),
     /// The cookie came twice: its answer makes the browser forget both.
@@ -65,7 +65,7 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-impl Refusal {
+impl ExtendedRefusal {
     pub(super) fn missing_claim(name: &str) -> Self {
         Self::Invalid(format!("Missing claim: {name}"))
     }
@@ -132,13 +132,13 @@ impl Refusal {
     }
 }
 
-impl From<BoxError> for Refusal {
+impl From<BoxError> for ExtendedRefusal {
     fn from(error: BoxError) -> Self {
         Self::HookFailed(error)
     }
 }
 
-impl From<FlaskTokenError> for Refusal {
+impl From<FlaskTokenError> for ExtendedRefusal {
     fn from(error: FlaskTokenError) -> Self {
         match error {
             FlaskTokenError::Expired(claims) => Self::Expired(claims),

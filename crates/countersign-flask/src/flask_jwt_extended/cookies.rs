@@ -7,7 +7,7 @@ use cookie::{Cookie, Expiration};
 use countersign_jwt::Timestamp;
 use http::HeaderValue;
 
-use super::answers::Refusal;
+use super::answers::ExtendedRefusal;
 use super::config::{CookieNames, domain_of};
 use super::{FlaskJwtExtended, Refused};
 
@@ -92,7 +92,7 @@ impl FlaskJwtExtended {
     ) -> Result<Vec<HeaderValue>, Refused> {
         let csrf = if self.sets_csrf_cookies() { Some(self.csrf_value(token).await?) } else { None };
         self.cookies_of(token, csrf.as_deref(), names, arguments)
-            .ok_or_else(|| Refused(Refusal::Invalid("Token is too long for a cookie".to_owned())))
+            .ok_or_else(|| Refused(ExtendedRefusal::Invalid("Token is too long for a cookie".to_owned())))
     }
 
     /// The fields for a token whose CSRF value is known; `None` if it is too long for a cookie.

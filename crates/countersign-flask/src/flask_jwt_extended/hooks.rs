@@ -12,7 +12,7 @@ use countersign_jwt::key::ImportRules;
 use countersign_jwt::{Algorithm, Clock, Random, SigningKey, VerifyingKey};
 use serde_json::{Map, Value};
 
-use super::answers::{Refusal, RefusalKind};
+use super::answers::{ExtendedRefusal, RefusalKind};
 use super::config::{FlaskJwtExtendedConfig, Lifetime};
 use super::{FlaskJwtExtended, Inner};
 use crate::build::{FlaskBuildError, signs, unusable};
@@ -51,22 +51,22 @@ impl Hooks {
         &self,
         header: &Map<String, Value>,
         claims: &Map<String, Value>,
-    ) -> Result<Option<KeySource>, Refusal> {
+    ) -> Result<Option<KeySource>, ExtendedRefusal> {
         match &self.verifying_key {
             Some(hook) => Ok(Some(hook((header.clone(), claims.clone())).await?)),
             None => Ok(None),
         }
     }
 
-    pub(super) async fn verifies(&self, claims: &FlaskClaims) -> Result<bool, Refusal> {
+    pub(super) async fn verifies(&self, claims: &FlaskClaims) -> Result<bool, ExtendedRefusal> {
         match &self.verification {
             Some(hook) => Ok(hook(claims.clone()).await?),
             None => Ok(true),
         }
     }
 
-    pub(super) async fn answer(&self, refusal: &Refusal, message_key: &str) -> Answer {
-        if let Refusal::HookFailed(error) = refusal {
+    pub(super) async fn answer(&self, refusal: &ExtendedRefusal, message_key: &str) -> Answer {
+        if let ExtendedRefusal::HookFailed(error) = refusal {
             return hook_failed(error);
         }
         let message = shown_in_log(&refusal.message());

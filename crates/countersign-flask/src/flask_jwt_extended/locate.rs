@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, Method};
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::answers::Refusal;
+use super::answers::ExtendedRefusal;
 use super::config::{CookieNames, FlaskJwtExtendedConfig, location_name};
 use crate::json_body::is_json;
 use crate::tokens::is_falsy;
@@ -20,7 +20,7 @@ pub(super) enum Found<'r> {
     /// Nothing: the search goes on. Why.
     Absent(String),
     /// Something that ends the search.
-    Stop(Refusal),
+    Stop(ExtendedRefusal),
     Token(Presented<'r>),
 }
 
@@ -90,7 +90,7 @@ impl FlaskJwtExtendedConfig {
         let csrf = if needs_csrf {
             match self.csrf_value(parts, names) {
                 Some(value) => Some(value),
-                None => return Found::Stop(Refusal::Unauthorized("Missing CSRF token".to_owned())),
+                None => return Found::Stop(ExtendedRefusal::Unauthorized("Missing CSRF token".to_owned())),
             }
         } else {
             None
@@ -167,8 +167,8 @@ fn is_quoted(mut text: &[u8]) -> bool {
 }
 
 /// Somebody else has set one of them, or this application under another domain, and which one is anybody's guess.
-pub(super) fn repeated(name: &str) -> Refusal {
-    Refusal::RepeatedCookie(format!("Cookie \"{name}\" is repeated"))
+pub(super) fn repeated(name: &str) -> ExtendedRefusal {
+    ExtendedRefusal::RepeatedCookie(format!("Cookie \"{name}\" is repeated"))
 }
 
 fn in_json<'r>(parts: &'r Parts, key: &str) -> Found<'r> {
@@ -233,7 +233,7 @@ fn found<'r>(token: String) -> Found<'r> {
 }
 
 fn invalid<'r>(message: String) -> Found<'r> {
-    Found::Stop(Refusal::Invalid(message))
+    Found::Stop(ExtendedRefusal::Invalid(message))
 }
 
 #[cfg(test)]
@@ -252,7 +252,7 @@ mod tests {
     fn shown(found: Found<'_>) -> String {
         match found {
             Found::Absent(message) => format!("absent: {message}"),
-            Found::Stop(Refusal::Invalid(message) | Refusal::RepeatedCookie(message)) => {
+            Found::Stop(ExtendedRefusal::Invalid(message) | ExtendedRefusal::RepeatedCookie(message)) => {
                 format!("422: {message}")
             }
             Found::Stop(refusal) => format!("401: {}", refusal.message()),

@@ -42,7 +42,7 @@ use http::{HeaderMap, Method, Uri, header};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use answers::Refusal;
+use answers::ExtendedRefusal;
 pub use answers::{RefusalKind, Refused};
 pub use config::{CookieNames, CookieSameSite, FlaskJwtExtendedConfig, Lifetime, location_by_name};
 pub use cookies::CookieArguments;
@@ -105,7 +105,7 @@ impl FlaskJwtExtended {
     ) -> Result<FlaskClaims, Refused> {
         let csrf = csrf.filter(|value| !value.is_empty()).map(str::as_bytes);
         match self.verified(token, csrf).await {
-            Err(Refusal::Expired(claims)) if allow_expired => Ok(*claims),
+            Err(ExtendedRefusal::Expired(claims)) if allow_expired => Ok(*claims),
             verdict => verdict.map_err(Refused),
         }
     }
@@ -125,7 +125,7 @@ impl FlaskJwtExtended {
     /// As [`FlaskJwtExtended::decode_token`], and for a token without one.
     pub async fn csrf_value(&self, token: &str) -> Result<String, Refused> {
         let claims = self.decode_token(token, None, false).await?;
-        claims.csrf().map(str::to_owned).ok_or_else(|| Refused(Refusal::missing_claim("csrf")))
+        claims.csrf().map(str::to_owned).ok_or_else(|| Refused(ExtendedRefusal::missing_claim("csrf")))
     }
 
     /// The token's header, about which nothing is proven, as `get_unverified_jwt_headers` gives it.
@@ -146,7 +146,7 @@ impl FlaskJwtExtended {
     }
 
     async fn answer_to(&self, Refused(refusal): &Refused) -> Answer {
-        let is_repeated = matches!(refusal, Refusal::RepeatedCookie(_));
+        let is_repeated = matches!(refusal, ExtendedRefusal::RepeatedCookie(_));
         let mut answer = self.0.hooks.answer(refusal, &self.0.config.error_message_key).await;
         if is_repeated {
             // Whoever answers: else the browser would send both for ever.
@@ -177,9 +177,9 @@ impl FlaskJwtExtended {
         &self,
         parts: &Parts,
         requirement: &Requirement,
-    ) -> Result<Option<FlaskToken>, Refusal> {
+    ) -> Result<Option<FlaskToken>, ExtendedRefusal> {
         if self.is_foreign_handshake(parts) {
-            return Err(Refusal::CrossSite);
+            return Err(ExtendedRefusal::CrossSite);
         }
         self.prove(parts, requirement, SessionLookUp::Here).await
     }
@@ -190,7 +190,7 @@ impl FlaskJwtExtended {
         parts: &Parts,
         requirement: &Requirement,
         look_up: SessionLookUp,
-    ) -> Result<Option<FlaskToken>, Refusal> {
+    ) -> Result<Option<FlaskToken>, ExtendedRefusal> {
         if parts.method == Method::OPTIONS {
             return Ok(None);
         }
@@ -204,7 +204,7 @@ impl FlaskJwtExtended {
         location: Location,
         requirement: &Requirement,
         look_up: SessionLookUp,
-    ) -> Result<FlaskToken, Refusal> {
+    ) -> Result<FlaskToken, ExtendedRefusal> {
         let user = self.judge(&claims, requirement, look_up).await?;
         Ok(FlaskToken::new(claims, location, user))
     }
@@ -216,28 +216,28 @@ impl FlaskJwtExtended {
         claims: &FlaskClaims,
         requirement: &Requirement,
         look_up: SessionLookUp,
-    ) -> Result<Option<FoundUser>, Refusal> {
+    ) -> Result<Option<FoundUser>, ExtendedRefusal> {
         match requirement.token() {
             RequiredToken::Access if claims.token_type() == TokenType::Refresh => {
-                return Err(Refusal::Invalid("Only non-refresh tokens are allowed".to_owned()));
+                return Err(ExtendedRefusal::Invalid("Only non-refresh tokens are allowed".to_owned()));
             }
             RequiredToken::Refresh if claims.token_type() != TokenType::Refresh => {
-                return Err(Refusal::Invalid("Only refresh tokens are allowed".to_owned()));
+                return Err(ExtendedRefusal::Invalid("Only refresh tokens are allowed".to_owned()));
             }
             _ => {}
         }
         if requirement.wants_fresh() && claims.is_fresh(self.0.clock.now()) != Some(true) {
-            return Err(Refusal::NotFresh(claims.clone()));
+            return Err(ExtendedRefusal::NotFresh(claims.clone()));
         }
         let hooks = &self.0.hooks;
         if !requirement.skips_revocation() && hooks.of_token.is_revoked(claims, look_up).await? {
-            return Err(Refusal::Revoked(claims.clone()));
+            return Err(ExtendedRefusal::Revoked(claims.clone()));
         }
         if !hooks.verifies(claims).await? || !permits(requirement, claims.claims()) {
-            return Err(Refusal::VerificationFailed(claims.clone()));
+            return Err(ExtendedRefusal::VerificationFailed(claims.clone()));
         }
         match hooks.of_token.user(claims).await? {
-            Lookup::None => Err(Refusal::NoUser(claims.clone())),
+            Lookup::None => Err(ExtendedRefusal::NoUser(claims.clone())),
             Lookup::Found(user) => Ok(Some(user)),
             Lookup::NotAsked => Ok(None),
         }
@@ -248,7 +248,7 @@ impl FlaskJwtExtended {
         &self,
         parts: &Parts,
         requirement: &Requirement,
-    ) -> Result<Option<(FlaskClaims, Location)>, Refusal> {
+    ) -> Result<Option<(FlaskClaims, Location)>, ExtendedRefusal> {
         let is_refresh = requirement.token().is_in_refresh_places();
         let places = self.places(requirement);
         let mut absent = Vec::new();
@@ -262,7 +262,7 @@ impl FlaskJwtExtended {
                 Found::Token(presented) => presented,
             };
             return match self.verified(&presented.token, presented.csrf.as_deref()).await {
-                Err(Refusal::Expired(_))
+                Err(ExtendedRefusal::Expired(_))
                     if requirement.when_optional() == Some(Optional::IfAbsentOrExpired) =>
                 {
                     Ok(None)
@@ -278,7 +278,7 @@ impl FlaskJwtExtended {
                 Ok(None)
             }
             Some(Optional::IfNoCredential) | None => {
-                Err(Refusal::Unauthorized(locate::absent_message(places, &absent)))
+                Err(ExtendedRefusal::Unauthorized(locate::absent_message(places, &absent)))
             }
         }
     }
@@ -300,7 +300,7 @@ impl FlaskJwtExtended {
     }
 
     /// Checks everything about a token that does not depend on the route.
-    async fn verified(&self, token: &str, csrf: Option<&[u8]>) -> Result<FlaskClaims, Refusal> {
+    async fn verified(&self, token: &str, csrf: Option<&[u8]>) -> Result<FlaskClaims, ExtendedRefusal> {
         let parsed = UnverifiedToken::parse(token)?;
         parsed.check_header()?;
         let claims = parsed.claims()?;
@@ -316,10 +316,12 @@ impl FlaskJwtExtended {
         };
         if let Some(csrf) = csrf {
             if !claims.claims().contains_key("csrf") {
-                return Err(Refusal::missing_claim("csrf"));
+                return Err(ExtendedRefusal::missing_claim("csrf"));
             }
             if !claims.csrf_matches(csrf) {
-                return Err(Refusal::Unauthorized("CSRF double submit tokens do not match".to_owned()));
+                return Err(ExtendedRefusal::Unauthorized(
+                    "CSRF double submit tokens do not match".to_owned(),
+                ));
             }
         }
         Ok(verdict?)

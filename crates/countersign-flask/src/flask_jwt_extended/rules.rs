@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::Value;
 
-use super::answers::{self, Refusal, Refused};
+use super::answers::{self, ExtendedRefusal, Refused};
 use super::locate::{self, Found};
 use super::{CookieArguments, FlaskJwtExtended, FlaskJwtExtendedBuilder, Inner, Lifetime};
 use crate::build::FlaskBuildError;
@@ -122,7 +122,8 @@ impl FlaskJwtExtended {
                     Err(refused) => shown.push(Shown::Bad(refused)),
                 },
                 CookieLookup::Unreadable => {
-                    let refusal = Refusal::Invalid(format!("Cookie \"{}\" is not a token", names.name));
+                    let refusal =
+                        ExtendedRefusal::Invalid(format!("Cookie \"{}\" is not a token", names.name));
                     shown.push(Shown::Bad(Refused(refusal)));
                 }
                 CookieLookup::Repeated => {
@@ -142,7 +143,7 @@ impl FlaskJwtExtended {
                 true => "Missing CSRF token",
                 false => "CSRF double submit tokens do not match",
             };
-            let refusal = Refusal::Unauthorized(message.to_owned());
+            let refusal = ExtendedRefusal::Unauthorized(message.to_owned());
             shown.push(Shown::Unproven(Refused(refusal)));
         }
         shown
