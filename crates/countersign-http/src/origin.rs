@@ -377,7 +377,7 @@ impl<'a> Field<&'a str> {
     }
 }
 
-/// The `host[:port]` that a request is addressed to: the URI's own (HTTP/2's `:authority`), else the `Host` field.
+/// The `host[:port]` that a request is addressed to: the URI's own (HTTP/2's `:authority`), otherwise the `Host` field.
 fn addressed_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     if let Some(authority) = uri.authority() {
         return Some(authority.as_str());

@@ -53,7 +53,7 @@ pub struct RemoteConfigError {
     pub(super) problem: RemoteConfigProblem,
 }
 
-/// What is wrong with the configuration of an issuer.
+/// The problem with the configuration of an issuer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteConfigProblem {
