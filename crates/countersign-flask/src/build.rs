@@ -45,7 +45,7 @@ pub enum FlaskBuildError {
         minimum: usize,
     },
     /// With these options Countersign's sessions would get no tokens, or tokens that are not accepted.
-    #[error("sessions cannot get tokens by these options: {reason}")]
+    #[error("with these options, sessions cannot get tokens: {reason}")]
     NoTokens {
         /// The reason.
         reason: String,

@@ -120,7 +120,7 @@ pub(crate) fn library<L: Library>(rules: &dyn Rules) -> Option<&L> {
 /// Why a token is refused although the library itself would accept it.
 #[derive(Debug, thiserror::Error)]
 enum SessionRefusal {
-    #[error("its refresh token is not exchanged")]
+    #[error("the refresh token can no longer be exchanged")]
     Ended(#[source] Refusal),
     #[error("a refresh token could not be exchanged")]
     Unknown(#[source] RefreshError),

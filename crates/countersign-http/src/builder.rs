@@ -79,7 +79,7 @@ pub enum BuildError {
     /// Cookies cannot be set safely at this URL.
     #[error(transparent)]
     Cookies(#[from] CookieConfigError),
-    /// The URL has no origin.
+    /// The program's URL has no origin that browsers' requests could be compared with.
     #[error(transparent)]
     Origin(#[from] OriginError),
     /// The signing keys could not be read or made.

@@ -1,4 +1,4 @@
-//! What an application may choose about its cookies.
+//! The choices that an application has for its cookies.
 
 use url::Url;
 

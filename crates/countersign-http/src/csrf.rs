@@ -22,7 +22,8 @@ pub enum CsrfMode {
     /// all browsers, and also where another program on the same site is not trusted.
     #[default]
     Token,
-    /// The browser's headers: `Sec-Fetch-Site`, else `Origin`, else `Referer`. Pages need no code for this mode. The
+    /// The browser's headers: `Sec-Fetch-Site`, otherwise `Origin`, otherwise `Referer`. Pages need no code for this
+    /// mode. The
     /// CSRF value decides only where a request has none of the three headers.
     FetchMetadata,
 }

@@ -42,7 +42,7 @@ pub enum AuthError {
     /// The application does not accept the token's claims.
     #[error("the application does not accept the token's claims")]
     RefusedByApplication,
-    /// The application's check failed, so whether the token is good is unknown.
+    /// The application's check failed, so whether the token is valid is unknown.
     #[error("the application could not say whether the token is good")]
     AskApplication(#[source] BoxError),
     /// The request carries our cookies and was sent on another site's behalf.

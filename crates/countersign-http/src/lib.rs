@@ -1,4 +1,4 @@
-//! Where tokens travel in HTTP, for any framework that speaks the [`http`] crate.
+//! The handling of tokens in HTTP requests and answers, for any framework that uses the [`http`] crate.
 //!
 //! Every web framework has to find a credential in a request, decide whether a browser sent the request on another
 //! site's behalf, set and expire cookies, and turn refusals into answers. This work is the same under axum, actix or

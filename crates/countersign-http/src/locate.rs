@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use crate::cookie::{CookieLookup, find_cookie};
 use crate::cookie_config::{CookieConfig, CookieKind};
 
-/// Where in a request a token was found.
+/// The place in a request where a token was found.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Location {

@@ -45,7 +45,7 @@ enum Kind {
     App(String),
 }
 
-/// A text that is not an origin.
+/// The error for a text that is not an origin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "{reason}; an origin is scheme, host and port, such as https://app.example.com, http://localhost:3000 or, of an app \
@@ -59,7 +59,7 @@ pub struct OriginError {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AllowedOrigins(Vec<Origin>);
 
-/// An entry in a list of origins that is not an origin.
+/// The error for an entry in a list of origins that is not an origin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("allowed origin number {position} cannot be used: {source}")]
 pub struct AllowedOriginsError {
@@ -377,7 +377,7 @@ impl<'a> Field<&'a str> {
     }
 }
 
-/// The `host[:port]` that a request is addressed to: the URI's own (HTTP/2's `:authority`), else the `Host` field.
+/// The `host[:port]` that a request is addressed to: the URI's own (HTTP/2's `:authority`), otherwise the `Host` field.
 fn addressed_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     if let Some(authority) = uri.authority() {
         return Some(authority.as_str());
@@ -701,7 +701,7 @@ mod tests {
             ("http://127.0.0.1:8080/", &[], false),
             ("http://auth.example.com/", &[], true),
             ("http://auth.example.com/", &[loopback], true),
-            // Behind a proxy that names itself by our address.
+            // A proxy that names itself by our address forwards this request.
             ("/", &[loopback, ("x-forwarded-host", "localhost:8080")], false),
             ("/", &[loopback, ("x-forwarded-host", "auth.example.com")], true),
             ("/", &[loopback, ("x-forwarded-host", "localhost, auth.example.com")], true),

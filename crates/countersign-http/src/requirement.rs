@@ -1,4 +1,4 @@
-//! What a request must prove before its handler runs.
+//! Requirements: what a request must prove before its handler runs.
 
 use std::borrow::Cow;
 
@@ -46,7 +46,7 @@ pub enum RequiredToken {
     AnyAsRefresh,
 }
 
-/// When a request may pass without a token, as nobody.
+/// The case in which a request may pass without a token, as nobody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Optional {
     /// If the request shows no token. Credentials of another scheme count as none; a token that is not accepted is
@@ -206,7 +206,7 @@ impl Requirement {
         self.fresh
     }
 
-    /// When requests may pass without a token; `None` if never.
+    /// The case in which requests may pass without a token; `None` if they never may.
     #[must_use]
     pub fn when_optional(&self) -> Option<Optional> {
         self.optional
@@ -236,7 +236,7 @@ impl Requirement {
         self.lacks(claims, || Cow::Borrowed(claims))
     }
 
-    /// Whether it names the body among its own places.
+    /// Whether the requirement names the body among its own places.
     #[must_use]
     pub fn looks_in_body(&self) -> bool {
         self.locations.as_ref().is_some_and(|order| order.contains(&Location::Body))

@@ -34,7 +34,7 @@ pub type FoundUser = Arc<dyn Any + Send + Sync>;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// How a type of user is loaded by its id.
+/// A function that loads a type of user by its id.
 type UserLoader<U> = Arc<dyn Fn(UserId) -> Boxed<Result<Option<U>, BoxError>> + Send + Sync>;
 
 /// A loader of users, whatever their type.

@@ -33,7 +33,7 @@ pub(crate) enum Failure {
     Connection(String),
     #[error("{0}")]
     Driver(&'static str),
-    #[error("the field {field} holds no such value")]
+    #[error("the field {field} holds an invalid value")]
     Malformed {
         field: &'static str,
         #[source]
@@ -43,7 +43,7 @@ pub(crate) enum Failure {
     NotUnderstood,
     #[error("the number is too large to be kept")]
     TooLarge,
-    #[error("there is an account with this id")]
+    #[error("another account already has this id")]
     AccountIdTaken,
     #[error("the registration took so long that another one was given its name")]
     RegistrationOvertaken,

@@ -23,10 +23,10 @@ pub(crate) enum Failure {
         wanted: u32,
     },
     /// Redis holds a value that this program never writes.
-    #[error("what is stored as {0} is malformed")]
+    #[error("malformed data in Redis: {0}")]
     Malformed(&'static str),
     /// Another account already has this id.
-    #[error("there is an account with this id")]
+    #[error("another account already has this id")]
     AccountIdTaken,
 }
 

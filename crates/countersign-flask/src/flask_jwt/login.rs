@@ -68,7 +68,7 @@ pub(crate) struct OverSessions {
     pub(crate) is_revoked: Hook<FlaskClaims, bool>,
     /// A login with Countersign's accounts, where the application has none of its own.
     pub(crate) authenticate: Hook<Login, Option<Identity>>,
-    /// The answer to such a login.
+    /// The answer to a login with Countersign's accounts.
     pub(crate) auth_response: Hook<(String, Identity), Answer>,
 }
 

@@ -1,4 +1,4 @@
-//! Refusals: the condition, its status and the text that clients of Flask-JWT-Extended know.
+//! Refusals: each condition with its status and the text that clients of Flask-JWT-Extended know.
 
 use countersign_core::store::BoxError;
 use countersign_http::{Answer, ErrorCode};
@@ -8,27 +8,27 @@ use serde_json::{Map, Value};
 use crate::messages::text;
 use crate::tokens::{FlaskClaims, FlaskTokenError};
 
-/// What was refused, and why. [`FlaskJwtExtended::answer`](super::FlaskJwtExtended::answer) makes it an answer.
+/// A refusal and its reason. [`FlaskJwtExtended::answer`](super::FlaskJwtExtended::answer) turns it into an answer.
 #[derive(Debug)]
 pub struct Refused(pub(super) ExtendedRefusal);
 
-/// Which hook answers a refusal. Its Flask name is in the documentation of each.
+/// The kind of a refusal, which decides which hook answers it. Each variant names the hook in Flask-JWT-Extended.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum RefusalKind {
-    /// No token, or a CSRF value that is absent or wrong: `unauthorized_loader`, 401.
+    /// There is no token, or the CSRF value is absent or wrong: `unauthorized_loader`, 401.
     Unauthorized,
-    /// A token that is not accepted: `invalid_token_loader`, 422.
+    /// The token is not accepted: `invalid_token_loader`, 422.
     InvalidToken,
-    /// `expired_token_loader`, 401.
+    /// The token has expired: `expired_token_loader`, 401.
     ExpiredToken,
-    /// `needs_fresh_token_loader`, 401.
+    /// The token is not fresh: `needs_fresh_token_loader`, 401.
     NeedsFreshToken,
-    /// `revoked_token_loader`, 401.
+    /// The token was revoked: `revoked_token_loader`, 401.
     RevokedToken,
-    /// `token_verification_failed_loader`, 400.
+    /// The application does not accept the token's claims: `token_verification_failed_loader`, 400.
     TokenVerificationFailed,
-    /// `user_lookup_error_loader`, 401.
+    /// The token's user was not found: `user_lookup_error_loader`, 401.
     UserLookupError,
 }
 
@@ -36,21 +36,21 @@ pub enum RefusalKind {
 pub(crate) enum ExtendedRefusal {
     Unauthorized(String),
     Invalid(String),
-    /// The cookie came twice: its answer makes the browser forget both.
+    /// The cookie came twice. The answer makes the browser forget both copies.
     RepeatedCookie(String),
     Expired(Box<FlaskClaims>),
     NotFresh(FlaskClaims),
     Revoked(FlaskClaims),
     VerificationFailed(FlaskClaims),
     NoUser(FlaskClaims),
-    /// A WebSocket that another site's page opens with the cookies.
+    /// A page of another site opens a WebSocket with the cookies.
     CrossSite,
-    /// A hook of the application could not say.
+    /// A hook of the application failed.
     HookFailed(BoxError),
 }
 
 impl Refused {
-    /// Which kind; `None` where a hook of the application failed.
+    /// The kind of the refusal; `None` where a hook of the application failed.
     #[must_use]
     pub fn kind(&self) -> Option<RefusalKind> {
         self.0.kind()
@@ -83,7 +83,7 @@ impl ExtendedRefusal {
         })
     }
 
-    /// The text that the answer holds.
+    /// The text of the answer.
     pub(super) fn message(&self) -> String {
         match self {
             Self::Unauthorized(message) | Self::Invalid(message) | Self::RepeatedCookie(message) => {
@@ -99,7 +99,7 @@ impl ExtendedRefusal {
         }
     }
 
-    /// The token, where its signature holds.
+    /// The token; `None` unless its signature holds.
     pub(super) fn token(&self) -> Option<&FlaskClaims> {
         match self {
             Self::Unauthorized(_)
@@ -147,13 +147,13 @@ impl From<FlaskTokenError> for ExtendedRefusal {
     }
 }
 
-/// A 401 with this message.
+/// The answer 401 with this message.
 pub(super) fn plain(message_key: &str, message: &str) -> Answer {
     let body = Map::from_iter([(message_key.to_owned(), Value::from(message))]);
     Answer::json(StatusCode::UNAUTHORIZED, &body).unwrap_or_else(|_| Answer::error(ErrorCode::InternalError))
 }
 
-/// A value as a Python program prints it.
+/// A value in the form in which a Python program prints it.
 pub(super) fn python_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

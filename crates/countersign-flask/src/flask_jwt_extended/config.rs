@@ -37,44 +37,45 @@ impl From<CookieSameSite> for cookie::SameSite {
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "the options are what they are")]
 pub struct FlaskJwtExtendedConfig {
-    /// `JWT_ALGORITHM`: what tokens are signed with. Default `HS256`.
+    /// `JWT_ALGORITHM`: the algorithm that signs tokens. Default `HS256`.
     pub algorithm: String,
-    /// `JWT_DECODE_ALGORITHMS`: which are accepted beside [`algorithm`](Self::algorithm). Default none.
+    /// `JWT_DECODE_ALGORITHMS`: the algorithms accepted beside [`algorithm`](Self::algorithm). Default none.
     pub decode_algorithms: Vec<String>,
-    /// `JWT_SECRET_KEY`, else Flask's `SECRET_KEY`: for HS256, HS384, HS512. At least as long as the hash.
+    /// `JWT_SECRET_KEY`, or else Flask's `SECRET_KEY`, for HS256, HS384, HS512. It must be at least as long as the
+    /// algorithm's hash.
     pub secret_key: Option<KeySource>,
-    /// `JWT_PRIVATE_KEY`: signs with all other algorithms. PEM.
+    /// `JWT_PRIVATE_KEY`: the PEM key that signs with all other algorithms.
     pub private_key: Option<KeySource>,
-    /// `JWT_PUBLIC_KEY`: verifies what the private key signs. PEM.
+    /// `JWT_PUBLIC_KEY`: the PEM key that verifies tokens signed by the private key.
     pub public_key: Option<KeySource>,
-    /// `JWT_ACCESS_TOKEN_EXPIRES`, seconds or `false`. Default 15 minutes.
+    /// `JWT_ACCESS_TOKEN_EXPIRES`, in seconds, or `false`. Default 15 minutes.
     pub access_token_expires: Lifetime,
-    /// `JWT_REFRESH_TOKEN_EXPIRES`, seconds or `false`. Default 30 days.
+    /// `JWT_REFRESH_TOKEN_EXPIRES`, in seconds, or `false`. Default 30 days.
     pub refresh_token_expires: Lifetime,
     /// `JWT_IDENTITY_CLAIM`: the claim that names the user. Default `sub`.
     pub identity_claim: String,
-    /// `JWT_ENCODE_NBF`: whether tokens say `nbf`. Default true.
+    /// `JWT_ENCODE_NBF`: whether new tokens have `nbf`. Default true.
     pub encode_nbf: bool,
-    /// `JWT_ENCODE_AUDIENCE`: `aud` of new tokens, a text or a list. Default none.
+    /// `JWT_ENCODE_AUDIENCE`: the `aud` of new tokens, a text or a list. Default none.
     pub encode_audience: Option<Value>,
-    /// `JWT_ENCODE_ISSUER`: `iss` of new tokens. Default none.
+    /// `JWT_ENCODE_ISSUER`: the `iss` of new tokens. Default none.
     pub encode_issuer: Option<String>,
-    /// `JWT_DECODE_AUDIENCE`: of which `aud` must name one. Default: not looked at.
+    /// `JWT_DECODE_AUDIENCE`: the audiences of which `aud` must name one. Default: `aud` is not checked.
     pub decode_audience: Option<Vec<String>>,
-    /// `JWT_DECODE_ISSUER`: of which `iss` must be one. Default: not looked at.
+    /// `JWT_DECODE_ISSUER`: the issuers of which `iss` must be one. Default: `iss` is not checked.
     pub decode_issuer: Option<Vec<String>>,
-    /// `JWT_DECODE_LEEWAY`, seconds, at most 300. Default 0.
+    /// `JWT_DECODE_LEEWAY`, in seconds, at most 300. Default 0.
     pub decode_leeway: Leeway,
     /// `JWT_VERIFY_SUB`: whether `sub` must be text. Default true.
     pub verify_sub: bool,
     /// `JWT_ERROR_MESSAGE_KEY`: the member of answers that holds the message. Default `msg`.
     pub error_message_key: String,
-    /// `JWT_TOKEN_LOCATION`: `headers`, `cookies`, `query_string`, `json`, in the order they are looked at. Default
-    /// the headers.
+    /// `JWT_TOKEN_LOCATION`: `headers`, `cookies`, `query_string`, `json`, in the order in which they are looked at.
+    /// Default: the headers.
     pub token_location: Vec<Location>,
-    /// `JWT_HEADER_NAME`. Default `Authorization`. As written, because messages name it.
+    /// `JWT_HEADER_NAME`, spelled as in the option because messages name it. Default `Authorization`.
     pub header_name: String,
-    /// `JWT_HEADER_TYPE`: the word before the token; `None` or empty: the bare token. Default `Bearer`.
+    /// `JWT_HEADER_TYPE`: the word before the token; `None` or empty for the bare token. Default `Bearer`.
     pub header_type: Option<String>,
     /// `JWT_QUERY_STRING_NAME`. Default `jwt`.
     pub query_string_name: String,
@@ -94,29 +95,29 @@ pub struct FlaskJwtExtendedConfig {
     pub cookie_samesite: Option<CookieSameSite>,
     /// `JWT_COOKIE_SECURE`. Default false; set it wherever the application is reached by https.
     pub cookie_secure: bool,
-    /// `JWT_SESSION_COOKIE`: whether cookies end with the browser; else they last a year. Default true.
+    /// `JWT_SESSION_COOKIE`: whether cookies end with the browser; otherwise they last a year. Default true.
     pub session_cookie: bool,
-    /// `JWT_COOKIE_CSRF_PROTECT`: whether tokens carry a CSRF value, and requests with cookies must send it. Default
-    /// true.
+    /// `JWT_COOKIE_CSRF_PROTECT`: whether tokens carry a CSRF value that requests with cookies must send. Default true.
     pub cookie_csrf_protect: bool,
-    /// `JWT_CSRF_IN_COOKIES`: whether the value is also set as a readable cookie. Default true.
+    /// `JWT_CSRF_IN_COOKIES`: whether the CSRF value is also set as a readable cookie. Default true.
     pub csrf_in_cookies: bool,
     /// `JWT_CSRF_METHODS`. Default POST, PUT, PATCH, DELETE.
     pub csrf_methods: Vec<Method>,
-    /// `JWT_CSRF_CHECK_FORM`: whether the value may also come in a form. Default false.
+    /// `JWT_CSRF_CHECK_FORM`: whether the CSRF value may also come in a form. Default false.
     pub csrf_check_form: bool,
 }
 
-/// The cookies of one kind of token, and where its CSRF value is expected.
+/// The cookies of one type of token, and the places where its CSRF value is expected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CookieNames {
     /// `JWT_ACCESS_COOKIE_NAME`, `JWT_REFRESH_COOKIE_NAME`.
     pub name: String,
-    /// `JWT_ACCESS_COOKIE_PATH`, `JWT_REFRESH_COOKIE_PATH`. Default `/`; `None` leaves it out.
+    /// `JWT_ACCESS_COOKIE_PATH`, `JWT_REFRESH_COOKIE_PATH`. Default `/`; `None` sets the cookie without a path.
     pub path: Option<String>,
     /// `JWT_ACCESS_CSRF_COOKIE_NAME`, `JWT_REFRESH_CSRF_COOKIE_NAME`.
     pub csrf_name: String,
-    /// `JWT_ACCESS_CSRF_COOKIE_PATH`, `JWT_REFRESH_CSRF_COOKIE_PATH`. Default `/`; `None` leaves it out.
+    /// `JWT_ACCESS_CSRF_COOKIE_PATH`, `JWT_REFRESH_CSRF_COOKIE_PATH`. Default `/`; `None` sets the cookie without a
+    /// path.
     pub csrf_path: Option<String>,
     /// `JWT_ACCESS_CSRF_HEADER_NAME`, `JWT_REFRESH_CSRF_HEADER_NAME`. Default `X-CSRF-TOKEN`.
     pub csrf_header: HeaderName,
@@ -124,17 +125,17 @@ pub struct CookieNames {
     pub csrf_field: String,
 }
 
-/// How long tokens live.
+/// The lifetime of tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lifetime {
-    /// So long.
+    /// Tokens expire after this duration.
     For(Duration),
-    /// Until the key is changed. Tokens of this kind may then be without `exp`.
+    /// Tokens stay valid until the key is changed. Tokens of this type may then be without `exp`.
     Never,
 }
 
 impl Lifetime {
-    /// How long, if there is an end.
+    /// The lifetime as a duration; `None` if tokens never expire.
     #[must_use]
     pub fn as_duration(self) -> Option<Duration> {
         match self {
@@ -151,7 +152,7 @@ impl Default for FlaskJwtExtendedConfig {
 }
 
 impl FlaskJwtExtendedConfig {
-    /// Every option's name. `SECRET_KEY` is Flask's own, and stands in for `JWT_SECRET_KEY`.
+    /// The names of all options. `SECRET_KEY` is Flask's own, and is used where `JWT_SECRET_KEY` is absent.
     pub const NAMES: [&str; 44] = [
         "JWT_ACCESS_COOKIE_NAME",
         "JWT_ACCESS_COOKIE_PATH",
@@ -199,17 +200,17 @@ impl FlaskJwtExtendedConfig {
         "SECRET_KEY",
     ];
 
-    /// Reads and checks the options. Absent ones have Flask-JWT-Extended's defaults.
+    /// Reads and checks the options. Absent options have Flask-JWT-Extended's defaults.
     ///
     /// # Errors
-    /// [`OptionError`] names the first option that cannot be used, and what to write.
+    /// [`OptionError`] names the first option that cannot be used, and what to write instead.
     pub fn from_options(options: impl Into<Options>) -> Result<Self, OptionError> {
         let options = options.into();
         options.check_names(&Self::NAMES)?;
         Self::read(&options)
     }
 
-    /// How long tokens live, with the options that say so.
+    /// The lifetimes of access and refresh tokens, with the options that set them.
     pub(crate) fn lifetimes(&self) -> [(&'static str, Lifetime); 2] {
         [
             ("JWT_ACCESS_TOKEN_EXPIRES", self.access_token_expires),
@@ -280,7 +281,7 @@ pub(super) fn location_name(location: Location) -> &'static str {
     }
 }
 
-/// The location with Flask-JWT-Extended's name.
+/// The location that has this name in Flask-JWT-Extended.
 #[must_use]
 pub fn location_by_name(name: &str) -> Option<Location> {
     let all = [Location::Header, Location::Cookie, Location::Query, Location::Body];
@@ -365,7 +366,7 @@ fn cookie_path(options: &Options, name: &'static str) -> Result<Option<String>, 
             Err(OptionError::new(name, "must be a path such as \"/\", or null for none"))
         }
         Some(path) => {
-            // As browsers write it in a request, or they would never find it there.
+            // The path must have the form in which browsers write it in a request, or they would never send the cookie.
             let mut url = Url::parse("http://localhost").expect("a constant URL");
             url.set_path(path);
             Ok(Some(url.path().to_owned()))
@@ -386,7 +387,7 @@ fn cookie_domain(options: &Options) -> Result<Option<String>, OptionError> {
         .transpose()
 }
 
-/// A domain as cookies name it: without the leading dot and the port.
+/// A domain in the form that cookies need, without a leading dot and without a port.
 pub(super) fn domain_of(text: &str) -> Option<String> {
     let domain = text.trim_start_matches('.');
     let domain = domain.split_once(':').map_or(domain, |(host, _)| host);

@@ -11,16 +11,16 @@ use super::answers::ExtendedRefusal;
 use super::config::{CookieNames, domain_of};
 use super::{FlaskJwtExtended, Refused};
 
-/// The arguments of `set_access_cookies` and the like; without any, the options decide.
+/// The arguments of `set_access_cookies` and similar functions. Without them, the options decide.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CookieArguments {
-    /// For how many seconds the cookies last; 0 counts as not given.
+    /// The lifetime of the cookies in seconds; 0 counts as not given.
     pub max_age: Option<f64>,
-    /// Their domain; empty counts as not given.
+    /// The domain of the cookies; an empty one counts as not given.
     pub domain: Option<String>,
 }
 
-/// What the option `JWT_SESSION_COOKIE = False` makes of a cookie: a year.
+/// The lifetime of cookies under the option `JWT_SESSION_COOKIE = False`: a year.
 const PERSISTENT: f64 = 31_540_000.0;
 
 impl FlaskJwtExtended {
@@ -36,10 +36,10 @@ impl FlaskJwtExtended {
         self.set_cookies(token, &self.config().access, arguments).await
     }
 
-    /// The same for a refresh token.
+    /// `Set-Cookie` fields for a refresh token and, where there is one, its CSRF value.
     ///
     /// # Errors
-    /// As [`FlaskJwtExtended::set_access_cookies`].
+    /// [`Refused`] for a token that is not valid now, or too long for a cookie.
     pub async fn set_refresh_cookies(
         &self,
         token: &str,
@@ -60,15 +60,15 @@ impl FlaskJwtExtended {
         self.unset_cookies(&self.config().refresh, domain)
     }
 
-    /// `Set-Cookie` fields that remove all of them.
+    /// `Set-Cookie` fields that remove the cookies of both tokens.
     #[must_use]
     pub fn unset_jwt_cookies(&self, domain: Option<&str>) -> Vec<HeaderValue> {
         [self.unset_access_cookies(domain), self.unset_refresh_cookies(domain)].concat()
     }
 
-    /// The fields that make a browser forget both copies of a token cookie that came twice: as they are set here, and where
-    /// that is for a domain, also those that were set for this host alone, with the CSRF value that a page would go on
-    /// reading.
+    /// The fields that make a browser forget both copies of a token cookie that came twice. They remove the copies that
+    /// are set here. Where that is for a domain, they also remove copies set for this host alone, that of the CSRF
+    /// cookie included, because a page would otherwise go on reading it.
     pub(super) fn expire_repeated(&self) -> Vec<HeaderValue> {
         let config = self.config();
         let kinds = [&config.access, &config.refresh];
@@ -125,7 +125,7 @@ impl FlaskJwtExtended {
         self.removals(names, self.domain(domain).as_deref())
     }
 
-    /// The domain that cookies are set for: the argument, else the option's; `None` for this host alone.
+    /// The domain that cookies are set for: the argument, otherwise the option's; `None` for this host alone.
     fn domain(&self, argument: Option<&str>) -> Option<String> {
         let given = argument.and_then(domain_of);
         given.or_else(|| self.config().cookie_domain.as_deref().and_then(domain_of))
@@ -153,12 +153,12 @@ impl FlaskJwtExtended {
         domain: Option<&str>,
     ) -> Option<HeaderValue> {
         let is_octet = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\');
-        // What browsers would drop without a word.
+        // Browsers would drop such a cookie silently.
         if name.len() + value.len() > 4096 || !value.bytes().all(is_octet) {
             return None;
         }
         let config = self.config();
-        // Said either way, because the crate adds `Secure` to `SameSite=None` on its own.
+        // `Secure` is set explicitly either way, because the crate adds it to `SameSite=None` on its own.
         let mut cookie = Cookie::build((name, value)).http_only(http_only).secure(config.cookie_secure);
         if let Some(path) = path {
             cookie = cookie.path(path);
@@ -216,7 +216,7 @@ mod tests {
         FlaskJwtExtended::builder(config).clock(std::sync::Arc::new(Standing)).build().unwrap()
     }
 
-    /// The attributes in the order of their names, without the value.
+    /// The attributes of a field in the order of their names, without the cookie's value.
     fn attributes(field: &HeaderValue) -> String {
         let mut parts: Vec<_> = field.to_str().unwrap().split("; ").skip(1).collect();
         parts.sort_unstable();

@@ -1,4 +1,4 @@
-//! What the application plugs in, and how everything is put together.
+//! The application's hooks for Flask-JWT-Extended's rules, and the builder that joins them with the options.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,13 +23,13 @@ use crate::tokens::{FlaskClaims, FlaskJwtExtendedChecks, KeySource, algorithm_by
 type HeaderAndClaims = (Map<String, Value>, Map<String, Value>);
 type AnswerHook = Arc<dyn Fn(RefusalContext) -> Asking<Answer> + Send + Sync>;
 
-/// What a hook that answers a refusal learns of it.
+/// The information about a refusal for the hook that answers it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RefusalContext {
-    /// The default answer's text.
+    /// The text of the default answer.
     pub message: String,
-    /// The token, where its signature holds: never for
+    /// The token; `None` unless its signature holds. It is never present for
     /// [`Unauthorized`](super::RefusalKind::Unauthorized) and [`InvalidToken`](super::RefusalKind::InvalidToken).
     pub token: Option<FlaskClaims>,
 }
@@ -80,8 +80,8 @@ impl Hooks {
     }
 }
 
-/// Options and hooks, about to become a [`FlaskJwtExtended`]. Every hook may fail: the answer is then 503, and the
-/// log has the cause.
+/// Options and hooks from which a [`FlaskJwtExtended`] is built. Every hook may fail; the answer is then 503, and the
+/// log gets the cause.
 #[derive(Clone)]
 pub struct FlaskJwtExtendedBuilder {
     config: FlaskJwtExtendedConfig,
@@ -110,7 +110,8 @@ impl FlaskJwtExtendedBuilder {
         }
     }
 
-    /// What tokens say for an identity: `user_identity_loader`. Default: the identity itself.
+    /// Sets what tokens carry as an identity, Flask-JWT-Extended's `user_identity_loader`. Default: the identity
+    /// itself.
     #[must_use]
     pub fn identity<E, F, Fut>(mut self, identity: F) -> Self
     where
@@ -122,7 +123,8 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// Claims to add to the tokens of an identity: `additional_claims_loader`. Default none.
+    /// Sets the claims to add to the tokens of an identity, Flask-JWT-Extended's `additional_claims_loader`. Default:
+    /// none.
     #[must_use]
     pub fn extra_claims<E, F, Fut>(mut self, claims: F) -> Self
     where
@@ -134,7 +136,8 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// Header members to add to the tokens of an identity: `additional_headers_loader`. Default none.
+    /// Sets the header members to add to the tokens of an identity, Flask-JWT-Extended's `additional_headers_loader`.
+    /// Default: none.
     #[must_use]
     pub fn extra_headers<E, F, Fut>(mut self, headers: F) -> Self
     where
@@ -146,7 +149,8 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// The key that signs the tokens of an identity: `encode_key_loader`. Default: the configured one.
+    /// Sets the key that signs the tokens of an identity, Flask-JWT-Extended's `encode_key_loader`. Default: the
+    /// configured key.
     #[must_use]
     pub fn signing_key<E, F, Fut>(mut self, key: F) -> Self
     where
@@ -158,8 +162,8 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// The key that verifies a token, by its header and claims, about which **nothing is proven** yet:
-    /// `decode_key_loader`. Default: the configured one.
+    /// Sets the key that verifies a token, by its header and claims, about which **nothing is proven** yet:
+    /// Flask-JWT-Extended's `decode_key_loader`. Default: the configured key.
     #[must_use]
     pub fn verifying_key<E, F, Fut>(mut self, key: F) -> Self
     where
@@ -171,7 +175,8 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// Whether a token was revoked: `token_in_blocklist_loader`. Default: none is. Added again, all are asked.
+    /// Sets how the application tells that a token was revoked, Flask-JWT-Extended's `token_in_blocklist_loader`.
+    /// Default: no token is revoked. Of several such hooks, all are asked.
     #[must_use]
     pub fn is_revoked<E, F, Fut>(mut self, is_revoked: F) -> Self
     where
@@ -183,7 +188,8 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// Whether a token is good for the application: `token_verification_loader`. Default: all are.
+    /// Sets whether the application accepts a token's claims, Flask-JWT-Extended's `token_verification_loader`.
+    /// Default: all are accepted.
     #[must_use]
     pub fn verification<E, F, Fut>(mut self, verification: F) -> Self
     where
@@ -195,7 +201,8 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// The user of a token: `user_lookup_loader`. `None` means that there is none. Default: nobody is looked up.
+    /// Sets how the user of a token is looked up, Flask-JWT-Extended's `user_lookup_loader`. `None` means that there is
+    /// no such user. Default: no user is looked up.
     #[must_use]
     pub fn user<U, E, F, Fut>(mut self, user: F) -> Self
     where
@@ -208,7 +215,7 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// The answer to one kind of refusal; see [`RefusalKind`] for the Flask names. Default: Flask-JWT-Extended's.
+    /// Sets the answer to one kind of refusal; see [`RefusalKind`] for the Flask names. Default: Flask-JWT-Extended's.
     #[must_use]
     pub fn answer<F, Fut>(mut self, kind: RefusalKind, answer: F) -> Self
     where
@@ -219,8 +226,9 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// Which other origins' pages may open WebSockets with the cookies. Default none: the page comes from the host that
-    /// the request is addressed to. Within an [`Auth`](countersign_http::Auth) its own origins hold instead.
+    /// Sets the other origins whose pages may open WebSockets with the cookies. Default: none; the page must come from
+    /// the host that the request is addressed to. Within an [`Auth`](countersign_http::Auth) its own origins are used
+    /// instead.
     ///
     /// Flask-JWT-Extended has no such check. It is needed because browsers open a WebSocket from any page, with the
     /// cookies and without a CSRF value.
@@ -230,30 +238,30 @@ impl FlaskJwtExtendedBuilder {
         self
     }
 
-    /// The time. Default the system's clock.
+    /// The clock. Default: the system's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Randomness. Default the operating system's.
+    /// The source of random numbers. Default: the operating system's.
     #[must_use]
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = random;
         self
     }
 
-    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify what a Flask application still signs with
-    /// it. Nothing is signed with it here. Whoever has one token can search for such a secret, and then signs in as
-    /// anybody, so every start says so in the log (SEC-018).
+    /// Accepts a `JWT_SECRET_KEY` that is shorter than the hash, to verify tokens that a Flask application still signs
+    /// with it. Nothing is signed with it here. An attacker who has one token can search for such a secret and then
+    /// sign in as anybody, so every start logs a warning (SEC-018).
     #[must_use]
     pub fn dangerous_verify_with_short_secret(mut self) -> Self {
         self.import = self.import.dangerous_accept_short_secrets();
         self
     }
 
-    /// Checks everything, the keys above all.
+    /// Checks the options and hooks, and reads the keys.
     ///
     /// # Errors
     /// [`FlaskBuildError`] names the option and the remedy.
@@ -269,7 +277,7 @@ impl FlaskJwtExtendedBuilder {
         Ok(jwt)
     }
 
-    /// Checks everything, and says nothing about lifetimes: sessions of Countersign may shorten them.
+    /// Checks everything, and logs nothing about lifetimes, because Countersign's sessions may shorten them.
     pub(crate) fn finish(self) -> Result<FlaskJwtExtended, FlaskBuildError> {
         let Self { config, hooks, import, cross_site, clock, random } = self;
         for (name, lifetime) in config.lifetimes() {
@@ -314,7 +322,7 @@ fn algorithm(name: &str) -> Result<Algorithm, FlaskBuildError> {
     algorithm_by_name(name).ok_or_else(|| OptionError::new("JWT_ALGORITHM", "is unknown").into())
 }
 
-/// `None` where only a hook has it, or nobody: a service may do nothing but verify.
+/// The configured key that signs; `None` where only a hook has a key, or where the service only verifies.
 fn signing_key(
     config: &FlaskJwtExtendedConfig,
     algorithm: Algorithm,
@@ -345,7 +353,7 @@ fn verifying_key(
     match source.as_ref().map(|source| source.verifying(algorithm, import)) {
         Some(Ok(key)) => Ok(Some(key)),
         Some(Err(error)) if required => Err(unusable(option, algorithm, error)),
-        // Another algorithm that is accepted, for which there is no key: its tokens are refused.
+        // There is no key for this further accepted algorithm, so its tokens are refused.
         Some(Err(_)) => Ok(None),
         None if required => Err(FlaskBuildError::NoKey { option, algorithm }),
         None => Ok(None),

@@ -34,7 +34,7 @@ enum Fresh {
     #[default]
     No,
     Yes,
-    /// Seconds since the epoch.
+    /// Fresh until this time, in seconds since the epoch.
     Until(f64),
     For(Duration),
 }
@@ -43,10 +43,10 @@ enum Fresh {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// A claim or header that cannot be added, or a token that cannot be signed.
+    /// A claim or header member cannot be added, or the token cannot be signed.
     #[error(transparent)]
     Issue(#[from] IssueError),
-    /// A lifetime of nothing, which Flask-JWT-Extended takes for one without end.
+    /// The lifetime is zero, which Flask-JWT-Extended takes for a token without end.
     #[error("a lifetime of 0 seconds is refused; Flask-JWT-Extended would make a token that never expires")]
     NoLifetime,
     /// There is no key to sign with.
@@ -55,59 +55,59 @@ pub enum CreateError {
          hook"
     )]
     NoKey,
-    /// The hook's key cannot be used.
+    /// The key that the hook returned cannot be used.
     #[error("the signing key cannot be used")]
     Key(#[from] KeyError),
     /// A hook of the application failed.
     #[error("a hook of the application failed")]
     Hook(#[from] BoxError),
-    /// No randomness.
+    /// The operating system gave no random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
 impl NewAccess {
-    /// Nothing but the defaults: not fresh, the configured lifetime.
+    /// An access token with the defaults: not fresh, with the configured lifetime.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Fresh, from a login.
+    /// A fresh access token, for a login.
     #[must_use]
     pub fn fresh() -> Self {
         Self { fresh: Fresh::Yes, ..Self::default() }
     }
 
-    /// Fresh until a moment, in seconds since the epoch.
+    /// Makes the token fresh until this time, in seconds since the epoch.
     #[must_use]
     pub fn fresh_until(mut self, seconds: f64) -> Self {
         self.fresh = Fresh::Until(seconds);
         self
     }
 
-    /// Fresh for so long from now.
+    /// Makes the token fresh for this long from now.
     #[must_use]
     pub fn fresh_for(mut self, duration: Duration) -> Self {
         self.fresh = Fresh::For(duration);
         self
     }
 
-    /// `expires_delta`: another lifetime than the configured one.
+    /// `expires_delta`: a lifetime in place of the configured one.
     #[must_use]
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.common = self.common.expires_in(lifetime);
         self
     }
 
-    /// `additional_claims`, which win over those of the hook.
+    /// `additional_claims`, which take precedence over those of the hook.
     #[must_use]
     pub fn claims(mut self, claims: Map<String, Value>) -> Self {
         self.common = self.common.claims(claims);
         self
     }
 
-    /// `additional_headers`, which win over those of the hook.
+    /// `additional_headers`, which take precedence over those of the hook.
     #[must_use]
     pub fn headers(mut self, headers: Map<String, Value>) -> Self {
         self.common = self.common.headers(headers);
@@ -116,27 +116,27 @@ impl NewAccess {
 }
 
 impl NewRefresh {
-    /// Nothing but the defaults.
+    /// A refresh token with the defaults.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// `expires_delta`: another lifetime than the configured one.
+    /// `expires_delta`: a lifetime in place of the configured one.
     #[must_use]
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// `additional_claims`, which win over those of the hook.
+    /// `additional_claims`, which take precedence over those of the hook.
     #[must_use]
     pub fn claims(mut self, claims: Map<String, Value>) -> Self {
         self.claims = claims;
         self
     }
 
-    /// `additional_headers`, which win over those of the hook.
+    /// `additional_headers`, which take precedence over those of the hook.
     #[must_use]
     pub fn headers(mut self, headers: Map<String, Value>) -> Self {
         self.headers = headers;
@@ -145,7 +145,7 @@ impl NewRefresh {
 }
 
 impl FlaskJwtExtended {
-    /// An access token, as `create_access_token` makes it.
+    /// Creates an access token in the way of `create_access_token`.
     ///
     /// # Errors
     /// [`CreateError`]; nothing was issued.
@@ -157,7 +157,7 @@ impl FlaskJwtExtended {
         self.create(TokenType::Access, identity.into(), arguments.fresh, arguments.common).await
     }
 
-    /// A refresh token, as `create_refresh_token` makes it.
+    /// Creates a refresh token in the way of `create_refresh_token`.
     ///
     /// # Errors
     /// [`CreateError`]; nothing was issued.
@@ -207,7 +207,7 @@ impl FlaskJwtExtended {
             None => Map::new(),
         };
         extra.extend(arguments.claims);
-        // A name that this token does not use otherwise is the application's to use.
+        // The application may use a name that this token does not use otherwise.
         if let Some(name) = extra.keys().find(|name| is_taken(name, &claims, &config.identity_claim)) {
             return Err(IssueError::ProtectedClaim(name.clone()).into());
         }
@@ -231,7 +231,7 @@ impl FlaskJwtExtended {
         }
     }
 
-    /// What the options add to every token.
+    /// Adds the claims that the options give every token.
     fn add_configured(&self, claims: &mut Map<String, Value>, now: Timestamp) {
         let config = &self.0.config;
         if config.encode_nbf {
@@ -246,7 +246,7 @@ impl FlaskJwtExtended {
     }
 }
 
-/// Tokens of Countersign's sessions: the same claims, and those that name the session.
+/// The tokens of Countersign's sessions: Flask-JWT-Extended's claims, and those that name the session.
 impl TokenFormat for FlaskJwtExtended {
     fn issue(&self, new: &NewClaims) -> Result<String, SignError> {
         let config = &self.0.config;

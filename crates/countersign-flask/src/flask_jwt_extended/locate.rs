@@ -1,5 +1,5 @@
-//! Where a request's token is looked for, by Flask-JWT-Extended's rules and with its messages, misspelt where it
-//! misspells.
+//! Finding a request's token by Flask-JWT-Extended's rules. The messages are those of the library, spelling mistakes
+//! included.
 
 use std::borrow::Cow;
 
@@ -15,9 +15,9 @@ use super::config::{CookieNames, FlaskJwtExtendedConfig, location_name};
 use crate::json_body::is_json;
 use crate::tokens::is_falsy;
 
-/// What a place holds.
+/// The content of a place where a token may be.
 pub(super) enum Found<'r> {
-    /// Nothing: the search goes on. Why.
+    /// Nothing, for this reason; the search goes on.
     Absent(String),
     /// Something that ends the search.
     Stop(ExtendedRefusal),
@@ -40,7 +40,7 @@ impl FlaskJwtExtendedConfig {
             Location::Body => {
                 in_json(parts, if is_refresh { &self.refresh_json_key } else { &self.json_key })
             }
-            // Places that the library does not know.
+            // The library does not know this place.
             _ => Found::Absent("Missing JWT".to_owned()),
         }
     }
@@ -59,7 +59,7 @@ impl FlaskJwtExtendedConfig {
             };
         };
         let bad = || invalid(format!("Bad {name} header. Expected '{name}: {kind} <JWT>'"));
-        // Flask-JWT-Extended fails with a 500 on blanks in the first place.
+        // Flask-JWT-Extended fails with a 500 if the first part consists of blanks.
         if value.split(',').next().is_some_and(|part| !part.is_empty() && words(part).next().is_none()) {
             return bad();
         }
@@ -103,7 +103,7 @@ impl FlaskJwtExtendedConfig {
         self.cookie_csrf_protect && self.csrf_methods.contains(method)
     }
 
-    /// The value of the header; of the form field, where that counts and the header is empty.
+    /// The CSRF value in the header, or in the form field where forms count and the header is empty.
     pub(super) fn csrf_value(&self, parts: &Parts, names: &CookieNames) -> Option<Vec<u8>> {
         let by_header = header_bytes(&parts.headers, &names.csrf_header);
         if !by_header.is_empty() {
@@ -128,7 +128,7 @@ impl FlaskJwtExtendedConfig {
         let Some(value) = values.next().filter(|value| !value.is_empty()) else {
             return Found::Absent(format!("Missing '{name}' query paramater"));
         };
-        // Whoever logs, filters or signs URLs may look at the other one.
+        // Programs that log, filter or sign URLs may look at the other value.
         if values.next().is_some() {
             return invalid(format!("Query parameter '{name}' is repeated"));
         }
@@ -141,8 +141,8 @@ impl FlaskJwtExtendedConfig {
     }
 }
 
-/// A cookie as Werkzeug reads it: blanks around the value are not part of it, and one whose value has blanks or quotes
-/// in it is dropped. What is quoted as a whole stays as it is, quotes included.
+/// Reads a cookie as Werkzeug does: blanks around the value are not part of it, and a cookie with blanks or quotes
+/// within its value is dropped. A value that is quoted as a whole is kept, quotes included.
 pub(super) fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> CookieLookup<'r> {
     find_cookie_by(headers, name, |value| {
         let value = trim(value);
@@ -154,7 +154,7 @@ pub(super) fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> CookieLookup<'r>
     })
 }
 
-/// Whether the text behind an opening quote ends with the closing one.
+/// Whether a text after an opening quote ends with the closing one.
 fn is_quoted(mut text: &[u8]) -> bool {
     loop {
         text = match text {
@@ -190,7 +190,7 @@ fn in_json<'r>(parts: &'r Parts, key: &str) -> Found<'r> {
     }
 }
 
-/// The message where no place held a token.
+/// The message if no place held a token.
 pub(super) fn absent_message(places: &[Location], messages: &[String]) -> String {
     let names: Vec<_> = places.iter().map(|place| location_name(*place)).collect();
     match (names.as_slice(), messages) {
@@ -202,7 +202,7 @@ pub(super) fn absent_message(places: &[Location], messages: &[String]) -> String
     }
 }
 
-/// The fields of a name as one, as servers in Python see them.
+/// All fields with a name joined into one, as servers in Python present them.
 fn joined(headers: &HeaderMap, name: &str) -> String {
     let fields = headers.get_all(name).iter();
     let texts = fields.map(|field| field.as_bytes().iter().map(|byte| char::from(*byte)).collect::<String>());
@@ -248,7 +248,7 @@ mod tests {
         FlaskJwtExtendedConfig::from_options(options.as_object().unwrap().clone()).unwrap()
     }
 
-    /// The token with its CSRF value, or the message after what it means.
+    /// The token with its CSRF value, or the message of the result after its kind.
     fn shown(found: Found<'_>) -> String {
         match found {
             Found::Absent(message) => format!("absent: {message}"),

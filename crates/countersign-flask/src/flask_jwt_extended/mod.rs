@@ -1,4 +1,4 @@
-//! Flask-JWT-Extended's rules: its options, tokens, cookies and answers, under names of Rust.
+//! Flask-JWT-Extended's rules: its options, tokens, cookies and answers, under Countersign's names.
 //!
 //! ```
 //! use countersign_flask::FlaskJwtExtended;
@@ -55,7 +55,7 @@ use crate::hooks::{FlaskToken, Lookup, SessionLookUp, permits};
 use crate::json_body::is_json;
 use crate::tokens::{FlaskClaims, FlaskJwtExtendedChecks, FlaskTokenError, KeySource, UnverifiedToken};
 
-/// An application's Flask-JWT-Extended: cheap to clone, made by [`FlaskJwtExtended::builder`].
+/// An application's Flask-JWT-Extended rules: cheap to clone, made by [`FlaskJwtExtended::builder`].
 #[derive(Clone)]
 pub struct FlaskJwtExtended(Arc<Inner>);
 
@@ -66,7 +66,7 @@ struct Inner {
     signing_key: Option<SigningKey>,
     verifying_keys: BTreeMap<Algorithm, VerifyingKey>,
     import: ImportRules,
-    /// For WebSockets' handshakes.
+    /// The check of WebSocket handshakes.
     cross_site: CrossSiteCheck,
     hooks: Hooks,
     clock: Arc<dyn Clock>,
@@ -80,7 +80,7 @@ impl fmt::Debug for FlaskJwtExtended {
 }
 
 impl FlaskJwtExtended {
-    /// Begins with the options; hooks are added to it.
+    /// Begins a builder with these options; hooks are then added to it.
     #[must_use]
     pub fn builder(config: FlaskJwtExtendedConfig) -> FlaskJwtExtendedBuilder {
         FlaskJwtExtendedBuilder::new(config)
@@ -92,8 +92,8 @@ impl FlaskJwtExtended {
         &self.0.config
     }
 
-    /// Verifies a token that is no part of a request, as `decode_token` does: neither its type nor freshness,
-    /// revocation and user are looked at. An empty `csrf` is none.
+    /// Verifies a token that is not part of a request, as `decode_token` does. Its type, freshness, revocation and user
+    /// are not checked. An empty `csrf` counts as none.
     ///
     /// # Errors
     /// [`Refused`], whose [`answer`](Self::answer) is the one that a protected route would give.
@@ -110,28 +110,28 @@ impl FlaskJwtExtended {
         }
     }
 
-    /// The token's `jti`, as `get_jti` gives it.
+    /// The token's `jti`, as `get_jti` returns it.
     ///
     /// # Errors
-    /// As [`FlaskJwtExtended::decode_token`].
+    /// Those of [`FlaskJwtExtended::decode_token`].
     pub async fn token_id(&self, token: &str) -> Result<Value, Refused> {
         let claims = self.decode_token(token, None, false).await?;
         Ok(claims.claims().get("jti").cloned().unwrap_or_default())
     }
 
-    /// The token's CSRF value, as `get_csrf_token` gives it.
+    /// The token's CSRF value, as `get_csrf_token` returns it.
     ///
     /// # Errors
-    /// As [`FlaskJwtExtended::decode_token`], and for a token without one.
+    /// Those of [`FlaskJwtExtended::decode_token`], and a refusal of a token without a CSRF value.
     pub async fn csrf_value(&self, token: &str) -> Result<String, Refused> {
         let claims = self.decode_token(token, None, false).await?;
         claims.csrf().map(str::to_owned).ok_or_else(|| Refused(ExtendedRefusal::missing_claim("csrf")))
     }
 
-    /// The token's header, about which nothing is proven, as `get_unverified_jwt_headers` gives it.
+    /// The token's header, about which nothing is proven, as `get_unverified_jwt_headers` returns it.
     ///
     /// # Errors
-    /// [`Refused`] for what is no token at all.
+    /// [`Refused`] for a text that is no token at all.
     pub fn unverified_header(&self, token: &str) -> Result<Map<String, Value>, Refused> {
         let parsed = UnverifiedToken::parse(token).and_then(|token| {
             token.check_header()?;
@@ -140,7 +140,7 @@ impl FlaskJwtExtended {
         parsed.map_err(|error| Refused(error.into()))
     }
 
-    /// The answer to what was refused: the application's, else Flask-JWT-Extended's.
+    /// The answer to a refusal: the answer of the application's hook, otherwise Flask-JWT-Extended's.
     pub async fn answer(&self, refused: Refused) -> Answer {
         self.answer_to(&refused).await
     }
@@ -149,7 +149,8 @@ impl FlaskJwtExtended {
         let is_repeated = matches!(refusal, ExtendedRefusal::RepeatedCookie(_));
         let mut answer = self.0.hooks.answer(refusal, &self.0.config.error_message_key).await;
         if is_repeated {
-            // Whoever answers: else the browser would send both for ever.
+            // The fields are added whoever gives the answer, because otherwise the browser would send both copies for
+            // ever.
             for field in self.expire_repeated() {
                 answer.headers_mut().append(header::SET_COOKIE, field);
             }
@@ -158,10 +159,10 @@ impl FlaskJwtExtended {
         answer
     }
 
-    /// Lets a request through if it proves what is required; `None` if it may pass as nobody.
+    /// Lets a request through if it proves what `requirement` demands; `None` if the request may pass as nobody.
     ///
     /// # Errors
-    /// The answer, as the application's hooks want it. The log has learnt the cause.
+    /// The answer to a refused request, as the application's hooks shape it. The cause has been logged.
     pub async fn authenticate(
         &self,
         parts: &Parts,
@@ -209,8 +210,8 @@ impl FlaskJwtExtended {
         Ok(FlaskToken::new(claims, location, user))
     }
 
-    /// Judges verified claims, wherever they came from: by what the requirement names, and by every hook of the
-    /// application. The user is the one that its hook has found.
+    /// Judges verified claims, wherever they came from: by the requirement, and by every hook of the application.
+    /// Returns the user that the application's hook has found.
     async fn judge(
         &self,
         claims: &FlaskClaims,
@@ -243,7 +244,7 @@ impl FlaskJwtExtended {
         }
     }
 
-    /// The first token of the places in order. Only an absent token lets the search go on.
+    /// The first token that the places hold, in order. The search goes on only where a token is absent.
     async fn find(
         &self,
         parts: &Parts,
@@ -283,7 +284,7 @@ impl FlaskJwtExtended {
         }
     }
 
-    /// Whether another site's page opens a WebSocket with our cookies (SEC-220).
+    /// Whether a page of another site opens a WebSocket with our cookies (SEC-220).
     fn is_foreign_handshake(&self, parts: &Parts) -> bool {
         let config = &self.0.config;
         let names = [&config.access.name, &config.refresh.name];
@@ -307,8 +308,8 @@ impl FlaskJwtExtended {
         let key = self.0.hooks.verifying_key(parsed.header(), &claims).await?;
         let now = self.0.clock.now();
         let verdict = self.0.checks.verify(&parsed, claims, |algorithm| self.key(algorithm, key), now);
-        // An expired token is only called so when nothing else is wrong with it; one without an end likewise, because
-        // Flask-JWT-Extended itself does not miss that.
+        // A token is called expired only when nothing else is wrong with it. A token without an end is treated
+        // likewise, because Flask-JWT-Extended itself does not require an end.
         let claims = match &verdict {
             Ok(claims) => claims,
             Err(FlaskTokenError::Expired(claims) | FlaskTokenError::NoExpiry(claims)) => &**claims,
@@ -340,7 +341,7 @@ impl FlaskJwtExtended {
 
 #[async_trait]
 impl Gate for FlaskJwtExtended {
-    // Whatever the options say, a route of its own may look there.
+    // A route of the application may look in the query string, whatever the options say.
     fn is_in_query(&self, uri: &Uri) -> bool {
         let query = uri.query().unwrap_or_default().as_bytes();
         form_urlencoded::parse(query).any(|(name, _)| name == self.0.config.query_string_name)
@@ -350,7 +351,7 @@ impl Gate for FlaskJwtExtended {
         let config = &self.0.config;
         let places =
             requirement.map_or(config.token_location.as_slice(), |requirement| self.places(requirement));
-        // A route may look for cookies where the others do not.
+        // A single route may look for cookies where the others do not.
         let by_cookie = requirement.is_none() || places.contains(&Location::Cookie);
         let by_form = config.csrf_check_form && by_cookie && config.needs_csrf(method);
         (places.contains(&Location::Body) && is_json(headers)) || (by_form && is_form(headers))
@@ -377,7 +378,7 @@ mod tests {
         FlaskJwtExtended::builder(config).clock(Arc::new(Standing)).build().unwrap()
     }
 
-    /// A token with these claims, those of a usual one beside them; null takes one out.
+    /// A token with the usual claims, changed by the given ones; null removes a claim.
     fn token(claims: &Value) -> String {
         let usual =
             json!({"sub": "alice", "exp": NOW + 900, "iat": NOW, "nbf": NOW, "jti": "j", "csrf": "c"});
@@ -395,7 +396,7 @@ mod tests {
     #[test]
     fn the_first_check_that_fails_is_what_is_said() {
         let jwt = jwt(json!({"JWT_DECODE_AUDIENCE": "us", "JWT_DECODE_ISSUER": "them"}));
-        // Each is mended in turn, from the check that comes first to the one that comes last.
+        // The errors are corrected in turn, from the check that comes first to the one that comes last.
         let mut claims = json!({
             "iat": NOW + 1, "nbf": NOW + 1, "exp": "never", "iss": "x", "aud": "x", "sub": 5, "jti": 5, "csrf": 5,
         });
@@ -432,7 +433,7 @@ mod tests {
             (json!({"type": 5}), None, "Missing claim: sub"),
             (json!({"sub": "a"}), Some("c"), "Missing claim: csrf"),
             (json!({"sub": "a", "csrf": "c"}), Some("x"), "CSRF double submit tokens do not match"),
-            // Only where nothing else is wrong it is what the peer lets pass.
+            // An absent `exp` is reported only where nothing else is wrong, because Flask-JWT-Extended lets it pass.
             (json!({"sub": "a", "csrf": "c"}), Some("c"), "Token is missing the \"exp\" claim"),
             (json!({"sub": "a"}), None, "Token is missing the \"exp\" claim"),
         ] {

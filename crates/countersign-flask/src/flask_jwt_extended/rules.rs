@@ -42,8 +42,8 @@ impl RulesBuilder for FlaskJwtExtendedBuilder {
 }
 
 impl FlaskJwtExtended {
-    /// Makes a token and takes it, before anybody gets one: keys that are no pair, an issuer or audience that is asked
-    /// for but not given, or no key to sign with, would show at the first login else.
+    /// Makes a token and verifies it, before a client gets one. Otherwise a key pair that does not match, an issuer or
+    /// audience that is required but not issued, or a missing signing key would show only at the first login.
     async fn try_out(&self, now: Timestamp) -> Result<(), FlaskBuildError> {
         if let Some(error) = self.signs_nothing() {
             return Err(error);
@@ -64,7 +64,8 @@ impl FlaskJwtExtended {
         }
     }
 
-    /// Why it cannot issue tokens of sessions, if it has no configured key to sign with.
+    /// The reason why the rules cannot issue tokens of sessions: they have no configured key to sign with. `None` if
+    /// they have one.
     fn signs_nothing(&self) -> Option<FlaskBuildError> {
         if self.0.signing_key.is_some() {
             return None;
@@ -80,12 +81,12 @@ impl FlaskJwtExtended {
         })
     }
 
-    /// Verifies a token of either kind, expired or not.
+    /// Verifies a token of either type, expired or not.
     async fn decode_token_for_end(&self, token: &str) -> Result<FlaskClaims, Refused> {
         self.decode_token(token, None, true).await
     }
 
-    /// The tokens of a request in all places, of either kind, expired or not.
+    /// The tokens of a request in all places, of either type, expired or not.
     async fn shown_tokens(&self, parts: &Parts) -> Vec<Shown<Refused>> {
         let mut shown = Vec::new();
         for &location in &self.0.config.token_location {
@@ -94,7 +95,7 @@ impl FlaskJwtExtended {
                 continue;
             }
             for is_refresh in [false, true] {
-                // Only bodies have another name for each kind.
+                // Only the body has a different name for each type.
                 if is_refresh && location != Location::Body {
                     continue;
                 }
@@ -109,8 +110,8 @@ impl FlaskJwtExtended {
         shown
     }
 
-    /// The cookies' tokens. Each has a CSRF value of its own, but pages send one: any of them shows that the request
-    /// comes from a page that can read the cookies.
+    /// The tokens in cookies. Each has a CSRF value of its own, but pages send only one. Any of the values shows that
+    /// the request comes from a page that can read the cookies.
     async fn shown_in_cookies(&self, parts: &Parts) -> Vec<Shown<Refused>> {
         let config = &self.0.config;
         let (mut good, mut shown) = (Vec::new(), Vec::new());
@@ -149,8 +150,8 @@ impl FlaskJwtExtended {
         shown
     }
 
-    /// The same rules over sessions of Countersign, which also say whether a token was revoked, with the origins of
-    /// their `Auth`.
+    /// The same rules over Countersign's sessions, which also tell whether a token was revoked, with the origins of the
+    /// sessions' `Auth`.
     fn over_sessions(&self, is_revoked: Hook<FlaskClaims, bool>, origins: CrossSiteCheck) -> Self {
         let mut inner = Inner::clone(&self.0);
         inner.hooks.of_token.set_sessions(is_revoked);
@@ -158,7 +159,7 @@ impl FlaskJwtExtended {
         Self(Arc::new(inner))
     }
 
-    /// The keys that verify tokens. One that serves several algorithms is in it once.
+    /// The keys that verify tokens. A key that serves several algorithms appears once.
     fn verifying_ring(&self) -> KeyRing {
         let mut ring = KeyRing::new();
         for key in self.0.verifying_keys.values() {
@@ -180,7 +181,7 @@ impl FlaskJwtExtended {
         }
     }
 
-    /// The cookies of a login; of a refresh without the refresh token's.
+    /// The cookies of a login; for a refresh, without those of the refresh token.
     fn cookies_of_login(
         &self,
         access_token: &str,
@@ -232,7 +233,7 @@ impl Library for FlaskJwtExtended {
         self.let_through(parts, requirement).await.map_err(Refused)
     }
 
-    /// The one in the body, else where the options say.
+    /// The refresh token in the body, otherwise the one in the places that the options name.
     async fn refresh_token(
         &self,
         parts: &Parts,
@@ -325,7 +326,7 @@ impl CookieRules for FlaskJwtExtended {
         self.config().needs_csrf(method)
     }
 
-    /// The cookies may each have a value of their own; any of them is out of another site's reach.
+    /// The cookies may have a CSRF value each. Any of them suffices, because another site's page can read none.
     fn check_carried(
         &self,
         _: &Engine,

@@ -53,7 +53,7 @@ pub struct RemoteConfigError {
     pub(super) problem: RemoteConfigProblem,
 }
 
-/// What is wrong with the configuration of an issuer.
+/// The problem with the configuration of an issuer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteConfigProblem {
@@ -61,7 +61,7 @@ pub enum RemoteConfigProblem {
     #[error("the name is empty; give what its tokens have as `iss`")]
     NoName,
     /// Two issuers have the same name.
-    #[error("another one has the same name")]
+    #[error("another issuer has the same name; list each issuer once")]
     Duplicate,
     /// A URL was given where a domain is expected.
     #[error("give the domain alone, such as example.eu.auth0.com")]
@@ -73,22 +73,22 @@ pub enum RemoteConfigProblem {
     #[error("no audience is set; call `audience`, or `client_id` if its tokens name no audience")]
     NoAudience,
     /// An expected audience, client or claim is an empty text.
-    #[error("an audience, client id or claim name is empty")]
+    #[error("an audience, client id or claim name is empty; give its text or leave it out")]
     Empty,
     /// A required claim is one that has a check of its own.
     #[error("claim {0} has a setting of its own and cannot be required by name")]
     OwnSetting(String),
     /// The configuration leaves no algorithm or no type of header.
-    #[error("no algorithm or no header type is accepted, so no token would be")]
+    #[error("no algorithm or no header type is accepted; name at least one of each")]
     AcceptsNothing,
     /// The algorithm needs a shared secret. Such a secret verifies and signs, so it is never published.
-    #[error("{0} needs a shared secret, and published keys are none")]
+    #[error("{0} needs a shared secret, which is never published; name asymmetric algorithms")]
     Symmetric(Algorithm),
     /// The leeway is longer than 300 s.
-    #[error("leeway is at most 300 seconds")]
+    #[error("the leeway is too long; set at most 300 seconds")]
     LeewayTooLong,
     /// Keys would be renewed too often, or used for too long.
-    #[error("keys are renewed after 30 seconds to 24 hours, and usable for that long up to 24 hours")]
+    #[error("`refresh_after` must be 30 seconds to 24 hours, and `usable_for` from that to 24 hours")]
     KeyAge,
     /// The default fetcher could not be made; the text tells why.
     #[error("keys cannot be fetched: {0}")]

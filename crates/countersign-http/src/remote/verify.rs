@@ -48,10 +48,10 @@ pub enum RemoteVerifyError {
     #[error(transparent)]
     Token(#[from] VerifyError),
     /// `iss` is absent or names none of the configured issuers.
-    #[error("token is of no configured issuer")]
+    #[error("token is from an issuer that is not configured")]
     UnknownIssuer,
     /// `typ` in the header is none of those that the issuer's tokens may have.
-    #[error("header does not say that this is a token of an accepted kind")]
+    #[error("header's typ is not among the accepted types")]
     HeaderType,
     /// The claim that holds the client is absent or names another client.
     #[error("token was issued to another client")]

@@ -8,7 +8,7 @@
 //! | type | is |
 //! |---|---|
 //! | [`RulesBuilder`] | options, not yet checked |
-//! | [`CheckedRules`] | rules whose options and keys are good: they say which tokens the sessions issue |
+//! | [`CheckedRules`] | rules whose options and keys have been checked: they say which tokens the sessions issue |
 //! | [`Rules`] | rules over an engine, which decide about requests |
 //!
 //! [`Gate`] is for protocols that let requests through without Countersign's sessions.

@@ -67,7 +67,7 @@ pub async fn run(stores: &Stores) {
     removing(stores).await;
 }
 
-/// Of concurrent calls that reseal one key exactly one does, and no other key changes.
+/// Exactly one of the concurrent calls that reseal a key does so, and no other key changes.
 async fn resealing(stores: &Stores, mut keys: [StoredKey; 4]) {
     let [_, key, ..] = &mut keys;
     let unknown = KeyId::new("unknown").expect("a key id");
@@ -92,7 +92,7 @@ async fn resealing(stores: &Stores, mut keys: [StoredKey; 4]) {
     );
 }
 
-/// Of concurrent calls that remove one key exactly one does. The row stays without its secret, and its number and id
+/// Exactly one of the concurrent calls that remove a key does so. The row stays without its secret, and its number and id
 /// stay taken.
 async fn removing(stores: &Stores) {
     let mut expected = stores.keys().keys().await.expect("the store answers");
@@ -119,7 +119,7 @@ async fn removing(stores: &Stores) {
     );
 }
 
-/// Of nodes that name an empty store at once exactly one wins, and the name stays. Needs an empty database.
+/// Exactly one of the nodes that name an empty store at once wins, and the name stays. Needs an empty database.
 pub async fn one_store_id_wins(stores: &Stores) {
     let fixture = Fixture::new("one_store_id_wins");
     let candidates: Vec<_> = (0..32).map(|_| fixture.uuid()).collect();

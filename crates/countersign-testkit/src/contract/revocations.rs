@@ -173,7 +173,7 @@ pub async fn a_taken_key_keeps_the_later_times(stores: &Stores) {
             Entry { target: target.clone(), until: NOW + secs(until_after), at: NOW + secs(at_after) };
         assert_eq!(entries_of(stores, &user).await, [expected], "after at {at} and until {until}");
     }
-    // The same holds for many concurrent writers.
+    // Many concurrent writers also leave the later times.
     at_once((0..32_u64).map(|number| {
         let (stores, target) = (stores.clone(), target.clone());
         async move {

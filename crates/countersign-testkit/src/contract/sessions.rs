@@ -135,7 +135,7 @@ pub async fn a_session_is_inserted_once(stores: &Stores) {
     assert_eq!(found(stores, &session.key()).await, ended, "nothing changed");
 }
 
-/// SEC-092: of 64 callers that advance the same generation at once exactly one succeeds, and the row is as that one
+/// SEC-092: exactly one of 64 callers that advance the same generation at once succeeds, and the row is as that one
 /// left it.
 pub async fn sec_092_of_parallel_advances_one_wins(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("sec_092_of_parallel_advances_one_wins");
@@ -161,7 +161,7 @@ pub async fn sec_092_of_parallel_advances_one_wins(stores: &Stores, rounds: usiz
     }
 }
 
-/// Of 64 callers that heal the same issue of a generation at once exactly one succeeds.
+/// Exactly one of 64 callers that heal the same issue of a generation at once succeeds.
 pub async fn of_parallel_heals_one_wins(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("of_parallel_heals_one_wins");
     for round in 0..rounds.div_ceil(4) {
@@ -267,7 +267,7 @@ pub async fn ending_again_changes_nothing(stores: &Stores) {
     assert_eq!((entry.at, entry.until), (first.at, first.until), "the entry stays as the first end wrote it");
 }
 
-/// Of callers that end the same session at once exactly one ends it.
+/// Exactly one of the callers that end the same session at once ends it.
 pub async fn of_parallel_ends_one_wins(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("of_parallel_ends_one_wins");
     for round in 0..rounds.div_ceil(4) {
@@ -286,7 +286,7 @@ pub async fn of_parallel_ends_one_wins(stores: &Stores, rounds: usize) {
     }
 }
 
-/// Of advances and an end at the same moment, in whatever order, the session has ended afterwards, and no step succeeds
+/// After advances and an end at the same moment, in whatever order, the session has ended, and no step succeeds
 /// after the end has returned.
 pub async fn no_advance_outlives_an_end(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("no_advance_outlives_an_end");
@@ -320,7 +320,7 @@ pub async fn no_advance_outlives_an_end(stores: &Stores, rounds: usize) {
     }
 }
 
-/// Of a login and "end all sessions" at the same moment, either the login is refused or its session has ended.
+/// A login at the same moment as "end all sessions" either is refused or begins a session that has ended.
 pub async fn no_login_outlives_a_raised_epoch(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("no_login_outlives_a_raised_epoch");
     for round in 0..rounds {

@@ -17,7 +17,7 @@ async fn attempts(stores: &Stores, key: &str) -> Option<Attempts> {
     stores.throttles().attempts(key).await.expect("the store answers")
 }
 
-/// SEC-126: of 200 concurrent attempts exactly as many begin as the limit allows.
+/// SEC-126: exactly as many of 200 concurrent attempts begin as the limit allows.
 pub async fn sec_126_of_parallel_attempts_the_limit_begins(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("sec_126_of_parallel_attempts_the_limit_begins");
     let policy = ThrottlePolicy::default();

@@ -107,7 +107,7 @@ pub async fn names_are_unique_and_claimed_all_or_none(stores: &Stores) {
     assert_eq!(shown(&found), shown(&first), "and the first account is as it was");
 }
 
-/// SEC-156: of 50 concurrent registrations of one name exactly one makes an account.
+/// SEC-156: exactly one of 50 concurrent registrations of one name makes an account.
 pub async fn sec_156_of_parallel_registrations_one_wins(stores: &Stores, rounds: usize) {
     let fixture = Fixture::new("sec_156_of_parallel_registrations_one_wins");
     for round in 0..rounds.div_ceil(8) {
