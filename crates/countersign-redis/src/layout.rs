@@ -14,13 +14,13 @@
 //! | `p:{user}:tokens` | sorted set | the revoked tokens by `until` |
 //! | `p:{}:log` | hash | `k` + key id, `n` + node → `until at -` |
 //! | `p:log` | sorted set | all entries, score 0: in the order of [`EntryKey`] |
-//! | `p:log:at`, `p:log:until` | sorted set | the same by `at`; those that may be purged by `until` |
+//! | `p:log:at`, `p:log:until` | sorted set | all entries by `at`; the entries that may be purged, by `until` |
 //! | `p:sessions:until` | sorted set | all sessions by absolute expiry |
 //! | `p:{user}:account` | hash | the account |
-//! | `p:email:…`, `p:username:…` | string | whose name it is |
+//! | `p:email:…`, `p:username:…` | string | the user who has the name |
 //! | `p:throttle:…` | string | a counter of login attempts |
 //! | `p:throttles` | sorted set | all counters by their last change |
-//! | `p:keys` | hash | `i` + key id → key; `n` + purpose and number → nothing, it is taken |
+//! | `p:keys` | hash | `i` + key id → key; `n` + purpose and number → nothing; the field marks the number as taken |
 //!
 //! No key has an expiry of Redis's own. Expired data is purged by the times in the rows, which come from the clock that
 //! the flows use. A server that may evict keys with an expiry therefore finds none here.

@@ -37,8 +37,8 @@ pub(crate) struct Native {
     cookies: CookieConfig,
     access: Locator,
     refresh: Locator,
-    /// Whether any route accepts a refresh token in the body. Otherwise only the ready-made refresh and logout routes
-    /// do.
+    /// Whether every route that takes refresh tokens looks for them in the body too. Otherwise only the ready-made
+    /// routes do.
     refresh_in_body: bool,
 }
 
