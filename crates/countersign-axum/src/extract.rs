@@ -51,7 +51,7 @@ async fn authenticate(
 ) -> Result<Option<Authenticated>, AuthRejection> {
     let auth = installed(parts)?;
     match Proven::authenticated(parts, requirement) {
-        Some(proven) => Ok(proven),
+        Some(proven) => Ok(proven.caller()),
         None => prove(&auth, parts, requirement).await,
     }
 }

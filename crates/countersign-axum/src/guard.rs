@@ -52,6 +52,32 @@ enum Outcome {
     ByGate(Option<Passed>),
 }
 
+/// Whom a request was let through for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LetThrough<T> {
+    /// The request shows no credential, and the requirement allows that.
+    Nobody,
+    /// The request shows this.
+    Caller(T),
+}
+
+impl<T> LetThrough<T> {
+    /// The caller, if there is one.
+    #[must_use]
+    pub fn caller(self) -> Option<T> {
+        match self {
+            Self::Nobody => None,
+            Self::Caller(caller) => Some(caller),
+        }
+    }
+}
+
+impl<T> From<Option<T>> for LetThrough<T> {
+    fn from(caller: Option<T>) -> Self {
+        caller.map_or(Self::Nobody, Self::Caller)
+    }
+}
+
 impl Guard {
     /// A guard with this requirement.
     #[must_use]
@@ -104,22 +130,22 @@ pub(crate) async fn prove(
 }
 
 impl Proven {
-    /// The credential that the [`Auth`] has found, if it is enough for `asked`. The inner `None` means that the request
-    /// passed as nobody and `asked` allows that.
-    pub(crate) fn authenticated(parts: &Parts, asked: &Requirement) -> Option<Option<Authenticated>> {
+    /// Whom the [`Auth`] has let through, if that is enough for `asked`. `None` means that the request is still to be
+    /// checked.
+    pub(crate) fn authenticated(parts: &Parts, asked: &Requirement) -> Option<LetThrough<Authenticated>> {
         let proven = parts.extensions.get::<Self>()?;
         match &proven.outcome {
-            Outcome::ByAuth(found) if proven.is_enough(asked, found.is_some()) => Some(found.clone()),
+            Outcome::ByAuth(found) if proven.is_enough(asked, found.is_some()) => Some(found.clone().into()),
             _ => None,
         }
     }
 
-    /// What a guard has proven by a [`Gate`], whatever its requirement was. The inner `None` means that the request
-    /// passed as nobody.
+    /// Whom a guard has let through by a [`Gate`], whatever its requirement was. `None` means that none has checked the
+    /// request.
     #[must_use]
-    pub fn passed(parts: &Parts) -> Option<Option<Passed>> {
+    pub fn passed(parts: &Parts) -> Option<LetThrough<Passed>> {
         match &parts.extensions.get::<Self>()?.outcome {
-            Outcome::ByGate(found) => Some(found.clone()),
+            Outcome::ByGate(found) => Some(found.clone().into()),
             Outcome::ByAuth(_) => None,
         }
     }

@@ -39,7 +39,7 @@ pub use body::read_bounded;
 pub use browser::{CsrfToken, SignIn};
 pub use countersign_http::{Auth, AuthBuilder, Location, Optional, Requirement};
 pub use extract::{AccessToken, CurrentUser, Fresh, RefreshToken};
-pub use guard::{Guard, Guarded, Proven};
+pub use guard::{Guard, Guarded, LetThrough, Proven};
 pub use layer::{Answering, AuthLayer, Authority, WithAuth};
 #[cfg(feature = "jwks-client")]
 pub use remote::{RemoteRejection, RemoteToken};

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request};
 use axum::routing::{MethodFilter, on};
-use countersign_axum::{AuthRejection, Guard, Proven, Reply, device, read_bounded};
+use countersign_axum::{AuthRejection, Guard, LetThrough, Proven, Reply, device, read_bounded};
 use countersign_http::{Answer, Auth, ErrorCode, Optional, Passed, Requirement};
 use http::request::Parts;
 use http::{Method, header};
@@ -49,7 +49,7 @@ impl<S: Send + Sync> FromRequestParts<S> for FlaskAuth {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        if let Some(token) = Proven::passed(parts).flatten().and_then(token) {
+        if let Some(token) = Proven::passed(parts).and_then(LetThrough::caller).and_then(token) {
             return Ok(Self(token));
         }
         let proven = Guard::new(Requirement::ACCESS).check(parts).await?;
@@ -76,7 +76,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for FlaskAuth {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
         if let Some(found) = Proven::passed(parts) {
-            return Ok(found.and_then(token).map(Self));
+            return Ok(found.caller().and_then(token).map(Self));
         }
         let requirement = Requirement::ACCESS.optional(Optional::IfAbsent);
         let proven = Guard::new(requirement).check(parts).await?;

@@ -78,8 +78,8 @@ pub use countersign_jwt as jwt;
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, Proven,
-        RefreshToken, Reply, SignIn, WithCookies, account_routes, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, LetThrough,
+        Proven, RefreshToken, Reply, SignIn, WithCookies, account_routes, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]
