@@ -23,8 +23,7 @@ pub enum CsrfMode {
     #[default]
     Token,
     /// The browser's headers: `Sec-Fetch-Site`, otherwise `Origin`, otherwise `Referer`. Pages need no code for this
-    /// mode. The
-    /// CSRF value decides only where a request has none of the three headers.
+    /// mode. The CSRF value decides only where a request has none of the three headers.
     FetchMetadata,
 }
 

@@ -246,9 +246,9 @@ impl Native {
             && !is_own_by_headers(engine, uri, headers)
     }
 
-    /// Checks what a request must show beside the cookie that authenticates it. An unsafe request shows the CSRF value.
-    /// A WebSocket handshake, to which pages cannot add headers, shows one of our origins. A handshake without any
-    /// origin does not come from a browser, and shows the CSRF value.
+    /// Checks what a request must show beside the cookie that authenticates it. A WebSocket handshake, to which pages
+    /// cannot add headers, shows one of our origins; without any origin it does not come from a browser, and shows the
+    /// CSRF value. Every other request with an unsafe method shows the CSRF value.
     fn check_beside_cookie(engine: &Engine, parts: &Parts, claims: &Claims) -> Result<(), AuthError> {
         if is_handshake(&parts.method, &parts.headers) {
             return match engine.cross_site(parts) {
@@ -261,7 +261,8 @@ impl Native {
     }
 
     /// Checks the request's CSRF value against the value that a token from a cookie is bound to (SEC-067). Under
-    /// [`CsrfMode::FetchMetadata`], the value is checked only if the request's headers do not tell where it comes from.
+    /// [`CsrfMode::FetchMetadata`], the value is checked unless the headers say that a page of ours sent the request; what
+    /// another site sent was refused before, by [`Engine::check_cross_site`].
     ///
     /// # Errors
     /// [`AuthError::Csrf`]. A token that was not issued for cookies has no CSRF value, so it is always refused.
