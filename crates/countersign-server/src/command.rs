@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Migrate(StoreFlags),
     /// Work with keys: the store's, and new ones for use elsewhere.
     Key(key::KeyCommand),
-    /// Look at this server's tokens, and make one.
+    /// Explain, verify or make tokens of this server.
     Token(token::TokenCommand),
     /// Verify anybody's signed tokens with keys from a file.
     Jws(jws::JwsCommand),

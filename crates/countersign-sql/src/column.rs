@@ -1,5 +1,5 @@
-//! Between values and columns. What a column cannot hold exactly, or what it holds that is no such value, is an
-//! error: nothing is rounded, cut or replaced by a default.
+//! Conversion between values and columns. It is an error if a column cannot hold a value exactly, or holds something
+//! that is no such value: nothing is rounded, cut or replaced by a default.
 
 use countersign_core::model::AdvanceCondition;
 use countersign_core::store::{BoxError, SessionPosition};

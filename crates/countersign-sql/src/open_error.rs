@@ -16,7 +16,7 @@ pub enum OpenError {
     Url {
         /// The engine.
         engine: &'static str,
-        /// What its URLs look like.
+        /// The form of the engine's URLs.
         form: &'static str,
     },
     /// The URL has a parameter that the engine does not know, or a value that the parameter cannot have.
@@ -26,7 +26,7 @@ pub enum OpenError {
         engine: &'static str,
         /// What is wrong with the parameter.
         problem: &'static str,
-        /// The parameters that mean something to the engine.
+        /// The parameters that the engine knows.
         known: &'static [&'static str],
     },
     /// The engine refused the connection, or could not be reached.
@@ -43,9 +43,9 @@ pub enum OpenError {
     Setting {
         /// The setting.
         setting: &'static str,
-        /// What it must be.
+        /// The value that the setting must have.
         expected: String,
-        /// What it is.
+        /// The value that the setting has.
         found: String,
     },
     /// A table in MySQL is kept by a storage engine that has no transactions.
@@ -107,7 +107,7 @@ pub enum OpenError {
     OpenToOthers {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The file's permission bits.
         mode: u32,
     },
 }
@@ -120,7 +120,7 @@ impl OpenError {
         Self::Engine(error.into())
     }
 
-    /// The driver's error, if it is one.
+    /// The driver's error, if the cause is one.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn of_the_driver(&self) -> Option<&sqlx::Error> {
         match self {

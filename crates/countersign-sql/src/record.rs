@@ -41,7 +41,7 @@ macro_rules! record {
         }
 
         impl<$r> $record<$r> {
-            /// The next columns of a row.
+            /// Takes the next columns of a row.
             fn take(row: &mut Reader<$r, impl Columns>) -> Result<Self, sqlx::Error> {
                 Ok(Self { $($field: row.$kind($name)?,)+ })
             }
@@ -65,7 +65,7 @@ macro_rules! record {
         }
 
         impl $record {
-            /// The next columns of a row.
+            /// Takes the next columns of a row.
             fn take(row: &mut Reader<'_, impl Columns>) -> Result<Self, sqlx::Error> {
                 Ok(Self { $($field: row.$kind($name)?,)+ })
             }

@@ -49,7 +49,7 @@ pub enum SecretFileError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The file's permission bits.
         mode: u32,
     },
     /// The file's content is not a secret.
@@ -57,7 +57,7 @@ pub enum SecretFileError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         source: InvalidSecretText,
     },
     /// The file could not be read.

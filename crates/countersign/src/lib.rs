@@ -32,7 +32,7 @@
 //! | [`Auth`] | authentication for one program, made by [`AuthBuilder`], whose methods are the settings |
 //! | [`axum::AuthLayer`] | installs [`Auth`] once for all routes |
 //! | [`axum::AccessToken`] | a verified access token, as a handler's argument |
-//! | [`axum::routes`], [`axum::account_routes`] | the ready-made routes: refresh, logout and sessions; registration and login |
+//! | [`axum::routes`], [`axum::account_routes`] | ready-made routes: refresh, logout, sessions; registration, login |
 //! | [`sqlite::open`] | opens a store that keeps everything in one file; features add other engines |
 //!
 //! # Features

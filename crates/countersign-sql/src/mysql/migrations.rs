@@ -78,7 +78,7 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
             let note = sqlx::query(NOTE).persistent(false).bind(change.version);
             let note = note.bind(change.description.into_owned()).bind(change.checksum.into_owned());
             if let Err(error) = note.execute(&mut connection).await
-                // Another node of a cluster has made it at the same time.
+                // Another node of a cluster has made the change at the same time.
                 && !error.as_database_error().is_some_and(|error| error.is_unique_violation())
             {
                 return Err(OpenError::engine(error));

@@ -107,7 +107,7 @@ async fn run(options: &MySqlConnectOptions, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
 }
 
-/// A user's rows of a table.
+/// The rows of one user in a table.
 fn rows(table: &str, user: usize) -> String {
     match table {
         "session" => [user, USERS + user]

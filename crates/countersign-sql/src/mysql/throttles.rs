@@ -1,4 +1,4 @@
-//! Counters of login attempts.
+//! Counters of login attempts, kept in MySQL or MariaDB.
 
 use std::ops::Range;
 

@@ -77,7 +77,7 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
 
 async fn attempt(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // Even for making a schema that exists a right is needed, which an application need not have.
+    // Creating a schema needs a right, even if the schema exists, and an application need not have that right.
     if !is_true(&mut transaction, HAS_SCHEMA).await? {
         sqlx::raw_sql(CREATE_SCHEMA).execute(&mut *transaction).await?;
     }

@@ -78,7 +78,7 @@ pub(super) async fn route(work: &Route, options: &PostgresOptions) -> Option<Rou
     }
 }
 
-/// Raises the signal when another node announces something, and whenever announcements may have been missed.
+/// Raises the signal when another node announces a revocation, and whenever announcements may have been missed.
 pub(super) fn listen(route: Route, deadline: Duration, changed: Weak<ChangeSignal>) -> Task {
     Task::spawn(keep_up("listen for", changed, move |changed| {
         let route = route.clone();

@@ -1,4 +1,4 @@
-//! The revocation log.
+//! The revocation log, kept in PostgreSQL.
 
 use async_trait::async_trait;
 use countersign_core::model::{Entry, Target};
@@ -180,9 +180,9 @@ fn log(since: Timestamp, after: Option<&Entry>, at_most: usize) -> Statement<Ent
     .bind(limit(at_most))
 }
 
-/// Deletes entries that have stopped mattering, except `user` entries, which are deleted below. The index comes first:
-/// it finds the entries that may be deleted. A row that another node is deleting is left to that node. The condition is
-/// not written as `NOT EXISTS`, because the server would read all sessions first for it.
+/// Deletes entries that have stopped mattering, except `user` entries, which [`purge_outdone`] deletes. The index comes
+/// first: it finds the entries that may be deleted. A row that another node is deleting is left to that node. The
+/// condition is not written as `NOT EXISTS`, because the server would read all sessions first for it.
 fn purge(before: Timestamp, at_most: usize) -> Statement {
     Statement::new(
         "

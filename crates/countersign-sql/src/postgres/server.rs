@@ -152,7 +152,7 @@ impl Route {
 
 /// Whether a connection may have been refused because of the settings that it asked for.
 fn is_refusal(error: &OpenError) -> bool {
-    // Classes: connection, protocol; feature not supported; object not in the right state; syntax error.
+    // Classes of errors: connection, protocol; feature not supported; object not in the right state; syntax error.
     let code = error.of_the_driver().and_then(sqlx::Error::as_database_error);
     let code = code.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     code.is_some_and(|error| {

@@ -1,4 +1,4 @@
-//! Accounts and the names they have claimed.
+//! Accounts and the names that they have claimed, kept in PostgreSQL.
 
 use async_trait::async_trait;
 use countersign_core::model::{PasswordHash, User};

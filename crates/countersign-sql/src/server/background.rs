@@ -27,8 +27,8 @@ impl Drop for Task {
 }
 
 /// Follows what other nodes revoke until the store is gone. `follow` does so until it fails, and is called again after
-/// a pause. The pause grows with each failure before which following has not worked. `what` names the task in logs:
-/// "look for".
+/// a pause. The pause grows with each failure in a row, and is short again after following has worked. `what` names the
+/// task in logs: "look for".
 pub(crate) async fn keep_up<F>(
     what: &'static str,
     changed: Weak<ChangeSignal>,

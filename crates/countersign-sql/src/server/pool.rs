@@ -63,11 +63,11 @@ impl<S: Server> fmt::Debug for Shared<S> {
 
 struct Idle<C> {
     connection: C,
-    /// The round in which it was opened.
+    /// The round in which the connection was opened.
     opened: u32,
-    /// The round in which it was used last.
+    /// The round in which the connection was used last.
     used: u32,
-    /// The round in which it was last known to answer.
+    /// The round in which the connection was last known to answer.
     answered: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The revocation log.
+//! The revocation log, kept in SQLite.
 
 use std::borrow::Cow;
 
@@ -126,8 +126,8 @@ fn bind_page<Y>(statement: Statement<Y>, after: Option<&Entry>, at_most: usize) 
     statement.bind(user_id).bind(kind).bind(reference).bind(n).bind(limit(at_most))
 }
 
-/// Deletes entries that have stopped mattering, except `user` entries, which are deleted below. The index comes first:
-/// it finds the entries that may be deleted.
+/// Deletes entries that have stopped mattering, except `user` entries, which [`purge_outdone`] deletes. The index comes
+/// first: it finds the entries that may be deleted.
 fn purge(before: Timestamp, at_most: usize) -> Statement {
     Statement::new(
         "

@@ -1,4 +1,4 @@
-//! Counters of login attempts.
+//! Counters of login attempts, kept in SQLite.
 
 use std::ops::Range;
 
