@@ -1,4 +1,4 @@
-//! The router: the library's ready-made routes, and what a server adds.
+//! The router: the library's ready-made routes, and the routes and layers that a server adds.
 
 use std::any::Any;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &Allow
     around(routes, auth, allowed_origins)
 }
 
-/// What all routes have in common.
+/// Adds what all routes have in common.
 fn around(routes: Router, auth: Auth, allowed_origins: &AllowedOrigins) -> Router {
     let app = routes
         .fallback(not_found)
@@ -51,8 +51,9 @@ fn around(routes: Router, auth: Auth, allowed_origins: &AllowedOrigins) -> Route
     .layer(middleware::from_fn(observe))
 }
 
-/// Gives every request an id, which every answer and log line carries, refuses those that are addressed to no host or to
-/// several, and logs how it was answered. Paths are logged, cut; query strings and headers never.
+/// Gives every request an id, which its answer and its log lines carry. Refuses requests that are addressed to no host
+/// or to several. Logs how each request was answered: its path, cut if it is long, but never its query string or
+/// headers.
 async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers().get(REQUEST_ID));
     let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
@@ -72,7 +73,7 @@ async fn observe(request: Request, next: Next) -> Response {
     .await
 }
 
-/// The id that a proxy has given the request, if it is short and plain, else a new one.
+/// The id that a proxy has given the request, if it is short and plain; otherwise a new one.
 fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
     let plain = |id: &&HeaderValue| {
         (1..=64).contains(&id.len())
@@ -85,7 +86,7 @@ fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
     HeaderValue::from_str(&id.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// CORS for the allowed origins; none without any.
+/// CORS for the allowed origins. `None` if there are no allowed origins.
 fn cors(allowed: &AllowedOrigins) -> Option<CorsLayer> {
     if allowed.is_empty() {
         return None;
@@ -102,7 +103,8 @@ fn cors(allowed: &AllowedOrigins) -> Option<CorsLayer> {
     )
 }
 
-/// A defect of ours ends one request, not the server. What panicked is in the log already, by the panic hook.
+/// Answers a request whose handler panicked: a defect of this program ends one request, not the server. The panic hook
+/// has already logged the cause.
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a handler panicked");
     Reply(Answer::error(ErrorCode::InternalError)).into_response()
@@ -117,10 +119,10 @@ async fn healthz() -> Response {
     status_ok()
 }
 
-/// Ready: the store answers, and this node's view of the revocation log is young enough.
+/// Answers whether the server is ready: the store answers, and this node's view of the revocation log is young enough.
 async fn readyz(State(auth): State<Auth>) -> Response {
     let nobody = UserId::from(Uuid::nil());
-    // Sessions and accounts may be in two engines.
+    // Sessions and accounts may be in two engines, so both are asked.
     let (sessions, accounts) =
         tokio::join!(auth.sessions().epoch(&nobody), auth.accounts().enabled_user(&nobody));
     if let Err(error) = sessions.map(drop).and(accounts.map(drop)) {
@@ -221,7 +223,7 @@ mod tests {
     async fn readyz_says_503_while_the_view_of_the_log_is_too_old() {
         let node = Node::new().await;
         node.clock.advance(Duration::from_secs(6));
-        // The first two read the epoch and the account of nobody, the next one is the log's.
+        // The first two operations read the epoch and the account of nobody; the next one is the log's.
         node.stores.fail_once_after(2);
         assert_eq!(node.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(node.get("/readyz").await.0, StatusCode::OK, "it read the log again");

@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Migrate(StoreFlags),
     /// Work with keys: the store's, and new ones for use elsewhere.
     Key(key::KeyCommand),
-    /// Look at this server's tokens, and make one.
+    /// Explain, verify or make tokens of this server.
     Token(token::TokenCommand),
     /// Verify anybody's signed tokens with keys from a file.
     Jws(jws::JwsCommand),
@@ -53,36 +53,37 @@ pub(crate) enum Command {
     Import(import::ImportCommand),
     /// Refuse every token that was ever issued: after a backup was restored, or if keys may be in wrong hands.
     ///
-    /// A restored store has forgotten the logouts since the backup. All keys are removed and new ones take their place:
-    /// every server refuses every older token within COUNTERSIGN_REVOCATION_BOUND, services that verify by themselves when
-    /// they fetch the published keys again, and everybody signs in again.
+    /// A restored store does not know the logouts since the backup. So this removes all keys and makes new ones. Every
+    /// server refuses every older token within COUNTERSIGN_REVOCATION_BOUND. Services that verify tokens by themselves
+    /// refuse them when they fetch the published keys again. Everybody has to sign in again.
     ///
-    /// Best before the servers start again. Running ones need no restart, but one that has not heard of it yet may still
-    /// exchange a refresh token for a new pair, which is good then. The sessions stay in users' lists until they expire,
-    /// though no token of theirs works any more.
+    /// Run it before the servers start again, if possible. Running servers need no restart, but a server that does not
+    /// know of the removal yet may still exchange a refresh token for a new pair, which is then valid. The sessions
+    /// stay in users' lists until they expire, although none of their tokens is accepted any more.
     RevokeAll(revoke_all::RevokeAll),
 }
 
-/// What serving takes.
+/// The flags of serving.
 #[derive(Args, Debug)]
 pub(crate) struct ServeFlags {
     /// The address and port to listen on; port 0 takes a free one [env: COUNTERSIGN_LISTEN] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Listen in plain http on an address that is not this machine's alone: what is in front of it has to do TLS, and
-    /// passwords and tokens are read along on the way between [env: COUNTERSIGN_PLAIN_HTTP]
+    /// Listen in plain http on an address that other machines can reach. What is in front of the server has to do TLS,
+    /// and passwords and tokens can be read on the way between the two [env: COUNTERSIGN_PLAIN_HTTP]
     #[arg(long)]
     plain_http: bool,
-    /// Keep sessions in an engine without atomic updates under a condition, which some relatives of MongoDB are: two
-    /// servers may then both exchange a refresh token, and nobody notices that it was stolen
-    /// [env: COUNTERSIGN_ACCEPT_WEAK_STORE]
+    /// Keep sessions in an engine without atomic updates under a condition, such as some relatives of MongoDB: two
+    /// servers may then both exchange the same refresh token, and nobody notices that it was stolen [env:
+    /// COUNTERSIGN_ACCEPT_WEAK_STORE]
     #[arg(long)]
     accept_weak_store: bool,
     #[command(flatten)]
     store: StoreFlags,
 }
 
-/// What every command takes that works on the store. The secret is no flag: others on the machine see those.
+/// The flags of every command that works on the store. The secret is not a flag, because other users of the machine can
+/// see the flags of a running program.
 #[derive(Args, Debug)]
 #[command(after_help = help::STORE)]
 pub(crate) struct StoreFlags {
@@ -92,7 +93,7 @@ pub(crate) struct StoreFlags {
     /// The database [env: COUNTERSIGN_DATABASE_URL] [default: sqlite://countersign.db]
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// Where sessions, revocations and throttles are, if not in the database [env: COUNTERSIGN_SESSIONS_URL]
+    /// Where sessions, revocations and throttles are kept, if not in the database [env: COUNTERSIGN_SESSIONS_URL]
     #[arg(long, value_name = "URL")]
     sessions: Option<String>,
 }
@@ -121,13 +122,13 @@ impl From<StoreFlags> for Flags {
     }
 }
 
-/// The algorithm with this name.
+/// Reads the name of an algorithm.
 fn algorithm(name: &str) -> Result<Algorithm, String> {
     let names = || Algorithm::ALL.map(Algorithm::name).join(", ");
     name.parse().map_err(|_| format!("must be one of {}", names()))
 }
 
-/// Runs work with the server's settings.
+/// Reads the server's settings and runs work with them.
 fn with_settings(
     flags: StoreFlags,
     work: impl AsyncFnOnce(&Settings) -> Result<(), Box<dyn Error>>,
@@ -137,11 +138,11 @@ fn with_settings(
     runtime.block_on(work(&settings))
 }
 
-/// What the server has of the settings, without listening.
+/// The authentication and stores that a server with these settings has, without listening.
 async fn auth(settings: &Settings) -> Result<(Auth, Stores), Box<dyn Error>> {
     let (database, secrets) = Database::open_existing(settings).await?;
     let stores = database.stores();
-    // The servers' settings hold, whatever the shell has that this runs in.
+    // The settings that the servers have agreed on hold, whatever the environment of this command says.
     let place = database.place_of_sessions(settings).await?;
     let builder = serve::builder(settings, stores.clone(), secrets, &place);
     let builder = builder.without_background().follow_settings();

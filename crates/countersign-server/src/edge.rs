@@ -1,9 +1,9 @@
-//! Between the sockets and the router: connections are accepted, and drained when the server stops.
+//! The layer between the sockets and the router: it accepts connections, and drains them when the server stops.
 //!
-//! A drain waits for what is being worked on, and for nothing else. A client that holds a connection open, or that has
-//! sent half a request, would keep the server from stopping for as long as it likes. So each connection knows how many
-//! of its requests are being answered ([`Activity`]); without any it is closed at once. A body that is on its way may
-//! still arrive, but has little time.
+//! A drain waits for requests that are being worked on, and for nothing else. Otherwise a client that holds a
+//! connection open, or that has sent half a request, could keep the server from stopping for as long as it likes. So
+//! each connection knows how many of its requests are being answered ([`Activity`]); a connection without any is closed
+//! at once. A request body that is on its way may still arrive, but has little time.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -32,21 +32,21 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower_service::Service as _;
 
-/// How long a body may still take to arrive after the server was asked to stop. It has 64 KiB at most, and what was not
-/// received whole has changed nothing, so its client can safely repeat it elsewhere.
+/// How long a request body may still take to arrive after the server was asked to stop. A body has 64 KiB at most. A
+/// request that was not received whole has changed nothing, so its client can safely repeat it elsewhere.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
-/// How long a request's head may take to arrive. Without a limit a client that sends half of one, or nothing, keeps a
-/// socket for as long as it likes (SEC-151).
+/// How long a request's head may take to arrive. Without a limit, a client that sends half of one, or nothing, would
+/// keep a socket for as long as it likes (SEC-151).
 const HEAD: Duration = Duration::from_secs(30);
 
-/// What a connection over HTTP/2 begins with (RFC 9113 §3.4).
+/// The first bytes of a connection over HTTP/2 (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long accepting rests after the system had no more sockets.
+/// How long the server stops accepting after the system had no more sockets.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until it is asked to stop; then answers what is being worked on, for at most `grace`.
+/// Serves until it is asked to stop. Then answers the requests that are being worked on, for at most `grace`.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -62,11 +62,11 @@ pub(crate) async fn serve(
             (stream, peer) = accept(&listener) => {
                 connections.spawn(connection(stream, peer, router.clone(), stopping.clone()));
             }
-            // Forgets those that have ended.
+            // Connections that have ended are removed from the set.
             Some(_) = connections.join_next() => {}
         }
     }
-    // From now on connections are refused, so that whoever balances load goes elsewhere.
+    // From now on connections are refused, so that a load balancer sends requests elsewhere.
     drop(listener);
     tracing::info!(grace_secs = grace.as_secs(), "stopping: running requests are finished first");
     stop.send_replace(true);
@@ -79,7 +79,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// The next connection. What is wrong with one of them, or with all for a while, ends nothing.
+/// The next connection. An error of one connection, or of all of them for a while, does not end the server.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -117,7 +117,7 @@ where
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD).keep_alive_timeout(HEAD);
     let mut serving = pin!(builder.serve_connection(io, service));
     tokio::select! {
-        // Errors are the client's: what it sent was no HTTP, or it has gone.
+        // The errors are the client's: it sent something that is not HTTP, or it has gone.
         _ended = serving.as_mut() => return,
         () = activity.first_head_is_late() => return,
         _asked = stopping.wait_for(|stopping| *stopping) => {}
@@ -127,7 +127,7 @@ where
     poll_fn(|context| {
         activity.changed.register(context.waker());
         let is_late = arrival.is_elapsed() || arrival.as_mut().poll(context).is_ready();
-        // First what has come meanwhile, then whether there is anything to wait for.
+        // What has arrived meanwhile is handled first; then it is decided whether there is anything to wait for.
         match serving.as_mut().poll(context) {
             Poll::Pending if !activity.is_idle(is_late) => Poll::Pending,
             _ => Poll::Ready(()),
@@ -149,26 +149,27 @@ async fn answer(
     Ok(response.map(|body| Answered { body, _running: running }))
 }
 
-/// What a connection is busy with.
+/// The work that a connection is busy with.
 #[derive(Debug, Default)]
 struct Activity {
-    /// Requests that are not yet answered whole.
+    /// How many requests are not yet answered completely.
     running: AtomicUsize,
-    /// Those of them that wait for more of their own body.
+    /// How many of the running requests wait for more of their own body.
     waiting: AtomicUsize,
-    /// Answers wait for the client to take them.
+    /// Whether answers wait for the client to receive them.
     is_sending: AtomicBool,
-    /// A request has begun, or HTTP/2 has, which has pings of its own.
+    /// Whether a request has begun, or HTTP/2 has, which has pings of its own.
     has_begun: AtomicBool,
-    /// Whoever waits for it to become idle.
+    /// The task that waits for the connection to become idle.
     changed: AtomicWaker,
 }
 
 impl Activity {
-    /// Ends when [`HEAD`] is over and nothing has begun until then.
+    /// Ends after [`HEAD`] if nothing has begun until then.
     ///
-    /// The builder has no timer until it knows which version a client speaks. So the connection's first head, or the
-    /// preface of HTTP/2, is timed here, from when the connection was accepted. For later heads the builder has timers.
+    /// The builder has no timer until it knows which version of HTTP a client speaks. So the connection's first head,
+    /// or the preface of HTTP/2, is timed here, from when the connection was accepted. Later heads are timed by the
+    /// builder.
     async fn first_head_is_late(&self) {
         tokio::time::sleep(HEAD).await;
         if self.has_begun.load(Ordering::Acquire) {
@@ -176,7 +177,8 @@ impl Activity {
         }
     }
 
-    /// Whether there is nothing to finish: no request, or if it is late, only such as the client has not sent whole.
+    /// Whether there is nothing left to finish: no request, or, if it is late, only requests that the client has not
+    /// sent completely.
     fn is_idle(&self, is_late: bool) -> bool {
         let not_waited_for = if is_late { self.waiting.load(Ordering::Acquire) } else { 0 };
         self.running.load(Ordering::Acquire) <= not_waited_for && !self.is_sending.load(Ordering::Acquire)
@@ -202,7 +204,7 @@ impl Drop for Running {
     }
 }
 
-/// The body of a request, which may be still on its way.
+/// The body of a request, which may still be arriving.
 #[derive(Debug)]
 struct Arriving {
     body: Incoming,
@@ -257,7 +259,7 @@ impl Drop for Arriving {
     }
 }
 
-/// The body of an answer; with its end the request has ended.
+/// The body of an answer. The request ends with the end of this body.
 #[derive(Debug)]
 struct Answered {
     body: Body,
@@ -284,12 +286,12 @@ impl http_body::Body for Answered {
     }
 }
 
-/// A socket that says whether it has taken all that was written, and whether HTTP/2 has begun on it.
+/// A socket that notes whether it has taken everything that was written, and whether HTTP/2 has begun on it.
 #[derive(Debug)]
 struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
-    /// What is missing of HTTP/2's preface, as long as everything that was read is part of it.
+    /// The rest of HTTP/2's preface that is still missing, as long as everything that was read is part of the preface.
     preface: Option<&'static [u8]>,
 }
 
@@ -365,7 +367,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// The client's end of a connection that was accepted just now.
+    /// The client's end of a newly accepted connection.
     struct Client {
         stream: DuplexStream,
         _stop: watch::Sender<bool>,
@@ -384,7 +386,7 @@ mod tests {
             self.stream.write_all(bytes).await.unwrap();
         }
 
-        /// Reads for this long; returns whether the server has closed the connection meanwhile.
+        /// Reads for this long. Returns whether the server has closed the connection meanwhile.
         async fn is_closed_within(&mut self, time: Duration) -> bool {
             let mut read = Vec::new();
             timeout(time, self.stream.read_to_end(&mut read)).await.is_ok()

@@ -1,4 +1,4 @@
-//! `GET /`: what this is, for people and for programs; and the contract itself.
+//! `GET /`: a page that says what this server is, for people and for programs; and the HTTP contract.
 
 use std::sync::LazyLock;
 
@@ -13,10 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 const STYLE: &str = include_str!("home.css");
 const CONTRACT: &str = include_str!("../docs/api.md");
-/// Where the contract is served.
+/// The path at which the HTTP contract is served.
 pub(crate) const CONTRACT_PATH: &str = "/docs/api.md";
 
-/// No script, no form, no frame, and only the one style that is in the page.
+/// The page's content security policy: no script, no form, no frame, and only the one style that is in the page.
 static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     let style = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
     HeaderValue::try_from(format!(
@@ -32,18 +32,18 @@ struct Home {
     documentation: &'static str,
 }
 
-/// Under which URL the server is reached, as the page shows it.
+/// The URL of the server, as the page shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct ShownOrigin(pub(crate) String);
 
-/// A page for browsers, JSON for everybody else.
+/// Answers with a page for browsers and with JSON for all other clients.
 pub(crate) async fn home(State(ShownOrigin(origin)): State<ShownOrigin>, request: Request) -> Response {
     let mut response = if wants_html(request.headers()) { page(&origin) } else { json() };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 
-/// The HTTP contract of this very version.
+/// The HTTP contract of this version of the server.
 pub(crate) async fn contract() -> Response {
     let plain = HeaderValue::from_static("text/markdown; charset=utf-8");
     let mut response = CONTRACT.into_response();
@@ -63,7 +63,7 @@ fn wants_html(headers: &HeaderMap) -> bool {
 }
 
 fn page(origin: &str) -> Response {
-    // An origin is made of a scheme, a host and a port: nothing in it needs escaping.
+    // An origin consists of a scheme, a host and a port, so nothing in it needs escaping.
     let page = include_str!("home.html")
         .replace("$ORIGIN", origin)
         .replace("<style></style>", &format!("<style>{STYLE}</style>"));

@@ -1,12 +1,13 @@
-//! The host that a request is addressed to: exactly one, and one that there can be (RFC 9112 §3.2, RFC 9113 §8.3.1).
+//! Checks that a request is addressed to exactly one host, and that there can be such a host (RFC 9112 §3.2, RFC 9113
+//! §8.3.1).
 //!
-//! What two programs on a request's way read differently is what requests are smuggled by.
+//! Request smuggling exploits that two programs on a request's way read the same text differently.
 
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Uri, Version, header};
 use url::Host;
 
-/// Why a request is refused for its host, if it is.
+/// The reason why a request is refused for its host, if there is one.
 pub(crate) fn refusal(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
     let mut fields = headers.get_all(header::HOST).iter();
     let (host, second) = (fields.next(), fields.next());
@@ -37,7 +38,7 @@ fn names_a_host(field: &HeaderValue) -> bool {
     field.to_str().is_ok_and(is_host)
 }
 
-/// `host[:port]`, without a user.
+/// Whether a text is `host[:port]`, without a user.
 fn is_host(text: &str) -> bool {
     let Ok(authority) = text.parse::<Authority>() else { return false };
     let Some(rest) = text.strip_prefix(authority.host()) else { return false };
@@ -48,7 +49,8 @@ fn is_host(text: &str) -> bool {
     is_port && is_spelt_as_a_host(authority.host()) && Host::parse(authority.host()).is_ok()
 }
 
-/// RFC 3986 §3.2.2 allows more, commas and percent signs among it, but nothing that is found by its name has them.
+/// Whether a host's characters are those of names in use. RFC 3986 §3.2.2 allows more, including commas and percent
+/// signs, but no host that is found by its name has them.
 fn is_spelt_as_a_host(host: &str) -> bool {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     host.starts_with('[') || host.bytes().all(is_name)
@@ -121,7 +123,7 @@ mod tests {
             (Version::HTTP_11, "/", &["a"], true),
             (Version::HTTP_11, "/", &["a", "a"], false),
             (Version::HTTP_11, "/", &["a", "b"], false),
-            // RFC 9112 §3.2.2: a request to a proxy, where the target decides.
+            // RFC 9112 §3.2.2: in a request to a proxy, the target decides.
             (Version::HTTP_11, "http://b/", &["a"], true),
             (Version::HTTP_11, "http://b/", &[], false),
             (Version::HTTP_11, "http://user@b/", &["b"], false),

@@ -1,4 +1,4 @@
-//! `countersign serve`: open the store, listen, serve, stop when asked.
+//! `countersign serve`: opens the store, listens, serves, and stops when asked.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -37,9 +37,9 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
-    // Before anything else, so that a terminal that closes does not end a start half-way.
+    // This comes before everything else, so that a terminal that closes does not end a half-finished start.
     ignore_hangup()?;
-    // First, so that a start that cannot succeed leaves nothing behind.
+    // Listening comes first, so that a start that cannot succeed leaves nothing behind.
     let listener = TcpListener::bind(&settings.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen ADDRESS:PORT", settings.listen)
     })?;
@@ -69,7 +69,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         .as_ref()
         .map_or_else(|| format!("http://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
     let router = app(auth.clone(), ShownOrigin(origin), &settings.allowed_origins);
-    // Before anybody is told that the server is there, and may want to stop it.
+    // The signals are caught before the server announces itself, because somebody may want to stop it from then on.
     let asked_to_stop = asked_to_stop()?;
     tracing::info!(
         %address,
@@ -90,15 +90,15 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// This server speaks plain http. Where others than this machine's own programs reach it, passwords and tokens are read
-/// along on the way, and whoever wants that has to say so (SEC-154).
+/// Refuses to listen in plain http where other machines reach the server, unless the settings allow it. Passwords and
+/// tokens can be read on the way there, so the operator has to state that this is intended (SEC-154).
 fn check_listener(address: SocketAddr, plain_http: bool) -> Result<(), String> {
     if is_loopback(address) || plain_http {
         return Ok(());
     }
     Err(format!(
-        "{address} can be reached from other machines, and this server speaks plain http: passwords and tokens would be read \
-         along on the way. Listen on a loopback address such as 127.0.0.1:{port} behind a proxy that does TLS; or, where \
+        "{address} can be reached from other machines, and this server speaks plain http: passwords and tokens could be read \
+         on the way. Listen on a loopback address such as 127.0.0.1:{port} behind a proxy that does TLS; or, where \
          that proxy is on another machine or this is a container, say --plain-http or COUNTERSIGN_PLAIN_HTTP=yes",
         port = address.port()
     ))
@@ -108,7 +108,8 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Builds it; an error tells what to do about the server, not about a program.
+/// Builds the authentication. Its errors tell an operator what to do about the server's settings, and not a programmer
+/// what to do about code.
 pub(crate) async fn build(builder: AuthBuilder, profile: &ProfileSetting) -> Result<Auth, Box<dyn Error>> {
     builder.build().await.map_err(|error| match error {
         BuildError::Agreement(AgreementError::Differ(differences)) => differ(&differences, profile).into(),
@@ -132,7 +133,7 @@ fn of_flask_rules(error: BoxError) -> Box<dyn Error> {
     }
 }
 
-/// What was set and has no effect, or an effect that is hardly meant.
+/// Warns of settings that have no effect, or an effect that is probably not intended.
 fn warn_of_settings(settings: &Settings) {
     for line in &settings.unreadable_lines {
         tracing::warn!(
@@ -155,7 +156,7 @@ fn warn_of_settings(settings: &Settings) {
     }
 }
 
-/// What is allowed, but hardly meant.
+/// Warns of settings that are allowed, but probably not intended.
 fn say_what_is_odd(settings: &Settings, auth: &Auth) {
     let policy = &settings.policy;
     if !settings.profile.is_native() {
@@ -185,7 +186,7 @@ fn say_what_is_odd(settings: &Settings, auth: &Auth) {
     }
 }
 
-/// Authentication as the settings have it.
+/// The authentication that the settings describe.
 pub(crate) fn builder(
     settings: &Settings,
     store: impl Into<Stores>,
@@ -208,11 +209,12 @@ pub(crate) fn builder(
     if settings.settings_change {
         builder = builder.change_settings();
     }
-    // A server that looks for revocations elsewhere than the others write them accepts what was revoked.
+    // All servers must agree on this, because a server that looks for revocations in another place than the others
+    // write them to accepts what was revoked.
     builder.agree_on("sessions", place_of_sessions)
 }
 
-/// Listens for SIGTERM and Ctrl-C from now on; the future ends when one of them has come.
+/// Listens for SIGTERM and Ctrl-C from now on. The future ends when one of them arrives.
 #[cfg(unix)]
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -227,7 +229,7 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// SIGHUP, which would end the process, from now on only writes a line.
+/// From now on SIGHUP only writes a line to the log, instead of ending the process.
 #[cfg(unix)]
 fn ignore_hangup() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -248,7 +250,7 @@ fn ignore_hangup() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Listens for Ctrl-C from now on; the future ends when it has come.
+/// Listens for Ctrl-C from now on. The future ends when it arrives.
 #[cfg(windows)]
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     let mut interrupt = tokio::signal::windows::ctrl_c()?;

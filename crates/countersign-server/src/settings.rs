@@ -1,7 +1,7 @@
-//! The server's settings: flag, environment, `.env`, file, default, in this order.
+//! The server's settings. Each is taken from the first source that has it: flag, environment, `.env`, file, default.
 //!
-//! Every setting has one name, written `COUNTERSIGN_LISTEN` in the environment and `.env`, `listen` in the file. All
-//! are read and checked once, at start; an unknown name is an error that names the nearest known one.
+//! Every setting has one name, written `COUNTERSIGN_LISTEN` in the environment and in `.env`, and `listen` in the file.
+//! All settings are read and checked once, at start. An unknown name is an error that names the nearest known one.
 
 mod dotenv;
 mod log;
@@ -28,56 +28,57 @@ pub(crate) use sources::{Flags, Sources};
 use value::Setting;
 pub(crate) use value::{SettingError, duration};
 
-/// All settings, checked.
+/// All settings of the server, checked.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// `listen`: address and port. Default `127.0.0.1:8080`; port 0 takes a free one.
     pub(crate) listen: String,
-    /// `plain_http`: whether to listen on other than loopback addresses, where everybody on the way reads along. Default no.
+    /// `plain_http`: whether to listen on other than loopback addresses, where everybody on the way can read the
+    /// traffic. Default no.
     pub(crate) plain_http: bool,
     /// `database_url`. Default `sqlite://countersign.db`; created when missing.
     pub(crate) database: StoreLocation,
     /// `sessions_url`: another engine for sessions, revocations and throttles. Default none: the database.
     pub(crate) sessions: Option<StoreLocation>,
-    /// `accept_weak_store`: whether sessions may be in an engine on which two servers may both exchange a refresh token.
-    /// Default no: the start is refused.
+    /// `accept_weak_store`: whether sessions may be kept in an engine on which two servers may both exchange the same
+    /// refresh token. Default no: the start is refused.
     pub(crate) accept_weak_store: bool,
-    /// `public_url`: issuer, cookie prefix and Secure, own origin. Default unset.
+    /// `public_url`: decides the issuer, the cookies' prefix and `Secure`, and the server's own origin. Default unset.
     pub(crate) public_url: Option<Url>,
-    /// `issuer`: the `iss` of tokens, where it is not to be the public URL. Default unset.
+    /// `issuer`: the `iss` of tokens, if it is not the public URL. Default unset.
     pub(crate) issuer: Option<String>,
-    /// `settings_change`: whether settings that differ from those of the store's other servers become the store's.
-    /// Default no: the start is refused.
+    /// `settings_change`: whether settings that differ from those of the store's other servers replace them in the
+    /// store. Default no: the start is refused.
     pub(crate) settings_change: bool,
-    /// `allowed_origins`: which other origins may use cookies; switches CORS on. Default none.
+    /// `allowed_origins`: the other origins that may use cookies. Setting it turns CORS on. Default none.
     pub(crate) allowed_origins: AllowedOrigins,
-    /// `secret` or `secret_file`: what seals the keys in the store. Default for SQLite: the file beside it.
+    /// `secret` or `secret_file`: the secret that seals the keys in the store. Default for SQLite: the file beside it.
     pub(crate) secret: SecretSource,
-    /// Lifetimes of tokens, sessions and keys, and the rules of refresh.
+    /// The lifetimes of tokens, sessions and keys, and the rules of refresh.
     pub(crate) policy: SessionPolicy,
-    /// `profile`: whose rules hold for tokens. Default `native`; the others read the `JWT_…` options as well.
+    /// `profile`: the rules that tokens follow. Default `native`; the other profiles read the `JWT_…` options as well.
     pub(crate) profile: ProfileSetting,
-    /// Lines of `.env` that could not be read.
+    /// The numbers of the lines of `.env` that could not be read.
     pub(crate) unreadable_lines: Vec<usize>,
-    /// Options of a Flask application that were set, though no profile was.
+    /// The options of a Flask application that were set, although no profile was.
     pub(crate) without_profile: Vec<String>,
-    /// Settings that were set and that the profile's options decide instead: which, and what decides.
+    /// The settings that were set, but are decided by the profile's options: each with what decides it.
     pub(crate) overruled: Vec<(String, &'static str)>,
-    /// `hash_permits`: parallel password hashes. Default one less than there are cores, at least one.
+    /// `hash_permits`: the number of parallel password hashes. Default one less than there are cores, at least one.
     pub(crate) hash_permits: Option<NonZeroUsize>,
-    /// `metrics_listen`: where metrics are served, apart from everything else. Default nowhere.
+    /// `metrics_listen`: the address at which only metrics are served. Default none.
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// `shutdown_grace`: for how long running requests may go on after the server was asked to stop. Default `10s`.
+    /// `shutdown_grace`: how long running requests may continue after the server was asked to stop. Default `10s`.
     pub(crate) shutdown_grace: Duration,
-    /// `log`: what is logged. Default `info`.
+    /// `log`: the directives of what is logged. Default `info`.
     pub(crate) log: String,
     /// `log_format`: `text` (default) or `json`.
     pub(crate) log_format: LogFormat,
 }
 
-/// Where the secret comes from.
+/// The source of the secret.
 pub(crate) enum SecretSource {
-    /// Beside the database.
+    /// The file beside the database.
     Beside,
     /// `COUNTERSIGN_SECRET`: base64, a list separated by commas.
     Given(String),
@@ -95,16 +96,16 @@ impl std::fmt::Debug for SecretSource {
     }
 }
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines, one object a line.
+    /// JSON for machines, one object a line.
     Json,
 }
 
-/// The name of every setting, as in the file. `config` can only come from a flag, the environment or `.env`.
+/// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
 pub(crate) const NAMES: [&str; 30] = [
     "config",
     "listen",
@@ -142,7 +143,7 @@ impl Settings {
     /// Reads and checks all settings.
     ///
     /// # Errors
-    /// [`SettingError`] names the first setting that is wrong, where it comes from, and what it must look like.
+    /// [`SettingError`] names the first wrong setting, where it was set, and what it must look like.
     pub(crate) fn read(sources: &Sources) -> Result<Self, SettingError> {
         let default = SessionPolicy::default();
         let duration = |name, default: Duration| -> Result<Duration, SettingError> {
@@ -231,7 +232,7 @@ impl Settings {
             overruled: profile.overruled(sources),
             unreadable_lines: sources.unreadable_lines.clone(),
             without_profile: match sources.get("profile") {
-                // Whoever names it wants it so.
+                // An operator who names the profile intends it.
                 Some(_) => Vec::new(),
                 None => sources.known_flask_options(),
             },
@@ -256,7 +257,7 @@ impl Settings {
     }
 }
 
-/// An engine's URL. Never repeats it: it may hold a password.
+/// An engine's URL. An error never repeats the URL, because it may hold a password.
 fn location(setting: &Setting) -> Result<StoreLocation, SettingError> {
     StoreLocation::parse(setting.text()).map_err(|error| match error {
         Some(error) => setting.wrong(format!("cannot be used: {error}")),
@@ -264,7 +265,7 @@ fn location(setting: &Setting) -> Result<StoreLocation, SettingError> {
     })
 }
 
-/// A duration, or `off`.
+/// Reads a duration, or `off`.
 fn key_rotation(setting: &Setting) -> Result<Option<Duration>, SettingError> {
     match setting.text() {
         "off" | "0" => Ok(None),
@@ -302,7 +303,7 @@ fn public_url(setting: &Setting) -> Result<Url, SettingError> {
     if plain && url.has_host() && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(wrong()) }
 }
 
-/// Taken as it is: issuers are compared byte by byte.
+/// The issuer, unchanged, because issuers are compared byte by byte.
 fn issuer(setting: &Setting) -> Result<String, SettingError> {
     let text = setting.text();
     if text.len() > 255 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -313,7 +314,7 @@ fn issuer(setting: &Setting) -> Result<String, SettingError> {
     Ok(text.to_owned())
 }
 
-/// What differs from the store's other servers, in terms of the settings here.
+/// Says which settings differ from those of the store's other servers, by the names that settings have here.
 pub(crate) fn differ(differences: &[Difference], profile: &ProfileSetting) -> String {
     let mut text = String::from("this store was set up with other settings, which all of its servers share:");
     for Difference { setting, own, stores } in differences {
@@ -326,7 +327,7 @@ pub(crate) fn differ(differences: &[Difference], profile: &ProfileSetting) -> St
     text
 }
 
-/// The name under which a setting that all servers share is set.
+/// The name by which an operator sets a setting that all servers share.
 fn named(setting: &str, profile: &ProfileSetting) -> String {
     let name = match setting {
         "idle" => "session_idle",
@@ -352,7 +353,7 @@ fn secret(sources: &Sources) -> Result<SecretSource, SettingError> {
     }
 }
 
-/// A rule of the policy, told in terms of the setting that breaks it.
+/// The error for a broken rule of the policy, which names the setting that breaks the rule.
 fn policy_error(sources: &Sources, error: &PolicyError) -> SettingError {
     let name = match error.setting {
         "idle" => "session_idle",
@@ -363,7 +364,7 @@ fn policy_error(sources: &Sources, error: &PolicyError) -> SettingError {
     let rule = error.rule.trim_start_matches("it ");
     match sources.get(name) {
         Some(setting) => setting.wrong(rule),
-        // The default of this one does not fit another one that was set.
+        // The setting has its default, which does not fit another setting that was set.
         None => SettingError::new(&format!("COUNTERSIGN_{}", name.to_uppercase()), "default", rule),
     }
 }

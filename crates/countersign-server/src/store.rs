@@ -1,4 +1,4 @@
-//! Which engines keep what, and opening them.
+//! Which engines keep the server's data, and how they are opened.
 
 use std::error::Error;
 use std::fmt;
@@ -18,7 +18,7 @@ use countersign_sql::{SecretFile, mysql, postgres};
 
 use crate::settings::{SecretSource, Settings};
 
-/// How to reach one engine, checked.
+/// A checked address of one engine.
 #[derive(Clone, Debug)]
 pub(crate) enum StoreLocation {
     Sqlite(SqliteOptions),
@@ -28,22 +28,23 @@ pub(crate) enum StoreLocation {
     Redis(Box<RedisOptions>),
 }
 
-/// Everything the server keeps, in one engine or two.
+/// Everything that the server keeps, in one engine or two.
 #[derive(Debug)]
 pub(crate) struct Database {
     accounts: Arc<dyn OpenStore>,
     sessions: Option<Arc<dyn OpenStore>>,
 }
 
-/// What a URL may look like.
+/// The URLs that the server accepts.
 pub(crate) const URLS: &str = "sqlite:// and the path of a file, such as sqlite:///var/lib/countersign/countersign.db, or \
      postgres://, mysql://, mongodb:// or redis:// with user, password, host and database";
 
 impl StoreLocation {
-    /// Reads a URL.
+    /// Reads the URL of an engine.
     ///
     /// # Errors
-    /// What is wrong with it, without repeating it: it may hold a password. `None` if no engine has such URLs.
+    /// What is wrong with the URL, without repeating it, because it may hold a password. `None` if no engine has such
+    /// URLs.
     pub(crate) fn parse(url: &str) -> Result<Self, Option<Box<dyn Error>>> {
         fn some(error: impl Error + 'static) -> Option<Box<dyn Error>> {
             Some(error.into())
@@ -80,7 +81,7 @@ impl StoreLocation {
         used.map_err(|error| Unusable { place: self.to_string(), source: error.into() })
     }
 
-    /// The same, but a SQLite file that is missing is not made.
+    /// The same location, except that a missing SQLite file is not created.
     fn existing(self) -> Self {
         match self {
             Self::Sqlite(options) => Self::Sqlite(options.create(false)),
@@ -88,7 +89,7 @@ impl StoreLocation {
         }
     }
 
-    /// Creates its tables or brings them up to date.
+    /// Creates the engine's tables or brings them up to date.
     async fn migrate(&self) -> Result<(), Unusable> {
         match self {
             Self::Sqlite(options) => self.used(sqlite::migrate(options).await),
@@ -100,7 +101,7 @@ impl StoreLocation {
     }
 }
 
-/// Where it is, and nothing secret.
+/// Shows where the engine is, and nothing secret.
 impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -113,7 +114,7 @@ impl fmt::Display for StoreLocation {
     }
 }
 
-/// An engine that cannot be used as it is.
+/// An engine that cannot be used in its present state.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use {place}")]
 struct Unusable {
@@ -131,17 +132,17 @@ struct Unusable {
 )]
 struct UnsettledRaces;
 
-/// What becomes of an engine for sessions that does not settle races.
+/// How an engine for sessions is treated on which two servers may both make the same step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Races {
-    /// It is refused: several servers may work on it.
+    /// The engine is refused, because several servers may work on it.
     MustBeSettled,
-    /// It is used.
+    /// The engine is used.
     MayBeUnsettled,
 }
 
 impl Races {
-    /// For serving.
+    /// The treatment of such an engine when the server serves.
     fn of(settings: &Settings) -> Self {
         if settings.accept_weak_store { Self::MayBeUnsettled } else { Self::MustBeSettled }
     }
@@ -153,17 +154,20 @@ impl Races {
 }
 
 impl Database {
-    /// Opens what the settings name, for serving, and the secret that seals the keys. Makes what is missing.
+    /// Opens the engines that the settings name, for serving, and the secret that seals the keys. Creates what is
+    /// missing.
     pub(crate) async fn open(settings: &Settings) -> Result<(Self, Secrets), Box<dyn Error>> {
         Self::open_at(settings, settings.database.clone(), Races::of(settings)).await
     }
 
-    /// As the server does, but only a database that is there. For an operator's commands, which exchange no tokens.
+    /// Opens the engines and the secret as the server does, but only a database that exists. It is for an operator's
+    /// commands, which exchange no tokens.
     pub(crate) async fn open_existing(settings: &Settings) -> Result<(Self, Secrets), Box<dyn Error>> {
         Self::open_at(settings, settings.database.clone().existing(), Races::MayBeUnsettled).await
     }
 
-    /// As [`Database::open_existing`], without the secret and the engine of the sessions: for looking at keys.
+    /// Opens the engine of accounts and keys, but neither the secret nor the engine of sessions. It must exist, as for
+    /// [`Database::open_existing`]. It is for looking at keys.
     pub(crate) async fn open_without_secret(settings: &Settings) -> Result<Self, Box<dyn Error>> {
         let accounts = settings.database.clone().existing().open().await?;
         Ok(Self { accounts, sessions: None })
@@ -174,7 +178,7 @@ impl Database {
         location: StoreLocation,
         races: Races,
     ) -> Result<(Self, Secrets), Box<dyn Error>> {
-        // Before a secret is made for it.
+        // The engine is opened before a secret is made for it.
         let open_accounts = async || {
             let store = location.open().await?;
             if settings.sessions.is_none() {
@@ -214,7 +218,7 @@ impl Database {
         Ok((Self { accounts, sessions }, secrets))
     }
 
-    /// Creates the tables, in both engines if there are two, or brings them up to date; returns what to call them.
+    /// Creates the tables or brings them up to date, in both engines if there are two. Returns the engines' names.
     pub(crate) async fn migrate(settings: &Settings) -> Result<Vec<String>, Box<dyn Error>> {
         let mut names = Vec::new();
         for location in [Some(&settings.database), settings.sessions.as_ref()].into_iter().flatten() {
@@ -224,8 +228,8 @@ impl Database {
         Ok(names)
     }
 
-    /// What the library works with: accounts and keys from one engine; sessions, revocations and throttles from the
-    /// other, if there is one.
+    /// The stores that the library works with. Accounts and keys are in one engine; sessions, revocations and throttles
+    /// are in the other, if there are two.
     pub(crate) fn stores(&self) -> Stores {
         let accounts = self.accounts.clone().stores();
         match &self.sessions {
@@ -234,9 +238,9 @@ impl Database {
         }
     }
 
-    /// Where the sessions are, as all servers of a store must have it: the engine with its own id, which is made once and
-    /// kept in it. Its address does not count, because servers may see it differently. A Redis that is allowed to lose
-    /// everything loses its id as well, so there the kind alone counts.
+    /// The place of the sessions, on which all servers of a store must agree: the kind of engine with its own id, which
+    /// is made once and kept in it. The engine's address does not count, because servers may see it differently. A
+    /// Redis that is allowed to lose everything loses its id as well, so for it the kind alone counts.
     pub(crate) async fn place_of_sessions(&self, settings: &Settings) -> Result<String, StoreError> {
         let (Some(sessions), Some(location)) = (&self.sessions, &settings.sessions) else {
             return Ok("in the database".to_owned());
@@ -250,7 +254,7 @@ impl Database {
         Ok(format!("{} {id}", sessions.name()))
     }
 
-    /// When the server stops: leaves the engines in order. SQLite files are then complete by themselves.
+    /// Leaves the engines in order when the server stops. SQLite files are complete by themselves afterwards.
     pub(crate) async fn settle(&self) -> Result<(), StoreError> {
         for store in [Some(&self.accounts), self.sessions.as_ref()].into_iter().flatten() {
             store.settle().await?;

@@ -9,8 +9,8 @@ use tracing_subscriber::{EnvFilter, Layer as _, filter, fmt};
 
 use crate::settings::LogFormat;
 
-/// Libraries whose own debugging output shows requests as they came, secrets included (SEC-147). They say at most
-/// this, whatever is asked for.
+/// Libraries whose own debugging output shows requests unchanged, secrets included (SEC-147). Each of them logs at most
+/// at this level, whatever the directives ask for.
 const QUIET: [&str; 7] = ["h2", "hyper", "hyper_util", "mongodb", "redis", "sqlx", "tower"];
 
 /// Starts logging to standard error.
@@ -28,26 +28,26 @@ pub(crate) fn start(directives: &str, format: LogFormat) {
     tracing_subscriber::registry().with(lines.with_filter(safe)).with(wanted).init();
 }
 
-/// A line on standard output, at once, even into a pipe.
+/// Writes a line to standard output at once, even into a pipe.
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody listens any more: not a reason to stop.
+    // If nobody reads the output any more, that is no reason to stop.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// A line on standard error that something is not as it should be, though the program goes on.
+/// Writes a warning to standard error: something is not as it should be, but the program continues.
 pub(crate) fn warn(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "warning: {line}");
 }
 
-/// Why the program gives up, with all causes, on standard error.
+/// Writes to standard error why the program gives up, with all causes.
 pub(crate) fn complain(error: &dyn Error) {
     let mut text = format!("error: {error}");
     let mut shown = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let message = error.to_string();
-        // Errors that only wrap another one say the same.
+        // An error that only wraps another one has the same text, which is shown once.
         if !shown.contains(&message) {
             text.push_str(&format!("\n  because: {message}"));
         }

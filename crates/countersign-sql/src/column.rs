@@ -1,17 +1,17 @@
-//! Between values and columns. What a column cannot hold exactly, or what it holds that is no such value, is an
-//! error: nothing is rounded, cut or replaced by a default.
+//! Conversion between values and columns. It is an error if a column cannot hold a value exactly, or holds something
+//! that is no such value: nothing is rounded, cut or replaced by a default.
 
 use countersign_core::model::AdvanceCondition;
 use countersign_core::store::{BoxError, SessionPosition};
 use countersign_jwt::Timestamp;
 
-/// A limit; all there is, if it is more than the engine can count.
+/// A limit as a parameter. A limit that is more than the engine can count becomes the engine's largest number.
 pub(crate) fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// What the sessions of a page are before in the order of their times and ids: the place of the last one of the page
-/// before, or a place that every session is before.
+/// The place that the sessions of a page come before, in the order of their times and ids: the place of the last
+/// session of the previous page, or, without one, a place that every session comes before.
 pub(crate) fn before(position: Option<SessionPosition>) -> (i64, String) {
     match position {
         Some(SessionPosition { created_at, id }) => (created_at.as_millis(), id.to_string()),
@@ -19,13 +19,13 @@ pub(crate) fn before(position: Option<SessionPosition>) -> (i64, String) {
     }
 }
 
-/// How many of `count` rows are to go where `keep` may stay, but no more than `at_most`.
+/// How many of `count` rows are to be deleted where `keep` rows may stay, at most `at_most`.
 pub(crate) fn surplus(count: i64, keep: u64, at_most: usize) -> usize {
     let surplus = u64::try_from(count).unwrap_or(0).saturating_sub(keep);
     at_most.min(usize::try_from(surplus).unwrap_or(usize::MAX))
 }
 
-/// A number of a smaller type.
+/// A column's number, converted to a smaller type.
 pub(crate) fn number<T>(column: &str, number: i64) -> Result<T, sqlx::Error>
 where
     T: TryFrom<i64, Error: std::error::Error + Send + Sync + 'static>,
@@ -33,18 +33,18 @@ where
     T::try_from(number).map_err(|error| malformed(column, error))
 }
 
-/// A time.
+/// The time that a column holds in milliseconds.
 pub(crate) fn time(column: &str, millis: i64) -> Result<Timestamp, sqlx::Error> {
     let time = Timestamp::from_millis(millis);
     if time.as_millis() == millis { Ok(time) } else { Err(malformed(column, "a time out of range")) }
 }
 
-/// A time, if there is one.
+/// The time that a column holds in milliseconds, if it holds one.
 pub(crate) fn optional_time(column: &str, millis: Option<i64>) -> Result<Option<Timestamp>, sqlx::Error> {
     millis.map(|millis| time(column, millis)).transpose()
 }
 
-/// Text that is parsed.
+/// The value that a column holds as text.
 pub(crate) fn parsed<T, E>(
     column: &str,
     text: &str,
@@ -56,7 +56,7 @@ where
     parse(text).map_err(|error| malformed(column, error))
 }
 
-/// Text that is parsed, if there is one.
+/// The value that a column holds as text, if it holds one.
 pub(crate) fn optional_parsed<T, E>(
     column: &str,
     text: Option<&str>,
@@ -68,17 +68,18 @@ where
     text.map(parse).transpose().map_err(|error| malformed(column, error))
 }
 
-/// The column holds what this program never writes.
+/// The error for a column that holds something which this program never writes.
 pub(crate) fn malformed(column: &str, error: impl Into<BoxError>) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() }
 }
 
-/// A column that is never null.
+/// The value of a column that is never null; null is an error.
 pub(crate) fn there<T>(column: impl ToString, value: Option<T>) -> Result<T, sqlx::Error> {
     value.ok_or_else(|| malformed(&column.to_string(), sqlx::error::UnexpectedNullError))
 }
 
-/// A [`AdvanceCondition`] as parameters of a statement that has room for every kind of guard: those of the others are null.
+/// An [`AdvanceCondition`] as parameters of a statement that has room for every kind of guard. The parameters of the
+/// other kinds of guard are null.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct GuardParameters {
     pub(crate) issued_at: Option<i64>,

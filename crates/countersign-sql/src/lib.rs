@@ -2,11 +2,11 @@
 //!
 //! Feature `sqlite` (default): [`sqlite::SqliteStore`] keeps everything in one file and needs no server.
 //! Feature `postgres`: `postgres::PostgresStore` keeps everything in a PostgreSQL database, for any number of nodes.
-//! Feature `mysql`: `mysql::MySqlStore` does the same in a MySQL or MariaDB database.
+//! Feature `mysql`: `mysql::MySqlStore` keeps everything in a MySQL or MariaDB database, for any number of nodes.
 //! [`SecretFile`] keeps the secret that seals the keys in such a store, in a file beside it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// First, because their macros put lists of columns into the texts of statements.
+// Declared first, because the macros of this module put lists of columns into the texts of statements.
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 #[macro_use]
 mod record;

@@ -6,7 +6,7 @@ use countersign_core::store::BoxError;
 
 /// Why a database could not be opened.
 ///
-/// Every engine has the same errors, and some that only it can have. No message shows a URL, which may hold the
+/// Some variants occur with every engine, others with one engine only. No message shows a URL, because it may hold the
 /// password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,36 +16,36 @@ pub enum OpenError {
     Url {
         /// The engine.
         engine: &'static str,
-        /// What its URLs look like.
+        /// The form of the engine's URLs.
         form: &'static str,
     },
-    /// The URL has a parameter that means nothing to the engine, or cannot have that value.
+    /// The URL has a parameter that the engine does not know, or a value that the parameter cannot have.
     #[error("the {engine} URL has {problem}; known are: {}", known.join(", "))]
     UrlParameter {
         /// The engine.
         engine: &'static str,
         /// What is wrong with the parameter.
         problem: &'static str,
-        /// The parameters that mean something to the engine.
+        /// The parameters that the engine knows.
         known: &'static [&'static str],
     },
-    /// The engine refused, or could not be reached.
+    /// The engine refused the connection, or could not be reached.
     #[error("could not open the database")]
     Engine(#[source] BoxError),
-    /// MySQL wants the password encrypted, and the connection is not.
+    /// MySQL accepts this user's password only over an encrypted connection, and the connection is not encrypted.
     #[error(
         "the server takes this user's password (caching_sha2_password, sha256_password) only over TLS: turn TLS on in \
          the server, and write ssl-mode=REQUIRED or ssl-mode=VERIFY_IDENTITY in the URL"
     )]
     PasswordNeedsTls,
-    /// The engine did not take a setting that the store's promises rest on, or a proxy between took it away.
+    /// The engine did not accept a setting that the store's promises rest on, or a proxy in between took it away.
     #[error("{setting} is {found}, but must be {expected}")]
     Setting {
         /// The setting.
         setting: &'static str,
-        /// What it must be.
+        /// The value that the setting must have.
         expected: String,
-        /// What it is.
+        /// The value that the setting has.
         found: String,
     },
     /// A table in MySQL is kept by a storage engine that has no transactions.
@@ -56,7 +56,7 @@ pub enum OpenError {
         /// The storage engine that keeps it.
         engine: String,
     },
-    /// The server's tables are those of another version of this program, or were changed by hand.
+    /// The tables are those of another version of this program, or were changed by hand.
     #[error("the database's tables are not those of this version: change {version} is not known here")]
     UnknownChange {
         /// The number of the change that is not known, or is known with other content.
@@ -65,13 +65,13 @@ pub enum OpenError {
     /// The tables of a SQLite file could not be brought up to date, or are those of a newer version.
     #[error("could not bring the database's tables up to date")]
     Migrate(#[source] BoxError),
-    /// The tables are not up to date, and that is not to be changed.
+    /// The tables are not up to date, and the options say that opening does not change them.
     #[error("the database's tables are not up to date; run the migrations first")]
     NotMigrated,
     /// The server did not answer in time.
     #[error("the server did not answer before the deadline")]
     Deadline,
-    /// Others kept the SQLite file locked.
+    /// Other connections kept the SQLite file locked until the deadline.
     #[error("the database was locked by others until the deadline")]
     Locked,
     /// An in-memory SQLite database would vanish with its connection.
@@ -82,21 +82,21 @@ pub enum OpenError {
     Path {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// There is no such SQLite file, and none is to be made.
+    /// The SQLite file does not exist, and the options say that opening does not create it.
     #[error("there is no database {}", path.display())]
     Missing {
         /// The path.
         path: PathBuf,
     },
-    /// The SQLite file could not be made.
+    /// The SQLite file could not be created.
     #[error("could not create the database {}", path.display())]
     Create {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// Every user of the machine may read or change the SQLite file, or a file beside it (SEC-046).
@@ -107,20 +107,20 @@ pub enum OpenError {
     OpenToOthers {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The file's permission bits.
         mode: u32,
     },
 }
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 impl OpenError {
-    /// The engine's driver could not do what opening asks for. Drivers are no part of what this crate promises, so the
-    /// error is kept as a cause without its type.
+    /// The error for an engine's driver that could not do what opening asks for. Drivers are no part of what this crate
+    /// promises, so the error is kept as a cause without its type.
     pub(crate) fn engine(error: sqlx::Error) -> Self {
         Self::Engine(error.into())
     }
 
-    /// The driver's error, if it is one.
+    /// The driver's error, if the cause is one.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn of_the_driver(&self) -> Option<&sqlx::Error> {
         match self {
@@ -129,7 +129,7 @@ impl OpenError {
         }
     }
 
-    /// The same for those who expect an error of the driver.
+    /// The error as one of the driver, for callers that expect one.
     #[cfg(any(feature = "mysql", feature = "sqlite"))]
     pub(crate) fn into_driver_error(self) -> sqlx::Error {
         match self {

@@ -1,10 +1,10 @@
-//! Deleting what is old, a little at a time.
+//! Deletes old rows, a few at a time.
 
-/// How many rows one statement deletes at most: some milliseconds of work.
+/// How many rows one statement deletes at most, which takes some milliseconds.
 pub(crate) const PURGE_STEP: usize = 1_000;
 
-/// Deletes at most so many rows in steps, so that no write holds others up. A step deletes at most as many rows as it
-/// is told and returns how many; fewer are the last.
+/// Deletes at most so many rows in steps, so that no write delays others for long. A step deletes at most as many rows
+/// as it is told and returns how many it deleted; a step that deletes fewer is the last.
 pub(crate) async fn in_steps<E, F>(at_most: usize, step: impl Fn(usize) -> F) -> Result<u64, E>
 where
     F: Future<Output = Result<u64, E>>,
@@ -23,7 +23,7 @@ where
     Ok(purged)
 }
 
-/// How many rows may still go, when at most so many may and some have gone.
+/// How many rows may still be deleted, if `at_most` may be and `purged` already are.
 pub(crate) fn left(at_most: usize, purged: u64) -> usize {
     at_most.saturating_sub(usize::try_from(purged).unwrap_or(usize::MAX))
 }

@@ -1,8 +1,9 @@
 //! Rows, written as they are read: one record for each kind of row, and one list of columns for each record.
 //!
-//! [`record!`] makes three things of a list: the record, the order in which its columns are read and bound, and a macro
-//! that puts their names into an SQL text (`session_columns!(names)`). So a column that is added is added to every
-//! statement that reads or writes such rows whole, and the compiler asks for its value in both directions.
+//! [`record!`] makes three things of a list of columns: the record, the order in which its columns are read and bound,
+//! and a macro that puts their names into an SQL text (`session_columns!(names)`). So a column that is added to the
+//! list is added to every statement that reads or writes such rows whole, and the compiler asks for its value in both
+//! directions.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -27,10 +28,10 @@ macro_rules! names {
     };
 }
 
-/// A record of this list of columns, in which each has its name, its field and its kind; and a macro of the given name
-/// that hands the list to another macro, such as [`names!`].
+/// Defines a record by its list of columns, in which each column has its name, its field and its kind. Also defines a
+/// macro of the given name that hands the list to another macro, such as [`names!`].
 macro_rules! record {
-    // What it holds is borrowed from a row, or from the value that is written.
+    // A record whose values are borrowed from a row, or from the value that is written.
     ($(#[$about:meta])* $record:ident<$r:lifetime>, $columns:ident {
         $($name:literal $field:ident: $kind:ident,)+
     }) => {
@@ -40,7 +41,7 @@ macro_rules! record {
         }
 
         impl<$r> $record<$r> {
-            /// The next columns of a row.
+            /// Takes the next columns of a row.
             fn take(row: &mut Reader<$r, impl Columns>) -> Result<Self, sqlx::Error> {
                 Ok(Self { $($field: row.$kind($name)?,)+ })
             }
@@ -56,7 +57,7 @@ macro_rules! record {
             ($form:ident) => { $form!($($name $kind),+) };
         }
     };
-    // It holds numbers alone.
+    // A record that holds numbers alone.
     ($(#[$about:meta])* $record:ident, $columns:ident { $($name:literal $field:ident: $kind:ident,)+ }) => {
         $(#[$about])*
         pub(crate) struct $record {
@@ -64,7 +65,7 @@ macro_rules! record {
         }
 
         impl $record {
-            /// The next columns of a row.
+            /// Takes the next columns of a row.
             fn take(row: &mut Reader<'_, impl Columns>) -> Result<Self, sqlx::Error> {
                 Ok(Self { $($field: row.$kind($name)?,)+ })
             }
@@ -82,7 +83,7 @@ macro_rules! record {
     };
 }
 
-/// What the values of a kind of column are, as long as the driver or the value lives that they are read from.
+/// The type of a kind of column's values, which live as long as the driver or the value that they are read from.
 macro_rules! of_kind {
     ($r:lifetime number) => { i64 };
     ($r:lifetime count) => { u64 };
@@ -92,7 +93,7 @@ macro_rules! of_kind {
     ($r:lifetime bytes) => { Cow<$r, [u8]> };
 }
 
-/// Takes one column after the other. Their names are for errors.
+/// Takes the columns of a row one after the other. Their names are for errors.
 struct Reader<'r, R> {
     row: &'r R,
     next: usize,
@@ -137,9 +138,9 @@ impl<'r, R: Columns> Reader<'r, R> {
     }
 }
 
-/// What is written into the columns of a row.
+/// A value that is written into the columns of a row.
 pub(crate) trait Record: Sized {
-    /// Binds the columns, in the order of their list.
+    /// Binds the columns of the record, in the order of their list.
     fn bind_to<D: Driver, Y>(self, statement: Statement<D, Y>) -> Statement<D, Y>;
 }
 
@@ -240,7 +241,8 @@ impl FromColumns for Session {
     }
 }
 
-/// The columns of a session, then whether the log has ended it, then the highest epoch in the log that concerns it.
+/// Reads the columns of a session, then whether the log has ended it, then the highest epoch in the log that concerns
+/// it.
 impl FromColumns for FoundSession {
     fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
         let mut row = Reader::of(row);
@@ -319,7 +321,7 @@ impl FromColumns for Entry {
     }
 }
 
-/// A live `token` entry of a user: `ref` and `until`.
+/// A live `token` entry of a user: its columns `ref` and `until`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LiveToken {
     id: TokenId,
@@ -334,7 +336,7 @@ impl FromColumns for LiveToken {
     }
 }
 
-/// Whether these tokens may be revoked beside those that already are.
+/// Whether these tokens may be revoked beside those that are revoked already.
 pub(crate) fn room_beside(live: &[LiveToken], tokens: &TokenRevocation) -> TokensRevoked {
     let ids: HashSet<_> = live.iter().map(|live| &live.id).chain(&tokens.ids).collect();
     if ids.len() > tokens.limit {
@@ -385,7 +387,7 @@ impl FromColumns for User {
 }
 
 record! {
-    /// What a row of `throttle` says about its key.
+    /// The counter that a row of `throttle` holds for its key.
     AttemptsRecord, attempts_columns {
         "failures" failures: number,
         "last_failure" last_failure: optional_number,
@@ -464,7 +466,8 @@ impl FromColumns for StoredKey {
     }
 }
 
-/// A user's epoch and when it was raised last: its highest number in the log, 0 if there is none, and the latest `at`.
+/// A user's epoch and when it was last raised: the user's highest number in the log, 0 if there is none, and the latest
+/// `at`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Raised {
     pub(crate) epoch: Epoch,

@@ -1,4 +1,4 @@
-//! The secret that seals a store's keys, kept in a file of its own, so that a copy of the database alone opens
+//! The secret that seals a store's keys. It is kept in a file of its own, so that a copy of the database alone opens
 //! nothing.
 
 use std::ffi::OsString;
@@ -14,17 +14,17 @@ use secrecy::zeroize::Zeroizing;
 
 /// A file with the server's secret: base64 text, readable by its owner only.
 ///
-/// It may hold several secrets, separated by commas or white space: the first one seals, all of them open.
+/// The file may hold several secrets, separated by commas or white space: the first one seals, all of them open.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretFile {
     path: PathBuf,
 }
 
-/// Why there is no secret. None of these leads to a new one: that would end every session.
+/// Why a secret file yields no secret. No new secret is made then, because that would end every session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretFileError {
-    /// The store has keys, and the secret that sealed them is not there.
+    /// The store has keys, and the file with the secret that sealed them is missing.
     #[error(
         "the secret file {} is missing, but the store has keys that were sealed with it; restore it from a backup, \
          or set COUNTERSIGN_SECRET to its content", path.display()
@@ -33,7 +33,7 @@ pub enum SecretFileError {
         /// The file.
         path: PathBuf,
     },
-    /// The file that was named is not there.
+    /// The file that was named does not exist.
     #[error(
         "there is no secret file {0}; make one with: (umask 077; countersign key secret > {0})", path.display()
     )]
@@ -41,7 +41,7 @@ pub enum SecretFileError {
         /// The file.
         path: PathBuf,
     },
-    /// Others than the owner may read or change it (SEC-046).
+    /// Other users than the owner may read or change the file (SEC-046).
     #[error(
         "the secret file {0} is open to other users (mode {mode:03o}); where it is mounted, let it be root's and readable by \
          the server's group alone (Kubernetes: defaultMode: 0440); else run: chmod 600 {0}", path.display()
@@ -49,61 +49,61 @@ pub enum SecretFileError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The file's permission bits.
         mode: u32,
     },
-    /// What it holds is no secret.
+    /// The file's content is not a secret.
     #[error("the secret file {} holds no secret", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         source: InvalidSecretText,
     },
-    /// It could not be read.
+    /// The file could not be read.
     #[error("could not read the secret file {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It could not be made.
+    /// The file could not be created.
     #[error("could not create the secret file {}", path.display())]
     Create {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// No randomness to make a secret of.
+    /// The system gave no random bytes to make a secret of.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
 impl SecretFile {
-    /// A file at this path.
+    /// The secret file at this path.
     pub fn at(path: impl AsRef<Path>) -> Self {
         Self { path: path.as_ref().to_owned() }
     }
 
-    /// The file beside a database: its name with `.secret` after it.
+    /// The secret file beside a database: the database's file name with `.secret` after it.
     pub fn beside(database: impl AsRef<Path>) -> Self {
         let mut path = OsString::from(database.as_ref());
         path.push(".secret");
         Self { path: path.into() }
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads it. Whether the store is empty decides which advice the error gives when it is missing.
+    /// Reads the secrets in the file. `store_is_empty` decides which advice the error gives when the file is missing.
     ///
     /// # Errors
-    /// [`SecretFileError`] if it is missing, open to others, or holds no secret.
+    /// [`SecretFileError`] if the file is missing, is open to other users, or holds no secret.
     pub fn load(&self, store_is_empty: bool) -> Result<Secrets, SecretFileError> {
         let path = || self.path.clone();
         self.try_load()?.ok_or_else(|| {
@@ -115,11 +115,12 @@ impl SecretFile {
         })
     }
 
-    /// Reads it; where it is missing beside an empty store, makes one of 32 random bytes. Of several first starts
-    /// one wins, and all return the winner's secret.
+    /// Reads the secrets in the file; if it is missing and the store is empty, creates it with a secret of 32 random
+    /// bytes. Of several first starts at the same time one creates the file, and all return its secret.
     ///
     /// # Errors
-    /// [`SecretFileError::Missing`] if it is missing and the store is not empty; the others as they say.
+    /// [`SecretFileError::Missing`] if the file is missing and the store is not empty. The other variants say what they
+    /// stand for.
     pub fn load_or_create(
         &self,
         random: &dyn Random,
@@ -141,13 +142,13 @@ impl SecretFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.unreadable(source)),
         };
-        // Asked of the open file, so that nobody can exchange it between the check and the reading.
+        // The open file is asked, so that nobody can exchange it between the check and the reading.
         if let Some(mode) = open_to_others(&file.metadata().map_err(|error| self.unreadable(error))?) {
             return Err(SecretFileError::Open { path: self.path.clone(), mode });
         }
         let mut text = Zeroizing::new(String::new());
         match file.take(MAX_BYTES + 1).read_to_string(&mut text) {
-            // Never a part of the text: it might be a secret, but another one.
+            // Part of the text is never used: it might be a secret, but another one.
             Ok(bytes) if bytes as u64 > MAX_BYTES => return Err(self.no_secret(InvalidSecretText::NotBase64)),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -158,7 +159,7 @@ impl SecretFile {
         Secrets::parse(&text).map(Some).map_err(|source| self.no_secret(source))
     }
 
-    /// Makes the file as a whole: under its name there is never a part of it.
+    /// Creates the file as a whole: an incomplete file never has its name.
     fn create(&self, random: &dyn Random) -> Result<(), SecretFileError> {
         let bytes = Zeroizing::new(random::bytes::<32>(random)?);
         let mut text = Zeroizing::new(STANDARD.encode(*bytes));
@@ -169,16 +170,16 @@ impl SecretFile {
         let temporary = PathBuf::from(temporary);
 
         let written = write_new(&temporary, text.as_bytes()).and_then(|()| {
-            // Unlike a rename, a link does not replace what another start has put there.
+            // A link, unlike a rename, does not replace the file that another start has put there.
             match fs::hard_link(&temporary, &self.path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 outcome => outcome,
             }
         });
-        // If it stays behind, it is one more file that only its owner can read.
+        // A temporary file that stays behind is one more file that only its owner can read.
         let _left_behind = fs::remove_file(&temporary);
         written
-            // Before any key is sealed with it, its name must be on disk too.
+            // Before any key is sealed with the secret, the file's name must be on disk too.
             .and_then(|()| sync_folder(&self.path))
             .map_err(|source| SecretFileError::Create { path: self.path.clone(), source })
     }
@@ -192,11 +193,11 @@ impl SecretFile {
     }
 }
 
-/// The permission bits of a file with a secret, if others than its owner may read or change it (SEC-046).
+/// The permission bits of a file with a secret, if other users than its owner may read or change it (SEC-046).
 ///
-/// What is root's may be read by its group: so secrets are mounted for a server that is not root (Kubernetes'
-/// `defaultMode: 0440` with `fsGroup`, systemd's credentials), and nobody but root has put the server into that group. A
-/// file of anybody else is its owner's alone.
+/// A file that root owns may also be read by its group. Secrets are mounted that way for a server that does not run as
+/// root (Kubernetes' `defaultMode: 0440` with `fsGroup`, systemd's credentials), and only root can have put the server
+/// into that group. A file of any other owner must be closed to everybody else.
 #[must_use]
 pub fn open_to_others(metadata: &fs::Metadata) -> Option<u32> {
     #[cfg(unix)]
@@ -230,7 +231,7 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Elsewhere than on Unix a folder cannot be opened, and its file system has a journal of its own.
+/// Does nothing: outside Unix a folder cannot be opened, and its file system has a journal of its own.
 fn sync_folder(file: &Path) -> io::Result<()> {
     if cfg!(unix) {
         let folder = match file.parent() {
@@ -242,7 +243,7 @@ fn sync_folder(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// No list of secrets is longer.
+/// The largest size of a secret file. No list of secrets is longer.
 const MAX_BYTES: u64 = 16 * 1024;
 
 #[cfg(test)]
@@ -255,7 +256,7 @@ mod tests {
 
     use super::*;
 
-    /// Different bytes each time, but not random.
+    /// Gives different bytes each time, which are not random.
     #[derive(Debug, Default)]
     struct Counter(AtomicU64);
 
@@ -279,7 +280,7 @@ mod tests {
         }
     }
 
-    /// Stands for the secret in comparisons.
+    /// A value derived from the secret, to compare secrets by.
     fn derived(secrets: &Secrets) -> Vec<u8> {
         secrets.derive("test").to_vec()
     }
@@ -379,7 +380,7 @@ mod tests {
         for (owner, mode, open) in [
             (0, 0o600, false),
             (0, 0o400, false),
-            // As Kubernetes mounts a secret for a server that is not root.
+            // Kubernetes mounts a secret like this for a server that does not run as root.
             (0, 0o440, false),
             (0, 0o640, false),
             (0, 0o660, true),

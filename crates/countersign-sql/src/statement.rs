@@ -1,7 +1,7 @@
-//! One way to say a statement, for every engine: its text, its parameters, and what its rows are.
+//! Statements, written in one way for every engine: a text, its parameters, and the type of its rows.
 //!
-//! A function beside the store's operations makes each statement, and is the only place that knows the order of its
-//! parameters and columns:
+//! Each statement is made by a function beside the store's operations. That function is the only place that knows the
+//! order of the statement's parameters and columns:
 //!
 //! ```ignore
 //! /// The sessions of a user that begin with the oldest.
@@ -30,17 +30,17 @@ use sqlx::{ColumnIndex, Database, Decode, IntoArguments, Row, SqlSafeStr, SqlStr
 use crate::column::there;
 use crate::record::Record;
 
-/// The driver of an engine.
+/// The driver of an engine, as far as statements need it.
 pub(crate) trait Driver:
     Database<Arguments: Clone + Sync + IntoArguments<Self>, Row: Columns> + HasStatementCache
 {
     /// The engine's name in errors.
     const STORE: &'static str;
 
-    /// Adds a parameter, as the engine's columns hold such values.
+    /// Adds a parameter, in the form in which the engine's columns hold such values.
     fn add(arguments: &mut Self::Arguments, value: Value<'_>) -> Result<(), BoxError>;
 
-    /// Runs a statement whose rows nobody wants.
+    /// Runs a statement whose rows are not needed.
     fn execute(
         connection: &mut Self::Connection,
         query: Query<'static, Self, Self::Arguments>,
@@ -56,8 +56,8 @@ pub(crate) trait Driver:
     fn changed(done: &Self::QueryResult) -> u64;
 }
 
-/// A statement with its parameters, which may be sent more than once. Each of its rows is a `Y`. It cannot be printed,
-/// because parameters are secret: hashes, seeds.
+/// A statement with its parameters, which may be sent more than once. Each of its rows is a `Y`. It has no `Debug`
+/// form, because parameters such as hashes and seeds are secret.
 pub(crate) struct Statement<D: Driver, Y = ()> {
     sql: SqlStr,
     parameters: Result<D::Arguments, String>,
@@ -69,8 +69,8 @@ impl<D: Driver, Y> Statement<D, Y> {
         Self { sql: sql.into_sql_str(), parameters: Ok(D::Arguments::default()), rows: PhantomData }
     }
 
-    /// The same for a statement with a part that is there once for each of `count` values. `separator` stands between
-    /// them.
+    /// A statement with a part that is repeated once for each of `count` values, with `separator` between the
+    /// repetitions.
     #[cfg(feature = "mysql")]
     pub(crate) fn repeating(
         [before, part, after]: [&'static str; 3],
@@ -79,15 +79,15 @@ impl<D: Driver, Y> Statement<D, Y> {
     ) -> Self {
         let mut sql = before.to_owned();
         for number in 0..count {
-            // Writing into a text never fails.
+            // Writing into a `String` never fails.
             let _ = write!(sql, "{}{part}", if number > 0 { separator } else { "" });
         }
         sql.push_str(after);
-        // Put together from texts of this program alone.
+        // The text is put together from texts of this program alone.
         Self { sql: AssertSqlSafe(sql).into_sql_str(), ..Self::new("") }
     }
 
-    /// The next parameter.
+    /// Binds the next parameter.
     #[must_use]
     pub(crate) fn bind<'v>(mut self, value: impl Into<Value<'v>>) -> Self {
         if let Ok(parameters) = &mut self.parameters {
@@ -104,19 +104,19 @@ impl<D: Driver, Y> Statement<D, Y> {
         self
     }
 
-    /// The user and the id of a session, as the next parameters.
+    /// Binds the user and the id of a session as the next parameters.
     #[must_use]
     pub(crate) fn bind_key(self, key: &UserSession) -> Self {
         self.bind(&key.user_id).bind(key.id)
     }
 
-    /// The columns of a record, as the next parameters.
+    /// Binds the columns of a record as the next parameters.
     #[must_use]
     pub(crate) fn bind_record(self, record: impl Record) -> Self {
         record.bind_to(self)
     }
 
-    /// The next parameter, of a kind that only this engine has.
+    /// Binds the next parameter, of a kind that only this engine has.
     #[cfg(feature = "postgres")]
     #[must_use]
     pub(crate) fn bind_with(mut self, add: impl FnOnce(&mut D::Arguments) -> Result<(), BoxError>) -> Self {
@@ -128,7 +128,7 @@ impl<D: Driver, Y> Statement<D, Y> {
         self
     }
 
-    /// `keep`: whether it stays prepared on the connection.
+    /// The driver's query. `keep` says whether the statement stays prepared on the connection.
     fn query(&self, keep: bool) -> Result<Query<'static, D, D::Arguments>, sqlx::Error> {
         let parameters = self.parameters.clone().map_err(|error| sqlx::Error::Encode(error.into()))?;
         Ok(sqlx::query_with(self.sql.clone(), parameters).persistent(keep))
@@ -150,7 +150,7 @@ impl<D: Driver, Y> Statement<D, Y> {
         D::fetch(connection, self.query(keep)?).await
     }
 
-    /// What its rows are. It stays prepared on the connection.
+    /// Runs the statement and returns its rows. The statement stays prepared on the connection.
     #[cfg(any(feature = "mysql", feature = "sqlite"))]
     pub(crate) async fn all(&self, connection: &mut D::Connection) -> Result<Vec<Y>, sqlx::Error>
     where
@@ -159,7 +159,7 @@ impl<D: Driver, Y> Statement<D, Y> {
         read_all(&self.rows(connection, true).await?)
     }
 
-    /// How many rows it has changed. It stays prepared on the connection.
+    /// Runs the statement and returns how many rows it has changed. The statement stays prepared on the connection.
     #[cfg(feature = "sqlite")]
     pub(crate) async fn changes(&self, connection: &mut D::Connection) -> Result<u64, sqlx::Error> {
         self.execute(connection, true).await.map(|done| D::changed(&done))
@@ -170,7 +170,7 @@ impl<D: Driver, Y> Statement<D, Y> {
         self.sql.as_str()
     }
 
-    /// The same with something before its text.
+    /// The driver's query with something before the statement's text.
     #[cfg(test)]
     pub(crate) fn after(&self, before: &str) -> Query<'static, D, D::Arguments> {
         let sql = sqlx::AssertSqlSafe(format!("{before} {}", self.sql.as_str()));
@@ -178,15 +178,15 @@ impl<D: Driver, Y> Statement<D, Y> {
     }
 }
 
-/// Rows as what they stand for.
+/// Reads rows into the values that they stand for.
 pub(crate) fn read_all<R: Columns, Y: FromColumns>(rows: &[R]) -> Result<Vec<Y>, sqlx::Error> {
     rows.iter().map(Y::from_columns).collect()
 }
 
-/// A parameter. Times are milliseconds since the Unix epoch, ids are text.
+/// A parameter of a statement. Times are milliseconds since the Unix epoch; ids are text.
 pub(crate) enum Value<'v> {
     Number(Option<i64>),
-    /// A number that may be more than a column can hold. Then the statement is an error when it is sent.
+    /// A number that may be more than a column can hold. If it is, sending the statement is an error.
     Count(u64),
     Text(Option<Cow<'v, str>>),
     Bytes(Cow<'v, [u8]>),
@@ -227,7 +227,7 @@ values! {
     Cow<'v, [u8]> => |bytes| Self::Bytes(bytes);
 }
 
-/// The columns of a row, by their positions. Booleans are numbers, because not every engine has them: 0 is false.
+/// The columns of a row, by their positions. Booleans are numbers, because not every engine has booleans: 0 is false.
 pub(crate) trait Columns {
     fn number(&self, column: usize) -> Result<Option<i64>, sqlx::Error>;
     fn text(&self, column: usize) -> Result<Option<&str>, sqlx::Error>;
@@ -254,12 +254,12 @@ where
     }
 }
 
-/// What a row is read into.
+/// A value that a row is read into.
 pub(crate) trait FromColumns: Sized + Send {
     fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error>;
 }
 
-/// What one column is read into.
+/// A value that one column is read into.
 pub(crate) trait FromColumn: Sized + Send {
     fn from_column(row: &impl Columns, column: usize) -> Result<Self, sqlx::Error>;
 }

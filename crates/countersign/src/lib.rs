@@ -1,5 +1,5 @@
-//! Authentication for web applications: access and refresh tokens, sessions that can be listed and ended, revocation
-//! without a store call per request. With axum and embedded SQLite by default.
+//! Authentication for web applications: access and refresh tokens, sessions that can be listed and ended, and
+//! revocation without a store call per request. The default features are for axum and an embedded SQLite database.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -30,25 +30,25 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`Auth`] | authentication for one program, made by [`AuthBuilder`], whose methods are the settings |
-//! | [`axum::AuthLayer`] | installs it once for all routes |
+//! | [`axum::AuthLayer`] | installs [`Auth`] once for all routes |
 //! | [`axum::AccessToken`] | a verified access token, as a handler's argument |
-//! | [`axum::routes`], [`axum::account_routes`] | the ready-made routes: refresh, logout, sessions; registering and logging in |
-//! | [`sqlite::open`] | everything in one file; other engines are features |
+//! | [`axum::routes`], [`axum::account_routes`] | ready-made routes: refresh, logout, sessions; registration, login |
+//! | [`sqlite::open`] | opens a store that keeps everything in one file; features add other engines |
 //!
 //! # Features
 //!
 //! | feature | what it adds |
 //! |---|---|
 //! | `axum` (default) | [`axum`](mod@axum): layer, extractors, routes |
-//! | `sqlite` (default) | [`sqlite`]: everything in one file |
+//! | `sqlite` (default) | [`sqlite`]: all stores in one file |
 //! | `postgres`, `mysql`, `mongodb`, `redis` | one engine each, for any number of servers |
-//! | `flask` | the rules of Flask-JWT-Extended and Flask-JWT, for programs that take their place |
+//! | `flask` | the rules of Flask-JWT-Extended and Flask-JWT, for programs that take the place of a Flask application |
 //! | `jwks-client` | verifies tokens of other issuers, such as Keycloak or Auth0, by the keys that they publish |
 //!
 //! # Guides
 //!
-//! [`guides`] has the project's pages: what a route may require, stores, several servers, keys, moving from Flask, and why
-//! it is built as it is.
+//! [`guides`] contains the project's pages: what a route may require, stores, several servers, keys, moving from Flask,
+//! and why the project is built as it is.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -63,14 +63,15 @@ pub use countersign_jwt::{Claims, UserId};
 #[doc(inline)]
 pub use countersign_jwt::{Secret, Secrets};
 
-/// The engine: sessions, refresh, revocation, accounts, store traits. Not called `core`, which is Rust's own.
+/// The engine: sessions, refresh, revocation, accounts and store traits. This module is not called `core`, because that
+/// is the name of Rust's own crate.
 pub use countersign_core as engine;
-/// The rules of Flask-JWT-Extended and Flask-JWT, for programs that take their place.
+/// The rules of Flask-JWT-Extended and Flask-JWT, for programs that take the place of a Flask application.
 #[cfg(feature = "flask")]
 pub use countersign_flask as flask;
-/// Tokens in HTTP, for any framework.
+/// Tokens in HTTP requests and responses, for any framework.
 pub use countersign_http as http;
-/// Tokens, keys and claims by themselves.
+/// Tokens, keys and claims, without HTTP and stores.
 pub use countersign_jwt as jwt;
 
 /// The layer, extractors and ready-made routes for axum.
@@ -86,11 +87,11 @@ pub mod axum {
     pub use countersign_axum::{RemoteRejection, RemoteToken};
 }
 
-/// Tokens of other issuers, such as Keycloak, Auth0 or Cognito.
+/// Verifies tokens of other issuers, such as Keycloak, Auth0 or Cognito.
 #[cfg(feature = "jwks-client")]
 pub use countersign_http::remote;
 
-/// Everything in one SQLite file, its keys sealed with a secret in a file beside it.
+/// All stores in one SQLite file, whose keys are sealed with a secret in a file beside it.
 #[cfg(feature = "sqlite")]
 pub mod sqlite {
     use std::path::Path;
@@ -100,34 +101,35 @@ pub mod sqlite {
     #[doc(inline)]
     pub use countersign_sql::sqlite::{OpenWithSecretError, SqliteOptions, SqliteStore};
 
-    /// Opens a database and its secret (`app.db`, `app.db.secret`); makes both where there is neither.
+    /// Opens a database and its secret (`app.db`, `app.db.secret`); creates both if neither exists.
     ///
     /// # Errors
-    /// [`OpenWithSecretError`]; a secret that is missing beside a filled database is never replaced by a new one.
+    /// [`OpenWithSecretError`] says what could not be opened. A secret that is missing beside a filled database is
+    /// never replaced by a new one.
     pub async fn open(path: impl AsRef<Path>) -> Result<(SqliteStore, Secrets), OpenWithSecretError> {
         countersign_sql::sqlite::open_with_secret(&SqliteOptions::new(path), &OsRandom).await
     }
 }
 
-/// Everything in a PostgreSQL database, shared by any number of servers.
+/// All stores in a PostgreSQL database, shared by any number of servers.
 #[cfg(feature = "postgres")]
 pub use countersign_sql::postgres;
 
-/// Everything in a MariaDB or MySQL database, shared by any number of servers.
+/// All stores in a MariaDB or MySQL database, shared by any number of servers.
 #[cfg(feature = "mysql")]
 pub use countersign_sql::mysql;
 
-/// Everything in MongoDB or what speaks its wire protocol, shared by any number of servers.
+/// All stores in MongoDB, or in a database that speaks its wire protocol, shared by any number of servers.
 #[cfg(feature = "mongodb")]
 pub use countersign_mongodb as mongodb;
 
-/// Sessions, or everything, in Redis.
+/// Sessions, or all stores, in Redis.
 #[cfg(feature = "redis")]
 pub use countersign_redis as redis;
 
 /// The project's pages.
 ///
-/// In the programs of these pages the crate is used as an application would.
+/// The programs on these pages use the crate as an application does.
 pub mod guides {
     #[doc = include_str!("../docs/http.md")]
     pub mod http {}
@@ -149,7 +151,7 @@ pub mod guides {
     pub mod glossary {}
 }
 
-/// Its program compiles.
+/// The program in the README, which must compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

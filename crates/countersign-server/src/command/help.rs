@@ -1,15 +1,15 @@
 //! What `--help` says about settings. docs/api.md says more.
 
-/// At the end of short help.
+/// The end of short help.
 pub(super) const SHORT: &str = "--help lists all settings.";
 
-/// Commands that work on the store.
+/// The settings that apply to every command that works on the store.
 pub(super) const STORE: &str = "\
 The settings are the server's: flag, then COUNTERSIGN_… variable, then .env in the working folder, then the TOML file.
 The secret that seals the keys comes from COUNTERSIGN_SECRET or COUNTERSIGN_SECRET_FILE; for SQLite without these, from
 the file beside the database.";
 
-/// Every setting, for serving.
+/// Every setting that applies to serving.
 pub(super) const SETTINGS: &str = "\
 Settings, by environment variable. A flag beats the environment, that beats .env in the working folder, that beats the
 TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api.md says more.

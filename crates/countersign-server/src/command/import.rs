@@ -1,4 +1,4 @@
-//! `countersign import …`: users and sessions of another application, from its own database.
+//! `countersign import …`: brings users and sessions of another application from its own database.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
@@ -28,34 +28,34 @@ pub(crate) struct ImportCommand {
 
 #[derive(Debug, Subcommand)]
 enum ImportSubcommand {
-    /// Bring users and sessions from a Flask application with Flask-JWT-Extended, whose database is only read.
+    /// Bring users and sessions from the database of a Flask application with Flask-JWT-Extended, which is only read.
     ///
-    /// From a table user or users: id, which is the identity in the tokens, e-mail address, username, the password's
-    /// hash, and whether the account is disabled. From a table session, sessions, user_session or user_sessions with
-    /// jti_access and jti_refresh, under COUNTERSIGN_PROFILE=flask-jwt-extended with the application's JWT_… options:
-    /// live sessions, which can then be listed and ended here, and the tokens of those that were revoked, which stay
-    /// revoked. What is not brought over is named with the reason. Doing it again brings what is new.
+    /// Users come from a table user or users: id, which is the identity in the tokens, e-mail address, username, the
+    /// password's hash, and whether the account is disabled. Sessions come from a table session, sessions, user_session
+    /// or user_sessions with jti_access and jti_refresh, under COUNTERSIGN_PROFILE=flask-jwt-extended with the
+    /// application's JWT_… options. Live sessions can then be listed and ended here. The tokens of revoked sessions
+    /// stay revoked. Whatever is not brought over is named with the reason. A repeated import brings what is new.
     ///
-    /// The store must be there: countersign migrate makes it. docs/migrating-from-flask.md says more.
+    /// The store must exist already: countersign migrate makes it. docs/migrating-from-flask.md says more.
     Flask(Flask),
 }
 
 #[derive(Args, Debug)]
 struct Flask {
-    /// The application's database: sqlite:// and a path, postgres:// or mysql://; - reads the URL from standard input,
-    /// which keeps a password in it from others on the machine
+    /// The application's database: sqlite:// and a path, postgres:// or mysql://. With - the URL is read from standard
+    /// input, so that other users of the machine do not see a password in it
     #[arg(long, value_name = "URL", allow_hyphen_values = true)]
     from: String,
     /// Say what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// The table of the users, if it has another name
+    /// The table of the users, if its name is none of user and users
     #[arg(long, value_name = "TABLE")]
     users_table: Option<String>,
-    /// The table of the sessions, if it has another name
+    /// The table of the sessions, if its name is none of session, sessions, user_session and user_sessions
     #[arg(long, value_name = "TABLE")]
     sessions_table: Option<String>,
-    /// Write users' ids of 32 hexadecimal digits with hyphens, as in the tokens of applications that use
+    /// Write users' ids of 32 hexadecimal digits with hyphens, as they are in the tokens of applications that use
     /// SQLAlchemy's Uuid with a database that has no such type
     #[arg(long)]
     hyphenate_ids: bool,
@@ -119,12 +119,12 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// A user whose sessions are looked at.
+/// A user whose sessions are brought over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Person {
     Enabled,
     Disabled,
-    /// Somebody with the same id has another e-mail address here: perhaps somebody else.
+    /// An account with the same id has another e-mail address here, so it may belong to somebody else.
     Doubtful,
 }
 
@@ -134,9 +134,9 @@ struct Import<'i> {
     dry_run: bool,
     hyphenate_ids: bool,
     now: Timestamp,
-    /// Users who are here by now, or would be.
+    /// The users who have an account here by now, or would have one after a real run.
     people: HashMap<UserId, Person>,
-    /// The keys of the names that they took in this run.
+    /// The keys of the e-mail addresses that users have claimed in this run.
     emails: HashSet<String>,
     usernames: HashSet<String>,
     /// The live sessions of this run.
@@ -187,7 +187,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Brings a user over; `Err` says why it cannot be.
+    /// Brings a user over. `Err` says why the user cannot be brought over.
     async fn take_user(&mut self, row: &Row<'_>) -> Result<Result<(), String>, Box<dyn Error>> {
         let Some(id) = row.text(ID).and_then(|text| self.user_id(text)) else {
             return Ok(Err("it has no id that can be kept".to_owned()));
@@ -280,7 +280,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Brings a session over, or the end of one; `Err` says why it cannot be.
+    /// Brings a session over, or the end of one. `Err` says why it cannot be brought over.
     async fn take_session(&mut self, row: &Row<'_>) -> Result<Result<(), &'static str>, Box<dyn Error>> {
         let Some(user_id) = row.text(OWNER).and_then(|text| self.user_id(text)) else {
             return Ok(Err("it names no user"));
@@ -318,7 +318,7 @@ impl Import<'_> {
         let Some(issued_at) = began.or_else(|| expires.map(|at| (at - policy.absolute).min(self.now))) else {
             return Ok(Err("nothing says when it began; it begins here with its first refresh"));
         };
-        // A refresh token lives longer than an access token: what ends so soon is another one's time.
+        // A refresh token lives longer than an access token, so an expiry this early is that of another token.
         let has_jumped = |at: &Timestamp| *at <= issued_at + policy.access_lifetime + policy.leeway;
         let expires = match expires.filter(has_jumped).filter(|_| policy.absolute > policy.access_lifetime) {
             Some(_) => {
@@ -352,7 +352,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Makes sure that the tokens of a session that was revoked in Flask stay refused here.
+    /// Ensures that the tokens of a session that was revoked in Flask stay refused here.
     async fn take_revoked(
         &mut self,
         row: &Row<'_>,
@@ -360,8 +360,9 @@ impl Import<'_> {
         [began, expires, revoked_at]: [Option<Timestamp>; 3],
     ) -> Result<Result<(), &'static str>, Box<dyn Error>> {
         let policy = self.sessions.policy();
-        // Its last token was issued before it was revoked, and not later than it says that a token expires. When it began
-        // is no bound: an application may write a new token's id into the same row.
+        // The session's last token was issued before the session was revoked, and not later than the expiry that the
+        // row names. The session's beginning is no bound, because an application may write a new token's id into the
+        // same row.
         let last_issued = expires.max(revoked_at).map(|at| began.map_or(at, |began| at.max(began)));
         if last_issued.is_some_and(|at| at + policy.absolute + policy.leeway <= self.now) {
             self.counts.expired += 1;
@@ -387,7 +388,8 @@ impl Import<'_> {
                 self.sessions.foreign().revoke(user_id.clone(), id).await?;
             }
         }
-        // The token may have been shown here while it was good; then the session is what refreshes.
+        // The token may have been presented here while it was valid; then there is a session here that can be
+        // refreshed.
         if let Ok(Some(refresh)) = refresh {
             let key = UserSession { user_id: user_id.clone(), id: SessionId::new(refresh.as_uuid()) };
             if let Some(FoundSession { session, log }) = self.stores.sessions().session(&key).await?

@@ -1,4 +1,4 @@
-//! `countersign jws …`: signed tokens on the command line.
+//! `countersign jws …`: verifies signed tokens on the command line.
 
 use std::error::Error;
 use std::io::{self, BufRead, Read, Write};
@@ -19,20 +19,20 @@ pub(crate) struct JwsCommand {
 
 #[derive(Debug, Subcommand)]
 enum JwsSubcommand {
-    /// Verify signatures of compact tokens from standard input, one a line; their claims are not looked at.
+    /// Verify the signatures of compact tokens from standard input, one a line. Their claims are not checked.
     ///
-    /// Prints `ok` or `error: <why>` for each, and fails if any token fails.
+    /// Prints `ok` or `error: <why>` for each token, and fails if any token fails.
     Verify {
-        /// The keys, a JWK set (RFC 7517 §5). Keys that cannot be used are left out, and named on standard error.
+        /// The keys, a JWK set (RFC 7517 §5). Keys that cannot be used are left out and named on standard error.
         #[arg(long, value_name = "FILE")]
         jwks: PathBuf,
-        /// Accept this algorithm alone; also says it for keys that do not say it themselves.
+        /// Accept only this algorithm. It is also taken for keys that do not name their algorithm.
         #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
         alg: Option<Algorithm>,
     },
 }
 
-/// Why the keys or the tokens are no good.
+/// Why the keys could not be read or the tokens were not accepted.
 #[derive(Debug, thiserror::Error)]
 enum JwsError {
     #[error("could not read the keys from {}", path.display())]
@@ -60,7 +60,7 @@ pub(crate) fn run(command: &JwsCommand) -> Result<(), Box<dyn Error>> {
 fn read_keys(path: &Path, only: Option<Algorithm>) -> Result<KeyRing, JwsError> {
     let mut text = Vec::new();
     std::fs::File::open(path)
-        // One byte more than a set may have, so that a longer one is noticed.
+        // One byte more than the longest set is read, so that a longer one is noticed.
         .and_then(|file| file.take(Jwk::MAX_BYTES as u64 + 1).read_to_end(&mut text))
         .map_err(|source| JwsError::Read { path: path.to_owned(), source })?;
     let (ring, left_out) =
@@ -72,16 +72,16 @@ fn read_keys(path: &Path, only: Option<Algorithm>) -> Result<KeyRing, JwsError> 
 }
 
 fn keys(text: &[u8], only: Option<Algorithm>) -> Result<(KeyRing, LeftOut), JwkError> {
-    // Who reads a secret from a file on this command line knows it already: guessing it helps nobody.
+    // The user of this command can read the secret in the file, so guessing it gains nothing.
     let rules = ImportRules::strict().dangerous_accept_guessable_secrets();
     let usable = JwkSet::parse(text)?.usable(rules, only);
     let left_out = usable.left_out.clone();
     Ok((usable.into_ring()?, left_out))
 }
 
-/// Judges each line; tells how many failed, and of how many.
+/// Verifies the token in each line. Returns how many tokens failed, and how many there were.
 fn verify(ring: &KeyRing, mut input: impl BufRead, mut output: impl Write) -> io::Result<(usize, usize)> {
-    // Longer lines are no tokens, so their end is read but not kept.
+    // A longer line is no token, so it is read to its end and not kept.
     let longest = Limits::default().token_bytes + "\r\n".len();
     let (mut failed, mut all) = (0, 0);
     let mut line = Vec::new();
@@ -96,7 +96,7 @@ fn verify(ring: &KeyRing, mut input: impl BufRead, mut output: impl Write) -> io
         all += 1;
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        // What is not UTF-8 is not in compact form either way.
+        // A line that is not UTF-8 is not in compact form in any case.
         match jws::verify(&String::from_utf8_lossy(line), ring) {
             Ok(_) => writeln!(output, "ok")?,
             Err(error) => {

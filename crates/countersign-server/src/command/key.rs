@@ -1,4 +1,4 @@
-//! `countersign key …`: the store's keys.
+//! `countersign key …`: works with the store's keys, and makes new ones.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -27,25 +27,26 @@ enum KeySubcommand {
     Secret,
     /// Print a new private key for use elsewhere, or for `key import`. The store is not touched.
     ///
-    /// It is NOT encrypted: who reads it can sign. Its id is the thumbprint of its public key (RFC 7638).
+    /// The key is NOT encrypted: anybody who reads it can sign. Its id is the thumbprint of its public key (RFC 7638).
     Generate {
-        /// What it signs with: EdDSA, ES256, ES384, ES512, ES256K, RS256, PS256, HS256, …
+        /// The algorithm that it signs with: EdDSA, ES256, ES384, ES512, ES256K, RS256, PS256, HS256, …
         #[arg(long, value_name = "ALG", default_value = "EdDSA", value_parser = super::algorithm)]
         algorithm: Algorithm,
-        /// How it is written [default: pem, for HS256, HS384 and HS512 jwk]
+        /// The form in which it is written [default: pem, for HS256, HS384 and HS512 jwk]
         #[arg(long, value_name = "FORMAT")]
         format: Option<Format>,
         /// The size of an RSA key: 2048, 3072 or 4096 [default: 2048]
         #[arg(long, value_name = "BITS", value_parser = rsa_bits)]
         rsa_bits: Option<u16>,
-        /// Write it to this new file, which its owner alone can read, and print its id instead
+        /// Write it to this new file, which only its owner can read, and print its id instead
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// List the keys in the store: id, purpose, algorithm, state, when made. Needs no secret and shows none.
+    /// List the keys in the store: id, purpose, algorithm, state and when each was made. Needs no secret and shows
+    /// none.
     ///
-    /// States: a next key is published and will sign soon, the active one signs, a retiring one only verifies what it
-    /// has signed, one that is gone does nothing.
+    /// States: a next key is published and will sign soon, the active key signs, a retiring key only verifies what it
+    /// has signed, and a key that is gone is not accepted.
     List {
         #[command(flatten)]
         store: StoreFlags,
@@ -57,17 +58,18 @@ enum KeySubcommand {
     },
     /// Make a new key, which replaces the one that signs.
     ///
-    /// It is published at once and signs when every server has read it, which is after COUNTERSIGN_REVOCATION_BOUND.
-    /// Tokens of the old key are accepted until they expire. Servers need no restart. By itself the server does so every
-    /// COUNTERSIGN_KEY_ROTATION.
+    /// The new key is published at once. It signs as soon as every server has read it, which is after
+    /// COUNTERSIGN_REVOCATION_BOUND. Tokens of the old key are accepted until they expire. Servers need no restart. The
+    /// server does the same by itself every COUNTERSIGN_KEY_ROTATION.
     Rotate {
-        /// Which key to replace: access or refresh
+        /// The purpose of the key to replace: access or refresh
         #[arg(long, value_name = "PURPOSE", default_value = "access", value_parser = purpose)]
         purpose: KeyPurpose,
-        /// What the new key signs with [env: COUNTERSIGN_KEY_ALGORITHM] [default: as the old one]
+        /// The algorithm that the new key signs with [env: COUNTERSIGN_KEY_ALGORITHM] [default: as the old one]
         #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
         algorithm: Option<Algorithm>,
-        /// Let it sign at once. Only where there is one server: others would refuse its tokens until they know it
+        /// Let the key sign at once. Only for a store with one server: other servers would refuse its tokens until they
+        /// have read it
         #[arg(long)]
         now: bool,
         #[command(flatten)]
@@ -75,25 +77,26 @@ enum KeySubcommand {
     },
     /// Take a private key that was made elsewhere as the next one that signs access tokens.
     ///
-    /// PEM (PKCS#8, SEC 1 or PKCS#1, not encrypted) or a JWK. Weak keys are refused, and keys that this store once
-    /// removed. From then on everything is as with `key rotate`.
+    /// The key is PEM (PKCS#8, SEC 1 or PKCS#1, not encrypted) or a JWK. Weak keys are refused, and so are keys that
+    /// this store once removed. An imported key then replaces the one that signs in the same way as after `key rotate`.
     Import {
-        /// The file, readable by its owner alone; - for standard input
+        /// The file, readable by its owner only; - for standard input
         file: PathBuf,
-        /// What it signs with, where the key does not say it: RSA keys in PEM, JWKs without alg
+        /// The algorithm that it signs with, if the key does not name it: RSA keys in PEM, JWKs without alg
         #[arg(long, value_name = "ALG", value_parser = super::algorithm)]
         algorithm: Option<Algorithm>,
-        /// Let it sign at once. Only where there is one server: others would refuse its tokens until they know it
+        /// Let the key sign at once. Only for a store with one server: other servers would refuse its tokens until they
+        /// have read it
         #[arg(long)]
         now: bool,
         #[command(flatten)]
         store: StoreFlags,
     },
-    /// Remove a key in an emergency: somebody else may have it.
+    /// Remove a key in an emergency: if somebody else may have it.
     ///
-    /// Every token it has signed is refused by all servers within COUNTERSIGN_REVOCATION_BOUND; services that verify by
-    /// themselves follow when they fetch the published keys again. If the key is the one that signs, a new one takes its
-    /// place. Without the access key users refresh; without the refresh key they sign in again.
+    /// All servers refuse every token that it has signed within COUNTERSIGN_REVOCATION_BOUND. Services that verify by
+    /// themselves follow when they fetch the published keys again. If the key is the one that signs, a new one takes
+    /// its place. After the removal of an access key users refresh; after that of a refresh key they sign in again.
     Retire {
         /// The key's id, as `key list` shows it
         #[arg(allow_hyphen_values = true)]
@@ -103,9 +106,9 @@ enum KeySubcommand {
     },
     /// Seal all keys in the store with the first of the secrets.
     ///
-    /// To change the secret: put a new one (countersign key secret) in front of the old one in COUNTERSIGN_SECRET or the
-    /// secret's file, separated by a comma; restart all servers; run this; take the old one away. Sessions go on, and
-    /// the servers need not stop.
+    /// To change the secret: put a new one (countersign key secret) in front of the old one in COUNTERSIGN_SECRET or
+    /// the secret's file, separated by a comma; restart all servers; run this; remove the old one. Sessions continue,
+    /// and the servers need not stop at the same time.
     Reseal {
         #[command(flatten)]
         store: StoreFlags,
@@ -195,7 +198,7 @@ fn list(keys: &[StoredKey], now: Timestamp, policy: &SessionPolicy) {
     for key in keys {
         let state = countersign_core::model::key_state(key, keys, now, policy.key_overlap(key.purpose));
         rows.push([
-            // Ids of imported keys are text of others.
+            // The ids of imported keys are text that others chose, so they are escaped.
             key.key_id.as_str().escape_debug().to_string(),
             key.purpose.name().to_owned(),
             key.algorithm.name().to_owned(),
@@ -208,7 +211,7 @@ fn list(keys: &[StoredKey], now: Timestamp, policy: &SessionPolicy) {
     }
 }
 
-/// Lines whose cells stand below each other.
+/// Lines whose cells are aligned in columns.
 fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let mut widths = [0; N];
     for row in rows {

@@ -1,4 +1,4 @@
-//! Private keys in files: read, told apart, written.
+//! Private keys in files: reading them, telling their forms apart, and writing them.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -10,7 +10,7 @@ use countersign_jwt::{Algorithm, SigningKey};
 use countersign_sql::open_to_others;
 use zeroize::Zeroizing;
 
-/// How a private key is written.
+/// The form in which a private key is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Format {
     /// PKCS#8 in PEM, not encrypted.
@@ -19,7 +19,7 @@ pub(super) enum Format {
     Jwk,
 }
 
-/// Why a key was not read or written. None of the messages holds any of the key.
+/// Why a key was not read or written. No message holds any part of the key.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyFileError {
     #[error("cannot read {}", .path.display())]
@@ -33,7 +33,7 @@ pub(super) enum KeyFileError {
     Exists(PathBuf),
     #[error("cannot write {}", .path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("longer than any key")]
+    #[error("the text is longer than any key")]
     TooLong,
     #[error("neither a PEM text that begins with -----BEGIN … nor a JWK that begins with {{")]
     NeitherForm,
@@ -45,7 +45,7 @@ pub(super) enum KeyFileError {
     NoPem(Algorithm),
     #[error("--rsa-bits is for RSA keys, and {0} takes none")]
     NotRsa(Algorithm),
-    #[error("a public key; what signs is its private key")]
+    #[error("this is a public key; only its private key signs")]
     Public,
     #[error("this is {0}; keys that sign here are RSA, EC on P-256, P-384, P-521 or secp256k1, and Ed25519")]
     Kind(KeyKind),
@@ -55,7 +55,7 @@ pub(super) enum KeyFileError {
     Jwk(#[from] JwkError),
 }
 
-/// A fresh key.
+/// A newly generated key.
 pub(super) fn generate(algorithm: Algorithm, rsa_bits: Option<u16>) -> Result<SigningKey, KeyFileError> {
     let Some(bits) = rsa_bits else {
         return Ok(SigningKey::generate(algorithm, &countersign_http::OsRandom)?);
@@ -68,7 +68,7 @@ pub(super) fn generate(algorithm: Algorithm, rsa_bits: Option<u16>) -> Result<Si
     SigningKey::generate_rsa(algorithm, bits).map_err(|_| KeyFileError::NotRsa(algorithm))
 }
 
-/// The secret text of a key, with a line break at its end.
+/// The text of a private key, which is secret, with a line break at its end.
 pub(super) fn write(key: &SigningKey, format: Option<Format>) -> Result<String, KeyFileError> {
     let algorithm = key.algorithm();
     let text = match format.unwrap_or(if algorithm.is_symmetric() { Format::Jwk } else { Format::Pem }) {
@@ -78,7 +78,7 @@ pub(super) fn write(key: &SigningKey, format: Option<Format>) -> Result<String, 
     Ok(format!("{}\n", text.trim_end()))
 }
 
-/// Writes a new file that its owner alone can read.
+/// Writes a new file that only its owner can read.
 pub(super) fn write_new(path: &Path, text: &str) -> Result<(), KeyFileError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
@@ -92,7 +92,7 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), KeyFileError> {
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-/// Reads a private key from a file that others cannot read, or from standard input where the path is `-`.
+/// Reads a private key from a file that other users cannot read, or from standard input if the path is `-`.
 pub(super) fn read(path: &Path, algorithm: Option<Algorithm>) -> Result<SigningKey, KeyFileError> {
     let failed = |source| KeyFileError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
@@ -112,13 +112,14 @@ pub(super) fn read(path: &Path, algorithm: Option<Algorithm>) -> Result<SigningK
 
 fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), KeyFileError> {
     match open_to_others(metadata) {
-        // What is no file has no content that stays: a pipe, as of a password manager.
+        // What is not a regular file, such as a password manager's pipe, has no content that stays, so its mode does
+        // not matter.
         Some(mode) if metadata.is_file() => Err(KeyFileError::Open { path: path.to_owned(), mode }),
         _ => Ok(()),
     }
 }
 
-/// A private key in either form.
+/// Reads a private key in either form.
 fn parse(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<SigningKey, KeyFileError> {
     let text = bytes.trim_ascii();
     if text.starts_with(b"{") {
@@ -132,7 +133,7 @@ fn parse(bytes: &[u8], algorithm: Option<Algorithm>) -> Result<SigningKey, KeyFi
             error => error.into(),
         });
     }
-    // What stands before the key, such as its name in a PKCS#12 file, may be in any encoding.
+    // The text before the key, such as its name in a PKCS#12 file, may be in any encoding.
     let pem = Zeroizing::new(String::from_utf8_lossy(text).into_owned());
     if !pem.contains("-----BEGIN ") {
         return Err(KeyFileError::NeitherForm);
@@ -150,7 +151,7 @@ fn parse_pem(pem: &str, algorithm: Option<Algorithm>) -> Result<SigningKey, KeyF
     let kind = KeyKind::of_private_key_pem(pem)?;
     let mut fitting = kind.algorithms();
     let first = fitting.next().ok_or(KeyFileError::Kind(kind))?;
-    // Where several fit, any of them tells whether it is a key at all, and why not.
+    // If several algorithms fit, any of them shows whether it is a key at all, and why not.
     let key = SigningKey::from_private_key_pem(first, pem);
     match (fitting.next(), first) {
         (None, _) => Ok(key?),

@@ -1,4 +1,4 @@
-//! `countersign revoke-all`: every token that was ever issued is refused from now on.
+//! `countersign revoke-all`: from now on every token that was ever issued is refused.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -13,12 +13,12 @@ use countersign_jwt::KeyId;
 use super::{StoreFlags, auth, with_settings};
 use crate::telemetry::say;
 
-/// How often the keys are read again to see whether others have made some meanwhile.
+/// How often the keys are read again, because others may have made new ones meanwhile.
 const ROUNDS: usize = 4;
 
 #[derive(Args, Debug)]
 pub(crate) struct RevokeAll {
-    /// Do it without asking
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -54,8 +54,9 @@ pub(crate) fn run(command: RevokeAll) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Removes every key that is left, whatever its state: one that is retiring, or would sign soon, may have signed tokens
-/// that the store, restored from a backup, does not know of. Returns which were removed, and which sign now.
+/// Removes every key that is left, whatever its state. Even a retiring key, or one that would sign soon, may have
+/// signed tokens that the store does not know of, if it was restored from a backup. Returns which keys were removed,
+/// and which sign now.
 async fn replace_all_keys(
     sessions: &Sessions,
     stores: &Stores,
@@ -70,7 +71,7 @@ async fn replace_all_keys(
         };
         let is_left = |key: &&StoredKey| key.removed_at.is_none() && !made.contains(&key.key_id);
         let mut left: Vec<_> = keys.iter().filter(is_left).collect();
-        // Those that sign come last: with each of them its successor is made.
+        // The keys that sign come last, because the removal of each makes its successor.
         left.sort_by_key(|key| (is_active(key), key.purpose == KeyPurpose::Access));
         if left.is_empty() {
             break;
@@ -81,7 +82,7 @@ async fn replace_all_keys(
                     removed.push(key.key_id.clone());
                     made.extend(successor);
                 }
-                // Somebody else has removed it.
+                // Another process has removed the key.
                 Err(KeyLifeError::Unknown) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -92,7 +93,7 @@ async fn replace_all_keys(
     Ok((removed, made))
 }
 
-/// Asks, where there is somebody to answer.
+/// Asks for confirmation at the terminal; without a terminal it is an error.
 fn is_confirmed() -> Result<bool, Box<dyn Error>> {
     if !io::stdin().is_terminal() {
         return Err(

@@ -1,4 +1,4 @@
-//! `countersign token …`: what a token says, what the server would say to it, and a token to try things out with.
+//! `countersign token …`: explains a token, judges it as the server would, and makes one to try things out with.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -32,17 +32,17 @@ enum TokenSubcommand {
     /// Explain a token: every claim, its times relative to now, whether its signature holds with the store's keys, and
     /// why the server would refuse it.
     ///
-    /// Works on any token, also on forged ones, and succeeds as soon as there is something to explain. The signature
-    /// and the CSRF value are not printed. Nothing is changed: a refresh token is not exchanged.
+    /// Works on any token, even a forged one, and succeeds as soon as there is something to explain. The signature and
+    /// the CSRF value are not printed. Nothing is changed: a refresh token is not exchanged.
     Inspect {
         #[command(flatten)]
         given: Given,
         #[command(flatten)]
         store: StoreFlags,
     },
-    /// Say `ok` if the server would accept a token now, else say why not and fail.
+    /// Say `ok` if the server would accept a token now; otherwise say why not and fail.
     ///
-    /// Access and refresh tokens are judged as the server does it, revocation included; a refresh token is not
+    /// Access and refresh tokens are judged as the server judges them, including revocation. A refresh token is not
     /// exchanged.
     Verify {
         #[command(flatten)]
@@ -50,10 +50,10 @@ enum TokenSubcommand {
         #[command(flatten)]
         store: StoreFlags,
     },
-    /// Print an access token for a user, who did not log in: to try something out as that user.
+    /// Print an access token for a user who did not log in, to try something out as that user.
     ///
-    /// The server accepts it as any other. It has a session of its own, which the user sees in the list of sessions
-    /// and can end, and no refresh token. Nothing but the token is printed.
+    /// The server accepts it like any other access token. It has a session of its own, which the user sees in the list
+    /// of sessions and can end, and no refresh token. Only the token is printed.
     Mint(Mint),
 }
 
@@ -61,24 +61,25 @@ enum TokenSubcommand {
 struct Mint {
     /// The user: id, e-mail address or username
     user: String,
-    /// How long it is valid, such as 60s or 10m; at most COUNTERSIGN_ACCESS_LIFETIME (in a profile: what its options
-    /// say), which is the default
+    /// The token's lifetime, such as 60s or 10m. The default, which is also the longest, is COUNTERSIGN_ACCESS_LIFETIME
+    /// (with a profile, the lifetime in its options)
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     lifetime: Option<Duration>,
-    /// Let it pass as one from a login
+    /// Make a fresh token, as if it came from a login
     #[arg(long)]
     fresh: bool,
-    /// A claim of the application's own; VALUE is JSON, else text. Registered names (exp, sub, type, …) are refused
+    /// A claim of the application's own. VALUE is JSON or, if it is no JSON, text. Registered names (exp, sub, type, …)
+    /// are refused
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     claims: Vec<(String, Value)>,
     #[command(flatten)]
     store: StoreFlags,
 }
 
-/// A token to look at.
+/// A token to inspect or verify.
 #[derive(Args, Debug)]
 struct Given {
-    /// The token. Without it, or with -, it is read from standard input, and so stays out of the shell's history
+    /// The token. Without it, or with -, it is read from standard input, which keeps it out of the shell's history
     #[arg(allow_hyphen_values = true)]
     token: Option<String>,
 }
@@ -89,13 +90,13 @@ impl Given {
             Some(token) if token != "-" => token.to_owned(),
             _ => {
                 let mut text = Vec::new();
-                // Far more than any token has; what is longer is refused for its length.
+                // This is far longer than any token. A longer text is refused for its length.
                 io::stdin().lock().take(64 * 1024).read_to_end(&mut text)?;
                 String::from_utf8_lossy(&text).into_owned()
             }
         };
         let text = text.trim();
-        // As copied from a request.
+        // The token may have been copied from a request, with the header's name.
         let text = text.strip_prefix("Authorization:").unwrap_or(text).trim_start();
         let token = ["Bearer ", "JWT "].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
         Ok(token.trim_start().to_owned())
@@ -154,7 +155,7 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// The enabled user whom an operator means.
+/// The enabled user with this id, e-mail address or username.
 async fn find_user(store: &dyn UserStore, text: &str) -> Result<User, Box<dyn Error>> {
     let by_id = match UserId::new(text) {
         Ok(id) => store.user(&id).await?,
@@ -177,7 +178,7 @@ fn lifetime(text: &str) -> Result<Duration, &'static str> {
     duration(text).ok_or("must be a duration such as 60s, 10m, or plain seconds")
 }
 
-/// `name=value`, where the value is JSON, or else the text itself.
+/// Reads `name=value`, where the value is JSON, or text if it is no JSON.
 fn claim(text: &str) -> Result<(String, Value), &'static str> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE, such as scope=read or admin=true")?;
     if name.is_empty() {
@@ -187,7 +188,8 @@ fn claim(text: &str) -> Result<(String, Value), &'static str> {
     Ok((name.to_owned(), value))
 }
 
-/// Which rules to judge by. What says of itself neither is judged as an access token, and refused.
+/// The token type by whose rules a token is judged. A token that claims neither type is judged as an access token, and
+/// refused.
 fn alleged_kind(alleged: &UnverifiedClaims) -> TokenType {
     let is = |members: &serde_json::Map<String, Value>, name, value: &str| {
         members.get(name).and_then(Value::as_str).is_some_and(|found| found.eq_ignore_ascii_case(value))
@@ -200,7 +202,7 @@ fn alleged_kind(alleged: &UnverifiedClaims) -> TokenType {
     }
 }
 
-/// What the server would do with the token.
+/// Judges the token as the server would.
 async fn judge(auth: &Auth, token: &str, kind: TokenType) -> Result<(), Box<dyn Error>> {
     auth.rules().judge(auth.engine(), token, kind).await.map(drop).map_err(|why| why as Box<dyn Error>)
 }
@@ -213,7 +215,7 @@ async fn signature(token: &str, auth: &Auth, kind: TokenType) -> String {
     }
 }
 
-/// What the store knows of the key that the token names.
+/// What the store says about the key that the token names.
 fn key(alleged: &UnverifiedClaims, stored: &[StoredKey], sessions: &Sessions) -> String {
     let Some(id) = alleged.header().get("kid").and_then(Value::as_str) else {
         return "the token names none".to_owned();
@@ -231,22 +233,22 @@ fn key(alleged: &UnverifiedClaims, stored: &[StoredKey], sessions: &Sessions) ->
     format!("{purpose}, {state}")
 }
 
-/// What `token inspect` tells.
+/// Everything that `token inspect` shows.
 struct Inspected<'a> {
     alleged: &'a UnverifiedClaims,
     kind: TokenType,
     signature: String,
     key: String,
-    /// Why the server would refuse it.
+    /// The reason why the server would refuse the token, if there is one.
     refused: Option<String>,
-    /// The server's own; a profile has other rules for it.
+    /// The server's own issuer; `None` with a profile, which has other rules for issuers.
     issuer: Option<&'a str>,
-    /// Those whose tokens are accepted beside its own.
+    /// The issuers whose tokens are accepted in addition to the server's own.
     other_issuers: Vec<FormerIssuer>,
 }
 
 impl Inspected<'_> {
-    /// The whole text. Everything in the token may be forged, so nothing of it gets to the terminal unescaped.
+    /// The whole explanation. Everything in the token may be forged, so all of it is escaped for the terminal.
     fn explained(&self, now: Timestamp) -> String {
         let Self { alleged, kind, signature, key, refused, issuer, other_issuers } = self;
         let mut text = String::from("header\n");
@@ -259,7 +261,7 @@ impl Inspected<'_> {
         line("claims", "");
         for (name, value) in alleged.claims() {
             let value = match name.as_str() {
-                // Whoever has it and the cookies can act for the user.
+                // Anybody who has this value and the cookies can act for the user.
                 "csrf" => "present, not shown".to_owned(),
                 "exp" | "iat" | "nbf" => in_words(value, now),
                 "fresh" if value.is_number() => in_words(value, now),
@@ -299,7 +301,7 @@ const fn article(kind: TokenType) -> &'static str {
     }
 }
 
-/// A member's name and what it means.
+/// A member's name, and its meaning if it is known.
 fn label(name: &str) -> String {
     let meaning = match name {
         "alg" => "algorithm",
@@ -330,7 +332,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Text of others for a terminal: nothing that moves the cursor or changes the order of reading, and not too much.
+/// Foreign text, made safe for a terminal: without characters that move the cursor or change the order of reading, and
+/// cut if it is long.
 fn plain(text: &str) -> String {
     const LONGEST: usize = 200;
     let mut plain = String::new();
@@ -347,7 +350,7 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// A time of the token, and how far away it is.
+/// A time of the token, and how far it is from now.
 fn in_words(value: &Value, now: Timestamp) -> String {
     let secs = value.as_f64().filter(|secs| *secs >= 0.0 && *secs <= Timestamp::MAX.as_secs() as f64);
     let Some(secs) = secs else { return format!("{}, which is not a time", shown(value)) };
@@ -356,7 +359,7 @@ fn in_words(value: &Value, now: Timestamp) -> String {
     format!("{}, {}", rfc3339(time), relative(time, now))
 }
 
-/// How far away a time is.
+/// How far a time is from now, in words.
 fn relative(time: Timestamp, now: Timestamp) -> String {
     match time.as_secs() - now.as_secs() {
         0 => "now".to_owned(),

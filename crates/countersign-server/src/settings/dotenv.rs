@@ -1,28 +1,28 @@
-//! `.env`, read as python-dotenv reads it, because a Flask application beside this server reads the same file: the same
-//! bytes for every setting of ours, or a refusal that names the line.
+//! `.env`, read as python-dotenv reads it, because a Flask application beside this server reads the same file. Every
+//! setting of this server has the same bytes in both, or is refused with the number of its line.
 //!
-//! python-dotenv's own grammar, not a shell's: a value without quotes goes to the end of the line, `$` alone means
-//! nothing, and `${NAME}` stands for a variable in every value, in single quotes too. Its versions differ in some lines;
-//! those are refused, because nobody here knows which of them Flask has.
+//! The grammar is python-dotenv's own and not a shell's: a value without quotes goes to the end of the line, `$` alone
+//! means nothing, and `${NAME}` stands for a variable in every value, even in single quotes. Versions of python-dotenv
+//! read some lines differently. Those lines are refused, because this server does not know which version Flask uses.
 
 use std::collections::BTreeMap;
 
-/// What one file says.
+/// The content of one `.env` file.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Dotenv {
-    /// Variables of ours with their values.
+    /// The variables that are settings of this server, with their values.
     pub(super) variables: BTreeMap<String, String>,
-    /// Lines that are passed over: nothing of ours is in them.
+    /// The numbers of unreadable lines that hold no setting of this server, and are skipped.
     pub(super) unreadable: Vec<usize>,
 }
 
-/// A line of ours that cannot be read as Flask reads it. Never holds the value.
+/// A line with a setting of this server that cannot be read as Flask reads it. The error never holds the value.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{problem}")]
 pub(super) struct DotenvError {
-    /// The variable.
+    /// The name of the variable.
     pub(super) name: String,
-    /// Where it is, from 1.
+    /// The number of its line, counted from 1.
     pub(super) line: usize,
     problem: Problem,
 }
@@ -61,11 +61,11 @@ enum Problem {
     Undefined(String),
 }
 
-/// Reads a file's bytes. `is_ours` tells our variables by name, `environment` has the variables of the process, which
-/// come before those of the file.
+/// Reads the bytes of a file. `is_ours` says whether a variable is one of this server's settings. `environment` holds
+/// the variables of the process, which take precedence over those of the file.
 ///
 /// # Errors
-/// [`DotenvError`] for the first variable of ours that is not read the same by every Flask application.
+/// [`DotenvError`] for the first variable of this server that is not read the same by every Flask application.
 pub(super) fn read(
     bytes: &[u8],
     is_ours: impl Fn(&str) -> bool,
@@ -73,7 +73,7 @@ pub(super) fn read(
 ) -> Result<Dotenv, DotenvError> {
     let text = String::from_utf8_lossy(bytes);
     let is_utf8 = matches!(text, std::borrow::Cow::Borrowed(_));
-    // As Python reads text files.
+    // Line ends are replaced as Python replaces them when it reads a text file.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let (text, has_mark) = match text.strip_prefix('\u{feff}') {
         Some(text) => (text, true),
@@ -81,7 +81,7 @@ pub(super) fn read(
     };
     let mut reader = Reader { text, at: 0 };
     let mut read = Dotenv::default();
-    // All of them, because a value of ours may name any.
+    // All variables are kept, because a value of this server may refer to any of them.
     let mut known: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut is_first = true;
     let mut doubtful = None;
@@ -150,8 +150,8 @@ fn alleged_name(line: &str) -> Option<&str> {
     name.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().filter(|name| !name.is_empty())
 }
 
-/// The value with variables put in, as python-dotenv does it, and the first name that stands for nothing.
-/// `lookup` has a variable without `=` as one without a value.
+/// The value with its variables replaced, as python-dotenv replaces them, and the first name for which there is no
+/// variable. `lookup` returns a variable without `=` as a variable without a value.
 fn interpolated(value: &str, lookup: impl Fn(&str) -> Option<Option<String>>) -> (String, Option<String>) {
     let mut text = String::new();
     let mut undefined = None;
@@ -183,7 +183,7 @@ struct Variable<'t> {
     length: usize,
 }
 
-/// `${NAME}` or `${NAME:-default}` at the beginning of the text.
+/// Reads `${NAME}` or `${NAME:-default}` at the beginning of the text.
 fn variable(text: &str) -> Option<Variable<'_>> {
     let inner = text.strip_prefix("${")?;
     let (name, rest) = inner.split_at_checked(inner.find(['}', ':'])?)?;
@@ -198,16 +198,16 @@ fn variable(text: &str) -> Option<Variable<'_>> {
     Some(Variable { name, default, length: text.len() - rest.len() })
 }
 
-/// A line that python-dotenv cannot read, and passes over.
+/// A line that python-dotenv cannot read, and skips.
 #[derive(Debug)]
 struct Unreadable;
 
 #[derive(Debug)]
 struct Binding {
     key: String,
-    /// `None` where there is no `=`.
+    /// `None` if the line has no `=`.
     value: Option<String>,
-    /// Why versions of python-dotenv may read another value.
+    /// The reason why versions of python-dotenv may read another value.
     doubt: Option<Problem>,
 }
 
@@ -218,8 +218,8 @@ struct Value {
     doubt: Option<Problem>,
 }
 
-/// A place in the text, which moves as python-dotenv's does: where a line cannot be read, what was read of it stays read,
-/// and the rest of that line is skipped.
+/// A position in the text that moves as python-dotenv's does: if a line cannot be read, the part of it that was read
+/// stays read, and the rest of the line is skipped.
 struct Reader<'t> {
     text: &'t str,
     at: usize,
@@ -234,7 +234,7 @@ impl<'t> Reader<'t> {
         self.text.get(..self.at).unwrap_or_default().matches('\n').count() + 1
     }
 
-    /// Takes what these characters are of; returns it.
+    /// Takes the characters for which `is_taken` is true, and returns them.
     fn take_while(&mut self, is_taken: impl Fn(char) -> bool) -> &'t str {
         let rest = self.rest();
         let end = rest.find(|c| !is_taken(c)).unwrap_or(rest.len());
@@ -254,7 +254,7 @@ impl<'t> Reader<'t> {
         self.take_while(|c| is_blank(c) && (and_lines || c != '\n'))
     }
 
-    /// One line, or several where quotes span them; `None` for one that sets nothing.
+    /// Reads one line, or several if quotes span them. `None` for a line that sets nothing.
     fn binding(&mut self) -> Result<Option<Binding>, Unreadable> {
         if self.rest().is_empty() {
             return Ok(None);
@@ -291,7 +291,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// `None` at a comment.
+    /// Reads the name of a variable. `None` at a comment.
     fn key(&mut self) -> Result<Option<&'t str>, Unreadable> {
         let rest = self.rest();
         if rest.starts_with('#') {
@@ -314,7 +314,7 @@ impl<'t> Reader<'t> {
         let quoted = self.rest().get(1..).unwrap_or_default();
         let now = end_by_escapes(quoted, quote);
         let before = end_by_quotes(quoted, quote);
-        // Where one of them finds no end, that version passes the line over.
+        // If one of the two finds no end, the version of python-dotenv that it stands for skips the line.
         let end = now.or(before).ok_or(Unreadable)?;
         let raw = quoted.get(..end).unwrap_or_default();
         self.at += end + 2;
@@ -335,12 +335,12 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// What Python counts as white space.
+/// Whether Python counts a character as white space.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
-/// Up to the first blanks with a `#` after them, and without blanks at the end.
+/// The text up to the first blanks that a `#` follows, without blanks at its end.
 fn without_comment(part: &str) -> &str {
     let mut end = part.len();
     let mut after_blank = false;
@@ -354,7 +354,8 @@ fn without_comment(part: &str) -> &str {
     part.get(..end).unwrap_or_default().trim_end_matches(is_blank)
 }
 
-/// Where the closing quote is if a backslash takes whatever comes after it with it: newer versions of python-dotenv.
+/// The position of the closing quote in newer versions of python-dotenv, in which a backslash escapes any character
+/// after it.
 fn end_by_escapes(text: &str, quote: char) -> Option<usize> {
     let mut characters = text.char_indices();
     while let Some((at, c)) = characters.next() {
@@ -367,7 +368,8 @@ fn end_by_escapes(text: &str, quote: char) -> Option<usize> {
     None
 }
 
-/// Where it is if only a backslash right before a quote counts, and not even that if else there is no end: older versions.
+/// The position of the closing quote in older versions of python-dotenv. There a backslash counts only right before a
+/// quote, and does not count if no end would be found otherwise.
 fn end_by_quotes(text: &str, quote: char) -> Option<usize> {
     let mut last_escaped = None;
     let mut before = None;
@@ -383,7 +385,7 @@ fn end_by_quotes(text: &str, quote: char) -> Option<usize> {
     last_escaped
 }
 
-/// The value between quotes.
+/// The value between quotes, without escapes.
 fn unescaped(raw: &str, quote: char) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut characters = raw.chars();
@@ -430,23 +432,23 @@ mod tests {
 
     use super::*;
 
-    /// What python-dotenv 1.2.4 reads from each of these files, and what is refused here.
+    /// What python-dotenv 1.2.4 reads from each of these files, and what this module refuses.
     const CASES: &str = include_str!("../../tests/data/dotenv.json");
 
     type Variables = BTreeMap<String, String>;
 
     #[derive(Debug, Deserialize)]
     struct Case {
-        /// The file's content, each character a byte (so that it need not be UTF-8) where `latin` is set.
+        /// The file's content. If `latin` is set, each character is a byte, so the file need not be UTF-8.
         file: String,
         #[serde(default)]
         latin: bool,
-        /// Variables of the process.
+        /// The variables of the process.
         #[serde(default)]
         environment: BTreeMap<String, String>,
-        /// What python-dotenv reads of ours; `null` where Python fails to read the file at all.
+        /// The settings of this server that python-dotenv reads; `null` if Python fails to read the file at all.
         python: Option<BTreeMap<String, String>>,
-        /// Name, line and a part of the message, where it is refused here.
+        /// The name, the line and a part of the message, if this module refuses the file.
         refused: Option<(String, usize, String)>,
         #[serde(default)]
         unreadable: Vec<usize>,
@@ -494,14 +496,15 @@ mod tests {
         }
     }
 
-    /// What the table says of python-dotenv is what the real one does, and whatever this module reads is the same.
+    /// The table says about python-dotenv what the real one does, and this module reads the same whenever it reads
+    /// anything.
     #[test]
     fn the_table_is_true_of_the_real_python_dotenv() {
         let cases = cases();
         let files = cases.iter().map(|case| (case.bytes(), case.environment.clone()));
         let Some(found) = python_reads(files) else { return };
         for (case, ours) in cases.iter().zip(found) {
-            // Its versions differ in some of what is refused.
+            // Versions of python-dotenv differ in some of the refused files.
             if case.refused.is_none() {
                 assert_eq!(ours, case.python, "{:?}", case.file);
             }
@@ -527,8 +530,8 @@ mod tests {
         assert!(read_alike > 200, "{read_alike}");
     }
 
-    /// What python-dotenv reads of ours from each file, beside these variables of the process; `None` where it fails.
-    /// Nothing where there is no Python for it.
+    /// The settings of this server that python-dotenv reads from each file, beside these variables of the process. A
+    /// file's result is `None` if reading it fails. The whole result is `None` if there is no Python for it.
     fn python_reads(files: impl Iterator<Item = (Vec<u8>, Variables)>) -> Option<Vec<Option<Variables>>> {
         const SCRIPT: &str = "
 import json, os, sys, tempfile, logging
@@ -557,7 +560,7 @@ os.unlink(path)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Python reads all of it before it writes.
+        // Python reads all input before it writes.
         serde_json::to_writer(process.stdin.take().unwrap(), &input).unwrap();
         let output = process.wait_with_output().unwrap();
         let lines = String::from_utf8(output.stdout).unwrap();
@@ -569,7 +572,7 @@ os.unlink(path)
         Some(lines.lines().map(of_ours).collect())
     }
 
-    /// A Python with python-dotenv. One that `TEST_FLASK_PYTHON` names must have it.
+    /// The path of a Python that has python-dotenv. If `TEST_FLASK_PYTHON` names one, that one must have it.
     fn python() -> Option<String> {
         let named = std::env::var("TEST_FLASK_PYTHON").ok();
         let python = named.clone().unwrap_or_else(|| "python3".to_owned());

@@ -1,11 +1,11 @@
-//! What `COUNTERSIGN_LOG` may say.
+//! The values that `COUNTERSIGN_LOG` may have.
 
 use tracing_subscriber::EnvFilter;
 
-/// The levels, from nothing to everything.
+/// The log levels, from nothing to everything.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Words of other programs for a level.
+/// The words that other programs use for a level.
 const OTHER_WORDS: [(&str, &str); 9] = [
     ("warning", "warn"),
     ("err", "error"),
@@ -18,13 +18,13 @@ const OTHER_WORDS: [(&str, &str); 9] = [
     ("all", "trace"),
 ];
 
-/// Checks directives: a level for everything, and `target=level` for parts of it.
+/// Checks log directives: a level for everything, and `target=level` for parts of it.
 ///
-/// A word that is no level would be taken for the name of a target: the log of that and of nothing else, which is no log
-/// at all.
+/// A word that is no level would be taken for the name of a target. Then only that target would be logged, which
+/// usually means that nothing is.
 ///
 /// # Errors
-/// What it must be instead.
+/// The text says what the value must be instead.
 pub(super) fn check(text: &str) -> Result<(), String> {
     let levels = LEVELS.join(", ");
     if text.parse::<EnvFilter>().is_err() {
@@ -67,7 +67,7 @@ fn no_level(word: &str) -> String {
         .map(|(level, _)| level);
     let levels = LEVELS.join(", ");
     match known.or(nearest) {
-        // The word may be a secret under a wrong name, and is not repeated.
+        // The word is not repeated, because it may be a secret under a wrong name.
         Some(level) => format!("has a word that is no level: write {level}; the levels are {levels}"),
         None => format!(
             "has a word that is no level; the levels are {levels}, and a part of the server has one of its own by \
@@ -76,7 +76,7 @@ fn no_level(word: &str) -> String {
     }
 }
 
-/// How the targets of this server's own lines begin.
+/// The prefix of the targets of this server's own lines.
 const OURS: &str = "countersign";
 
 #[cfg(test)]

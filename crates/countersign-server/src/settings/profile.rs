@@ -1,4 +1,4 @@
-//! Whose rules hold for tokens.
+//! The profile: the rules that tokens follow.
 
 use countersign_http::AuthBuilder;
 
@@ -8,12 +8,12 @@ use super::value::SettingError;
 #[cfg(feature = "flask")]
 mod flask;
 
-/// `profile`, with the options that belong to it.
+/// The setting `profile`, with the options that belong to the profile.
 #[derive(Clone, Debug)]
 pub(crate) enum ProfileSetting {
     /// This server's own rules.
     Native,
-    /// Those of a Flask library.
+    /// The rules of a Flask library.
     #[cfg(feature = "flask")]
     Flask(countersign_flask::FlaskRules),
 }
@@ -31,12 +31,13 @@ impl ProfileSetting {
         Err(setting.wrong(KNOWN))
     }
 
-    /// Whether they are this server's own.
+    /// Whether the rules are this server's own.
     pub(crate) fn is_native(&self) -> bool {
         matches!(self, Self::Native)
     }
 
-    /// The settings that this profile's options decide instead, where they were set: as written, and what decides.
+    /// The settings that were set, but are decided by this profile's options: each as it was written, with what decides
+    /// it.
     pub(super) fn overruled(&self, sources: &Sources) -> Vec<(String, &'static str)> {
         let settings: &[(&'static str, &'static str)] = match self {
             Self::Native => &[],
@@ -47,7 +48,7 @@ impl ProfileSetting {
         set.collect()
     }
 
-    /// The name under which a setting that all servers share is set, where that is none of this server's.
+    /// The name by which a profile sets a setting that all servers share, if that is not a setting of this server.
     pub(super) fn named(&self, agreed: &str) -> Option<&'static str> {
         match (self, agreed) {
             (Self::Native, _) => None,
@@ -56,7 +57,7 @@ impl ProfileSetting {
         }
     }
 
-    /// The names of all options that belong to some profile.
+    /// The names of all options that belong to any profile.
     pub(super) fn option_names() -> impl Iterator<Item = &'static str> {
         #[cfg(feature = "flask")]
         return countersign_flask::FlaskRules::option_names();
@@ -64,12 +65,13 @@ impl ProfileSetting {
         std::iter::empty()
     }
 
-    /// Names the `JWT_…` variables that are no options in the log, which is not there yet when settings are read.
+    /// Logs the names of `JWT_…` variables that are no options. It is called later than settings are read, because the
+    /// log does not exist yet then.
     pub(crate) fn warn_of_unknown_options(sources: &Sources) -> Result<(), SettingError> {
         Self::read(sources).map(drop)
     }
 
-    /// Lets them hold.
+    /// Makes the authentication follow these rules.
     pub(crate) fn apply(&self, builder: AuthBuilder) -> AuthBuilder {
         match self {
             Self::Native => builder,
@@ -91,7 +93,7 @@ mod tests {
     use super::super::{Flags, NAMES};
     use super::*;
 
-    /// The settings that work in both profiles as they do without one.
+    /// The settings that work in both profiles as they do without a profile.
     const WITH_EFFECT: [&str; 20] = [
         "config",
         "listen",

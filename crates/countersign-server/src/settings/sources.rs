@@ -1,4 +1,4 @@
-//! Where settings come from.
+//! The sources of settings.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use super::{NAMES, ProfileSetting};
 
 const PREFIX: &str = "COUNTERSIGN_";
 
-/// What the command line sets.
+/// The settings that the command line sets.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
     pub(crate) config: Option<PathBuf>,
@@ -21,18 +21,18 @@ pub(crate) struct Flags {
     pub(crate) sessions: Option<String>,
 }
 
-/// Every setting that was set anywhere, each from the first source that has it.
+/// Every setting that was set in any source, each from the first source that has it.
 pub(crate) struct Sources {
     settings: BTreeMap<&'static str, Setting>,
-    /// `JWT_…` and `SECRET_KEY`, as a Flask application has them.
+    /// `JWT_…` and `SECRET_KEY`, as they are set for a Flask application.
     flask_options: BTreeMap<String, String>,
-    /// What stands in files that others may read or change.
+    /// The settings in files that other users may read or change.
     exposed: Vec<Exposed>,
-    /// Lines of `.env` that are passed over.
+    /// The numbers of the lines of `.env` that are skipped.
     pub(super) unreadable_lines: Vec<usize>,
 }
 
-/// A file that every user of the machine may read or change, with what makes that a danger (SEC-046).
+/// A file that every user of the machine may read or change, and the reason why that is a danger (SEC-046).
 struct Exposed {
     what: Danger,
     path: PathBuf,
@@ -40,19 +40,19 @@ struct Exposed {
 }
 
 enum Danger {
-    /// This setting stands in the file.
+    /// The file holds this setting.
     Setting(String),
-    /// Every setting can be written into the file: it is this server's own.
+    /// Any setting can be written into the file, because it is this server's own.
     AnySetting,
 }
 
 impl Sources {
-    /// Reads flags, the environment, `.env` in the working folder, and the file that these name.
+    /// Reads flags, the environment, `.env` in the working folder, and the file that one of these names.
     ///
     /// # Errors
     /// [`SettingError`] for an unknown name or a file that cannot be read.
     pub(crate) fn read(flags: Flags) -> Result<Self, SettingError> {
-        // A name that is not Unicode is none of ours; a value that is not is an error of its own.
+        // A name that is not Unicode is none of this server's. A value that is not Unicode is an error of its own.
         let environment = std::env::vars_os().filter_map(|(name, value)| {
             let name = name.into_string().ok();
             let name = name.filter(|name| name.starts_with(PREFIX) || is_flask_option(name))?;
@@ -80,8 +80,8 @@ impl Sources {
         Ok(Self { exposed, unreadable_lines: dotenv.unreadable, ..sources })
     }
 
-    /// Refuses a secret in a file that others may read, and settings that others may change. Those of a Flask
-    /// application are settings of ours under a profile.
+    /// Refuses a secret in a file that other users may read, and settings that other users may change. With a profile,
+    /// the settings of a Flask application count as settings of this server.
     ///
     /// # Errors
     /// [`SettingError`] names the setting, the file and what to do.
@@ -111,7 +111,7 @@ impl Sources {
         ))
     }
 
-    /// Puts the sources together. Empty values count as unset.
+    /// Combines the sources. Empty values count as unset.
     pub(crate) fn collect(
         flags: Flags,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -159,7 +159,7 @@ impl Sources {
         }
         for (shown, text) in file.unwrap_or_default() {
             if is_flask_option(&shown) {
-                // The file is this server's own, so that a name nobody knows is a mistake.
+                // The file is this server's own, so an unknown name in it is a mistake.
                 if !flask_options_known().any(|known| known == shown) {
                     return Err(nearest(&shown, "file", flask_options_known().map(ToOwned::to_owned)));
                 }
@@ -180,21 +180,22 @@ impl Sources {
         self.flask_options.clone()
     }
 
-    /// Those that were set and that one of the profiles knows. What else begins with `JWT_` is another program's.
+    /// The options that were set and that one of the profiles knows. Other names that begin with `JWT_` are other
+    /// programs'.
     pub(crate) fn known_flask_options(&self) -> Vec<String> {
         let known =
             |name: &&String| name.starts_with("JWT_") && flask_options_known().any(|known| known == *name);
         self.flask_options.keys().filter(known).cloned().collect()
     }
 
-    /// The setting, if it was set.
+    /// The setting with this name, if it was set.
     pub(crate) fn get(&self, name: &'static str) -> Option<Setting> {
         debug_assert!(NAMES.contains(&name), "{name} is a setting");
         self.settings.get(name).cloned()
     }
 }
 
-/// Whether a Flask application would read it.
+/// Whether a Flask application would read a variable with this name.
 fn is_flask_option(name: &str) -> bool {
     name.starts_with("JWT_") || name == "SECRET_KEY"
 }
@@ -203,18 +204,18 @@ fn known(name: &str) -> Option<&'static str> {
     NAMES.into_iter().find(|known| *known == name)
 }
 
-/// A setting's name in the environment.
+/// The name of a setting in the environment.
 fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.to_uppercase())
 }
 
-/// The options of both profiles.
+/// The names of the options of both profiles.
 fn flask_options_known() -> impl Iterator<Item = &'static str> {
     ProfileSetting::option_names()
 }
 
 fn unknown(shown: &str, source: &str, spelled: impl Fn(&str) -> String) -> SettingError {
-    // What Kubernetes gives every pod beside a Service named `countersign`.
+    // Kubernetes sets these variables in every pod beside a Service that is named `countersign`.
     let of_service =
         ["COUNTERSIGN_SERVICE_", "COUNTERSIGN_PORT_"].iter().any(|prefix| shown.starts_with(prefix));
     if of_service || shown == "COUNTERSIGN_PORT" {
@@ -240,7 +241,7 @@ fn nearest(shown: &str, source: &str, names: impl Iterator<Item = String>) -> Se
 fn read_dotenv(path: &Path) -> Result<Dotenv, SettingError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        // As python-dotenv has it, a folder of that name is none.
+        // A folder named `.env` is no `.env` file, as in python-dotenv.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
             return Ok(Dotenv::default());
         }
@@ -255,15 +256,15 @@ fn read_dotenv(path: &Path) -> Result<Dotenv, SettingError> {
     })
 }
 
-/// Of the settings in `.env`, those that users of other groups than the file's may not read, or not change. The rest of
-/// the file is other programs', and a file without settings of ours is none of ours.
+/// The settings in `.env` that users outside the file's group may read, or change. The rest of the file is other
+/// programs', and a file without settings of this server does not concern it.
 fn exposed_in_dotenv(path: &Path, settings: &BTreeMap<String, String>) -> Vec<Exposed> {
     let Some(mode) = mode_for_all(path) else { return Vec::new() };
     settings_exposed(path, mode, settings, |name, value| is_changeable(mode) || is_secret(name, value))
 }
 
-/// Of the settings file, the secrets that users of other groups than the file's may read, and the whole file if they may
-/// change it.
+/// The secrets in the settings file that users outside the file's group may read, and the whole file if they may change
+/// it.
 fn exposed_in_file(path: &Path, settings: &BTreeMap<String, String>) -> Vec<Exposed> {
     let Some(mode) = mode_for_all(path) else { return Vec::new() };
     let mut exposed = settings_exposed(path, mode, settings, is_secret);
@@ -285,8 +286,8 @@ fn settings_exposed(
     exposed.collect()
 }
 
-/// Whether every user may change a file with these permission bits. Whoever may change settings sets what he likes at the
-/// next start: an allowed origin, a database, a secret of his own.
+/// Whether every user may change a file with these permission bits. Somebody who may change settings can choose any for
+/// the next start: an allowed origin, a database, a secret.
 fn is_changeable(mode: u32) -> bool {
     mode & 0o002 != 0
 }
@@ -307,7 +308,7 @@ fn mode_for_all(_: &Path) -> Option<u32> {
     None
 }
 
-/// Whether whoever reads this learns something with which to sign tokens or to open the store.
+/// Whether a reader of this value learns something with which to sign tokens or to open the store.
 fn is_secret(name: &str, value: &str) -> bool {
     let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
     match name.as_str() {
@@ -317,7 +318,7 @@ fn is_secret(name: &str, value: &str) -> bool {
     }
 }
 
-/// Whether an engine's URL has a password in it, whatever else is wrong with it.
+/// Whether an engine's URL has a password in it, even if the URL is wrong in other ways.
 fn has_password(url: &str) -> bool {
     let (_, rest) = url.split_once("://").unwrap_or(("", url));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -334,7 +335,7 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
         SettingError::new(&shown, "configuration file", format!("cannot be read: {error}"))
     })?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        // The error's own text shows the line, and a line may hold a secret.
+        // The error's own text is not shown, because it contains the line, which may hold a secret.
         let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
         let place = line.map(|line| format!(" near line {line}")).unwrap_or_default();
         SettingError::new(&shown, "configuration file", format!("is not TOML{place}: {}", error.message()))
@@ -343,7 +344,7 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
         .into_iter()
         .map(|(name, value)| {
             let text = match value {
-                // As the environment has them: JSON, where it is no text.
+                // The options have the form that they have in the environment: JSON, unless the value is text.
                 value if is_flask_option(&name) => match value {
                     toml::Value::String(text) => text,
                     value => serde_json::to_string(&value).unwrap_or_default(),

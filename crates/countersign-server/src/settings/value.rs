@@ -1,9 +1,9 @@
-//! One setting's text, and reading it.
+//! The text of one setting, and reading it.
 
 use std::time::Duration;
 
-/// A setting that is wrong: which, where it was set, what it must be. Never repeats the value: it may be a secret
-/// that landed under the wrong name.
+/// A setting that is wrong: its name, where it was set, and what it must be. The error never repeats the value, which
+/// may be a secret under the wrong name.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} ({source_name}) {message}")]
 pub(crate) struct SettingError {
@@ -18,7 +18,7 @@ impl SettingError {
     }
 }
 
-/// A setting that was set, with where.
+/// A setting that was set, and its source.
 #[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) name: String,
@@ -35,13 +35,13 @@ impl Setting {
         SettingError::new(&self.name, &self.source, message)
     }
 
-    /// `90s`, `15m`, `12h`, `14d`, or plain seconds.
+    /// Reads a duration: `90s`, `15m`, `12h`, `14d`, or plain seconds.
     pub(crate) fn duration(&self) -> Result<Duration, SettingError> {
         duration(&self.text)
             .ok_or_else(|| self.wrong("must be a duration such as 90s, 15m, 12h, 14d, or plain seconds"))
     }
 
-    /// `on` or `off`, as well `yes` or `no`.
+    /// Reads `on` or `off`, or `yes` or `no`.
     pub(crate) fn switch(&self) -> Result<bool, SettingError> {
         match self.text.as_str() {
             "on" | "yes" | "true" | "1" => Ok(true),
@@ -51,7 +51,7 @@ impl Setting {
     }
 }
 
-/// A duration as people write it: `90s`, `15m`, `12h`, `14d`, or plain seconds.
+/// Reads a duration as people write it: `90s`, `15m`, `12h`, `14d`, or plain seconds.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
         Some(number) => (number, text.chars().next_back()),

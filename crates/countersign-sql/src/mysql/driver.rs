@@ -1,4 +1,4 @@
-//! What MySQL's driver does with statements, and what its errors mean.
+//! How MySQL's driver carries out statements, and what its errors mean.
 
 use countersign_core::store::BoxError;
 use sqlx::error::DatabaseError;
@@ -11,8 +11,8 @@ use crate::OpenError;
 use crate::server::{Fate, Server};
 use crate::statement::{Driver, Value};
 
-/// Text of the columns that hold it as bytes, which no character set changes. It is told from bytes here, at the last
-/// moment.
+/// Reads text from a column that holds it as bytes, which no character set changes. Only here, at the last moment, do
+/// the bytes become text.
 macro_rules! converted {
     ($first:literal $first_kind:ident $(, $name:literal $kind:ident)*) => {
         concat!(converted!(@ $first $first_kind) $(, ", ", converted!(@ $name $kind))*)
@@ -22,7 +22,7 @@ macro_rules! converted {
     (@ $name:literal $kind:ident) => { $name };
 }
 
-/// A mark for the value of each column.
+/// A parameter mark for the value of each column.
 macro_rules! marks {
     ($_first:literal $_first_kind:ident $(, $name:literal $kind:ident)*) => {
         concat!("?" $(, marks!(@ $name))*)
@@ -37,7 +37,7 @@ impl Driver for MySql {
         match value {
             Value::Number(number) => arguments.add(number),
             Value::Count(count) => arguments.add(i64::try_from(count)?),
-            // As bytes, which no character set changes.
+            // Text is sent as bytes, which no character set changes.
             Value::Text(text) => arguments.add(text.as_deref().map(str::as_bytes)),
             Value::Bytes(bytes) => arguments.add(&*bytes),
         }
@@ -57,7 +57,8 @@ impl Driver for MySql {
         query.fetch_all(connection).await
     }
 
-    /// Of an update, how many rows it has found, also where it left them as they were: the driver asks for that.
+    /// The number of rows that an update has found. It includes rows that the update left as they were, because the
+    /// driver asks the server to count so.
     fn changed(done: &MySqlQueryResult) -> u64 {
         done.rows_affected()
     }
@@ -77,9 +78,8 @@ impl Server for Route {
     fn fate(error: &dyn DatabaseError) -> Fate {
         let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() else { return Fate::Broken };
         match error.number() {
-            // ER_LOCK_DEADLOCK, also where a cluster does not take a transaction; ER_LOCK_WAIT_TIMEOUT;
-            // ER_CHECKREAD: another one has changed the row; ER_TRANSACTION_ROLLBACK_DURING_COMMIT: the group
-            // does not take it
+            // ER_LOCK_DEADLOCK, also when a cluster refuses a transaction; ER_LOCK_WAIT_TIMEOUT; ER_CHECKREAD: another
+            // transaction has changed the row; ER_TRANSACTION_ROLLBACK_DURING_COMMIT: the group refuses the transaction
             1213 | 1205 | 1020 | 3101 => Fate::Conflict,
             // ER_CLIENT_INTERACTION_TIMEOUT; ER_UNKNOWN_STMT_HANDLER; ER_NEED_REPREPARE
             4031 | 1243 | 1615 => Fate::Stale,
@@ -98,9 +98,9 @@ impl Server for Route {
         else {
             return error.into();
         };
-        // Those of use to an operator that hold names of users, hosts, tables and settings alone: full disk or table, too
-        // many connections, no right, no such database, table, column or setting, shutdown, value too long, read only,
-        // deadlock, lock wait and statement timeouts, too many statements, killed, interrupted.
+        // Errors that help an operator and whose messages hold only names of users, hosts, tables and settings: full
+        // disk or table, too many connections, no right, no such database, table, column or setting, shutdown, value
+        // too long, read only, deadlock, lock wait and statement timeouts, too many statements, killed, interrupted.
         let is_plain = matches!(
             error.number(),
             1021 | 1040 | 1044
@@ -137,7 +137,7 @@ impl Server for Route {
     }
 }
 
-/// What the server said, as far as it does not quote statements or rows.
+/// An error of the server, without what it quotes of statements or rows.
 #[derive(Debug, thiserror::Error)]
 #[error("{}error {number} (SQLSTATE {state})", message.as_deref().unwrap_or_default())]
 struct ServerError {

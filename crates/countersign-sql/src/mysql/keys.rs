@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::{MySqlStore, Statement};
 use crate::record::KeyRecord;
 
-/// Of first calls at once one inserts; the others wait for its commit, and then find the row there.
+/// Inserts the store's id unless it has one. Of concurrent first calls one inserts; the others wait for its commit and
+/// then find the row.
 fn insert_id(candidate: Uuid) -> Statement {
     Statement::new("INSERT INTO countersign_store (only_row, id) VALUES (1, ?)")
         .bind(candidate.hyphenated().to_string())
@@ -75,7 +76,7 @@ fn replace_settings(old: &str, new: &str) -> Statement {
         .bind(old)
 }
 
-/// Whether there are keys.
+/// Whether the store has keys.
 pub(super) fn has_keys() -> Statement<(bool,)> {
     Statement::new("SELECT EXISTS (SELECT 1 FROM countersign_sealed_key)")
 }

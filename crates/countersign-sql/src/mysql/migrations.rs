@@ -1,4 +1,4 @@
-//! The tables and their changes over time. Every change can be made again, after a crash half-way.
+//! The tables and their changes over time. Every change can be made again after a crash half-way.
 
 use sqlx::migrate::Migration;
 use sqlx::{Connection, MySqlConnection, Row};
@@ -7,9 +7,9 @@ use super::server::{Role, Route};
 use crate::OpenError;
 use crate::server::{MigrationsStanding as Standing, change};
 
-/// Every change, oldest first. One that was released is never edited: its checksum is kept in the database. MySQL
-/// ends the transaction at each statement that changes a table, so every statement must be good to be run again,
-/// beside another node that runs it too: the lock below is not known to all clusters.
+/// Every change, oldest first. A released change is never edited, because its checksum is kept in the database. MySQL
+/// ends the transaction at each statement that changes a table, so every statement must be safe to run again, even
+/// while another node runs it: not all clusters know the lock below.
 fn changes() -> Vec<Migration> {
     vec![
         change(1, "initial", include_str!("../../migrations/mysql/0001_initial.sql")),
@@ -30,20 +30,21 @@ const CREATE_TABLE: &str = "
         applied_at TIMESTAMP      NOT NULL DEFAULT CURRENT_TIMESTAMP
     ) ENGINE = InnoDB";
 
-/// Of nodes that start at once one gets the lock; the others find its work done when they get it. Names of locks are
-/// the whole server's, so the database's is part of it. The connection's end frees it.
+/// The lock for changes of the tables. Of nodes that start at the same time one gets the lock; the others find its work
+/// done when they get it. Names of locks belong to the whole server, so the lock's name contains the database's. The
+/// lock is released when the connection ends.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('countersign ', SHA1(DATABASE())), ?)";
 
 const APPLIED: &str = "SELECT version, checksum FROM countersign_migration ORDER BY version";
 
 const NOTE: &str = "INSERT INTO countersign_migration (version, name, checksum) VALUES (?, ?, ?)";
 
-/// Tables of another engine than InnoDB.
+/// Finds the tables that another engine than InnoDB keeps.
 const OTHER_ENGINES: &str = "
     SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES
     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME LIKE 'countersign|_%' ESCAPE '|' AND ENGINE <> 'InnoDB'";
 
-/// How the tables are.
+/// The state of the tables, compared with the changes that are known here.
 pub(super) async fn standing(connection: &mut MySqlConnection) -> Result<Standing, sqlx::Error> {
     let tables: i64 = sqlx::raw_sql(HAS_TABLE).fetch_one(&mut *connection).await?.try_get(0)?;
     if tables == 0 {
@@ -55,7 +56,7 @@ pub(super) async fn standing(connection: &mut MySqlConnection) -> Result<Standin
     Ok(Standing::of(&applied?, &changes()))
 }
 
-/// Makes the changes that are missing. What was made before a failure stays, and the next run goes on from there.
+/// Makes the changes that are missing. What was made before a failure stays, and the next run continues from there.
 pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
     let running = async {
         let mut connection = route.connect(Role::Migrate).await?;
@@ -77,7 +78,7 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
             let note = sqlx::query(NOTE).persistent(false).bind(change.version);
             let note = note.bind(change.description.into_owned()).bind(change.checksum.into_owned());
             if let Err(error) = note.execute(&mut connection).await
-                // Another node of a cluster has made it at the same time.
+                // Another node of a cluster has made the change at the same time.
                 && !error.as_database_error().is_some_and(|error| error.is_unique_violation())
             {
                 return Err(OpenError::engine(error));
@@ -88,8 +89,10 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
     tokio::time::timeout(Standing::DEADLINE, running).await.map_err(|_| OpenError::Deadline)?
 }
 
+/// Checks that every table is kept by InnoDB, whose transactions the store's promises rest on.
+///
 /// # Errors
-/// [`OpenError::TableWithoutTransactions`] if a table is kept by an engine that keeps no promise.
+/// [`OpenError::TableWithoutTransactions`] if another engine keeps a table.
 pub(super) async fn check_engines(connection: &mut MySqlConnection) -> Result<(), OpenError> {
     let other = sqlx::raw_sql(OTHER_ENGINES).fetch_optional(connection).await.map_err(OpenError::engine)?;
     let Some(row) = other else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Everything in a MySQL or MariaDB database, shared by any number of nodes.
+//! All stores of Countersign in a MySQL or MariaDB database, shared by any number of nodes.
 //!
 //! ```no_run
 //! use countersign_core::store::Stores;
@@ -12,13 +12,13 @@
 //! # }
 //! ```
 //!
-//! The tables' names begin with `countersign_`, so the database may be the application's own. What was answered is on
-//! the server's disk, as far as the server's settings go ([`MySqlStore::weaknesses`]). Each node looks many times a
-//! second for what others have revoked ([`MySqlOptions::watch`]), and polls all the same.
+//! The names of the tables begin with `countersign_`, so the database may be the application's own. An answered write
+//! is on the server's disk, as far as the server's settings ensure that ([`MySqlStore::weaknesses`]). Each node looks
+//! many times a second for what other nodes have revoked ([`MySqlOptions::watch`]), and polls the log as well.
 //!
-//! The URL leads to the primary, or to any node of a cluster that takes writes; not to a proxy that sends reads to
-//! replicas. Transactions are READ COMMITTED, which every connection asks for and checks. Where a proxy takes that
-//! away later, the statements are right under REPEATABLE READ, too, and only get into each other's way more often.
+//! The URL must lead to the primary, or to any node of a cluster that takes writes. It must not lead to a proxy that
+//! sends reads to replicas. Transactions are READ COMMITTED, which every connection asks for and checks. If a proxy
+//! takes that away later, the statements are still right under REPEATABLE READ, and only conflict more often.
 
 #[macro_use]
 mod driver;
@@ -51,22 +51,22 @@ type Statement<Y = ()> = crate::statement::Statement<sqlx::MySql, Y>;
 
 /// All of Countersign's stores in one MySQL or MariaDB database.
 ///
-/// It runs tasks in the background, so it is opened and used within one tokio runtime.
+/// The store runs tasks in the background, so it is opened and used within one tokio runtime.
 #[derive(Debug)]
 pub struct MySqlStore {
     lanes: Lanes<Route>,
     weaknesses: Vec<String>,
-    /// `None` where nobody looks.
+    /// Raised when another node has written into the log; `None` if the store does not watch it.
     changed: Option<Arc<ChangeSignal>>,
     _watching: Option<Task>,
 }
 
 impl MySqlStore {
-    /// Opens the database and brings its tables up to date, as the options say. Nodes that do so at the same time do
-    /// not disturb each other.
+    /// Opens the database and brings its tables up to date, if the options say so. Nodes that open it at the same time
+    /// do not disturb each other.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`] says why the database could not be opened.
     pub async fn open(options: &MySqlOptions) -> Result<Self, OpenError> {
         let (route, mut connection) = Route::explore(options).await?;
         let weaknesses = prepare(&route, &mut connection, &options.settings).await?;
@@ -83,20 +83,20 @@ impl MySqlStore {
         })
     }
 
-    /// Closes the connections. Without it they are closed when the store is dropped.
+    /// Closes the connections. A store that is dropped without this call closes them as well.
     pub async fn close(self) {
         self.lanes.close().await;
     }
 
-    /// Settings of the server with which it may lose what was answered: each with its value and what may be lost. They
-    /// were logged when the store was opened.
+    /// The server's settings with which it may lose what was answered: each with its value and what may be lost. The
+    /// store logged them when it was opened.
     #[must_use]
     pub fn weaknesses(&self) -> &[String] {
         &self.weaknesses
     }
 
-    /// Whether there are keys in the store. If so, they were sealed with a secret that must still be there, and a
-    /// [`SecretFile`](crate::SecretFile) that is missing is an error.
+    /// Whether the store has keys. If it has, the secret that sealed them must still exist, and a missing
+    /// [`SecretFile`](crate::SecretFile) is an error.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
@@ -105,10 +105,10 @@ impl MySqlStore {
     }
 }
 
-/// Brings the tables of a database up to date, for a command line.
+/// Brings the tables of a database up to date, for use by a command line.
 ///
 /// # Errors
-/// [`OpenError`]. What was changed before stays, and the next call goes on from there.
+/// [`OpenError`] says why a change was not made. The changes before it stay, and the next call continues from there.
 pub async fn migrate(options: &MySqlOptions) -> Result<(), OpenError> {
     let (route, _) = Route::explore(options).await?;
     migrations::run(&route).await

@@ -1,4 +1,4 @@
-//! Which server, and how it is used.
+//! Which MySQL or MariaDB server a store uses, and how.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,46 +24,48 @@ impl MySqlOptions {
     /// The default number of connections: 16.
     pub const CONNECTIONS: u32 = ServerSettings::CONNECTIONS;
 
-    /// The database that a URL leads to: `mysql://user:password@host:3306/database`, or the same with `mariadb://`.
-    /// Special characters in the user and the password are percent-encoded. An IPv6 address is in brackets:
+    /// Reads the options from a URL: `mysql://user:password@host:3306/database`, or the same with `mariadb://`. Special
+    /// characters in the user and the password are percent-encoded. An IPv6 address is in brackets:
     /// `mysql://user@[::1]:3306/database`.
     ///
     /// Parameters: `ssl-mode` (`DISABLED`, `PREFERRED`, `REQUIRED`, `VERIFY_CA`, `VERIFY_IDENTITY`; default
     /// `PREFERRED`), `ssl-ca`, `ssl-cert`, `ssl-key` (files), and `socket` (the server's socket on the same machine).
     ///
     /// # Errors
-    /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
+    /// [`OpenError::Url`] if the text is no such URL, and [`OpenError::UrlParameter`] if a parameter is not known.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
         Ok(Self { server: parse(url)?, settings: ServerSettings::default(), watch: true })
     }
 
-    /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
+    /// Whether opening the store brings the tables up to date. Default: yes. With `false`, opening fails if they are
+    /// not.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
         self.settings.run_migrations = run;
         self
     }
 
-    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request gets
-    /// its 503 while the client still waits; at least 10 ms, at most a minute. The server gives up waiting for a lock
-    /// after a third of it (a second at least), MariaDB gives whole statements up by the deadline, and MySQL those
-    /// that only read.
+    /// The deadline by which every operation is answered, with an error if need be: at least 10 ms, at most a minute.
+    /// Default 3 s, so that a request gets its 503 while the client still waits. The server gives up waiting for a lock
+    /// after a third of the deadline, but not before a second has passed. MariaDB ends every statement at the deadline;
+    /// MySQL ends only statements that read.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.set_deadline(deadline);
         self
     }
 
-    /// How many connections do the work at most. Default 16, enough to keep some cores of the server busy; at least 1.
-    /// Two more read the revocation log, and one looks for what other nodes have written.
+    /// The largest number of connections that do the work, at least 1. Default 16, enough to keep some cores of the
+    /// server busy. Two more connections read the revocation log, and one looks for what other nodes have written.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
         self.settings.set_connections(connections);
         self
     }
 
-    /// Whether to look, 40 times a second, for what other nodes have revoked. Default: yes; it is what makes a logout
-    /// arrive at other nodes within some hundredths of a second. If not, they learn of it when they poll.
+    /// Whether the store looks, 40 times a second, for what other nodes have revoked. Default: yes, so that a logout
+    /// arrives at other nodes within some hundredths of a second. With `false`, nodes learn of a revocation when they
+    /// poll.
     #[must_use]
     pub fn watch(mut self, watch: bool) -> Self {
         self.watch = watch;
@@ -71,7 +73,7 @@ impl MySqlOptions {
     }
 }
 
-/// Where it is, as whom it is used, and nothing secret.
+/// Shows where the database is and as which user it is opened, and nothing secret.
 impl fmt::Display for MySqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = &self.server;
@@ -89,7 +91,7 @@ impl fmt::Display for MySqlOptions {
 
 impl fmt::Debug for MySqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Field by field: the driver's own would print the password.
+        // Written field by field, because the driver's own `Debug` form would show the password.
         f.debug_struct("MySqlOptions")
             .field("host", &self.server.get_host())
             .field("port", &self.server.get_port())
@@ -104,11 +106,11 @@ impl fmt::Debug for MySqlOptions {
     }
 }
 
-/// What may follow the question mark in a URL. What the driver knows beside these would change how text is kept.
+/// The parameters that a URL may have. The others that the driver knows would change how text is kept.
 const PARAMETERS: [&str; 9] =
     ["ssl-mode", "sslmode", "ssl-ca", "sslca", "ssl-cert", "sslcert", "ssl-key", "sslkey", "socket"];
 
-/// A URL that is not one of MySQL or MariaDB.
+/// The error for a URL that is not one of MySQL or MariaDB.
 const NO_URL: OpenError = OpenError::Url {
     engine: "MySQL",
     form: "mysql://user:password@host:3306/database, with @ / ? # and % in the password percent-encoded",

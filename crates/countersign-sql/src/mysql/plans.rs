@@ -1,4 +1,4 @@
-//! How the server runs the statements on tables that are filled.
+//! Tests of how the server runs the statements on filled tables.
 
 use std::env;
 use std::hash::{BuildHasher, RandomState};
@@ -17,20 +17,20 @@ use uuid::Uuid;
 
 use super::{MySqlOptions, Statement, migrate, revocations, sessions, throttles, users, watch};
 
-/// A database with 4 000 users, who have two sessions, an entry of each kind, an account and a counter each; deleted
-/// at the end.
+/// A database with 4 000 users, who have two sessions, an entry of each kind, an account and a counter each. It is
+/// deleted at the end.
 struct Filled {
     server: String,
     name: String,
     connection: MySqlConnection,
-    /// Statements whose plans are others than expected.
+    /// Statements whose plans differ from the expected ones.
     wrong: Vec<String>,
 }
 
 const USERS: usize = 4_000;
 
 impl Filled {
-    /// `None` to leave the test out.
+    /// `None` if the test is to be left out.
     async fn open() -> Option<Self> {
         let server = match env::var("TEST_MYSQL_URL") {
             Ok(url) if url == "none" => return None,
@@ -96,7 +96,7 @@ impl Drop for Filled {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(run(&options, sql));
             });
-            // Its own panic would hide the test's.
+            // A panic here would hide the test's own panic.
             let _ = dropping.join();
         });
     }
@@ -107,7 +107,7 @@ async fn run(options: &MySqlConnectOptions, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
 }
 
-/// A user's rows of a table.
+/// The rows of one user in a table.
 fn rows(table: &str, user: usize) -> String {
     match table {
         "session" => [user, USERS + user]
@@ -167,7 +167,7 @@ async fn no_statement_reads_more_than_it_needs() {
     let seen = vec![seen; 128];
     filled.expect(sessions::acknowledge(&seen, at), &["countersign_session: range, PRIMARY"]).await;
 
-    // Looked up while it is planned.
+    // The server looks the row up while it plans the statement.
     filled.expect(revocations::epoch(ada), &[": , "]).await;
     filled.expect(revocations::raised_at(ada), &["countersign_revocation: ref, PRIMARY"]).await;
     filled.expect(revocations::raised(ada), &["countersign_revocation: ref, PRIMARY"]).await;

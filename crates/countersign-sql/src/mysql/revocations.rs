@@ -1,4 +1,4 @@
-//! The revocation log. About races, see [`sessions`](super::sessions).
+//! The revocation log. Its races are described in [`sessions`](super::sessions).
 
 use async_trait::async_trait;
 use countersign_core::model::{Entry, Target};
@@ -12,7 +12,7 @@ use crate::column::limit;
 use crate::purge::{PURGE_STEP, left};
 use crate::record::{EntryRecord, LiveToken, Raised, room_beside};
 
-/// Independent of the session's time zone, whose hours may come twice.
+/// The server's time. It does not depend on the session's time zone, in which an hour may come twice.
 pub(super) fn server_time() -> Statement<Timestamp> {
     Statement::new("SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000")
 }
@@ -35,7 +35,7 @@ pub(super) fn raised_at(user_id: &UserId) -> Statement<Option<Timestamp>> {
     .bind(user_id)
 }
 
-/// A key that is taken keeps the later times.
+/// Writes an entry. If there is one with its key, that entry keeps the later times.
 pub(super) fn merge(entry: &Entry) -> Statement {
     Statement::new(concat!(
         "
@@ -51,14 +51,15 @@ pub(super) fn merge(entry: &Entry) -> Statement {
     .bind(entry.at)
 }
 
-/// [`merge`] for tokens of one user: the middle part once for each.
+/// Writes the entries of several tokens of one user, as [`merge`] does for one entry. The middle part of the text is
+/// repeated for each token.
 fn merge_tokens(user_id: &UserId, tokens: &TokenRevocation) -> Statement {
     const PARTS: [&str; 3] = [
         "INSERT INTO countersign_revocation (user_id, kind, ref, n, until, at) VALUES ",
         "(?, 'token', ?, 0, ?, ?)",
         " ON DUPLICATE KEY UPDATE until = GREATEST(until, ?), at = GREATEST(at, ?)",
     ];
-    // As few different statements as in `acknowledge`.
+    // Rounded up as in `acknowledge`, so that there are few different statements.
     let length = tokens.ids.len().next_power_of_two();
     let statement = Statement::repeating(PARTS, ", ", length);
     let repeated = tokens.ids.iter().cycle().take(length);
@@ -68,8 +69,8 @@ fn merge_tokens(user_id: &UserId, tokens: &TokenRevocation) -> Statement {
         .bind(tokens.at)
 }
 
-/// The entry with the next number. Of callers at once one inserts it; the others wait for its commit, and then find
-/// the number taken.
+/// Inserts the user's entry with the next number. Of concurrent callers one inserts it; the others wait for its commit
+/// and then find the number taken.
 pub(super) fn raise(user_id: &UserId, how: &EpochRaise, epoch: Epoch, at: Timestamp) -> Statement {
     Statement::new(
         "
@@ -83,7 +84,7 @@ pub(super) fn raise(user_id: &UserId, how: &EpochRaise, epoch: Epoch, at: Timest
     .bind(at)
 }
 
-/// The user's epoch, and when it was raised last.
+/// The user's epoch, and when it was last raised.
 pub(super) fn raised(user_id: &UserId) -> Statement<Raised> {
     Statement::new(
         "
@@ -93,9 +94,10 @@ pub(super) fn raised(user_id: &UserId) -> Statement<Raised> {
     .bind(user_id)
 }
 
-/// Sessions that [`raise`] ends and that have no mark yet, the oldest first. Read once in its transaction, so that a step
-/// that waits for a row finds the mark with the entry; and then until there are none, for those that are too many for
-/// one transaction and for those that were being inserted meanwhile: InnoDB passes over rows that were not committed yet.
+/// The sessions that [`raise`] ends and that have no mark yet, the oldest first. They are read once in the transaction
+/// of [`raise`], so that a step that waits for a row finds the mark together with the entry. Afterwards they are read
+/// until there are none: for sessions that are too many for one transaction, and for sessions that were being inserted
+/// meanwhile, because InnoDB passes over rows that were not yet committed.
 pub(super) fn unmarked(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement<SessionId> {
     Statement::new(
         "
@@ -108,7 +110,7 @@ pub(super) fn unmarked(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Stat
     .bind(limit(MARK_STEP))
 }
 
-/// Marks these, in the order of their keys: the middle part once for each.
+/// Marks these sessions, in the order of their keys. The middle part of the text is repeated for each session.
 fn mark_ended(user_id: &UserId, how: &EpochRaise, ids: &[SessionId]) -> Statement {
     const PARTS: [&str; 3] = [
         "UPDATE countersign_session FORCE INDEX (PRIMARY) SET ended_at = ?, end_reason = ?
@@ -116,16 +118,16 @@ fn mark_ended(user_id: &UserId, how: &EpochRaise, ids: &[SessionId]) -> Statemen
         "?",
         ")",
     ];
-    // As few different statements as in `acknowledge`.
+    // Rounded up as in `acknowledge`, so that there are few different statements.
     let length = ids.len().next_power_of_two();
     let statement =
         Statement::repeating(PARTS, ", ", length).bind(how.at).bind(how.reason.name()).bind(user_id);
     ids.iter().cycle().take(length).fold(statement, |statement, id| statement.bind(*id))
 }
 
-/// Deletes what is old and decides nothing any more beside the user's entry `n`, which excepts this session: all lower
-/// ones, but for the highest that does not except the same session. That one is looked up in a table of its own, because MySQL deletes
-/// from none that the same statement reads.
+/// Deletes the user's old entries that decide nothing any more beside the entry `n`, which excepts this session: all
+/// lower ones, except the highest that does not except the same session. That one is looked up in a table of its own,
+/// because MySQL deletes from no table that the same statement reads.
 pub(super) fn forget_outdone(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement {
     Statement::new(
         "
@@ -144,7 +146,7 @@ pub(super) fn forget_outdone(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -
     .bind(how.except)
 }
 
-/// Until the end of the transaction, others who revoke tokens of this user wait here.
+/// Makes others who revoke tokens of this user wait here until the end of the transaction.
 pub(super) fn queue(user_id: &UserId, until: Timestamp) -> Statement {
     Statement::new(
         "
@@ -156,8 +158,8 @@ pub(super) fn queue(user_id: &UserId, until: Timestamp) -> Statement {
     .bind(until)
 }
 
-/// Run after [`queue`], so it sees what those before have committed; under REPEATABLE READ, too, because it is the
-/// transaction's first read.
+/// The user's live tokens. The statement runs after [`queue`], so it sees what earlier transactions have committed.
+/// That holds under REPEATABLE READ, too, because it is the transaction's first read.
 pub(super) fn live_tokens(user_id: &UserId, at: Timestamp) -> Statement<LiveToken> {
     Statement::new(
         "
@@ -168,8 +170,8 @@ pub(super) fn live_tokens(user_id: &UserId, at: Timestamp) -> Statement<LiveToke
     .bind(at)
 }
 
-/// What comes after a key, in the order of keys. Written out, because the servers find no range for a comparison of
-/// rows.
+/// The condition for what comes after a key, in the order of keys. It is written out, because the servers find no range
+/// for a comparison of rows.
 macro_rules! after_key {
     () => {
         "(entry.user_id > ?
@@ -179,7 +181,8 @@ macro_rules! after_key {
     };
 }
 
-/// Binds the parameters of [`after_key!`]. Every key is after ('', '', '', 0): none has an empty kind.
+/// Binds the parameters of [`after_key!`]. Without an entry they are ('', '', '', 0), which every key comes after,
+/// because no kind is empty.
 fn bind_after<Y>(statement: Statement<Y>, after: Option<&Entry>) -> Statement<Y> {
     let after = after.map(Entry::key);
     let (user_id, kind, reference, n) = after.as_ref().map_or(("", "", "", 0), |after| {
@@ -189,7 +192,7 @@ fn bind_after<Y>(statement: Statement<Y>, after: Option<&Entry>) -> Statement<Y>
     statement.bind(user_id).bind(kind).bind(reference).bind(n)
 }
 
-/// The whole log, by its primary key.
+/// A page of the whole log, by its primary key.
 pub(super) fn all(after: Option<&Entry>, at_most: usize) -> Statement<Entry> {
     bind_after(
         Statement::new(concat!(
@@ -205,8 +208,8 @@ pub(super) fn all(after: Option<&Entry>, at_most: usize) -> Statement<Entry> {
     .bind(limit(at_most))
 }
 
-/// Its tail. Few entries are that young, so they are found by `at` and sorted: read in the order of their keys, they
-/// would be found by reading the whole log.
+/// A page of the log's tail. Few entries are that young, so they are found by `at` and sorted. To read them in the
+/// order of their keys would mean to read the whole log.
 pub(super) fn tail(since: Timestamp, after: Option<&Entry>, at_most: usize) -> Statement<Entry> {
     bind_after(
         Statement::new(concat!(
@@ -223,11 +226,11 @@ pub(super) fn tail(since: Timestamp, after: Option<&Entry>, at_most: usize) -> S
     .bind(limit(at_most))
 }
 
-/// The kinds of entries that go as soon as they have stopped mattering.
+/// The kinds of entries that are deleted as soon as they have stopped mattering.
 pub(super) const PURGED_KINDS: [&str; 3] = ["node", "token", "key"];
 
-/// In the order of the index. For a deletion, MariaDB recognises it only by both columns; for a query, only without
-/// the first.
+/// Deletes entries of a kind, in the order of the index. MariaDB recognises that order for a deletion only by both
+/// columns, and for a query only without the first.
 pub(super) fn purge(kind: &str, before: Timestamp, at_most: usize) -> Statement {
     Statement::new(
         "DELETE FROM countersign_revocation WHERE kind = ? AND until < ? ORDER BY kind, until LIMIT ?",
@@ -237,7 +240,8 @@ pub(super) fn purge(kind: &str, before: Timestamp, at_most: usize) -> Statement 
     .bind(limit(at_most))
 }
 
-/// A mark is never taken back, and no row comes back, so it does not matter what happens after the look.
+/// Deletes `session` entries whose session is marked or gone. A mark is never taken back and no row comes back, so what
+/// happens after the look does not matter.
 pub(super) fn purge_sessions(before: Timestamp, at_most: usize) -> Statement {
     Statement::new(
         "
@@ -251,10 +255,10 @@ pub(super) fn purge_sessions(before: Timestamp, at_most: usize) -> Statement {
     .bind(limit(at_most))
 }
 
-/// Where a `user` entry stands in the order in which they stop mattering: its `until`, `user_id` and `n`.
+/// The place of a `user` entry in the order in which such entries stop mattering: its `until`, `user_id` and `n`.
 type UserEntryPlace = (i64, String, i64);
 
-/// `user` entries, in the order in which they stopped mattering: what comes after the last that was looked at.
+/// The `user` entries that come after the last one looked at, in the order in which they stopped mattering.
 macro_rules! old_user_entries {
     () => {
         "FROM countersign_revocation AS entry FORCE INDEX (kind_until)
@@ -271,7 +275,8 @@ fn bind_old<Y>(statement: Statement<Y>, before: Timestamp, last: &UserEntryPlace
     statement.bind(user_id).bind(user_id).bind(*n)
 }
 
-/// A user's highest entry stays, so many are looked at that do not go: so many in a step. This is the last of a step.
+/// The last `user` entry of a step. A user's highest entry stays, so many entries are looked at and not deleted; a step
+/// looks at so many.
 pub(super) fn step(before: Timestamp, last: &UserEntryPlace) -> Statement<UserEntryPlace> {
     bind_old(
         Statement::new(concat!(
@@ -285,8 +290,8 @@ pub(super) fn step(before: Timestamp, last: &UserEntryPlace) -> Statement<UserEn
     .bind(limit(PURGE_STEP - 1))
 }
 
-/// Deletes those of a step that are not their user's highest. The highest stays the highest, so it does not matter
-/// what happens after the look; only the entry's own time may have been raised, and is looked at again.
+/// Deletes the entries of a step that are not their user's highest. The highest stays the highest, so what happens
+/// after the look does not matter. Only the entry's own time may have been raised meanwhile, so it is checked again.
 pub(super) fn purge_outdone(before: Timestamp, last: &UserEntryPlace, at_most: usize) -> Statement {
     bind_old(Statement::new(concat!(
     "DELETE gone FROM countersign_revocation AS gone
@@ -310,7 +315,7 @@ pub(super) fn purge_queue(before: Timestamp, at_most: usize) -> Statement {
     .bind(limit(at_most))
 }
 
-/// How many sessions one statement marks at most: some milliseconds of work.
+/// How many sessions one statement marks at most, which takes some milliseconds.
 const MARK_STEP: usize = 128;
 
 #[async_trait]
@@ -372,7 +377,7 @@ impl RevocationStore for MySqlStore {
             }
             work.write(ACTION, forget_outdone(user_id, how, epoch)).await
         };
-        // The epoch is raised whatever comes of this: what is left has no mark then, but the log ends it.
+        // The epoch is raised whatever happens here: a session that is left has no mark then, but the log ends it.
         if let Err(error) = rest.await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "could not mark all sessions that the log has ended");
@@ -404,7 +409,7 @@ impl RevocationStore for MySqlStore {
     }
 
     async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
-        // A heartbeat is the tail's own: it must not wait behind other work.
+        // A heartbeat belongs to the tail, so it must not wait behind other work.
         let is_heartbeat = matches!(entry.target, Target::Node { .. });
         let lane = if is_heartbeat { &self.lanes.tail } else { &self.lanes.work };
         lane.write("insert into the revocation log", merge(entry)).await.map(drop)
@@ -432,7 +437,7 @@ impl RevocationStore for MySqlStore {
         purged = purged.saturating_add(gone.await?);
         let gone = self.purge_outdone(ACTION, before, left(at_most, purged));
         purged = purged.saturating_add(gone.await?);
-        // These are no entries, so they are not counted.
+        // The rows of the queue are no entries, so they are not counted.
         work.purge(ACTION, PURGE_STEP, |step| purge_queue(before, step)).await?;
         Ok(purged)
     }

@@ -1,4 +1,4 @@
-//! How to reach the server: what is asked of every connection, and what kind of server it is.
+//! How to reach the server: what every connection asks for, and what kind of server it is.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::options::MySqlOptions;
 use crate::OpenError;
 use crate::server::{MigrationsStanding, Way};
 
-/// A way to the server.
+/// A route to the server.
 #[derive(Clone)]
 pub(super) struct Route {
     options: MySqlConnectOptions,
@@ -19,7 +19,7 @@ pub(super) struct Route {
     kind: Kind,
 }
 
-/// Which of the two relatives it is. They differ in the names of settings.
+/// Whether the server is MySQL or its relative MariaDB. They differ in the names of settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     MariaDb,
@@ -35,12 +35,12 @@ pub(super) enum Role {
     Migrate,
 }
 
-/// A transaction that is left open by a client that vanished without a word keeps its locks until the server ends it,
-/// and MySQL knows no other limit than that for idle connections, 8 h by default. Ours show that they live more
-/// often.
+/// How long a connection may be idle before the server closes it. A transaction that a vanished client has left open
+/// keeps its locks until the server ends it, and MySQL knows no other limit than this one for idle connections, 8 h by
+/// default. Our connections show more often than this that they are alive.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Too long a value must be an error, never be cut.
+/// The SQL mode in which a value that is too long is an error and is never cut.
 const SQL_MODE: &str = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION";
 const STRICT: &str = "STRICT_ALL_TABLES";
 const READ_COMMITTED: &str = "READ-COMMITTED";
@@ -53,7 +53,7 @@ impl fmt::Debug for Route {
 }
 
 impl Route {
-    /// Finds out what kind of server it is; returns the first connection, too.
+    /// Finds out what kind of server it is. Returns the first connection as well.
     pub(super) async fn explore(options: &MySqlOptions) -> Result<(Self, MySqlConnection), OpenError> {
         let mut route =
             Self { options: options.server.clone(), deadline: options.settings.deadline, kind: Kind::MySql };
@@ -92,7 +92,7 @@ impl Route {
         self.check(connection).await
     }
 
-    /// The statements that set a connection up. All in them are numbers and texts of this file.
+    /// The statements that set a connection up. They contain only numbers and texts of this file.
     fn settings(&self, role: Role) -> Vec<String> {
         let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned();
         let wait_timeout = WAIT_TIMEOUT.as_secs();
@@ -111,12 +111,13 @@ impl Route {
             ),
             Kind::MySql => format!("max_execution_time = {millis}"),
         };
-        // Whole seconds are all that there is. Whoever has waited so long starts again while the deadline allows.
+        // Lock waits are counted in whole seconds. An operation that has waited that long is tried again while the
+        // deadline allows it.
         let lock_wait = (self.deadline.as_secs() / 3).max(1);
         vec![isolation, format!("{mode}, innodb_lock_wait_timeout = {lock_wait}, {limits}")]
     }
 
-    /// Reads the settings back that the promises rest on: a proxy may have kept them to itself.
+    /// Reads the settings back that the store's promises rest on, because a proxy may not have passed them on.
     async fn check(&self, connection: &mut MySqlConnection) -> Result<(), OpenError> {
         let row = match self.kind {
             Kind::MariaDb => "SELECT @@SESSION.sql_mode, @@SESSION.tx_isolation",
@@ -139,7 +140,7 @@ impl Route {
     }
 }
 
-/// Why the server did not let us in.
+/// The reason why the server refused the connection.
 fn refusal(error: sqlx::Error) -> OpenError {
     match &error {
         // To encrypt the password alone, without TLS, the driver would need the crate `rsa`, which leaks its keys by
@@ -151,7 +152,7 @@ fn refusal(error: sqlx::Error) -> OpenError {
     }
 }
 
-/// A column as text, whatever the server says about its character set.
+/// A column as text, whatever character set the server states for it.
 fn text(row: &MySqlRow, column: usize) -> Result<String, OpenError> {
     row.try_get_unchecked(column).map_err(OpenError::engine)
 }
@@ -174,7 +175,7 @@ impl Way for Route {
     }
 }
 
-/// The settings that say what the server does with what it was told to keep.
+/// The settings that decide how durably the server keeps what it was told to keep.
 async fn durability(connection: &mut MySqlConnection) -> Result<Vec<(String, String)>, OpenError> {
     let rows = sqlx::raw_sql(
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('binlog_format', 'innodb_doublewrite', 'innodb_flush_method',
@@ -191,7 +192,7 @@ fn judge(settings: &[(String, String)]) -> Result<Vec<String>, OpenError> {
     let is_on = |name: &str| value(name).is_some_and(|value| matches!(value, "ON" | "1"));
     let has_log = is_on("log_bin");
     if let Some(found) = value("binlog_format").filter(|found| has_log && *found == "STATEMENT") {
-        // The server refuses every write that is READ COMMITTED then.
+        // With STATEMENT the server refuses every write under READ COMMITTED.
         let (setting, expected) = ("binlog_format", "ROW or MIXED".to_owned());
         return Err(OpenError::Setting { setting, expected, found: found.to_owned() });
     }
@@ -250,7 +251,7 @@ mod tests {
             (&[("innodb_flush_log_at_trx_commit", "1"), ("innodb_doublewrite", "ON")][..], &[][..]),
             (&[("innodb_flush_log_at_trx_commit", "0")], &["innodb_flush_log_at_trx_commit is 0"]),
             (&[("innodb_flush_log_at_trx_commit", "2")], &["innodb_flush_log_at_trx_commit is 2"]),
-            // MariaDB: more than 1, not less.
+            // In MariaDB, 3 is more durable than 1, not less.
             (&[("innodb_flush_log_at_trx_commit", "3")], &[]),
             (&[("log_bin", "OFF"), ("sync_binlog", "0")], &[]),
             (&[("log_bin", "ON"), ("sync_binlog", "1")], &[]),
@@ -260,7 +261,7 @@ mod tests {
             (&[("innodb_doublewrite", "DETECT_ONLY")], &["innodb_doublewrite is DETECT_ONLY"]),
             (&[("innodb_flush_method", "nosync")], &["innodb_flush_method is nosync"]),
             (&[("innodb_flush_method", "O_DIRECT")], &[]),
-            // Relatives of MySQL lack some.
+            // Relatives of MySQL lack some settings.
             (&[], &[]),
         ] {
             let found = judged(settings).unwrap();

@@ -3,28 +3,30 @@
 //!
 //! # Races
 //!
-//! READ COMMITTED. A step ([`advance`], [`heal`]) waits for the row's lock, then looks at the row as it was committed
-//! last, and only then at the log: the log's part of the condition speaks of the row's own columns, so it can be
-//! evaluated only when the row is there, and InnoDB takes the snapshot for it when it first needs one. (Said with
-//! parameters instead, the servers may evaluate it while they plan the statement, before they wait. `NO_SEMIJOIN`
-//! keeps MySQL from turning it into a join, which it could start at the log.) So a step sees every entry that was
-//! committed before the row was its own, and every mark. What ends sessions with a mark ([`mark_ended`], the log's
-//! `mark_ended`) waits for the same lock: either the step was first, and the mark follows it, or it finds the mark.
+//! READ COMMITTED. A step ([`advance`], [`heal`]) first waits for the row's lock, then looks at the row as it was last
+//! committed, and only then at the log. The log's part of the condition refers to the row's own columns, so it can be
+//! evaluated only when the row is there, and InnoDB takes the snapshot for it when it first needs one. (If that part
+//! used parameters instead, the servers might evaluate it while they plan the statement, before they wait.
+//! `NO_SEMIJOIN` keeps MySQL from turning it into a join, which could start at the log.) So a step sees every entry and
+//! every mark that was committed before it got the row. A statement that ends sessions with a mark ([`mark_ended`], the
+//! log's `mark_ended`) waits for the same lock. Either the step came first and the mark follows it, or the step finds
+//! the mark.
 //!
-//! A login that is under way while the epoch is raised is the reverse case: there is no row yet to wait for. So each
-//! looks once more after its commit: the login for a raised epoch ([`epoch`]), the raise for sessions to mark. As both commit before they look, at least one of them sees the other.
+//! A login that is under way while the epoch is raised is the reverse case: there is no row yet to wait for. So each of
+//! the two looks once more after its commit: the login for a raised epoch ([`epoch`]), the raise for sessions to mark.
+//! Both commit before they look, so at least one of them sees the other.
 //!
-//! REPEATABLE READ, if a proxy has taken the session's settings away: what an update looks up in another table is
-//! then read as committed last, too, and locked, so a step sees at least as much. In the transactions nothing is
-//! decided upon a read that came before the lock: the one that reads first, the raise, only guesses its number, and
-//! its insert finds out.
+//! REPEATABLE READ is in force if a proxy has taken the session's settings away. What an update looks up in another
+//! table is then also read as it was last committed, and locked, so a step sees at least as much. No transaction
+//! decides anything by a read that came before the lock. The raise is the one that reads first; it only guesses its
+//! number, and its insert finds out whether the number is free.
 //!
-//! Clusters in which every node writes (Galera, Group Replication): locks are each node's own, but what changes the same
-//! row at two nodes is refused at one of them when it commits, and done again. A step and an end change the same row,
-//! and so do all others here that must not both succeed.
+//! In clusters in which every node writes (Galera, Group Replication), each node has its own locks. Two changes of the
+//! same row at two nodes are detected when they commit: one of them is refused, and done again. A step and an end
+//! change the same row, and so does every other pair here of which only one may succeed.
 //!
-//! MySQL assigns from left to right, and what was assigned is seen further to the right. So no assignment here reads a
-//! column that was assigned before it.
+//! MySQL assigns from left to right, and an assignment sees what was assigned to its left. So no assignment here reads
+//! a column that was assigned before it.
 
 use std::time::Duration;
 
@@ -42,7 +44,7 @@ use crate::column::{GuardParameters, before, limit, malformed};
 use crate::record::SessionRecord;
 use crate::statement::Driver as _;
 
-/// That the log has nothing against a step on the row in `session`.
+/// The condition that the log allows a step on the row in `session`.
 macro_rules! log_allows {
     () => {
         "NOT EXISTS (SELECT /*+ NO_SEMIJOIN() */ 1 FROM countersign_revocation AS entry FORCE INDEX (PRIMARY)
@@ -66,12 +68,12 @@ pub(super) fn insert(session: &Session) -> Statement {
     .bind_record(SessionRecord::from(session))
 }
 
-/// Takes an inserted session back. Nobody knows its tokens yet.
+/// Deletes a session that was just inserted. Nobody knows its tokens yet.
 pub(super) fn withdraw(key: &UserSession) -> Statement {
     Statement::new("DELETE FROM countersign_session WHERE user_id = ? AND id = ?").bind_key(key)
 }
 
-/// The row and what the log says about it, from one snapshot because it is one statement.
+/// The session's row and what the log says about it. Both are of one snapshot, because it is one statement.
 pub(super) fn find(key: &UserSession) -> Statement<FoundSession> {
     Statement::new(concat!(
         "SELECT ",
@@ -87,8 +89,9 @@ pub(super) fn find(key: &UserSession) -> Statement<FoundSession> {
     .bind_key(key)
 }
 
-/// Of the guard's parameters, those of the other kinds of guard are null. `LAST_INSERT_ID` notes the one new value
-/// that depends on the old row and could be another one when the row is read after this ([`read`]).
+/// Advances a session under the step's condition. The parameters of the other kinds of guard are null. `LAST_INSERT_ID`
+/// notes the one new value that depends on the old row and may have changed again when the row is read after this
+/// ([`read`]).
 pub(super) fn advance(key: &UserSession, step: &Advance) -> Statement {
     let guard = GuardParameters::from(step.guard);
     Statement::new(concat!(
@@ -130,7 +133,7 @@ pub(super) fn advance(key: &UserSession, step: &Advance) -> Statement {
     .bind(guard.grace)
 }
 
-/// The row as it is now.
+/// The session's row as it is now.
 pub(super) fn read(key: &UserSession) -> Statement<Session> {
     Statement::new(concat!(
         "SELECT ",
@@ -165,8 +168,9 @@ pub(super) fn heal(key: &UserSession, step: &Heal) -> Statement {
     .bind(step.now)
 }
 
-/// Many at once: the middle part once for each. The server goes through them in the order of their keys, as all
-/// statements do that lock more than one row, so that none waits for another that waits for it.
+/// Writes many acknowledgements at once. The middle part of the text is repeated for each. The server goes through the
+/// rows in the order of their keys, as do all statements that lock more than one row, so that no two of them wait for
+/// each other.
 pub(super) fn acknowledge(seen: &[Acknowledgement], at: Timestamp) -> Statement {
     const PARTS: [&str; 3] = [
         "UPDATE countersign_session FORCE INDEX (PRIMARY)
@@ -175,7 +179,8 @@ pub(super) fn acknowledge(seen: &[Acknowledgement], at: Timestamp) -> Statement 
         "(user_id = ? AND id = ? AND generation = ? AND acknowledged_at IS NULL)",
         "",
     ];
-    // Some repeat the first: few different lengths make few different statements, which the server keeps prepared.
+    // The list is filled up with repetitions of the first: few different lengths make few different statements, which
+    // the server keeps prepared.
     let length = seen.len().next_power_of_two();
     let statement = Statement::repeating(PARTS, " OR ", length).bind(at).bind(at);
     seen.iter().cycle().take(length).fold(statement, |statement, seen| {
@@ -183,7 +188,8 @@ pub(super) fn acknowledge(seen: &[Acknowledgement], at: Timestamp) -> Statement 
     })
 }
 
-/// Comes before the log's entry, in one transaction with it, because it waits for the row's lock.
+/// Marks a session as ended. The statement comes before the log's entry, in one transaction with it, because it waits
+/// for the row's lock.
 pub(super) fn mark_ended(key: &UserSession, end: &End) -> Statement {
     Statement::new("
     UPDATE countersign_session SET ended_at = ?, end_reason = ? WHERE user_id = ? AND id = ? AND ended_at IS NULL").bind(end.at).bind(end.reason.name()).bind_key(key)
@@ -207,8 +213,8 @@ pub(super) fn is_ended(key: &UserSession) -> Statement<(bool,)> {
     .bind_key(key)
 }
 
-/// A page, found in the index `live`, from its end. The place that it comes after is written out, because the servers
-/// find no range for a comparison of rows.
+/// A page of a user's live sessions, found in the index `live`, from its end. The condition for the place that the page
+/// comes after is written out, because the servers find no range for a comparison of rows.
 pub(super) fn live(user_id: &UserId, now: Timestamp, page: SessionPage) -> Statement<Session> {
     let (created_at, id) = before(page.after);
     Statement::new(concat!(
@@ -243,7 +249,7 @@ pub(super) fn purge(before: Timestamp, at_most: usize) -> Statement {
 
 /// How many acknowledgements one statement carries.
 const ACKNOWLEDGE_STEP: usize = 128;
-/// How long an end waits that has to be done again.
+/// How long an end waits before it is done again.
 const AGAIN: Duration = Duration::from_millis(2);
 
 #[async_trait]
@@ -307,7 +313,7 @@ impl SessionStore for MySqlStore {
                         transaction.undo().await?;
                         return Ok(None);
                     }
-                    // An entry that is there already stays as it is.
+                    // If there is such an entry already, it stays as it is.
                     let is_new = transaction.insert(log).await?;
                     transaction.commit().await?;
                     Ok(Some(if is_new { SessionEnded::Now } else { SessionEnded::Before }))
@@ -318,8 +324,8 @@ impl SessionStore for MySqlStore {
                 match work.first(ACTION, is_ended(key)).await? {
                     None => return Ok(SessionEnded::Unknown),
                     Some((true,)) => return Ok(SessionEnded::Before),
-                    // The row is open, and yet it was not there to be marked: this node of a cluster had not been told
-                    // of it. Nothing is in the log, so the end is done again.
+                    // The row is open, and yet it was not there to be marked: this node of a cluster had not received
+                    // it yet. Nothing is in the log, so the end is done again.
                     Some((false,)) => tokio::time::sleep(AGAIN).await,
                 }
             }
@@ -341,9 +347,9 @@ impl SessionStore for MySqlStore {
     }
 }
 
-/// The row as the step has left it, from what it was some time after. Others may have followed at once, but what the
-/// step itself has not set never changes: all but `healed_run`, which it has noted, and the end, which it had found
-/// missing.
+/// The row as the step has left it, made from the row as it was some time later. Other steps may have followed at once,
+/// but what the step itself has not set never changes, with two exceptions: `healed_run`, which the step has noted, and
+/// the end, which the step had found missing.
 fn as_left(mut row: Session, step: &Advance, healed_run: u8) -> Session {
     step.apply(&mut row);
     row.healed_run = healed_run;

@@ -1,4 +1,4 @@
-//! Counters of login attempts.
+//! Counters of login attempts, kept in MySQL or MariaDB.
 
 use std::ops::Range;
 
@@ -34,7 +34,7 @@ pub(super) fn insert(key: &str, counter: &Attempts, now: Timestamp) -> Statement
     .bind(key)
 }
 
-/// Only if the counter is still as it was read.
+/// Replaces the counter if it is still as it was read.
 pub(super) fn replace(key: &str, was: &Attempts, counter: &Attempts, now: Timestamp) -> Statement {
     Statement::new(
         "
@@ -48,7 +48,7 @@ pub(super) fn replace(key: &str, was: &Attempts, counter: &Attempts, now: Timest
     .bind_record(AttemptsRecord::from(was))
 }
 
-/// Only if the counter is still as it was read.
+/// Deletes the counter if it is still as it was read.
 pub(super) fn delete(key: &str, was: &Attempts) -> Statement {
     Statement::new(
         "
@@ -128,9 +128,9 @@ impl ThrottleStore for MySqlStore {
 }
 
 impl MySqlStore {
-    /// Reads a counter, moves it on and writes it back if it is still as it was read; else once more. Each time one of
-    /// those that try gets through, and those that are refused write nothing, so that ends soon. No lock is held while
-    /// the network is waited for.
+    /// Reads a counter, moves it on and writes it back if it is still as it was read; otherwise tries again. Each time
+    /// one of the concurrent attempts succeeds, and refused attempts write nothing, so that ends soon. No lock is held
+    /// during a round trip over the network.
     async fn step<T>(
         &self,
         action: &'static str,
@@ -144,7 +144,7 @@ impl MySqlStore {
                 let before = found.unwrap_or_default();
                 let mut counter = before;
                 let answer = step(&mut counter);
-                // A flood of refused attempts changes nothing, so it costs no write either.
+                // A refused attempt changes nothing, so a flood of them costs no writes either.
                 if counter == before {
                     return Ok(answer);
                 }

@@ -1,4 +1,4 @@
-//! Accounts and the names they have claimed.
+//! Accounts and the names that they have claimed, kept in MySQL or MariaDB.
 
 use async_trait::async_trait;
 use countersign_core::model::{PasswordHash, User};
@@ -21,7 +21,8 @@ pub(super) fn insert(user: &User) -> Statement {
     .bind_record(UserRecord::from(user))
 }
 
-/// Of claims at once, one inserts; the others wait for its commit, and then find the name taken.
+/// Claims a name for a user. Of concurrent claims one inserts; the others wait for its commit and then find the name
+/// taken.
 pub(super) fn claim(kind: &str, name: &str, user_id: &UserId) -> Statement {
     Statement::new(
         "
@@ -52,7 +53,7 @@ pub(super) fn find_by_name(kind: &str, name: &str) -> Statement<User> {
     .bind(name)
 }
 
-/// `<=>` also finds the account that has no hash.
+/// Replaces an account's password hash if it is still the old one. `<=>` also finds an account that has no hash.
 pub(super) fn replace_hash(id: &UserId, old: Option<&PasswordHash>, new: &PasswordHash) -> Statement {
     Statement::new(
         "
@@ -79,7 +80,7 @@ impl UserStore for MySqlStore {
         let claim_username = &user.username.as_ref().map(|username| claim(USERNAME, username.key()));
         let inserted = self.lanes.work.transaction("insert the account", |mut transaction| async move {
             transaction.write(insert).await?;
-            // Everybody claims the address first, so nobody waits for somebody who waits for him.
+            // Every registration claims the address first, so no two registrations wait for each other.
             if !transaction.insert(claim_email).await? {
                 transaction.undo().await?;
                 return Ok(UserInserted::EmailTaken);

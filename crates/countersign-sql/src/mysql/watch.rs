@@ -1,4 +1,4 @@
-//! Noticing soon what other nodes have written into the log. MySQL tells nobody, so it is asked.
+//! Notices soon what other nodes have written into the log. MySQL sends no notifications, so the log is looked at.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use super::Statement;
 use super::server::{Role, Route};
 use crate::server::{Followed, Task, keep_up};
 
-/// How often the log is looked at: a fraction of what a revocation may take to arrive, and less than a tenth of a
-/// millisecond of work, as it touches some entries of one index.
+/// How often the log is looked at. The interval is a fraction of the time that a revocation may take to arrive, and a
+/// look is less than a tenth of a millisecond of work, as it touches some entries of one index.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// How far back it is looked, at least. An entry's `at` is its writer's, from before it was committed; what becomes
-/// visible later than that is left to the next poll.
+/// How far back a look reaches, at least. An entry's `at` is its writer's time before the commit. An entry that becomes
+/// visible later than this is left to the next poll.
 const WINDOW_MILLIS: i64 = 2_000;
 
-/// The server's time, the number of entries since some time, and the sum of their times from then on: any entry that
-/// comes, or comes again with a later time, changes one of the two. Heartbeats are nobody's news. All that is asked
-/// for is in the index.
+/// The server's time, the number of entries since some time, and the sum of their times. An entry that is added, or
+/// written again with a later time, changes the number or the sum. Heartbeats are left out, because they are no news to
+/// anybody. Everything that the statement reads is in the index.
 pub(super) fn look(since: i64) -> Statement<(i64, i64, i64)> {
     Statement::new(
         "
@@ -33,7 +33,7 @@ pub(super) fn look(since: i64) -> Statement<(i64, i64, i64)> {
     .bind(since)
 }
 
-/// What was found since some time.
+/// What a look has found since some time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Seen {
     since: i64,
@@ -41,7 +41,7 @@ struct Seen {
     sum: i64,
 }
 
-/// Raises the signal whenever there is something new, by whomever, and whenever something may have been missed.
+/// Raises the signal whenever the log has something new, from any node, and whenever something may have been missed.
 pub(super) fn watch(route: Route, deadline: Duration, changed: Weak<ChangeSignal>) -> Task {
     Task::spawn(keep_up("look for", changed, move |changed| {
         let route = route.clone();
@@ -53,7 +53,7 @@ pub(super) fn watch(route: Route, deadline: Duration, changed: Weak<ChangeSignal
     }))
 }
 
-/// Looks until that fails, or the store is gone.
+/// Looks until a look fails or the store is gone.
 async fn follow(
     route: &Route,
     deadline: Duration,
@@ -64,7 +64,7 @@ async fn follow(
     let (now, _) = seen(&mut connection, deadline, i64::MAX).await?;
     let (_, mut known) = seen(&mut connection, deadline, now.saturating_sub(WINDOW_MILLIS)).await?;
     *worked = true;
-    // From here on nothing is missed; until here it may have been.
+    // From here on nothing is missed; before this point something may have been.
     let mut is_new = true;
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,7 +79,7 @@ async fn follow(
         is_new = found != known;
         known = found;
         if now.saturating_sub(known.since) > 2 * WINDOW_MILLIS {
-            // The new window is looked at before the old one is for the last time, so that nothing falls between them.
+            // The new window is looked at before the last look at the old one, so that nothing falls between them.
             let (_, next) = seen(&mut connection, deadline, now.saturating_sub(WINDOW_MILLIS)).await?;
             let (_, last) = seen(&mut connection, deadline, known.since).await?;
             is_new |= last != known;
@@ -88,7 +88,7 @@ async fn follow(
     }
 }
 
-/// The server's time, and what there is since some time.
+/// The server's time, and what the log has since some time.
 async fn seen(
     connection: &mut MySqlConnection,
     deadline: Duration,

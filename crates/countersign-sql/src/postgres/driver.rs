@@ -1,4 +1,4 @@
-//! What PostgreSQL's driver does with statements, and what its errors mean.
+//! How PostgreSQL's driver carries out statements, and what its errors mean.
 
 use countersign_core::store::BoxError;
 use sqlx::error::DatabaseError;
@@ -45,7 +45,7 @@ impl Driver for Postgres {
 }
 
 impl<Y> Statement<Postgres, Y> {
-    /// The next parameter, an array.
+    /// Binds an array as the next parameter.
     #[must_use]
     pub(super) fn bind_list<T>(self, values: impl IntoIterator<Item = T>) -> Self
     where
@@ -83,7 +83,8 @@ impl Server for RouteFor {
         if self.route.is_direct() {
             return "BEGIN".into_sql_str();
         }
-        // Connections could not be told, so each transaction is. Nothing in it comes from outside.
+        // The connection could not be given the deadline when it was opened, so each transaction sets it. Nothing in
+        // this text comes from outside.
         let millis = self.route.deadline().as_millis();
         AssertSqlSafe(format!(
             "BEGIN; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {millis}"
@@ -119,7 +120,7 @@ impl Server for RouteFor {
     }
 }
 
-/// What the server said. Its details are left out: they quote rows.
+/// An error of the server. Its details are left out, because they quote rows.
 #[derive(Debug, thiserror::Error)]
 #[error("{message} (SQLSTATE {code})")]
 struct ServerError {

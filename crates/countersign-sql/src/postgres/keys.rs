@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::{PostgresStore, Statement};
 use crate::record::KeyRecord;
 
-/// Of first calls at once one inserts; the others wait for it, and insert nothing.
+/// Inserts the store's id unless it has one. Of concurrent first calls one inserts; the others wait for it and insert
+/// nothing.
 fn insert_id(candidate: Uuid) -> Statement {
     Statement::new("INSERT INTO countersign.store (only_row, id) VALUES (1, $1) ON CONFLICT DO NOTHING")
         .bind(candidate.hyphenated().to_string())
@@ -56,7 +57,8 @@ fn find_settings() -> Statement<(String,)> {
     Statement::new("SELECT settings FROM countersign.agreed_settings")
 }
 
-/// Of first calls at once one inserts; the others wait for it, and insert nothing.
+/// Inserts the agreed settings unless there are some. Of concurrent first calls one inserts; the others wait for it and
+/// insert nothing.
 fn insert_settings(settings: &str) -> Statement {
     Statement::new(
         "INSERT INTO countersign.agreed_settings (only_row, settings) VALUES (1, $1) ON CONFLICT DO NOTHING",
@@ -70,7 +72,7 @@ fn replace_settings(old: &str, new: &str) -> Statement {
         .bind(old)
 }
 
-/// Whether there are keys.
+/// Whether the store has keys.
 pub(super) fn has_keys() -> Statement<(bool,)> {
     Statement::new("SELECT EXISTS (SELECT 1 FROM countersign.sealed_key)::int::bigint")
 }

@@ -8,7 +8,7 @@ use super::server::{Role, Route};
 use crate::OpenError;
 use crate::server::{MigrationsStanding as Standing, change};
 
-/// Every change, oldest first. One that was released is never edited: its checksum is kept in the database.
+/// Every change, oldest first. A released change is never edited, because its checksum is kept in the database.
 fn changes() -> Vec<Migration> {
     vec![
         change(1, "initial", include_str!("../../migrations/postgres/0001_initial.sql")),
@@ -18,7 +18,8 @@ fn changes() -> Vec<Migration> {
     ]
 }
 
-/// A schema of its own: applications have tables with such names too.
+/// Whether the schema exists. Countersign has a schema of its own, because applications have tables with the same
+/// names.
 const HAS_SCHEMA: &str = "SELECT to_regnamespace('countersign') IS NOT NULL";
 
 const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS countersign";
@@ -31,8 +32,8 @@ const CREATE_TABLE: &str = "
         applied_at TIMESTAMPTZ NOT NULL DEFAULT now()
     )";
 
-/// Of nodes that start at once one gets the lock; the others find its work done when they get it. Whoever only looks
-/// does not wait.
+/// The lock for changes of the tables. Of nodes that start at the same time one gets the lock; the others find its work
+/// done when they get it. A node that only looks does not wait for it.
 const LOCK: &str = "LOCK TABLE countersign.migration IN EXCLUSIVE MODE";
 
 const HAS_TABLE: &str = "SELECT to_regclass('countersign.migration') IS NOT NULL";
@@ -41,10 +42,11 @@ const APPLIED: &str = "SELECT version, checksum FROM countersign.migration ORDER
 
 const NOTE: &str = "INSERT INTO countersign.migration (version, name, checksum) VALUES ($1, $2, $3)";
 
-/// Of nodes that make the schema at once one succeeds; the others fail, and find it made when they try again.
+/// How often making the schema is tried. Of nodes that make it at the same time one succeeds; the others fail, and find
+/// it made when they try again.
 const TRIES: u32 = 10;
 
-/// How the tables are.
+/// The state of the tables, compared with the changes that are known here.
 pub(super) async fn standing(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
     if !is_true(connection, HAS_TABLE).await? {
         return Ok(Standing::Behind(0));
@@ -75,7 +77,7 @@ pub(super) async fn run(route: &Route) -> Result<(), OpenError> {
 
 async fn attempt(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // Making what is there needs a right that an application need not have.
+    // Creating a schema needs a right, even if the schema exists, and an application need not have that right.
     if !is_true(&mut transaction, HAS_SCHEMA).await? {
         sqlx::raw_sql(CREATE_SCHEMA).execute(&mut *transaction).await?;
     }
@@ -100,7 +102,7 @@ async fn is_true(connection: &mut PgConnection, question: &'static str) -> Resul
     sqlx::raw_sql(question).fetch_one(connection).await?.try_get(0)
 }
 
-/// Whether another node was doing the same at the same time.
+/// Whether the error comes from another node that made the same changes at the same time.
 fn is_race(error: &sqlx::Error) -> bool {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     // unique_violation (in the catalog), duplicate_schema, duplicate_table, duplicate_object, serialization_failure,

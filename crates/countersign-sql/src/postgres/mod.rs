@@ -1,4 +1,4 @@
-//! Everything in a PostgreSQL database, shared by any number of nodes.
+//! All stores of Countersign in a PostgreSQL database, shared by any number of nodes.
 //!
 //! ```no_run
 //! use countersign_core::store::Stores;
@@ -12,12 +12,12 @@
 //! # }
 //! ```
 //!
-//! The tables are in a schema of their own, `countersign`, so the database may be the application's own. What was
-//! answered is on the server's disk, as far as the server's settings go ([`PostgresStore::weaknesses`]). Nodes tell each
-//! other at once what was revoked (`NOTIFY`), and poll all the same.
+//! The tables are in a schema of their own, `countersign`, so the database may be the application's own. An answered
+//! write is on the server's disk, as far as the server's settings ensure that ([`PostgresStore::weaknesses`]). Nodes
+//! notify each other at once of what was revoked (`NOTIFY`), and poll the log as well.
 //!
-//! A pooler such as PgBouncer may be in between, in transaction mode too; see [`PostgresOptions::pooled`] and
-//! [`PostgresOptions::listen_url`].
+//! A pooler such as PgBouncer may be between a node and the server, in transaction mode as well; see
+//! [`PostgresOptions::pooled`] and [`PostgresOptions::listen_url`].
 
 mod driver;
 mod keys;
@@ -51,23 +51,23 @@ type Statement<Y = ()> = crate::statement::Statement<sqlx::Postgres, Y>;
 
 /// All of Countersign's stores in one PostgreSQL database.
 ///
-/// It runs tasks in the background, so it is opened and used within one tokio runtime.
+/// The store runs tasks in the background, so it is opened and used within one tokio runtime.
 #[derive(Debug)]
 pub struct PostgresStore {
     lanes: Lanes<RouteFor>,
     weaknesses: Vec<String>,
-    /// `None` where notifications cannot be had.
+    /// Raised when another node announces a revocation; `None` if notifications cannot be received.
     changed: Option<Arc<ChangeSignal>>,
     wanted: Arc<Notify>,
     _tasks: Vec<Task>,
 }
 
 impl PostgresStore {
-    /// Opens the database and brings its tables up to date, as the options say. Nodes that do so at the same time do
-    /// not disturb each other.
+    /// Opens the database and brings its tables up to date, if the options say so. Nodes that open it at the same time
+    /// do not disturb each other.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`] says why the database could not be opened.
     pub async fn open(options: &PostgresOptions) -> Result<Self, OpenError> {
         let (route, mut connection) = Route::explore(options).await?;
         let weaknesses = prepare(&route, &mut connection, &options.settings).await?;
@@ -87,20 +87,20 @@ impl PostgresStore {
         Ok(Self { lanes, weaknesses, changed, wanted, _tasks: tasks })
     }
 
-    /// Closes the connections. Without it they are closed when the store is dropped.
+    /// Closes the connections. A store that is dropped without this call closes them as well.
     pub async fn close(self) {
         self.lanes.close().await;
     }
 
-    /// Settings of the server with which it may lose what was answered: each with its value and what may be lost. They
-    /// were logged when the store was opened.
+    /// The server's settings with which it may lose what was answered: each with its value and what may be lost. The
+    /// store logged them when it was opened.
     #[must_use]
     pub fn weaknesses(&self) -> &[String] {
         &self.weaknesses
     }
 
-    /// Whether there are keys in the store. If so, they were sealed with a secret that must still be there, and a
-    /// [`SecretFile`](crate::SecretFile) that is missing is an error.
+    /// Whether the store has keys. If it has, the secret that sealed them must still exist, and a missing
+    /// [`SecretFile`](crate::SecretFile) is an error.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
@@ -108,16 +108,16 @@ impl PostgresStore {
         self.lanes.work.only("look for keys", keys::has_keys()).await.map(|(found,)| found)
     }
 
-    /// Tells the other nodes, soon, that the log has grown.
+    /// Asks for a notification that tells the other nodes soon that the log has grown.
     fn announce(&self) {
         self.wanted.notify_one();
     }
 }
 
-/// Brings the tables of a database up to date, for a command line.
+/// Brings the tables of a database up to date, for use by a command line.
 ///
 /// # Errors
-/// [`OpenError`]; then nothing was changed.
+/// [`OpenError`] says why the tables could not be changed. Nothing was changed then.
 pub async fn migrate(options: &PostgresOptions) -> Result<(), OpenError> {
     let (route, _) = Route::explore(options).await?;
     migrations::run(&route).await

@@ -1,4 +1,4 @@
-//! Which server, and how it is used.
+//! Which PostgreSQL server a store uses, and how.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -26,28 +26,29 @@ impl PostgresOptions {
     /// The default number of connections: 16.
     pub const CONNECTIONS: u32 = ServerSettings::CONNECTIONS;
 
-    /// The database that a URL leads to: `postgres://user:password@host:5432/database`. What it leaves out comes from
-    /// the environment (`PGHOST`, `PGPASSWORD`, …) and `~/.pgpass`, as for other programs. An IPv6 address is in brackets:
-    /// `postgres://user@[::1]:5432/database`.
+    /// Reads the options from a URL: `postgres://user:password@host:5432/database`. What the URL leaves out comes from
+    /// the environment (`PGHOST`, `PGPASSWORD`, …) and `~/.pgpass`, as in other programs. An IPv6 address is in
+    /// brackets: `postgres://user@[::1]:5432/database`.
     ///
     /// Parameters: `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`; default `prefer`),
-    /// `sslrootcert`, `sslcert`, `sslkey` (files), `application_name`, `host` (a folder with a socket, too), `port`,
-    /// `user`, `password`, `dbname`, `options`; of Countersign's own `pooled=true` or `false`
+    /// `sslrootcert`, `sslcert`, `sslkey` (files), `application_name`, `host` (a host, or a folder with a socket),
+    /// `port`, `user`, `password`, `dbname`, `options`. Countersign adds two: `pooled=true` or `false`
     /// ([`pooled`](Self::pooled)), and `listen=host:port`, the server behind a pooler
     /// ([`listen_url`](Self::listen_url)). `statement-cache-capacity=0` means the same as `pooled=true`.
     ///
     /// # Errors
-    /// [`OpenError::Url`], and [`OpenError::UrlParameter`] for parameters that are not known.
+    /// [`OpenError::Url`] if the text is no such URL, and [`OpenError::UrlParameter`] if a parameter is not known.
     pub fn from_url(url: &str) -> Result<Self, OpenError> {
         let Parsed { server, listen, pooled } = parse(url)?;
         Ok(Self { server, listen, pooled, settings: ServerSettings::default() })
     }
 
-    /// Where to listen for what other nodes revoke, if the first URL leads to a pooler: straight to the server, to the
-    /// same database. Without it, a node behind a pooler learns of revocations only by polling.
+    /// Sets where the store listens for what other nodes revoke, if the first URL leads to a pooler. This URL must lead
+    /// straight to the server, to the same database. Without it, a node behind a pooler learns of revocations only by
+    /// polling.
     ///
     /// # Errors
-    /// As [`PostgresOptions::from_url`].
+    /// The errors of [`PostgresOptions::from_url`].
     pub fn listen_url(mut self, url: &str) -> Result<Self, OpenError> {
         self.listen = Some(parse(url)?.server);
         Ok(self)
@@ -56,32 +57,34 @@ impl PostgresOptions {
     /// Whether there is a pooler in between that hands each transaction to another server connection (PgBouncer in
     /// transaction mode) and does not carry prepared statements along. Default: found out when the store is opened.
     ///
-    /// If so, each statement is sent in a transaction of its own, four round trips instead of one. PgBouncer from 1.21
-    /// on with `max_prepared_statements` above 0 carries them along: `pooled(false)` is right for it, and fast.
+    /// With `true`, each statement is sent in a transaction of its own, which takes four round trips instead of one.
+    /// PgBouncer from 1.21 on with `max_prepared_statements` above 0 carries prepared statements along, so
+    /// `pooled(false)` is right for it, and fast.
     #[must_use]
     pub fn pooled(mut self, pooled: bool) -> Self {
         self.pooled = Some(pooled);
         self
     }
 
-    /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
+    /// Whether opening the store brings the tables up to date. Default: yes. With `false`, opening fails if they are
+    /// not.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
         self.settings.run_migrations = run;
         self
     }
 
-    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
-    /// gets its 503 while the client still waits; at least 10 ms, at most a minute. The server gives statements up by
-    /// then, too, unless a pooler is in between.
+    /// The deadline by which every operation is answered, with an error if need be: at least 10 ms, at most a minute.
+    /// Default 3 s, so that a request gets its 503 while the client still waits. The server gives statements up at the
+    /// deadline as well, unless a pooler is in between.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.set_deadline(deadline);
         self
     }
 
-    /// How many connections do the work at most. Default 16, enough to keep some cores of the server busy; at least 1.
-    /// Two more read the revocation log, and one listens.
+    /// The largest number of connections that do the work, at least 1. Default 16, enough to keep some cores of the
+    /// server busy. Two more connections read the revocation log, and one listens for what other nodes have revoked.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
         self.settings.set_connections(connections);
@@ -89,7 +92,7 @@ impl PostgresOptions {
     }
 }
 
-/// Where it is, as whom it is used, and nothing secret.
+/// Shows where the database is and as which user it is opened, and nothing secret.
 impl fmt::Display for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (server, user) = (&self.server, self.server.get_username());
@@ -107,7 +110,7 @@ impl fmt::Display for PostgresOptions {
 
 impl fmt::Debug for PostgresOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Field by field: the driver's own would print the password.
+        // Written field by field, because the driver's own `Debug` form would show the password.
         f.debug_struct("PostgresOptions")
             .field("host", &self.server.get_host())
             .field("port", &self.server.get_port())
@@ -122,7 +125,7 @@ impl fmt::Debug for PostgresOptions {
     }
 }
 
-/// What may follow the question mark in a URL.
+/// The parameters that a URL may have.
 const PARAMETERS: [&str; 20] = [
     "sslmode",
     "ssl-mode",
@@ -146,7 +149,7 @@ const PARAMETERS: [&str; 20] = [
     "listen",
 ];
 
-/// A URL that is not one of PostgreSQL.
+/// The error for a URL that is not one of PostgreSQL.
 const NO_URL: OpenError = OpenError::Url {
     engine: "PostgreSQL",
     form: "postgres://user:password@host:5432/database, with @ / ? # and % in the password percent-encoded",
@@ -158,7 +161,7 @@ const NO_PARAMETER: OpenError = OpenError::UrlParameter {
     known: &PARAMETERS,
 };
 
-/// What a URL says.
+/// The parts of a URL.
 struct Parsed {
     server: PgConnectOptions,
     listen: Option<PgConnectOptions>,
@@ -168,8 +171,8 @@ struct Parsed {
 fn parse(url: &str) -> Result<Parsed, OpenError> {
     let (address, parameters) = address_and_parameters(url, ["postgres", "postgresql"]).ok_or(NO_URL)?;
     let (mut pooled, mut listen, mut for_the_driver) = (None, None, Vec::new());
-    // Stated as a parameter, because the driver would look the host of the URL up with its brackets, in the DNS as in
-    // `~/.pgpass`. A parameter of the URL's own stands behind it and wins.
+    // The host is set as a parameter, because the driver would look up the URL's own host with its brackets, in the DNS
+    // and in `~/.pgpass`. A `host` parameter in the URL comes after it and wins.
     if let Some(host) = ipv6_host(address) {
         for_the_driver.push(format!("host={host}"));
     }
@@ -178,7 +181,7 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
             "pooled" => pooled = Some(value.parse().map_err(|_| NO_PARAMETER)?),
             "listen" => listen = Some(host_and_port(value).ok_or(NO_PARAMETER)?),
             "statement-cache-capacity" => pooled = Some(value == "0"),
-            // The driver would log the value of a parameter that it does not know, and leave it out.
+            // The driver would log the value of a parameter that it does not know, and ignore the parameter.
             "host" | "hostaddr" => {
                 let value =
                     value.replace("%5B", "[").replace("%5b", "[").replace("%5D", "]").replace("%5d", "]");
@@ -197,13 +200,13 @@ fn parse(url: &str) -> Result<Parsed, OpenError> {
         None => server.application_name("countersign"),
     };
     // Statements are no secret, but logs are to hold no SQL. No number here has a fraction, and poolers refuse the
-    // parameter that says how to write one.
+    // parameter that says how fractions are written.
     let server = server.disable_statement_logging().extra_float_digits(None);
     let listen = listen.map(|(host, port)| server.clone().host(&host).port(port));
     Ok(Parsed { server, listen, pooled })
 }
 
-/// The IPv6 address between brackets, if that is the host of an address such as `postgres://ada@[::1]:5432/auth`.
+/// The IPv6 address between brackets, if the host of an address is one, as in `postgres://ada@[::1]:5432/auth`.
 fn ipv6_host(address: &str) -> Option<Ipv6Addr> {
     let (_, rest) = address.split_once("://")?;
     let authority = rest.split('/').next()?;
@@ -211,14 +214,14 @@ fn ipv6_host(address: &str) -> Option<Ipv6Addr> {
     host.split_once(']')?.0.parse().ok()
 }
 
-/// Reads `host:port`, as it is or as some write it in a URL. An IPv6 address is in brackets.
+/// Reads `host:port`, alone or inside a URL. An IPv6 address is in brackets.
 fn host_and_port(text: &str) -> Option<(String, u16)> {
     let text = text.replace("%3A", ":").replace("%3a", ":");
     let text = text.replace("%5B", "[").replace("%5b", "[").replace("%5D", "]").replace("%5d", "]");
     let (host, port) = text.rsplit_once(':')?;
     let host = without_brackets(host);
     let is_host = !host.is_empty() && !host.contains(['[', ']']);
-    // Without brackets nobody knows where an address ends.
+    // Without brackets it is unclear where an address ends and its port begins.
     (is_host && (!host.contains(':') || text.starts_with('['))).then_some(())?;
     Some((host.to_owned(), port.parse().ok()?))
 }
@@ -274,7 +277,7 @@ mod tests {
             ("listen=[::1]:5433", Some((None, Some(("::1", 5433))))),
             ("listen=%5B::1%5D%3A5433", Some((None, Some(("::1", 5433))))),
             ("listen=[::1]", None),
-            // Which of them is the port?
+            // It is unclear which part would be the port.
             ("listen=::1:5433", None),
             ("listen=[::1:5433", None),
             ("listen=[db.example]:5433", None),

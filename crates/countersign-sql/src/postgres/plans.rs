@@ -1,4 +1,4 @@
-//! How the server would run a statement on tables that are filled. For the tests beside the statements.
+//! How the server would run a statement on filled tables, for the tests beside the statements.
 
 use std::env;
 use std::hash::{BuildHasher, RandomState};
@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row as _};
 
 use super::{PostgresOptions, PostgresStore, Statement};
 
-/// A database with 20 000 users, who have two sessions, an entry of each kind, an account and a counter each; deleted at
-/// the end.
+/// A database with 20 000 users, who have two sessions, an entry of each kind, an account and a counter each. It is
+/// deleted at the end.
 pub(super) struct Filled {
     server: String,
     name: String,
@@ -37,7 +37,7 @@ const FILL: &str = "
     ANALYZE";
 
 impl Filled {
-    /// `None` to leave the test out.
+    /// `None` if the test is to be left out.
     pub(super) async fn open() -> Option<Self> {
         let server = match env::var("TEST_POSTGRES_URL") {
             Ok(url) if url == "none" => return None,
@@ -57,7 +57,7 @@ impl Filled {
         Some(Self { server, name, connection })
     }
 
-    /// The statement must find all that it reads in an index, this one among others.
+    /// Checks that the statement finds everything that it reads in an index, and uses this one.
     pub(super) async fn uses<Y>(&mut self, statement: Statement<Y>, index: &str) {
         let explained = statement.after("EXPLAIN").fetch_all(&mut self.connection).await.unwrap();
         let plan: Vec<String> = explained.iter().map(|line| line.get(0)).collect();
@@ -75,7 +75,7 @@ impl Drop for Filled {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(run(&options, sql));
             });
-            // Its own panic would hide the test's.
+            // A panic here would hide the test's own panic.
             let _ = dropping.join();
         });
     }

@@ -1,4 +1,5 @@
-//! Telling the other nodes at once what was revoked, and being told. All of it is best effort: who hears nothing polls.
+//! Notifies the other nodes at once of what was revoked, and listens for their notifications. Both are best effort: a
+//! node that hears nothing polls.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,23 +15,24 @@ use super::server::{Role, Route};
 use crate::OpenError;
 use crate::server::{Followed, Operations, Task, keep_up};
 
-/// What is sent after an entry was committed, and listened for.
+/// The channel of the notifications. One is sent after an entry was committed.
 const CHANNEL: &str = "countersign_revocation";
 
 const IS_ALIVE: &str = "SELECT 1";
 
-/// How long nothing may be heard before the connection is tested: some networks swallow a server without a word.
+/// How long the connection may be silent before it is tested: some networks lose a server without a sign.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Tells whoever listens. A pooler, too, carries it to the server.
+/// Notifies every node that listens. A pooler passes the notification on to the server, too.
 fn notify() -> Statement {
     Statement::new("SELECT pg_notify($1, '')").bind(CHANNEL)
 }
 
-/// Announces what is asked for while it is busy once, not each time.
+/// Sends the notifications that are asked for. All that are asked for while one is being sent become one.
 ///
-/// A notification inside the transaction that writes would make all commits of the whole server wait for one another, as
-/// PostgreSQL sends them in the order of commits. So it is sent afterwards, here, and nobody waits for it.
+/// A notification inside the transaction that writes would make all commits of the whole server wait for one another,
+/// because PostgreSQL sends notifications in the order of commits. So this task sends it after the commit, and nobody
+/// waits for it.
 pub(super) fn announce(work: Operations<RouteFor>, wanted: Arc<Notify>) -> Task {
     Task::spawn(async move {
         loop {
@@ -45,7 +47,8 @@ pub(super) fn announce(work: Operations<RouteFor>, wanted: Arc<Notify>) -> Task 
     })
 }
 
-/// Where to listen: at the URL for that, or where the work is done if nobody is in between. `None` if neither will do.
+/// The route on which to listen: the one of the URL for listening, or the route of the work if it leads straight to the
+/// server. `None` if neither can be used.
 pub(super) async fn route(work: &Route, options: &PostgresOptions) -> Option<Route> {
     const WITHOUT: &str = "learning of other nodes' revocations by polling alone";
     match &options.listen {
@@ -62,7 +65,7 @@ pub(super) async fn route(work: &Route, options: &PostgresOptions) -> Option<Rou
                 tracing::warn!("the listen URL leads to a pooler, which carries no notifications; {WITHOUT}");
                 None
             }
-            // A server that is away now may be there later.
+            // A server that does not answer now may answer later.
             Err(OpenError::Deadline) => Some(Route::straight(server.clone(), options.settings.deadline)),
             Err(error) => {
                 tracing::warn!(
@@ -75,7 +78,7 @@ pub(super) async fn route(work: &Route, options: &PostgresOptions) -> Option<Rou
     }
 }
 
-/// Raises the signal when another node announces something, and whenever announcements may have been missed.
+/// Raises the signal when another node announces a revocation, and whenever announcements may have been missed.
 pub(super) fn listen(route: Route, deadline: Duration, changed: Weak<ChangeSignal>) -> Task {
     Task::spawn(keep_up("listen for", changed, move |changed| {
         let route = route.clone();
@@ -87,7 +90,7 @@ pub(super) fn listen(route: Route, deadline: Duration, changed: Weak<ChangeSigna
     }))
 }
 
-/// Listens until that fails, or the store is gone.
+/// Listens until the connection fails or the store is gone.
 async fn hear(
     route: &Route,
     deadline: Duration,
@@ -102,7 +105,7 @@ async fn hear(
     listener.eager_reconnect(false);
     within(deadline, listener.listen(CHANNEL)).await?;
     *worked = true;
-    // From here on nothing is missed; until here it may have been.
+    // From here on nothing is missed; before this point something may have been.
     loop {
         match changed.upgrade() {
             Some(signal) => signal.raise(),

@@ -1,4 +1,4 @@
-//! The revocation log.
+//! The revocation log, kept in PostgreSQL.
 
 use async_trait::async_trait;
 use countersign_core::model::{Entry, Target};
@@ -32,7 +32,8 @@ fn raised_at(user_id: &UserId) -> Statement<Option<Timestamp>> {
     .bind(user_id)
 }
 
-/// A key that is taken keeps the later times; where nothing would change, nothing is written.
+/// Writes an entry. If there is one with its key, that entry keeps the later times; if they would not change, nothing
+/// is written.
 fn merge(entry: &Entry) -> Statement {
     Statement::new(concat!(
         "
@@ -47,7 +48,7 @@ fn merge(entry: &Entry) -> Statement {
     .bind_record(EntryRecord::from(entry))
 }
 
-/// [`merge`] for tokens of one user.
+/// Writes the entries of several tokens of one user, as [`merge`] does for one entry.
 fn merge_tokens(user_id: &UserId, tokens: &TokenRevocation) -> Statement {
     Statement::new(
         "
@@ -63,8 +64,9 @@ fn merge_tokens(user_id: &UserId, tokens: &TokenRevocation) -> Statement {
     .bind(tokens.at)
 }
 
-/// The entry with the next number, and the marks of the sessions that it ends. Of callers at once each waits for the one
-/// before, whose number it wanted; it returns nothing then, and tries again. Rows are locked in the order of their keys.
+/// Inserts the user's entry with the next number, and marks the sessions that it ends. Concurrent callers run one after
+/// the other. A caller that had to wait finds its number taken; the statement returns nothing then, and is tried again.
+/// Rows are locked in the order of their keys.
 fn raise(user_id: &UserId, how: &EpochRaise) -> Statement<Raised> {
     Statement::new("
     WITH raised AS (
@@ -93,7 +95,7 @@ fn raise(user_id: &UserId, how: &EpochRaise) -> Statement<Raised> {
         .bind(limit(MARK_STEP))
 }
 
-/// Marks sessions that [`raise`] has ended and left for later, and those that were being inserted while it looked.
+/// Marks the sessions that [`raise`] has ended and left for later, and those that were being inserted while it looked.
 fn mark_rest(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement {
     Statement::new("
     WITH oldest AS MATERIALIZED (
@@ -114,8 +116,8 @@ fn mark_rest(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement {
         .bind(limit(MARK_STEP))
 }
 
-/// Deletes what is old and decides nothing any more beside the user's entry `n`, which excepts this session: all lower
-/// ones, but for the highest that does not except the same session.
+/// Deletes the user's old entries that decide nothing any more beside the entry `n`, which excepts this session: all
+/// lower ones, except the highest that does not except the same session.
 fn forget_outdone(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement {
     Statement::new(
         "
@@ -131,8 +133,8 @@ fn forget_outdone(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement
     .bind(how.forgets_before())
 }
 
-/// Until the end of the transaction, others who revoke tokens of this user wait here. A row to wait at, and no advisory
-/// lock, because those are not known to the distributed relatives of PostgreSQL.
+/// Makes others who revoke tokens of this user wait here until the end of the transaction. They wait for a row and not
+/// for an advisory lock, because the distributed relatives of PostgreSQL have no advisory locks.
 fn queue(user_id: &UserId, until: Timestamp) -> Statement {
     Statement::new(
         "
@@ -143,7 +145,7 @@ fn queue(user_id: &UserId, until: Timestamp) -> Statement {
     .bind(until)
 }
 
-/// Run after [`queue`], so it sees what those before have committed.
+/// The user's live tokens. The statement runs after [`queue`], so it sees what earlier transactions have committed.
 fn live_tokens(user_id: &UserId, at: Timestamp) -> Statement<LiveToken> {
     Statement::new(
         "
@@ -153,10 +155,11 @@ fn live_tokens(user_id: &UserId, at: Timestamp) -> Statement<LiveToken> {
     .bind(at)
 }
 
-/// The log from some time on, as it lies in the table. An entry that is written again gets a later time, so it moves on
-/// in this order and never back.
+/// A page of the log from some time on, in the order of the table. An entry that is written again gets a later time, so
+/// it moves forward in this order and never back.
 fn log(since: Timestamp, after: Option<&Entry>, at_most: usize) -> Statement<Entry> {
-    // The entry before comes first, or what every entry of that time comes after: none has an empty kind.
+    // The page comes after the last entry of the previous page. The first page comes after a key that every entry of
+    // its time follows, because no kind is empty.
     let (at, key) = after.map_or((since, None), |after| (after.at, Some(after.key())));
     let (user_id, kind, reference, n) = key
         .as_ref()
@@ -177,8 +180,9 @@ fn log(since: Timestamp, after: Option<&Entry>, at_most: usize) -> Statement<Ent
     .bind(limit(at_most))
 }
 
-/// Unlike those that stay (below), entries that may go are found first in the index. What another node is deleting is
-/// left to it. Not `NOT EXISTS`: for that, the server would read all sessions first.
+/// Deletes entries that have stopped mattering, except `user` entries, which [`purge_outdone`] deletes. The index comes
+/// first: it finds the entries that may be deleted. A row that another node is deleting is left to that node. The
+/// condition is not written as `NOT EXISTS`, because the server would read all sessions first for it.
 fn purge(before: Timestamp, at_most: usize) -> Statement {
     Statement::new(
         "
@@ -195,8 +199,9 @@ fn purge(before: Timestamp, at_most: usize) -> Statement {
     .bind(limit(at_most))
 }
 
-/// A user's highest entry stays, so this looks at many that do not go: at so many in a step, and goes on from there.
-/// Returns the last that it looked at, how many those were, and how many of them it deleted.
+/// Deletes `user` entries that are not their user's highest, one step of them. A user's highest entry stays, so many
+/// entries are looked at and not deleted; a step looks at so many, and the next one continues after them. Returns the
+/// last entry that the step looked at, how many it looked at, and how many of them it deleted.
 fn purge_outdone(
     before: Timestamp,
     last: &(i64, String, i64),
@@ -239,7 +244,7 @@ fn purge_queue(before: Timestamp, at_most: usize) -> Statement {
     .bind(limit(at_most))
 }
 
-/// How many sessions one statement marks at most: some milliseconds of work.
+/// How many sessions one statement marks at most, which takes some milliseconds.
 const MARK_STEP: usize = 500;
 
 #[async_trait]
@@ -281,7 +286,7 @@ impl RevocationStore for PostgresStore {
             while self.lanes.work.write(ACTION, mark()).await? == MARK_STEP as u64 {}
             self.lanes.work.write(ACTION, forget_outdone(user_id, how, raised.epoch)).await
         };
-        // The epoch is raised whatever comes of this: what is left has no mark then, but the log ends it.
+        // The epoch is raised whatever happens here: a session that is left has no mark then, but the log ends it.
         if let Err(error) = rest.await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "could not mark all sessions that the log has ended");
@@ -319,7 +324,8 @@ impl RevocationStore for PostgresStore {
     async fn insert_entry(&self, entry: &Entry) -> Result<(), StoreError> {
         const ACTION: &str = "insert into the revocation log";
         if let Target::Node { .. } = entry.target {
-            // A heartbeat is the tail's own: it must not wait behind other work. It is nothing to tell others of.
+            // A heartbeat belongs to the tail, so it must not wait behind other work. Other nodes need no notification
+            // of it.
             self.lanes.tail.write(ACTION, merge(entry)).await?;
         } else {
             self.lanes.work.write(ACTION, merge(entry)).await?;
@@ -342,7 +348,7 @@ impl RevocationStore for PostgresStore {
         let work = &self.lanes.work;
         let purged = work.purge(ACTION, at_most, |step| purge(before, step)).await?;
         let outdone = self.purge_outdone(ACTION, before, left(at_most, purged)).await?;
-        // These are no entries, so they are not counted.
+        // The rows of the queue are no entries, so they are not counted.
         work.purge(ACTION, PURGE_STEP, |step| purge_queue(before, step)).await?;
         Ok(purged.saturating_add(outdone))
     }
@@ -394,7 +400,7 @@ mod tests {
         let entry = Entry { target, until: at(5), at: at(5) };
         let tokens = TokenRevocation { ids: vec![token], at: at(5), until: at(5), limit: 9 };
         let how = EpochRaise { except: None, reason: EndReason::AllEnded, at: at(5), until: at(5) };
-        // So late that it forgets.
+        // A time so late that old entries are deleted.
         let late = EpochRaise { at: at(15_000) + Duration::from_secs(3_600), ..how };
         let last = (5, "user 5".to_owned(), 1);
         filled.uses(epoch(&ada), "revocation_pkey").await;

@@ -1,4 +1,4 @@
-//! How to reach the server: what is asked of every connection, and what turned out to be in between.
+//! How to reach the server: what every connection asks for, and what was found to be in between.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::OpenError;
 use crate::server::{MigrationsStanding, Way};
 use crate::statement::read_all;
 
-/// A way to the server.
+/// A route to the server.
 #[derive(Clone)]
 pub(super) struct Route {
     options: PgConnectOptions,
     deadline: Duration,
-    /// Whether settings can be asked for when a connection is opened.
+    /// Whether settings can be given to the server when a connection is opened.
     settings: bool,
-    /// Whether a statement that was prepared on a connection is there afterwards.
+    /// Whether a statement that was prepared on a connection is still there in its next transaction.
     prepared: bool,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Debug for Route {
 }
 
 impl Route {
-    /// Finds out what is between here and the server; returns the first connection, too.
+    /// Finds out what is between this program and the server. Returns the first connection as well.
     pub(super) async fn explore(options: &PostgresOptions) -> Result<(Self, PgConnection), OpenError> {
         let route = |settings, prepared| Self {
             options: options.server.clone(),
@@ -63,9 +63,10 @@ impl Route {
         let prepared = options.pooled == Some(false);
         match Self::try_settings(route(true, true)).await {
             Ok(Ok(found)) => Ok(found),
-            // They were taken and not carried on: somebody is in between.
+            // The settings were accepted and not passed on: a pooler is in between.
             Ok(Err(connection)) => Ok((route(false, prepared), connection)),
-            // Or they were refused. If that was not the reason, the next try fails just so.
+            // The connection may have been refused for its settings. If there is another reason, the next attempt fails
+            // in the same way.
             Err(error) if is_refusal(&error) => {
                 let route = route(false, prepared);
                 let connection = route.connect(Role::Work).await?;
@@ -75,12 +76,12 @@ impl Route {
         }
     }
 
-    /// A way that is taken to lead straight to the server.
+    /// A route that is assumed to lead straight to the server.
     pub(super) fn straight(options: PgConnectOptions, deadline: Duration) -> Self {
         Self { options, deadline, settings: true, prepared: true }
     }
 
-    /// The way to listen at these options, if it leads straight to the server.
+    /// The route on which to listen with these options, if it leads straight to the server.
     pub(super) async fn to_listen(
         options: PgConnectOptions,
         deadline: Duration,
@@ -93,7 +94,7 @@ impl Route {
         }
     }
 
-    /// Connects, and looks whether the settings have arrived; else the connection alone.
+    /// Connects, and checks whether the settings have arrived. Returns the connection alone if they have not.
     async fn try_settings(route: Self) -> Result<Result<(Self, PgConnection), PgConnection>, OpenError> {
         let mut connection = route.connect(Role::Work).await?;
         let asking = sqlx::raw_sql("SELECT setting FROM pg_settings WHERE name = 'statement_timeout'")
@@ -108,34 +109,34 @@ impl Route {
         })
     }
 
-    /// Within this time every operation is answered.
+    /// The deadline by which every operation is answered.
     pub(super) fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Whether a statement that was prepared on a connection is there afterwards.
+    /// Whether a statement that was prepared on a connection is still there in its next transaction.
     pub(super) fn keeps_statements(&self) -> bool {
         self.prepared
     }
 
-    /// Whether nobody is in between, as far as settings tell.
+    /// Whether the route leads straight to the server, as far as settings tell.
     pub(super) fn is_direct(&self) -> bool {
         self.settings
     }
 
-    /// Where connections lead, and what is asked of them.
+    /// The options of a connection: where it leads, and what it asks for.
     pub(super) fn options(&self, role: Role) -> PgConnectOptions {
         let options = self.options.clone();
         if !self.settings || role == Role::Migrate {
             return options;
         }
         // A client that gives up closes its connection, but the server notices that only when it next writes to it.
-        // Until then it would wait for locks, and hold those that it has.
+        // Without this limit it would until then wait for locks, and hold the locks that it has.
         let deadline = self.deadline.as_millis().to_string();
         let options = options
             .options([("statement_timeout", &deadline), ("idle_in_transaction_session_timeout", &deadline)]);
         match role {
-            // The plan for the tail depends on how young the entries are that are asked for.
+            // The best plan for the tail depends on how young the requested entries are.
             Role::Tail => options.options([("plan_cache_mode", "force_custom_plan")]),
             Role::Work | Role::Listen | Role::Migrate => options,
         }
@@ -149,9 +150,9 @@ impl Route {
     }
 }
 
-/// Whether a connection may have been refused because of what was asked of it.
+/// Whether a connection may have been refused because of the settings that it asked for.
 fn is_refusal(error: &OpenError) -> bool {
-    // Classes: connection, protocol; feature not supported; object not in the right state; syntax error.
+    // Classes of errors: connection, protocol; feature not supported; object not in the right state; syntax error.
     let code = error.of_the_driver().and_then(sqlx::Error::as_database_error);
     let code = code.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     code.is_some_and(|error| {
@@ -177,7 +178,7 @@ impl Way for Route {
     }
 }
 
-/// The settings that say what the server does with what it was told to keep.
+/// The settings that decide how durably the server keeps what it was told to keep.
 async fn durability(connection: &mut PgConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
     let rows = sqlx::raw_sql(
         "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'server_encoding',
@@ -247,7 +248,7 @@ mod tests {
                 &["synchronous_commit is local"],
             ),
             (&[("synchronous_commit", "remote_write"), ("synchronous_standby_names", "*")], &[]),
-            // Relatives of PostgreSQL lack some.
+            // Relatives of PostgreSQL lack some settings.
             (&[], &[]),
         ] {
             let settings: Vec<_> =

@@ -3,22 +3,22 @@
 //!
 //! # Races
 //!
-//! A statement that has waited for a row looks at the row's new version before it goes on, but sees the log as it was
-//! when the statement began (READ COMMITTED). So two things end a session:
+//! READ COMMITTED: a statement that has waited for a row looks at the row's new version before it goes on, but sees the
+//! log as it was when the statement began. So an end is recorded in two places:
 //!
-//! - For steps that begin after the end was committed, the log's entry. They see it.
-//! - For a step that was waiting at that time, the row's mark. Whatever ends sessions ([`end`] and the log's `raise`)
-//!   writes entry and mark in one transaction, which queues at the row like the step itself: either the step was first, and
-//!   the mark follows it, or it finds the mark. In neither case does a session go on.
+//! - The log's entry stops every step that begins after the end was committed, because such a step sees the entry.
+//! - The row's mark stops a step that was waiting at that time. Whatever ends sessions ([`end`] and the log's `raise`)
+//!   writes entry and mark in one transaction, which queues at the row like the step itself. Either the step came first
+//!   and the mark follows it, or the step finds the mark. In neither case does a session go on.
 //!
-//! An entry without a mark ([`insert_entry`](countersign_core::store::RevocationStore::insert_entry)) is no part of this:
-//! a step that was under way when it was written may still be done, and what it issues is dead, because the entry is in
-//! the log.
+//! An entry without a mark ([`insert_entry`](countersign_core::store::RevocationStore::insert_entry)) is different: a
+//! step that was under way when the entry was written may still be done. The tokens that this step issues are dead,
+//! because the entry is in the log.
 //!
-//! A login that is under way while the epoch is raised is the reverse case: there is no row yet to queue at. A lock that
-//! both take would need a row per user, or advisory locks, which the distributed relatives of PostgreSQL lack. Instead
-//! each looks once more after its commit: the login for a raised epoch ([`withdraw`]), the raise for sessions to mark.
-//! As both commit before they look, at least one of them sees the other.
+//! A login that is under way while the epoch is raised is the reverse case: there is no row yet to queue at. A lock
+//! that both take would need a row per user, or advisory locks, which the distributed relatives of PostgreSQL lack.
+//! Instead, each of the two looks once more after its commit: the login for a raised epoch ([`withdraw`]), the raise
+//! for sessions to mark. Both commit before they look, so at least one of them sees the other.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use super::{PostgresStore, Statement};
 use crate::column::{GuardParameters, before, limit};
 use crate::record::SessionRecord;
 
-/// Inserts while the user's epoch is still the session's.
+/// Inserts a session if the user's epoch is still the session's.
 fn insert(session: &Session) -> Statement {
     Statement::new(concat!(
         "
@@ -48,12 +48,12 @@ fn insert(session: &Session) -> Statement {
     .bind_record(SessionRecord::from(session))
 }
 
-/// Asked when [`insert`] inserted nothing.
+/// Whether there is a session with this key. It is asked when [`insert`] inserted nothing.
 fn taken(key: &UserSession) -> Statement<(i64,)> {
     Statement::new("SELECT generation FROM countersign.session WHERE user_id = $1 AND id = $2").bind_key(key)
 }
 
-/// Takes an inserted session back if its epoch was raised while it was being inserted.
+/// Deletes an inserted session if its epoch was raised while it was being inserted.
 fn withdraw(key: &UserSession) -> Statement {
     Statement::new(
         "
@@ -64,7 +64,7 @@ fn withdraw(key: &UserSession) -> Statement {
     .bind_key(key)
 }
 
-/// The row and what the log says about it, from one snapshot because it is one statement.
+/// The session's row and what the log says about it. Both are of one snapshot, because it is one statement.
 fn find(key: &UserSession) -> Statement<FoundSession> {
     Statement::new(concat!("
     SELECT ", session_columns!(names), ",
@@ -75,7 +75,7 @@ fn find(key: &UserSession) -> Statement<FoundSession> {
     FROM countersign.session WHERE user_id = $1 AND id = $2")).bind_key(key)
 }
 
-/// Of the guard's parameters, those of the other kinds of guard are null.
+/// Advances a session under the step's condition. The parameters of the other kinds of guard are null.
 fn advance(key: &UserSession, step: &Advance) -> Statement<Session> {
     let guard = GuardParameters::from(step.guard);
     Statement::new(concat!(
@@ -141,8 +141,8 @@ fn heal(key: &UserSession, step: &Heal) -> Statement {
     .bind(step.idle_until)
 }
 
-/// Many at once. Rows are locked in the order of their keys, as all statements here do that touch more than one, so
-/// that none waits for another that waits for it.
+/// Writes many acknowledgements at once. Rows are locked in the order of their keys, as in all statements here that
+/// touch more than one row, so that no two of them wait for each other.
 fn acknowledge(seen: &[Acknowledgement], at: Timestamp) -> Statement {
     Statement::new(
         "
@@ -164,8 +164,8 @@ fn acknowledge(seen: &[Acknowledgement], at: Timestamp) -> Statement {
     .bind(at)
 }
 
-/// The row's mark and the log's entry. The mark comes first, because it queues at the row; an entry that is already there
-/// stays as it is.
+/// Writes the row's mark and the log's entry. The mark comes first, because it queues at the row. If there is such an
+/// entry already, it stays as it is.
 fn end(key: &UserSession, end: &End) -> Statement<(bool, bool, Option<bool>)> {
     Statement::new(
         "
@@ -187,7 +187,7 @@ fn end(key: &UserSession, end: &End) -> Statement<(bool, bool, Option<bool>)> {
     .bind(end.reason.name())
 }
 
-/// A page, found in `session_live`, from its end.
+/// A page of a user's live sessions, found in the index `session_live`, from its end.
 fn live(user_id: &UserId, now: Timestamp, page: SessionPage) -> Statement<Session> {
     let (created_at, id) = before(page.after);
     Statement::new(concat!(
@@ -211,7 +211,7 @@ fn live(user_id: &UserId, now: Timestamp, page: SessionPage) -> Statement<Sessio
     .bind(limit(page.skip))
 }
 
-/// What another node is deleting is left to it.
+/// Deletes old sessions. A row that another node is deleting is left to that node.
 fn purge(before: Timestamp, at_most: usize) -> Statement {
     Statement::new(
         "
@@ -227,7 +227,7 @@ fn purge(before: Timestamp, at_most: usize) -> Statement {
 
 /// How many acknowledgements one statement carries.
 const ACKNOWLEDGE_STEP: usize = 1_000;
-/// How long an end waits that has to be done again.
+/// How long an end waits before it is done again.
 const AGAIN: Duration = Duration::from_millis(2);
 
 #[async_trait]
@@ -277,8 +277,8 @@ impl SessionStore for PostgresStore {
                     (true, true, _) => return Ok(SessionEnded::Now),
                     (true, false, _) | (false, _, Some(true)) => return Ok(SessionEnded::Before),
                     (false, _, None) => return Ok(SessionEnded::Unknown),
-                    // The row is open, and yet it was not marked: another one was at it, or the statement's parts saw
-                    // different states of the table. It proves nothing, so it is done again.
+                    // The row is open, and yet it was not marked: another statement was changing it, or the parts of
+                    // this one saw different states of the table. The answer proves nothing, so the end is done again.
                     (false, _, Some(false)) => tokio::time::sleep(AGAIN).await,
                 }
             }
@@ -383,9 +383,10 @@ mod tests {
             SELECT pg_stat_get_xact_tuples_updated(oid), pg_stat_get_xact_tuples_hot_updated(oid)
             FROM pg_class WHERE oid = 'countersign.session'::regclass";
         let Some(mut filled) = Filled::open().await else { return };
-        // Each in a page where nothing was updated yet: what was is cleared away only when nobody can see it any more.
+        // Each of them is in a page in which nothing was updated yet: an old version is cleared away only when nobody
+        // can see it any more.
         for number in (20_005..40_000).step_by(500) {
-            // Asked in the transaction that does it: others are told later.
+            // The notification is asked for in the transaction that writes: others are told later.
             sqlx::raw_sql("BEGIN").execute(&mut filled.connection).await.unwrap();
             let done = advance(&key(number), &step()).execute(&mut filled.connection, true).await.unwrap();
             assert_eq!(done.rows_affected(), 1);

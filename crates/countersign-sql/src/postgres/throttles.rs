@@ -1,4 +1,4 @@
-//! Counters of login attempts.
+//! Counters of login attempts, kept in PostgreSQL.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ fn find(key: &str) -> Statement<Attempts> {
         .bind(key)
 }
 
-/// Waits until nobody else moves it.
+/// Reads a counter, and waits until nobody else changes it.
 fn find_locked(key: &str) -> Statement<Attempts> {
     Statement::new(concat!(
         "SELECT ",
@@ -40,7 +40,7 @@ fn insert(key: &str, counter: &Attempts, now: Timestamp) -> Statement {
     .bind(now)
 }
 
-/// Only if the counter is still as it was read.
+/// Replaces the counter if it is still as it was read.
 fn replace(key: &str, was: &Attempts, counter: &Attempts, now: Timestamp) -> Statement {
     Statement::new(
         "
@@ -55,7 +55,7 @@ fn replace(key: &str, was: &Attempts, counter: &Attempts, now: Timestamp) -> Sta
     .bind_record(AttemptsRecord::from(was))
 }
 
-/// Only if the counter is still as it was read.
+/// Deletes the counter if it is still as it was read.
 fn delete(key: &str, was: &Attempts) -> Statement {
     Statement::new(
         "
@@ -73,7 +73,8 @@ fn count(keys: &Range<&str>) -> Statement<(i64,)> {
         .bind(keys.end)
 }
 
-/// In the order of the index; what another node is deleting is left to it.
+/// Deletes the counters of a range, in the order of the index. A row that another node is deleting is left to that
+/// node.
 fn thin(keys: &Range<&str>, at_most: usize) -> Statement {
     Statement::new(
         "
@@ -87,7 +88,7 @@ fn thin(keys: &Range<&str>, at_most: usize) -> Statement {
     .bind(limit(at_most))
 }
 
-/// What another node is deleting is left to it.
+/// Deletes old counters. A row that another node is deleting is left to that node.
 fn purge(before: Timestamp, at_most: usize) -> Statement {
     Statement::new(
         "
@@ -141,9 +142,9 @@ impl ThrottleStore for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Reads a counter, moves it on and writes it back if it is still as it was read. Who comes too late for that tries
-    /// again while others wait for the row. So an attempt that is refused, of which there may be a flood, neither writes
-    /// nor waits for a lock.
+    /// Reads a counter, moves it on and writes it back if it is still as it was read. A step that finds it changed
+    /// tries again with the row locked, while others wait for the row. So an attempt that is refused, of which there
+    /// may be a flood, neither writes nor waits for a lock.
     async fn step<T: Send>(
         &self,
         action: &'static str,
@@ -170,7 +171,7 @@ impl PostgresStore {
                     transaction.commit().await?;
                     Ok(done.then_some(answer))
                 });
-                // Not done only if there was no row to wait for.
+                // The step is not done only if there was no row to wait for.
                 if let Some(answer) = locked.await? {
                     return Ok(answer);
                 }
@@ -180,8 +181,8 @@ impl PostgresStore {
     }
 }
 
-/// The answer of a step, and what writes the counter back, or deletes it where nothing is left of it; nothing, if the
-/// step left it as it was.
+/// The answer of a step, and the statement that writes the counter back, or deletes it if nothing is left of it. There
+/// is no statement if the step left the counter as it was.
 fn moved_on<T>(
     key: &str,
     now: Timestamp,

@@ -1,4 +1,4 @@
-//! Accounts and the names they have claimed.
+//! Accounts and the names that they have claimed, kept in PostgreSQL.
 
 use async_trait::async_trait;
 use countersign_core::model::{PasswordHash, User};
@@ -19,7 +19,7 @@ fn insert(user: &User) -> Statement {
     .bind_record(UserRecord::from(user))
 }
 
-/// Of claims at once, one inserts; the others wait for it, and insert nothing.
+/// Claims a name for a user. Of concurrent claims one inserts; the others wait for it and insert nothing.
 fn claim(kind: &str, key: &str, user_id: &UserId) -> Statement {
     Statement::new(
         "
@@ -47,7 +47,8 @@ fn find_by_name(kind: &str, key: &str) -> Statement<User> {
     .bind(key)
 }
 
-/// `IS NOT DISTINCT FROM` also finds the account that has no hash.
+/// Replaces an account's password hash if it is still the old one. `IS NOT DISTINCT FROM` also finds an account that
+/// has no hash.
 fn replace_hash(id: &UserId, old: Option<&PasswordHash>, new: &PasswordHash) -> Statement {
     Statement::new("
     UPDATE countersign.account SET password_hash = $3 WHERE id = $1 AND password_hash IS NOT DISTINCT FROM $2")
@@ -72,7 +73,7 @@ impl UserStore for PostgresStore {
         let claim_username = &user.username.as_ref().map(|username| claim(USERNAME, username.key()));
         let inserted = self.lanes.work.transaction("insert the account", |mut transaction| async move {
             transaction.write(insert).await?;
-            // Everybody claims the address first, so nobody waits for somebody who waits for him.
+            // Every registration claims the address first, so no two registrations wait for each other.
             if !transaction.insert(claim_email).await? {
                 transaction.undo().await?;
                 return Ok(UserInserted::EmailTaken);

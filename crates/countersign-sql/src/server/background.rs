@@ -1,4 +1,4 @@
-//! Tasks that run as long as a store is open. What they do is best effort: polling does the work without them.
+//! Tasks that run as long as a store is open. They are best effort: without them polling does the work.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_core::store::{BoxError, ChangeSignal};
 use tokio::task::JoinHandle;
 
-/// How long is waited after the first failure.
+/// The pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -26,8 +26,9 @@ impl Drop for Task {
     }
 }
 
-/// Follows what other nodes revoke until the store is gone. `follow` does so until that fails, and tries again after a
-/// pause, which is the longer the more often it has failed without having worked. `what` names it: "look for".
+/// Follows what other nodes revoke until the store is gone. `follow` does so until it fails, and is called again after
+/// a pause. The pause grows with each failure in a row, and is short again after following has worked. `what` names the
+/// task in logs: "look for".
 pub(crate) async fn keep_up<F>(
     what: &'static str,
     changed: Weak<ChangeSignal>,
@@ -43,7 +44,7 @@ pub(crate) async fn keep_up<F>(
         if worked {
             pause = FIRST_PAUSE;
         }
-        // Once, not at each try: it may go on for long, and polling does the work.
+        // The failure is logged once, not at each attempt: it may last long, and polling does the work meanwhile.
         if complained {
             tracing::debug!(error = &*error, "cannot {what} revocations");
         } else {
@@ -58,10 +59,10 @@ pub(crate) async fn keep_up<F>(
     }
 }
 
-/// How following has ended.
+/// The result of following.
 pub(crate) struct Followed {
-    /// Whether it has worked for a time.
+    /// Whether following has worked for a time.
     pub(crate) worked: bool,
-    /// The store is gone, or following has failed.
+    /// `Ok` if the store is gone, else why following has failed.
     pub(crate) ended: Result<(), BoxError>,
 }

@@ -4,21 +4,23 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-/// What the network is asked for: the drivers take a host from a URL with its brackets, and nothing is called so.
+/// The host as the network is asked for it. The drivers take a host from a URL with its brackets, and no host has a
+/// name with brackets.
 pub(crate) fn without_brackets(host: &str) -> &str {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     inner.filter(|inner| inner.parse::<Ipv6Addr>().is_ok()).unwrap_or(host)
 }
 
-/// Whether there is an `@` behind the first slash of an address. It would belong to a password that holds a slash or an `@`
-/// and is not percent-encoded, so what seems to be host and database is a part of the password, and no error may show it.
+/// Whether there is an `@` after the first slash of an address. It would belong to a password that holds a slash or an
+/// `@` and is not percent-encoded. What seems to be host and database is then a part of the password, and no error may
+/// show it.
 fn has_stray_at(address: &str) -> bool {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     rest.split_once('/').is_some_and(|(_, path)| path.contains('@'))
 }
 
-/// The address of a URL and its parameters, each with its value, if its scheme is one of these and nothing in it shows
-/// that a password was not percent-encoded.
+/// The address of a URL and its parameters, each with its value. `None` if the URL's scheme is none of these, or if
+/// something in it shows that a password was not percent-encoded.
 pub(crate) fn address_and_parameters<'u>(
     url: &'u str,
     schemes: [&str; 2],
@@ -32,7 +34,7 @@ pub(crate) fn address_and_parameters<'u>(
     Some((address, parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))))
 }
 
-/// Where a database is, as whom it is used, and nothing secret.
+/// Shows where a database is and as which user it is opened, and nothing secret.
 pub(crate) struct Place<'a> {
     pub(crate) engine: &'static str,
     pub(crate) database: &'a str,
@@ -48,7 +50,7 @@ impl fmt::Display for Place<'_> {
         write!(f, "the {engine} database {database} at ")?;
         match socket {
             Some(socket) => write!(f, "{}", socket.display())?,
-            // As a URL has it.
+            // In brackets, as in a URL.
             None if host.parse::<Ipv6Addr>().is_ok() => write!(f, "[{host}]:{port}")?,
             None => write!(f, "{host}:{port}")?,
         }

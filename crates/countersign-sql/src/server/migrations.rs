@@ -1,8 +1,8 @@
-//! Which changes of the tables were made, and which are known. What a server does to make them is its own module's.
+//! Which changes of the tables were made, and which are known. How a server makes them is in that server's own module.
 //!
-//! Not sqlx's own runner: its table could be the application's; it locks by session and prepares statements by name, which
-//! does not work through a pooler that hands each transaction to another server connection; and after a crash half-way
-//! it refuses to go on.
+//! This module does not use sqlx's own runner, for three reasons. Its table could be the application's. It locks by
+//! session and prepares statements by name, which does not work through a pooler that hands each transaction to another
+//! server connection. And after a crash half-way it refuses to continue.
 
 use std::time::Duration;
 
@@ -14,19 +14,20 @@ pub(crate) fn change(version: i64, name: &'static str, sql: &'static str) -> Mig
     Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
 }
 
-/// How the tables are.
+/// The state of the tables.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum MigrationsStanding {
     /// Every change known here was made, and no other.
     Current,
-    /// The first so many were made.
+    /// The first so many changes were made, and the others are missing.
     Behind(usize),
-    /// This one was made, which is not known here, or known with other content.
+    /// A change with this version was made that is not known here, or is known with other content.
     Other(i64),
 }
 
 impl MigrationsStanding {
-    /// Far more than changes take; a server that hangs must not hang the start of a program for ever.
+    /// The deadline for all changes, far more than they take: a server that hangs must not block the start of a program
+    /// for ever.
     pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
 
     /// Compares versions and checksums, oldest first.

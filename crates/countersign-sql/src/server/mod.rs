@@ -1,5 +1,5 @@
-//! What stores on a database server have in common, whichever server it is: connections that are kept open, operations
-//! with a deadline and another try, opening, migrations, and tasks in the background.
+//! The parts that the stores on database servers share: connections that are kept open, operations with a deadline and
+//! another try, opening, migrations, and tasks in the background.
 
 mod background;
 mod host;
@@ -22,9 +22,9 @@ pub(crate) use opening::{ServerSettings, Way, prepare};
 pub(crate) use operations::{Fate, Lanes, Operations};
 pub(crate) use transaction::Transaction;
 
-/// Where the connections of a pool lead. Its errors tell what to do about them.
+/// The server that the connections of a pool lead to. Its errors say what to do about them.
 pub(crate) trait Server: Send + Sync + 'static {
-    /// Its driver.
+    /// The driver of this server.
     type Driver: Driver;
 
     /// Opens a connection, ready for work.
@@ -32,23 +32,23 @@ pub(crate) trait Server: Send + Sync + 'static {
         &self,
     ) -> impl Future<Output = Result<<Self::Driver as Database>::Connection, sqlx::Error>> + Send;
 
-    /// Whether a connection still has in the next transaction what was prepared on it in this one.
+    /// Whether a statement that was prepared on a connection is still there in its next transaction.
     fn keeps_statements(&self) -> bool {
         true
     }
 
-    /// How a transaction begins.
+    /// The statement that begins a transaction.
     fn begin(&self) -> SqlStr {
         "BEGIN".into_sql_str()
     }
 
-    /// Sends a text of this program's own as it stands, without preparing it.
+    /// Sends a text of this program's own unchanged, without preparing it.
     fn send(
         connection: &mut <Self::Driver as Database>::Connection,
         sql: SqlStr,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// What an error of the server's own says.
+    /// What an error that the server itself reports says about the connection.
     fn fate(error: &dyn DatabaseError) -> Fate;
 
     /// The error without what the server quotes of statements and rows.

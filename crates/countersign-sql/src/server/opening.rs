@@ -1,4 +1,4 @@
-//! How a server's database is opened: looked at, brought up to date, and judged.
+//! How a server's database is opened: its tables are checked, brought up to date, and its settings judged.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::MigrationsStanding;
 use crate::OpenError;
 use crate::statement::Driver;
 
-/// What is set alike for every server.
+/// The settings that exist for every server.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerSettings {
     pub(crate) run_migrations: bool,
@@ -17,9 +17,9 @@ pub(crate) struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// A request gets its 503 while the client still waits.
+    /// The default deadline, 3 s, so that a request gets its 503 while the client still waits.
     pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
-    /// Enough to keep some cores of the server busy.
+    /// The default number of connections, 16, enough to keep some cores of the server busy.
     pub(crate) const CONNECTIONS: u32 = 16;
 
     pub(crate) fn set_deadline(&mut self, deadline: Duration) {
@@ -37,23 +37,23 @@ impl Default for ServerSettings {
     }
 }
 
-/// The way to a server that is being opened.
+/// The route to a server that is being opened.
 pub(crate) trait Way: Sized + Send + Sync {
-    /// Its driver.
+    /// The driver of this server.
     type Driver: Driver;
 
     /// The server's name in logs.
     const NAME: &'static str;
 
-    /// What the server does with what it was told to keep, and what that may cost.
+    /// The server's settings with which it may lose what it was told to keep, and what may be lost.
     ///
     /// # Errors
-    /// [`OpenError::Setting`], where it could not even take or keep what it is told.
+    /// [`OpenError::Setting`] if the server could not even accept or keep what it is told.
     fn weaknesses(
         connection: &mut <Self::Driver as Database>::Connection,
     ) -> impl Future<Output = Result<Vec<String>, OpenError>> + Send;
 
-    /// How the tables are.
+    /// The state of the tables, compared with the changes that are known here.
     fn standing(
         connection: &mut <Self::Driver as Database>::Connection,
     ) -> impl Future<Output = Result<MigrationsStanding, sqlx::Error>> + Send;
@@ -62,7 +62,7 @@ pub(crate) trait Way: Sized + Send + Sync {
     fn migrate(&self) -> impl Future<Output = Result<(), OpenError>> + Send;
 }
 
-/// Brings the tables up to date, as the settings say; returns the server's weaknesses, which are logged.
+/// Brings the tables up to date, if the settings say so. Returns the server's weaknesses, which are logged.
 pub(crate) async fn prepare<W: Way>(
     way: &W,
     connection: &mut <W::Driver as Database>::Connection,

@@ -1,5 +1,5 @@
-//! How an operation is carried out: on a lent connection, within the deadline, tried again where the server says so, its
-//! rows read, its errors named after the store.
+//! How an operation is carried out: on a lent connection, within the deadline, and again where the server allows it.
+//! The rows are read, and errors name the store.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{Server, Transaction};
 use crate::purge::in_steps;
 use crate::statement::{Driver, FromColumns, Statement, read_all};
 
-/// Carries operations out.
+/// Carries out a store's operations on the connections of one pool.
 #[derive(Debug)]
 pub(crate) struct Operations<S: Server> {
     pool: Pool<S>,
@@ -24,23 +24,24 @@ impl<S: Server> Clone for Operations<S> {
     }
 }
 
-/// A store's connections, apart by the kind of work, so that none waits behind another.
+/// A store's connections, separated by the kind of work, so that no kind waits behind another.
 #[derive(Debug)]
 pub(crate) struct Lanes<S: Server> {
     pub(crate) work: Operations<S>,
-    /// Reads lists, so that whoever asks for many of them waits for himself and not others for him.
+    /// Reads lists. A caller that asks for many lists waits for its own lists and does not delay other work.
     pub(crate) lists: Operations<S>,
-    /// For the tail of the revocation log, which must not wait behind other work.
+    /// Reads the tail of the revocation log, which must not wait behind other work.
     pub(crate) tail: Operations<S>,
 }
 
 /// How many lists are read at the same time.
 const LIST_CONNECTIONS: u32 = 1;
-/// One reads the tail of the log, and one is left for a request that joins in.
+/// The connections for the tail: one reads the tail of the log, and one is left for a request that joins in.
 const TAIL_CONNECTIONS: u32 = 2;
 
 impl<S: Server> Lanes<S> {
-    /// `work` leads where the work is done, with so many connections at most; `tail` where the tail is read.
+    /// `work` leads where the work is done, with at most `connections` connections; `tail` leads where the tail is
+    /// read.
     pub(crate) fn new(work: S, tail: S, connections: u32, deadline: Duration) -> Self
     where
         S: Clone,
@@ -60,7 +61,7 @@ impl<S: Server> Lanes<S> {
     }
 }
 
-/// What a statement does, and so whether it may be done twice.
+/// Whether a statement reads or writes, which decides whether it may be done twice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Shape {
     Read,
@@ -74,32 +75,32 @@ pub(crate) enum Fate {
     Usable,
     /// Two transactions were in each other's way, and the server undid this one, or its statement.
     Conflict,
-    /// The connection was closed for its silence, or its prepared statements are no longer good: the tables were changed,
-    /// or the server behind a pooler is another one. Nothing was done.
+    /// The connection was closed because it was idle, or its prepared statements are no longer valid: the tables were
+    /// changed, or the server behind a pooler is another one. Nothing was done.
     Stale,
-    /// The connection is gone, or leads to a server that no longer takes writes.
+    /// The connection is lost, or leads to a server that no longer takes writes.
     Broken,
 }
 
-/// Nothing came back in time. Whether the operation was done is not known.
+/// No answer came in time. Whether the operation was done is not known.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer before the deadline")]
 struct DeadlinePassed;
 
-/// How often an operation is tried again that got into the way of another one. Each time one of them gets through.
+/// How often an operation that conflicts with another one is tried again. Each time one of the two succeeds.
 const RETRIES: u32 = 10;
 
-/// What a statement has done, in the driver's words.
+/// The result of a statement, in the driver's own type.
 type Done<S> = <<S as Server>::Driver as Database>::QueryResult;
 type Row<S> = <<S as Server>::Driver as Database>::Row;
 
 impl<S: Server> Operations<S> {
-    /// At most so many connections to the server; each operation is answered by the deadline.
+    /// Opens at most so many connections to the server. Each operation is answered by the deadline.
     pub(crate) fn new(server: S, connections: u32, deadline: Duration) -> Self {
         Self { pool: Pool::new(server, connections, deadline), deadline }
     }
 
-    /// Reads, in one statement.
+    /// Reads in one statement.
     pub(crate) async fn read<Y: FromColumns>(
         &self,
         action: &'static str,
@@ -126,7 +127,7 @@ impl<S: Server> Operations<S> {
         only::<S, Y>(action, self.read(action, statement).await?)
     }
 
-    /// Writes, in one statement, which is a transaction by itself, and returns how many rows that has changed.
+    /// Writes in one statement, which is a transaction by itself. Returns how many rows it has changed.
     pub(crate) async fn write(
         &self,
         action: &'static str,
@@ -135,7 +136,7 @@ impl<S: Server> Operations<S> {
         self.execute(action, statement).await.map(|done| S::Driver::changed(&done))
     }
 
-    /// Writes, in one statement, and returns what the driver says about it.
+    /// Writes in one statement. Returns what the driver says about it.
     pub(crate) async fn execute(
         &self,
         action: &'static str,
@@ -145,7 +146,7 @@ impl<S: Server> Operations<S> {
         self.within_the_deadline(action, done).await
     }
 
-    /// Inserts a row, unless one with its key is there; returns whether it did.
+    /// Inserts a row, unless there is one with its key. Returns whether it did.
     pub(crate) async fn insert(
         &self,
         action: &'static str,
@@ -156,7 +157,7 @@ impl<S: Server> Operations<S> {
         self.within_the_deadline(action, inserted).await
     }
 
-    /// Writes, in one statement, and returns its rows.
+    /// Writes in one statement. Returns the rows of that statement.
     #[cfg(feature = "postgres")]
     pub(crate) async fn write_returning<Y: FromColumns>(
         &self,
@@ -166,7 +167,7 @@ impl<S: Server> Operations<S> {
         self.returning(action, Shape::Write, statement).await
     }
 
-    /// Writes, in one statement, and returns the row that it always returns.
+    /// Writes in one statement. Returns the row that the statement always returns.
     #[cfg(feature = "postgres")]
     pub(crate) async fn write_returning_only<Y: FromColumns>(
         &self,
@@ -176,7 +177,8 @@ impl<S: Server> Operations<S> {
         only::<S, Y>(action, self.write_returning(action, statement).await?)
     }
 
-    /// Deletes at most so many rows, in steps, so that no transaction is long. A step takes how many it may delete.
+    /// Deletes at most so many rows, in steps, so that no transaction is long. A step is given how many rows it may
+    /// delete.
     pub(crate) async fn purge(
         &self,
         action: &'static str,
@@ -186,8 +188,8 @@ impl<S: Server> Operations<S> {
         in_steps(at_most, |at_most| self.write(action, step(at_most))).await
     }
 
-    /// Does several statements, all or none. What `work` does ends with [`Transaction::commit`] or
-    /// [`Transaction::undo`]; it is done again if it got into the way of others.
+    /// Carries out several statements, all or none. `work` ends with [`Transaction::commit`] or [`Transaction::undo`],
+    /// and is done again if it conflicted with another transaction.
     pub(crate) async fn transaction<T, F>(
         &self,
         action: &'static str,
@@ -202,7 +204,7 @@ impl<S: Server> Operations<S> {
         self.within_the_deadline(action, done).await
     }
 
-    /// An operation of several reads, writes and transactions, all of it within the deadline.
+    /// Carries out several reads, writes and transactions as one operation, all within one deadline.
     pub(crate) async fn series<T>(
         &self,
         action: &'static str,
@@ -228,8 +230,8 @@ impl<S: Server> Operations<S> {
         read_all(&rows).map_err(|error| StoreError::new(S::Driver::STORE, action, error))
     }
 
-    // A statement is prepared in one exchange and run in the next. Only a transaction makes sure that a pooler hands both
-    // to the same server connection; on another one, the same name may be another program's statement.
+    // A statement is prepared in one exchange and run in the next. Only a transaction ensures that a pooler hands both
+    // to the same server connection. On another one, the same name may be another program's statement.
 
     async fn rows_once<Y>(&self, statement: &Statement<S::Driver, Y>) -> Result<Vec<Row<S>>, sqlx::Error> {
         let mut lease = self.pool.lend().await?;
@@ -255,8 +257,8 @@ impl<S: Server> Operations<S> {
         Ok(done)
     }
 
-    /// When the deadline has passed, or the caller goes away, the connection is closed: nobody can say what the server
-    /// still does on it.
+    /// Closes the connection when the deadline has passed or the caller goes away, because it is unknown what the
+    /// server still does on it.
     async fn within_the_deadline<T>(
         &self,
         action: &'static str,
@@ -269,7 +271,7 @@ impl<S: Server> Operations<S> {
         }
     }
 
-    /// Does it again where that is safe: after a conflict, or on a new connection.
+    /// Does the work again where that is safe: after a conflict, or on a new connection.
     async fn retried<T, F>(&self, shape: Shape, work: impl Fn() -> F) -> Result<T, sqlx::Error>
     where
         F: Future<Output = Result<T, sqlx::Error>>,
@@ -282,7 +284,7 @@ impl<S: Server> Operations<S> {
             };
             let fate = Fate::after::<S>(&error);
             if !fate.leaves_the_connection() {
-                // It was closed. If it was dead, the others that are idle probably are too.
+                // The connection was closed. If it was dead, the other idle ones probably are too.
                 self.pool.distrust_idle();
             }
             match fate {
@@ -290,10 +292,10 @@ impl<S: Server> Operations<S> {
                     conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(1 << conflicts.min(6))).await;
                 }
-                // Nothing was done; a new connection does it.
+                // Nothing was done, so the work is done again on a new connection.
                 Fate::Stale if !reconnected => reconnected = true,
-                // It may have been done, which does not matter to a read. It is what a connection looks like that was
-                // idle while the server restarted.
+                // The work may have been done, which does not matter for a read. A connection that was idle while the
+                // server restarted fails like this.
                 Fate::Broken if shape == Shape::Read && !reconnected => reconnected = true,
                 _ => return Err(error),
             }
@@ -306,8 +308,9 @@ fn only<S: Server, Y>(action: &'static str, rows: Vec<Y>) -> Result<Y, StoreErro
     row.ok_or_else(|| StoreError::new(S::Driver::STORE, action, sqlx::Error::RowNotFound))
 }
 
-/// Whether a row was inserted, or one with its key was there. Where a statement says nothing about that, the server
-/// answers it with an error. (No `INSERT IGNORE`: MySQL would ignore that a value is too long, too, and cut it.)
+/// Whether a row was inserted; if not, there was one with its key. A statement without a clause for that case is
+/// answered by the server with an error. (It is not `INSERT IGNORE`, because MySQL would then also ignore that a value
+/// is too long, and cut it.)
 pub(super) fn is_new<D: Driver>(inserted: Result<D::QueryResult, sqlx::Error>) -> Result<bool, sqlx::Error> {
     match inserted {
         Ok(done) => Ok(D::changed(&done) > 0),
@@ -316,7 +319,7 @@ pub(super) fn is_new<D: Driver>(inserted: Result<D::QueryResult, sqlx::Error>) -
     }
 }
 
-/// Gives the connection back, unless it is no longer good for anything.
+/// Gives the connection back, unless it can no longer be used.
 pub(super) fn settled<S: Server, T>(lease: Lease<S>, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
     if done.as_ref().err().is_none_or(|error| Fate::after::<S>(error).leaves_the_connection()) {
         lease.give_back();

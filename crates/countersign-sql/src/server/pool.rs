@@ -1,12 +1,13 @@
 //! Connections that are kept open, and lent to one operation at a time.
 //!
-//! Not sqlx's own pool, for two reasons. It asks the server a question after each use, before the connection is lent
-//! again: a second round trip for every statement. And it waits for that answer as long as it takes: after the network has
-//! swallowed a server, every connection in that state is lost to the pool for as many minutes as TCP goes on trying.
+//! This crate does not use sqlx's own pool, for two reasons. That pool asks the server a question after each use,
+//! before the connection is lent again: a second round trip for every statement. And it waits for the answer without a
+//! limit: after the network has lost a server, every connection in that state is lost to the pool for as many minutes
+//! as TCP goes on trying.
 //!
-//! Here a connection goes back at once after an operation that came to its end, and is dropped, its socket closed, after
-//! one that was interrupted by its deadline, its caller or the network. Idle connections are looked after in the
-//! background.
+//! Here a connection goes back at once after an operation that came to its end. It is dropped, and its socket closed,
+//! after an operation that was interrupted by its deadline, its caller or the network. Idle connections are checked in
+//! the background.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,17 +19,18 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::Server;
 
-/// How often idle connections are looked after.
+/// How often idle connections are checked.
 const ROUND: Duration = Duration::from_secs(10);
-/// In how many rounds a connection is closed that nobody needed: 10 minutes.
+/// After how many rounds without use a connection is closed: 10 minutes.
 const MAX_IDLE_ROUNDS: u32 = 60;
-/// In how many rounds a connection is replaced, so that they spread over the servers behind a name: half an hour.
+/// After how many rounds a connection is replaced, so that connections spread over the servers behind a name: half an
+/// hour.
 const MAX_ROUNDS: u32 = 180;
 
 /// A connection to a server.
 type Connection<S> = <<S as Server>::Driver as Database>::Connection;
 
-/// Lends connections.
+/// Lends connections to one server.
 #[derive(Debug)]
 pub(crate) struct Pool<S: Server> {
     shared: Arc<Shared<S>>,
@@ -44,34 +46,34 @@ struct Shared<S: Server> {
     server: S,
     size: u32,
     permits: Arc<Semaphore>,
-    /// The one used last is at the end, and is lent next.
+    /// The idle connections. The one used last is at the end, and is lent next.
     idle: Mutex<Vec<Idle<Connection<S>>>>,
-    /// Counts the rounds.
+    /// The number of rounds so far.
     round: AtomicU32,
-    /// A connection did not answer. It may have waited for a lock, or the server may be out of reach.
+    /// Raised when a connection did not answer. It may have waited for a lock, or the server may be out of reach.
     suspicion: Arc<Notify>,
 }
 
 impl<S: Server> fmt::Debug for Shared<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // How to reach the server may hold the password.
+        // Not all fields: the way to reach the server may hold the password.
         f.debug_struct("Shared").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
 struct Idle<C> {
     connection: C,
-    /// The round in which it was opened.
+    /// The round in which the connection was opened.
     opened: u32,
-    /// The round in which it was used last.
+    /// The round in which the connection was used last.
     used: u32,
-    /// The round in which it was last known to answer.
+    /// The round in which the connection was last known to answer.
     answered: u32,
 }
 
-/// A connection for one operation. Unless it is [given back](Lease::give_back), it is closed.
+/// A connection lent to one operation. It is closed unless it is [given back](Lease::give_back).
 pub(crate) struct Lease<S: Server> {
-    /// `None` once it was given back.
+    /// `None` once the connection was given back.
     connection: Option<Connection<S>>,
     opened: u32,
     shared: Arc<Shared<S>>,
@@ -79,7 +81,7 @@ pub(crate) struct Lease<S: Server> {
 }
 
 impl<S: Server> Pool<S> {
-    /// At most so many connections, opened when they are needed. To be made within a tokio runtime.
+    /// Opens at most so many connections, each when it is needed. It must be called within a tokio runtime.
     pub(crate) fn new(server: S, size: u32, deadline: Duration) -> Self {
         let suspicion = Arc::new(Notify::new());
         let permits = usize::try_from(size).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
@@ -95,7 +97,7 @@ impl<S: Server> Pool<S> {
         Self { shared }
     }
 
-    /// Waits for a connection; the deadline is the caller's.
+    /// Waits for a connection. The caller sets the deadline.
     pub(crate) async fn lend(&self) -> Result<Lease<S>, sqlx::Error> {
         let shared = self.shared.clone();
         let permit = shared.permits.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
@@ -107,12 +109,12 @@ impl<S: Server> Pool<S> {
         Ok(Lease { connection: Some(connection), opened, shared, _permit: permit })
     }
 
-    /// Closes the idle connections: one was found to be dead, so the others probably are too.
+    /// Closes the idle connections, because one was found to be dead and so the others probably are too.
     pub(crate) fn distrust_idle(&self) {
         self.shared.idle().clear();
     }
 
-    /// Lends no more, and closes all connections that are idle. Those that are lent are closed when they come back.
+    /// Lends no more connections, and closes the idle ones. The lent ones are closed when they come back.
     pub(crate) async fn close(&self, deadline: Duration) {
         self.shared.permits.close();
         let idle = std::mem::take(&mut *self.shared.idle());
@@ -127,7 +129,7 @@ impl<S: Server> Pool<S> {
 
 impl<S: Server> Shared<S> {
     fn idle(&self) -> MutexGuard<'_, Vec<Idle<Connection<S>>>> {
-        // Nothing panics between two changes that belong together.
+        // No code panics between two changes that belong together.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,8 +137,8 @@ impl<S: Server> Shared<S> {
         self.round.load(Ordering::Relaxed)
     }
 
-    /// Asks one of these idle connections, in the place of one that would be lent, and closes all if it does not answer.
-    /// Returns whether there was one.
+    /// Tests one of the chosen idle connections, in the place of one that would be lent, and closes all idle ones if it
+    /// does not answer. Returns whether there was a connection to test.
     async fn test(&self, deadline: Duration, of_these: impl Fn(&Idle<Connection<S>>) -> bool) -> bool {
         let Ok(_permit) = self.permits.clone().try_acquire_owned() else { return false };
         let found = {
@@ -148,7 +150,7 @@ impl<S: Server> Shared<S> {
         match tokio::time::timeout(deadline, found.connection.ping()).await {
             Ok(Ok(())) => {
                 found.answered = self.round();
-                // To the front: it is the last to be lent.
+                // The tested connection goes to the front, so it is the last to be lent.
                 self.idle().insert(0, found);
             }
             Ok(Err(_)) | Err(_) => self.idle().clear(),
@@ -158,7 +160,7 @@ impl<S: Server> Shared<S> {
 }
 
 impl<S: Server> Lease<S> {
-    /// Where the connection leads.
+    /// The server that the connection leads to.
     pub(crate) fn server(&self) -> &S {
         &self.shared.server
     }
@@ -168,7 +170,7 @@ impl<S: Server> Lease<S> {
         self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
     }
 
-    /// Leaves the connection to the next one: it does what it is told, and has no transaction open.
+    /// Gives the connection back for the next operation. It must work, and have no transaction open.
     pub(crate) fn give_back(mut self) {
         if let Some(connection) = self.connection.take()
             && !self.shared.permits.is_closed()
@@ -181,20 +183,20 @@ impl<S: Server> Lease<S> {
 
 impl<S: Server> Drop for Lease<S> {
     fn drop(&mut self) {
-        // Dropped with its connection, it was interrupted.
+        // A connection that is dropped with its lease was interrupted.
         if self.connection.is_some() {
             self.shared.suspicion.notify_one();
         }
     }
 }
 
-/// Closes what nobody needs, and finds out which connections are dead before somebody needs them. Ends with the pool.
+/// Closes connections that nobody needs, and finds dead ones before somebody needs them. Ends with the pool.
 async fn look_after<S: Server>(pool: Weak<Shared<S>>, suspicion: Arc<Notify>, deadline: Duration) {
     loop {
         let is_suspected = tokio::time::timeout(ROUND, suspicion.notified()).await.is_ok();
         let Some(shared) = pool.upgrade() else { return };
         if is_suspected {
-            // If this one is dead, so are the others, and none of them is found out by a caller who waits for it.
+            // If this connection is dead, so are the others, and no caller has to wait to find out.
             shared.test(deadline, |_| true).await;
             continue;
         }

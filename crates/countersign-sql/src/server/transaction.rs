@@ -1,4 +1,4 @@
-//! Several statements that are done all or none.
+//! Several statements of which all are done or none.
 
 use sqlx::{Database, SqlSafeStr};
 
@@ -7,11 +7,11 @@ use super::operations::{Fate, is_new, settled};
 use super::pool::Lease;
 use crate::statement::{Driver, FromColumns, Statement, read_all};
 
-/// Several statements that are done all or none. READ COMMITTED: each sees what was committed before it began. When
-/// one fails, everything is undone and no other can follow. When it is dropped, its connection is closed, and the server
-/// undoes what was done.
+/// Several statements of which all are done or none. The transaction is READ COMMITTED: each statement sees what was
+/// committed before it began. When one fails, everything is undone and no other can follow. When the transaction is
+/// dropped, its connection is closed, and the server undoes what was done.
 pub(crate) struct Transaction<S: Server> {
-    /// `None` once it has ended.
+    /// `None` once the transaction has ended.
     lease: Option<Lease<S>>,
 }
 
@@ -22,18 +22,19 @@ impl<S: Server> Transaction<S> {
         Ok(Self { lease: Some(lease) })
     }
 
-    /// Writes, and returns how many rows that has changed.
+    /// Writes in one statement. Returns how many rows it has changed.
     pub(crate) async fn write(&mut self, statement: &Statement<S::Driver>) -> Result<u64, sqlx::Error> {
         self.execute(statement).await.map(|done| S::Driver::changed(&done))
     }
 
-    /// Inserts a row, unless one with its key is there; returns whether it did. The transaction goes on either way.
+    /// Inserts a row, unless there is one with its key. Returns whether it did. The transaction continues in both
+    /// cases.
     pub(crate) async fn insert(&mut self, statement: &Statement<S::Driver>) -> Result<bool, sqlx::Error> {
         let inserted = is_new::<S::Driver>(self.said(statement).await);
         self.undone_by(inserted).await
     }
 
-    /// Returns the statement's rows.
+    /// Reads the rows of a statement.
     pub(crate) async fn read<Y: FromColumns>(
         &mut self,
         statement: &Statement<S::Driver, Y>,
@@ -42,12 +43,12 @@ impl<S: Server> Transaction<S> {
         self.undone_by(read_all(&rows)).await
     }
 
-    /// Makes it last.
+    /// Commits the transaction.
     pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.end("COMMIT").await
     }
 
-    /// Undoes it, and keeps the connection.
+    /// Undoes the transaction, and keeps its connection.
     pub(crate) async fn undo(mut self) -> Result<(), sqlx::Error> {
         self.end("ROLLBACK").await
     }
@@ -79,7 +80,7 @@ impl<S: Server> Transaction<S> {
         statement.execute(lease.connection()?, keep).await
     }
 
-    /// After an error, undoes everything at once: others may be waiting.
+    /// Undoes everything at once after an error, because others may be waiting.
     async fn undone_by<T>(&mut self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if let Err(error) = &done
             && Fate::after::<S>(error).leaves_the_connection()

@@ -1,4 +1,4 @@
-//! Opening connections, each with the settings that the store's promises rest on.
+//! Opens connections, each with the settings that the store's promises rest on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, SqliteConnection};
 use super::files::{Files, Gone};
 use crate::OpenError;
 
-/// Makes connections to one database file.
+/// Opens connections to one database file.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     path: PathBuf,
@@ -30,22 +30,22 @@ impl Connector {
         Self { path: path.to_owned(), deadline, files: None }
     }
 
-    /// Makes connections to these files and no others that have their names.
+    /// Restricts connections to these files, and refuses others with the same names.
     pub(super) fn with_files(self, files: Files) -> Self {
         Self { files: Some(Arc::new(files)), ..self }
     }
 
-    /// Looks whether the files are still where they were.
+    /// Checks that the files are still where they were.
     pub(super) fn check_files(&self) -> Result<(), Gone> {
         self.files.as_ref().map_or(Ok(()), |files| files.check())
     }
 
-    /// Within this time every operation is answered.
+    /// The deadline by which every operation is answered.
     pub(super) fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Whether the write-ahead log alone is not where it was.
+    /// Whether only the write-ahead log is no longer where it was.
     pub(super) fn is_log_alone_gone(&self) -> bool {
         self.files.as_ref().is_some_and(|files| files.is_log_alone_gone())
     }
@@ -60,12 +60,12 @@ impl Connector {
             .filename(&self.path)
             .create_if_missing(false)
             .busy_timeout(self.busy_timeout())
-            // Readers do not wait for the writer, nor the writer for readers.
+            // With the write-ahead log, readers do not wait for the writer, nor the writer for readers.
             .journal_mode(SqliteJournalMode::Wal)
-            // With NORMAL, a power cut could take back a logout that was answered.
+            // With `NORMAL`, a power cut could undo a logout that was already answered.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            // The file may have been tampered with: no functions run from its schema, damaged pages are noticed.
+            // The file may have been tampered with, so no functions run from its schema, and damaged pages are noticed.
             .pragma("trusted_schema", "OFF")
             .pragma("cell_size_check", "ON")
             // After a burst the log file shrinks to 64 MiB again.
@@ -76,14 +76,14 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self, role: Role) -> Result<SqliteConnection, OpenError> {
-        // Before it, because connecting writes into a file that is no write-ahead log's yet.
+        // The check comes before connecting, which writes into a file that has no write-ahead log yet.
         self.check_files().map_err(|gone| OpenError::engine(sqlx::Error::config(gone)))?;
         let mut connection = self.options(role).connect().await.map_err(OpenError::engine)?;
         self.check(&mut connection, role).await?;
         Ok(connection)
     }
 
-    /// Reads the settings back: SQLite ignores what it does not know or cannot do.
+    /// Reads the settings back, because SQLite ignores what it does not know or cannot do.
     pub(super) async fn check(&self, connection: &mut SqliteConnection, role: Role) -> Result<(), OpenError> {
         for (sql, expected) in [("PRAGMA journal_mode", "wal"), ("PRAGMA encoding", "UTF-8")] {
             let found = sqlx::query_scalar(sql).fetch_one(&mut *connection).await;
@@ -155,7 +155,7 @@ mod tests {
             ("PRAGMA cell_size_check = OFF", "PRAGMA cell_size_check"),
             ("PRAGMA query_only = ON", "PRAGMA query_only"),
             ("PRAGMA busy_timeout = 0", "PRAGMA busy_timeout"),
-            // Last: it changes the file.
+            // The last case, because it changes the file.
             ("PRAGMA journal_mode = DELETE", "PRAGMA journal_mode"),
         ] {
             let mut connection = connector.connect(Role::Writer).await.unwrap();

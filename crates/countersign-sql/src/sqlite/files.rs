@@ -1,23 +1,24 @@
-//! Whether the files that are open are still where they were.
+//! Checks that the open files are still where they were.
 //!
-//! SQLite goes on with a file that somebody has moved, removed or replaced: it has it open, and needs no name for it. What
-//! it writes then is nowhere after a restart, and what others write into the file of that name it does not see. The
-//! same goes for the write-ahead log (`-wal`) and its index (`-shm`). So before each answer the names are looked up,
-//! some microseconds of work, and while one leads elsewhere nothing is read, and no write is answered as done.
+//! SQLite continues with a file that somebody has moved, removed or replaced: the file is open, and its name is not
+//! needed. What SQLite writes then is lost at a restart, and what others write into the file of that name it does not
+//! see. The write-ahead log (`-wal`) and its index (`-shm`) have the same problem. So before each answer the names are
+//! looked up, which takes some microseconds. While one of them leads elsewhere, nothing is read, and no write is
+//! answered as done.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io};
 
-/// The database file and those beside it, as they were when they were opened.
+/// The database file and the files beside it, as they were when they were opened.
 #[derive(Debug)]
 pub(super) struct Files {
     known: Vec<(PathBuf, Identity)>,
-    /// What the log said last.
+    /// What was last written to the program's log.
     are_gone: AtomicBool,
 }
 
-/// Which file it is, whatever it is called.
+/// The identity of a file, whatever its name is.
 #[cfg(unix)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Identity {
@@ -25,12 +26,12 @@ struct Identity {
     inode: u64,
 }
 
-/// Elsewhere files that are open cannot be moved, so there is nothing to tell apart.
+/// Nothing: outside Unix open files cannot be moved, so there is nothing to tell apart.
 #[cfg(not(unix))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Identity;
 
-/// A file is not where it was.
+/// A file is no longer where it was.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{} {what} while the database is open, so what is written would be lost; put the same files back, or restart with \
@@ -43,10 +44,11 @@ pub(super) struct Gone {
 }
 
 impl Files {
-    /// Notes which files these are. The database must be open: SQLite makes those beside it when it reads.
+    /// Notes which files these are. The database must be open, because SQLite creates the files beside it when it
+    /// reads.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let mut known = vec![(path.to_owned(), Identity::of(path)?)];
-        // SQLite follows symbolic links before it adds to the name.
+        // SQLite resolves symbolic links before it adds to the name.
         let real = fs::canonicalize(path)?.into_os_string();
         for suffix in ["-wal", "-shm"] {
             let mut beside = real.clone();
@@ -59,8 +61,8 @@ impl Files {
         Ok(Self { known, are_gone: AtomicBool::new(false) })
     }
 
-    /// Whether the write-ahead log was removed, and nothing else was done: the database is where it was, and nobody has
-    /// opened it since, who would have made another log.
+    /// Whether the write-ahead log was removed, and nothing else was changed: the database is where it was, and nobody
+    /// has opened it since, which would have created another log.
     pub(super) fn is_log_alone_gone(&self) -> bool {
         let is_gone =
             |path: &Path| Identity::of(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
@@ -76,7 +78,7 @@ impl Files {
         }
     }
 
-    /// Looks whether each name still leads to the file that is open. Says so in the log when that changes.
+    /// Checks that each name still leads to the open file. Writes to the program's log when that changes.
     pub(super) fn check(&self) -> Result<(), Gone> {
         let gone = self.known.iter().find_map(|(path, known)| {
             let what = match Identity::of(path) {

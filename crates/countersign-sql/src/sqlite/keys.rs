@@ -65,7 +65,7 @@ fn replace_settings(old: &str, new: &str) -> Statement {
     Statement::new("UPDATE agreed_settings SET settings = ?1 WHERE settings = ?2").bind(new).bind(old)
 }
 
-/// Whether there are keys.
+/// Whether the store has keys.
 pub(super) fn has_keys() -> Statement<(bool,)> {
     Statement::new("SELECT EXISTS (SELECT 1 FROM sealed_key)")
 }

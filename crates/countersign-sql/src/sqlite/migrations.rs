@@ -5,7 +5,7 @@ use sqlx::{Connection, SqlSafeStr, SqliteConnection};
 
 use crate::OpenError;
 
-/// Every change, oldest first. One that was released is never edited: its checksum is kept in the database.
+/// Every change, oldest first. A released change is never edited, because its checksum is kept in the database.
 fn migrator() -> Migrator {
     let change = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -38,11 +38,11 @@ pub(super) async fn is_current(connection: &mut SqliteConnection) -> Result<bool
 
 /// Makes the changes that are missing, all or none.
 pub(super) async fn run(connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    // Most starts find nothing to do and need no write lock.
+    // Most starts find nothing to change and need no write lock.
     if is_current(connection).await? {
         return Ok(());
     }
-    // Of processes that start at once, one gets the lock; the others find its work done when they get it.
+    // Of processes that start at the same time one gets the lock; the others find its work done when they get it.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(OpenError::engine)?;
     migrator().run_direct(None, &mut *transaction, false).await.map_err(failed)?;
     transaction.commit().await.map_err(OpenError::engine)

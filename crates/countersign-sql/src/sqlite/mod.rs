@@ -1,4 +1,4 @@
-//! Everything in one SQLite file: the default, for one machine.
+//! All stores of Countersign in one SQLite file: the default, for one machine.
 //!
 //! ```
 //! use countersign_core::store::Stores;
@@ -12,11 +12,10 @@
 //! # }
 //! ```
 //!
-//! What was answered is on disk (write-ahead log, `synchronous=FULL`). Writes of all requests go through one
-//! connection and share commits; reads never wait for them. Several processes may use the file at once, such as
-//! a server and its command line. The file's folder must be on a local disk: SQLite's locks do not work on most
-//! network file systems. While the files are not those that were opened, because somebody has moved, removed or replaced
-//! one, every operation is an error.
+//! An answered write is on disk (write-ahead log, `synchronous=FULL`). The writes of all requests go through one
+//! connection and share commits; reads never wait for them. Several processes may use the file at once, such as a
+//! server and its command line. The file's folder must be on a local disk, because SQLite's locks do not work on most
+//! network file systems. If somebody moves, removes or replaces one of the open files, every operation is an error.
 
 mod connection;
 mod files;
@@ -62,37 +61,38 @@ type Statement<Y = ()> = crate::statement::Statement<Sqlite, Y>;
 
 /// All of Countersign's stores in one SQLite file.
 ///
-/// It runs a task that writes, so it is opened and used within one tokio runtime.
+/// The store runs a task that writes, so it is opened and used within one tokio runtime.
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Writer,
     writing: JoinHandle<()>,
     readers: SqlitePool,
-    /// Reads lists, so that whoever asks for many of them waits for himself and not others for him.
+    /// Reads lists. A caller that asks for many lists waits for its own lists and does not delay other reads.
     lists: SqlitePool,
     /// Reads the tail of the revocation log, which must not wait behind other reads.
     tail: SqlitePool,
     connector: Connector,
     path: PathBuf,
     changed: Arc<ChangeSignal>,
-    /// Looks for what other processes have written, and whether the files are still there.
+    /// Looks for what other processes have written, and checks that the files are still there.
     watching: JoinHandle<()>,
-    /// Does nothing but keep the files open: SQLite removes those beside the database with the last connection, and makes
-    /// other ones for the next.
+    /// Only keeps the files open: SQLite removes those beside the database with the last connection, and creates others
+    /// for the next one.
     anchor: Mutex<SqliteConnection>,
 }
 
-/// A read did not answer in time.
+/// A read was not answered in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer before the deadline")]
 struct DeadlinePassed;
 
 impl SqliteStore {
-    /// Opens the database, makes it if it is missing, and brings its tables up to date, as the options say.
-    /// Processes that do so at the same time do not disturb each other.
+    /// Opens the database, creates it if it is missing, and brings its tables up to date, as the options say. Processes
+    /// that open it at the same time do not disturb each other.
     ///
     /// # Errors
-    /// [`OpenError`], also when SQLite does not take a setting that durability or safety rest on.
+    /// [`OpenError`] says why the database could not be opened. It is an error, too, if SQLite does not accept a
+    /// setting that durability or safety rest on.
     pub async fn open(options: &SqliteOptions) -> Result<Self, OpenError> {
         let path = absolute(&options.path)?;
         let connector = Connector::new(&path, options.deadline);
@@ -121,7 +121,8 @@ impl SqliteStore {
         })
     }
 
-    /// Waits for the writes under way and closes the file. Without it they are still done or undone as a whole.
+    /// Waits for the writes under way and closes the file. If the store is dropped without this call, each of those
+    /// writes is still done or undone as a whole.
     pub async fn close(self) {
         self.watching.abort();
         drop(self.writer);
@@ -132,8 +133,8 @@ impl SqliteStore {
         let _closing_anyway = self.anchor.into_inner().close().await;
     }
 
-    /// Moves everything from the write-ahead log (`-wal`) into the database file, which then is complete by itself.
-    /// For when a program stops. If somebody has removed the log, what is in it is saved here, and only here.
+    /// Moves everything from the write-ahead log (`-wal`) into the database file, which is then complete by itself. A
+    /// program calls it when it stops. If somebody has removed the log, only this call saves what is in it.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer. Nothing is lost then: SQLite reads the log at the next start.
@@ -142,7 +143,7 @@ impl SqliteStore {
         let failed = |error: OpenError| StoreError::new(Sqlite::STORE, ACTION, error);
         let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
         if self.connector.is_log_alone_gone() {
-            // A new connection would make another log. One that is open still has the old one.
+            // A new connection would create another log; the connection that is open still has the old one.
             let mut anchor = self.anchor.lock().await;
             let query = checkpoint.execute(&mut *anchor);
             return self.answer(ACTION, query).await.map(|_| ());
@@ -151,14 +152,14 @@ impl SqliteStore {
         self.answer_of_these_files(ACTION, checkpoint.execute(&mut connection)).await.map(|_| ())
     }
 
-    /// The database file.
+    /// The path of the database file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether there are keys in the store. If so, they were sealed with a secret that must still be there, and a
-    /// [`SecretFile`](crate::SecretFile) that is missing is an error.
+    /// Whether the store has keys. If it has, the secret that sealed them must still exist, and a missing
+    /// [`SecretFile`](crate::SecretFile) is an error.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
@@ -166,7 +167,7 @@ impl SqliteStore {
         self.only("look for keys", &self.readers, keys::has_keys()).await.map(|(found,)| found)
     }
 
-    /// Reads, in one statement.
+    /// Reads in one statement.
     async fn read<Y: FromColumns>(
         &self,
         action: &'static str,
@@ -201,8 +202,8 @@ impl SqliteStore {
         row.ok_or_else(|| StoreError::new(Sqlite::STORE, action, sqlx::Error::RowNotFound))
     }
 
-    /// Waits for an answer, at most until the deadline. An error if the database is not where it was: others may have
-    /// written into the file that is there now.
+    /// Waits for an answer, at most until the deadline. It is an error if the database is no longer where it was,
+    /// because others may have written into the file that is there now.
     async fn answer_of_these_files<T>(
         &self,
         action: &'static str,
@@ -225,7 +226,7 @@ impl SqliteStore {
         }
     }
 
-    /// Writes, in one statement, and returns how many rows that has changed.
+    /// Writes in one statement. Returns how many rows it has changed.
     async fn write(&self, action: &'static str, statement: Statement) -> Result<u64, StoreError> {
         self.writes(action, Undo::Statement, move |connection| {
             Box::pin(async move { statement.changes(connection).await })
@@ -233,7 +234,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Writes, in one statement, and returns its rows.
+    /// Writes in one statement. Returns the rows of that statement.
     async fn write_returning<Y: FromColumns + 'static>(
         &self,
         action: &'static str,
@@ -245,7 +246,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Writes, in several statements, all or none, and waits for the commit, at most until the deadline.
+    /// Writes in several statements, all or none. Waits for the commit, at most until the deadline.
     async fn writes<T, F>(&self, action: &'static str, undo: Undo, body: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -286,10 +287,10 @@ impl Driver for Sqlite {
     }
 }
 
-/// Brings the tables of a database up to date, for a command line; makes the file if the options say so.
+/// Brings the tables of a database up to date, for use by a command line. Creates the file if the options say so.
 ///
 /// # Errors
-/// [`OpenError`]; then nothing was changed.
+/// [`OpenError`] says why the tables could not be changed. Nothing was changed then.
 pub async fn migrate(options: &SqliteOptions) -> Result<(), OpenError> {
     let path = absolute(&options.path)?;
     let connector = Connector::new(&path, options.deadline);
@@ -323,7 +324,7 @@ async fn prepare(
             }
         }
     };
-    // Far more than needed, unless somebody keeps the lock.
+    // The deadline is far more than needed, unless somebody keeps the lock.
     let deadline = options.deadline.saturating_mul(2);
     tokio::time::timeout(deadline, attempts).await.map_err(|_| OpenError::Locked)?
 }
@@ -335,7 +336,7 @@ async fn pool(connector: &Connector, connections: u32) -> Result<SqlitePool, Ope
         .acquire_timeout(connector.deadline())
         .max_lifetime(None)
         .idle_timeout(None)
-        // A local file does not hang up.
+        // A local file never closes its connections.
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
             let checker = checker.clone();
@@ -347,8 +348,8 @@ async fn pool(connector: &Connector, connections: u32) -> Result<SqlitePool, Ope
     pool.await.map_err(OpenError::engine)
 }
 
-/// The absolute path, so that a later change of the working directory, or a name that SQLite would read as a URI,
-/// leads nowhere else.
+/// The absolute path. With it, neither a later change of the working directory nor a name that SQLite would read as a
+/// URI leads to another file.
 fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
     if path == Path::new(":memory:") {
         return Err(OpenError::InMemory);
@@ -356,7 +357,7 @@ fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
     std::path::absolute(path).map_err(|source| OpenError::Path { path: path.to_owned(), source })
 }
 
-/// Makes an empty file that only its owner may read. SQLite gives the files beside it the same mode.
+/// Creates an empty file that only its owner may read. SQLite gives the files beside it the same mode.
 fn make_file(path: &Path, create: bool) -> Result<(), OpenError> {
     if !create {
         return if path.exists() { Ok(()) } else { Err(OpenError::Missing { path: path.to_owned() }) };
@@ -372,8 +373,9 @@ fn make_file(path: &Path, create: bool) -> Result<(), OpenError> {
     }
 }
 
-/// Refuses files that everybody may read or change. Its group may, which an administrator has chosen: a backup, a second
-/// program. The files beside it get the mode of the database when they are made, and may outlive a change of that.
+/// Refuses files that everybody may read or change. The file's group may, because an administrator has chosen it: for a
+/// backup or a second program. The files beside the database get its mode when they are created, and may outlive a
+/// change of that mode.
 #[cfg(unix)]
 fn check_modes(path: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -383,7 +385,7 @@ fn check_modes(path: &Path) -> Result<(), OpenError> {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         let file = PathBuf::from(name);
-        // What is not there is open to nobody.
+        // A file that does not exist is open to nobody.
         let Ok(metadata) = fs::metadata(&file) else { continue };
         let mode = metadata.permissions().mode() & 0o777;
         if mode & OTHERS != 0 {
@@ -398,7 +400,7 @@ fn check_modes(_: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether another connection held a lock.
+/// Whether the error says that another connection held a lock.
 fn is_busy(error: &OpenError) -> bool {
     use sqlx::migrate::MigrateError;
 
@@ -419,7 +421,7 @@ fn is_busy(error: &OpenError) -> bool {
 const LIST_READERS: u32 = 1;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// A statement's text, and how SQLite would run it.
+/// A statement's text, and SQLite's plan for it.
 #[cfg(test)]
 async fn plan<Y>(statement: Statement<Y>) -> (String, String) {
     use sqlx::Row as _;
@@ -451,7 +453,7 @@ mod tests {
         for connection in &mut held {
             store.connector.check(connection, Role::Reader).await.unwrap();
         }
-        // What the pools do with a connection that fails the check: they do not hand it out.
+        // The pools do not hand out a connection that fails the check.
         let spoilt = Connector::new(&store.path, Duration::from_secs(6));
         let pool = SqlitePoolOptions::new().acquire_timeout(Duration::from_millis(100)).after_connect(
             move |connection, _| {

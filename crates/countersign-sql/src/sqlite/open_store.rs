@@ -1,4 +1,4 @@
-//! This store for programs that choose their engine when they start.
+//! The SQLite store for programs that choose their engine when they start.
 
 use std::sync::Arc;
 

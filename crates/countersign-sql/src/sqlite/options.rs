@@ -1,4 +1,4 @@
-//! Which file, and how it is opened.
+//! Which SQLite file a store uses, and how it is opened.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,12 +20,13 @@ pub struct SqliteOptions {
 impl SqliteOptions {
     /// The default deadline: 3 s.
     pub const DEADLINE: Duration = Duration::from_secs(3);
-    /// The default for how many writes share a commit: 128.
+    /// The default number of writes that share a commit at most: 128.
     pub const MAX_BATCH: usize = 128;
     /// The default number of connections that read: 4.
     pub const READERS: u32 = 4;
 
-    /// A database file, made when missing (mode 0600), its tables brought up to date when it is opened.
+    /// The options for a database file. By default the file is created if it is missing (mode 0600), and its tables are
+    /// brought up to date when it is opened.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
@@ -37,8 +38,9 @@ impl SqliteOptions {
         }
     }
 
-    /// As [`SqliteOptions::new`], from `sqlite://countersign.db`, `sqlite:///var/lib/app/countersign.db` or
-    /// `sqlite:countersign.db`. The path is taken as it stands, without percent-decoding.
+    /// Reads the options from a URL: `sqlite://countersign.db`, `sqlite:///var/lib/app/countersign.db` or
+    /// `sqlite:countersign.db`. The path is taken unchanged, without percent-decoding. The defaults are those of
+    /// [`SqliteOptions::new`].
     ///
     /// # Errors
     /// [`OpenError::Url`] for other URLs and those with parameters, [`OpenError::InMemory`] for `sqlite::memory:`.
@@ -56,50 +58,52 @@ impl SqliteOptions {
         Ok(Self::new(path))
     }
 
-    /// Whether a missing file is made. Default: yes.
+    /// Whether a missing file is created. Default: yes.
     #[must_use]
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Whether opening brings the tables up to date. Default: yes. If not, opening fails when they are not.
+    /// Whether opening the store brings the tables up to date. Default: yes. With `false`, opening fails if they are
+    /// not.
     #[must_use]
     pub fn run_migrations(mut self, run: bool) -> Self {
         self.run_migrations = run;
         self
     }
 
-    /// Within this time every operation is answered, with an error if need be. Default 3 s, so that a request
-    /// gets its 503 while the client still waits; at least 10 ms, at most a minute.
+    /// The deadline by which every operation is answered, with an error if need be: at least 10 ms, at most a minute.
+    /// Default 3 s, so that a request gets its 503 while the client still waits.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline.clamp(Duration::from_millis(10), Duration::from_secs(60));
         self
     }
 
-    /// How many writes share a commit at most. Default 128: far more than arrive during one, and still short.
+    /// The largest number of writes that share a commit. Default 128: far more than arrive during one commit, which
+    /// still stays short.
     #[must_use]
     pub fn max_batch(mut self, writes: usize) -> Self {
         self.max_batch = writes.clamp(1, 10_000);
         self
     }
 
-    /// How many connections read. Default 4; the tail of the revocation log has another one to itself.
+    /// The number of connections that read. Default 4. The tail of the revocation log is read by one more connection.
     #[must_use]
     pub fn readers(mut self, connections: u32) -> Self {
         self.readers = connections.clamp(1, 64);
         self
     }
 
-    /// The database file.
+    /// The path of the database file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Where it is.
+/// Shows where the database is.
 impl fmt::Display for SqliteOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the SQLite database {}", self.path.display())

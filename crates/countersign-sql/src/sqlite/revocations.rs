@@ -1,4 +1,4 @@
-//! The revocation log.
+//! The revocation log, kept in SQLite.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ fn epoch(user_id: &UserId) -> Statement<Epoch> {
     .bind(user_id)
 }
 
-/// The user's epoch, and when it was raised last.
+/// The user's epoch, and when it was last raised.
 fn raised(user_id: &UserId) -> Statement<Raised> {
     Statement::new(
         "
@@ -67,8 +67,8 @@ fn mark_ended(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement {
     .bind(MARK_STEP)
 }
 
-/// Deletes what is old and decides nothing any more beside the user's highest entry, which is `n` and excepts this
-/// session: all lower ones, but for the highest that does not except the same session.
+/// Deletes the user's old entries that decide nothing any more beside the user's highest entry, which is `n` and
+/// excepts this session: all lower ones, except the highest that does not except the same session.
 fn forget_outdone(user_id: &UserId, how: &EpochRaise, epoch: Epoch) -> Statement {
     Statement::new(
         "
@@ -88,8 +88,8 @@ fn live_tokens(user_id: &UserId, at: Timestamp) -> Statement<LiveToken> {
         .bind(at)
 }
 
-/// A page of the log as one value. The driver hands each column of each row from thread to thread, and takes longer for that
-/// than SQLite for finding and writing all of them.
+/// A page of the log as one value. The driver hands each column of each row from thread to thread, which takes longer
+/// than SQLite takes to find and write all of them.
 macro_rules! page {
     ($from:literal) => {
         concat!(
@@ -109,13 +109,15 @@ fn all(after: Option<&Entry>, at_most: usize) -> Statement<Page> {
     bind_page(Statement::new(page!("WHERE")), after, at_most)
 }
 
-/// A page of its tail. Few entries are that young, so finding them by `at` and sorting beats reading the log in order.
+/// A page of the log's tail. Few entries are that young, so they are found by `at` and sorted, which is faster than
+/// reading the log in order.
 fn tail(since: Timestamp, after: Option<&Entry>, at_most: usize) -> Statement<Page> {
     bind_page(Statement::new(page!("INDEXED BY revocation_at WHERE at >= ?6 AND")), after, at_most)
         .bind(since)
 }
 
-/// Binds what every [`page!`] has. Every key is after ('', '', '', 0): none has an empty kind.
+/// Binds what every [`page!`] has. Without an entry the key is ('', '', '', 0), which every key comes after, because no
+/// kind is empty.
 fn bind_page<Y>(statement: Statement<Y>, after: Option<&Entry>, at_most: usize) -> Statement<Y> {
     let after = after.map(Entry::key);
     let (user_id, kind, reference, n) = after.as_ref().map_or(("", "", "", 0), |after| {
@@ -124,7 +126,8 @@ fn bind_page<Y>(statement: Statement<Y>, after: Option<&Entry>, at_most: usize) 
     statement.bind(user_id).bind(kind).bind(reference).bind(n).bind(limit(at_most))
 }
 
-/// Unlike those that stay (below), entries that may go are found first in the index.
+/// Deletes entries that have stopped mattering, except `user` entries, which [`purge_outdone`] deletes. The index comes
+/// first: it finds the entries that may be deleted.
 fn purge(before: Timestamp, at_most: usize) -> Statement {
     Statement::new(
         "
@@ -139,7 +142,8 @@ fn purge(before: Timestamp, at_most: usize) -> Statement {
     .bind(limit(at_most))
 }
 
-/// A user's highest entry stays, so this looks at many that do not go: it is run where it holds up no write.
+/// The `user` entries that have stopped mattering and are not their user's highest. A user's highest entry stays, so
+/// many entries are looked at and not deleted. The statement is run where it delays no write.
 fn outdone(before: Timestamp, at_most: usize) -> Statement<(String, i64)> {
     Statement::new(
         "
@@ -152,7 +156,8 @@ fn outdone(before: Timestamp, at_most: usize) -> Statement<(String, i64)> {
     .bind(limit(at_most))
 }
 
-/// The highest stays the highest, so only the time is looked at again: it may have been raised meanwhile.
+/// Deletes a `user` entry that [`outdone`] has found. The user's highest entry stays the highest, so only the time is
+/// checked again, which may have been raised meanwhile.
 fn purge_outdone(user_id: &str, n: i64, before: Timestamp) -> Statement {
     Statement::new(
         "
@@ -174,7 +179,7 @@ impl RevocationStore for SqliteStore {
     }
 
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
-        // One machine, one clock.
+        // There is only one machine, and so only one clock.
         Ok(None)
     }
 
@@ -204,7 +209,8 @@ impl RevocationStore for SqliteStore {
             })
         });
         let (entry, epoch, mut marked) = raised.await?;
-        // The rest in writes of their own, so that others get their turn in between. The log has ended them already.
+        // The rest is marked in writes of their own, so that others get their turn in between. The log has ended these
+        // sessions already.
         while marked == MARK_STEP {
             match self.write(ACTION, mark_ended(user_id, how, epoch)).await {
                 Ok(more) => marked = more,
@@ -275,7 +281,7 @@ impl SqliteStore {
         if outdone.is_empty() {
             return Ok(0);
         }
-        // Each stands for itself, so what was deleted before a failure may stay so.
+        // Each entry stands for itself, so the deletions before a failure may stay.
         self.writes(action, Undo::Statement, move |connection| {
             Box::pin(async move {
                 let mut purged = 0_u64;
@@ -314,7 +320,7 @@ struct Row<'page>(
 /// The entries of a [`page!`].
 fn entries_of(page: &str) -> Result<Vec<Entry>, sqlx::Error> {
     let mut rows: Vec<Row<'_>> = serde_json::from_str(page).map_err(|error| malformed("page", error))?;
-    // They come in this order, but SQLite does not promise it.
+    // The rows come in this order, but SQLite does not promise it.
     rows.sort_by(|one, other| (&one.0, &one.1, &one.2, one.3).cmp(&(&other.0, &other.1, &other.2, other.3)));
     let entry = |row: &Row<'_>| {
         let Row(user_id, kind, reference, n, except_session, until, at) = row;
@@ -332,7 +338,7 @@ fn entries_of(page: &str) -> Result<Vec<Entry>, sqlx::Error> {
     rows.iter().map(entry).collect()
 }
 
-/// How many rows one write marks at most: about a millisecond of work.
+/// How many rows one write marks at most, which takes about a millisecond.
 const MARK_STEP: u64 = 200;
 
 #[cfg(test)]
@@ -371,7 +377,7 @@ mod tests {
                 false,
             ),
         ] {
-            // What a page is made of is read as it comes.
+            // The rows of a page are read as they come.
             let plan = plan.replace("SCAN (subquery", "");
             assert!(!plan.contains("SCAN") && plan.contains(searched), "{sql}: {plan}");
             assert_eq!(plan.contains("ORDER BY"), is_sorted, "{sql}: {plan}");

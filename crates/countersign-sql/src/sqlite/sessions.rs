@@ -13,7 +13,7 @@ use crate::column::{GuardParameters, before, limit};
 use crate::purge::in_steps;
 use crate::record::SessionRecord;
 
-/// Inserts while the user's epoch is still the session's.
+/// Inserts a session if the user's epoch is still the session's.
 fn insert(session: &Session) -> Statement {
     Statement::new(concat!(
         "
@@ -27,12 +27,12 @@ fn insert(session: &Session) -> Statement {
     .bind_record(SessionRecord::from(session))
 }
 
-/// Asked in the same write as [`insert`], when that inserted nothing.
+/// Whether there is a session with this key. It is asked in the same write as [`insert`], when that inserted nothing.
 fn taken(key: &UserSession) -> Statement<(i64,)> {
     Statement::new("SELECT 1 FROM session WHERE user_id = ?1 AND id = ?2").bind_key(key)
 }
 
-/// The row and what the log says about it, from one snapshot because it is one statement.
+/// The session's row and what the log says about it. Both are of one snapshot, because it is one statement.
 fn find(key: &UserSession) -> Statement<FoundSession> {
     Statement::new(concat!(
         "
@@ -47,7 +47,7 @@ fn find(key: &UserSession) -> Statement<FoundSession> {
     .bind_key(key)
 }
 
-/// Of the guard's parameters, those of the other kinds of guard are null.
+/// Advances a session under the step's condition. The parameters of the other kinds of guard are null.
 fn advance(key: &UserSession, step: &Advance) -> Statement<Session> {
     let guard = GuardParameters::from(step.guard);
     Statement::new(concat!(
@@ -154,7 +154,7 @@ fn mark_ended(key: &UserSession, end: &End) -> Statement {
     .bind(end.reason.name())
 }
 
-/// A page, found in `session_live`, from its end.
+/// A page of a user's live sessions, found in the index `session_live`, from its end.
 fn live(user_id: &UserId, now: Timestamp, page: SessionPage) -> Statement<Session> {
     let (created_at, id) = before(page.after);
     Statement::new(concat!(
@@ -188,7 +188,7 @@ fn purge(before: Timestamp, at_most: usize) -> Statement {
     .bind(limit(at_most))
 }
 
-/// How many acknowledgements one write carries, so that it does not hold up the others.
+/// How many acknowledgements one write carries, so that it does not delay the others.
 const ACKNOWLEDGE_STEP: usize = 100;
 
 #[async_trait]
@@ -223,7 +223,7 @@ impl SessionStore for SqliteStore {
     async fn acknowledge(&self, seen: &[Acknowledgement], at: Timestamp) -> Result<(), StoreError> {
         for seen in seen.chunks(ACKNOWLEDGE_STEP) {
             let statements: Vec<_> = seen.iter().map(|seen| acknowledge(seen, at)).collect();
-            // Each stands for itself, so what was noted before a failure may stay.
+            // Each acknowledgement stands for itself, so those noted before a failure may stay.
             self.writes("acknowledge generations", Undo::Statement, move |connection| {
                 Box::pin(async move {
                     for statement in statements {

@@ -1,4 +1,4 @@
-//! Counters of login attempts.
+//! Counters of login attempts, kept in SQLite.
 
 use std::ops::Range;
 
@@ -41,7 +41,7 @@ fn count(keys: &Range<&str>) -> Statement<(i64,)> {
         .bind(keys.end)
 }
 
-/// By the index alone, which holds the keys too.
+/// Deletes the oldest counters, by the index alone, which holds the keys too.
 fn thin(keys: &Range<&str>, at_most: usize) -> Statement {
     Statement::new(
         "
@@ -117,9 +117,9 @@ impl SqliteStore {
                 let before = find(&key).all(connection).await?.pop().unwrap_or_default();
                 let mut counter = before;
                 let answer = step(&mut counter);
-                // A flood of refused attempts changes nothing, so it costs no write either.
+                // A refused attempt changes nothing, so a flood of them costs no writes either.
                 if counter != before {
-                    // Where nothing is left of it, it goes.
+                    // A counter of which nothing is left is deleted.
                     let is_empty = counter == Attempts::default();
                     let write = if is_empty { delete(&key) } else { put(&key, &counter, now) };
                     write.changes(connection).await?;

@@ -1,4 +1,4 @@
-//! Accounts and the names they have claimed.
+//! Accounts and the names that they have claimed, kept in SQLite.
 
 use async_trait::async_trait;
 use countersign_core::model::{PasswordHash, User};
@@ -49,7 +49,7 @@ fn find_by_name(kind: &str, key: &str) -> Statement<User> {
     .bind(key)
 }
 
-/// `IS` also finds the account that has no hash.
+/// Replaces an account's password hash if it is still the old one. `IS` also finds an account that has no hash.
 fn replace_hash(id: &UserId, old: Option<&PasswordHash>, new: &PasswordHash) -> Statement {
     Statement::new("UPDATE account SET password_hash = ?3 WHERE id = ?1 AND password_hash IS ?2")
         .bind(id)

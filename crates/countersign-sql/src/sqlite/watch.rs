@@ -1,4 +1,4 @@
-//! Noticing what other processes have written into the same file, and what was done to the file itself.
+//! Notices what other processes have written into the same file, and what was done to the file itself.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -8,19 +8,22 @@ use sqlx::SqliteConnection;
 
 use super::connection::{Connector, Role};
 
-/// How often the file is looked at: a fraction of what a revocation may take to arrive, and some microseconds of work.
+/// How often the file is looked at. The interval is a fraction of the time that a revocation may take to arrive, and a
+/// look is some microseconds of work.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const AFTER_A_FAILURE: Duration = Duration::from_secs(1);
 
 /// Raises the signal whenever another connection has committed, until the store is gone. SQLite counts the commits of
-/// others in shared memory, so looking reads no page.
+/// other connections in shared memory, so a look reads no page.
 ///
-/// `connection` is opened before the store is used: one that is opened while the files are taken away makes new ones.
+/// `connection` must be opened before the store is used: one that is opened while the files are taken away creates new
+/// ones.
 pub(super) async fn run(connection: SqliteConnection, connector: Connector, changed: Weak<ChangeSignal>) {
     let mut connection = Some(connection);
     while changed.strong_count() > 0 {
         if let Some(connection) = connection.take() {
-            // It ends with an error or with the store; either way there is nothing to tell: the log is polled too.
+            // Looking ends with an error or with the store. Neither has to be reported, because the log is polled as
+            // well.
             let _ended = look(connection, &connector, &changed).await;
         }
         tokio::time::sleep(AFTER_A_FAILURE).await;
@@ -35,7 +38,8 @@ async fn look(
 ) -> Result<(), sqlx::Error> {
     let mut known = None;
     loop {
-        // So that the log says it though nobody asks for anything. Each operation looks for itself.
+        // The check is made so that the program's log says it even if nobody asks for anything. Each operation checks
+        // for itself.
         let _said = connector.check_files();
         let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut connection).await?;
         let Some(signal) = changed.upgrade() else { return Ok(()) };

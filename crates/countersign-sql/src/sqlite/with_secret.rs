@@ -1,4 +1,4 @@
-//! A database together with the secret beside it: what a program on one machine starts from.
+//! A database together with the secret beside it, from which a program on one machine starts.
 
 use std::error::Error as _;
 use std::fmt;
@@ -12,14 +12,14 @@ use crate::secret_file::{SecretFile, SecretFileError};
 
 /// Why a database and its secret could not be opened.
 ///
-/// Its `Debug` form is its text and its causes, because that is what a `main` prints that returns it.
+/// The `Debug` form is the error's text and its causes, because a `main` that returns the error prints that form.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenWithSecretError {
-    /// The database.
+    /// The database could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The secret.
+    /// The secret could not be read or created.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
     /// The database is open, but does not answer.
@@ -39,11 +39,12 @@ impl fmt::Debug for OpenWithSecretError {
     }
 }
 
-/// Opens a database and the secret in the file beside it (`app.db`, `app.db.secret`); makes both where there is
-/// neither. The secret seals the keys in the database: back up both, apart from each other.
+/// Opens a database and the secret in the file beside it (`app.db`, `app.db.secret`); creates both if neither exists.
+/// The secret seals the keys in the database. Back up both, apart from each other.
 ///
 /// # Errors
-/// [`OpenWithSecretError`]; a secret that is missing beside a filled database is never replaced by a new one.
+/// [`OpenWithSecretError`] says what could not be opened. A secret that is missing beside a filled database is never
+/// replaced by a new one.
 pub async fn open_with_secret(
     options: &SqliteOptions,
     random: &dyn Random,

@@ -1,8 +1,8 @@
 //! The one connection that writes, and how many writes share a commit.
 //!
-//! A commit waits for the disk, and SQLite has one writer at a time. So all writes go to one task, which takes
-//! what has come in while the last commit was under way, and commits it together. Each write is still atomic on
-//! its own, sees those before it, and is answered only when the commit is on disk.
+//! A commit waits for the disk, and SQLite has one writer at a time. So all writes go to one task, which takes the
+//! writes that came in during the last commit, and commits them together. Each write is still atomic, sees those before
+//! it, and is answered only when the commit is on disk.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,24 +19,24 @@ use tokio::task::JoinHandle;
 use super::connection::{Connector, Role};
 use crate::statement::Driver as _;
 
-/// Where writes are handed in.
+/// The handle by which writes reach the task that does them.
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Box<dyn Job>>,
     deadline: Duration,
 }
 
-/// What undoes a write that fails half-way, while the other writes of its transaction stay.
+/// The way to undo a write that fails half-way, while the other writes of its transaction stay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Undo {
-    /// SQLite itself: the body changes something in one statement only, its last, and a statement that fails
-    /// changes nothing. Spares two statements.
+    /// SQLite undoes the write itself. The body changes something only in its last statement, and a statement that
+    /// fails changes nothing. This saves two statements.
     Statement,
-    /// A savepoint around the body.
+    /// A savepoint around the body undoes the write.
     Savepoint,
 }
 
-/// What a write does on the connection, inside the transaction.
+/// The work of a write on the connection, inside the transaction.
 pub(super) type Body<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
 
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ enum Unanswered {
 }
 
 impl Writer {
-    /// Starts the task. It ends, with its connection closed, when the writer is dropped and the writes are done.
+    /// Starts the task. When the writer is dropped and its writes are done, the task closes its connection and ends.
     pub(super) fn start(
         connection: SqliteConnection,
         connector: Connector,
@@ -64,7 +64,8 @@ impl Writer {
 
     /// Hands in a write and waits for its commit, at most until the deadline.
     ///
-    /// A write that has not begun by then never begins. A caller that goes away undoes nothing.
+    /// A write that has not begun by the deadline never begins. A write that has begun is not undone when its caller
+    /// goes away.
     pub(super) async fn write<T, F>(&self, action: &'static str, undo: Undo, body: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -80,7 +81,7 @@ impl Writer {
         };
         let outcome = match tokio::time::timeout(self.deadline, exchange).await {
             Ok(outcome) => outcome,
-            // Whoever claims it first decides: this caller that it is not done, or the writer that it is.
+            // The first to claim the write decides: this caller that it is not done, or the writer that it is.
             Err(_) if claimed.swap(true, Ordering::AcqRel) => Err(Unanswered::NotConfirmed.into()),
             Err(_) => Err(Unanswered::NotBegun.into()),
         };
@@ -88,16 +89,16 @@ impl Writer {
     }
 }
 
-/// One write, whatever its answer is.
+/// One write, whatever the type of its answer.
 #[async_trait]
 trait Job: Send {
-    /// Whether it is still wanted; its caller can no longer call it off afterwards.
+    /// Claims the write. Returns whether it is still wanted; afterwards its caller can no longer call it off.
     fn claim(&self) -> bool;
 
-    /// Does it. An error is not the write's own: the whole transaction is lost.
+    /// Does the write. An error means that the whole transaction is lost, not only this write.
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error>;
 
-    /// Answers, once the transaction's fate is known.
+    /// Answers the caller, once the transaction's result is known.
     fn answer(self: Box<Self>, lost: Option<Arc<sqlx::Error>>);
 }
 
@@ -152,13 +153,13 @@ where
             (None, Some(result)) => result.map_err(Into::into),
             (None, None) => Err(Unanswered::NotBegun.into()),
         };
-        // The caller may be gone; what is committed is committed.
+        // The caller may be gone, but the commit stands.
         let _gone = self.reply.send(answer);
     }
 }
 
-/// Whether the transaction is as good as before the statement that failed so. After others (disk full, I/O error)
-/// SQLite may have rolled all of it back.
+/// Whether the transaction is as good as before the statement that failed with this error. After other errors (disk
+/// full, I/O error) SQLite may have rolled all of it back.
 fn leaves_the_transaction(error: &sqlx::Error) -> bool {
     const TOO_BIG: i32 = 18;
     const CONSTRAINT: i32 = 19;
@@ -166,7 +167,7 @@ fn leaves_the_transaction(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => {
             let code = error.code().and_then(|code| code.parse::<i32>().ok());
-            // The low byte is the primary code, the rest says more.
+            // The low byte is the primary code; the rest gives details.
             code.is_some_and(|code| matches!(code & 0xff, TOO_BIG | CONSTRAINT | MISMATCH))
         }
         sqlx::Error::Encode(_)
@@ -187,7 +188,8 @@ async fn run(
     let mut open = Some(connection);
     let mut jobs = Vec::with_capacity(max_batch);
     while incoming.recv_many(&mut jobs, max_batch).await > 0 {
-        // The connection stays: it is the last hold on what was written before. The log has been told.
+        // The connection stays open, because it is the last hold on what was written before. The program's log has been
+        // told.
         if let Err(gone) = connector.check_files() {
             let lost = Some(Arc::new(sqlx::Error::config(gone)));
             jobs.drain(..).for_each(|job| job.answer(lost.clone()));
@@ -198,11 +200,11 @@ async fn run(
         if let Err(gone) = connector.check_files()
             && lost.is_none()
         {
-            // Committed into a file that nobody will find.
+            // The commit went into a file that nobody will find.
             lost = Some(Arc::new(sqlx::Error::config(gone)));
         } else if let Some(error) = &lost {
             tracing::warn!(error = %error, writes = jobs.len(), "sqlite could not commit; connecting again");
-            // Its transaction, if it still has one, ends with it.
+            // The connection's transaction, if it still has one, ends with it.
             open = None;
         }
         for job in jobs.drain(..) {
@@ -224,7 +226,8 @@ async fn commit(
         Some(connection) => connection,
         None => open.insert(connector.connect(Role::Writer).await.map_err(sqlx::Error::config)?),
     };
-    // Takes the write lock now: a transaction that starts as a reader and then writes can fail at any statement.
+    // The write lock is taken now, because a transaction that starts as a reader and then writes can fail at any
+    // statement.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     jobs.retain(|job| job.claim());
     for job in jobs.iter_mut() {
@@ -254,7 +257,7 @@ mod tests {
         (Writer::start(connection, connector, 128).0, other)
     }
 
-    /// Runs the statements in turn as one write.
+    /// Runs the statements one after the other as one write.
     async fn write(
         writer: &Writer,
         undo: Undo,
@@ -307,7 +310,7 @@ mod tests {
         let (warm_up, neighbour, failing, ()) = tokio::join!(
             warm_up,
             write(&writer, Undo::Statement, &["INSERT INTO t (x) VALUES (2)"]),
-            // Checked only at the commit.
+            // The constraint is checked only at the commit.
             write(
                 &writer,
                 Undo::Savepoint,
@@ -316,7 +319,7 @@ mod tests {
             async { lock.rollback().await.unwrap() },
         );
         assert!(failing.is_err());
-        // The neighbour's answer is the truth about it, whichever commit it was part of.
+        // The neighbour's answer is true, whichever commit it was part of.
         let expected: Vec<i64> =
             [(1, &warm_up), (2, &neighbour)].iter().filter(|(_, r)| r.is_ok()).map(|(x, _)| *x).collect();
         assert_eq!(rows(&mut other).await, expected);
@@ -339,7 +342,7 @@ mod tests {
         );
         assert!(full.await.is_err());
         assert_eq!(rows(&mut other).await, [0_i64; 0]);
-        // On a new connection.
+        // The next write is done on a new connection.
         let big = &["INSERT INTO t (x, filling) VALUES (3, zeroblob(1000000))"];
         write(&writer, Undo::Statement, big).await.unwrap();
         assert_eq!(rows(&mut other).await, [3]);

@@ -1,11 +1,11 @@
-//! The profiles of a Flask application whose place the server takes.
+//! The profiles with which the server takes the place of a Flask application.
 
 use countersign_flask::{FlaskRules, OptionError, Options};
 
 use crate::settings::sources::Sources;
 use crate::settings::value::SettingError;
 
-/// The rules with this name and the application's options; `None` for another name.
+/// The rules with this name and the application's options. `None` if no rules have this name.
 pub(super) fn read(name: &str, sources: &Sources) -> Result<Option<FlaskRules>, SettingError> {
     let options = || Options::from_environment(sources.flask_options());
     FlaskRules::by_name(name, options).map_err(|error: OptionError| {
@@ -15,7 +15,7 @@ pub(super) fn read(name: &str, sources: &Sources) -> Result<Option<FlaskRules>, 
     })
 }
 
-/// The server's settings that the options decide instead, and what decides.
+/// The server's settings that are decided by the options: each with what decides it.
 pub(super) fn overruled(rules: &FlaskRules) -> &'static [(&'static str, &'static str)] {
     const NO_ROTATION: &str = "refresh tokens are not rotated there";
     const KEY: &str = "JWT_ALGORITHM decides what tokens are signed with";
@@ -48,7 +48,7 @@ pub(super) fn overruled(rules: &FlaskRules) -> &'static [(&'static str, &'static
     }
 }
 
-/// The name under which a setting that all servers share is set, where the profile has another one.
+/// The name by which a profile sets a setting that all servers share, if the profile has another name for it.
 pub(super) fn named(rules: &FlaskRules, agreed: &str) -> Option<&'static str> {
     match (rules, agreed) {
         (FlaskRules::FlaskJwt(_), "idle") => Some("COUNTERSIGN_SESSION_LIFETIME"),
