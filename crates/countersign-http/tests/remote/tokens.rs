@@ -45,7 +45,7 @@ async fn table(
 async fn sec_014_sec_031_access_tokens_of_rfc_9068_are_accepted_by_default_and_nothing_else() {
     let key = key(Algorithm::Es256, "one");
     let none = || json!({});
-    let typ = "not say that this is a token of an accepted kind";
+    let typ = "header's typ is not among the accepted types";
     let audience = "audience is not the expected one";
     let aud = "claim aud is invalid";
     table(
@@ -124,7 +124,12 @@ async fn access_tokens_of_keycloak_are_accepted_and_its_other_tokens_are_not() {
             ("one of RFC 9068", json!({"typ": "at+jwt"}), none(), None),
             ("an ID token", none(), id.clone(), Some("audience is not the expected one")),
             ("an ID token for us", none(), with(&id, json!({"aud": "orders"})), Some("claim typ does not")),
-            ("a logout token", json!({"typ": "logout+jwt"}), json!({"typ": "Logout"}), Some("accepted kind")),
+            (
+                "a logout token",
+                json!({"typ": "logout+jwt"}),
+                json!({"typ": "Logout"}),
+                Some("among the accepted types"),
+            ),
             ("a DPoP token", none(), json!({"typ": "DPoP", "cnf": {"jkt": "x"}}), Some("claim typ does not")),
             ("without the mapper", none(), json!({"aud": "account"}), Some("audience")),
             ("of another client", none(), json!({"azp": "mobile"}), Some("issued to another client")),
@@ -173,13 +178,13 @@ async fn access_tokens_of_auth0_are_accepted_and_its_id_tokens_are_not() {
                 "without the slash",
                 none(),
                 json!({"iss": "https://example.eu.auth0.com"}),
-                Some("no configured"),
+                Some("not configured"),
             ),
             (
                 "of another tenant",
                 none(),
                 json!({"iss": "https://evil.eu.auth0.com/"}),
-                Some("no configured"),
+                Some("not configured"),
             ),
         ],
     )
@@ -219,7 +224,12 @@ async fn access_tokens_of_cognito_are_accepted_and_its_id_tokens_are_not() {
             ),
             ("of another client", none(), json!({"client_id": "other"}), Some("issued to another client")),
             ("for a resource", none(), json!({"aud": "https://orders.example.com"}), Some("audience")),
-            ("of another pool", none(), json!({"iss": format!("{issuer}x")}), Some("no configured issuer")),
+            (
+                "of another pool",
+                none(),
+                json!({"iss": format!("{issuer}x")}),
+                Some("an issuer that is not configured"),
+            ),
         ],
     )
     .await;
