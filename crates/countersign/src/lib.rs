@@ -139,6 +139,7 @@ pub mod guides {
     #[doc = include_str!("../docs/scaling.md")]
     pub mod scaling {}
     #[doc = include_str!("../docs/keys.md")]
+    #[cfg(any(not(doctest), feature = "jwks-client"))]
     pub mod keys {}
     #[doc = include_str!("../docs/migrating-from-flask.md")]
     #[cfg(any(not(doctest), feature = "flask"))]
