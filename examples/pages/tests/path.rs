@@ -21,7 +21,7 @@ fn block(language: &str) -> &'static str {
 #[test]
 fn the_program_of_the_page_is_the_example() {
     let (_, program) = include_str!("../src/main.rs").split_once("\n\n").unwrap();
-    assert_eq!(block("rust"), program, "copy the example into the page");
+    assert_eq!(block("rust,no_run"), program, "copy the example into the page");
 }
 
 #[test]
