@@ -196,6 +196,8 @@ pub(crate) fn header_faults(text: &[u8]) -> (BTreeSet<&'static str>, Option<&'st
         faults.insert("invalid member");
         return (faults, None);
     };
+    // Ed25519 has two names (RFC 9864 §2.2).
+    let name = if name == "Ed25519" { "EdDSA" } else { name };
     let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
     let key = match kid(&members) {
         Some(id) if id.len() > 128 => {
