@@ -79,7 +79,7 @@ pub struct Keys {
 struct Shared {
     store: Arc<dyn KeyStore>,
     log: Arc<dyn RevocationStore>,
-    tail: RevocationView,
+    view: RevocationView,
     secrets: Secrets,
     parties: Parties,
     known_issuers: Arc<ArcSwap<KnownIssuers>>,
@@ -112,7 +112,7 @@ pub(crate) struct KeysConfig {
     pub(crate) keychain: Keychain,
     pub(crate) store: Arc<dyn KeyStore>,
     pub(crate) log: Arc<dyn RevocationStore>,
-    pub(crate) tail: RevocationView,
+    pub(crate) view: RevocationView,
     pub(crate) secrets: Secrets,
     pub(crate) issuer: Option<String>,
     pub(crate) known_issuers: KnownIssuers,
@@ -134,7 +134,7 @@ pub trait TokenFormat: fmt::Debug + Send + Sync + 'static {
 }
 
 impl Keys {
-    /// Keys as the keychain was opened; a tail takes removed keys out.
+    /// Keys as the keychain was opened; the view takes removed keys out.
     ///
     /// # Errors
     /// [`PolicyError`] if the leeway is longer than verifiers allow.
@@ -160,14 +160,14 @@ impl Keys {
             let issuer = ArcSwap::from_pointee(parties.issuer(keys.signing));
             Ok(Set { ring: keys.ring, issuer, verifier })
         };
-        config.tail.remove_keys_from([keychain.access.ring.clone(), keychain.refresh.ring.clone()]);
+        config.view.remove_keys_from([keychain.access.ring.clone(), keychain.refresh.ring.clone()]);
         let (access, refresh) =
             (set(TokenType::Access, keychain.access)?, set(TokenType::Refresh, keychain.refresh)?);
         Ok(Self {
             shared: Arc::new(Shared {
                 store: config.store,
                 log: config.log,
-                tail: config.tail,
+                view: config.view,
                 secrets: config.secrets,
                 parties,
                 known_issuers,
@@ -236,9 +236,9 @@ impl Keys {
     /// invalid: a client that is told so of a refresh token discards its session. A new key does not sign before the
     /// view of such a node is too old.
     pub(crate) async fn look_for_key(&self) -> Result<(), ViewTooOld> {
-        let is_fresh = self.shared.tail.is_fresh();
+        let is_fresh = self.shared.view.is_fresh();
         if !is_fresh {
-            self.shared.tail.ensure_fresh().await?;
+            self.shared.view.ensure_fresh().await?;
         }
         self.reload_for_unknown_key().await;
         Ok(())
@@ -263,7 +263,7 @@ impl Keys {
         // The keys are read first: a removed key's successor is read with the removal, so that nothing is signed with
         // the removed key.
         self.reload_or_warn().await;
-        self.shared.tail.poll().await?;
+        self.shared.view.poll().await?;
         if !self.signs_with_known_keys() {
             self.reload_or_warn().await;
         }
@@ -276,14 +276,14 @@ impl Keys {
     /// # Errors
     /// [`StoreError`] when the log cannot be read.
     pub async fn read_pushed(&self) -> Result<(), StoreError> {
-        let removed_keys = self.shared.tail.read_pushed().await?;
+        let removed_keys = self.shared.view.read_pushed().await?;
         let is_new = |entry: &Entry| match &entry.target {
-            Target::Key { id } => !self.shared.tail.index().is_key_revoked(id),
+            Target::Key { id } => !self.shared.view.index().is_key_revoked(id),
             _ => false,
         };
         if removed_keys.iter().any(is_new) {
             self.reload_or_warn().await;
-            removed_keys.iter().for_each(|entry| self.shared.tail.learn(entry));
+            removed_keys.iter().for_each(|entry| self.shared.view.learn(entry));
         }
         Ok(())
     }
@@ -337,14 +337,14 @@ impl Keys {
     /// Exchanges the ring and the signing key of one purpose.
     fn exchange(&self, stored: &[StoredKey], purpose: KeyPurpose) -> Result<(), KeychainError> {
         let Set { ring, issuer, .. } = self.set(purpose);
-        let Shared { clock, policy, secrets, tail, .. } = &*self.shared;
+        let Shared { clock, policy, secrets, view, .. } = &*self.shared;
         let (now, overlap) = (clock.now(), policy.key_overlap(purpose));
         let known = ring.load();
         let mut next = KeyRing::new();
         let mut outcome = Ok(());
         for row in stored.iter().filter(|row| row.purpose == purpose) {
             let state = rule::key_state(row, stored, now, overlap);
-            if state == KeyState::Gone || tail.index().is_key_revoked(&row.key_id) {
+            if state == KeyState::Gone || view.index().is_key_revoked(&row.key_id) {
                 continue;
             }
             // The same object as before is kept, so that tokens that were verified with it stay verified.
@@ -377,7 +377,7 @@ impl Keys {
         let ids: HashSet<_> = next.iter().map(|key| key.key_id().clone()).collect();
         ring.store(Arc::new(next));
         // A removal that was read while the ring was being built must not be undone.
-        for id in ids.iter().filter(|id| tail.index().is_key_revoked(id)) {
+        for id in ids.iter().filter(|id| view.index().is_key_revoked(id)) {
             remove_from_ring(ring, id);
         }
         outcome
@@ -542,14 +542,14 @@ impl Keys {
     /// [`KeyLifeError::Unknown`] if no key has this id. After any other error the key may be removed or not, and
     /// removing it again is safe.
     pub async fn remove(&self, id: &KeyId) -> Result<Option<KeyId>, KeyLifeError> {
-        let Shared { clock, store, policy, tail, .. } = &*self.shared;
+        let Shared { clock, store, policy, view, .. } = &*self.shared;
         let stored = store.keys().await?;
         let key = stored.iter().find(|key| key.key_id == *id).ok_or(KeyLifeError::Unknown)?;
         let now = clock.now();
         let overlap = policy.key_overlap(key.purpose);
         if let Some(removed_at) = key.removed_at {
             // A caller that removed the key before may have stopped before the nodes were told.
-            if tail.index().is_key_revoked(id) || now >= removed_at + overlap {
+            if view.index().is_key_revoked(id) || now >= removed_at + overlap {
                 return Err(KeyLifeError::Unknown);
             }
             self.tell_of_removed(id, now, overlap).await?;
@@ -582,7 +582,7 @@ impl Keys {
         now: Timestamp,
         overlap: Duration,
     ) -> Result<(), KeyLifeError> {
-        let Shared { clock, tail, .. } = &*self.shared;
+        let Shared { clock, view, .. } = &*self.shared;
         let mut entry = Entry { target: Target::Key { id: id.clone() }, until: now + overlap, at: now };
         loop {
             if let Err(error) = self.shared.log.insert_entry(&entry).await {
@@ -591,7 +591,7 @@ impl Keys {
                 self.reload_or_warn().await;
                 return Err(error.into());
             }
-            tail.learn(&entry);
+            view.learn(&entry);
             let written_at = clock.now();
             if written_at.since(entry.at) <= RevocationView::OVERLAP / 2 {
                 break;

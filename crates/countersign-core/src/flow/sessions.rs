@@ -86,7 +86,7 @@ pub struct Sessions {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) keys: Keys,
-    pub(crate) tail: RevocationView,
+    pub(crate) view: RevocationView,
     pub(crate) verification: Verification,
     pub(crate) store: Arc<dyn SessionStore>,
     pub(crate) log: Arc<dyn RevocationStore>,
@@ -220,12 +220,12 @@ impl Sessions {
         policy.check()?;
         let clock = Arc::new(StoreClock::new(config.clock));
         let bound = policy.revocation_bound;
-        let tail = RevocationView::new(log.clone(), clock.clone(), runtime.clone(), bound, config.node);
+        let view = RevocationView::new(log.clone(), clock.clone(), runtime.clone(), bound, config.node);
         let keys = Keys::new(KeysConfig {
             keychain: config.keychain,
             store: config.keys,
             log: log.clone(),
-            tail: tail.clone(),
+            view: view.clone(),
             secrets: config.secrets,
             issuer: config.issuer,
             known_issuers: config.known_issuers,
@@ -237,11 +237,11 @@ impl Sessions {
             format: config.format,
         })?;
         let verification =
-            Verification::new(keys.clone(), tail.clone(), store.clone(), policy.clone(), clock.clone());
+            Verification::new(keys.clone(), view.clone(), store.clone(), policy.clone(), clock.clone());
         Ok(Self {
             shared: Arc::new(Shared {
                 keys,
-                tail,
+                view,
                 verification,
                 store,
                 log,
@@ -259,7 +259,7 @@ impl Sessions {
     /// This node's view of the revocation log.
     #[must_use]
     pub fn view(&self) -> &RevocationView {
-        &self.shared.tail
+        &self.shared.view
     }
 
     /// The keys that sign and verify.
@@ -477,7 +477,7 @@ impl Sessions {
                 });
             }
             // Another node may have ended the session, and this node may not have read that yet.
-            SessionEnded::Before => self.shared.tail.learn(&session_entry(key, at, until)),
+            SessionEnded::Before => self.shared.view.learn(&session_entry(key, at, until)),
             SessionEnded::Unknown => {}
         }
         Ok(ended)
@@ -546,12 +546,12 @@ impl Sessions {
     /// Takes an entry into this node's index, after making sure that no reader's window has passed it. An entry whose
     /// insert took long gets a later `at`, and a later `until` for the tokens that were issued meanwhile.
     pub(crate) async fn learn(&self, mut entry: Entry) -> Result<(), StoreError> {
-        self.shared.tail.learn(&entry);
+        self.shared.view.learn(&entry);
         let mut now = self.shared.clock.now();
         while now.since(entry.at) > RevocationView::OVERLAP / 2 {
             entry.at = now;
             entry.until = now + self.shared.policy.revocation_horizon();
-            self.shared.tail.learn(&entry);
+            self.shared.view.learn(&entry);
             self.shared.log.insert_entry(&entry).await?;
             now = self.shared.clock.now();
         }

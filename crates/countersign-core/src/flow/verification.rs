@@ -28,7 +28,7 @@ pub struct Verification {
 #[derive(Debug)]
 struct Shared {
     keys: Keys,
-    tail: RevocationView,
+    view: RevocationView,
     store: Arc<dyn SessionStore>,
     policy: SessionPolicy,
     clock: Arc<StoreClock>,
@@ -106,13 +106,13 @@ pub enum CheckError {
 impl Verification {
     pub(crate) fn new(
         keys: Keys,
-        tail: RevocationView,
+        view: RevocationView,
         store: Arc<dyn SessionStore>,
         policy: SessionPolicy,
         clock: Arc<StoreClock>,
     ) -> Self {
         let acknowledgements = Acknowledgements::default();
-        Self { shared: Arc::new(Shared { keys, tail, store, policy, clock, acknowledgements }) }
+        Self { shared: Arc::new(Shared { keys, view, store, policy, clock, acknowledgements }) }
     }
 
     /// Verifies a token.
@@ -155,10 +155,10 @@ impl Verification {
     /// [`Verification::verify`] has to wait: for the keys, for the log or, with refresh tokens, for the store.
     #[must_use]
     pub fn verify_at_once(&self, token: &str, check: Check) -> Option<Result<Claims, CheckError>> {
-        let Shared { clock, tail, .. } = &*self.shared;
+        let Shared { clock, view, .. } = &*self.shared;
         // One look at the clock for all that is compared with it.
         let machine = clock.machine_time();
-        if check.kind != Kind::Access || !check.times || (check.revocation && !tail.is_fresh_at(machine)) {
+        if check.kind != Kind::Access || !check.times || (check.revocation && !view.is_fresh_at(machine)) {
             return None;
         }
         let now = clock.at(machine);
@@ -181,9 +181,9 @@ impl Verification {
     }
 
     async fn verify_access(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
-        let Shared { keys, clock, tail, .. } = &*self.shared;
+        let Shared { keys, clock, view, .. } = &*self.shared;
         // The age is asked before the ring is read, because the ring is part of what must not be too old.
-        let is_fresh = !check.revocation || tail.is_fresh();
+        let is_fresh = !check.revocation || view.is_fresh();
         let mut now = clock.now();
         let mut verified = self.prove(token, TokenType::Access, check, now);
         if let Err(unknown @ (VerifyError::UnknownKey | VerifyError::Issuer)) = verified {
@@ -193,7 +193,7 @@ impl Verification {
         }
         let mut claims = verified?;
         if !is_fresh {
-            Box::pin(tail.ensure_fresh()).await?;
+            Box::pin(view.ensure_fresh()).await?;
             // The token's key may have been removed meanwhile.
             now = clock.now();
             claims = self.prove(token, TokenType::Access, check, now)?;
@@ -206,7 +206,7 @@ impl Verification {
 
     /// A refresh token, or a token of either kind by which its session may be ended: both name a session.
     async fn verify_rare(&self, token: &str, kind: TokenType, check: Check) -> Result<Claims, CheckError> {
-        let Shared { keys, clock, tail, .. } = &*self.shared;
+        let Shared { keys, clock, view, .. } = &*self.shared;
         let mut verified = self.prove(token, kind, check, clock.now());
         match verified {
             // One of our keys has signed the token, so a program that was just started may have made its issuer the
@@ -216,7 +216,7 @@ impl Verification {
                 verified = self.prove(token, kind, check, clock.now());
             }
             // On a node whose view is young every key is known, so garbage costs no store call (SEC-097).
-            Err(VerifyError::UnknownKey) if !tail.is_fresh() => {
+            Err(VerifyError::UnknownKey) if !view.is_fresh() => {
                 keys.look_for_key().await?;
                 verified = self.prove(token, kind, check, clock.now());
             }
@@ -246,12 +246,12 @@ impl Verification {
 
     /// Checks again what may have changed since claims were verified: whether they were revoked and, if the check asks
     /// for that, whether they have expired. It serves connections that outlive the request that was authenticated, and
-    /// claims that the rules of another library have verified.
+    /// claims that the rules of another library have verified. Access or refresh is what the claims say themselves.
     ///
     /// # Errors
     /// Those of [`Verification::verify`].
     pub async fn recheck(&self, claims: &Claims, check: Check) -> Result<(), CheckError> {
-        let Shared { clock, tail, .. } = &*self.shared;
+        let Shared { clock, view, .. } = &*self.shared;
         if check.times && claims.expires_at().is_none_or(|expires_at| clock.now() >= expires_at) {
             return Err(VerifyError::Expired.into());
         }
@@ -261,14 +261,14 @@ impl Verification {
         if claims.token_type() == TokenType::Refresh {
             return Box::pin(self.check_refreshable(claims)).await;
         }
-        if !tail.is_fresh() {
-            Box::pin(tail.ensure_fresh()).await?;
+        if !view.is_fresh() {
+            Box::pin(view.ensure_fresh()).await?;
         }
         self.check_unrevoked(claims, clock.now())
     }
 
-    /// Notes in memory, without waiting, that a token of this session and generation was seen in use. Code that lets a
-    /// request pass calls it once.
+    /// Notes in memory, without waiting, that a token of this session and generation was seen in use: its client has
+    /// received it. Rules call it once for each request whose access token is good.
     pub fn note_use(&self, claims: &Claims) {
         if let Some(session) = claims.session() {
             self.shared.acknowledgements.note(claims.subject(), session.id, session.generation);
@@ -294,18 +294,18 @@ impl Verification {
 
     /// What the revocation log says about the claims of an access token that verifies.
     fn check_unrevoked(&self, claims: &Claims, now: Timestamp) -> Result<(), CheckError> {
-        let Shared { policy, tail, .. } = &*self.shared;
+        let Shared { policy, view, .. } = &*self.shared;
         // The log forgets entries by the access lifetime that holds now. A token from before the lifetime was shortened
         // must not outlive its revocation.
         let oldest = now - policy.leeway - policy.access_lifetime;
         if claims.issued_at().is_none_or(|issued_at| issued_at <= oldest) {
             return Err(VerifyError::Expired.into());
         }
-        let standing = match claims.session() {
+        let epoch = match claims.session() {
             Some(session) => TokenEpoch::Session(session.id, session.epoch),
             None => TokenEpoch::IssuedAt(claims.issued_at().unwrap_or(Timestamp::MIN)),
         };
-        Ok(tail.index().check(claims.subject(), claims.token_id(), standing)?)
+        Ok(view.index().check(claims.subject(), claims.token_id(), epoch)?)
     }
 
     /// Checks whether a refresh would accept this verified refresh token.
@@ -335,7 +335,7 @@ impl Verification {
             ended_in_log: log.ended,
             epoch_in_log: log.epoch,
             user_enabled,
-            access_revoked: self.shared.tail.index().is_token_revoked(&session.user_id, access),
+            access_revoked: self.shared.view.index().is_token_revoked(&session.user_id, access),
         }
     }
 }
