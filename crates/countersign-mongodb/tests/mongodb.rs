@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::model::{
-    Advance, AdvanceCondition, EmailAddress, EndReason, Entry, PasswordHash, Target, ThrottlePolicy, User,
-    UserSession, Username,
+    Advance, AdvanceCondition, EndReason, Entry, PasswordHash, Target, ThrottlePolicy, UserSession,
 };
 use countersign_core::store::*;
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
@@ -52,17 +51,6 @@ fn raise(except: Option<SessionId>, at: Timestamp) -> EpochRaise {
 fn tokens(ids: &[u128], limit: usize) -> TokenRevocation {
     let ids = ids.iter().map(|id| TokenId::new(Uuid::from_u128(*id))).collect();
     TokenRevocation { ids, at: NOW, until: NOW + seconds(900), limit }
-}
-
-fn user(number: u128, email: &str, username: Option<&str>) -> User {
-    User {
-        id: user_id(number),
-        email: EmailAddress::parse(email).unwrap(),
-        username: username.map(|name| Username::parse(name).unwrap()),
-        password_hash: Some(PasswordHash::from_stored("$argon2id$…".to_owned())),
-        created_at: NOW,
-        disabled_at: None,
-    }
 }
 
 /// Several nodes on one database.

@@ -29,6 +29,7 @@ mod clock;
 pub mod contract;
 mod instrumented;
 mod random;
+pub mod rows;
 mod server;
 
 pub use bed::{BedConfig, RecordedEvents, TestBed};

@@ -2,17 +2,12 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy takes only functions with #[test] for tests")]
 
-use std::time::Duration;
-
-use countersign_core::model::{Device, Session, SessionSeed};
-use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
 use countersign_mongodb::{MongodbOptions, MongodbStore};
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub(crate) use countersign_testkit::rows::{NOW, seconds, session, session_id, user, user_id};
 use countersign_testkit::server_url;
 use mongodb::bson::oid::ObjectId;
 use mongodb::{Client, Database};
-use uuid::Uuid;
-
-pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// A database of this name alone, dropped with this value.
 #[derive(Debug)]
@@ -66,37 +61,5 @@ impl Drop for Fresh {
         if !std::thread::panicking() {
             dropped.unwrap();
         }
-    }
-}
-
-pub(crate) fn seconds(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-pub(crate) fn user_id(number: u128) -> UserId {
-    Uuid::from_u128(number).into()
-}
-
-pub(crate) fn session_id(number: u128) -> SessionId {
-    SessionId::new(Uuid::from_u128(number))
-}
-
-pub(crate) fn session(user: u128, number: u128) -> Session {
-    Session {
-        user_id: user_id(user),
-        id: session_id(number),
-        epoch: Epoch::FIRST,
-        generation: Generation::FIRST,
-        issued_at: NOW,
-        acknowledged_at: None,
-        heals: 0,
-        healed_run: 0,
-        seed: SessionSeed::new([7; 32]),
-        created_at: NOW,
-        last_seen_at: NOW,
-        idle_until: NOW + seconds(86_400),
-        absolute_until: NOW + seconds(10 * 86_400),
-        device: Device::new(Some("Firefox"), Some("2001:db8::1".parse().unwrap())),
-        ended: None,
     }
 }

@@ -7,16 +7,14 @@
 )]
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use countersign_core::model::{
-    Advance, AdvanceCondition, Device, EndReason, Session, SessionSeed, UserSession,
-};
+use countersign_core::model::{Advance, AdvanceCondition, Device, EndReason, Session, SessionSeed};
 use countersign_core::store::{End, EpochRaise};
-use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, UserId};
+use countersign_jwt::{Epoch, Generation, Timestamp};
 use countersign_redis::{RedisOptions, RedisStore};
+#[allow(unused_imports, reason = "each test program uses a part of it")]
+pub(crate) use countersign_testkit::rows::{key, seconds, session_id, user_id};
 use countersign_testkit::{Proxy, server_url};
-use uuid::Uuid;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_123);
 
@@ -137,22 +135,6 @@ fn authority(url: &str) -> &str {
     let rest = url.split_once("://").unwrap().1;
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     rest.split(['/', '?']).next().unwrap()
-}
-
-pub(crate) fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-pub(crate) fn user_id(number: u128) -> UserId {
-    UserId::from(Uuid::from_u128(number))
-}
-
-pub(crate) fn session_id(number: u128) -> SessionId {
-    SessionId::new(Uuid::from_u128(number))
-}
-
-pub(crate) fn key(user: u128, session: u128) -> UserSession {
-    UserSession { user_id: user_id(user), id: session_id(session) }
 }
 
 pub(crate) fn session(user: u128, id: u128) -> Session {

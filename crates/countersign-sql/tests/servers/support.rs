@@ -7,19 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign_core::model::{
-    Advance, AdvanceCondition, Device, EmailAddress, EndReason, Entry, PasswordHash, Session, SessionSeed,
-    Target, User, UserSession, Username,
-};
+use countersign_core::model::{Advance, AdvanceCondition, Device, EndReason, Entry, Target};
 use countersign_core::store::{
     End, EpochRaise, KeyStore, RevocationStore, SessionStore, StoreError, ThrottleStore, UserStore,
 };
-use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
+use countersign_jwt::{Generation, Timestamp};
 use countersign_sql::OpenError;
+pub(crate) use countersign_testkit::rows::{NOW, key, seconds, session, session_id, token_id, user, user_id};
 use countersign_testkit::server_url;
-use uuid::Uuid;
-
-pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// A kind of server that has a store, and how a test speaks to it beside the store.
 pub(crate) trait ServerUnderTest: fmt::Debug + Sized + Send + Sync + 'static {
@@ -219,57 +214,6 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         }
     };
     assert!(tokio::time::timeout(Duration::from_secs(10), waiting).await.is_ok(), "{what}");
-}
-
-pub(crate) fn seconds(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-pub(crate) fn user_id(number: u128) -> UserId {
-    Uuid::from_u128(number).into()
-}
-
-pub(crate) fn session_id(number: u128) -> SessionId {
-    SessionId::new(Uuid::from_u128(number))
-}
-
-pub(crate) fn token_id(number: u128) -> TokenId {
-    TokenId::new(Uuid::from_u128(number))
-}
-
-pub(crate) fn key(user: u128, session: u128) -> UserSession {
-    UserSession { user_id: user_id(user), id: session_id(session) }
-}
-
-pub(crate) fn session(user: u128, number: u128) -> Session {
-    Session {
-        user_id: user_id(user),
-        id: session_id(number),
-        epoch: Epoch::FIRST,
-        generation: Generation::FIRST,
-        issued_at: NOW,
-        acknowledged_at: None,
-        heals: 0,
-        healed_run: 0,
-        seed: SessionSeed::new([7; 32]),
-        created_at: NOW,
-        last_seen_at: NOW,
-        idle_until: NOW + seconds(86_400),
-        absolute_until: NOW + seconds(10 * 86_400),
-        device: Device::new(Some("Firefox"), Some("2001:db8::1".parse().unwrap())),
-        ended: None,
-    }
-}
-
-pub(crate) fn user(number: u128, email: &str, username: Option<&str>) -> User {
-    User {
-        id: user_id(number),
-        email: EmailAddress::parse(email).unwrap(),
-        username: username.map(|name| Username::parse(name).unwrap()),
-        password_hash: Some(PasswordHash::from_stored("$argon2id$s3cret".to_owned())),
-        created_at: NOW,
-        disabled_at: None,
-    }
 }
 
 pub(crate) fn advance(from: u32) -> Advance {
