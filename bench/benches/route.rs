@@ -137,7 +137,8 @@ async fn tokens() -> (Auth, String, Vec<String>) {
     auth.sessions().keys().reload().await.unwrap();
     let mut all = Vec::with_capacity(DISTINCT + 1);
     for number in 0..=DISTINCT {
-        let user = UserId::new(&format!("user-{}", number % 1000)).unwrap();
+        // So many users that none has more sessions than are allowed, which would end the oldest.
+        let user = UserId::new(&format!("user-{}", number % 2000)).unwrap();
         let begun =
             auth.sessions().begin(user, Epoch::FIRST, Presentation::Explicit, Device::default()).await;
         all.push(begun.unwrap().access_token);
