@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 pub(crate) enum UserBody {
     Account {
         id: String,
-        email: String,
+        email: Option<String>,
         username: Option<String>,
         created_at: String,
     },
@@ -27,7 +27,7 @@ impl From<&User> for UserBody {
     fn from(user: &User) -> Self {
         Self::Account {
             id: user.id.to_string(),
-            email: user.email.as_str().to_owned(),
+            email: user.email.as_ref().map(|email| email.as_str().to_owned()),
             username: user.username.as_ref().map(|username| username.as_str().to_owned()),
             created_at: rfc3339(user.created_at),
         }

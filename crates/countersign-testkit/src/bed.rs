@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use countersign_core::flow::{
     Accounts, AccountsConfig, Argon2Params, Arrival, Check, CheckError, HashPool, Keychain, LoginError,
     LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError, Registration, Sessions,
-    SessionsConfig, SignedIn, StoreClock, TokenFormat,
+    SessionsConfig, SignedIn, StoreClock, TokenFormat, UserIds,
 };
 use countersign_core::model::{
     Device, EmailAddress, Event, Events, Password, SessionPolicy, ThrottlePolicy, UserSession, Username,
@@ -146,6 +146,7 @@ impl TestBed {
             hasher: hasher.expect("randomness for the decoy"),
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
+            ids: UserIds::default(),
             clock: sessions.clock(),
             random,
             runtime,
@@ -220,7 +221,7 @@ impl TestBed {
     /// If `name` is not a username.
     pub async fn register(&self, name: &str) -> Result<SignedIn, RegisterError> {
         let registration = Registration {
-            email: EmailAddress::parse(&format!("{name}@example.org")).expect("an e-mail address"),
+            email: Some(EmailAddress::parse(&format!("{name}@example.org")).expect("an e-mail address")),
             username: Some(Username::parse(name).expect("a username")),
             password: Password::new_for_registration(Self::PASSWORD.to_owned()).expect("a good password"),
         };

@@ -1,5 +1,7 @@
 //! Stores that count their calls, and fail or wait when told to.
 
+mod accounts;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
@@ -7,13 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use countersign_core::model::{
-    Acknowledgement, Advance, Attempts, Entry, Heal, Outcome, PasswordHash, Refused, Session, StoredKey,
-    ThrottlePolicy, User, UserSession,
+    Acknowledgement, Advance, Attempts, Entry, Heal, Outcome, Refused, Session, StoredKey, ThrottlePolicy,
+    UserSession,
 };
 use countersign_core::store::{
-    Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
-    SessionInserted, SessionPage, SessionStore, StoreError, Stores, ThrottleStore, TokenRevocation,
-    TokensRevoked, UserInserted, UserStore,
+    Changes, End, EpochRaise, FoundSession, KeyStore, RevocationStore, SessionEnded, SessionInserted,
+    SessionPage, SessionStore, StoreError, Stores, ThrottleStore, TokenRevocation, TokensRevoked,
 };
 use countersign_jwt::key::KeyId;
 use countersign_jwt::{Clock, Epoch, Timestamp, UserId};
@@ -316,34 +317,6 @@ impl RevocationStore for Instrumented {
 
     async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         self.call("purge_entries", self.inner.revocations().purge_entries(before, limit)).await
-    }
-}
-
-#[async_trait]
-impl UserStore for Instrumented {
-    async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError> {
-        self.call("insert_user", self.inner.users().insert_user(user)).await
-    }
-
-    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        self.call("user", self.inner.users().user(id)).await
-    }
-
-    async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError> {
-        self.call("user_by_name", self.inner.users().user_by_name(name)).await
-    }
-
-    async fn replace_password_hash(
-        &self,
-        id: &UserId,
-        old: Option<&PasswordHash>,
-        new: &PasswordHash,
-    ) -> Result<bool, StoreError> {
-        self.call("replace_password_hash", self.inner.users().replace_password_hash(id, old, new)).await
-    }
-
-    async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError> {
-        self.call("set_disabled", self.inner.users().set_disabled(id, disabled)).await
     }
 }
 

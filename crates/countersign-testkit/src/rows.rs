@@ -70,11 +70,9 @@ pub fn session(user: u128, number: u128) -> Session {
 #[must_use]
 pub fn user(number: u128, email: &str, username: Option<&str>) -> User {
     User {
-        id: user_id(number),
-        email: EmailAddress::parse(email).expect("an e-mail address"),
+        email: Some(EmailAddress::parse(email).expect("an e-mail address")),
         username: username.map(|name| Username::parse(name).expect("a username")),
         password_hash: Some(PasswordHash::from_stored("$argon2id$s3cret".to_owned())),
-        created_at: NOW,
-        disabled_at: None,
+        ..User::new(user_id(number), NOW)
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
         return Err(Reply::error(ErrorCode::InvalidFields));
     };
 
-    let registration = Registration { email, username, password };
+    let registration = Registration { email: Some(email), username, password };
     let signed_in = auth.accounts().register(registration, browser.arrival(&parts, by_cookie)).await?;
     reply(&auth, StatusCode::CREATED, &signed_in, by_cookie)
 }

@@ -43,6 +43,8 @@ pub struct AccountsConfig {
     pub sessions: Sessions,
     /// How many login attempts are allowed.
     pub throttle: ThrottlePolicy,
+    /// The kind of ids that new accounts get.
+    pub ids: UserIds,
     /// The source of the time.
     pub clock: Arc<dyn Clock>,
     /// The source of randomness.
@@ -58,12 +60,38 @@ pub struct Accounts {
     refusals: Arc<Mutex<Refusals>>,
 }
 
+/// The kind of ids that new accounts get.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum UserIds {
+    /// Random UUIDs.
+    #[default]
+    Uuid,
+    /// Whole numbers as text, counting on from the highest one before, for programs beside Countersign whose ids are
+    /// numbers.
+    Integer,
+}
+
+impl UserIds {
+    /// An id for a new account.
+    async fn next(self, users: &dyn UserStore, random: &dyn Random) -> Result<UserId, RegisterError> {
+        match self {
+            Self::Uuid => Ok(UserId::from(uuid(random)?)),
+            Self::Integer => {
+                let number = users.next_user_number(1).await?;
+                // A number is a well-formed id, so this error is never seen.
+                UserId::new(&number.to_string())
+                    .map_err(|error| StoreError::new("user id", "be made", error).into())
+            }
+        }
+    }
+}
+
 /// The checked input of a registration.
 #[derive(Debug)]
 pub struct Registration {
-    /// The e-mail address.
-    pub email: EmailAddress,
-    /// The username; `None` registers an account without one.
+    /// The e-mail address; `None` registers an account without one, which then has a username.
+    pub email: Option<EmailAddress>,
+    /// The username; `None` registers an account without one, which then has an e-mail address.
     pub username: Option<Username>,
     /// The password, exactly as the client sent it.
     pub password: Password,
@@ -162,6 +190,10 @@ pub enum RegisterError {
     /// Another account has this username.
     #[error("the username is taken")]
     UsernameTaken,
+    /// Another account has the id that was made for the new one. With ids that are numbers this happens where another
+    /// program inserts accounts too; trying again uses the next number.
+    #[error("the new account's id is taken; try again")]
+    IdTaken,
     /// The password could not be hashed at the moment.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -272,25 +304,26 @@ impl Accounts {
         let place = self.shared.hasher.place()?;
         let Registration { email, username, password } = registration;
         // This lookup saves a hash where the name is known to be taken; the insert decides.
-        if let Some(taken) = self.taken(&email, username.as_ref()).await? {
+        if let Some(taken) = self.taken(email.as_ref(), username.as_ref()).await? {
             self.refuse(place, password, arrival.device).await?;
             return Err(taken);
         }
-        let id = UserId::from(uuid(&*self.shared.random)?);
+        let id = self.shared.ids.next(&*self.shared.users, &*self.shared.random).await?;
         let password_hash = Some(place.turn().await?.hash(password).await?);
-        let created_at = self.shared.clock.now();
-        let user = User { id, email, username, password_hash, created_at, disabled_at: None };
+        let user = User { email, username, password_hash, ..User::new(id, self.shared.clock.now()) };
         let this = self.clone();
         detached(&self.shared.runtime, async move { this.register_now(user, arrival).await }).await
     }
 
     async fn taken(
         &self,
-        email: &EmailAddress,
+        email: Option<&EmailAddress>,
         username: Option<&Username>,
     ) -> Result<Option<RegisterError>, StoreError> {
         let users = &self.shared.users;
-        if users.user_by_name(NameKey::Email(email.key())).await?.is_some() {
+        if let Some(email) = email
+            && users.user_by_name(NameKey::Email(email.key())).await?.is_some()
+        {
             return Ok(Some(RegisterError::EmailTaken));
         }
         if let Some(username) = username
@@ -339,6 +372,7 @@ impl Accounts {
             UserInserted::Yes => None,
             UserInserted::EmailTaken => Some(RegisterError::EmailTaken),
             UserInserted::UsernameTaken => Some(RegisterError::UsernameTaken),
+            UserInserted::IdTaken => Some(RegisterError::IdTaken),
         };
         if let Some(taken) = taken {
             self.count_refusal(arrival.device);

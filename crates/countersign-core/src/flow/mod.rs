@@ -16,7 +16,7 @@ mod verification;
 mod view;
 
 pub use accounts::{
-    Accounts, AccountsConfig, Arrival, LoginError, LoginName, RegisterError, Registration, SignedIn,
+    Accounts, AccountsConfig, Arrival, LoginError, LoginName, RegisterError, Registration, SignedIn, UserIds,
 };
 pub use agree::{Agreement, AgreementError, agree};
 pub use background::{

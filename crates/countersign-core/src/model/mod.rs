@@ -2,14 +2,18 @@
 //! over them, users, stored keys, settings, events. Nothing in this module waits, reads a store or asks for the time.
 
 pub(crate) mod acknowledge;
+pub(crate) mod admin_key;
 pub(crate) mod agreed;
+pub(crate) mod audit;
 pub(crate) mod decide;
 pub(crate) mod derive;
 pub(crate) mod entry;
 pub(crate) mod event;
 pub(crate) mod index;
 pub(crate) mod keys;
+pub(crate) mod known_device;
 pub(crate) mod name;
+pub(crate) mod one_time;
 pub(crate) mod password;
 pub(crate) mod password_hash;
 pub(crate) mod policy;
@@ -18,7 +22,9 @@ pub(crate) mod throttle;
 pub(crate) mod user;
 
 pub use acknowledge::Acknowledgements;
+pub use admin_key::{AdminKey, AdminKeyText, AdminScope};
 pub use agreed::{AgreedSettings, Difference, Own, Stance};
+pub use audit::{AuditPosition, AuditRecord};
 pub use decide::{
     Acknowledgement, Advance, AdvanceCondition, Circumstances, Decision, Heal, LogVerdict, Presented,
     Refusal, decide,
@@ -28,7 +34,9 @@ pub use entry::{Entry, EntryKey, OVERLAP, Target};
 pub use event::{Event, Events, LogEvents};
 pub use index::{Index, RevokedBy, TokenEpoch};
 pub use keys::{KeyPurpose, KeyState, Schedule, Step, StoredKey, key_state};
+pub use known_device::{DeviceToken, KnownDevice};
 pub use name::{EmailAddress, NameError, Username, without_blanks};
+pub use one_time::{LinkToken, OneTimeSecret, Purpose, SecretDigest, Tried};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
 pub use password_hash::PasswordHash;
 pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
@@ -36,4 +44,4 @@ pub use session::{
     AgentHash, Device, EndReason, Ended, InvalidAgentHash, NewSession, Session, SessionSeed, UserSession,
 };
 pub use throttle::{Attempts, KEEP_ATTEMPTS_FOR, Outcome, Refused, ThrottlePolicy};
-pub use user::User;
+pub use user::{InvalidLanguage, Language, RoleError, Roles, User};

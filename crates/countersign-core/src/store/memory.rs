@@ -1,5 +1,7 @@
 //! The reference store, which keeps everything in memory under one lock and is gone with the process.
 
+mod accounts;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,14 +12,15 @@ use countersign_jwt::key::KeyId;
 use countersign_jwt::time::Timestamp;
 use uuid::Uuid;
 
+use self::accounts::Accounts;
 use super::{
-    ChangeSignal, Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
+    ChangeSignal, Changes, End, EpochRaise, FoundSession, KeyStore, RevocationStore, SessionEnded,
     SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError, ThrottleStore, TokenRevocation,
-    TokensRevoked, UserInserted, UserStore,
+    TokensRevoked,
 };
 use crate::model::{
     Acknowledgement, Advance, Attempts, EndReason, Ended, Entry, EntryKey, Heal, KeyPurpose, LogVerdict,
-    Outcome, PasswordHash, Refused, Session, StoredKey, Target, ThrottlePolicy, User, UserSession,
+    Outcome, Refused, Session, StoredKey, Target, ThrottlePolicy, UserSession,
 };
 
 /// A store that keeps everything in memory, for tests, examples and trying things out. Nothing survives the process.
@@ -31,9 +34,7 @@ pub struct MemoryStore {
 struct State {
     sessions: BTreeMap<UserSession, Session>,
     log: BTreeMap<EntryKey, Entry>,
-    users: HashMap<UserId, User>,
-    emails: HashMap<String, UserId>,
-    usernames: HashMap<String, UserId>,
+    accounts: Accounts,
     attempts: HashMap<String, (Attempts, Timestamp)>,
     keys: BTreeMap<(KeyPurpose, u32), StoredKey>,
     store_id: Option<Uuid>,
@@ -337,66 +338,6 @@ impl RevocationStore for MemoryStore {
             state.log.remove(key);
         }
         Ok(gone.len() as u64)
-    }
-}
-
-#[async_trait]
-impl UserStore for MemoryStore {
-    async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError> {
-        let mut state = self.state();
-        if state.emails.contains_key(user.email.key()) {
-            return Ok(UserInserted::EmailTaken);
-        }
-        if let Some(username) = &user.username {
-            if state.usernames.contains_key(username.key()) {
-                return Ok(UserInserted::UsernameTaken);
-            }
-            state.usernames.insert(username.key().to_owned(), user.id.clone());
-        }
-        state.emails.insert(user.email.key().to_owned(), user.id.clone());
-        state.users.insert(user.id.clone(), user.clone());
-        Ok(UserInserted::Yes)
-    }
-
-    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        Ok(self.state().users.get(id).cloned())
-    }
-
-    async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError> {
-        let state = self.state();
-        let id = match name {
-            NameKey::Email(key) => state.emails.get(key),
-            NameKey::Username(key) => state.usernames.get(key),
-        };
-        Ok(id.and_then(|id| state.users.get(id)).cloned())
-    }
-
-    async fn replace_password_hash(
-        &self,
-        id: &UserId,
-        old: Option<&PasswordHash>,
-        new: &PasswordHash,
-    ) -> Result<bool, StoreError> {
-        let mut state = self.state();
-        let expose = |hash: Option<&PasswordHash>| hash.map(|hash| hash.expose().to_owned());
-        match state.users.get_mut(id).filter(|user| expose(user.password_hash.as_ref()) == expose(old)) {
-            Some(user) => {
-                user.password_hash = Some(new.clone());
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError> {
-        let mut state = self.state();
-        match state.users.get_mut(id) {
-            Some(user) => {
-                user.disabled_at = disabled;
-                Ok(true)
-            }
-            None => Ok(false),
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! The doc comments are the promises that every store keeps. `countersign-testkit` has a suite that checks them on any
 //! implementation; [`MemoryStore`] is the reference.
 
+mod accounts;
 mod changes;
 mod memory;
 mod open_store;
@@ -20,10 +21,14 @@ use countersign_jwt::time::Timestamp;
 use uuid::Uuid;
 
 use crate::model::{
-    Acknowledgement, Advance, Attempts, EndReason, Entry, Heal, LogVerdict, OVERLAP, Outcome, PasswordHash,
-    Refused, Session, StoredKey, ThrottlePolicy, User, UserSession,
+    Acknowledgement, Advance, Attempts, EndReason, Entry, Heal, LogVerdict, OVERLAP, Outcome, Refused,
+    Session, StoredKey, ThrottlePolicy, UserSession,
 };
 
+pub use accounts::{
+    AdminKeyStore, AuditPage, AuditStore, DeviceStore, NameKey, OneTimeStore, UserInserted, UserPage,
+    UserPosition, UserReplaced, UserStore,
+};
 pub use changes::{ChangeSignal, Changes};
 pub use memory::MemoryStore;
 pub use open_store::{OpenStore, Weakness};
@@ -302,50 +307,6 @@ pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 }
 
-/// The name that a user is looked up by.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NameKey<'a> {
-    /// The key of an e-mail address.
-    Email(&'a str),
-    /// The key of a username.
-    Username(&'a str),
-}
-
-/// The result of inserting a user.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum UserInserted {
-    /// The account was inserted.
-    Yes,
-    /// Another account has the e-mail address. Nothing was inserted.
-    EmailTaken,
-    /// Another account has the username. Nothing was inserted.
-    UsernameTaken,
-}
-
-/// The store of accounts. Names are claimed in records of their own, so that they stay unique where users are sharded.
-#[async_trait]
-pub trait UserStore: fmt::Debug + Send + Sync + 'static {
-    /// Inserts a user and claims its names, either all or nothing. Of concurrent claims of one name one wins.
-    async fn insert_user(&self, user: &User) -> Result<UserInserted, StoreError>;
-
-    /// Returns the user with this id.
-    async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError>;
-
-    /// Returns the user with this name.
-    async fn user_by_name(&self, name: NameKey<'_>) -> Result<Option<User>, StoreError>;
-
-    /// Replaces the password hash if it is still `old`; returns whether it was.
-    async fn replace_password_hash(
-        &self,
-        id: &UserId,
-        old: Option<&PasswordHash>,
-        new: &PasswordHash,
-    ) -> Result<bool, StoreError>;
-
-    /// Disables (`Some(since)`) or enables (`None`) an account; returns whether it exists.
-    async fn set_disabled(&self, id: &UserId, disabled: Option<Timestamp>) -> Result<bool, StoreError>;
-}
-
 /// The store of the counters of login attempts, by account and by name. Each call is one atomic step of [`Attempts`].
 ///
 /// A counter that has come back to [`Attempts::default`] is deleted in the same step, so attempts that were given up or
@@ -438,22 +399,43 @@ pub struct Stores {
     revocations: Arc<dyn RevocationStore>,
     throttles: Arc<dyn ThrottleStore>,
     users: Arc<dyn UserStore>,
+    one_time: Arc<dyn OneTimeStore>,
+    devices: Arc<dyn DeviceStore>,
+    admin_keys: Arc<dyn AdminKeyStore>,
+    audit: Arc<dyn AuditStore>,
     keys: Arc<dyn KeyStore>,
 }
+
+/// Everything that an engine keeps for the half of sessions.
+pub trait SessionsHalf: SessionStore + RevocationStore + ThrottleStore {}
+
+impl<S: SessionStore + RevocationStore + ThrottleStore> SessionsHalf for S {}
+
+/// Everything that an engine keeps for the half of accounts.
+pub trait AccountsHalf:
+    UserStore + OneTimeStore + DeviceStore + AdminKeyStore + AuditStore + KeyStore
+{
+}
+
+impl<S: UserStore + OneTimeStore + DeviceStore + AdminKeyStore + AuditStore + KeyStore> AccountsHalf for S {}
 
 impl Stores {
     /// Stores with the sessions in one engine and the accounts in another.
     #[must_use]
     pub fn new<S, A>(sessions: Arc<S>, accounts: Arc<A>) -> Self
     where
-        S: SessionStore + RevocationStore + ThrottleStore,
-        A: UserStore + KeyStore,
+        S: SessionsHalf,
+        A: AccountsHalf,
     {
         Self {
             sessions: sessions.clone(),
             revocations: sessions.clone(),
             throttles: sessions,
             users: accounts.clone(),
+            one_time: accounts.clone(),
+            devices: accounts.clone(),
+            admin_keys: accounts.clone(),
+            audit: accounts.clone(),
             keys: accounts,
         }
     }
@@ -489,6 +471,30 @@ impl Stores {
         &self.users
     }
 
+    /// The store of one-time secrets, in the engine of the accounts.
+    #[must_use]
+    pub fn one_time(&self) -> &Arc<dyn OneTimeStore> {
+        &self.one_time
+    }
+
+    /// The store of known devices, in the engine of the accounts.
+    #[must_use]
+    pub fn devices(&self) -> &Arc<dyn DeviceStore> {
+        &self.devices
+    }
+
+    /// The store of admin keys, in the engine of the accounts.
+    #[must_use]
+    pub fn admin_keys(&self) -> &Arc<dyn AdminKeyStore> {
+        &self.admin_keys
+    }
+
+    /// The store of the audit trail, in the engine of the accounts.
+    #[must_use]
+    pub fn audit(&self) -> &Arc<dyn AuditStore> {
+        &self.audit
+    }
+
     /// The store of keys, in the engine of the accounts.
     #[must_use]
     pub fn keys(&self) -> &Arc<dyn KeyStore> {
@@ -498,7 +504,7 @@ impl Stores {
 
 impl<S> From<Arc<S>> for Stores
 where
-    S: SessionStore + RevocationStore + UserStore + ThrottleStore + KeyStore,
+    S: SessionsHalf + AccountsHalf,
 {
     fn from(store: Arc<S>) -> Self {
         Self::new(store.clone(), store)
@@ -507,7 +513,7 @@ where
 
 impl<S> From<S> for Stores
 where
-    S: SessionStore + RevocationStore + UserStore + ThrottleStore + KeyStore,
+    S: SessionsHalf + AccountsHalf,
 {
     fn from(store: S) -> Self {
         Arc::new(store).into()

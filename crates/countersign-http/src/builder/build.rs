@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_core::flow::Background;
 use countersign_core::flow::Keychain;
 use countersign_core::flow::StoreClock;
-use countersign_core::flow::{Accounts, AccountsConfig, HashPool};
+use countersign_core::flow::{Accounts, AccountsConfig, HashPool, UserIds};
 use countersign_core::flow::{Agreement, agree};
 use countersign_core::flow::{Sessions, SessionsConfig};
 use countersign_core::model::Difference;
@@ -125,6 +125,7 @@ impl AuthBuilder {
             throttles: self.stores.throttles().clone(),
             hasher,
             throttle: self.throttle,
+            ids: UserIds::default(),
             clock: sessions.clock(),
             sessions,
             random: self.random,

@@ -209,7 +209,7 @@ impl Import<'_> {
         };
         let users = self.stores.users();
         if let Some(here) = users.user(&id).await? {
-            if here.email.key() != email.key() {
+            if here.email.as_ref().is_none_or(|here| here.key() != email.key()) {
                 self.people.insert(id, Person::Doubtful);
                 return Ok(Err("its id is here already, with another e-mail address".to_owned()));
             }
@@ -226,7 +226,13 @@ impl Import<'_> {
         let username = self.username(row).await?;
         let (password_hash, form) = row.password_hash();
         let created_at = row.time(REGISTERED).unwrap_or(self.now).min(self.now);
-        let mut user = User { id: id.clone(), email, username, password_hash, created_at, disabled_at };
+        let mut user = User {
+            email: Some(email),
+            username,
+            password_hash,
+            disabled_at,
+            ..User::new(id.clone(), created_at)
+        };
         if !self.dry_run {
             let mut inserted = users.insert_user(&user).await?;
             if inserted == UserInserted::UsernameTaken {
@@ -243,7 +249,7 @@ impl Import<'_> {
             None => self.users.without_password += 1,
         }
         self.users.brought += 1;
-        self.emails.insert(user.email.key().to_owned());
+        self.emails.extend(user.email.map(|email| email.key().to_owned()));
         self.usernames.extend(user.username.map(|username| username.key().to_owned()));
         self.people.insert(id, person);
         Ok(Ok(()))

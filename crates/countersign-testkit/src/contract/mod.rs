@@ -6,10 +6,12 @@
 
 #![expect(clippy::panic, reason = "a check fails by panicking with the promise that was broken")]
 
+pub mod administration;
 mod fixture;
 pub mod flow;
 pub mod hostile;
 pub mod keys;
+pub mod one_time;
 pub mod restart;
 pub mod revocations;
 pub mod sessions;
@@ -51,6 +53,7 @@ pub async fn run(backend: &dyn Backend, rounds: usize) {
     steps::conditional_steps_agree(&stores, rounds).await;
     revocations::run(&stores, rounds).await;
     users::run(&stores, rounds).await;
+    one_time::run(&stores, rounds).await;
     throttles::run(&stores, rounds).await;
     hostile::run(&stores).await;
 
@@ -61,6 +64,9 @@ pub async fn run(backend: &dyn Backend, rounds: usize) {
     revocations::sec_088_the_log_holds_what_lives_and_no_more(&backend.fresh().await, 3_600).await;
     throttles::purging_takes_what_is_idle(&backend.fresh().await).await;
     throttles::thinning_takes_the_oldest_of_a_range(&backend.fresh().await).await;
+    users::users_are_listed_and_searched(&backend.fresh().await).await;
+    one_time::purging_takes_what_is_over(&backend.fresh().await).await;
+    administration::run(&backend.fresh().await).await;
     keys::run(&backend.fresh().await).await;
     flow::run(&backend.fresh().await, rounds).await;
     keys::one_store_id_wins(&backend.fresh().await).await;
