@@ -1,5 +1,6 @@
 //! Values and pure functions: sessions and the rules of their refresh, the entries of the revocation log and the index
-//! over them, users, stored keys, settings, events. Nothing in this module waits, reads a store or asks for the time.
+//! over them, users and what belongs to them, stored keys, mail that waits, settings, events. Nothing in this module
+//! waits, reads a store or asks for the time.
 
 pub(crate) mod acknowledge;
 pub(crate) mod admin_key;
@@ -14,6 +15,7 @@ pub(crate) mod keys;
 pub(crate) mod known_device;
 pub(crate) mod name;
 pub(crate) mod one_time;
+pub(crate) mod outbox;
 pub(crate) mod password;
 pub(crate) mod password_hash;
 pub(crate) mod policy;
@@ -37,6 +39,7 @@ pub use keys::{KeyPurpose, KeyState, Schedule, Step, StoredKey, key_state};
 pub use known_device::{DeviceToken, KnownDevice};
 pub use name::{EmailAddress, NameError, Username, without_blanks};
 pub use one_time::{LinkToken, OneTimeSecret, Purpose, SecretDigest, Tried};
+pub use outbox::{AfterFailure, OutboxMail, OutboxState, retry_delay};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
 pub use password_hash::PasswordHash;
 pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod hostile;
 pub mod keys;
 pub mod one_time;
+pub mod outbox;
 pub mod restart;
 pub mod revocations;
 pub mod sessions;
@@ -67,6 +68,7 @@ pub async fn run(backend: &dyn Backend, rounds: usize) {
     users::users_are_listed_and_searched(&backend.fresh().await).await;
     one_time::purging_takes_what_is_over(&backend.fresh().await).await;
     administration::run(&backend.fresh().await).await;
+    outbox::run(backend.fresh().await.outbox(), rounds).await;
     keys::run(&backend.fresh().await).await;
     flow::run(&backend.fresh().await, rounds).await;
     keys::one_store_id_wins(&backend.fresh().await).await;

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use countersign_core::model::{
-    AdminKey, AuditRecord, KnownDevice, OneTimeSecret, PasswordHash, Purpose, SecretDigest, Tried, User,
+    AdminKey, AuditRecord, KnownDevice, OneTimeSecret, OutboxMail, PasswordHash, Purpose, SecretDigest,
+    Tried, User,
 };
 use countersign_core::store::{
-    AdminKeyStore, AuditPage, AuditStore, DeviceStore, NameKey, OneTimeStore, StoreError, UserInserted,
-    UserPage, UserReplaced, UserStore,
+    AdminKeyStore, AuditPage, AuditStore, DeadLetterPosition, DeviceStore, MailFailure, NameKey,
+    OneTimeStore, OutboxStore, StoreError, UserInserted, UserPage, UserReplaced, UserStore,
 };
 use countersign_jwt::{Timestamp, UserId};
 use uuid::Uuid;
@@ -145,5 +146,45 @@ impl AuditStore for Instrumented {
 
     async fn purge_audit(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         self.call("purge_audit", self.inner.audit().purge_audit(before, limit)).await
+    }
+}
+
+#[async_trait]
+impl OutboxStore for Instrumented {
+    async fn enqueue_mail(&self, mail: &OutboxMail) -> Result<bool, StoreError> {
+        self.call("enqueue_mail", self.inner.outbox().enqueue_mail(mail)).await
+    }
+
+    async fn claim_mail(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<OutboxMail>, StoreError> {
+        self.call("claim_mail", self.inner.outbox().claim_mail(now, lease_until, limit)).await
+    }
+
+    async fn remove_mail(&self, id: Uuid) -> Result<bool, StoreError> {
+        self.call("remove_mail", self.inner.outbox().remove_mail(id)).await
+    }
+
+    async fn fail_mail(&self, failure: &MailFailure) -> Result<bool, StoreError> {
+        self.call("fail_mail", self.inner.outbox().fail_mail(failure)).await
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<DeadLetterPosition>,
+        limit: usize,
+    ) -> Result<Vec<OutboxMail>, StoreError> {
+        self.call("dead_letters", self.inner.outbox().dead_letters(after, limit)).await
+    }
+
+    async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {
+        self.call("retry_mail", self.inner.outbox().retry_mail(id, now)).await
+    }
+
+    async fn purge_dead_letters(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.call("purge_dead_letters", self.inner.outbox().purge_dead_letters(before, limit)).await
     }
 }
