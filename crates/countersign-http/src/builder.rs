@@ -11,7 +11,7 @@ use std::sync::Arc;
 use countersign_core::flow::AgreementError;
 use countersign_core::flow::ExtraClaims;
 use countersign_core::flow::KeychainError;
-use countersign_core::flow::{Argon2Params, HashPool};
+use countersign_core::flow::{Argon2Params, HashPool, Letters, UserIds};
 use countersign_core::model::Stance;
 use countersign_core::model::ThrottlePolicy;
 use countersign_core::model::{Events, LogEvents};
@@ -54,6 +54,8 @@ pub struct AuthBuilder {
     argon2: Argon2Params,
     hash_permits: Option<NonZeroUsize>,
     hash_queue: usize,
+    user_ids: UserIds,
+    letters: Option<Arc<dyn Letters>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
@@ -134,6 +136,8 @@ impl Auth {
             argon2: Argon2Params::default(),
             hash_permits: None,
             hash_queue: HashPool::DEFAULT_QUEUE,
+            user_ids: UserIds::default(),
+            letters: None,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
             events: Arc::new(LogEvents),
@@ -174,6 +178,21 @@ impl AuthBuilder {
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// The kind of ids that new accounts get. Default: random UUIDs.
+    #[must_use]
+    pub fn user_ids(mut self, ids: UserIds) -> Self {
+        self.user_ids = ids;
+        self
+    }
+
+    /// The writer of mails to users. Without it nothing is mailed: links to verify an address or to reset a password
+    /// and codes to sign in are never made, and a new e-mail address counts at once.
+    #[must_use]
+    pub fn letters(mut self, letters: Arc<dyn Letters>) -> Self {
+        self.letters = Some(letters);
         self
     }
 

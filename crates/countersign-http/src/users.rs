@@ -96,6 +96,11 @@ impl UserLoaders {
         self
     }
 
+    /// Whether the program has users of its own.
+    pub(crate) fn are_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
     /// Whether the program has set a loader for Countersign's accounts.
     fn load_accounts(&self) -> bool {
         self.own.iter().any(|(of, _)| *of == TypeId::of::<User>())

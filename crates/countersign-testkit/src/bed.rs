@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_core::flow::{
-    Accounts, AccountsConfig, Argon2Params, Arrival, Check, CheckError, HashPool, Keychain, LoginError,
-    LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError, Registration, Sessions,
-    SessionsConfig, SignedIn, StoreClock, TokenFormat, UserIds,
+    Accounts, AccountsConfig, Argon2Params, Arrival, Check, CheckError, HashPool, Keychain, Letters,
+    LoginError, LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError, Registration,
+    Sessions, SessionsConfig, SignedIn, StoreClock, TokenFormat, UserIds,
 };
 use countersign_core::model::{
     Device, EmailAddress, Event, Events, Password, SessionPolicy, ThrottlePolicy, UserSession, Username,
@@ -18,6 +18,7 @@ use countersign_jwt::random::bytes;
 use countersign_jwt::{Claims, Random, Secret, Secrets, UserId};
 use tokio::runtime::Handle;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::{FixedClock, SeededRandom};
 
@@ -56,6 +57,8 @@ pub struct BedConfig {
     pub hash_queue: usize,
     /// The format of tokens, where it is not Countersign's own.
     pub format: Option<Arc<dyn TokenFormat>>,
+    /// The writer of mails. Default: none, so that nothing is mailed. [`RecordedLetters`](crate::RecordedLetters) keeps them.
+    pub letters: Option<Arc<dyn Letters>>,
 }
 
 impl Default for BedConfig {
@@ -66,6 +69,7 @@ impl Default for BedConfig {
             hash_permits: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
             hash_queue: HashPool::DEFAULT_QUEUE,
             format: None,
+            letters: None,
         }
     }
 }
@@ -147,6 +151,9 @@ impl TestBed {
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
             ids: UserIds::default(),
+            one_time: stores.one_time().clone(),
+            letters: config.letters.clone(),
+            code_key: Zeroizing::new([7; 32]),
             clock: sessions.clock(),
             random,
             runtime,

@@ -1,6 +1,9 @@
 //! Operations on accounts: register, log in, refresh, disable.
 
 mod caller;
+mod credentials;
+mod letters;
+mod profile;
 mod refusals;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +17,9 @@ use countersign_jwt::id::{Epoch, UserId};
 use countersign_jwt::random::{Random, RandomError, uuid};
 use countersign_jwt::time::{Clock, Timestamp};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::refusals::Refusals;
@@ -28,7 +33,13 @@ use crate::model::password::Password;
 use crate::model::throttle::{Outcome, Refused, ThrottlePolicy};
 use crate::model::user::User;
 use crate::model::{Device, EndReason, PasswordHash};
-use crate::store::{NAME_COUNTERS, NameKey, StoreError, ThrottleStore, UserInserted, UserStore};
+use crate::store::{
+    NAME_COUNTERS, NameKey, OneTimeStore, StoreError, ThrottleStore, UserInserted, UserStore,
+};
+
+pub use credentials::{CodeLoginError, Credentials, CredentialsError, LinkError, preferred_language};
+pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
+pub use profile::{EmailChange, EmailProof, Profile, ProfileChange, ProfileError};
 
 /// The stores, policy and services that [`Accounts`] works with.
 #[derive(Debug)]
@@ -41,6 +52,12 @@ pub struct AccountsConfig {
     pub hasher: HashPool,
     /// The sessions that a login begins and that disabling an account ends.
     pub sessions: Sessions,
+    /// The store of one-time secrets, in the engine of the accounts.
+    pub one_time: Arc<dyn OneTimeStore>,
+    /// The writer of mails; `None` where no mail is sent.
+    pub letters: Option<Arc<dyn Letters>>,
+    /// The key under which the digests of mailed codes are made. It is not in the store.
+    pub code_key: Zeroizing<[u8; 32]>,
     /// How many login attempts are allowed.
     pub throttle: ThrottlePolicy,
     /// The kind of ids that new accounts get.
@@ -58,6 +75,8 @@ pub struct AccountsConfig {
 pub struct Accounts {
     shared: Arc<AccountsConfig>,
     refusals: Arc<Mutex<Refusals>>,
+    /// One permit for each mail that is being written without its caller's knowing.
+    mailing: Arc<Semaphore>,
 }
 
 /// The kind of ids that new accounts get.
@@ -270,11 +289,22 @@ impl Accounts {
     /// login is answered with an error. Each try takes as long as an insert, and somebody who wants the login to fail
     /// must raise the epoch during all of them.
     const BEGIN_TRIES: u32 = 8;
+    /// How many mails are written at once for callers who must not see how long that takes.
+    const MAILS_AT_ONCE: usize = 64;
+    /// How often one address is mailed for one reason: three times, then after pauses from a minute to a day.
+    const MAIL_THROTTLE: ThrottlePolicy = ThrottlePolicy {
+        limit: 3,
+        pause: Duration::from_secs(60),
+        cap: Duration::from_secs(86_400),
+        forget: Duration::from_secs(7 * 86_400),
+        lease: Duration::from_secs(60),
+    };
 
     /// Accounts over the stores of this configuration.
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
-        Self { shared: Arc::new(config), refusals: Arc::default() }
+        let mailing = Arc::new(Semaphore::new(Self::MAILS_AT_ONCE));
+        Self { shared: Arc::new(config), refusals: Arc::default(), mailing }
     }
 
     /// The sessions of these accounts.
@@ -550,7 +580,7 @@ impl Accounts {
     /// an account raises the epoch, changes the account, and raises the epoch once more. An account that is read after
     /// the epoch and is still enabled, with the same hash, may therefore have a session in that epoch. Any other
     /// reason, such as the user's own "sign out everywhere", does not concern a login that knows the password.
-    async fn begin(
+    pub(in crate::flow) async fn begin(
         &self,
         mut user: User,
         mut epoch: Epoch,

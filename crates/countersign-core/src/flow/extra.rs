@@ -9,7 +9,7 @@ use countersign_jwt::claims::ClaimError;
 use countersign_jwt::id::UserId;
 use serde_json::{Map, Value};
 
-use crate::store::BoxError;
+use crate::store::{BoxError, UserStore};
 
 /// A function of the application that returns the application's own claims for a user's access tokens.
 ///
@@ -49,10 +49,35 @@ impl ExtraClaims {
         }))
     }
 
+    /// The roles of accounts as the claim `roles`, for accounts that have any, and the claims that `own` gives, which
+    /// take precedence.
+    #[must_use]
+    pub fn with_roles(own: Option<Self>, users: Arc<dyn UserStore>) -> Self {
+        Self::new(move |user_id: UserId| {
+            let (own, users) = (own.clone(), users.clone());
+            async move {
+                let mut claims = match &own {
+                    Some(own) => (own.0)(user_id.clone()).await?,
+                    None => Map::new(),
+                };
+                if !claims.contains_key(ROLES)
+                    && let Some(user) = users.user(&user_id).await?
+                    && !user.roles.is_empty()
+                {
+                    claims.insert(ROLES.to_owned(), user.roles.iter().map(Value::from).collect());
+                }
+                Ok::<_, BoxError>(claims)
+            }
+        })
+    }
+
     pub(crate) async fn ask(&self, user_id: &UserId) -> Result<Map<String, Value>, ExtraClaimsError> {
         (self.0)(user_id.clone()).await.map_err(ExtraClaimsError::Ask)
     }
 }
+
+/// The claim that has an account's roles (RFC 9068 §2.2.3.1).
+const ROLES: &str = "roles";
 
 impl fmt::Debug for ExtraClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,9 @@ mod verification;
 mod view;
 
 pub use accounts::{
-    Accounts, AccountsConfig, Arrival, LoginError, LoginName, RegisterError, Registration, SignedIn, UserIds,
+    Accounts, AccountsConfig, Addressed, Arrival, CodeLoginError, Credentials, CredentialsError, EmailChange,
+    EmailProof, Letter, LetterError, Letters, LinkError, LoginError, LoginName, Profile, ProfileChange,
+    ProfileError, RegisterError, Registration, SecretCode, SignedIn, UserIds, preferred_language,
 };
 pub use agree::{Agreement, AgreementError, agree};
 pub use background::{
@@ -30,7 +32,7 @@ pub use keys::{KeyLifeError, Keys, TokenFormat};
 pub use refresh::{Refresh, RefreshError, Refreshed, Renewed};
 pub use sessions::{
     AccessGrant, BeginError, EndError, ForeignError, ForeignTokens, IssueAccessError, IssuedAccess, Pair,
-    Presentation, RevokeTokensError, Sessions, SessionsConfig,
+    Presentation, RenewFreshError, RevokeTokensError, Sessions, SessionsConfig,
 };
 pub use verification::{Check, CheckError, Verification};
 pub use view::{RevocationView, ViewStats, ViewTooOld};

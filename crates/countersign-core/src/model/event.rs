@@ -111,6 +111,36 @@ pub enum Event {
         /// The user whose account was enabled.
         user_id: UserId,
     },
+    /// A user's password was changed, by the user or by a mailed link.
+    PasswordChanged {
+        /// The user of the account.
+        user_id: UserId,
+    },
+    /// A user's e-mail address was changed.
+    EmailChanged {
+        /// The user of the account.
+        user_id: UserId,
+    },
+    /// A user has proven to read mail sent to the account's address.
+    EmailVerified {
+        /// The user of the account.
+        user_id: UserId,
+    },
+    /// A user's roles were changed.
+    RolesChanged {
+        /// The user of the account.
+        user_id: UserId,
+    },
+    /// A user asked for the deletion of the account, or an operator did. All its sessions were ended.
+    UserDeleted {
+        /// The user of the account.
+        user_id: UserId,
+    },
+    /// A signed-in user gave a wrong password where the current one was asked for.
+    ReauthenticationFailed {
+        /// The user of the account.
+        user_id: UserId,
+    },
     /// A key was removed, because others may have it.
     KeyRemoved {
         /// The id of the removed key.
@@ -151,6 +181,12 @@ impl Event {
             Self::RefreshShared { .. } => "refresh_shared",
             Self::UserDisabled { .. } => "user_disabled",
             Self::UserEnabled { .. } => "user_enabled",
+            Self::PasswordChanged { .. } => "password_changed",
+            Self::EmailChanged { .. } => "email_changed",
+            Self::EmailVerified { .. } => "email_verified",
+            Self::RolesChanged { .. } => "roles_changed",
+            Self::UserDeleted { .. } => "user_deleted",
+            Self::ReauthenticationFailed { .. } => "reauthentication_failed",
             Self::KeyRemoved { .. } => "key_removed",
         }
     }
@@ -231,6 +267,14 @@ impl Events for LogEvents {
             ),
             Event::UserDisabled { user_id } => log!(info, "an account was disabled", %user_id),
             Event::UserEnabled { user_id } => log!(info, "an account was enabled", %user_id),
+            Event::PasswordChanged { user_id } => log!(info, "a password was changed", %user_id),
+            Event::EmailChanged { user_id } => log!(info, "an e-mail address was changed", %user_id),
+            Event::EmailVerified { user_id } => log!(info, "an e-mail address was verified", %user_id),
+            Event::RolesChanged { user_id } => log!(info, "a user's roles were changed", %user_id),
+            Event::UserDeleted { user_id } => log!(info, "an account was deleted", %user_id),
+            Event::ReauthenticationFailed { user_id } => {
+                log!(info, "a signed-in user gave a wrong password", %user_id)
+            }
             Event::KeyRemoved { key_id } => log!(warn, "a key was removed", %key_id),
         }
     }

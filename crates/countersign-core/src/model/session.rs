@@ -154,11 +154,15 @@ pub enum EndReason {
     Disabled,
     /// A newer login replaced the session, because the user had as many sessions as are allowed.
     Evicted,
+    /// The user's password or e-mail address changed.
+    CredentialsChanged,
+    /// The user's account was deleted.
+    Deleted,
 }
 
 impl EndReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::LoggedOut,
         Self::EndedByUser,
         Self::AllEnded,
@@ -166,6 +170,8 @@ impl EndReason {
         Self::Replayed,
         Self::Disabled,
         Self::Evicted,
+        Self::CredentialsChanged,
+        Self::Deleted,
     ];
 
     /// The name of the reason in stores.
@@ -179,6 +185,8 @@ impl EndReason {
             Self::Replayed => "replayed",
             Self::Disabled => "disabled",
             Self::Evicted => "evicted",
+            Self::CredentialsChanged => "credentials_changed",
+            Self::Deleted => "deleted",
         }
     }
 

@@ -28,8 +28,9 @@ pub struct Attempts {
 pub struct ThrottlePolicy {
     /// The number of failures before the first pause. Default 5: enough for typing errors, far too few for guessing.
     pub limit: u32,
-    /// The longest pause. Default 15 minutes. The pause starts at one second and doubles with each failure; without a
-    /// cap anyone could lock anyone else out for good.
+    /// The first pause, which doubles with each failure. Default 1 second.
+    pub pause: Duration,
+    /// The longest pause. Default 15 minutes. Without a cap anyone could lock anyone else out for good.
     pub cap: Duration,
     /// The time without a failure after which all failures are forgotten; only a success forgets them sooner. Default
     /// 30 days, which is also the most, because counters are deleted after that ([`KEEP_ATTEMPTS_FOR`]); at least
@@ -131,8 +132,8 @@ impl Attempts {
     fn pause_left(&self, now: Timestamp, policy: &ThrottlePolicy) -> Duration {
         match (self.last_failure, self.failures.checked_sub(policy.limit)) {
             (Some(at), Some(doublings)) => {
-                let secs = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
-                Duration::from_secs(secs).min(policy.cap).saturating_sub(now.since(at))
+                let times = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+                policy.pause.saturating_mul(times).min(policy.cap).saturating_sub(now.since(at))
             }
             _ => Duration::ZERO,
         }
@@ -143,6 +144,7 @@ impl Default for ThrottlePolicy {
     fn default() -> Self {
         Self {
             limit: 5,
+            pause: Duration::from_secs(1),
             cap: Duration::from_secs(15 * 60),
             forget: KEEP_ATTEMPTS_FOR,
             lease: Duration::from_secs(60),

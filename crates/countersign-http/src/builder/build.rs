@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_core::flow::Background;
 use countersign_core::flow::Keychain;
 use countersign_core::flow::StoreClock;
-use countersign_core::flow::{Accounts, AccountsConfig, HashPool, UserIds};
+use countersign_core::flow::{Accounts, AccountsConfig, ExtraClaims, HashPool};
 use countersign_core::flow::{Agreement, agree};
 use countersign_core::flow::{Sessions, SessionsConfig};
 use countersign_core::model::Difference;
@@ -96,6 +96,13 @@ impl AuthBuilder {
             }
             keychain.access.accept(key)?;
         }
+        let code_key = self.secrets.derive("countersign one-time codes v1");
+        // A program with users of its own has no accounts whose roles could be looked up.
+        let extra_claims = if self.loaders.are_own() {
+            self.extra_claims
+        } else {
+            Some(ExtraClaims::with_roles(self.extra_claims, self.stores.users().clone()))
+        };
         let sessions = Sessions::new(SessionsConfig {
             sessions: self.stores.sessions().clone(),
             revocations: self.stores.revocations().clone(),
@@ -106,7 +113,7 @@ impl AuthBuilder {
             known_issuers: agreement.issuers,
             audience: self.audience,
             policy,
-            extra_claims: self.extra_claims,
+            extra_claims,
             clock: self.clock.clone(),
             node: countersign_jwt::random::uuid(&*self.random)?,
             random: self.random.clone(),
@@ -125,7 +132,10 @@ impl AuthBuilder {
             throttles: self.stores.throttles().clone(),
             hasher,
             throttle: self.throttle,
-            ids: UserIds::default(),
+            ids: self.user_ids,
+            one_time: self.stores.one_time().clone(),
+            letters: self.letters,
+            code_key,
             clock: sessions.clock(),
             sessions,
             random: self.random,

@@ -1,0 +1,615 @@
+//! What proves who a user is: the password, its change and its reset, and codes that are mailed.
+
+use std::time::Duration;
+
+use aws_lc_rs::{digest, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_jwt::id::UserId;
+use countersign_jwt::random::{self, RandomError};
+use countersign_jwt::time::Timestamp;
+
+use super::letters::{Addressed, Letter, LetterError, SecretCode};
+use super::{Accounts, AccountsConfig, Arrival, SignedIn};
+use crate::flow::hasher::HashError;
+use crate::flow::sessions::detached;
+use crate::flow::{BeginError, EndError, Presentation, RenewFreshError};
+use crate::model::event::Event;
+use crate::model::one_time::{LinkToken, OneTimeSecret, Purpose, SecretDigest, Tried};
+use crate::model::throttle::Outcome;
+use crate::model::{
+    Device, EmailAddress, EndReason, Language, Password, PasswordHash, Refused, User, UserSession,
+};
+use crate::store::{NameKey, StoreError, UserReplaced};
+
+/// Changes and resets passwords, and signs users in by mailed codes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    accounts: Accounts,
+}
+
+/// The reason why a signed-in user's password was not accepted or not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// The current password is wrong, or the account has none.
+    #[error("the current password is wrong")]
+    WrongPassword,
+    /// Too many wrong passwords were given for this account.
+    #[error("too many attempts")]
+    TooManyAttempts {
+        /// The time until the next attempt may be admitted.
+        retry_after: Duration,
+    },
+    /// The account does not exist any more, or is disabled.
+    #[error("the account is gone or disabled")]
+    Gone,
+    /// Somebody else changed the account at the same time. Nothing was changed.
+    #[error("the account was changed at the same time; try again")]
+    Contended,
+    /// A password could not be hashed at the moment.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The password was changed, but no session began. The user can log in with the new password.
+    #[error(transparent)]
+    Begin(BeginError),
+    /// The session got no fresh tokens.
+    #[error(transparent)]
+    Renew(#[from] RenewFreshError),
+}
+
+impl From<EndError> for CredentialsError {
+    fn from(EndError::Store(error): EndError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The reason why a mailed link did nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The link was used before, has expired, was replaced by another one, or was never sent. The answer to the client
+    /// does not tell these apart.
+    #[error("the link is not valid any more; ask for another one")]
+    Invalid,
+    /// Another account has the address by now.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    /// A password could not be hashed at the moment. The link stays good.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<EndError> for LinkError {
+    fn from(EndError::Store(error): EndError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The reason why a login by a mailed code failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodeLoginError {
+    /// The code is wrong, has expired, was used before or never sent, or the account is disabled.
+    #[error("the code is not valid")]
+    InvalidCredentials,
+    /// The store could not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The code was right, but no session began.
+    #[error(transparent)]
+    Begin(BeginError),
+}
+
+/// The reason why a letter was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum SendError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    #[error(transparent)]
+    Letter(#[from] LetterError),
+}
+
+impl Credentials {
+    /// How long a link to reset a password is good.
+    pub const RESET_LIVES: Duration = Duration::from_secs(3600);
+    /// How long a code to sign in is good.
+    pub const CODE_LIVES: Duration = Duration::from_secs(600);
+    /// How often a wrong code may be given.
+    pub const CODE_TRIES: u32 = 5;
+    /// How long an invitation is good.
+    pub const INVITE_LIVES: Duration = Duration::from_secs(7 * 86_400);
+
+    /// The credentials of these accounts.
+    #[must_use]
+    pub fn of(accounts: &Accounts) -> Self {
+        Self { accounts: accounts.clone() }
+    }
+
+    fn config(&self) -> &AccountsConfig {
+        &self.accounts.shared
+    }
+
+    fn now(&self) -> Timestamp {
+        self.config().clock.now()
+    }
+
+    /// Proves a signed-in user's identity again by the password, and goes on with the same session under fresh tokens.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub async fn reauthenticate(
+        &self,
+        session: UserSession,
+        password: Password,
+        presentation: Presentation,
+        device: Device,
+    ) -> Result<SignedIn, CredentialsError> {
+        let user = self.prove(&session.user_id, password).await?;
+        let pair = self.config().sessions.renew_fresh(session, presentation, device).await?;
+        Ok(SignedIn { user, pair })
+    }
+
+    /// Changes a user's password to another one. All sessions end, so that whoever has a copy of a token is out, and
+    /// the user goes on in a new one. Reset links and codes that were mailed before are worth nothing any more
+    /// (SEC-084), and the user is told by mail (SEC-123).
+    ///
+    /// # Errors
+    /// [`CredentialsError`]. The password was changed if it is [`CredentialsError::Begin`], and only then.
+    pub async fn change_password(
+        &self,
+        user_id: &UserId,
+        current: Password,
+        new: Password,
+        arrival: Arrival,
+    ) -> Result<SignedIn, CredentialsError> {
+        let user = self.prove(user_id, current).await?;
+        let new = self.config().hasher.hash(new).await?;
+        let this = self.clone();
+        detached(&self.config().runtime, async move {
+            if !this.replace_password(&user, &new).await? {
+                return Err(CredentialsError::Contended);
+            }
+            let epoch = this.config().sessions.epoch(&user.id).await?;
+            let user = User { password_hash: Some(new), ..user };
+            let begun = this.accounts.begin(user, epoch, arrival.presentation, arrival.device).await;
+            match begun {
+                Ok(Some(signed_in)) => Ok(signed_in),
+                Ok(None) => Err(CredentialsError::Gone),
+                Err(error) => Err(CredentialsError::Begin(error)),
+            }
+        })
+        .await
+    }
+
+    /// Sets a user's password without asking for the current one, for an operator. All sessions end. Returns whether
+    /// the account exists.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub async fn set_password(&self, user_id: &UserId, new: Password) -> Result<bool, CredentialsError> {
+        let new = self.config().hasher.hash(new).await?;
+        let (this, user_id) = (self.clone(), user_id.clone());
+        detached(&self.config().runtime, async move {
+            let Some(user) = this.config().users.user(&user_id).await? else { return Ok(false) };
+            if !this.replace_password(&user, &new).await? {
+                return Err(CredentialsError::Contended);
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Replaces the password hash of a user as it was read, ends all sessions and everything that was mailed before,
+    /// and tells the user. Returns whether the hash was still the one that was read.
+    async fn replace_password(&self, user: &User, new: &PasswordHash) -> Result<bool, StoreError> {
+        let AccountsConfig { users, sessions, one_time, .. } = self.config();
+        let end_all = async || {
+            let ended = sessions.end_all(user.id.clone(), None, EndReason::CredentialsChanged).await;
+            ended.map_err(|EndError::Store(error)| error)
+        };
+        // The epoch may live in another engine than the account, so it is raised before and after the account changes:
+        // a crash in between leaves nobody signed in, and logins meanwhile end too.
+        end_all().await?;
+        if !users.replace_password_hash(&user.id, user.password_hash.as_ref(), new).await? {
+            return Ok(false);
+        }
+        end_all().await?;
+        for purpose in [Purpose::ResetPassword, Purpose::SignIn, Purpose::Invite] {
+            one_time.remove_secret(&user.id, purpose).await?;
+        }
+        sessions.tell(&Event::PasswordChanged { user_id: user.id.clone() });
+        self.accounts.tell_by_mail(user, Letter::PasswordChanged { at: self.now() }).await;
+        Ok(true)
+    }
+
+    /// Checks the password of a signed-in user. Failures are counted for the user, apart from those of logins: whoever
+    /// holds a session cannot guess the password, and cannot keep the user from logging in elsewhere.
+    ///
+    /// # Errors
+    /// [`CredentialsError`].
+    pub async fn prove(&self, user_id: &UserId, password: Password) -> Result<User, CredentialsError> {
+        let AccountsConfig { users, throttles, throttle, hasher, sessions, .. } = self.config();
+        let place = hasher.place()?;
+        let user = users.user(user_id).await?.filter(User::is_enabled).ok_or(CredentialsError::Gone)?;
+        let counter = format!("own:{user_id}");
+        if let Err(Refused { retry_after, .. }) =
+            throttles.begin_attempt(&counter, self.now(), throttle).await?
+        {
+            return Err(CredentialsError::TooManyAttempts { retry_after });
+        }
+        let checked = match place.turn().await {
+            Ok(turn) => turn.verify(password, user.password_hash.clone()).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match &checked {
+            Ok(true) => Outcome::Succeeded,
+            Ok(false) => Outcome::Failed,
+            Err(_) => Outcome::Abandoned,
+        };
+        throttles.finish_attempt(&counter, outcome, self.now(), throttle).await?;
+        if checked? {
+            Ok(user)
+        } else {
+            sessions.tell(&Event::ReauthenticationFailed { user_id: user_id.clone() });
+            Err(CredentialsError::WrongPassword)
+        }
+    }
+
+    /// Mails a link to reset the password to this address, if an enabled account has it. Nothing tells the caller
+    /// whether one has (SEC-131): the work goes on after the call has returned. An address gets few such mails.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn forgot(&self, email: &EmailAddress) -> Result<(), StoreError> {
+        let (this, email) = (self.clone(), email.clone());
+        self.accounts
+            .mail_unseen("reset", &email.clone(), async move {
+                let Some(user) = this.enabled_user_of(&email).await? else { return Ok(()) };
+                this.send_reset(&user).await
+            })
+            .await
+    }
+
+    /// Mails a link to reset the password to a user, for an operator. Returns whether the account exists, is enabled
+    /// and has an address.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer, or the mail could not be put into the outbox.
+    pub async fn send_reset_to(&self, user_id: &UserId) -> Result<bool, StoreError> {
+        let user = self.config().users.user(user_id).await?;
+        let Some(user) = user.filter(|user| user.is_enabled() && user.email.is_some()) else {
+            return Ok(false);
+        };
+        self.send_reset(&user).await.map_err(into_store_error)?;
+        Ok(true)
+    }
+
+    async fn send_reset(&self, user: &User) -> Result<(), SendError> {
+        let Some(email) = &user.email else { return Ok(()) };
+        let token = self
+            .keep_link(user, Purpose::ResetPassword, reset_binding(user), Self::RESET_LIVES, |_| Vec::new())
+            .await?;
+        let letter = Letter::ResetPassword { token, expires_in: Self::RESET_LIVES };
+        self.accounts.post(email, user, letter).await
+    }
+
+    /// Keeps the record of a new link, and of further digests that are accepted in its place.
+    async fn keep_link(
+        &self,
+        user: &User,
+        purpose: Purpose,
+        bound_to: String,
+        lives: Duration,
+        further: impl FnOnce(&LinkToken) -> Vec<SecretDigest>,
+    ) -> Result<LinkToken, SendError> {
+        let token = LinkToken::new(user.id.clone(), &*self.config().random)?;
+        let mut digests = vec![token.digest()];
+        digests.extend(further(&token));
+        let now = self.now();
+        let secret = OneTimeSecret {
+            user_id: user.id.clone(),
+            purpose,
+            digests,
+            bound_to,
+            tries_left: Self::CODE_TRIES,
+            created_at: now,
+            expires_at: now + lives,
+        };
+        self.config().one_time.put_secret(&secret).await?;
+        Ok(token)
+    }
+
+    /// Sets a new password by a mailed link (SEC-138, SEC-141): all sessions end, and nobody is signed in. It works for
+    /// accounts that had no password, and proves the address that the link was sent to.
+    ///
+    /// # Errors
+    /// [`LinkError`]. After [`LinkError::Hash`] the link is still good.
+    pub async fn reset(&self, token: &LinkToken, new: Password) -> Result<(), LinkError> {
+        let AccountsConfig { users, one_time, hasher, .. } = self.config();
+        let place = hasher.place()?;
+        // This look saves a hash where the link is of no use; the step below decides.
+        let mut is_known = false;
+        for purpose in Self::BY_LINK {
+            let secret = one_time.secret(token.user_id(), purpose).await?;
+            is_known |= secret
+                .is_some_and(|mut secret| secret.try_digest(&token.digest(), self.now()) == Tried::Right);
+        }
+        if !is_known {
+            return Err(LinkError::Invalid);
+        }
+        let user = users.user(token.user_id()).await?.filter(User::is_enabled).ok_or(LinkError::Invalid)?;
+        let new = place.turn().await?.hash(new).await?;
+        let (this, token) = (self.clone(), token.clone());
+        detached(&self.config().runtime, async move { this.reset_now(user, &token, &new).await }).await
+    }
+
+    /// The purposes whose links set a password.
+    const BY_LINK: [Purpose; 2] = [Purpose::ResetPassword, Purpose::Invite];
+
+    async fn reset_now(&self, user: User, token: &LinkToken, new: &PasswordHash) -> Result<(), LinkError> {
+        let AccountsConfig { users, one_time, .. } = self.config();
+        let mut used = None;
+        for purpose in Self::BY_LINK {
+            // A wrong link would use up a try of the other purpose's record, so only the right record is tried.
+            let secret = one_time.secret(token.user_id(), purpose).await?;
+            let is_right =
+                |mut secret: OneTimeSecret| secret.try_digest(&token.digest(), self.now()) == Tried::Right;
+            if !secret.is_some_and(is_right) {
+                continue;
+            }
+            if let Some((Tried::Right, secret)) =
+                one_time.try_secret(token.user_id(), purpose, &token.digest(), self.now()).await?
+            {
+                used = Some(secret);
+                break;
+            }
+        }
+        // A link is bound to the password hash and the address of when it was sent.
+        if used.is_none_or(|secret| secret.bound_to != reset_binding(&user))
+            || !self.replace_password(&user, new).await?
+        {
+            return Err(LinkError::Invalid);
+        }
+        // Whoever has the link reads mail to the address. If somebody changes the account at this moment, the address
+        // stays unproven, which a later link mends.
+        if !user.has_verified_email()
+            && let Some(now) = users.user(&user.id).await?.filter(|now| now.email == user.email)
+        {
+            let proven = User { email_verified_at: Some(self.now()), ..now.clone() };
+            if users.replace_user(&now, &proven).await? == UserReplaced::Yes {
+                self.config().sessions.tell(&Event::EmailVerified { user_id: user.id });
+            }
+        }
+        Ok(())
+    }
+
+    /// Mails an invitation to choose a password to a user whom an operator has made. Returns whether the account has an
+    /// address.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer, or the mail could not be put into the outbox.
+    pub async fn invite(&self, user: &User) -> Result<bool, StoreError> {
+        let Some(email) = &user.email else { return Ok(false) };
+        let kept = self
+            .keep_link(user, Purpose::Invite, reset_binding(user), Self::INVITE_LIVES, |_| Vec::new())
+            .await;
+        let token = kept.map_err(into_store_error)?;
+        let letter = Letter::Invite { token, expires_in: Self::INVITE_LIVES };
+        self.accounts.post(email, user, letter).await.map_err(into_store_error)?;
+        Ok(true)
+    }
+
+    /// Mails a code and a link, each of which signs in once, to this address, if an enabled account has it. As with
+    /// [`Credentials::forgot`], nothing tells the caller whether one has.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn mail_code(&self, email: &EmailAddress) -> Result<(), StoreError> {
+        let (this, email) = (self.clone(), email.clone());
+        self.accounts
+            .mail_unseen("code", &email.clone(), async move {
+                let Some(user) = this.enabled_user_of(&email).await? else { return Ok(()) };
+                let code = this.new_code()?;
+                let digest = this.code_digest(&user.id, &code);
+                let token = this
+                    .keep_link(&user, Purpose::SignIn, email.key().to_owned(), Self::CODE_LIVES, |_| {
+                        vec![digest]
+                    })
+                    .await?;
+                let letter = Letter::SignInCode { code, token, expires_in: Self::CODE_LIVES };
+                this.accounts.post(&email, &user, letter).await
+            })
+            .await
+    }
+
+    /// Six random digits, each code equally likely.
+    fn new_code(&self) -> Result<SecretCode, RandomError> {
+        loop {
+            let number = u32::from_be_bytes(random::bytes(&*self.config().random)?);
+            // The numbers above the last whole million would make small codes likelier.
+            if number < 4_294_000_000 {
+                return Ok(SecretCode::of(number));
+            }
+        }
+    }
+
+    /// The digest of a code, under a key that is not in the store: there are only a million codes to try.
+    fn code_digest(&self, user_id: &UserId, code: &SecretCode) -> SecretDigest {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &*self.config().code_key);
+        let tag = hmac::sign(&key, format!("{} {user_id}", code.expose()).as_bytes());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(tag.as_ref());
+        SecretDigest::from_bytes(bytes)
+    }
+
+    /// Logs in with a code that was mailed. The address is proven by it.
+    ///
+    /// # Errors
+    /// [`CodeLoginError`].
+    pub async fn login_with_code(
+        &self,
+        email: &EmailAddress,
+        code: &SecretCode,
+        arrival: Arrival,
+    ) -> Result<SignedIn, CodeLoginError> {
+        let user = self.config().users.user_by_name(NameKey::Email(email.key())).await?;
+        let Some(user) = user else {
+            // An unknown address costs the store what a known one does.
+            let nobody = UserId::from(uuid::Uuid::nil());
+            let digest = self.code_digest(&nobody, code);
+            self.config().one_time.try_secret(&nobody, Purpose::SignIn, &digest, self.now()).await?;
+            return Err(self.code_failed(None, arrival.device));
+        };
+        let digest = self.code_digest(&user.id, code);
+        self.login_by(user.id, digest, arrival).await
+    }
+
+    /// Logs in with the link that was mailed beside a code.
+    ///
+    /// # Errors
+    /// [`CodeLoginError`].
+    pub async fn login_with_link(
+        &self,
+        token: &LinkToken,
+        arrival: Arrival,
+    ) -> Result<SignedIn, CodeLoginError> {
+        self.login_by(token.user_id().clone(), token.digest(), arrival).await
+    }
+
+    async fn login_by(
+        &self,
+        user_id: UserId,
+        digest: SecretDigest,
+        arrival: Arrival,
+    ) -> Result<SignedIn, CodeLoginError> {
+        let this = self.clone();
+        detached(&self.config().runtime, async move {
+            let AccountsConfig { users, sessions, one_time, .. } = this.config();
+            // As at a login with a password, the epoch is read first.
+            let epoch = sessions.epoch(&user_id).await?;
+            let tried = one_time.try_secret(&user_id, Purpose::SignIn, &digest, this.now()).await?;
+            let user = users.user(&user_id).await?.filter(User::is_enabled);
+            let (Some((Tried::Right, secret)), Some(mut user)) = (tried, user) else {
+                return Err(this.code_failed(Some(user_id), arrival.device));
+            };
+            let is_same = user.email.as_ref().is_some_and(|email| email.key() == secret.bound_to);
+            if !is_same {
+                return Err(this.code_failed(Some(user_id), arrival.device));
+            }
+            if !user.has_verified_email() {
+                let proven = User { email_verified_at: Some(this.now()), ..user.clone() };
+                if users.replace_user(&user, &proven).await? == UserReplaced::Yes {
+                    sessions.tell(&Event::EmailVerified { user_id: user.id.clone() });
+                    user = User { revision: user.revision + 1, ..proven };
+                }
+            }
+            this.accounts.end_replaced(arrival.replacing).await?;
+            match this.accounts.begin(user, epoch, arrival.presentation, arrival.device.clone()).await {
+                Ok(Some(signed_in)) => Ok(signed_in),
+                Ok(None) => Err(this.code_failed(Some(user_id), arrival.device)),
+                Err(BeginError::Store(error)) => Err(CodeLoginError::Store(error)),
+                Err(error) => Err(CodeLoginError::Begin(error)),
+            }
+        })
+        .await
+    }
+
+    fn code_failed(&self, user_id: Option<UserId>, device: Device) -> CodeLoginError {
+        self.config().sessions.tell(&Event::LoginFailed { user_id, device });
+        CodeLoginError::InvalidCredentials
+    }
+
+    async fn enabled_user_of(&self, email: &EmailAddress) -> Result<Option<User>, StoreError> {
+        let user = self.config().users.user_by_name(NameKey::Email(email.key())).await?;
+        Ok(user.filter(User::is_enabled))
+    }
+}
+
+/// What a link to reset a password is bound to: the password hash and the address of when it was sent. A link that was
+/// sent before either has changed is worth nothing.
+fn reset_binding(user: &User) -> String {
+    let hash = user.password_hash.as_ref().map_or("", PasswordHash::expose);
+    let digest = digest::digest(&digest::SHA256, hash.as_bytes());
+    let email = user.email.as_ref().map_or("", EmailAddress::key);
+    format!("{} {email}", URL_SAFE_NO_PAD.encode(digest.as_ref()))
+}
+
+pub(super) fn into_store_error(error: SendError) -> StoreError {
+    match error {
+        SendError::Store(error) => error,
+        error => StoreError::new("outbox", "take the mail", error),
+    }
+}
+
+impl Accounts {
+    /// Puts a letter to a user into the outbox. Without mail nothing happens.
+    pub(super) async fn post(&self, to: &EmailAddress, user: &User, letter: Letter) -> Result<(), SendError> {
+        let AccountsConfig { letters, clock, .. } = &*self.shared;
+        let Some(letters) = letters else { return Ok(()) };
+        let (user_id, language) = (Some(user.id.clone()), user.language.clone());
+        Ok(letters.post(Addressed { to: to.clone(), user_id, language, letter }, clock.now()).await?)
+    }
+
+    /// Tells a user by mail what has happened. A failure is logged: what has happened cannot be undone for it.
+    pub(super) async fn tell_by_mail(&self, user: &User, letter: Letter) {
+        if let Some(email) = &user.email {
+            self.tell_at(email, user, letter).await;
+        }
+    }
+
+    pub(super) async fn tell_at(&self, to: &EmailAddress, user: &User, letter: Letter) {
+        if let Err(error) = self.post(to, user, letter).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, user_id = %user.id, "a user could not be told by mail");
+        }
+    }
+
+    /// Does work that mails somebody, without letting the caller see whether or how long it worked: it goes on in the
+    /// background, a bounded number at a time. An address is mailed for this reason three times, and then ever more
+    /// rarely.
+    pub(super) async fn mail_unseen(
+        &self,
+        reason: &str,
+        email: &EmailAddress,
+        work: impl Future<Output = Result<(), SendError>> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let AccountsConfig { throttles, clock, runtime, letters, .. } = &*self.shared;
+        if letters.is_none() {
+            return Ok(());
+        }
+        let digest = digest::digest(&digest::SHA256, email.key().as_bytes());
+        let counter = format!("mail:{reason}:{}", URL_SAFE_NO_PAD.encode(digest.as_ref()));
+        let now = clock.now();
+        let policy = &Self::MAIL_THROTTLE;
+        if throttles.begin_attempt(&counter, now, policy).await?.is_err() {
+            return Ok(());
+        }
+        throttles.finish_attempt(&counter, Outcome::Failed, now, policy).await?;
+        let Ok(place) = self.mailing.clone().try_acquire_owned() else {
+            return Err(StoreError::new("outbox", "take the mail", "too many mails are being written"));
+        };
+        runtime.spawn(async move {
+            if let Err(error) = work.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "a mail could not be written");
+            }
+            drop(place);
+        });
+        Ok(())
+    }
+}
+
+/// The language that a client asks for, as the first tag of `Accept-Language` that is one.
+#[must_use]
+pub fn preferred_language(accept_language: &str) -> Option<Language> {
+    accept_language.split(',').find_map(|range| Language::parse(range.split(';').next()?.trim()).ok())
+}
