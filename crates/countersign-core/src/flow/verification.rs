@@ -20,6 +20,24 @@ use crate::store::{SessionStore, StoreError};
 /// No call writes anything. Every call is safe on a node that is cut off from its store: if the node cannot know
 /// whether a token is accepted, it says so ([`CheckError::ViewTooOld`], [`CheckError::Store`]) and never that the token
 /// is not accepted.
+///
+/// ```
+/// use countersign_core::flow::{Check, CheckError};
+/// # use countersign_core::{model::Device, store::MemoryStore};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+/// # let pair = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+/// # let verification = bed.sessions.verification();
+/// match verification.verify(&pair.access_token, Check::ACCESS).await {
+///     Ok(claims) => assert_eq!(claims.subject().as_str(), "ada"),
+///     Err(CheckError::ViewTooOld(_) | CheckError::Store(_)) => println!("503: nobody knows at the moment"),
+///     Err(error) => println!("401: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Verification {
     shared: Arc<Shared>,
@@ -39,6 +57,25 @@ struct Shared {
 /// revoked.
 ///
 /// The signature, the issuer and the audience are always checked.
+///
+/// ```
+/// use countersign_core::flow::Check;
+/// # use std::time::Duration;
+/// # use countersign_core::{model::Device, store::MemoryStore};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+/// # let token = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await.access_token;
+/// # let verification = bed.sessions.verification();
+/// # bed.clock.advance(Duration::from_secs(3600));
+/// // An hour later the access token has expired. It still names the session that its holder may end.
+/// assert!(verification.verify(&token, Check::ACCESS).await.is_err());
+/// assert!(verification.verify(&token, Check::ACCESS.even_if_expired().even_if_revoked()).await.is_ok());
+/// assert!(verification.verify(&token, Check::ENDING).await.is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Check {
     kind: Kind,
