@@ -55,6 +55,36 @@ pub struct SignIn {
 ///
 /// The extractor needs an access token, as [`AccessToken`] does. `Option<CsrfToken>` also lets requests without a token
 /// through.
+///
+/// ```
+/// use axum::response::{Html, IntoResponse};
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{AuthLayer, CsrfToken};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// async fn settings(csrf: CsrfToken) -> impl IntoResponse {
+///     let form = format!("<form method=post>{}<input name=city><button>Save</button></form>", csrf.input());
+///     (csrf, Html(form))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Cookie, Device::default()).await?;
+/// let app: Router = Router::new().route("/settings", get(settings)).layer(AuthLayer::new(auth));
+/// let cookie = format!("__Host-countersign_access={}", pair.access_token);
+/// let answer = app.oneshot(Request::get("/settings").header("cookie", cookie).body(Body::empty())?).await?;
+/// let page = axum::body::to_bytes(answer.into_body(), 1000).await?;
+/// let field = format!(r#"<input type="hidden" name="csrf_token" value="{}">"#, pair.csrf.unwrap_or_default());
+/// assert!(std::str::from_utf8(&page)?.contains(&field));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct CsrfToken {
     value: String,

@@ -14,19 +14,152 @@ use crate::reply::AuthRejection;
 ///
 /// `Option<AccessToken>` lets requests without any token through, and still refuses a token that is not accepted.
 /// An unsafe request that a cookie authenticates must carry its CSRF value; otherwise the answer is 403.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{AccessToken, AuthLayer};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// async fn hello(token: AccessToken) -> String {
+///     format!("hello {}", token.subject())
+/// }
+///
+/// async fn front_page(token: Option<AccessToken>) -> &'static str {
+///     if token.is_some() { "welcome back" } else { "welcome" }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+/// let app: Router = Router::new()
+///     .route("/", get(front_page))
+///     .route("/hello", get(hello))
+///     .layer(AuthLayer::new(auth));
+///
+/// for (path, token, status) in [("/", "", 200), ("/hello", "", 401), ("/hello", &*pair.access_token, 200)] {
+///     let mut request = Request::get(path);
+///     if !token.is_empty() {
+///         request = request.header("authorization", format!("Bearer {token}"));
+///     }
+///     assert_eq!(app.clone().oneshot(request.body(Body::empty())?).await?.status(), status);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct AccessToken(Claims);
 
 /// A verified access token that is fresh, from a login and not from a refresh: `Fresh<AccessToken>`.
+///
+/// ```
+/// use axum::{Router, routing::post};
+/// use countersign_axum::{AccessToken, AuthLayer, Fresh};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// async fn change_address(token: Fresh<AccessToken>) -> String {
+///     format!("the address of {} was changed", token.subject())
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+/// # let check = countersign_core::flow::Check::REFRESH;
+/// # let refresh = auth.sessions().verification().verify(&pair.refresh_token, check).await?;
+/// # let exchange = countersign_core::flow::Refresh::of(auth.sessions());
+/// # let refreshed = exchange.exchange(&refresh, true, Device::default()).await?.pair;
+/// let app: Router = Router::new().route("/address", post(change_address)).layer(AuthLayer::new(auth));
+/// for (token, status) in [(&pair.access_token, 200), (&refreshed.access_token, 401)] {
+///     let request = Request::post("/address").header("authorization", format!("Bearer {token}"));
+///     assert_eq!(app.clone().oneshot(request.body(Body::empty())?).await?.status(), status);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fresh<T>(T);
 
 /// A refresh token that a refresh would accept now, from the header or a cookie. The extractor does not exchange it.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{AuthLayer, RefreshToken};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// /// Until when the user stays signed in without coming back.
+/// async fn signed_in_until(token: RefreshToken) -> String {
+///     token.expires_at().map_or_else(String::new, |until| until.as_secs().to_string())
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+/// let app: Router = Router::new().route("/until", get(signed_in_until)).layer(AuthLayer::new(auth));
+/// for (token, status) in [(&pair.refresh_token, 200), (&pair.access_token, 401)] {
+///     let request = Request::get("/until").header("authorization", format!("Bearer {token}"));
+///     assert_eq!(app.clone().oneshot(request.body(Body::empty())?).await?.status(), status);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RefreshToken(Claims);
 
 /// The user of a verified access token, loaded by the loader that `AuthBuilder::user_loader` sets. Countersign's own
 /// `User` needs no loader.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{Auth, AuthLayer, CurrentUser};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// struct Member {
+///     name: &'static str,
+/// }
+///
+/// async fn find_member(id: UserId) -> Result<Option<Member>, Infallible> {
+///     Ok((id.as_str() == "ada").then_some(Member { name: "Ada" }))
+/// }
+///
+/// async fn profile(CurrentUser(member): CurrentUser<Member>) -> String {
+///     format!("hello {}", member.name)
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+/// let auth = Auth::builder(stores, secrets).user_loader(find_member).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+/// let app: Router = Router::new().route("/profile", get(profile)).layer(AuthLayer::new(auth));
+/// let request = Request::get("/profile").header("authorization", format!("Bearer {}", pair.access_token));
+/// let answer = app.oneshot(request.body(Body::empty())?).await?;
+/// assert_eq!(axum::body::to_bytes(answer.into_body(), 100).await?, "hello Ada");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct CurrentUser<U>(pub U);
 

@@ -39,6 +39,50 @@ pub struct Guard {
 
 /// The proof that a [`Guard`] has found in a request and keeps among the request's extensions, where extractors read
 /// it.
+///
+/// ```
+/// use axum::extract::FromRequestParts;
+/// use axum::http::request::Parts;
+/// use countersign_axum::{AuthRejection, Guard, Proven, Requirement};
+///
+/// /// A machine that a `Gate` of the program's own has let through.
+/// struct Machine(u32);
+///
+/// impl<S: Send + Sync> FromRequestParts<S> for Machine {
+///     type Rejection = AuthRejection;
+///
+///     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
+///         let proven = match Proven::passed(parts) {
+///             Some(let_through) => let_through.caller(), // a guard before the route has checked
+///             None => Guard::new(Requirement::ACCESS).check(parts).await?.into_passed(),
+///         };
+///         let number = proven.and_then(|proven| proven.downcast_ref::<u32>().copied());
+///         Ok(Self(number.unwrap_or_default()))
+///     }
+/// }
+/// # use std::sync::Arc;
+/// # use axum::{Router, body::Body, http::{HeaderMap, Method, Request, Uri}, routing::get};
+/// # use countersign_axum::AuthLayer;
+/// # use countersign_http::{Answer, Gate, Passed};
+/// # use tower::ServiceExt as _;
+/// # #[derive(Debug)]
+/// # struct Machines;
+/// # #[async_trait::async_trait]
+/// # impl Gate for Machines {
+/// #     async fn check(&self, _: &Parts, _: &Requirement) -> Result<Option<Passed>, Answer> { Ok(Some(Arc::new(7_u32))) }
+/// #     fn wants_body(&self, _: &Method, _: &HeaderMap, _: Option<&Requirement>) -> bool { false }
+/// #     fn is_in_query(&self, _: &Uri) -> bool { false }
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let app: Router = Router::new()
+/// #     .route("/", get(async |machine: Machine| machine.0.to_string()))
+/// #     .layer(AuthLayer::new(Arc::new(Machines)));
+/// # let answer = app.oneshot(Request::get("/").body(Body::empty())?).await?;
+/// # assert_eq!(axum::body::to_bytes(answer.into_body(), 100).await?, "7");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Proven {
     requirement: Arc<Requirement>,
@@ -52,7 +96,7 @@ enum Outcome {
     ByGate(Option<Passed>),
 }
 
-/// Whom a request was let through for.
+/// The caller that a request was let through for, or nobody.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LetThrough<T> {
     /// The request shows no credential, and the requirement allows that.
@@ -93,6 +137,38 @@ impl Guard {
 
     /// Decides about a request, and keeps what it has proven among the request's extensions.
     ///
+    /// ```
+    /// use axum::http::request::Parts;
+    /// use axum::{Router, routing::get};
+    /// use countersign_axum::{AuthLayer, AuthRejection, Guard, Requirement};
+    /// # use axum::{body::Body, http::Request};
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use tower::ServiceExt as _;
+    ///
+    /// /// What must be proven depends on the report.
+    /// async fn report(mut parts: Parts) -> Result<&'static str, AuthRejection> {
+    ///     if parts.uri.path().ends_with("/salaries") {
+    ///         Guard::new(Requirement::ACCESS.role("accountant")).check(&mut parts).await?;
+    ///     }
+    ///     Ok("figures")
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let app: Router = Router::new().route("/reports/{name}", get(report)).layer(AuthLayer::new(auth));
+    /// for (path, status) in [("/reports/weather", 200), ("/reports/salaries", 403)] {
+    ///     let request = Request::get(path).header("authorization", format!("Bearer {}", pair.access_token));
+    ///     assert_eq!(app.clone().oneshot(request.body(Body::empty())?).await?.status(), status);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The refusal as a finished answer: from the [`Gate`] if one is installed, otherwise from the [`Auth`]. If neither
     /// is installed, the answer is 500 and the log tells what to add.
@@ -130,8 +206,8 @@ pub(crate) async fn prove(
 }
 
 impl Proven {
-    /// Whom the [`Auth`] has let through, if that is enough for `asked`. `None` means that the request is still to be
-    /// checked.
+    /// The caller that the [`Auth`] has let through, if that is enough for `asked`. `None` means that the request is
+    /// still to be checked.
     pub(crate) fn authenticated(parts: &Parts, asked: &Requirement) -> Option<LetThrough<Authenticated>> {
         let proven = parts.extensions.get::<Self>()?;
         match &proven.outcome {
@@ -140,8 +216,8 @@ impl Proven {
         }
     }
 
-    /// Whom a guard has let through by a [`Gate`], whatever its requirement was. `None` means that none has checked the
-    /// request.
+    /// The caller that a guard has let through by a [`Gate`], whatever the guard's requirement was. `None` means that no
+    /// guard has checked the request.
     #[must_use]
     pub fn passed(parts: &Parts) -> Option<LetThrough<Passed>> {
         match &parts.extensions.get::<Self>()?.outcome {

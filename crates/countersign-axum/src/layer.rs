@@ -19,12 +19,73 @@ use crate::pending;
 ///
 /// The layer takes an [`Auth`], or a [`Gate`] in an `Arc`. With one layer of each, guards and the gate's extractors ask
 /// the gate; the other extractors and the ready-made routes ask the [`Auth`].
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{AccessToken, Auth, AuthLayer, account_routes, routes};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+/// let auth = Auth::builder(stores, secrets).build().await?;
+/// let app: Router = Router::new()
+///     .route("/hello", get(async |token: AccessToken| format!("hello {}", token.subject())))
+///     .merge(routes())
+///     .layer(AuthLayer::new(auth)); // last, so that it is around all routes
+///
+/// let answer = app.oneshot(Request::get("/hello").body(Body::empty())?).await?;
+/// assert_eq!(answer.status(), 401);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct AuthLayer {
     authority: Authority,
 }
 
 /// The authority that decides about requests: an [`Auth`], or a [`Gate`] in its place.
+///
+/// ```
+/// use std::sync::Arc;
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{AuthLayer, Guard, Requirement};
+/// # use countersign_http::{Answer, ErrorCode, Gate, Passed};
+/// # use axum::{body::Body, http::{HeaderMap, Method, Request, Uri, request::Parts}};
+/// # use tower::ServiceExt as _;
+///
+/// #[derive(Debug)]
+/// struct Machines;
+///
+/// #[async_trait::async_trait]
+/// impl Gate for Machines {
+///     async fn check(&self, parts: &Parts, _: &Requirement) -> Result<Option<Passed>, Answer> {
+///         match parts.headers.get("x-machine-key") {
+///             Some(key) if key == "7f3a" => Ok(Some(Arc::new("machine 7"))),
+///             _ => Err(Answer::error(ErrorCode::InvalidToken)),
+///         }
+///     }
+/// #   fn wants_body(&self, _: &Method, _: &HeaderMap, _: Option<&Requirement>) -> bool { false }
+/// #   fn is_in_query(&self, _: &Uri) -> bool { false }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app: Router = Router::new()
+///     .route("/state", get(async || "all is well"))
+///     .route_layer(Guard::new(Requirement::ACCESS))
+///     .layer(AuthLayer::new(Arc::new(Machines)));
+///
+/// let stranger = Request::get("/state").body(Body::empty())?;
+/// assert_eq!(app.clone().oneshot(stranger).await?.status(), 401);
+/// let machine = Request::get("/state").header("x-machine-key", "7f3a").body(Body::empty())?;
+/// assert_eq!(app.oneshot(machine).await?.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub enum Authority {
     /// Countersign's accounts and sessions, by the rules in force.

@@ -5,6 +5,21 @@ use countersign_http::{Answer, Auth, AuthError, ErrorCode, Requirement, SetCooki
 use http::request::Parts;
 
 /// An [`Answer`] as an axum response.
+///
+/// ```
+/// use axum::response::IntoResponse as _;
+/// use countersign_axum::Reply;
+/// use countersign_http::{Answer, ErrorCode};
+///
+/// /// A handler's `Result<_, Reply>` takes the errors of sessions and accounts by `?`, and answers of its own.
+/// async fn report(found: Option<&'static str>) -> Result<&'static str, Reply> {
+///     found.ok_or_else(|| Answer::error(ErrorCode::NotFound).into())
+/// }
+/// # #[tokio::main]
+/// # async fn main() {
+/// assert_eq!(report(None).await.into_response().status(), 404);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reply(pub Answer);
 
@@ -28,6 +43,34 @@ impl IntoResponse for Reply {
 }
 
 /// [`SetCookies`] as a part of an axum response: `(WithCookies(auth.set_cookies(&pair)), Redirect::to("/"))`.
+///
+/// ```
+/// use axum::response::{IntoResponse, Redirect};
+/// use axum::{Extension, Router, routing::post};
+/// use countersign_axum::{AccessToken, Auth, AuthLayer, Reply, WithCookies};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// async fn sign_out(token: AccessToken, Extension(auth): Extension<Auth>) -> Result<impl IntoResponse, Reply> {
+///     Ok((WithCookies(auth.sign_out(&token).await?), Redirect::to("/")))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+/// let app: Router = Router::new().route("/sign-out", post(sign_out)).layer(AuthLayer::new(auth));
+/// let request = Request::post("/sign-out").header("authorization", format!("Bearer {}", pair.access_token));
+/// let answer = app.oneshot(request.body(Body::empty())?).await?;
+/// assert_eq!(answer.status(), 303);
+/// assert!(answer.headers()["set-cookie"].to_str()?.contains("Max-Age=0"), "the browser forgets them");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct WithCookies(pub SetCookies);
 
@@ -52,6 +95,37 @@ impl IntoResponse for WithCookies {
 }
 
 /// Why a guard or an extractor refused a request. As a response, it is the answer that the client gets.
+///
+/// ```
+/// use axum::response::{IntoResponse as _, Redirect, Response};
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{AccessToken, AuthLayer, AuthRejection};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+/// # use countersign_http::AuthError;
+///
+/// /// Sends a stranger to the sign-in page; every other refusal is answered as ever.
+/// async fn page(token: Result<AccessToken, AuthRejection>) -> Response {
+///     match token {
+///         Ok(token) => format!("hello {}", token.subject()).into_response(),
+///         Err(refused) if matches!(refused.error(), Some(AuthError::Missing)) => {
+///             Redirect::to("/sign-in").into_response()
+///         }
+///         Err(refused) => refused.into_response(),
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// let app: Router = Router::new().route("/", get(page)).layer(AuthLayer::new(auth));
+/// let answer = app.oneshot(Request::get("/").body(Body::empty())?).await?;
+/// assert_eq!(answer.headers()["location"], "/sign-in");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AuthRejection {
     reply: Reply,

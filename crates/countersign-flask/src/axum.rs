@@ -20,6 +20,35 @@ use crate::hooks::FlaskToken;
 ///
 /// Behind a [`Guard`] it is what the guard has proven; without one, a valid access token. `Option<FlaskAuth>` is `None`
 /// where a guard let the request pass as nobody, or, without a guard, where the request has no token.
+///
+/// ```
+/// use std::sync::Arc;
+/// use axum::{Router, routing::get};
+/// use countersign_axum::AuthLayer;
+/// use countersign_flask::axum::FlaskAuth;
+/// use countersign_flask::flask_jwt_extended::NewAccess;
+/// use countersign_flask::{FlaskJwtExtended, FlaskJwtExtendedConfig};
+/// # use axum::{body::Body, http::Request};
+/// # use serde_json::json;
+/// # use tower::ServiceExt as _;
+///
+/// async fn hello(token: FlaskAuth) -> String {
+///     format!("hello {}", token.identity)
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let options = json!({"JWT_SECRET_KEY": "o2X9c1vB7uQkLz0TfYhWmR4s8NpEaJdG"});
+/// # let options = options.as_object().cloned().unwrap_or_default();
+/// let jwt = FlaskJwtExtended::builder(FlaskJwtExtendedConfig::from_options(options)?).build()?;
+/// let token = jwt.create_access_token("alice", NewAccess::new()).await?;
+/// let app: Router = Router::new().route("/hello", get(hello)).layer(AuthLayer::new(Arc::new(jwt)));
+///
+/// let request = Request::get("/hello").header("authorization", format!("Bearer {token}"));
+/// assert_eq!(app.oneshot(request.body(Body::empty())?).await?.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct FlaskAuth(FlaskToken);
 
@@ -91,6 +120,31 @@ pub fn login_routes<S: Clone + Send + Sync + 'static>(auth: &Auth) -> Router<S> 
 
 /// The login endpoint of Flask-JWT, at `JWT_AUTH_URL_RULE` for the methods of `JWT_AUTH_URL_OPTIONS`. There are no
 /// routes where the option is null. OPTIONS is answered with the methods.
+///
+/// ```
+/// use axum::Router;
+/// use countersign_flask::axum::flask_jwt_routes;
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_flask::{FlaskJwt, FlaskJwtConfig};
+/// # use countersign_flask::flask_jwt::Identity;
+/// # use serde_json::{Value, json};
+/// # use tower::ServiceExt as _;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let options = json!({"SECRET_KEY": "o2X9c1vB7uQkLz0TfYhWmR4s8NpEaJdG"});
+/// # let options = options.as_object().cloned().unwrap_or_default();
+/// # let jwt = FlaskJwt::builder(FlaskJwtConfig::from_options(options)?)
+/// #     .authenticate(async |_: Value, _: Value| Ok::<Option<Identity>, std::io::Error>(None))
+/// #     .build()?;
+/// let app: Router = Router::new().merge(flask_jwt_routes(&jwt));
+///
+/// let nobody = Body::from(r#"{"username": "alice", "password": "a guess"}"#);
+/// let request = Request::post("/auth").header("content-type", "application/json").body(nobody)?;
+/// assert_eq!(app.oneshot(request).await?.status(), 401);
+/// # Ok(())
+/// # }
+/// ```
 pub fn flask_jwt_routes<S: Clone + Send + Sync + 'static>(jwt: &FlaskJwt) -> Router<S> {
     let Some(path) = jwt.config().auth_url_rule.as_deref() else { return Router::new() };
     let methods =

@@ -13,6 +13,25 @@ use crate::options::{OptionError, Options};
 
 /// One of the two libraries, with its options, as a program's setting chooses it. `AuthBuilder::rules` takes it
 /// directly.
+///
+/// ```
+/// use countersign_core::store::MemoryStore;
+/// use countersign_flask::{FlaskRules, Options};
+/// use countersign_http::Auth;
+/// # use countersign_testkit::TestBed;
+/// # use serde_json::json;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let options = json!({"JWT_SECRET_KEY": "o2X9c1vB7uQkLz0TfYhWmR4s8NpEaJdG"});
+/// # let options = || Options::from(options.as_object().cloned().unwrap_or_default());
+/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+/// let rules = FlaskRules::by_name("flask-jwt-extended", options)?.ok_or("there are two libraries")?;
+/// let auth = Auth::builder(stores, secrets).rules(rules).build().await?;
+/// assert_eq!(auth.rules().name(), "flask-jwt-extended");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub enum FlaskRules {
     /// The rules of Flask-JWT-Extended.

@@ -12,6 +12,16 @@ use crate::tokens::{KeySource, Leeway, algorithm_by_name};
 ///
 /// A value in an environment is JSON if it can be read as such, otherwise text; lists may also be comma-separated.
 /// Names in it that belong to other programs are ignored.
+///
+/// ```
+/// use countersign_flask::{FlaskJwtExtendedConfig, Options};
+///
+/// let environment = [("JWT_TOKEN_LOCATION", "headers, cookies"), ("PATH", "/bin")];
+/// let variables = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+/// let config = FlaskJwtExtendedConfig::from_options(Options::from_environment(variables))?;
+/// assert_eq!(config.token_location.len(), 2);
+/// # Ok::<(), countersign_flask::OptionError>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Options {
     values: BTreeMap<String, Given>,
@@ -26,6 +36,15 @@ struct Given {
 }
 
 /// An option that cannot be used. The message names the option and what to write instead, and never holds a secret.
+///
+/// ```
+/// use countersign_flask::FlaskJwtExtendedConfig;
+/// use serde_json::{Map, json};
+///
+/// let options = Map::from_iter([("JWT_ACCESS_TOKEN_EXPIRES".to_owned(), json!("soon"))]);
+/// let error = FlaskJwtExtendedConfig::from_options(options).unwrap_err();
+/// assert_eq!(error.option(), "JWT_ACCESS_TOKEN_EXPIRES");
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{option} {problem}")]
 pub struct OptionError {

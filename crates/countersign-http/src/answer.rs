@@ -17,6 +17,13 @@ use crate::csrf::CsrfError;
 use crate::locate::LocateError;
 
 /// The standard code by which a client learns why it was refused.
+///
+/// ```
+/// use countersign_http::ErrorCode;
+///
+/// let code = ErrorCode::InvalidToken;
+/// assert_eq!((code.status().as_u16(), code.as_str()), (401, "invalid_token"));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorCode {
@@ -65,6 +72,18 @@ pub enum ErrorCode {
 }
 
 /// An answer to a request, for any framework: [`Response::from`] makes it an `http` response.
+///
+/// ```
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use countersign_http::{Answer, ErrorCode};
+/// use http::Response;
+///
+/// let answer = Answer::error(ErrorCode::Overloaded).retry_after(Duration::from_secs(2));
+/// let response: Response<Bytes> = answer.into();
+/// assert_eq!(response.status(), 503);
+/// assert_eq!(response.headers()["retry-after"], "2");
+/// ```
 #[derive(Clone)]
 pub struct Answer {
     status: StatusCode,

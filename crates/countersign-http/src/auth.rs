@@ -23,6 +23,32 @@ use crate::users::{FoundUser, SignedInUser};
 /// Authentication for one program: cheap to clone, made by [`Auth::builder`](crate::AuthBuilder).
 ///
 /// The whole policy is available without a web framework: [`Auth::authenticate`] takes a request's parts.
+///
+/// ```
+/// use countersign_http::{Auth, AuthError, Requirement};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use http::Request;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+/// let auth = Auth::builder(stores, secrets).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+///
+/// let bearer = format!("Bearer {}", pair.access_token);
+/// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+/// let ada = auth.authenticate(&parts, &Requirement::ACCESS).await?;
+/// assert_eq!(ada.claims().subject().as_str(), "ada");
+///
+/// let (stranger, ()) = Request::get("/").body(())?.into_parts();
+/// let refused = auth.authenticate(&stranger, &Requirement::ACCESS).await;
+/// assert!(matches!(refused, Err(AuthError::Missing)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Auth {
     pub(crate) shared: Arc<Shared>,
@@ -37,6 +63,27 @@ pub(crate) struct Shared {
 
 /// A credential that was accepted. Only [`Auth::authenticate`] and [`Auth::authenticate_optional`] make one. If the
 /// credential came in a cookie of an unsafe request, the CSRF check has passed as well.
+///
+/// ```
+/// use countersign_http::{Location, Requirement};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use http::Request;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+/// let bearer = format!("Bearer {}", pair.access_token);
+/// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+/// let authenticated = auth.authenticate(&parts, &Requirement::ACCESS).await?;
+/// assert_eq!(authenticated.location(), Location::Header);
+/// assert_eq!(authenticated.expires_at().as_secs(), pair.access_expires_at.as_secs());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Authenticated {
     claims: Claims,
@@ -55,7 +102,7 @@ impl fmt::Debug for Authenticated {
 }
 
 impl Authenticated {
-    /// Its claims.
+    /// The verified claims of the credential.
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
@@ -140,6 +187,22 @@ impl Auth {
     /// [optional](Requirement::optional) and lets the request pass as nobody. The checks are those of
     /// [`Auth::authenticate`].
     ///
+    /// ```
+    /// use countersign_http::{Optional, Requirement};
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+    /// let front_page = Requirement::ACCESS.optional(Optional::IfAbsent);
+    /// let (stranger, ()) = Request::get("/").body(())?.into_parts();
+    /// assert!(auth.authenticate_optional(&stranger, &front_page).await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`AuthError`].
     pub async fn authenticate_optional(
@@ -169,6 +232,29 @@ impl Auth {
     /// Checks again that an accepted credential still holds: not expired, not revoked, still accepted by the
     /// application. For connections that outlive their request, such as WebSockets.
     ///
+    /// ```
+    /// # use countersign_http::Requirement;
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let bearer = format!("Bearer {}", pair.access_token);
+    /// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+    /// let authenticated = auth.authenticate(&parts, &Requirement::ACCESS).await?;
+    /// // The WebSocket is open. Every few seconds, and before anything that matters:
+    /// assert!(auth.recheck(&authenticated).await.is_ok());
+    ///
+    /// auth.sign_out(authenticated.claims()).await?;
+    /// assert!(auth.recheck(&authenticated).await.is_err(), "close the WebSocket");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`AuthError`] tells why the credential no longer holds.
     pub async fn recheck(&self, authenticated: &Authenticated) -> Result<(), AuthError> {
@@ -176,6 +262,38 @@ impl Auth {
     }
 
     /// Loads the user of verified claims with the loader that the program has set for the type `U`.
+    ///
+    /// ```
+    /// use countersign_http::Auth;
+    /// # use std::convert::Infallible;
+    /// # use countersign_http::Requirement;
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    /// struct Member {
+    ///     name: &'static str,
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets)
+    ///     .user_loader(async |id: UserId| {
+    ///         Ok::<_, Infallible>((id.as_str() == "ada").then_some(Member { name: "Ada" }))
+    ///     })
+    ///     .build()
+    ///     .await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let bearer = format!("Bearer {}", pair.access_token);
+    /// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+    /// # let authenticated = auth.authenticate(&parts, &Requirement::ACCESS).await?;
+    /// let member: Member = auth.load_user(authenticated.claims()).await?;
+    /// assert_eq!(member.name, "Ada");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`AuthError::UserGone`] (401) if there is no such user, [`AuthError::LoadUser`] (503) if the user could not be
@@ -200,6 +318,30 @@ impl Auth {
     /// Exchanges the refresh token of a request; `in_body` is the token that the route found in the body. A request
     /// that carries our cookies is refused if it comes from another site.
     ///
+    /// ```
+    /// use countersign_http::Auth;
+    /// use countersign_http::NewTokens;
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let builder = Auth::builder(MemoryStore::new(), TestBed::secrets());
+    /// # let auth = builder.user_loader(async |id| Ok::<_, std::convert::Infallible>(Some(id))).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let (parts, ()) = Request::post("/refresh").body(())?.into_parts();
+    /// let exchanged = auth.refresh(&parts, Some(&pair.refresh_token), Device::default()).await?;
+    /// match exchanged.tokens {
+    ///     NewTokens::Pair(next, _) => assert_ne!(next.refresh_token, pair.refresh_token),
+    ///     NewTokens::Access(access) => println!("a new access token: {}", access.access_token),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`AuthError`].
     pub async fn refresh(
@@ -217,6 +359,29 @@ impl Auth {
     ///
     /// A token's signature must hold, because otherwise anybody could log anybody out. Its times do not matter: a
     /// second logout, or one with an expired token, succeeds too.
+    ///
+    /// ```
+    /// use countersign_http::{BodyTokens, Requirement};
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let bearer = format!("Bearer {}", pair.access_token);
+    /// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+    /// auth.log_out(&parts, BodyTokens::default()).await?;
+    /// assert!(auth.authenticate(&parts, &Requirement::ACCESS).await.is_err());
+    ///
+    /// // A second logout succeeds as well.
+    /// assert!(auth.log_out(&parts, BodyTokens::default()).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`LogOutError`]. After [`LogOutError::End`] the sessions may still be live.
@@ -241,6 +406,31 @@ impl Auth {
 
     /// Logs out: ends the session of verified claims, and makes the browser forget its cookies.
     ///
+    /// ```
+    /// use countersign_http::Requirement;
+    /// use http::HeaderMap;
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let bearer = format!("Bearer {}", pair.access_token);
+    /// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+    /// let authenticated = auth.authenticate(&parts, &Requirement::ACCESS).await?;
+    /// let cookies = auth.sign_out(authenticated.claims()).await?;
+    ///
+    /// let mut headers = HeaderMap::new(); // those of the answer
+    /// cookies.apply(&mut headers)?;
+    /// assert_eq!(headers.get_all("set-cookie").iter().count(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`EndError`] when the store cannot answer. The session may then still be live.
     pub async fn sign_out(&self, claims: &Claims) -> Result<SetCookies, EndError> {
@@ -250,6 +440,25 @@ impl Auth {
 
     /// The cookies of a pair that was issued for cookies. [`Auth::check_cookie_host`] tells beforehand whether the
     /// request may be given cookies.
+    ///
+    /// ```
+    /// # use http::HeaderMap;
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// let pair = auth.sessions().begin(user, epoch, Presentation::Cookie, Device::default()).await?;
+    ///
+    /// let mut headers = HeaderMap::new(); // those of the answer
+    /// auth.set_cookies(&pair).apply(&mut headers)?;
+    /// let access = headers["set-cookie"].to_str()?;
+    /// assert!(access.starts_with("__Host-countersign_access=") && access.contains("; HttpOnly"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_cookies(&self, pair: &Pair) -> SetCookies {
         SetCookies::new(self.rules().cookies().set(pair, self.engine().now()))
     }
@@ -279,6 +488,26 @@ impl Auth {
     /// The answer to a request that was refused: the answer that the application [chooses](crate::AuthBuilder::answer),
     /// otherwise the default of the rules. The log gets the cause, the client a standard code. `requirement` completes
     /// the challenge in `WWW-Authenticate`.
+    ///
+    /// ```
+    /// use countersign_http::{AuthError, Requirement};
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+    /// let (parts, ()) = Request::get("/reports").body(())?.into_parts();
+    /// let requirement = Requirement::ACCESS.realm("reports");
+    /// if let Err(error) = auth.authenticate(&parts, &requirement).await {
+    ///     let answer = auth.refuse(&parts, Some(&requirement), &error).await;
+    ///     assert_eq!(answer.status(), 401);
+    ///     assert_eq!(answer.headers()["www-authenticate"], r#"Bearer realm="reports""#);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn refuse(
         &self,
         parts: &Parts,
@@ -289,7 +518,7 @@ impl Auth {
     }
 }
 
-/// Nobody else makes one.
+/// Makes an [`Authenticated`] of what rules vouch for. No other code makes one.
 fn authenticated(Vouched { claims, location, user, proof }: Vouched) -> Authenticated {
     Authenticated { claims, location, user, proof }
 }

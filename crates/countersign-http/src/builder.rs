@@ -38,6 +38,28 @@ use crate::system::{OsRandom, SystemClock};
 use crate::users::UserLoaders;
 
 /// The settings of an [`Auth`]. Every setting has a safe default.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_core::model::SessionPolicy;
+/// use countersign_http::{Auth, CookieKind, CookieOptions};
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_testkit::TestBed;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+/// let auth = Auth::builder(stores, secrets)
+///     .public_url("https://app.example.com".parse()?)
+///     .policy(SessionPolicy { access_lifetime: Duration::from_secs(300), ..SessionPolicy::default() })
+///     .cookies(CookieOptions::new().name(CookieKind::Access, "session"))
+///     .build()
+///     .await?;
+/// assert_eq!(auth.sessions().keys().issuer(), "https://app.example.com");
+/// assert_eq!(auth.rules().cookies().name(CookieKind::Access), Some("__Host-session"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct AuthBuilder {
     stores: Stores,
@@ -119,6 +141,21 @@ impl fmt::Debug for BuildError {
 
 impl Auth {
     /// Begins the settings of an [`Auth`] over these stores. `secrets` seal the keys in the store.
+    ///
+    /// ```
+    /// use countersign_core::store::MemoryStore;
+    /// use countersign_http::Auth;
+    /// use countersign_jwt::Secrets;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let from_a_file = "SGpubHUVN49UbwYEA0ZMjf9t3jAaqPjZfGqCnjP5Gm0=";
+    /// let secrets = Secrets::parse(from_a_file)?;
+    /// let auth = Auth::builder(MemoryStore::new(), secrets).build().await?;
+    /// assert!(auth.sessions().keys().issuer().starts_with("urn:uuid:"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn builder(stores: impl Into<Stores>, secrets: Secrets) -> AuthBuilder {
         AuthBuilder {
@@ -227,7 +264,36 @@ impl AuthBuilder {
         self
     }
 
-    /// The other origins whose pages may send requests with cookies. Default: none.
+    /// The origins beside the program's own whose pages may send requests with cookies. Default: none.
+    ///
+    /// ```
+    /// use countersign_http::{Auth, AuthError, Requirement};
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets)
+    ///     .public_url("https://app.example.com".parse()?)
+    ///     .allowed_origins("https://admin.example.com".parse()?)
+    ///     .build()
+    ///     .await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Cookie, Device::default()).await?;
+    /// for (origin, may_send) in [("https://admin.example.com", true), ("https://evil.example", false)] {
+    ///     let request = Request::post("/")
+    ///         .header("origin", origin)
+    ///         .header("cookie", format!("__Host-countersign_access={}", pair.access_token))
+    ///         .header("x-csrf-token", pair.csrf.as_deref().unwrap_or_default());
+    ///     let (parts, ()) = request.body(())?.into_parts();
+    ///     assert_eq!(auth.authenticate(&parts, &Requirement::ACCESS).await.is_ok(), may_send);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
         self.allowed_origins = origins;
@@ -247,6 +313,26 @@ impl AuthBuilder {
     /// [`Location::Body`] is the member `access_token` of a JSON object. [`Location::Query`] is the parameter
     /// `access_token`. URLs are copied, logged and remembered, so use the query only where nothing else is possible,
     /// such as for a link in an e-mail (RFC 9700 §4.3.2).
+    ///
+    /// ```
+    /// use countersign_http::{Auth, Location, Requirement};
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets).locations([Location::Header]).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let cookie = format!("__Host-countersign_access={}", pair.access_token);
+    /// let (parts, ()) = Request::get("/").header("cookie", cookie).body(())?.into_parts();
+    /// assert!(auth.authenticate(&parts, &Requirement::ACCESS).await.is_err(), "cookies are not looked at");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn locations(mut self, order: impl Into<Vec<Location>>) -> Self {
         self.native.locations = Some(order.into());
@@ -277,6 +363,29 @@ impl AuthBuilder {
     }
 
     /// The proof that a page of ours sent a request that a cookie authenticates. Default: [`CsrfMode::Token`].
+    ///
+    /// ```
+    /// use countersign_http::{Auth, CsrfMode, Requirement};
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets).csrf_mode(CsrfMode::FetchMetadata).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Cookie, Device::default()).await?;
+    /// # let cookie = format!("__Host-countersign_access={}", pair.access_token);
+    /// for (site, may_send) in [("same-origin", true), ("cross-site", false)] {
+    ///     let request = Request::post("/").header("cookie", &cookie).header("sec-fetch-site", site);
+    ///     let (parts, ()) = request.body(())?.into_parts();
+    ///     assert_eq!(auth.authenticate(&parts, &Requirement::ACCESS).await.is_ok(), may_send);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn csrf_mode(mut self, mode: CsrfMode) -> Self {
         self.csrf.mode = mode;
@@ -312,6 +421,35 @@ impl AuthBuilder {
     /// then carries the claims as they are now. Registered claims cannot be set (SEC-024).
     ///
     /// If the hook fails, the login or refresh is answered with 503 and the session has not changed.
+    ///
+    /// ```
+    /// use countersign_http::Auth;
+    /// # use std::convert::Infallible;
+    /// # use countersign_http::Requirement;
+    /// # use serde_json::{Map, json};
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets)
+    ///     .access_claims(async |user: UserId| {
+    ///         let scope = if user.as_str() == "ada" { "reports:read reports:write" } else { "reports:read" };
+    ///         Ok::<_, Infallible>(Map::from_iter([("scope".to_owned(), json!(scope))]))
+    ///     })
+    ///     .build()
+    ///     .await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let bearer = format!("Bearer {}", pair.access_token);
+    /// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+    /// assert!(auth.authenticate(&parts, &Requirement::ACCESS.scope("reports:write")).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn access_claims<E, F, Asking>(mut self, ask: F) -> Self
     where
@@ -326,6 +464,32 @@ impl AuthBuilder {
     /// Sets how the application tells that it has revoked a token, beside Countersign's own revocation: `true` is
     /// answered with 401, an error with 503. The hook is called at every request with a valid token, so it should be
     /// fast.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// use countersign_http::{Auth, AuthError, Requirement};
+    /// # use countersign_jwt::Claims;
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets)
+    ///     .is_revoked(async |claims: Claims| Ok::<_, Infallible>(claims.subject().as_str() == "ada"))
+    ///     .build()
+    ///     .await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let bearer = format!("Bearer {}", pair.access_token);
+    /// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+    /// let refused = auth.authenticate(&parts, &Requirement::ACCESS).await;
+    /// assert!(matches!(refused, Err(AuthError::RevokedByApplication)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_revoked<E, F, Asking>(mut self, is_revoked: F) -> Self
     where
@@ -339,6 +503,32 @@ impl AuthBuilder {
 
     /// Sets how the application tells whether it accepts the claims of an otherwise valid token: `false` is answered
     /// with 401, an error with 503.
+    ///
+    /// ```
+    /// use countersign_http::{Auth, AuthError, Requirement};
+    /// # use countersign_jwt::Claims;
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets)
+    ///     // Only tokens that name a tenant; one of another type is an error of the program.
+    ///     .verify_claims(async |claims: Claims| claims.get::<String>("tenant").map(|tenant| tenant.is_some()))
+    ///     .build()
+    ///     .await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// let bearer = format!("Bearer {}", pair.access_token);
+    /// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+    /// let refused = auth.authenticate(&parts, &Requirement::ACCESS).await;
+    /// assert!(matches!(refused, Err(AuthError::RefusedByApplication)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn verify_claims<E, F, Asking>(mut self, accepts: F) -> Self
     where
@@ -352,6 +542,34 @@ impl AuthBuilder {
 
     /// Sets the answer to a refused request, in place of the default answer. By the refusal's [`code`](RefusedRequest::code),
     /// an application can send a sign-in page, another body, or another language.
+    ///
+    /// ```
+    /// use countersign_http::{Answer, Auth, AuthError, ErrorCode, RefusedRequest};
+    /// use http::{HeaderValue, StatusCode, header};
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// /// Sends a stranger to the page where one signs in.
+    /// async fn to_sign_in(refused: RefusedRequest) -> Answer {
+    ///     if refused.code != ErrorCode::MissingToken {
+    ///         return refused.answer;
+    ///     }
+    ///     let mut answer = Answer::empty(StatusCode::SEE_OTHER);
+    ///     answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/sign-in"));
+    ///     answer
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets).answer(to_sign_in).build().await?;
+    /// # let (parts, ()) = Request::get("/").body(())?.into_parts();
+    /// let answer = auth.refuse(&parts, None, &AuthError::Missing).await;
+    /// assert_eq!(answer.headers()["location"], "/sign-in");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn answer<F, Answering>(mut self, answer: F) -> Self
     where
@@ -413,6 +631,35 @@ impl AuthBuilder {
     }
 
     /// The receiver of events. Default: the log.
+    ///
+    /// ```
+    /// use countersign_http::Auth;
+    /// use std::sync::Arc;
+    /// use countersign_core::model::{Event, Events};
+    /// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+    /// # use countersign_jwt::{Epoch, UserId};
+    /// # use countersign_testkit::TestBed;
+    ///
+    /// #[derive(Debug)]
+    /// struct AuditTrail;
+    ///
+    /// impl Events for AuditTrail {
+    ///     fn emit(&self, event: &Event) {
+    ///         println!("{}", event.name());
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets).events(Arc::new(AuditTrail)).build().await?;
+    /// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+    /// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+    /// // printed: session_began
+    /// # assert_eq!(pair.user_id.as_str(), "ada");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn events(mut self, events: Arc<dyn Events>) -> Self {
         self.events = events;
@@ -425,6 +672,31 @@ impl AuthBuilder {
     ///
     /// The ready-made routes use the loaders for users whose ids are not those of Countersign's accounts: `/refresh`
     /// asks the loaders whether there is such a user, and `/me` shows what [`show_user`](Self::show_user) returns.
+    ///
+    /// ```
+    /// use countersign_http::Auth;
+    /// # use std::convert::Infallible;
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_jwt::UserId;
+    /// # use countersign_testkit::TestBed;
+    /// struct Member {
+    ///     name: &'static str,
+    /// }
+    ///
+    /// async fn find_member(id: UserId) -> Result<Option<Member>, Infallible> {
+    ///     Ok((id.as_str() == "17").then_some(Member { name: "Ada" }))
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets).user_loader(find_member).build().await?;
+    /// let users = auth.engine().users();
+    /// assert_eq!(users.load::<Member>(&UserId::new("17")?).await?.map(|member| member.name), Some("Ada"));
+    /// assert!(users.load::<Member>(&UserId::new("18")?).await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn user_loader<U, E, F, Loading>(mut self, load: F) -> Self
     where
@@ -439,6 +711,32 @@ impl AuthBuilder {
 
     /// Sets what `/me` and `/refresh` show of a user of the application's own, beside the `id`. Default: nothing,
     /// because the type may hold values that clients must not see.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use serde_json::{Map, json};
+    /// use countersign_http::{Auth, SignedInUser};
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_jwt::UserId;
+    /// # use countersign_testkit::TestBed;
+    /// # struct Member { name: &'static str }
+    /// # async fn find_member(_: UserId) -> Result<Option<Member>, Infallible> { Ok(Some(Member { name: "Ada" })) }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets)
+    ///     .user_loader(find_member)
+    ///     .show_user(|member: &Member| Map::from_iter([("name".to_owned(), json!(member.name))]))
+    ///     .build()
+    ///     .await?;
+    /// match auth.engine().users().known(&UserId::new("17")?, None).await? {
+    ///     Some(SignedInUser::Own { shown, .. }) => assert_eq!(shown["name"], "Ada"),
+    ///     _ => unreachable!("the loader finds a member"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn show_user<U: 'static>(
         mut self,
@@ -454,6 +752,36 @@ impl AuthBuilder {
     ///
     /// A key that was read under dangerous rules, such as one from a short secret, is named in a warning at every start
     /// (SEC-018).
+    ///
+    /// ```
+    /// use countersign_http::Auth;
+    /// # use std::time::Duration;
+    /// # use countersign_http::Requirement;
+    /// # use countersign_jwt::{Algorithm, Clock as _, Issuer, NewClaims, SigningKey, TokenId, TokenType, random};
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_jwt::UserId;
+    /// # use countersign_testkit::TestBed;
+    /// # use http::Request;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets, random) = (MemoryStore::new(), TestBed::secrets(), countersign_testkit::SeededRandom::default());
+    /// # let key_of_the_old_program = SigningKey::generate(Algorithm::Es256, &random)?;
+    /// let auth = Auth::builder(stores, secrets)
+    ///     .issuer("https://app.example.com")
+    ///     .also_accept(key_of_the_old_program.verifying_key())
+    ///     .build()
+    ///     .await?;
+    /// # let now = countersign_http::SystemClock::new().now();
+    /// # let (user, id) = (UserId::new("ada")?, TokenId::new(random::uuid(&random)?));
+    /// # let claims = NewClaims::new(TokenType::Access, user, id, now, now + Duration::from_secs(60));
+    /// let old_token = Issuer::new(key_of_the_old_program).with_issuer("https://app.example.com").issue(&claims)?;
+    /// let bearer = format!("Bearer {old_token}");
+    /// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+    /// assert!(auth.authenticate(&parts, &Requirement::ACCESS).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn also_accept(mut self, key: VerifyingKey) -> Self {
         self.accepted_keys.push(key);

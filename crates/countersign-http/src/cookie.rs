@@ -22,6 +22,16 @@ pub enum CookieLookup<'a> {
 
 /// Looks a cookie up by its exact name, in all `Cookie` fields together: HTTP/2 clients may send one field for
 /// each cookie (RFC 9113 §8.2.3).
+///
+/// ```
+/// use countersign_http::{CookieLookup, find_cookie};
+/// use http::{HeaderMap, HeaderValue, header};
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert(header::COOKIE, HeaderValue::from_static("theme=dark; session=a; session=b"));
+/// assert_eq!(find_cookie(&headers, "theme"), CookieLookup::One("dark"));
+/// assert_eq!(find_cookie(&headers, "session"), CookieLookup::Repeated);
+/// ```
 #[must_use]
 pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str) -> CookieLookup<'a> {
     find_cookie_by(headers, name, Some)

@@ -27,6 +27,21 @@ pub enum CookieKind {
 /// The names and attributes of our cookies.
 ///
 /// All cookies are `Secure` outside of development and have `Path=/`, unless [chosen otherwise](CookieOptions).
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_http::{CookieConfig, CookieKind};
+///
+/// let cookies = CookieConfig::for_public_url(Some(&"https://app.example.com".parse()?))?;
+/// let field = cookies.set(CookieKind::Refresh, "a.b.c", Duration::from_secs(900))?;
+/// assert_eq!(
+///     field,
+///     "__Host-countersign_refresh=a.b.c; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=900"
+/// );
+/// // Over plain http anybody on the way could read the cookies.
+/// assert!(CookieConfig::for_public_url(Some(&"http://app.example.com".parse()?)).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CookieConfig {
     scope: Scope,

@@ -10,8 +10,10 @@ use crate::cookie_config::{CookieConfig, CookieConfigError, CookieKind};
 /// ```
 /// use countersign_http::{CookieKind, CookieOptions};
 ///
-/// let cookies = CookieOptions::new().shared_with_subdomains("example.com").name(CookieKind::Access, "example_session");
-/// # let _ = cookies;
+/// let options = CookieOptions::new().shared_with_subdomains("example.com").name(CookieKind::Access, "session");
+/// let cookies = options.build(Some(&"https://app.example.com".parse()?))?;
+/// assert_eq!(cookies.name(CookieKind::Access), "__Secure-session");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CookieOptions {
@@ -26,6 +28,18 @@ pub struct CookieOptions {
 }
 
 /// Choices for cookies that weaken the protection they give by themselves.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_http::{CookieKind, CookieOptions};
+///
+/// // The application is shown in a frame on another site.
+/// let options = CookieOptions::new().dangerous().send_cross_site().partitioned();
+/// let cookies = options.build(Some(&"https://app.example.com".parse()?))?;
+/// let field = cookies.set(CookieKind::Access, "a.b.c", Duration::from_secs(900))?;
+/// assert!(field.to_str()?.contains("SameSite=None"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DangerousCookieOptions(CookieOptions);
 

@@ -102,6 +102,19 @@ pub fn is_unsafe(method: &Method) -> bool {
 
 /// Checks the `X-CSRF-Token` header against the value that the deciding token is bound to.
 ///
+/// ```
+/// use countersign_http::{CSRF_HEADER, CsrfError, check_csrf};
+/// use http::{HeaderMap, HeaderValue};
+///
+/// # let expected = "5d2c0f7a";
+/// let mut headers = HeaderMap::new();
+/// assert_eq!(check_csrf(&headers, expected), Err(CsrfError::Missing));
+///
+/// headers.insert(CSRF_HEADER, HeaderValue::from_str(expected)?);
+/// assert_eq!(check_csrf(&headers, expected), Ok(()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`CsrfError`] unless there is exactly one such header and it has that value.
 pub fn check_csrf(headers: &HeaderMap, expected: &str) -> Result<(), CsrfError> {

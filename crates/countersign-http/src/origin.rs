@@ -25,6 +25,18 @@ pub enum CrossSite {
 }
 
 /// The check that decides where a request comes from. It applies to requests that carry our cookies or ask for them.
+///
+/// ```
+/// use countersign_http::{AllowedOrigins, CrossSite, CrossSiteCheck};
+/// use http::{Method, Request};
+///
+/// let check = CrossSiteCheck::new(Some("https://app.example.com".parse()?), AllowedOrigins::default());
+/// let (parts, ()) =
+///     Request::post("/login").header("origin", "https://evil.example").body(())?.into_parts();
+/// assert_eq!(check.check(&parts.method, &parts.uri, &parts.headers), CrossSite::Foreign);
+/// assert_eq!(check.check(&Method::GET, &parts.uri, &parts.headers), CrossSite::Passes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CrossSiteCheck {
     own: Vec<Origin>,
@@ -55,7 +67,16 @@ pub struct OriginError {
     reason: &'static str,
 }
 
-/// The other origins whose pages may use our cookies.
+/// The origins beside a program's own whose pages may use the program's cookies.
+///
+/// ```
+/// use countersign_http::AllowedOrigins;
+///
+/// let allowed: AllowedOrigins = "https://admin.example.com, tauri://localhost".parse()?;
+/// assert!(allowed.contains(&"https://admin.example.com:443".parse()?));
+/// assert!("https://example.com/path".parse::<AllowedOrigins>().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AllowedOrigins(Vec<Origin>);
 

@@ -15,10 +15,14 @@ use crate::log::shown_in_log;
 ///
 /// ```
 /// use countersign_http::{Optional, Requirement};
+/// use serde_json::{Map, json};
 ///
 /// let report = Requirement::ACCESS.fresh().scope("reports:write");
+/// let claims = Map::from_iter([("scope".to_owned(), json!("reports:read"))]);
+/// assert!(report.lacking(&claims).is_some());
+///
 /// let front_page = Requirement::ACCESS.optional(Optional::IfAbsent);
-/// # let _ = (report, front_page);
+/// assert!(report.covers(&front_page), "what suffices for the report suffices for the front page");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requirement {
@@ -47,6 +51,25 @@ pub enum RequiredToken {
 }
 
 /// The case in which a request may pass without a token, as nobody.
+///
+/// ```
+/// use countersign_http::{Optional, Requirement};
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_testkit::TestBed;
+/// # use http::Request;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// let request = Request::get("/").header("authorization", "Basic YWRhOnNlY3JldA==");
+/// let (with_a_password, ()) = request.body(())?.into_parts();
+/// for (when, passes) in [(Optional::IfAbsent, true), (Optional::IfNoCredential, false)] {
+///     let requirement = Requirement::ACCESS.optional(when);
+///     assert_eq!(auth.authenticate_optional(&with_a_password, &requirement).await.is_ok(), passes);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Optional {
     /// If the request shows no token. Credentials of another scheme count as none; a token that is not accepted is

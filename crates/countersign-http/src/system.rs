@@ -6,7 +6,18 @@ use countersign_jwt::{Clock, Random, RandomError, Timestamp};
 
 /// The operating system's clock.
 ///
-/// Its monotonic reading counts from the clock's creation. Some systems stop it while the machine is suspended.
+/// The clock's monotonic reading counts from the clock's creation. Some systems stop that reading while the machine is
+/// suspended.
+///
+/// ```
+/// use countersign_http::SystemClock;
+/// use countersign_jwt::{Clock, Timestamp};
+///
+/// let clock = SystemClock::new();
+/// let before = clock.monotonic();
+/// assert!(clock.now() > Timestamp::from_secs(1_700_000_000));
+/// assert!(clock.monotonic() >= before);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     started: Instant,
@@ -41,6 +52,15 @@ impl Clock for SystemClock {
 }
 
 /// The operating system's random numbers, which seed the AWS-LC generator that this reads from.
+///
+/// ```
+/// use countersign_http::OsRandom;
+/// use countersign_jwt::random;
+///
+/// let secret = random::bytes::<32>(&OsRandom)?;
+/// assert_ne!(secret, [0; 32]);
+/// # Ok::<(), countersign_jwt::RandomError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsRandom;
 

@@ -23,6 +23,26 @@ use crate::id::{Epoch, Generation, SessionId, TokenId, UserId};
 use crate::time::Timestamp;
 
 /// The kind of a token. Each verifier takes one kind, so that no token passes as one of another kind.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use countersign_jwt::{Algorithm, KeyRing, NewClaims, SigningKey, Timestamp, TokenId, UserId, random};
+/// use countersign_jwt::{Issuer, TokenType, Verifier, VerifyError};
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// # let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+/// # let mut ring = KeyRing::new();
+/// # ring.insert(key.verifying_key())?;
+/// # let now = Timestamp::from_secs(1_800_000_000);
+/// # let (user, id) = (UserId::new("ada")?, TokenId::new(random::uuid(&random)?));
+/// # let until = now + Duration::from_secs(900);
+/// let refresh = Issuer::new(key).issue(&NewClaims::new(TokenType::Refresh, user, id, now, until))?;
+///
+/// let verifier = Verifier::with_fixed_keys(TokenType::Access, ring);
+/// let error = verifier.verify(&refresh, now).unwrap_err();
+/// assert_eq!(error, VerifyError::Typ { expected: TokenType::Access });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum TokenType {
     /// An access token, which proves who makes a request.
@@ -61,6 +81,16 @@ impl fmt::Display for TokenType {
 }
 
 /// Whether a token was issued by a login, as its claim `fresh` says.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_jwt::{Freshness, Timestamp};
+///
+/// let login = Timestamp::from_secs(1_800_000_000);
+/// let freshness = Freshness::Until(login + Duration::from_secs(300));
+/// assert!(freshness.is_fresh(login + Duration::from_secs(299)));
+/// assert!(!freshness.is_fresh(login + Duration::from_secs(300)));
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Freshness {
     /// The token was issued by a refresh and not by a login.
@@ -129,10 +159,47 @@ pub struct ClaimFields {
 ///
 /// A [`Verifier`](crate::token::Verifier) makes them, so a value of this type is a proof. Where another token format is
 /// verified, [`Claims::vouched`] makes them. Cheap to clone.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use countersign_jwt::{
+/// #     Algorithm, Issuer, KeyRing, NewClaims, SigningKey, Timestamp, TokenId, TokenType, UserId, Verifier, random,
+/// # };
+/// # let random = countersign_testkit::SeededRandom::default();
+/// # let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+/// # let mut ring = KeyRing::new();
+/// # ring.insert(key.verifying_key())?;
+/// # let verifier = Verifier::with_fixed_keys(TokenType::Access, ring);
+/// # let now = Timestamp::from_secs(1_800_000_000);
+/// # let (user, id) = (UserId::new("ada")?, TokenId::new(random::uuid(&random)?));
+/// # let claims = NewClaims::new(TokenType::Access, user, id, now, now + Duration::from_secs(900));
+/// # let token = Issuer::new(key).issue(&claims.with_claim("roles", ["editor"])?)?;
+/// let claims = verifier.verify(&token, now)?;
+/// assert_eq!(claims.subject().as_str(), "ada");
+/// assert_eq!(claims.get::<Vec<String>>("roles")?, Some(vec!["editor".to_owned()]));
+/// assert_eq!(claims.get::<String>("tenant")?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct Claims(Arc<ClaimFields>);
 
 /// The claims of a token that is to be issued.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use countersign_jwt::{NewClaims, Timestamp, TokenId, TokenType, UserId, random};
+/// # let random = countersign_testkit::SeededRandom::default();
+/// # let now = Timestamp::from_secs(1_800_000_000);
+/// let id = TokenId::new(random::uuid(&random)?);
+/// let claims =
+///     NewClaims::new(TokenType::Access, UserId::new("ada")?, id, now, now + Duration::from_secs(900))
+///         .with_claim("scope", "reports:read")?;
+/// assert_eq!(claims.to_map()["scope"], "reports:read");
+///
+/// // A claim with a defined meaning is not set by its name.
+/// assert!(claims.with_claim("sub", "grace").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct NewClaims(ClaimFields);
 

@@ -10,6 +10,15 @@ use uuid::Uuid;
 ///
 /// Countersign's own accounts use a UUID. An application with its own user table may use any text of 1 to 255 bytes
 /// without control characters, such as a number.
+///
+/// ```
+/// use countersign_jwt::UserId;
+///
+/// let member = UserId::new("17")?;
+/// assert_eq!(member.as_str(), "17");
+/// assert!(UserId::new("").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UserId(Arc<str>);
 

@@ -42,6 +42,15 @@ pub enum JsonError {
 /// Parses one JSON object. No member's name may occur twice, at any depth. The object may have at most 32 levels, 256
 /// members and 1,024 elements of arrays.
 ///
+/// ```
+/// use countersign_jwt::json::{self, JsonError};
+///
+/// assert_eq!(json::object(br#"{"sub": "ada"}"#)?["sub"], "ada");
+/// // Two readers of this text could see two different users.
+/// assert_eq!(json::object(br#"{"sub": "ada", "sub": "root"}"#), Err(JsonError::DuplicateMember));
+/// # Ok::<(), JsonError>(())
+/// ```
+///
 /// # Errors
 /// [`JsonError`] if the text is not such an object.
 pub fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {

@@ -74,6 +74,16 @@ pub enum SignError {
 
 /// Signs `payload` into a compact token whose header has `alg`, `kid` and `typ`.
 ///
+/// ```
+/// use countersign_jwt::{Algorithm, SigningKey, jws};
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+/// let token = jws::sign(&key, "invitation", br#"{"email":"ada@example.org"}"#)?;
+/// assert_eq!(token.split('.').count(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`SignError::TooLong`] if the token would have more than 8 KiB.
 pub fn sign(key: &SigningKey, typ: &str, payload: &[u8]) -> Result<String, SignError> {
@@ -110,6 +120,21 @@ fn sign_segments(key: &SigningKey, header: &str, payload: &[u8]) -> Result<Strin
 ///
 /// A token without `kid` is accepted only if exactly one key of the ring has its algorithm (SEC-039). Of the payload
 /// nothing is checked but that it was signed.
+///
+/// ```
+/// use countersign_jwt::{Algorithm, KeyRing, SigningKey, VerifyError, jws};
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// # let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+/// # let mut ring = KeyRing::new();
+/// # ring.insert(key.verifying_key())?;
+/// let token = jws::sign(&key, "invitation", b"ada@example.org")?;
+/// assert_eq!(jws::verify(&token, &ring)?.payload, b"ada@example.org");
+///
+/// let forged = token.replace('.', ".A");
+/// assert!(jws::verify(&forged, &ring).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`VerifyError`] of the groups malformed, key and signature.

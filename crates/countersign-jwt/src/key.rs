@@ -41,6 +41,15 @@ use crate::random::RandomError;
 /// The id of a key, which is the `kid` of the tokens it signs (RFC 7515 §4.1.4).
 ///
 /// A key id has 1 to 128 bytes without control characters, so that it can stand in a log line.
+///
+/// ```
+/// use countersign_jwt::{Algorithm, KeyId, SigningKey};
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// let key = SigningKey::generate(Algorithm::EdDsa, &random)?.with_key_id(KeyId::new("2026-01")?);
+/// assert_eq!(key.verifying_key().key_id().as_str(), "2026-01");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct KeyId(Arc<str>);
 

@@ -5,6 +5,25 @@ use std::fmt;
 use uuid::Uuid;
 
 /// A source of unpredictable bytes. Programs pass the operating system's generator, tests a seeded one.
+///
+/// ```
+/// use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+/// use countersign_jwt::{Random, RandomError, random};
+///
+/// /// The operating system's randomness.
+/// #[derive(Debug)]
+/// struct System(SystemRandom);
+///
+/// impl Random for System {
+///     fn fill(&self, dest: &mut [u8]) -> Result<(), RandomError> {
+///         self.0.fill(dest).map_err(|_| RandomError)
+///     }
+/// }
+///
+/// let system = System(SystemRandom::new());
+/// assert_ne!(random::uuid(&system)?, random::uuid(&system)?);
+/// # Ok::<(), RandomError>(())
+/// ```
 pub trait Random: fmt::Debug + Send + Sync + 'static {
     /// Fills `dest` with bytes that nobody can predict.
     ///

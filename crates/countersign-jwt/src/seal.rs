@@ -15,6 +15,18 @@ use crate::random::{Random, RandomError};
 /// A secret of the server: at least 32 bytes that nobody can guess.
 ///
 /// The secret itself is never used as a key. Every purpose gets a key of its own, derived from the secret (SEC-045).
+///
+/// ```
+/// use countersign_jwt::Secret;
+/// # use countersign_jwt::random;
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// let secret = Secret::new(random::bytes::<32>(&random)?.to_vec())?;
+/// assert_ne!(secret.derive("cookies"), secret.derive("tokens"));
+///
+/// assert!(Secret::new(b"too short".to_vec()).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -109,6 +121,22 @@ impl fmt::Debug for Secret {
 /// The server's secrets, newest first. The first one seals, and all of them open.
 ///
 /// To change the secret, put the new one in front, and remove the old one when nothing sealed with it is left.
+///
+/// ```
+/// use countersign_jwt::Secrets;
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// let old = Secrets::parse("SGpubHUVN49UbwYEA0ZMjf9t3jAaqPjZfGqCnjP5Gm0=")?;
+/// let sealed = old.seal("user.phone/17", b"+44 20 7946 0000", &random)?;
+///
+/// // The new secret stands in front and seals; the old one still opens.
+/// let both = Secrets::parse(
+///     "ZzGVqSZAzmDpR6PpLr3qI5B9EmbTHFTzs1Tk4WPGxUA=, SGpubHUVN49UbwYEA0ZMjf9t3jAaqPjZfGqCnjP5Gm0=",
+/// )?;
+/// assert_eq!(&**both.open("user.phone/17", &sealed)?, b"+44 20 7946 0000");
+/// assert!(both.open("user.phone/18", &sealed).is_err(), "it was sealed for another row");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Secrets(Arc<List>);
 

@@ -8,6 +8,16 @@ use std::time::Duration;
 /// A point in time, in milliseconds since the Unix epoch, between 1970 and the year 287396.
 ///
 /// Arithmetic saturates at both ends, so no input can make it overflow or panic.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_jwt::Timestamp;
+///
+/// let login = Timestamp::from_secs(1_800_000_000);
+/// let later = login + Duration::from_secs(900);
+/// assert_eq!(later.since(login), Duration::from_secs(900));
+/// assert_eq!(login.since(later), Duration::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(i64);
 
@@ -73,6 +83,30 @@ impl Sub<Duration> for Timestamp {
 }
 
 /// A source of the time. Programs pass a system clock, tests a fixed one.
+///
+/// ```
+/// use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+/// use countersign_jwt::{Clock, Timestamp};
+///
+/// #[derive(Debug)]
+/// struct MachineClock {
+///     started: Instant,
+/// }
+///
+/// impl Clock for MachineClock {
+///     fn now(&self) -> Timestamp {
+///         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+///         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+///     }
+///
+///     fn monotonic(&self) -> Duration {
+///         self.started.elapsed()
+///     }
+/// }
+///
+/// let clock = MachineClock { started: Instant::now() };
+/// assert!(clock.now() > Timestamp::from_secs(1_700_000_000));
+/// ```
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time of day. It may be set back or forward while the program runs.
     fn now(&self) -> Timestamp;

@@ -16,6 +16,24 @@ use crate::verify::VerifyError;
 use cache::TokenCache;
 
 /// Issues tokens with one key.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_jwt::claims::decode_unverified;
+/// use countersign_jwt::{Algorithm, Issuer, NewClaims, SigningKey, TokenId, TokenType, UserId, random};
+/// # use countersign_jwt::Timestamp;
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// # let now = Timestamp::from_secs(1_800_000_000);
+/// let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+/// let issuer = Issuer::new(key).with_issuer("https://auth.example.com").with_audience("reports");
+///
+/// let id = TokenId::new(random::uuid(&random)?);
+/// let until = now + Duration::from_secs(900);
+/// let token = issuer.issue(&NewClaims::new(TokenType::Access, UserId::new("ada")?, id, now, until))?;
+/// assert_eq!(decode_unverified(&token)?.get::<String>("aud")?.as_deref(), Some("reports"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Issuer {
     key: SigningKey,
@@ -65,6 +83,30 @@ impl Issuer {
 /// Verifies tokens of one kind.
 ///
 /// The key ring can be exchanged while the verifier works; every verification uses one ring.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use countersign_jwt::{Algorithm, Issuer, KeyRing, NewClaims, SigningKey, Timestamp, TokenId, UserId, random};
+/// use countersign_jwt::{TokenType, Verifier, VerifyError};
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// # let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+/// # let mut ring = KeyRing::new();
+/// # ring.insert(key.verifying_key())?;
+/// # let issued_at = Timestamp::from_secs(1_800_000_000);
+/// # let (user, id) = (UserId::new("ada")?, TokenId::new(random::uuid(&random)?));
+/// # let until = issued_at + Duration::from_secs(900);
+/// # let claims = NewClaims::new(TokenType::Access, user, id, issued_at, until);
+/// # let token = Issuer::new(key).with_issuer("https://auth.example.com").with_audience("reports").issue(&claims)?;
+/// let verifier = Verifier::with_fixed_keys(TokenType::Access, ring)
+///     .with_issuer("https://auth.example.com")
+///     .with_audience("reports");
+///
+/// assert_eq!(verifier.verify(&token, issued_at)?.subject().as_str(), "ada");
+/// let an_hour_later = issued_at + Duration::from_secs(3600);
+/// assert_eq!(verifier.verify(&token, an_hour_later).unwrap_err(), VerifyError::Expired);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Verifier {
     keys: Arc<ArcSwap<KeyRing>>,
@@ -213,6 +255,25 @@ impl Verifier {
     }
 
     /// Verifies a token without its times, for logging out with a token that has expired meanwhile.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use countersign_jwt::{
+    /// #     Algorithm, Issuer, KeyRing, NewClaims, SigningKey, Timestamp, TokenId, TokenType, UserId, Verifier, random,
+    /// # };
+    /// # let random = countersign_testkit::SeededRandom::default();
+    /// # let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+    /// # let mut ring = KeyRing::new();
+    /// # ring.insert(key.verifying_key())?;
+    /// # let verifier = Verifier::with_fixed_keys(TokenType::Access, ring);
+    /// # let issued_at = Timestamp::from_secs(1_800_000_000);
+    /// # let (user, id) = (UserId::new("ada")?, TokenId::new(random::uuid(&random)?));
+    /// # let until = issued_at + Duration::from_secs(900);
+    /// # let token = Issuer::new(key).issue(&NewClaims::new(TokenType::Access, user, id, issued_at, until))?;
+    /// assert!(verifier.verify(&token, until + Duration::from_secs(60)).is_err());
+    /// assert_eq!(verifier.verify_expired_ok(&token)?.expires_at(), Some(until));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`VerifyError`] of the first other check that failed.

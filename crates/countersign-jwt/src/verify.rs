@@ -80,6 +80,14 @@ pub enum VerifyError {
 }
 
 /// The group of a [`VerifyError`].
+///
+/// ```
+/// use countersign_jwt::{KeyRing, Timestamp, TokenType, Verifier, VerifyErrorKind};
+///
+/// let verifier = Verifier::with_fixed_keys(TokenType::Access, KeyRing::new());
+/// let error = verifier.verify("no token", Timestamp::from_secs(1_800_000_000)).unwrap_err();
+/// assert_eq!(error.kind(), VerifyErrorKind::Malformed);
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum VerifyErrorKind {

@@ -12,6 +12,15 @@ use mongodb::options::{
 use crate::call::Failure;
 
 /// The options with which a [`MongodbStore`](crate::MongodbStore) is opened.
+///
+/// ```
+/// use countersign_mongodb::MongodbOptions;
+///
+/// let options = MongodbOptions::from_url("mongodb://app:password@db.example/app?replicaSet=rs0")?;
+/// assert_eq!(options.servers(), "db.example:27017");
+/// assert!(!format!("{options} {options:?}").contains("password"), "it can go to a log");
+/// # Ok::<(), countersign_mongodb::OpenError>(())
+/// ```
 #[derive(Clone)]
 pub struct MongodbOptions {
     /// The URL, including its password.

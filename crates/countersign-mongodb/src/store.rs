@@ -64,6 +64,19 @@ impl MongodbStore {
     /// Connects to the database and brings its collections up to date, as the options allow. Nodes that do this at the
     /// same time do not disturb each other.
     ///
+    /// ```no_run
+    /// use countersign_mongodb::{MongodbOptions, MongodbStore, OpenError};
+    ///
+    /// # async fn open() -> Result<(), OpenError> {
+    /// let options = MongodbOptions::from_url("mongodb://app:password@db.example/app?replicaSet=rs0")?;
+    /// let store = MongodbStore::open(&options).await?;
+    /// for weakness in store.weaknesses() {
+    ///     println!("this database breaks a promise: {weakness}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`OpenError`], also when no server could be asked within the deadline.
     pub async fn open(options: &MongodbOptions) -> Result<Self, OpenError> {

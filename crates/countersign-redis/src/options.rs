@@ -13,6 +13,15 @@ use crate::failure::Failure;
 use crate::link::choose_cryptography;
 
 /// The options with which a [`RedisStore`](crate::RedisStore) is opened.
+///
+/// ```
+/// use countersign_redis::RedisOptions;
+///
+/// let options = RedisOptions::from_url("redis://:s3cret@db.example:6379/0?durability=volatile")?;
+/// assert!(options.is_volatile());
+/// assert!(!format!("{options} {options:?}").contains("s3cret"), "it can go to a log");
+/// # Ok::<(), countersign_redis::OpenError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
     /// The driver's client, whose `Debug` form leaves out the password.

@@ -53,6 +53,19 @@ impl RedisStore {
     /// Connects, checks that the server keeps what it answers, and sets up the store if there is none, as the options
     /// allow. Programs that do this at the same time do not disturb each other.
     ///
+    /// ```no_run
+    /// use countersign_redis::{OpenError, RedisOptions, RedisStore};
+    ///
+    /// # async fn open() -> Result<(), OpenError> {
+    /// let options = RedisOptions::from_url("redis://:password@db.example:6379/0")?.wait_replicas(1);
+    /// let store = RedisStore::open(&options).await?;
+    /// for weakness in store.weaknesses() {
+    ///     println!("this Redis may lose what it has answered: {weakness}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`OpenError`], also when the server is less durable than demanded.
     pub async fn open(options: &RedisOptions) -> Result<Self, OpenError> {

@@ -15,6 +15,22 @@ use secrecy::zeroize::Zeroizing;
 /// A file with the server's secret: base64 text, readable by its owner only.
 ///
 /// The file may hold several secrets, separated by commas or white space: the first one seals, all of them open.
+///
+/// ```
+/// use countersign_sql::{SecretFile, SecretFileError};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let database = folder.path().join("app.db");
+/// # let random = countersign_testkit::SeededRandom::default();
+/// let file = SecretFile::beside(&database);
+/// assert!(file.path().ends_with("app.db.secret"));
+///
+/// // A new secret would end every session of a store that has keys, so none is made for it.
+/// let lost = file.load_or_create(&random, false);
+/// assert!(matches!(lost, Err(SecretFileError::Missing { .. })));
+/// assert!(file.load_or_create(&random, true).is_ok());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretFile {
     path: PathBuf,

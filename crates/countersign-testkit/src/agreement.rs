@@ -308,6 +308,15 @@ fn run<S, T: std::fmt::Debug>(
 
 /// Random steps on a user's sessions and log give the same answers as on the reference, and leave the same data.
 ///
+/// ```no_run
+/// use countersign_core::store::MemoryStore;
+/// use countersign_testkit::agreement;
+///
+/// // Each check opens the store many times and takes seconds: it is a test of its own.
+/// agreement::random_steps_do_the_same_as_in_the_reference(async || MemoryStore::new());
+/// agreement::advance_and_heal_are_done_exactly_when_they_apply(async || MemoryStore::new());
+/// ```
+///
 /// # Panics
 /// With the smallest case in which they do not.
 pub fn random_steps_do_the_same_as_in_the_reference<S>(open: impl AsyncFnOnce() -> S)

@@ -29,6 +29,23 @@ static NODES: AtomicU64 = AtomicU64::new(1);
 /// [`TestBed::another_node`] makes further ones over the same stores.
 ///
 /// The methods panic where a test would: they are for steps that must work before the test gets to its point.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_core::store::MemoryStore;
+/// use countersign_testkit::TestBed;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bed = TestBed::over(MemoryStore::new()).await;
+/// let ada = bed.register("ada").await?;
+/// assert!(bed.authenticate(&ada.pair.access_token).await.is_ok());
+///
+/// bed.clock.advance(Duration::from_secs(3600));
+/// assert!(bed.authenticate(&ada.pair.access_token).await.is_err(), "it has expired");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TestBed {
     /// The stores.
@@ -45,6 +62,20 @@ pub struct TestBed {
 }
 
 /// The parts of a [`TestBed`] that a test may choose.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_core::model::SessionPolicy;
+/// use countersign_core::store::MemoryStore;
+/// use countersign_testkit::{BedConfig, TestBed};
+///
+/// # #[tokio::main]
+/// # async fn main() {
+/// let policy = SessionPolicy { grace: Duration::ZERO, ..SessionPolicy::default() };
+/// let bed = TestBed::with(MemoryStore::new(), BedConfig { policy, ..BedConfig::default() }).await;
+/// assert_eq!(bed.sessions.policy().grace, Duration::ZERO);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct BedConfig {
     /// Lifetimes and rules. Default: those of production.
@@ -252,6 +283,23 @@ impl TestBed {
 }
 
 /// A receiver of events that remembers them.
+///
+/// ```
+/// use countersign_core::model::Event;
+/// use countersign_core::store::MemoryStore;
+/// use countersign_testkit::TestBed;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let bed = TestBed::over(MemoryStore::new()).await;
+/// bed.register("ada").await?;
+/// assert!(bed.events.take().iter().any(|event| matches!(event, Event::Registered { .. })));
+///
+/// assert!(bed.login("ada", "a guess").await.is_err());
+/// assert!(bed.events.take_alarms().is_empty(), "one wrong password is no attack");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct RecordedEvents {
     events: Mutex<Vec<Event>>,

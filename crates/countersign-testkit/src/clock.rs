@@ -6,6 +6,21 @@ use std::time::Duration;
 use countersign_jwt::{Clock, Timestamp};
 
 /// A clock that stands still until it is moved.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_jwt::Clock;
+/// use countersign_testkit::FixedClock;
+///
+/// let clock = FixedClock::default();
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now(), FixedClock::START + Duration::from_secs(60));
+///
+/// // Somebody sets the machine's time of day back. The monotonic time does not notice.
+/// let monotonic = clock.monotonic();
+/// clock.set(FixedClock::START);
+/// assert_eq!(clock.monotonic(), monotonic);
+/// ```
 #[derive(Debug)]
 pub struct FixedClock {
     time: Mutex<Time>,

@@ -24,6 +24,26 @@ use uuid::Uuid;
 /// Any stores, instrumented: calls are counted by the name of the trait's method, and can be made to fail or to wait.
 ///
 /// Cheap to clone; all clones share counts and settings. [`Instrumented::stores`] is what the code under test gets.
+///
+/// ```
+/// use countersign_core::store::MemoryStore;
+/// use countersign_testkit::{Instrumented, TestBed};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Instrumented::new(MemoryStore::new());
+/// let bed = TestBed::over(store.stores()).await;
+/// let ada = bed.register("ada").await?;
+///
+/// store.reset_calls();
+/// bed.authenticate(&ada.pair.access_token).await?;
+/// assert_eq!(store.total_calls(), 0, "a request costs no call to the store");
+///
+/// store.fail(true);
+/// assert!(bed.login("ada", TestBed::PASSWORD).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Instrumented {
     inner: Stores,
@@ -31,6 +51,26 @@ pub struct Instrumented {
 }
 
 /// A moment in a call, for [`Instrumented::hold`].
+///
+/// ```
+/// use countersign_core::store::MemoryStore;
+/// use countersign_testkit::{Instrumented, Point, TestBed};
+/// # use countersign_core::model::Device;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = Instrumented::new(MemoryStore::new());
+/// # let bed = TestBed::over(store.stores()).await;
+/// # let pair = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+/// let mut gate = store.hold(Point::Before("advance"));
+/// let refresh = tokio::spawn(async move { bed.refresh(&pair.refresh_token, Device::default()).await });
+/// gate.arrived().await;
+/// // Here the test does what shall happen between the read of the row and its change.
+/// gate.open();
+/// assert!(refresh.await?.is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Point {
     /// Before this method does anything.

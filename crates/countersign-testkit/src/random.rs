@@ -6,6 +6,16 @@ use countersign_jwt::{Random, RandomError};
 
 /// A random source that gives the same bytes in every run for the same seed. Anybody can predict them, so it is for
 /// tests only.
+///
+/// ```
+/// use countersign_jwt::random;
+/// use countersign_testkit::SeededRandom;
+///
+/// let first = random::uuid(&SeededRandom::new(7))?;
+/// assert_eq!(first, random::uuid(&SeededRandom::new(7))?);
+/// assert_ne!(first, random::uuid(&SeededRandom::new(8))?);
+/// # Ok::<(), countersign_jwt::RandomError>(())
+/// ```
 #[derive(Debug)]
 pub struct SeededRandom {
     state: AtomicU64,
@@ -65,6 +75,15 @@ impl Random for SeededRandom {
 }
 
 /// A random source that fails after a number of calls, or at once.
+///
+/// ```
+/// use countersign_jwt::random;
+/// use countersign_testkit::FailingRandom;
+///
+/// let random = FailingRandom::after(1);
+/// assert!(random::uuid(&random).is_ok());
+/// assert!(random::uuid(&random).is_err());
+/// ```
 #[derive(Debug, Default)]
 pub struct FailingRandom {
     good: AtomicU64,

@@ -42,6 +42,20 @@ pub fn key(user: u128, session: u128) -> UserSession {
 }
 
 /// The row of a session that began at [`NOW`] and lives for ten days, a day without a refresh.
+///
+/// ```
+/// use countersign_core::store::{MemoryStore, SessionInserted, SessionStore as _};
+/// use countersign_testkit::rows;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let row = rows::session(1, 1);
+/// assert_eq!(store.insert_session(&row).await?, SessionInserted::Yes);
+/// assert_eq!(store.insert_session(&row).await?, SessionInserted::Taken);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn session(user: u128, number: u128) -> Session {
     Session {

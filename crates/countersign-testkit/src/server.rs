@@ -26,6 +26,26 @@ pub fn server_url(variable: &str) -> Option<String> {
 
 /// A proxy to a server that can be blocked like a network that drops packets: bytes are accepted and not passed on, and
 /// neither side is told.
+///
+/// ```
+/// use countersign_testkit::Proxy;
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # use tokio::net::{TcpListener, TcpStream};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = TcpListener::bind("127.0.0.1:0").await?;
+/// let proxy = Proxy::to(&server.local_addr()?.to_string()).await;
+/// let mut client = TcpStream::connect(proxy.address()).await?;
+/// let (mut accepted, _) = server.accept().await?;
+/// client.write_all(b"hello").await?;
+/// assert_eq!(accepted.read_u8().await?, b'h');
+///
+/// proxy.cut();
+/// assert_eq!(client.read(&mut [0]).await.unwrap_or_default(), 0, "the connection is closed");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,

@@ -103,6 +103,21 @@ pub mod sqlite {
 
     /// Opens a database and its secret (`app.db`, `app.db.secret`); creates both if neither exists.
     ///
+    /// ```
+    /// use countersign::{Auth, sqlite};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// let (store, secrets) = sqlite::open(&path).await?;
+    /// let auth = Auth::builder(store, secrets).build().await?;
+    /// assert!(folder.path().join("app.db.secret").exists());
+    /// # drop(auth);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`OpenWithSecretError`] says what could not be opened. A secret that is missing beside a filled database is
     /// never replaced by a new one.

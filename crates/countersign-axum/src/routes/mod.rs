@@ -90,6 +90,26 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// [`AccessToken`](crate::AccessToken). A program with users of its own leaves them out and begins sessions by
 /// `Sessions::begin`. A program that decides itself who gets an account calls `Accounts::register` and
 /// `Accounts::login` in handlers of its own, with [`SignIn`](crate::SignIn).
+///
+/// ```
+/// use axum::Router;
+/// use countersign_axum::{AuthLayer, account_routes, routes};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// let app: Router = Router::new().merge(routes()).merge(account_routes()).layer(AuthLayer::new(auth));
+///
+/// let ada = r#"{"email":"ada@example.org","password":"correct horse"}"#;
+/// let request = Request::post("/v1/auth/register").header("content-type", "application/json");
+/// assert_eq!(app.oneshot(request.body(Body::from(ada))?).await?.status(), 201);
+/// # Ok(())
+/// # }
+/// ```
 pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/v1/auth/register", post(sign_in::register))
@@ -103,6 +123,27 @@ async fn jwks(Installed(auth): Installed) -> Reply {
 }
 
 /// The answer to an unknown path: 404 `not_found`. For a program's `fallback`.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use countersign_axum::{method_not_allowed, not_found};
+/// # use axum::{body::Body, http::Request};
+/// # use tower::ServiceExt as _;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app: Router = Router::new()
+///     .route("/hello", get(async || "hello"))
+///     .fallback(not_found)
+///     .method_not_allowed_fallback(method_not_allowed);
+///
+/// let answer = app.clone().oneshot(Request::get("/nowhere").body(Body::empty())?).await?;
+/// assert_eq!(answer.headers()["content-type"], "application/json");
+/// let answer = app.oneshot(Request::post("/hello").body(Body::empty())?).await?;
+/// assert_eq!(answer.status(), 405);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn not_found() -> Reply {
     Reply::error(ErrorCode::NotFound)
 }
@@ -118,6 +159,16 @@ async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Rep
 }
 
 /// The device that sends the request, as far as the request shows it.
+///
+/// ```
+/// use axum::http::Request;
+/// use countersign_axum::device;
+///
+/// let request = Request::get("/").header("user-agent", "ExampleApp/2.1 (Android)").body(())?;
+/// let (parts, ()) = request.into_parts();
+/// assert_eq!(device(&parts).user_agent.as_deref(), Some("ExampleApp/2.1 (Android)"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn device(parts: &Parts) -> Device {
     let agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);

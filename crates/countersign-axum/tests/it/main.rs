@@ -8,9 +8,7 @@
 
 mod accounts;
 mod agreed;
-mod app;
 mod body;
-mod client;
 mod credentials;
 mod cross_site;
 mod extractors;
@@ -19,26 +17,20 @@ mod forms;
 mod fuzz;
 mod guards;
 mod handshakes;
-mod hosts;
 mod kinds;
 mod legacy_key;
 mod locations;
-mod log;
 mod loopback;
 mod matrix;
-mod members;
 mod own_users;
 mod refresh;
 mod revoke_tokens;
+mod secrets;
 mod sessions;
 mod settings;
 mod sign_in;
 mod six_lines;
-mod sockets;
 mod verify;
 mod wire;
 
-/// What the rules under test add to the ready-made routes.
-fn more_routes(_: &countersign_axum::Auth) -> axum::Router {
-    axum::Router::new()
-}
+use countersign_testapp::{app, client, hosts, log, members, sockets};

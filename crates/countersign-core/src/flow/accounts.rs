@@ -71,6 +71,34 @@ pub struct AccountsConfig {
 }
 
 /// Accounts with passwords: register, log in, refresh, disable. Cheap to clone.
+///
+/// ```
+/// use countersign_core::flow::{Arrival, LoginError, LoginName, Presentation, Registration};
+/// use countersign_core::model::{Device, EmailAddress, Password};
+/// # use countersign_core::store::MemoryStore;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let accounts = countersign_testkit::TestBed::over(MemoryStore::new()).await.accounts;
+/// let arrival = Arrival::new(Presentation::Explicit, Device::default());
+/// let registration = Registration {
+///     email: EmailAddress::parse("ada@example.org")?,
+///     username: None,
+///     password: Password::new_for_registration("correct horse".to_owned())?,
+/// };
+/// let ada = accounts.register(registration, arrival.clone()).await?.user;
+///
+/// let password = Password::new_for_login("correct horse".to_owned())?;
+/// let signed_in = accounts.login(LoginName::parse("ADA@example.org"), password, arrival.clone()).await?;
+/// assert_eq!(signed_in.user.id, ada.id);
+///
+/// accounts.disable(&ada.id).await?;
+/// let password = Password::new_for_login("correct horse".to_owned())?;
+/// let refused = accounts.login(LoginName::parse("ada@example.org"), password, arrival).await;
+/// assert!(matches!(refused, Err(LoginError::InvalidCredentials)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Accounts {
     shared: Arc<AccountsConfig>,
@@ -117,6 +145,13 @@ pub struct Registration {
 }
 
 /// The name that a user logs in with. White space around it is removed, as it is at registration.
+///
+/// ```
+/// use countersign_core::flow::LoginName;
+///
+/// assert!(matches!(LoginName::parse("ada@example.org"), LoginName::Email(_)));
+/// assert!(matches!(LoginName::parse(" ada "), LoginName::Username(name) if name.as_str() == "ada"));
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LoginName {
     /// An e-mail address.
@@ -324,6 +359,29 @@ impl Accounts {
     /// A registration takes a place in the hash pool before anything else. If the caller goes away before the password
     /// is hashed, nothing is left behind; afterwards the registration runs to its end.
     ///
+    /// ```
+    /// use countersign_core::flow::{Arrival, Presentation, RegisterError, Registration};
+    /// use countersign_core::model::{Device, EmailAddress, Password, Username};
+    /// # use countersign_core::store::MemoryStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let accounts = countersign_testkit::TestBed::over(MemoryStore::new()).await.accounts;
+    /// # let arrival = Arrival::new(Presentation::Explicit, Device::default());
+    /// let registration = Registration {
+    ///     email: EmailAddress::parse("ada@example.org")?,
+    ///     username: Some(Username::parse("ada")?),
+    ///     password: Password::new_for_registration("correct horse".to_owned())?,
+    /// };
+    /// match accounts.register(registration, arrival).await {
+    ///     Ok(signed_in) => assert_eq!(signed_in.pair.user_id, signed_in.user.id),
+    ///     Err(RegisterError::EmailTaken) => println!("this address has an account; log in instead"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`RegisterError`]. The account exists after [`RegisterError::Begin`], and after no other error.
     pub async fn register(
@@ -423,6 +481,28 @@ impl Accounts {
     ///
     /// Logins to unknown, disabled and password-less accounts and logins with a wrong password take the same path: one
     /// hash of the default cost, the same store calls, the same error (SEC-130).
+    ///
+    /// ```
+    /// use countersign_core::flow::{Arrival, LoginError, LoginName, Presentation};
+    /// use countersign_core::model::{Device, Password};
+    /// # use countersign_core::store::MemoryStore;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # bed.register("ada").await?;
+    /// # let accounts = bed.accounts;
+    /// let arrival = Arrival::new(Presentation::Cookie, Device::default());
+    /// let guess = Password::new_for_login("a guess".to_owned())?;
+    /// match accounts.login(LoginName::parse("ada"), guess, arrival).await {
+    ///     Ok(signed_in) => println!("hello {}", signed_in.user.email.as_str()),
+    ///     Err(LoginError::InvalidCredentials) => println!("name or password is wrong"),
+    ///     Err(LoginError::TooManyAttempts { retry_after }) => println!("try again in {retry_after:?}"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`LoginError`].
@@ -648,6 +728,22 @@ impl Accounts {
 
     /// Disables an account: it can neither log in nor refresh any more, and all its sessions end. Returns whether the
     /// account exists.
+    ///
+    /// ```
+    /// # use countersign_core::store::MemoryStore;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let ada = bed.register("ada").await?;
+    /// # let accounts = &bed.accounts;
+    /// assert!(accounts.disable(&ada.user.id).await?);
+    /// assert!(bed.authenticate(&ada.pair.access_token).await.is_err());
+    ///
+    /// assert!(accounts.enable(&ada.user.id).await?);
+    /// assert!(bed.authenticate(&ada.pair.access_token).await.is_err(), "old sessions stay ended");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`EndError`] when the store cannot answer; disabling the account again is safe.

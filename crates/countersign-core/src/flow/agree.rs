@@ -36,7 +36,7 @@ pub struct Agreement {
     pub issuer: Option<String>,
     /// Lifetimes and rules: the program's own, or the store's if the program follows the store.
     pub policy: SessionPolicy,
-    /// The other issuers of this store's tokens.
+    /// The issuers other than [`issuer`](Self::issuer) whose tokens from this store are accepted.
     pub issuers: KnownIssuers,
     /// The issuer that this program's issuer has just replaced in the store.
     pub issuer_before: Option<String>,

@@ -13,9 +13,9 @@ use crate::store::{BoxError, UserStore};
 
 /// A function of the application that returns the application's own claims for a user's access tokens.
 ///
-/// It is called for every token pair: at login, at refresh, and when a pair is reserved, which means served again. A
-/// reserved pair has the same ids and times as before, but the application's claims as they are now. Refresh tokens
-/// carry none of these claims.
+/// The function is called for every token pair: at login, at refresh, and when a pair is reserved, which means served
+/// again. A reserved pair has the same ids and times as before, but the application's claims as they are now. Refresh
+/// tokens carry none of these claims.
 #[derive(Clone)]
 pub struct ExtraClaims(Arc<Ask>);
 

@@ -20,6 +20,14 @@ use crate::model::{Password, PasswordHash};
 
 /// The cost of an Argon2id hash. Default 19,456 KiB, 2 passes, 1 lane: the cost recommended by OWASP that needs little
 /// memory.
+///
+/// ```
+/// use countersign_core::flow::{Argon2Params, UnsafeArgon2Params};
+///
+/// assert_eq!(Argon2Params::default().memory_kib(), 19_456);
+/// assert!(Argon2Params::new(47_104, 1, 1).is_ok());
+/// assert_eq!(Argon2Params::new(4_096, 1, 1).err(), Some(UnsafeArgon2Params::TooCheap));
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Argon2Params(argon2::Params);
 
@@ -51,6 +59,22 @@ pub enum HashError {
 }
 
 /// Makes and checks hashes, one after another on the calling thread. Servers use [`HashPool`] instead.
+///
+/// ```
+/// use std::sync::Arc;
+/// use countersign_core::flow::{Argon2Params, Hasher};
+/// use countersign_core::model::Password;
+/// # use countersign_testkit::SeededRandom;
+///
+/// # let random = Arc::new(SeededRandom::default());
+/// let hasher = Hasher::new(Argon2Params::default(), random)?;
+/// let hash = hasher.hash(&Password::new_for_registration("correct horse".to_owned())?)?;
+/// assert!(hash.expose().starts_with("$argon2id$"));
+///
+/// let guess = Password::new_for_login("battery staple".to_owned())?;
+/// assert!(!hasher.verify(&guess, Some(&hash))?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Hasher {
     argon2: Argon2<'static>,
@@ -61,6 +85,26 @@ pub struct Hasher {
 }
 
 /// Makes and checks hashes on blocking threads, a bounded number at a time. Cheap to clone; all clones are one pool.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// use std::sync::Arc;
+/// use countersign_core::flow::{Argon2Params, HashError, HashPool};
+/// # use countersign_testkit::SeededRandom;
+/// # use tokio::runtime::Handle;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let random = Arc::new(SeededRandom::default());
+/// // One hash at a time, and nobody waits.
+/// let pool = HashPool::new(Handle::current(), NonZeroUsize::MIN, 0, Argon2Params::default(), random)?;
+/// let place = pool.place()?;
+/// assert!(matches!(pool.place(), Err(HashError::Overloaded)));
+/// drop(place);
+/// assert!(pool.place().is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct HashPool {
     hasher: Arc<Hasher>,

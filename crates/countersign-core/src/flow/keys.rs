@@ -70,6 +70,24 @@ struct LastReload(tokio::sync::Mutex<Option<Duration>>);
 
 /// A deployment's keys as one node uses them. The node signs and verifies with them, and follows what other nodes do to
 /// them. Cheap to clone.
+///
+/// ```
+/// use countersign_core::model::KeyPurpose;
+/// use countersign_jwt::Algorithm;
+/// # use countersign_core::store::MemoryStore;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let sessions = countersign_testkit::TestBed::over(MemoryStore::new()).await.sessions;
+/// let keys = sessions.keys();
+/// let new = keys.rotate(KeyPurpose::Access, Some(Algorithm::Es256), true).await?;
+/// assert_eq!(keys.access_algorithm(), Algorithm::Es256);
+///
+/// // Others verify access tokens with the published keys; this key is among them.
+/// assert!(keys.public_keys().contains(new.key_id.as_str()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Keys {
     shared: Arc<Shared>,
@@ -125,6 +143,35 @@ pub(crate) struct KeysConfig {
 }
 
 /// A format of another library that tokens are written in.
+///
+/// ```
+/// use countersign_core::flow::TokenFormat;
+/// use countersign_jwt::jws::{self, SignError};
+/// use countersign_jwt::{NewClaims, SigningKey};
+///
+/// /// Tokens whose header calls them `JWT`, as an older library expects.
+/// #[derive(Debug)]
+/// struct Legacy(SigningKey);
+///
+/// impl TokenFormat for Legacy {
+///     fn issue(&self, claims: &NewClaims) -> Result<String, SignError> {
+///         let claims = serde_json::Value::Object(claims.to_map()).to_string();
+///         jws::sign(&self.0, "JWT", claims.as_bytes())
+///     }
+/// }
+/// # use countersign_core::{model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Algorithm, UserId, claims::decode_unverified};
+/// # use countersign_testkit::{BedConfig, SeededRandom, TestBed};
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let key = SigningKey::generate(Algorithm::EdDsa, &SeededRandom::default())?;
+/// # let config = BedConfig { format: Some(std::sync::Arc::new(Legacy(key))), ..BedConfig::default() };
+/// # let bed = TestBed::with(MemoryStore::new(), config).await;
+/// # let pair = bed.begin(&UserId::new("ada")?, Device::default()).await;
+/// # assert_eq!(decode_unverified(&pair.access_token)?.header()["typ"], "JWT");
+/// # Ok(())
+/// # }
+/// ```
 pub trait TokenFormat: fmt::Debug + Send + Sync + 'static {
     /// Writes a token with these claims, which include those that name its session.
     ///
@@ -537,6 +584,23 @@ impl Keys {
     /// Removes a key because others may have it. Its tokens are refused on this node when this call has returned, and
     /// on every other node within the revocation bound (SEC-041). If the key was the active one, the next key or a new
     /// one replaces it, and the id of the replacement is returned.
+    ///
+    /// ```
+    /// use countersign_core::model::KeyPurpose;
+    /// # use countersign_core::{model::Device, store::MemoryStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let keys = bed.sessions.keys();
+    /// let stolen = keys.rotate(KeyPurpose::Access, None, true).await?;
+    /// # let pair = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+    /// let replacement = keys.remove(&stolen.key_id).await?;
+    /// assert!(replacement.is_some());
+    /// assert!(bed.authenticate(&pair.access_token).await.is_err(), "its tokens are refused");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`KeyLifeError::Unknown`] if no key has this id. After any other error the key may be removed or not, and

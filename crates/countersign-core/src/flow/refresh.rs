@@ -20,6 +20,31 @@ use crate::model::{
 use crate::store::{FoundSession, StoreError};
 
 /// Exchanges refresh tokens. Cheap to clone.
+///
+/// ```
+/// use countersign_core::flow::{Check, Refresh};
+/// use countersign_core::model::Device;
+/// # use countersign_core::store::MemoryStore;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+/// # let pair = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+/// # let sessions = bed.sessions;
+/// let check = Check::REFRESH.even_if_revoked(); // the exchange itself asks the store
+/// let token = sessions.verification().verify(&pair.refresh_token, check).await?;
+///
+/// let refresh = Refresh::of(&sessions);
+/// let first = refresh.exchange(&token, true, Device::default()).await?;
+/// assert!(first.advanced);
+///
+/// // A second tab sends the same token a moment later, and gets the same successor.
+/// let second = refresh.exchange(&token, true, Device::default()).await?;
+/// assert!(!second.advanced);
+/// assert_eq!(second.pair.refresh_token, first.pair.refresh_token);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Refresh {
     sessions: Sessions,
@@ -122,6 +147,30 @@ impl Refresh {
     /// The presented token stays good for a short grace. Presenting an older one is a replay: it ends the session,
     /// because somebody else holds a copy (RFC 9700 §4.14.2). The exchange runs to its end even if the caller goes
     /// away.
+    ///
+    /// ```
+    /// use countersign_core::flow::RefreshError;
+    /// # use std::time::Duration;
+    /// # use countersign_core::{model::Device, store::MemoryStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let stolen = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+    /// # let next = bed.refresh(&stolen.refresh_token, Device::default()).await?.pair;
+    /// # bed.clock.advance(Duration::from_secs(60));
+    /// # bed.refresh(&next.refresh_token, Device::default()).await?;
+    /// # bed.clock.advance(Duration::from_secs(60));
+    /// # let verification = bed.sessions.verification();
+    /// # let check = countersign_core::flow::Check::REFRESH.even_if_revoked();
+    /// # let token = verification.verify(&stolen.refresh_token, check).await?;
+    /// # let refresh = countersign_core::flow::Refresh::of(&bed.sessions);
+    /// // The session has been refreshed twice since this token was issued, so somebody kept a copy of it.
+    /// let replayed = refresh.exchange(&token, true, Device::default()).await;
+    /// assert!(matches!(replayed, Err(RefreshError::Replayed)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`RefreshError::Replayed`] after such a replay, [`RefreshError::Refused`] for a session that no longer lives.

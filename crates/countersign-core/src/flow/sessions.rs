@@ -54,7 +54,8 @@ pub struct SessionsConfig {
     pub secrets: Secrets,
     /// The `iss` of the tokens. Default `None`, which means `urn:uuid:` and the store's id.
     pub issuer: Option<String>,
-    /// The other issuers of this store's tokens, as they are at the start: those that were used before this one.
+    /// The issuers other than [`issuer`](Self::issuer) whose tokens from this store are accepted, as they are at the
+    /// start: those that were used before it.
     pub known_issuers: KnownIssuers,
     /// The `aud` of the tokens. Default none.
     pub audience: Option<String>,
@@ -78,6 +79,28 @@ pub struct SessionsConfig {
 }
 
 /// Begins, lists and ends sessions, and revokes tokens. Cheap to clone.
+///
+/// ```
+/// use countersign_core::flow::Presentation;
+/// use countersign_core::model::{Device, EndReason};
+/// use countersign_core::store::SessionPage;
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_jwt::UserId;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let sessions = countersign_testkit::TestBed::over(MemoryStore::new()).await.sessions;
+/// # let ada = UserId::new("ada")?;
+/// // Before the password is checked, so that a "log out everywhere" meanwhile ends this login as well.
+/// let epoch = sessions.epoch(&ada).await?;
+/// let pair = sessions.begin(ada.clone(), epoch, Presentation::Explicit, Device::default()).await?;
+/// assert_eq!(sessions.list(&ada, SessionPage::first(10)).await?.len(), 1);
+///
+/// sessions.end_all(pair.user_id, None, EndReason::AllEnded).await?;
+/// assert!(sessions.list(&ada, SessionPage::first(10)).await?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sessions {
     pub(crate) shared: Arc<Shared>,
@@ -330,6 +353,27 @@ impl Sessions {
 
     /// Begins a session for a user whose identity was proven after `epoch` was read. Its first token pair is fresh.
     ///
+    /// ```
+    /// # use countersign_core::flow::{BeginError, Presentation};
+    /// # use countersign_core::model::{Device, EndReason};
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_jwt::UserId;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let sessions = countersign_testkit::TestBed::over(MemoryStore::new()).await.sessions;
+    /// # let ada = UserId::new("ada")?;
+    /// let epoch = sessions.epoch(&ada).await?;
+    /// let pair = sessions.begin(ada.clone(), epoch, Presentation::Cookie, Device::default()).await?;
+    /// assert!(pair.csrf.is_some(), "tokens in cookies come with a CSRF value");
+    ///
+    /// // A "log out everywhere" after the epoch was read ends the login that is under way, too.
+    /// sessions.end_all(ada.clone(), None, EndReason::AllEnded).await?;
+    /// let late = sessions.begin(ada, epoch, Presentation::Cookie, Device::default()).await;
+    /// assert!(matches!(late, Err(BeginError::EpochRaised)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`BeginError::EpochRaised`] if all the user's sessions were ended since then; [`BeginError::Store`] when the
     /// store cannot answer. Neither leaves a session behind whose tokens anybody has.
@@ -459,6 +503,25 @@ impl Sessions {
     /// Ends a session. When this call has returned, this node refuses the session's tokens at once, and every other
     /// node within the revocation bound. The call runs to its end even if the caller goes away.
     ///
+    /// ```
+    /// use countersign_core::flow::{Check, CheckError};
+    /// use countersign_core::model::{EndReason, UserSession};
+    /// # use countersign_core::{model::Device, store::MemoryStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let pair = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+    /// # let sessions = bed.sessions;
+    /// let key = UserSession { user_id: pair.user_id, id: pair.session.id };
+    /// sessions.end(key, EndReason::LoggedOut).await?;
+    ///
+    /// let checked = sessions.verification().verify(&pair.access_token, Check::ACCESS).await;
+    /// assert!(matches!(checked, Err(CheckError::Revoked(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`EndError::Store`] when the store cannot answer. The session may then have ended or not, and ending it again is
     /// safe.
@@ -555,6 +618,22 @@ impl Sessions {
     /// If there is nothing to end, nothing is written, however often this is called. A session counts here until the
     /// last access token that it may have issued has expired.
     ///
+    /// ```
+    /// # use countersign_core::{model::Device, store::MemoryStore};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let ada = countersign_jwt::UserId::new("ada")?;
+    /// # let phone = bed.begin(&ada, Device::default()).await;
+    /// # let laptop = bed.begin(&ada, Device::default()).await;
+    /// # let sessions = &bed.sessions;
+    /// assert!(sessions.end_others(ada.clone(), Some(laptop.session.id)).await?);
+    /// assert!(bed.authenticate(&phone.access_token).await.is_err());
+    /// assert!(bed.authenticate(&laptop.access_token).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Those of [`Sessions::end`].
     pub async fn end_others(&self, user_id: UserId, except: Option<SessionId>) -> Result<bool, EndError> {
@@ -588,6 +667,24 @@ impl Sessions {
     /// Ends all of the user's sessions except `except`, and every login that is under way. It serves changes of the
     /// account itself. It raises the user's epoch even if there is no session, because a login under way has none yet.
     /// A call that users may make repeatedly is [`Sessions::end_others`].
+    ///
+    /// ```
+    /// use countersign_core::model::EndReason;
+    /// # use countersign_core::{model::Device, store::MemoryStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let ada = countersign_jwt::UserId::new("ada")?;
+    /// # let pair = bed.begin(&ada, Device::default()).await;
+    /// # let sessions = &bed.sessions;
+    /// let before = sessions.epoch(&ada).await?;
+    /// sessions.end_all(ada.clone(), None, EndReason::AllEnded).await?;
+    /// assert_eq!(sessions.epoch(&ada).await?, before.next());
+    /// assert!(bed.authenticate(&pair.access_token).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Those of [`Sessions::end`].
@@ -632,6 +729,27 @@ impl Sessions {
 
     /// A page of the user's live sessions, newest first.
     ///
+    /// ```
+    /// use countersign_core::store::{SessionPage, SessionPosition};
+    /// # use countersign_core::{model::Device, store::MemoryStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let ada = countersign_jwt::UserId::new("ada")?;
+    /// # for _ in 0..3 {
+    /// #     bed.begin(&ada, Device::default()).await;
+    /// # }
+    /// # let sessions = &bed.sessions;
+    /// let newest = sessions.list(&ada, SessionPage::first(2)).await?;
+    /// assert_eq!(newest.len(), 2);
+    ///
+    /// let last = newest.last().map(SessionPosition::from).ok_or("no session")?;
+    /// assert_eq!(sessions.list(&ada, SessionPage::after(last, 2)).await?.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     pub async fn list(&self, user_id: &UserId, page: SessionPage) -> Result<Vec<Session>, StoreError> {
@@ -650,6 +768,22 @@ impl Sessions {
 
     /// Revokes tokens of one user by their `jti`. The id of another user's token has no effect. The id of a live
     /// session's current refresh token ends that session; the id of an older one has no effect.
+    ///
+    /// ```
+    /// # use countersign_core::{model::Device, store::MemoryStore};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let pair = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+    /// # let sessions = &bed.sessions;
+    /// let claims = bed.authenticate(&pair.access_token).await?;
+    /// sessions.revoke_tokens(claims.subject().clone(), vec![claims.token_id()]).await?;
+    ///
+    /// assert!(bed.authenticate(&pair.access_token).await.is_err());
+    /// assert!(bed.refresh(&pair.refresh_token, Device::default()).await.is_ok(), "the session goes on");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`RevokeTokensError::TooMany`] when more than [`Sessions::MAX_REVOKED_TOKENS`] of the user's entries would be

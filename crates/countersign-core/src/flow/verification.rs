@@ -20,6 +20,24 @@ use crate::store::{SessionStore, StoreError};
 /// No call writes anything. Every call is safe on a node that is cut off from its store: if the node cannot know
 /// whether a token is accepted, it says so ([`CheckError::ViewTooOld`], [`CheckError::Store`]) and never that the token
 /// is not accepted.
+///
+/// ```
+/// use countersign_core::flow::{Check, CheckError};
+/// # use countersign_core::{model::Device, store::MemoryStore};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+/// # let pair = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+/// # let verification = bed.sessions.verification();
+/// match verification.verify(&pair.access_token, Check::ACCESS).await {
+///     Ok(claims) => assert_eq!(claims.subject().as_str(), "ada"),
+///     Err(CheckError::ViewTooOld(_) | CheckError::Store(_)) => println!("503: nobody knows at the moment"),
+///     Err(error) => println!("401: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Verification {
     shared: Arc<Shared>,
@@ -39,6 +57,25 @@ struct Shared {
 /// revoked.
 ///
 /// The signature, the issuer and the audience are always checked.
+///
+/// ```
+/// use countersign_core::flow::Check;
+/// # use std::time::Duration;
+/// # use countersign_core::{model::Device, store::MemoryStore};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+/// # let token = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await.access_token;
+/// # let verification = bed.sessions.verification();
+/// # bed.clock.advance(Duration::from_secs(3600));
+/// // An hour later the access token has expired. It still names the session that its holder may end.
+/// assert!(verification.verify(&token, Check::ACCESS).await.is_err());
+/// assert!(verification.verify(&token, Check::ACCESS.even_if_expired().even_if_revoked()).await.is_ok());
+/// assert!(verification.verify(&token, Check::ENDING).await.is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Check {
     kind: Kind,
@@ -126,29 +163,30 @@ impl Verification {
         if let Some(verified) = self.verify_at_once(token, check) {
             return verified;
         }
-        let kind = match check.kind {
-            Kind::Access => TokenType::Access,
-            Kind::Refresh => TokenType::Refresh,
-            Kind::Any => self.kind(token, check),
-        };
-        let verified = self.verify_as(token, kind, check).await;
-        match verified {
-            // The keys were read anew meanwhile, and by them it may prove to be a refresh token.
-            Err(CheckError::Invalid(VerifyError::UnknownKey))
-                if check.kind == Kind::Any && self.kind(token, check) != kind =>
-            {
-                Box::pin(self.verify_as(token, TokenType::Refresh, check)).await
+        if check.kind != Kind::Access {
+            let proof = self.prove(token, TokenType::Refresh, check, self.shared.clock.now());
+            if check.kind == Kind::Refresh || is_of_refresh_token(&proof) {
+                return Box::pin(self.verify_rare(token, TokenType::Refresh, check, proof)).await;
             }
-            verified => verified,
         }
+        let verified = self.verify_as_access(token, check).await;
+        if check.kind == Kind::Any && matches!(verified, Err(CheckError::Invalid(VerifyError::UnknownKey))) {
+            // The keys were read anew meanwhile, and by them it may prove to be a refresh token.
+            let proof = self.prove(token, TokenType::Refresh, check, self.shared.clock.now());
+            if is_of_refresh_token(&proof) {
+                return Box::pin(self.verify_rare(token, TokenType::Refresh, check, proof)).await;
+            }
+        }
+        verified
     }
 
-    async fn verify_as(&self, token: &str, kind: TokenType, check: Check) -> Result<Claims, CheckError> {
-        if kind == TokenType::Access && (check.times || check.revocation) {
+    async fn verify_as_access(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
+        if check.times || check.revocation {
             return self.verify_access(token, check).await;
         }
+        let proof = self.prove(token, TokenType::Access, check, self.shared.clock.now());
         // This path is rare, and boxed, so that the future that every request awaits stays small.
-        Box::pin(self.verify_rare(token, kind, check)).await
+        Box::pin(self.verify_rare(token, TokenType::Access, check, proof)).await
     }
 
     /// Verifies an access token where nothing is to be waited for, which is nearly always. `None` where
@@ -167,16 +205,6 @@ impl Verification {
             Err(error) => Some(Err(error.into())),
             Ok(claims) if check.revocation => Some(self.check_unrevoked(&claims, now).map(|()| claims)),
             Ok(claims) => Some(Ok(claims)),
-        }
-    }
-
-    /// The kind that a token is to be verified as: refresh if one of our keys for refresh tokens has signed it, else
-    /// access. No store is asked.
-    fn kind(&self, token: &str, check: Check) -> TokenType {
-        match self.prove(token, TokenType::Refresh, check, self.shared.clock.now()) {
-            // Both errors are returned only after the token has proven to be a refresh token of ours.
-            Ok(_) | Err(VerifyError::Expired | VerifyError::Issuer) => TokenType::Refresh,
-            Err(_) => TokenType::Access,
         }
     }
 
@@ -204,10 +232,17 @@ impl Verification {
         Ok(claims)
     }
 
-    /// A refresh token, or a token of either kind by which its session may be ended: both name a session.
-    async fn verify_rare(&self, token: &str, kind: TokenType, check: Check) -> Result<Claims, CheckError> {
+    /// Verifies a refresh token, or a token of either kind by which its session may be ended: both name a session.
+    /// `proof` is the result of proving the token as this kind.
+    async fn verify_rare(
+        &self,
+        token: &str,
+        kind: TokenType,
+        check: Check,
+        proof: Result<Claims, VerifyError>,
+    ) -> Result<Claims, CheckError> {
         let Shared { keys, clock, view, .. } = &*self.shared;
-        let mut verified = self.prove(token, kind, check, clock.now());
+        let mut verified = proof;
         match verified {
             // One of our keys has signed the token, so a program that was just started may have made its issuer the
             // store's.
@@ -338,4 +373,11 @@ impl Verification {
             access_revoked: self.shared.view.index().is_token_revoked(&session.user_id, access),
         }
     }
+}
+
+/// Whether the result of proving a token as a refresh token shows that one of our keys for refresh tokens has signed
+/// it.
+fn is_of_refresh_token(proof: &Result<Claims, VerifyError>) -> bool {
+    // Both errors are returned only after the token has proven to be a refresh token of ours.
+    matches!(proof, Ok(_) | Err(VerifyError::Expired | VerifyError::Issuer))
 }

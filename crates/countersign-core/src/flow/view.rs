@@ -29,6 +29,26 @@ pub struct ViewTooOld;
 ///
 /// Requests ask the index and never the store. The tail reads new entries in the background ([`RevocationView::poll`]).
 /// If the view is older than the revocation bound nevertheless, requests join one shared poll.
+///
+/// ```
+/// use countersign_core::model::EndReason;
+/// # use countersign_core::{model::{Device, UserSession}, store::MemoryStore};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let one = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+/// # let other = one.another_node().await;
+/// # let pair = one.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+/// # let key = UserSession { user_id: pair.user_id.clone(), id: pair.session.id };
+/// one.sessions.end(key, EndReason::LoggedOut).await?;
+/// assert!(one.authenticate(&pair.access_token).await.is_err(), "the node that ended it knows at once");
+///
+/// // The background task of every other node polls several times within the revocation bound.
+/// other.sessions.view().poll().await?;
+/// assert!(other.authenticate(&pair.access_token).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RevocationView {
     shared: Arc<Shared>,

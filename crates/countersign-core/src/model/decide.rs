@@ -80,7 +80,7 @@ pub struct Advance {
     pub from: Generation,
     /// The new generation.
     pub to: Generation,
-    /// The other condition that the row must meet.
+    /// The condition that the row must meet beside [`from`](Self::from).
     pub guard: AdvanceCondition,
     /// The time of the step, which becomes the new generation's `issued_at`. The session must not have expired by then.
     pub now: Timestamp,

@@ -193,6 +193,30 @@ impl Event {
 }
 
 /// A receiver of events. An implementation must not block.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use countersign_core::model::{Event, Events};
+/// # use countersign_jwt::UserId;
+///
+/// /// Passes on what somebody should look at; another thread sends it as mail.
+/// #[derive(Debug)]
+/// struct Alarms(mpsc::Sender<&'static str>);
+///
+/// impl Events for Alarms {
+///     fn emit(&self, event: &Event) {
+///         if event.is_alarm() {
+///             let _ = self.0.send(event.name());
+///         }
+///     }
+/// }
+///
+/// let (sender, alarms) = mpsc::channel();
+/// # let user_id = UserId::new("ada")?;
+/// Alarms(sender).emit(&Event::Registered { user_id });
+/// assert!(alarms.try_recv().is_err(), "a registration is no alarm");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Events: fmt::Debug + Send + Sync + 'static {
     /// Receives an event.
     fn emit(&self, event: &Event);

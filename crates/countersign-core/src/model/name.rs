@@ -20,6 +20,15 @@ use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// An e-mail address.
+///
+/// ```
+/// use countersign_core::model::EmailAddress;
+///
+/// let given = EmailAddress::parse(" Ada@Example.org ")?;
+/// assert_eq!(given.as_str(), "Ada@Example.org");
+/// assert_eq!(given.key(), EmailAddress::parse("ada@example.org")?.key());
+/// # Ok::<(), countersign_core::model::NameError>(())
+/// ```
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct EmailAddress {
     given: Box<str>,
@@ -27,6 +36,14 @@ pub struct EmailAddress {
 }
 
 /// A name of the person's own choice (RFC 8265 §3.3, UsernameCaseMapped).
+///
+/// ```
+/// use countersign_core::model::{NameError, Username};
+///
+/// assert_eq!(Username::parse("ADMIN")?.key(), Username::parse("ａdmin")?.key());
+/// assert_eq!(Username::parse("ada@example.org").unwrap_err(), NameError::UsernameAtSign);
+/// # Ok::<(), NameError>(())
+/// ```
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Username {
     given: Box<str>,

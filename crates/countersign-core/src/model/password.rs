@@ -9,6 +9,15 @@ use zeroize::Zeroizing;
 ///
 /// The memory of a password is wiped when it is dropped, and `Debug` does not show it. `Password` has no `==`, because
 /// passwords are compared by hashing them.
+///
+/// ```
+/// use countersign_core::model::{Password, PasswordError};
+///
+/// let short = Password::new_for_registration("secret".to_owned());
+/// assert!(matches!(short, Err(PasswordError::TooShort { minimum: 8 })));
+/// // An account may be older than the minimum, so a login takes what it is given.
+/// assert!(Password::new_for_login("secret".to_owned()).is_ok());
+/// ```
 pub struct Password(SecretString);
 
 /// The fewest code points that a new password may have. Default 8.

@@ -10,6 +10,17 @@ use super::entry::OVERLAP;
 use super::keys::{KeyPurpose, Schedule};
 
 /// Lifetimes of sessions, tokens and keys, and the rules of refresh.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_core::model::SessionPolicy;
+///
+/// let policy = SessionPolicy { access_lifetime: Duration::from_secs(300), ..SessionPolicy::default() };
+/// assert!(policy.check().is_ok());
+///
+/// let too_tolerant = SessionPolicy { grace: Duration::from_secs(600), ..policy };
+/// assert_eq!(too_tolerant.check().unwrap_err().setting, "grace");
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SessionPolicy {
     /// The lifetime of an access token. Default 15 minutes (SEC-104).

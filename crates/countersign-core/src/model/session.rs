@@ -88,6 +88,15 @@ impl FromStr for AgentHash {
 }
 
 /// A client as it describes itself. The text is untrusted and for the user's eyes only.
+///
+/// ```
+/// use countersign_core::model::Device;
+///
+/// let laptop = Device::from_header(Some(b"Mozilla/5.0 (X11; Linux x86_64)"), Some("192.0.2.7".parse()?));
+/// let on_the_way = Device { ip: Some("198.51.100.23".parse()?), ..laptop.clone() };
+/// assert!(laptop.is_same_client(&on_the_way), "addresses change with the network");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Device {
     /// The `User-Agent` header, at most [`Device::MAX_AGENT_CHARS`] characters.

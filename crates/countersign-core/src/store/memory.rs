@@ -24,6 +24,19 @@ use crate::model::{
 };
 
 /// A store that keeps everything in memory, for tests, examples and trying things out. Nothing survives the process.
+///
+/// ```
+/// use countersign_core::store::{MemoryStore, SessionPage, Stores};
+/// # use countersign_jwt::{Timestamp, UserId};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let stores = Stores::from(MemoryStore::new());
+/// let user = stores.users().user(&UserId::new("ada")?).await?;
+/// assert!(user.is_none(), "a new store is empty");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     state: Mutex<State>,

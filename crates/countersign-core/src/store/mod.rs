@@ -461,6 +461,9 @@ pub trait OutboxStore: fmt::Debug + Send + Sync + 'static {
 ///
 /// let one_engine = Stores::from(MemoryStore::new());
 /// let two_engines = Stores::new(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+///
+/// let accounts_of_two = two_engines.with_sessions_of(&one_engine);
+/// assert!(Arc::ptr_eq(accounts_of_two.sessions(), one_engine.sessions()));
 /// ```
 ///
 /// The log of one engine beside the sessions of another, which nobody would read, does not compile:

@@ -9,6 +9,18 @@ use crate::options::{OptionError, Options, duration};
 use crate::tokens::{KeySource, Leeway};
 
 /// The options of Flask-JWT, with their names without `JWT_` and its defaults.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_flask::FlaskJwtConfig;
+/// use serde_json::{Map, json};
+///
+/// let options = Map::from_iter([("JWT_AUTH_URL_RULE".to_owned(), json!("/login"))]);
+/// let config = FlaskJwtConfig::from_options(options)?;
+/// assert_eq!(config.auth_url_rule.as_deref(), Some("/login"));
+/// assert_eq!(config.expiration_delta, Duration::from_secs(300));
+/// # Ok::<(), countersign_flask::OptionError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FlaskJwtConfig {
     /// `JWT_DEFAULT_REALM`. Default `Login Required`.

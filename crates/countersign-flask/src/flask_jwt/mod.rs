@@ -32,6 +32,32 @@ use crate::tokens::{
 };
 
 /// An application's Flask-JWT rules: cheap to clone, made by [`FlaskJwt::builder`].
+///
+/// ```
+/// use countersign_flask::flask_jwt::Identity;
+/// use countersign_flask::{FlaskJwt, FlaskJwtConfig};
+/// use http::{HeaderMap, HeaderValue, header};
+/// # use serde_json::{Value, json};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let options = json!({"SECRET_KEY": "o2X9c1vB7uQkLz0TfYhWmR4s8NpEaJdG"});
+/// # let options = options.as_object().cloned().unwrap_or_default();
+/// let jwt = FlaskJwt::builder(FlaskJwtConfig::from_options(options)?)
+///     .authenticate(async |name: Value, password: Value| {
+///         let is_alice = name == "alice" && password == "wonderland";
+///         Ok::<_, std::io::Error>(is_alice.then(|| Identity::new(17, "Alice")))
+///     })
+///     .build()?;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+/// let answer = jwt.login(&headers, br#"{"username": "alice", "password": "wonderland"}"#).await;
+/// assert_eq!(answer.status(), 200);
+/// assert!(answer.body().starts_with(br#"{"access_token""#));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct FlaskJwt(Arc<Inner>);
 

@@ -10,9 +10,7 @@ use url::Url;
 use crate::options::{ALGORITHMS, OptionError, Options, duration};
 use crate::tokens::{KeySource, Leeway, algorithm_by_name};
 
-/// The options of Flask-JWT-Extended, with their names without `JWT_` and its defaults.
-///
-/// A value of `JWT_COOKIE_SAMESITE`.
+/// A value of `JWT_COOKIE_SAMESITE`, the attribute that tells browsers which requests carry the cookies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CookieSameSite {
     /// `Strict`: no request from another site carries the cookie.
@@ -33,7 +31,21 @@ impl From<CookieSameSite> for cookie::SameSite {
     }
 }
 
+/// The options of Flask-JWT-Extended, with their names without `JWT_` and its defaults.
+///
 /// [`FlaskJwtExtendedConfig::from_options`] reads and checks the original names, from a file or an environment.
+///
+/// ```
+/// use std::time::Duration;
+/// use countersign_flask::FlaskJwtExtendedConfig;
+/// use serde_json::{Map, json};
+///
+/// let options = Map::from_iter([("JWT_ACCESS_TOKEN_EXPIRES".to_owned(), json!(3600))]);
+/// let config = FlaskJwtExtendedConfig::from_options(options)?;
+/// assert_eq!(config.access_token_expires.as_duration(), Some(Duration::from_secs(3600)));
+/// assert_eq!(config.header_type.as_deref(), Some("Bearer"));
+/// # Ok::<(), countersign_flask::OptionError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "the options are what they are")]
 pub struct FlaskJwtExtendedConfig {

@@ -82,6 +82,32 @@ impl Hooks {
 
 /// Options and hooks from which a [`FlaskJwtExtended`] is built. Every hook may fail; the answer is then 503, and the
 /// log gets the cause.
+///
+/// ```
+/// use countersign_core::store::MemoryStore;
+/// use countersign_flask::{FlaskJwtExtended, FlaskJwtExtendedConfig};
+/// use countersign_http::Auth;
+/// # use countersign_core::{flow::Presentation, model::Device};
+/// # use countersign_jwt::{Epoch, UserId, claims::decode_unverified};
+/// # use countersign_testkit::TestBed;
+/// # use serde_json::{Map, Value, json};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let options = json!({"JWT_SECRET_KEY": "o2X9c1vB7uQkLz0TfYhWmR4s8NpEaJdG"});
+/// # let options = options.as_object().cloned().unwrap_or_default();
+/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+/// let rules = FlaskJwtExtended::builder(FlaskJwtExtendedConfig::from_options(options)?)
+///     .user(async |token| Ok::<_, std::io::Error>(token.identity().as_str().map(str::to_owned)));
+///
+/// // Countersign's sessions issue tokens that the Flask application accepts.
+/// let auth = Auth::builder(stores, secrets).rules(rules).build().await?;
+/// let (alice, epoch) = (UserId::new("alice")?, Epoch::FIRST);
+/// let pair = auth.sessions().begin(alice, epoch, Presentation::Explicit, Device::default()).await?;
+/// assert_eq!(decode_unverified(&pair.access_token)?.header()["alg"], "HS256");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct FlaskJwtExtendedBuilder {
     config: FlaskJwtExtendedConfig,

@@ -56,6 +56,30 @@ use crate::json_body::is_json;
 use crate::tokens::{FlaskClaims, FlaskJwtExtendedChecks, FlaskTokenError, KeySource, UnverifiedToken};
 
 /// An application's Flask-JWT-Extended rules: cheap to clone, made by [`FlaskJwtExtended::builder`].
+///
+/// ```
+/// use countersign_flask::flask_jwt_extended::NewAccess;
+/// use countersign_flask::{FlaskJwtExtended, FlaskJwtExtendedConfig};
+/// use countersign_http::Requirement;
+/// # use http::Request;
+/// # use serde_json::json;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let options = json!({"JWT_SECRET_KEY": "o2X9c1vB7uQkLz0TfYhWmR4s8NpEaJdG"});
+/// # let options = options.as_object().cloned().unwrap_or_default();
+/// let jwt = FlaskJwtExtended::builder(FlaskJwtExtendedConfig::from_options(options)?).build()?;
+///
+/// let token = jwt.create_access_token("alice", NewAccess::new()).await?;
+/// let bearer = format!("Bearer {token}");
+/// let (parts, ()) = Request::get("/").header("authorization", bearer).body(())?.into_parts();
+/// match jwt.authenticate(&parts, &Requirement::ACCESS).await {
+///     Ok(token) => assert_eq!(token.map(|token| token.identity), Some("alice".into())),
+///     Err(answer) => println!("answered as Flask-JWT-Extended does: {}", answer.status()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct FlaskJwtExtended(Arc<Inner>);
 

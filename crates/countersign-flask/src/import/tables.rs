@@ -52,6 +52,30 @@ pub(super) const SESSIONS: Wanted = Wanted {
 /// Reads the table of the users and, if there is one, that of the sessions, then closes the connection. The tables are
 /// the named ones, otherwise those that are recognised.
 ///
+/// ```
+/// use countersign_flask::import::{columns, read_tables};
+/// # use sqlx::Connection as _;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let url = format!("sqlite://{}", folder.path().join("flask.db").display());
+/// # let mut database = sqlx::SqliteConnection::connect(&format!("{url}?mode=rwc")).await?;
+/// # for statement in [
+/// #     "CREATE TABLE user (id INTEGER PRIMARY KEY, email TEXT, password TEXT)",
+/// #     "INSERT INTO user VALUES (17, 'ada@example.org', 'scrypt:32768:8:1$c2FsdA$00')",
+/// # ] {
+/// #     sqlx::query(statement).execute(&mut database).await?;
+/// # }
+/// # database.close().await?;
+/// let (users, sessions) = read_tables(&url, None, None, |line| println!("{line}")).await?;
+/// let addresses: Vec<_> = users.iter().filter_map(|user| user.text(columns::EMAIL)).collect();
+/// assert_eq!(addresses, ["ada@example.org"]);
+/// assert!(sessions.is_none(), "this application keeps no sessions in its database");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// The reason why a table cannot be read, without the URL, which may hold a password.
 pub async fn read_tables(

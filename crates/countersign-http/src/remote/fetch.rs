@@ -16,6 +16,44 @@ use super::JwksUrl;
 ///
 /// The caller ends a fetch that takes longer than five seconds by dropping it, and has at most one fetch for an issuer
 /// running at a time.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use std::time::Duration;
+/// use async_trait::async_trait;
+/// use bytes::Bytes;
+/// use countersign_http::remote::{FetchError, FetchJwks, JwksUrl, RemoteIssuer, RemoteIssuers};
+/// # use countersign_jwt::{Algorithm, Issuer, KeyRing, NewClaims, SigningKey, TokenId, TokenType, UserId, random};
+/// # use countersign_testkit::{FixedClock, SeededRandom};
+///
+/// /// The keys of a test, which no network has to carry.
+/// #[derive(Debug)]
+/// struct Published(String);
+///
+/// #[async_trait]
+/// impl FetchJwks for Published {
+///     async fn fetch(&self, _: &JwksUrl) -> Result<Bytes, FetchError> {
+///         Ok(Bytes::from(self.0.clone()))
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let random = SeededRandom::default();
+/// # let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+/// # let mut ring = KeyRing::new();
+/// # ring.insert(key.verifying_key())?;
+/// # let (user, id, now) = (UserId::new("ada")?, TokenId::new(random::uuid(&random)?), FixedClock::START);
+/// # let claims = NewClaims::new(TokenType::Access, user, id, now, now + Duration::from_secs(900));
+/// # let token = Issuer::new(key).with_issuer("https://auth.example.com").with_audience("reports").issue(&claims)?;
+/// let issuer = RemoteIssuer::new("https://auth.example.com", "https://auth.example.com/jwks.json");
+/// let fetcher = Arc::new(Published(ring.to_jwk_set()));
+/// let clock = Arc::new(FixedClock::default());
+/// let issuers = RemoteIssuers::with([issuer.audience("reports")], fetcher, clock)?;
+/// assert_eq!(issuers.verify(&token).await?.subject(), "ada");
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait FetchJwks: fmt::Debug + Send + Sync + 'static {
     /// Fetches the text at exactly this address, at most [`Jwk::MAX_BYTES`] of it. A longer text is an error and is not

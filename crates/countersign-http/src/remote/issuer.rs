@@ -12,6 +12,15 @@ use super::{FetchError, JwksUrl, JwksUrlError};
 ///
 /// Set the recipient that tokens must name: by [`audience`](Self::audience), or by [`client_id`](Self::client_id) where
 /// tokens name no audience. Otherwise tokens that the same issuer gave its users for another service would pass here.
+///
+/// ```
+/// use countersign_http::remote::{RemoteIssuer, RemoteIssuers};
+///
+/// let issuer = RemoteIssuer::new("https://auth.example.com", "https://auth.example.com/jwks.json");
+/// // Without an audience, tokens that were issued for another service would pass.
+/// assert!(RemoteIssuers::new([issuer.clone()]).is_err());
+/// assert!(RemoteIssuers::new([issuer.audience("reports")]).is_ok());
+/// ```
 #[derive(Clone, Debug)]
 pub struct RemoteIssuer {
     pub(super) issuer: String,

@@ -20,6 +20,22 @@ use super::{
 use crate::{Answer, CookieConfig, Elsewhere, ErrorCode, LocateError, Location, Locator, SystemClock};
 
 /// The issuers whose tokens are accepted. Cheap to clone; clones share the keys.
+///
+/// ```
+/// use countersign_http::remote::{RemoteAuthError, RemoteIssuer, RemoteIssuers};
+/// use http::HeaderMap;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let realm = RemoteIssuer::keycloak("https://sso.example.com/realms/staff").audience("orders");
+/// let issuers = RemoteIssuers::new([realm])?;
+///
+/// let error = issuers.authenticate(&HeaderMap::new()).await.unwrap_err();
+/// assert!(matches!(error, RemoteAuthError::MissingToken));
+/// assert_eq!(issuers.answer(&error).status(), 401);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct RemoteIssuers(Arc<Inner>);
 

@@ -16,6 +16,48 @@ pub type Passed = Arc<dyn Any + Send + Sync>;
 
 /// A protocol that lets requests through by tokens that somebody else issues, without accounts and sessions of
 /// Countersign.
+///
+/// ```
+/// use std::sync::Arc;
+/// use async_trait::async_trait;
+/// use countersign_http::{Answer, ErrorCode, Gate, Passed, Requirement};
+/// use http::request::Parts;
+/// use http::{HeaderMap, Method, Request, Uri};
+///
+/// /// Lets the machines of a workshop through, by a key in a header.
+/// #[derive(Debug)]
+/// struct Machines;
+///
+/// struct Machine(u32);
+///
+/// #[async_trait]
+/// impl Gate for Machines {
+///     fn wants_body(&self, _: &Method, _: &HeaderMap, _: Option<&Requirement>) -> bool {
+///         false
+///     }
+///
+///     fn is_in_query(&self, _: &Uri) -> bool {
+///         false
+///     }
+///
+///     async fn check(&self, parts: &Parts, _: &Requirement) -> Result<Option<Passed>, Answer> {
+///         match parts.headers.get("x-machine-key") {
+///             Some(key) if key == "7f3a" => Ok(Some(Arc::new(Machine(7)))),
+///             Some(_) => Err(Answer::error(ErrorCode::InvalidToken)),
+///             None => Err(Answer::error(ErrorCode::MissingToken)),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (parts, ()) = Request::get("/").header("x-machine-key", "7f3a").body(())?.into_parts();
+/// let passed = Machines.check(&parts, &Requirement::ACCESS).await.map_err(|answer| answer.status().to_string())?;
+/// let machine = passed.and_then(|passed| passed.downcast::<Machine>().ok());
+/// assert_eq!(machine.map(|machine| machine.0), Some(7));
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Gate: fmt::Debug + Send + Sync + 'static {
     /// Whether the body of such a request must be read before [`Gate::check`] is called. The body then stands among the

@@ -45,6 +45,29 @@ use crate::users::{FoundUser, SignedInUser};
 ///
 /// Every method that decides about a credential also asks the engine's sessions and the application's checks
 /// ([`Engine::ask_application`]).
+///
+/// ```
+/// use countersign_http::CookieKind;
+/// use countersign_jwt::TokenType;
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), countersign_core::store::BoxError> {
+/// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Explicit, Device::default()).await?;
+/// let rules = auth.rules();
+/// assert_eq!(rules.name(), "native");
+/// assert_eq!(rules.cookies().name(CookieKind::Csrf), Some("__Host-countersign_csrf"));
+///
+/// // For an operator who has found a token and asks what it is.
+/// let claims = rules.judge(auth.engine(), &pair.access_token, TokenType::Access).await?;
+/// assert_eq!(claims.subject().as_str(), "ada");
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Rules: Any + fmt::Debug + Send + Sync {
     /// The name of the rules in the settings that a store's programs agree on. It never changes, because stores keep
@@ -72,8 +95,9 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
     /// [`Rules::take_from_query`] did not take.
     fn is_in_query(&self, parts: &Parts, requirement: &Requirement) -> bool;
 
-    /// Decides as [`Rules::authenticate`] does where nothing is to be waited for. `None` where it has to be asked, which is
-    /// what rules answer that always wait. Whoever asks it first saves the usual request an allocation.
+    /// Decides as [`Rules::authenticate`] does, without waiting. `None`, which is what the default always returns, means
+    /// that the decision has to wait and [`Rules::authenticate`] is to be asked. Asking this method first saves most
+    /// requests an allocation.
     fn authenticate_at_once(
         &self,
         engine: &Engine,

@@ -13,6 +13,17 @@ use crate::verify::VerifyError;
 /// The claims of a token that was not verified, for tools and logs and never for a decision.
 ///
 /// There is no conversion from this type to [`Claims`](super::Claims).
+///
+/// ```
+/// use countersign_jwt::claims::decode_unverified;
+///
+/// // Anybody could have written this token; its signature is nonsense.
+/// let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.AAAA";
+/// let alleged = decode_unverified(token)?;
+/// assert_eq!(alleged.get::<String>("sub")?.as_deref(), Some("ada"));
+/// assert_eq!(alleged.header()["alg"], "HS256");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct UnverifiedClaims {
     header: Map<String, Value>,

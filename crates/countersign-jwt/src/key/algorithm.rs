@@ -6,6 +6,13 @@ use std::str::FromStr;
 use super::curve::Curve;
 
 /// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1, RFC 8812 §3.2).
+///
+/// ```
+/// use countersign_jwt::Algorithm;
+///
+/// assert_eq!("ES256".parse(), Ok(Algorithm::Es256));
+/// assert!("none".parse::<Algorithm>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Algorithm {

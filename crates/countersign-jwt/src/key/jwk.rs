@@ -88,6 +88,19 @@ pub enum JwkError {
 
 /// A JSON Web Key: a key pair, a public key or a shared secret. Its secret parts are wiped when it is dropped, and its
 /// `Debug` shows none of them.
+///
+/// ```
+/// use countersign_jwt::Algorithm;
+/// use countersign_jwt::key::Jwk;
+///
+/// let jwk = Jwk::parse(
+///     br#"{"kty": "OKP", "crv": "Ed25519", "kid": "2026-01", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+/// )?;
+/// let key = jwk.verifying_key()?;
+/// assert_eq!((key.key_id().as_str(), key.algorithm()), ("2026-01", Algorithm::EdDsa));
+/// assert!(jwk.signing_key().is_err(), "the private part is not there");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Jwk {
     algorithm: Option<Algorithm>,

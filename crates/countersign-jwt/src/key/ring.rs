@@ -8,6 +8,22 @@ use crate::verify::VerifyError;
 /// The keys that a verifier accepts, found by key id.
 ///
 /// The ring is in memory as a whole, so no key id from a token ever reaches a file, a query or a URL (SEC-038).
+///
+/// ```
+/// use countersign_jwt::{Algorithm, KeyRing, SigningKey, VerifyError, jws};
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// let key = SigningKey::generate(Algorithm::EdDsa, &random)?;
+/// let token = jws::sign(&key, "example", b"{}")?;
+///
+/// let mut ring = KeyRing::new();
+/// ring.insert(key.verifying_key())?;
+/// assert!(jws::verify(&token, &ring).is_ok());
+///
+/// ring.remove(key.key_id());
+/// assert_eq!(jws::verify(&token, &ring).unwrap_err(), VerifyError::UnknownKey);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct KeyRing {
     // A ring holds the keys of a few rotations, so a scan beats hashing.

@@ -1,6 +1,20 @@
 //! The rules by which verifying keys are refused.
 
 /// Rules for reading verifying keys. The strict rules are right unless another program's key breaks them.
+///
+/// ```
+/// use countersign_jwt::key::ImportRules;
+/// use countersign_jwt::{Algorithm, VerifyingKey};
+///
+/// // The secret of an old application, whose tokens are to be accepted until they have expired.
+/// let secret = b"flask-pw1";
+/// assert!(VerifyingKey::hmac_with(ImportRules::strict(), Algorithm::Hs256, secret).is_err());
+///
+/// let rules = ImportRules::strict().dangerous_accept_short_secrets();
+/// let key = VerifyingKey::hmac_with(rules, Algorithm::Hs256, secret)?;
+/// assert!(key.warning().is_some(), "for the log at every start");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ImportRules {
     rsa_exponent_3: bool,

@@ -24,6 +24,20 @@ use crate::base64url;
 use crate::random::{self, Random};
 
 /// A key that signs tokens. Cheap to clone. Its `Debug` shows no secret, and nothing serialises it by accident.
+///
+/// ```
+/// use countersign_jwt::{Algorithm, SigningKey};
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// let key = SigningKey::generate(Algorithm::Es256, &random)?;
+/// let pem = key.dangerous_private_key_pem().ok_or("a shared secret has no PEM")?;
+/// let moved = SigningKey::from_private_key_pem(Algorithm::Es256, &pem)?;
+/// assert_eq!(moved.key_id(), key.key_id());
+///
+/// // A secret that is shorter than the hash is refused.
+/// assert!(SigningKey::hmac(Algorithm::Hs256, b"too short").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct SigningKey {
     secret: Arc<SecretMaterial>,

@@ -18,6 +18,16 @@ use crate::base64url;
 use crate::claims::TokenType;
 
 /// A key that verifies signatures of its one algorithm. Cheap to clone.
+///
+/// ```
+/// use countersign_jwt::{Algorithm, SigningKey, VerifyingKey};
+///
+/// # let random = countersign_testkit::SeededRandom::default();
+/// # let pem = SigningKey::generate(Algorithm::Es256, &random)?.verifying_key().to_public_key_pem().ok_or("a key pair")?;
+/// let key = VerifyingKey::from_public_key_pem(Algorithm::Es256, &pem)?;
+/// assert_eq!(key.thumbprint().as_deref(), Some(key.key_id().as_str()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct VerifyingKey(Arc<Inner>);
 

@@ -65,6 +65,19 @@ impl MySqlStore {
     /// Opens the database and brings its tables up to date, if the options say so. Nodes that open it at the same time
     /// do not disturb each other.
     ///
+    /// ```no_run
+    /// use countersign_sql::mysql::{MySqlOptions, MySqlStore};
+    ///
+    /// # async fn open() -> Result<(), countersign_sql::OpenError> {
+    /// let options = MySqlOptions::from_url("mysql://app:password@db.example/app?ssl-mode=VERIFY_IDENTITY")?;
+    /// let store = MySqlStore::open(&options).await?;
+    /// for weakness in store.weaknesses() {
+    ///     println!("this database may lose what it has answered: {weakness}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`OpenError`] says why the database could not be opened.
     pub async fn open(options: &MySqlOptions) -> Result<Self, OpenError> {

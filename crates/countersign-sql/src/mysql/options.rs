@@ -11,6 +11,15 @@ use crate::OpenError;
 use crate::server::{Place, ServerSettings, address_and_parameters, without_brackets};
 
 /// How a [`MySqlStore`](super::MySqlStore) is opened.
+///
+/// ```
+/// use countersign_sql::mysql::MySqlOptions;
+///
+/// let url = "mysql://app:password@db.example/app?ssl-mode=VERIFY_IDENTITY";
+/// let options = MySqlOptions::from_url(url)?.connections(8);
+/// assert!(!format!("{options} {options:?}").contains("password"), "it can go to a log");
+/// # Ok::<(), countersign_sql::OpenError>(())
+/// ```
 #[derive(Clone)]
 pub struct MySqlOptions {
     pub(super) server: MySqlConnectOptions,

@@ -66,6 +66,19 @@ impl PostgresStore {
     /// Opens the database and brings its tables up to date, if the options say so. Nodes that open it at the same time
     /// do not disturb each other.
     ///
+    /// ```no_run
+    /// use countersign_sql::postgres::{PostgresOptions, PostgresStore};
+    ///
+    /// # async fn open() -> Result<(), countersign_sql::OpenError> {
+    /// let options = PostgresOptions::from_url("postgres://app:password@db.example/app?sslmode=verify-full")?;
+    /// let store = PostgresStore::open(&options).await?;
+    /// for weakness in store.weaknesses() {
+    ///     println!("this database may lose what it has answered: {weakness}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`OpenError`] says why the database could not be opened.
     pub async fn open(options: &PostgresOptions) -> Result<Self, OpenError> {

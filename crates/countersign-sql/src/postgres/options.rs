@@ -12,6 +12,15 @@ use crate::OpenError;
 use crate::server::{Place, ServerSettings, address_and_parameters, without_brackets};
 
 /// How a [`PostgresStore`](super::PostgresStore) is opened.
+///
+/// ```
+/// use countersign_sql::postgres::PostgresOptions;
+///
+/// let url = "postgres://app:password@db.example/app?sslmode=verify-full";
+/// let options = PostgresOptions::from_url(url)?.connections(8);
+/// assert!(!format!("{options} {options:?}").contains("password"), "it can go to a log");
+/// # Ok::<(), countersign_sql::OpenError>(())
+/// ```
 #[derive(Clone)]
 pub struct PostgresOptions {
     pub(super) server: PgConnectOptions,

@@ -2,12 +2,16 @@
 //!
 //! ```
 //! use countersign_core::store::Stores;
-//! use countersign_sql::OpenError;
 //! use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
 //!
-//! # async fn open() -> Result<(), OpenError> {
-//! let store = SqliteStore::open(&SqliteOptions::new("countersign.db")).await?;
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("countersign.db");
+//! let store = SqliteStore::open(&SqliteOptions::new(&path)).await?;
 //! let stores = Stores::from(store);
+//! assert!(path.exists());
+//! # drop(stores);
 //! # Ok(())
 //! # }
 //! ```
@@ -89,6 +93,25 @@ struct DeadlinePassed;
 impl SqliteStore {
     /// Opens the database, creates it if it is missing, and brings its tables up to date, as the options say. Processes
     /// that open it at the same time do not disturb each other.
+    ///
+    /// ```
+    /// use countersign_sql::OpenError;
+    /// use countersign_sql::sqlite::{SqliteOptions, SqliteStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("countersign.db");
+    /// // A program that must not begin with an empty database opens only one that is there.
+    /// let options = SqliteOptions::new(&path).create(false);
+    /// assert!(SqliteStore::open(&options).await.is_err());
+    ///
+    /// let store = SqliteStore::open(&options.create(true)).await?;
+    /// assert!(!store.has_keys().await?);
+    /// # store.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`OpenError`] says why the database could not be opened. It is an error, too, if SQLite does not accept a

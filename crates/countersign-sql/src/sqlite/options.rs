@@ -7,6 +7,17 @@ use std::time::Duration;
 use crate::OpenError;
 
 /// How a [`SqliteStore`](super::SqliteStore) is opened.
+///
+/// ```
+/// use std::path::Path;
+/// use std::time::Duration;
+/// use countersign_sql::sqlite::SqliteOptions;
+///
+/// let options = SqliteOptions::from_url("sqlite:///var/lib/app/countersign.db")?.deadline(Duration::from_secs(1));
+/// assert_eq!(options.path(), Path::new("/var/lib/app/countersign.db"));
+/// assert!(SqliteOptions::from_url("sqlite::memory:").is_err());
+/// # Ok::<(), countersign_sql::OpenError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
     pub(super) path: PathBuf,

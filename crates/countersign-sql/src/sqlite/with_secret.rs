@@ -42,6 +42,22 @@ impl fmt::Debug for OpenWithSecretError {
 /// Opens a database and the secret in the file beside it (`app.db`, `app.db.secret`); creates both if neither exists.
 /// The secret seals the keys in the database. Back up both, apart from each other.
 ///
+/// ```
+/// use countersign_sql::sqlite::{SqliteOptions, open_with_secret};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("app.db");
+/// # let random = countersign_testkit::SeededRandom::default();
+/// let (store, secrets) = open_with_secret(&SqliteOptions::new(&path), &random).await?;
+/// assert!(folder.path().join("app.db.secret").exists());
+/// assert_eq!(secrets.iter().count(), 1);
+/// # store.close().await;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`OpenWithSecretError`] says what could not be opened. A secret that is missing beside a filled database is never
 /// replaced by a new one.

@@ -28,6 +28,26 @@ use countersign_core::store::Stores;
 pub(crate) use fixture::NOW;
 
 /// A kind of store under test.
+///
+/// ```
+/// use countersign_core::store::{MemoryStore, Stores};
+/// use countersign_testkit::contract::{Backend, sessions};
+///
+/// #[derive(Debug)]
+/// struct Memory;
+///
+/// #[async_trait::async_trait]
+/// impl Backend for Memory {
+///     async fn fresh(&self) -> Stores {
+///         MemoryStore::new().into()
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(async {
+/// // While one part of a store is being written, only the checks of that part run.
+/// sessions::run(&Memory.fresh().await, 5).await;
+/// # });
+/// ```
 #[async_trait]
 pub trait Backend: fmt::Debug + Sync {
     /// Stores on a new, empty database that nothing else uses.
@@ -45,6 +65,25 @@ pub trait Backend: fmt::Debug + Sync {
 pub const ROUNDS: usize = 200;
 
 /// Runs every check. `rounds` is the number of times that each race is run, and of random steps that are tried.
+///
+/// ```
+/// use countersign_testkit::contract::{self, Backend};
+/// # use countersign_core::store::{MemoryStore, Stores};
+/// # #[derive(Debug)]
+/// # struct MyStore;
+/// # #[async_trait::async_trait]
+/// # impl Backend for MyStore {
+/// #     async fn fresh(&self) -> Stores {
+/// #         MemoryStore::new().into()
+/// #     }
+/// # }
+///
+/// /// The test of a store; this example's few rounds are `contract::ROUNDS` there.
+/// #[tokio::main]
+/// async fn main() {
+///     contract::run(&MyStore, 2).await;
+/// }
+/// ```
 ///
 /// # Panics
 /// With the promise that the store broke.

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use countersign_flask::FlaskJwt;
+use countersign_flask::axum::login_routes;
 use countersign_flask::flask_jwt::Identity;
 use countersign_testkit::Point;
 use http::Method;
@@ -417,6 +418,8 @@ async fn a_login_of_the_applications_own_stays_its_own() {
         Ok::<_, std::io::Error>(known.then(|| Identity::new("joes-own-id", ())))
     });
     let app = TestApp::with(|auth| auth.rules(jwt)).await;
+    let login = login_routes(&app.auth);
+    let app = app.with_routes(login);
     let account = app.register("ada").await;
     let login = |name: &str, password: &str| json!({ "username": name, "password": password });
     let reply = app.client().post("/auth", &login("joe", "pass-joe")).await;

@@ -9,6 +9,7 @@ mod lifetimes;
 use std::time::Duration;
 
 use countersign_axum::AuthBuilder;
+use countersign_flask::axum::login_routes;
 use countersign_flask::flask_jwt::{FlaskJwtConfig, Identity};
 use countersign_flask::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess, NewRefresh};
 use countersign_flask::tokens::{KeySource, NewToken};
@@ -92,6 +93,8 @@ impl BesidePlain {
 
     async fn built(options: Value, more: impl FnOnce(AuthBuilder) -> AuthBuilder) -> Self {
         let app = TestApp::with(|auth| more(auth.rules(FlaskJwt::builder(plain(&options))))).await;
+        let login = login_routes(&app.auth);
+        let app = app.with_routes(login);
         let flask = FlaskJwt::builder(plain(&options))
             .authenticate(|_, _| async { Ok::<_, std::io::Error>(None) })
             .clock(app.clock.clone())

@@ -18,6 +18,19 @@ use crate::key::{Algorithm, ImportRules, KeyId, KeyRing};
 /// secrets.
 ///
 /// A set has at most [`Jwk::MAX_BYTES`] bytes; the number of its keys and members is not limited otherwise.
+///
+/// ```
+/// use countersign_jwt::key::JwkSet;
+///
+/// let set = JwkSet::parse(br#"{"keys": [
+///     {"kty": "OKP", "crv": "Ed25519", "kid": "2026-01", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+///     {"kty": "OKP", "crv": "X25519", "use": "enc", "x": "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"}
+/// ]}"#)?;
+/// let ring = set.to_ring()?;
+/// assert!(ring.get("2026-01").is_some());
+/// assert_eq!(set.left_out().for_something_else(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct JwkSet {
     keys: Vec<Jwk>,
@@ -277,6 +290,20 @@ impl FromIterator<Jwk> for JwkSet {
 
 impl KeyRing {
     /// The public keys as a JWK set, to be published. Shared secrets are left out.
+    ///
+    /// ```
+    /// use countersign_jwt::key::JwkSet;
+    /// use countersign_jwt::{Algorithm, KeyRing, SigningKey};
+    ///
+    /// # let random = countersign_testkit::SeededRandom::default();
+    /// let key = SigningKey::generate(Algorithm::Es256, &random)?;
+    /// let mut ring = KeyRing::new();
+    /// ring.insert(key.verifying_key())?;
+    ///
+    /// let published = JwkSet::parse(ring.to_jwk_set().as_bytes())?;
+    /// assert_eq!(published.keys()[0].key_id(), Some(key.key_id()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn to_jwk_set(&self) -> String {
         let keys: Vec<_> = self.iter().filter_map(|key| key.public_members().map(Value::Object)).collect();

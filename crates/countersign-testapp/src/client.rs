@@ -11,98 +11,111 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-pub(crate) const ACCESS: &str = "__Host-countersign_access";
-pub(crate) const REFRESH: &str = "__Host-countersign_refresh";
-pub(crate) const CSRF: &str = "__Host-countersign_csrf";
+/// The name of the cookie with the access token.
+pub const ACCESS: &str = "__Host-countersign_access";
+/// The name of the cookie with the refresh token.
+pub const REFRESH: &str = "__Host-countersign_refresh";
+/// The name of the cookie with the CSRF value.
+pub const CSRF: &str = "__Host-countersign_csrf";
 
 /// Sends requests straight to a router and keeps the cookies that it sets.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub struct Client {
     router: Router,
     jar: BTreeMap<String, String>,
     headers: HeaderMap,
 }
 
 impl Client {
-    pub(crate) fn new(router: Router) -> Self {
+    /// A client of this router, without cookies.
+    pub fn new(router: Router) -> Self {
         Self { router, jar: BTreeMap::new(), headers: HeaderMap::new() }
     }
 
     /// Sends its requests to another router.
-    #[allow(dead_code, reason = "the tests of countersign-flask need it")]
-    pub(crate) fn at(self, router: &Router) -> Self {
+    pub fn at(self, router: &Router) -> Self {
         Self { router: router.clone(), ..self }
     }
 
     /// Sends this header too, from now on; more than once if repeated.
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+    pub fn with(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().unwrap();
         self.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         self
     }
 
-    pub(crate) fn with_bytes(mut self, name: &HeaderName, value: &HeaderValue) -> Self {
+    /// Sends this header too, whose value need not be text.
+    pub fn with_bytes(mut self, name: &HeaderName, value: &HeaderValue) -> Self {
         self.headers.append(name, value.clone());
         self
     }
 
     /// No longer sends this header.
-    pub(crate) fn without(mut self, name: &str) -> Self {
+    pub fn without(mut self, name: &str) -> Self {
         self.headers.remove(name);
         self
     }
 
-    pub(crate) fn bearer(self, token: &str) -> Self {
+    /// Sends this token in the `Authorization` header.
+    pub fn bearer(self, token: &str) -> Self {
         self.with("authorization", &format!("Bearer {token}"))
     }
 
     /// Sends the CSRF value that a page of ours would read from its cookie.
-    pub(crate) fn csrf(self) -> Self {
+    pub fn csrf(self) -> Self {
         let value = self.cookie(CSRF).to_owned();
         self.without("x-csrf-token").with("x-csrf-token", &value)
     }
 
-    pub(crate) fn cookie(&self, name: &str) -> &str {
+    /// The value of a cookie; empty if the client has no such cookie.
+    pub fn cookie(&self, name: &str) -> &str {
         self.jar.get(name).map_or("", String::as_str)
     }
 
-    pub(crate) fn jar(&self) -> &BTreeMap<String, String> {
+    /// The cookies, by name.
+    pub fn jar(&self) -> &BTreeMap<String, String> {
         &self.jar
     }
 
-    pub(crate) fn set_cookie(mut self, name: &str, value: &str) -> Self {
+    /// Adds a cookie, or replaces it.
+    pub fn set_cookie(mut self, name: &str, value: &str) -> Self {
         self.jar.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    pub(crate) fn drop_cookie(mut self, name: &str) -> Self {
+    /// Forgets a cookie.
+    pub fn drop_cookie(mut self, name: &str) -> Self {
         self.jar.remove(name);
         self
     }
 
-    pub(crate) async fn get(&mut self, path: &str) -> Response {
+    /// Sends a GET.
+    pub async fn get(&mut self, path: &str) -> Response {
         self.send(Method::GET, path, Body::empty()).await
     }
 
-    pub(crate) async fn delete(&mut self, path: &str) -> Response {
+    /// Sends a DELETE without a body.
+    pub async fn delete(&mut self, path: &str) -> Response {
         self.send(Method::DELETE, path, Body::empty()).await
     }
 
     /// A POST without a body.
-    pub(crate) async fn post_nothing(&mut self, path: &str) -> Response {
+    pub async fn post_nothing(&mut self, path: &str) -> Response {
         self.send(Method::POST, path, Body::empty()).await
     }
 
-    pub(crate) async fn post(&mut self, path: &str, body: &Value) -> Response {
+    /// Sends a POST with a JSON body.
+    pub async fn post(&mut self, path: &str, body: &Value) -> Response {
         self.send_json(Method::POST, path, body).await
     }
 
-    pub(crate) async fn send_json(&mut self, method: Method, path: &str, body: &Value) -> Response {
+    /// Sends a JSON body.
+    pub async fn send_json(&mut self, method: Method, path: &str, body: &Value) -> Response {
         self.send_bytes(method, path, Some("application/json"), body.to_string().into_bytes()).await
     }
 
     /// A body of any type, or of none.
-    pub(crate) async fn send_bytes(
+    pub async fn send_bytes(
         &mut self,
         method: Method,
         path: &str,
@@ -118,7 +131,8 @@ impl Client {
         response
     }
 
-    pub(crate) async fn send(&mut self, method: Method, path: &str, body: Body) -> Response {
+    /// Sends a request, and keeps the cookies that the answer sets.
+    pub async fn send(&mut self, method: Method, path: &str, body: Body) -> Response {
         let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
         *request.headers_mut() = self.headers.clone();
         if !self.jar.is_empty() {
@@ -143,51 +157,59 @@ impl Client {
 
 /// A whole answer.
 #[derive(Clone, Eq, PartialEq)]
-pub(crate) struct Response {
+pub struct Response {
     status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    /// The header fields of the answer.
+    pub headers: HeaderMap,
+    /// The body of the answer.
+    pub body: Bytes,
 }
 
 /// One `Set-Cookie` field.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct SetCookie {
-    pub(crate) name: String,
-    pub(crate) value: String,
-    pub(crate) attributes: Vec<String>,
+pub struct SetCookie {
+    /// The name of the cookie.
+    pub name: String,
+    /// The value of the cookie; empty where the cookie is removed.
+    pub value: String,
+    /// The attributes, such as `HttpOnly` and `Max-Age=900`.
+    pub attributes: Vec<String>,
 }
 
 impl Response {
-    pub(crate) fn status(&self) -> u16 {
+    /// The status of the answer.
+    pub fn status(&self) -> u16 {
         self.status
     }
 
-    pub(crate) fn header(&self, name: impl AsRef<str>) -> Option<&str> {
+    /// A header field as text; `None` if the answer does not have it.
+    pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
         self.headers.get(name.as_ref()).map(|value| value.to_str().unwrap())
     }
 
     /// The body; `null` if it has none.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         if self.body.is_empty() { Value::Null } else { serde_json::from_slice(&self.body).unwrap() }
     }
 
     /// The `error` of a refusal; empty for any other answer.
-    pub(crate) fn code(&self) -> String {
+    pub fn code(&self) -> String {
         if self.status < 400 { String::new() } else { self.json()["error"].as_str().unwrap().to_owned() }
     }
 
     /// Status and code, for tables.
-    pub(crate) fn outcome(&self) -> (u16, String) {
+    pub fn outcome(&self) -> (u16, String) {
         (self.status, self.code())
     }
 
-    pub(crate) fn set_cookies(&self) -> Vec<SetCookie> {
+    /// The `Set-Cookie` fields of the answer.
+    pub fn set_cookies(&self) -> Vec<SetCookie> {
         let fields = self.headers.get_all(header::SET_COOKIE).iter();
         fields.map(|field| SetCookie::parse(field.to_str().unwrap())).collect()
     }
 
     /// The whole answer as text, without what differs in every run.
-    pub(crate) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         let mut shown = format!("{}\n", self.status);
         let mut fields: Vec<_> = self.headers.iter().filter(|(name, _)| *name != "content-length").collect();
         fields.sort_by_key(|(name, _)| name.as_str());
@@ -214,7 +236,7 @@ impl fmt::Debug for Response {
 
 impl SetCookie {
     /// Ours say so by `Max-Age`, those of Flask applications by `Expires` alone.
-    pub(crate) fn is_removal(&self) -> bool {
+    pub fn is_removal(&self) -> bool {
         const WAYS: [&str; 2] = ["Max-Age=0", "Expires=Thu, 01 Jan 1970 00:00:00 GMT"];
         self.attributes.iter().any(|attribute| WAYS.contains(&attribute.as_str()))
     }
@@ -251,7 +273,7 @@ fn redact(value: &mut Value) {
 }
 
 /// The members of a token's payload, without a look at its signature.
-pub(crate) fn payload(token: &str) -> Value {
+pub fn payload(token: &str) -> Value {
     let claims = countersign_jwt::claims::decode_unverified(token).unwrap();
     Value::Object(claims.claims().clone())
 }

@@ -21,44 +21,47 @@ use crate::client::{Client, Response};
 use crate::log;
 
 /// Where the application says it is.
-pub(crate) const OWN: &str = "https://app.example.com";
+pub const OWN: &str = "https://app.example.com";
 /// An origin that it allows beside its own.
-pub(crate) const ALLOWED: &str = "https://admin.example.com";
+pub const ALLOWED: &str = "https://admin.example.com";
 
 /// A password; whoever writes it to the log fails the test ([`log`]).
-pub(crate) const PASSWORD: &str = "canary-secret: battery staple";
+pub const PASSWORD: &str = "canary-secret: battery staple";
 
 /// An application with the ready-made routes and a few of its own, and everything around it in the test's hands.
 #[derive(Clone, Debug)]
-pub(crate) struct TestApp {
-    pub(crate) auth: Auth,
-    pub(crate) store: Instrumented,
-    pub(crate) clock: Arc<FixedClock>,
-    pub(crate) events: Arc<RecordedEvents>,
+pub struct TestApp {
+    /// The authentication of the application.
+    pub auth: Auth,
+    /// The store, which counts its calls and can be made to fail.
+    pub store: Instrumented,
+    /// The clock, which stands still until it is moved.
+    pub clock: Arc<FixedClock>,
+    /// The events so far.
+    pub events: Arc<RecordedEvents>,
     router: Router,
 }
 
 impl TestApp {
-    pub(crate) async fn new() -> Self {
+    /// An application with the default settings.
+    pub async fn new() -> Self {
         Self::with(|builder| builder).await
     }
 
     /// The same, with other settings.
-    pub(crate) async fn with(configure: impl FnOnce(AuthBuilder) -> AuthBuilder) -> Self {
+    pub async fn with(configure: impl FnOnce(AuthBuilder) -> AuthBuilder) -> Self {
         let store = Instrumented::new(MemoryStore::new());
         Self::node(store, Arc::new(FixedClock::default()), configure).await.unwrap()
     }
 
     /// The same, where the settings may be wrong.
-    pub(crate) async fn try_with(
-        configure: impl FnOnce(AuthBuilder) -> AuthBuilder,
-    ) -> Result<Self, BuildError> {
+    pub async fn try_with(configure: impl FnOnce(AuthBuilder) -> AuthBuilder) -> Result<Self, BuildError> {
         let store = Instrumented::new(MemoryStore::new());
         Self::node(store, Arc::new(FixedClock::default()), configure).await
     }
 
     /// Another program on the same store, whose settings may be wrong.
-    pub(crate) async fn beside(
+    pub async fn beside(
         &self,
         configure: impl FnOnce(AuthBuilder) -> AuthBuilder,
     ) -> Result<Self, BuildError> {
@@ -81,41 +84,36 @@ impl TestApp {
             .events(events.clone())
             .without_background();
         let auth = configure(builder).build().await?;
-        let router = Router::new()
-            .merge(crate::more_routes(&auth))
-            .route("/hello", get(hello).post(hello).put(hello).patch(hello).delete(hello))
-            .route("/maybe", get(maybe).post(maybe))
-            .route("/fresh", post(fresh))
-            .route("/refresh-token", get(refresh_token).post(refresh_token))
-            .route("/profile", get(profile))
-            .merge(routes())
-            .merge(account_routes())
-            .fallback(not_found)
-            .method_not_allowed_fallback(method_not_allowed)
-            .layer(AuthLayer::new(auth.clone()));
         store.reset_calls();
+        let router = router(&auth, Router::new());
         Ok(Self { auth, store, clock, events, router })
     }
 
+    /// The same application with more routes.
+    #[must_use]
+    pub fn with_routes(self, more: Router) -> Self {
+        Self { router: router(&self.auth, more), ..self }
+    }
+
     /// A client that keeps cookies, as a browser does, but says nothing about where its requests come from.
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         Client::new(self.router.clone())
     }
 
     /// A browser on a page of ours: same-origin, with cookies.
-    pub(crate) fn browser(&self) -> Client {
+    pub fn browser(&self) -> Client {
         self.client().with("sec-fetch-site", "same-origin")
     }
 
     /// Registers `name` with the address `name@example.org` and [`PASSWORD`], and answers with the pair's body.
-    pub(crate) async fn register(&self, name: &str) -> Account {
+    pub async fn register(&self, name: &str) -> Account {
         let reply = self.client().post("/v1/auth/register", &credentials(name)).await;
         assert_eq!(reply.status(), 201, "{reply:?}");
         Account::of(&reply)
     }
 
     /// Logs in once more, from a client of its own.
-    pub(crate) async fn login(&self, name: &str) -> Account {
+    pub async fn login(&self, name: &str) -> Account {
         let body = json!({ "username": name, "password": PASSWORD });
         let reply = self.client().post("/v1/auth/login", &body).await;
         assert_eq!(reply.status(), 200, "{reply:?}");
@@ -123,7 +121,7 @@ impl TestApp {
     }
 
     /// A browser in which a new `name` is signed in by cookies.
-    pub(crate) async fn signed_in_browser(&self, name: &str) -> Client {
+    pub async fn signed_in_browser(&self, name: &str) -> Client {
         let mut browser = self.browser();
         let mut body = credentials(name);
         body["cookies"] = json!(true);
@@ -133,23 +131,22 @@ impl TestApp {
     }
 
     /// Exchanges a refresh token.
-    pub(crate) async fn refresh(&self, refresh_token: &str) -> Response {
+    pub async fn refresh(&self, refresh_token: &str) -> Response {
         self.client().post("/v1/auth/refresh", &json!({ "refresh_token": refresh_token })).await
     }
 
     /// The status of a protected route with this access token.
-    pub(crate) async fn hello(&self, access_token: &str) -> u16 {
+    pub async fn hello(&self, access_token: &str) -> u16 {
         self.client().bearer(access_token).get("/hello").await.status()
     }
 
     /// Lets time pass.
-    pub(crate) fn wait(&self, secs: u64) {
+    pub fn wait(&self, secs: u64) {
         self.clock.advance(Duration::from_secs(secs));
     }
 
     /// Removes from store and index what no longer matters, as the background tasks do.
-    #[allow(dead_code, reason = "the tests of countersign-flask need it")]
-    pub(crate) async fn forget_what_is_over(&self) {
+    pub async fn forget_what_is_over(&self) {
         let (stores, sessions, now) = (self.store.stores(), self.auth.sessions(), self.clock.now());
         stores.revocations().purge_entries(now, 1000).await.unwrap();
         stores.sessions().purge_sessions(now, 1000).await.unwrap();
@@ -158,12 +155,12 @@ impl TestApp {
     }
 
     /// How many passwords were hashed or checked so far.
-    pub(crate) fn hashes(&self) -> u64 {
+    pub fn hashes(&self) -> u64 {
         self.auth.accounts().hasher().hashes_started()
     }
 
     /// The ids of the user's live sessions, newest first.
-    pub(crate) async fn live_sessions(&self, user_id: &UserId) -> Vec<SessionId> {
+    pub async fn live_sessions(&self, user_id: &UserId) -> Vec<SessionId> {
         let sessions = self.auth.sessions().list(user_id, SessionPage::first(1_000)).await.unwrap();
         sessions.iter().map(|session| session.id).collect()
     }
@@ -171,14 +168,18 @@ impl TestApp {
 
 /// What a register or login answers, by body.
 #[derive(Clone, Debug)]
-pub(crate) struct Account {
-    pub(crate) user_id: UserId,
-    pub(crate) access_token: String,
-    pub(crate) refresh_token: String,
+pub struct Account {
+    /// The id of the user.
+    pub user_id: UserId,
+    /// The access token.
+    pub access_token: String,
+    /// The refresh token.
+    pub refresh_token: String,
 }
 
 impl Account {
-    pub(crate) fn of(reply: &Response) -> Self {
+    /// Reads the body of an answer.
+    pub fn of(reply: &Response) -> Self {
         let body = reply.json();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         Self {
@@ -190,8 +191,22 @@ impl Account {
 }
 
 /// The body that registers `name`.
-pub(crate) fn credentials(name: &str) -> serde_json::Value {
+pub fn credentials(name: &str) -> serde_json::Value {
     json!({ "email": format!("{name}@example.org"), "username": name, "password": PASSWORD })
+}
+
+/// The routes of the application, and more.
+fn router(auth: &Auth, more: Router) -> Router {
+    more.route("/hello", get(hello).post(hello).put(hello).patch(hello).delete(hello))
+        .route("/maybe", get(maybe).post(maybe))
+        .route("/fresh", post(fresh))
+        .route("/refresh-token", get(refresh_token).post(refresh_token))
+        .route("/profile", get(profile))
+        .merge(routes())
+        .merge(account_routes())
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(AuthLayer::new(auth.clone()))
 }
 
 async fn hello(token: AccessToken) -> String {

@@ -9,7 +9,7 @@ use crate::app::{ALLOWED, OWN};
 use crate::client::Client;
 
 /// How a browser opens a WebSocket over HTTP/1.1, what a proxy passes on of that, and how it does over HTTP/2.
-pub(crate) const HANDSHAKES: [(Method, &[(&str, &str)]); 4] = [
+pub const HANDSHAKES: [(Method, &[(&str, &str)]); 4] = [
     (
         Method::GET,
         &[
@@ -25,9 +25,10 @@ pub(crate) const HANDSHAKES: [(Method, &[(&str, &str)]); 4] = [
 ];
 
 /// Every way in which a route may want a token.
-pub(crate) const ROUTES: [&str; 4] = ["/token", "/maybe", "/guarded", "/refresh-token"];
+pub const ROUTES: [&str; 4] = ["/token", "/maybe", "/guarded", "/refresh-token"];
 
-pub(crate) fn sockets(authority: impl Into<Authority>) -> Client {
+/// A program with [`ROUTES`], below a layer for this authority.
+pub fn sockets(authority: impl Into<Authority>) -> Client {
     let router = Router::new()
         .route("/token", any(async |_: AccessToken| "open"))
         .route("/maybe", any(async |_: Option<AccessToken>| "open"))
@@ -37,17 +38,18 @@ pub(crate) fn sockets(authority: impl Into<Authority>) -> Client {
     Client::new(router)
 }
 
-pub(crate) fn with(client: &Client, fields: &[(&str, &str)]) -> Client {
+/// The same client, which sends these header fields too.
+pub fn with(client: &Client, fields: &[(&str, &str)]) -> Client {
     fields.iter().fold(client.clone(), |client, (name, value)| client.with(name, value))
 }
 
 /// A browser with these cookies, somewhere else.
-pub(crate) fn with_cookies_of(client: Client, browser: &Client) -> Client {
+pub fn with_cookies_of(client: Client, browser: &Client) -> Client {
     browser.jar().iter().fold(client, |client, (name, value)| client.set_cookie(name, value))
 }
 
 /// Where pages come from: p opens, - is refused, ? is for the CSRF value to decide.
-pub(crate) const PAGES: [(Option<&str>, Option<&str>, char); 14] = [
+pub const PAGES: [(Option<&str>, Option<&str>, char); 14] = [
     (None, None, '?'),
     (None, Some(OWN), 'p'),
     (None, Some(ALLOWED), 'p'),
@@ -64,7 +66,8 @@ pub(crate) const PAGES: [(Option<&str>, Option<&str>, char); 14] = [
     (Some("nonsense"), Some(OWN), '-'),
 ];
 
-pub(crate) fn from_page(client: &Client, site: Option<&str>, origin: Option<&str>) -> Client {
+/// The same client, which sends what a browser tells of the page that a request comes from.
+pub fn from_page(client: &Client, site: Option<&str>, origin: Option<&str>) -> Client {
     let fields = [("sec-fetch-site", site), ("origin", origin)];
     let fields = fields.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
     fields.fold(client.clone(), |client, (name, value)| client.with(name, value))

@@ -7,14 +7,16 @@ use url::Url;
 use crate::app::{PASSWORD, TestApp};
 use crate::client::Client;
 
-pub(crate) const LOOPBACK: &str = "http://127.0.0.1:8080";
+/// The public URL of a program on this machine.
+pub const LOOPBACK: &str = "http://127.0.0.1:8080";
 
-pub(crate) async fn app(more: impl FnOnce(AuthBuilder) -> AuthBuilder) -> TestApp {
+/// An application at [`LOOPBACK`], with more settings.
+pub async fn app(more: impl FnOnce(AuthBuilder) -> AuthBuilder) -> TestApp {
     TestApp::with(|builder| more(builder.public_url(Url::parse(LOOPBACK).unwrap()))).await
 }
 
 /// What requests say that were sent to this machine by one of its names.
-pub(crate) const HERE: [&[(&str, &str)]; 5] = [
+pub const HERE: [&[(&str, &str)]; 5] = [
     &[("host", "127.0.0.1:8080")],
     &[("host", "localhost:8080"), ("origin", "http://127.0.0.1:8080"), ("sec-fetch-site", "same-origin")],
     &[("host", "[::1]:8080")],
@@ -28,7 +30,7 @@ pub(crate) const HERE: [&[(&str, &str)]; 5] = [
 ];
 
 /// What they say that were not: behind a proxy, and by a name that somebody has pointed here.
-pub(crate) const ELSEWHERE: [&[(&str, &str)]; 6] = [
+pub const ELSEWHERE: [&[(&str, &str)]; 6] = [
     &[("host", "auth.example.com")],
     &[
         ("host", "auth.example.com"),
@@ -41,16 +43,18 @@ pub(crate) const ELSEWHERE: [&[(&str, &str)]; 6] = [
     &[("host", "rebound.evil.example:8080"), ("sec-fetch-site", "same-origin")],
 ];
 
-pub(crate) fn with(client: &Client, fields: &[(&str, &str)]) -> Client {
+/// The same client, which sends these header fields too.
+pub fn with(client: &Client, fields: &[(&str, &str)]) -> Client {
     fields.iter().fold(client.clone(), |client, (name, value)| client.with(name, value))
 }
 
-pub(crate) fn login() -> Value {
+/// The body of a login that asks for cookies.
+pub fn login() -> Value {
     json!({ "username": "ada", "password": PASSWORD, "cookies": true })
 }
 
 /// Cookies that are not `Secure` are refreshed under loopback names alone; `csrf` is the cookie with the CSRF value.
-pub(crate) async fn check_refreshes(app: &TestApp, csrf: &str) {
+pub async fn check_refreshes(app: &TestApp, csrf: &str) {
     app.register("ada").await;
     let mut browser = app.client();
     assert_eq!(browser.post("/v1/auth/login", &login()).await.status(), 200);
@@ -73,7 +77,7 @@ pub(crate) async fn check_refreshes(app: &TestApp, csrf: &str) {
 }
 
 /// Secure cookies are set under every host name.
-pub(crate) async fn check_secure(app: &TestApp, host: &str) {
+pub async fn check_secure(app: &TestApp, host: &str) {
     let reply = app.client().with("host", host).post("/v1/auth/login", &login()).await;
     assert_eq!(reply.status(), 200, "{host}");
     let cookies = reply.set_cookies();

@@ -14,38 +14,42 @@ use crate::app::TestApp;
 use crate::client::Client;
 
 /// A user as an application keeps it.
-pub(crate) struct Member {
-    pub(crate) name: &'static str,
+#[derive(Debug)]
+pub struct Member {
+    /// The name that others may see.
+    pub name: &'static str,
     /// What nobody should see.
     #[expect(dead_code, reason = "it is there to be left out")]
     password_hash: &'static str,
 }
 
-pub(crate) async fn member(id: UserId) -> Result<Option<Member>, Infallible> {
+/// Loads a member by id; there is one, number 17.
+pub async fn member(id: UserId) -> Result<Option<Member>, Infallible> {
     let member = Member { name: "Ada", password_hash: "canary-secret" };
     Ok((id.as_str() == "17").then_some(member))
 }
 
-pub(crate) fn shown(member: &Member) -> Map<String, Value> {
+/// What clients see of a member.
+pub fn shown(member: &Member) -> Map<String, Value> {
     Map::from_iter([("name".to_owned(), member.name.into()), ("id".to_owned(), "another".into())])
 }
 
 /// The routes that the program merges, and one of its own.
-pub(crate) fn with_routes(app: &TestApp, ready_made: Router) -> Client {
+pub fn with_routes(app: &TestApp, ready_made: Router) -> Client {
     let hello = get(async |token: AccessToken| token.subject().to_string());
     let router = Router::new().route("/hello", hello).merge(ready_made).fallback(not_found);
     Client::new(router.layer(AuthLayer::new(app.auth.clone())))
 }
 
 /// A session of a user, as the program's own login begins it.
-pub(crate) async fn begin(app: &TestApp, id: &str, presentation: Presentation) -> Pair {
+pub async fn begin(app: &TestApp, id: &str, presentation: Presentation) -> Pair {
     let id = UserId::new(id).unwrap();
     let epoch = app.auth.sessions().epoch(&id).await.unwrap();
     app.auth.sessions().begin(id, epoch, presentation, Device::default()).await.unwrap()
 }
 
 /// A disabled account is nobody, whatever loads the program's users.
-pub(crate) async fn check_account_decides(app: &TestApp) {
+pub async fn check_account_decides(app: &TestApp) {
     let account = app.register("ada").await;
     let mut signed_in = app.client().bearer(&account.access_token);
     assert_eq!(signed_in.get("/v1/auth/me").await.json()["email"], "ada@example.org", "shown as ever");
