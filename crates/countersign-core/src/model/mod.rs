@@ -1,5 +1,5 @@
 //! Values and pure functions: sessions and the rules of their refresh, the entries of the revocation log and the index
-//! over them, users, stored keys, settings, events. Nothing in this module waits, reads a store or asks for the time.
+//! over them, users, stored keys, mail that waits, settings, events. Nothing in this module waits, reads a store or asks for the time.
 
 pub(crate) mod acknowledge;
 pub(crate) mod agreed;
@@ -10,6 +10,7 @@ pub(crate) mod event;
 pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod name;
+pub(crate) mod outbox;
 pub(crate) mod password;
 pub(crate) mod password_hash;
 pub(crate) mod policy;
@@ -29,6 +30,7 @@ pub use event::{Event, Events, LogEvents};
 pub use index::{Index, RevokedBy, TokenEpoch};
 pub use keys::{KeyPurpose, KeyState, Schedule, Step, StoredKey, key_state};
 pub use name::{EmailAddress, NameError, Username, without_blanks};
+pub use outbox::{AfterFailure, OutboxMail, OutboxState, retry_delay};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
 pub use password_hash::PasswordHash;
 pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};

@@ -11,13 +11,14 @@ use countersign_jwt::time::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    ChangeSignal, Changes, End, EpochRaise, FoundSession, KeyStore, NameKey, RevocationStore, SessionEnded,
-    SessionInserted, SessionPage, SessionPosition, SessionStore, StoreError, ThrottleStore, TokenRevocation,
-    TokensRevoked, UserInserted, UserStore,
+    ChangeSignal, Changes, DeadLetterPosition, End, EpochRaise, FoundSession, KeyStore, MailFailure, NameKey,
+    OutboxStore, RevocationStore, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore,
+    StoreError, ThrottleStore, TokenRevocation, TokensRevoked, UserInserted, UserStore,
 };
 use crate::model::{
     Acknowledgement, Advance, Attempts, EndReason, Ended, Entry, EntryKey, Heal, KeyPurpose, LogVerdict,
-    Outcome, PasswordHash, Refused, Session, StoredKey, Target, ThrottlePolicy, User, UserSession,
+    OutboxMail, OutboxState, Outcome, PasswordHash, Refused, Session, StoredKey, Target, ThrottlePolicy,
+    User, UserSession,
 };
 
 /// A store that keeps everything in memory, for tests, examples and trying things out. Nothing survives the process.
@@ -38,6 +39,7 @@ struct State {
     keys: BTreeMap<(KeyPurpose, u32), StoredKey>,
     store_id: Option<Uuid>,
     settings: Option<String>,
+    outbox: HashMap<Uuid, OutboxMail>,
 }
 
 impl MemoryStore {
@@ -513,6 +515,109 @@ impl KeyStore for MemoryStore {
             state.settings = Some(new.to_owned());
         }
         Ok(is_old)
+    }
+}
+
+#[async_trait]
+impl OutboxStore for MemoryStore {
+    async fn enqueue_mail(&self, mail: &OutboxMail) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let taken = state.outbox.contains_key(&mail.id);
+        if !taken {
+            state.outbox.insert(mail.id, mail.clone());
+        }
+        Ok(!taken)
+    }
+
+    async fn claim_mail(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<OutboxMail>, StoreError> {
+        let mut state = self.state();
+        let mut due: Vec<_> = state
+            .outbox
+            .values()
+            .filter_map(|mail| match mail.state {
+                OutboxState::Waiting { next_at } if next_at <= now => Some((next_at, mail.id)),
+                _ => None,
+            })
+            .collect();
+        due.sort_unstable();
+        due.truncate(limit);
+        let mut claimed = Vec::new();
+        for (_, id) in due {
+            if let Some(mail) = state.outbox.get_mut(&id) {
+                mail.attempts = mail.attempts.saturating_add(1);
+                mail.state = OutboxState::Waiting { next_at: lease_until };
+                claimed.push(mail.clone());
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn remove_mail(&self, id: Uuid) -> Result<bool, StoreError> {
+        Ok(self.state().outbox.remove(&id).is_some())
+    }
+
+    async fn fail_mail(&self, failure: &MailFailure) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let is_claimed = |mail: &&mut OutboxMail| {
+            mail.attempts == failure.attempts && matches!(mail.state, OutboxState::Waiting { .. })
+        };
+        match state.outbox.get_mut(&failure.id).filter(is_claimed) {
+            Some(mail) => {
+                mail.state = failure.then;
+                mail.last_error = Some(failure.error.clone());
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<DeadLetterPosition>,
+        limit: usize,
+    ) -> Result<Vec<OutboxMail>, StoreError> {
+        let state = self.state();
+        let mut dead: Vec<_> = state
+            .outbox
+            .values()
+            .filter_map(|mail| Some((DeadLetterPosition::of(mail)?, mail)))
+            .filter(|(position, _)| after.is_none_or(|after| *position < after))
+            .collect();
+        dead.sort_by_key(|(position, _)| std::cmp::Reverse(*position));
+        Ok(dead.into_iter().map(|(_, mail)| mail.clone()).take(limit).collect())
+    }
+
+    async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let is_dead = |mail: &&mut OutboxMail| matches!(mail.state, OutboxState::Dead { .. });
+        match state.outbox.get_mut(&id).filter(is_dead) {
+            Some(mail) => {
+                (mail.state, mail.attempts) = (OutboxState::Waiting { next_at: now }, 0);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn purge_dead_letters(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        let mut state = self.state();
+        let gone: Vec<_> = state
+            .outbox
+            .values()
+            .filter_map(DeadLetterPosition::of)
+            .filter(|position| position.since < before)
+            .map(|position| position.id)
+            .take(limit)
+            .collect();
+        for id in &gone {
+            state.outbox.remove(id);
+        }
+        Ok(gone.len() as u64)
     }
 }
 

@@ -20,8 +20,8 @@ use countersign_jwt::time::Timestamp;
 use uuid::Uuid;
 
 use crate::model::{
-    Acknowledgement, Advance, Attempts, EndReason, Entry, Heal, LogVerdict, OVERLAP, Outcome, PasswordHash,
-    Refused, Session, StoredKey, ThrottlePolicy, User, UserSession,
+    Acknowledgement, Advance, Attempts, EndReason, Entry, Heal, LogVerdict, OVERLAP, OutboxMail, OutboxState,
+    Outcome, PasswordHash, Refused, Session, StoredKey, ThrottlePolicy, User, UserSession,
 };
 
 pub use changes::{ChangeSignal, Changes};
@@ -412,6 +412,83 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
     async fn replace_settings(&self, old: Option<&str>, new: &str) -> Result<bool, StoreError>;
 }
 
+/// The order to note that an attempt to send a mail has failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MailFailure {
+    /// The id of the mail.
+    pub id: Uuid,
+    /// The mail's number of attempts as it was claimed, which tells this claim from later ones.
+    pub attempts: u32,
+    /// The state that the mail has from now on.
+    pub then: OutboxState,
+    /// The reason for the failure: at most [`OutboxMail::MAX_ERROR_CHARS`] characters in one line.
+    pub error: String,
+}
+
+/// A dead letter's place in a list. The letter that died last comes first, and of letters of one moment the one with the
+/// highest id.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct DeadLetterPosition {
+    /// The time since which the letter is dead.
+    pub since: Timestamp,
+    /// The id of the mail.
+    pub id: Uuid,
+}
+
+impl DeadLetterPosition {
+    /// The place of a mail among the dead letters; `None` if it still waits.
+    #[must_use]
+    pub fn of(mail: &OutboxMail) -> Option<Self> {
+        match mail.state {
+            OutboxState::Dead { since } => Some(Self { since, id: mail.id }),
+            OutboxState::Waiting { .. } => None,
+        }
+    }
+}
+
+/// The outbox: mails that wait to be sent, by any node, and the dead letters among them.
+///
+/// Mails are sent at least once. A mail is in the outbox from [`OutboxStore::enqueue_mail`] until
+/// [`OutboxStore::remove_mail`], so that neither a dead mail server nor the crash of a node loses it.
+#[async_trait]
+pub trait OutboxStore: fmt::Debug + Send + Sync + 'static {
+    /// Inserts a mail unless its id is taken; returns whether it did.
+    async fn enqueue_mail(&self, mail: &OutboxMail) -> Result<bool, StoreError>;
+
+    /// Claims at most `limit` of the waiting mails that are due at `now`, the longest due first and by their ids then,
+    /// and returns them as they are afterwards. The claim raises [`OutboxMail::attempts`] by one and moves `next_at` to
+    /// `lease_until`.
+    ///
+    /// Of concurrent calls at most one claims a mail. A mail whose node crashed is due again at `lease_until`.
+    async fn claim_mail(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<OutboxMail>, StoreError>;
+
+    /// Deletes a mail, waiting or dead, because it was sent or has become useless; returns whether it was there.
+    async fn remove_mail(&self, id: Uuid) -> Result<bool, StoreError>;
+
+    /// Notes that an attempt has failed, if the mail waits and its attempts are still those of the failure; returns
+    /// whether it did. A node whose lease is over therefore does not touch another node's claim.
+    async fn fail_mail(&self, failure: &MailFailure) -> Result<bool, StoreError>;
+
+    /// Returns a page of at most `limit` dead letters: the first page, or the one after the place `after`, whose letter
+    /// need not exist any more.
+    async fn dead_letters(
+        &self,
+        after: Option<DeadLetterPosition>,
+        limit: usize,
+    ) -> Result<Vec<OutboxMail>, StoreError>;
+
+    /// Makes a dead letter wait again: it is due at `now` and has no attempts. Returns whether it was a dead letter.
+    async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Deletes at most `limit` letters that have been dead since a time before `before`; returns how many.
+    async fn purge_dead_letters(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+}
+
 /// The stores that Countersign works with, in two halves, each of which is one engine. The half of sessions has the
 /// revocation log and the login attempts too, because ends, epochs and advances are decided over sessions and log
 /// together. The half of accounts has users and keys. Usually one engine is both halves.
@@ -524,3 +601,6 @@ pub const KEEP_NAME_COUNTERS: u64 = 100_000;
 
 /// The time for which entries are kept after they stopped mattering.
 pub const KEEP_ENTRIES_FOR: Duration = Duration::from_secs(3600);
+
+/// The time for which dead letters are kept.
+pub const KEEP_DEAD_LETTERS_FOR: Duration = Duration::from_secs(30 * 86_400);

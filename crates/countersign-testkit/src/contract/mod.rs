@@ -10,6 +10,7 @@ mod fixture;
 pub mod flow;
 pub mod hostile;
 pub mod keys;
+pub mod outbox;
 pub mod restart;
 pub mod revocations;
 pub mod sessions;
