@@ -124,6 +124,11 @@ impl Members {
         }
     }
 
+    /// Whether the member is present and `null`.
+    pub(crate) fn is_null(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(Value::is_null)
+    }
+
     /// Whether the member is present and not `null`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())

@@ -24,6 +24,7 @@ use http::{HeaderName, Method};
 use serde_json::{Map, Value};
 use url::Url;
 
+use crate::account_rules::AccountRules;
 use crate::answer::Answer;
 use crate::auth::Auth;
 use crate::cookie_config::CookieConfigError;
@@ -78,6 +79,7 @@ pub struct AuthBuilder {
     hash_queue: usize,
     user_ids: UserIds,
     letters: Option<Arc<dyn Letters>>,
+    account_rules: AccountRules,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
@@ -175,6 +177,7 @@ impl Auth {
             hash_queue: HashPool::DEFAULT_QUEUE,
             user_ids: UserIds::default(),
             letters: None,
+            account_rules: AccountRules::default(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
             events: Arc::new(LogEvents),
@@ -222,6 +225,13 @@ impl AuthBuilder {
     #[must_use]
     pub fn user_ids(mut self, ids: UserIds) -> Self {
         self.user_ids = ids;
+        self
+    }
+
+    /// The rules of the routes of accounts: who may register, and with which names.
+    #[must_use]
+    pub fn account_rules(mut self, rules: AccountRules) -> Self {
+        self.account_rules = rules;
         self
     }
 

@@ -19,6 +19,7 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod account_rules;
 mod answer;
 mod auth;
 mod buffered;
@@ -46,6 +47,7 @@ mod system;
 mod users;
 mod wire;
 
+pub use account_rules::{AccountRules, LoginNames, RegistrationMode};
 pub use answer::{Answer, ErrorCode, no_store, private_query, vary_personal};
 pub use auth::{Auth, Authenticated};
 pub use buffered::{BodyBeginning, BufferedBody};

@@ -262,6 +262,7 @@ impl TestBed {
             email: Some(EmailAddress::parse(&format!("{name}@example.org")).expect("an e-mail address")),
             username: Some(Username::parse(name).expect("a username")),
             password: Password::new_for_registration(Self::PASSWORD.to_owned()).expect("a good password"),
+            language: None,
         };
         self.accounts.register(registration, Arrival::new(Presentation::Explicit, Device::default())).await
     }

@@ -1,5 +1,6 @@
 //! The ready-made routes under `/v1/auth`; `docs/api.md` is their contract.
 
+mod account;
 mod cursor;
 mod own;
 mod refresh;
@@ -74,7 +75,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/v1/auth/refresh", post(refresh::refresh))
         .route("/v1/auth/logout", post(sign_out::logout))
-        .route("/v1/auth/me", get(own::me))
+        .route("/v1/auth/me", get(own::me).patch(account::change).delete(account::delete))
         .route("/v1/auth/verify", get(verify::verify))
         .route("/v1/auth/sessions", get(own::sessions).delete(own::end_others))
         .route("/v1/auth/sessions/{id}", delete(own::end_one))
@@ -114,6 +115,13 @@ pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/v1/auth/register", post(sign_in::register))
         .route("/v1/auth/login", post(sign_in::login))
+        .route("/v1/auth/code", post(account::mail_code))
+        .route("/v1/auth/password", post(account::change_password))
+        .route("/v1/auth/password/forgot", post(account::forgot))
+        .route("/v1/auth/password/reset", post(account::reset))
+        .route("/v1/auth/reauthenticate", post(account::reauthenticate))
+        .route("/v1/auth/email/verify", post(account::verify_email))
+        .route("/v1/auth/email/resend", post(account::resend))
         .method_not_allowed_fallback(method_not_allowed)
 }
 
@@ -266,6 +274,7 @@ impl From<RegisterError> for Reply {
         match error {
             RegisterError::EmailTaken => Self::error(ErrorCode::EmailTaken),
             RegisterError::UsernameTaken => Self::error(ErrorCode::UsernameTaken),
+            RegisterError::IdTaken => Self::error(ErrorCode::Conflict),
             RegisterError::Hash(error) => error.into(),
             RegisterError::Begin(error) => error.into(),
             error => unavailable(&error),

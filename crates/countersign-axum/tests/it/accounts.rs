@@ -193,12 +193,8 @@ async fn sec_130_nobody_learns_who_has_an_account() {
     let disabled = app.register("disabled").await;
     assert!(app.auth.accounts().disable(&disabled.user_id).await.unwrap());
     let no_password = User {
-        id: UserId::from(Uuid::from_u128(7)),
-        email: EmailAddress::parse("no-password@example.org").unwrap(),
-        username: None,
-        password_hash: None,
-        created_at: app.clock.now(),
-        disabled_at: None,
+        email: Some(EmailAddress::parse("no-password@example.org").unwrap()),
+        ..User::new(UserId::from(Uuid::from_u128(7)), app.clock.now())
     };
     app.store.inner().users().insert_user(&no_password).await.unwrap();
 

@@ -32,7 +32,7 @@ use crate::model::name::{EmailAddress, Username, without_blanks};
 use crate::model::password::Password;
 use crate::model::throttle::{Outcome, Refused, ThrottlePolicy};
 use crate::model::user::User;
-use crate::model::{Device, EndReason, PasswordHash};
+use crate::model::{Device, EndReason, Language, PasswordHash};
 use crate::store::{
     NAME_COUNTERS, NameKey, OneTimeStore, StoreError, ThrottleStore, UserInserted, UserStore,
 };
@@ -142,6 +142,8 @@ pub struct Registration {
     pub username: Option<Username>,
     /// The password, exactly as the client sent it.
     pub password: Password,
+    /// The language in which the user is written to, if the client has told one.
+    pub language: Option<Language>,
 }
 
 /// The name that a user logs in with. White space around it is removed, as it is at registration.
@@ -215,13 +217,15 @@ pub struct Arrival {
     /// Verified tokens whose sessions the new session replaces: those of the cookies that the browser still carries
     /// (SEC-079). Their sessions are ended before the new one begins, in the same work that nobody can interrupt.
     pub replacing: Vec<Claims>,
+    /// Whether only accounts whose e-mail address is proven may log in.
+    pub verified_only: bool,
 }
 
 impl Arrival {
     /// An arrival that replaces no session.
     #[must_use]
     pub fn new(presentation: Presentation, device: Device) -> Self {
-        Self { presentation, device, replacing: Vec::new() }
+        Self { presentation, device, replacing: Vec::new(), verified_only: false }
     }
 }
 
@@ -276,6 +280,9 @@ pub enum LoginError {
         /// The time until the next attempt may be admitted.
         retry_after: Duration,
     },
+    /// The password is right, but the account's e-mail address is not proven, and the arrival asks for that.
+    #[error("the e-mail address is not verified yet")]
+    EmailUnverified,
     /// The password could not be checked at the moment.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -390,7 +397,7 @@ impl Accounts {
         arrival: Arrival,
     ) -> Result<SignedIn, RegisterError> {
         let place = self.shared.hasher.place()?;
-        let Registration { email, username, password } = registration;
+        let Registration { email, username, password, language } = registration;
         // This lookup saves a hash where the name is known to be taken; the insert decides.
         if let Some(taken) = self.taken(email.as_ref(), username.as_ref()).await? {
             self.refuse(place, password, arrival.device).await?;
@@ -398,9 +405,66 @@ impl Accounts {
         }
         let id = self.shared.ids.next(&*self.shared.users, &*self.shared.random).await?;
         let password_hash = Some(place.turn().await?.hash(password).await?);
-        let user = User { email, username, password_hash, ..User::new(id, self.shared.clock.now()) };
+        let user =
+            User { email, username, password_hash, language, ..User::new(id, self.shared.clock.now()) };
         let this = self.clone();
         detached(&self.shared.runtime, async move { this.register_now(user, arrival).await }).await
+    }
+
+    /// Registers an account without logging it in, and mails a link to its address. Nothing tells the caller whether a
+    /// name is taken (SEC-131): a registration costs one hash either way, the rest goes on in the background, and the
+    /// user of a taken address is told by mail. A taken username is told, because usernames are public.
+    ///
+    /// # Errors
+    /// [`RegisterError::UsernameTaken`], [`RegisterError::Hash`] and [`RegisterError::Store`].
+    pub async fn register_unseen(
+        &self,
+        registration: Registration,
+        device: Device,
+    ) -> Result<(), RegisterError> {
+        let place = self.shared.hasher.place()?;
+        let Registration { email, username, password, language } = registration;
+        if let Some(username) = &username
+            && self.shared.users.user_by_name(NameKey::Username(username.key())).await?.is_some()
+        {
+            return Err(RegisterError::UsernameTaken);
+        }
+        let id = self.shared.ids.next(&*self.shared.users, &*self.shared.random).await?;
+        let password_hash = Some(place.turn().await?.hash(password).await?);
+        let user =
+            User { email, username, password_hash, language, ..User::new(id, self.shared.clock.now()) };
+        let this = self.clone();
+        self.shared.runtime.spawn(async move {
+            if let Err(error) = this.register_unseen_now(user, device).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an account could not be registered"
+                );
+            }
+        });
+        Ok(())
+    }
+
+    async fn register_unseen_now(&self, user: User, device: Device) -> Result<(), StoreError> {
+        let AccountsConfig { users, sessions, .. } = &*self.shared;
+        let profile = Profile::of(self);
+        match users.insert_user(&user).await? {
+            UserInserted::Yes => {
+                sessions.tell(&Event::Registered { user_id: user.id.clone() });
+                profile.resend_verification(&user).await
+            }
+            UserInserted::EmailTaken => {
+                self.count_refusal(device);
+                match &user.email {
+                    Some(email) => profile.tell_account_exists(email).await,
+                    None => Ok(()),
+                }
+            }
+            UserInserted::UsernameTaken | UserInserted::IdTaken => {
+                self.count_refusal(device);
+                Ok(())
+            }
+        }
     }
 
     async fn taken(
@@ -468,6 +532,10 @@ impl Accounts {
         }
         sessions.tell(&Event::Registered { user_id: user.id.clone() });
         self.end_replaced(arrival.replacing).await?;
+        if let Err(error) = Profile::of(self).resend_verification(&user).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, user_id = %user.id, "the mail that verifies an address could not be written");
+        }
         let begun = self.begin(user, epoch, arrival.presentation, arrival.device).await?;
         begun.ok_or(RegisterError::Begin(BeginError::EpochRaised))
     }
@@ -564,7 +632,10 @@ impl Accounts {
             Checked::Wrong => return Err(failed(user_id, arrival.device)),
             Checked::Unchecked => return Err(nobody_hears()),
         };
-        let Arrival { presentation, device, replacing } = arrival;
+        if arrival.verified_only && !user.has_verified_email() {
+            return Err(LoginError::EmailUnverified);
+        }
+        let Arrival { presentation, device, replacing, .. } = arrival;
         self.end_replaced(replacing).await?;
         match self.begin(user, epoch, presentation, device.clone()).await {
             Ok(Some(signed_in)) => Ok(signed_in),

@@ -103,6 +103,7 @@ impl AuthBuilder {
         } else {
             Some(ExtraClaims::with_roles(self.extra_claims, self.stores.users().clone()))
         };
+        let sends_mail = self.letters.is_some();
         let sessions = Sessions::new(SessionsConfig {
             sessions: self.stores.sessions().clone(),
             revocations: self.stores.revocations().clone(),
@@ -151,6 +152,8 @@ impl AuthBuilder {
             origins: cross_site,
             csrf: self.csrf,
             is_secure,
+            account_rules: self.account_rules,
+            sends_mail,
             accounts,
         };
         let rules = rules.over(&engine);

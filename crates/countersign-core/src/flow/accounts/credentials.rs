@@ -295,12 +295,11 @@ impl Credentials {
     }
 
     async fn send_reset(&self, user: &User) -> Result<(), SendError> {
-        let Some(email) = &user.email else { return Ok(()) };
         let token = self
             .keep_link(user, Purpose::ResetPassword, reset_binding(user), Self::RESET_LIVES, |_| Vec::new())
             .await?;
         let letter = Letter::ResetPassword { token, expires_in: Self::RESET_LIVES };
-        self.accounts.post(email, user, letter).await
+        self.accounts.post_to(user, letter).await
     }
 
     /// Keeps the record of a new link, and of further digests that are accepted in its place.
@@ -399,13 +398,15 @@ impl Credentials {
     /// # Errors
     /// [`StoreError`] when the store cannot answer, or the mail could not be put into the outbox.
     pub async fn invite(&self, user: &User) -> Result<bool, StoreError> {
-        let Some(email) = &user.email else { return Ok(false) };
+        if user.email.is_none() {
+            return Ok(false);
+        }
         let kept = self
             .keep_link(user, Purpose::Invite, reset_binding(user), Self::INVITE_LIVES, |_| Vec::new())
             .await;
         let token = kept.map_err(into_store_error)?;
         let letter = Letter::Invite { token, expires_in: Self::INVITE_LIVES };
-        self.accounts.post(email, user, letter).await.map_err(into_store_error)?;
+        self.accounts.post_to(user, letter).await.map_err(into_store_error)?;
         Ok(true)
     }
 
@@ -427,7 +428,7 @@ impl Credentials {
                     })
                     .await?;
                 let letter = Letter::SignInCode { code, token, expires_in: Self::CODE_LIVES };
-                this.accounts.post(&email, &user, letter).await
+                this.accounts.post_to(&user, letter).await
             })
             .await
     }
@@ -558,6 +559,14 @@ impl Accounts {
         let Some(letters) = letters else { return Ok(()) };
         let (user_id, language) = (Some(user.id.clone()), user.language.clone());
         Ok(letters.post(Addressed { to: to.clone(), user_id, language, letter }, clock.now()).await?)
+    }
+
+    /// Puts a letter to a user into the outbox, for the address that is stored and no other (SEC-134).
+    pub(super) async fn post_to(&self, user: &User, letter: Letter) -> Result<(), SendError> {
+        match &user.email {
+            Some(email) => self.post(email, user, letter).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells a user by mail what has happened. A failure is logged: what has happened cannot be undone for it.
