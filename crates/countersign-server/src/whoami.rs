@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use countersign_axum::Reply;
-use countersign_http::{Answer, Caller, ErrorCode, ForwardedHeader, TrustedProxies, no_store};
+use countersign_http::{Answer, Caller, ErrorCode, ForwardedHeader, HowFound, TrustedProxies, no_store};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
@@ -31,7 +31,8 @@ struct WhoAmI {
 /// Answers with what is known of the caller, and nothing else.
 pub(crate) async fn whoami(State(proxies): State<TrustedProxies>, parts: Parts) -> Response {
     let caller = parts.extensions.get::<Caller>();
-    let through_trusted_proxy = caller.is_some_and(|caller| caller.is_passed_on);
+    let is_passed_on = caller.is_some_and(|caller| caller.is_passed_on);
+    let by_protocol = caller.is_some_and(|caller| caller.client.found() == HowFound::ProxyProtocol);
     let told_scheme = caller.and_then(|caller| caller.scheme.as_ref());
     let told_host = caller.and_then(|caller| caller.host.as_ref()).map(ToString::to_string);
     let body = WhoAmI {
@@ -40,8 +41,8 @@ pub(crate) async fn whoami(State(proxies): State<TrustedProxies>, parts: Parts) 
         scheme: told_scheme.map_or("http", |scheme| scheme.as_str()).to_owned(),
         host: told_host.or_else(|| addressed_host(&parts)),
         trusted_proxies: !proxies.is_empty(),
-        through_trusted_proxy,
-        ignored_headers: ignored(&parts.headers, &proxies, through_trusted_proxy),
+        through_trusted_proxy: is_passed_on || by_protocol,
+        ignored_headers: ignored(&parts.headers, &proxies, is_passed_on),
         problem: caller.and_then(|caller| caller.problem).map(|problem| problem.to_string()),
     };
     match Answer::json(StatusCode::OK, &body) {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use countersign_http::{Caller, ChainProblem, ClientAddress, TrustedProxies};
+use countersign_http::{Caller, ChainProblem, ClientAddress, HowFound, TrustedProxies};
 use http::{HeaderMap, header};
 
 use super::proxy_protocol::ProxyProtocolError;
@@ -47,7 +47,12 @@ impl Hints {
                 tracing::warn!(proxy = %peer.address(), "{problem}; its address counts as the client's (docs/proxies.md)");
             }
         }
-        if !self.untrusted.is_past() && is_near(peer.address()) && !proxies.trust(peer.address()) {
+        let is_other_end = peer.found() == HowFound::Connection;
+        if !self.untrusted.is_past()
+            && is_other_end
+            && is_near(peer.address())
+            && !proxies.trust(peer.address())
+        {
             let has_header =
                 headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
             if has_header && self.untrusted.is_now() {

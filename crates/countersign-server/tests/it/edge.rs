@@ -168,6 +168,7 @@ async fn sec_152_the_proxy_protocol_counts_from_trusted_proxies_alone() {
         let mut stream = connected(&server, &proxy_header(client)).await;
         let seen = asked(&mut stream, fields).await.unwrap();
         assert_eq!((&seen["address"], &seen["found_by"]), (&json!(address), &json!(found_by)), "{client}");
+        assert_eq!(seen["through_trusted_proxy"], true, "{client}");
     }
     // Without it, a proxy that is trusted gets no answer.
     assert_eq!(asked(&mut connected(&server, b"").await, "").await, None);
@@ -221,6 +222,12 @@ async fn sec_151_idle_connections_take_nobodys_place() {
     let folder = Folder::new();
     let server = folder.serve_with(&[("COUNTERSIGN_MAX_CONNECTIONS", "4")]).await;
     let mut attackers = Vec::new();
+    // They may stay for longer than this test would wait.
+    for _ in 0..4 {
+        let mut attacker = connected(&server, b"").await;
+        assert!(asked(&mut attacker, "").await.is_some());
+        attackers.push(attacker);
+    }
     for round in 0..8 {
         for beginning in [
             "",
