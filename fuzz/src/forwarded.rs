@@ -42,7 +42,10 @@ fn check(header: ForwardedHeader, headers: &HeaderMap) {
         let caller = proxies.caller(peer(PROXY), headers);
         let found = caller.client.address().to_string();
         assert!(found == CLIENT || found == PROXY, "{found}");
-        assert!(found == CLIENT || caller.problem.is_some(), "the proxy counts as the client without a reason");
+        assert!(
+            found == CLIENT || caller.problem.is_some(),
+            "the proxy counts as the client without a reason"
+        );
         // Nobody trusts a client.
         let caller = proxies.caller(peer(CLIENT), headers);
         assert_eq!((caller.client, caller.is_passed_on), (peer(CLIENT), false));
