@@ -113,7 +113,7 @@ impl Engine {
     #[must_use]
     pub fn cross_site(&self, parts: &Parts) -> CrossSite {
         if self.csrf.concerns(&parts.method) || is_handshake(&parts.method, &parts.headers) {
-            self.origins.check_headers(&parts.uri, &parts.headers)
+            self.origins.check_headers_of(parts.extensions.get(), &parts.uri, &parts.headers)
         } else {
             CrossSite::Passes
         }

@@ -32,6 +32,7 @@ mod encoding;
 mod engine;
 mod error;
 mod form;
+mod forwarded;
 mod handshake;
 mod hooks;
 mod locate;
@@ -59,6 +60,10 @@ pub use csrf::{CSRF_FIELD, CSRF_HEADER, CsrfError, CsrfMode, check_csrf, csrf_ma
 pub use encoding::ContentEncoding;
 pub use engine::Engine;
 pub use error::AuthError;
+pub use forwarded::{
+    Caller, ChainProblem, ClientAddress, ForwardedHeader, ForwardedHeaderError, HowFound, ThrottleKey,
+    TrustedProxies, TrustedProxiesError,
+};
 pub use hooks::RefusedRequest;
 pub use locate::{Elsewhere, LocateError, Located, Location, Locator};
 pub use log::shown_in_log;

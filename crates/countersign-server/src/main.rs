@@ -9,6 +9,7 @@ mod serve;
 mod settings;
 mod store;
 mod telemetry;
+mod whoami;
 
 use std::process::ExitCode;
 

@@ -4,6 +4,7 @@
 //! All settings are read and checked once, at start. An unknown name is an error that names the nearest known one.
 
 mod dotenv;
+mod edge;
 mod log;
 mod profile;
 mod sources;
@@ -23,6 +24,7 @@ use url::Url;
 
 use crate::store::{self, StoreLocation};
 
+pub(crate) use edge::EdgeSettings;
 pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;
@@ -36,6 +38,8 @@ pub(crate) struct Settings {
     /// `plain_http`: whether to listen on other than loopback addresses, where everybody on the way can read the
     /// traffic. Default no.
     pub(crate) plain_http: bool,
+    /// TLS, proxies in front, and the number of connections.
+    pub(crate) edge: EdgeSettings,
     /// `database_url`. Default `sqlite://countersign.db`; created when missing.
     pub(crate) database: StoreLocation,
     /// `sessions_url`: another engine for sessions, revocations and throttles. Default none: the database.
@@ -106,10 +110,17 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 30] = [
+pub(crate) const NAMES: [&str; 37] = [
     "config",
     "listen",
     "plain_http",
+    "tls_cert",
+    "tls_key",
+    "trusted_proxies",
+    "forwarded_header",
+    "proxy_protocol",
+    "max_connections",
+    "max_connections_per_address",
     "database_url",
     "sessions_url",
     "accept_weak_store",
@@ -206,6 +217,7 @@ impl Settings {
                 .get("listen")
                 .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
             plain_http: sources.get("plain_http").map_or(Ok(false), |setting| setting.switch())?,
+            edge: EdgeSettings::read(sources)?,
             database: match sources.get("database_url") {
                 Some(setting) => location(&setting)?,
                 None => StoreLocation::Sqlite(SqliteOptions::new("countersign.db")),

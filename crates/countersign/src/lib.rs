@@ -153,6 +153,8 @@ pub mod guides {
     pub mod stores {}
     #[doc = include_str!("../docs/scaling.md")]
     pub mod scaling {}
+    #[doc = include_str!("../docs/proxies.md")]
+    pub mod proxies {}
     #[doc = include_str!("../docs/keys.md")]
     #[cfg(any(not(doctest), feature = "jwks-client"))]
     pub mod keys {}

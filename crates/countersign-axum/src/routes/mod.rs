@@ -17,7 +17,9 @@ use axum::routing::{delete, get, post};
 use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError};
 use countersign_core::model::Device;
 use countersign_core::store::StoreError;
-use countersign_http::{Answer, Auth, AuthError, ErrorCode, SetCookies, no_store, vary_personal};
+use countersign_http::{
+    Answer, Auth, AuthError, ClientAddress, ErrorCode, SetCookies, no_store, vary_personal,
+};
 use countersign_jwt::jws::SignError;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -166,7 +168,8 @@ async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Rep
     Reply(auth.refuse(parts, None, &error.into()).await)
 }
 
-/// The device that sends the request, as far as the request shows it.
+/// The device that sends the request, as far as the request shows it. Its address is the [`ClientAddress`] among the
+/// request's extensions, otherwise the other end of the connection.
 ///
 /// ```
 /// use axum::http::Request;
@@ -180,7 +183,9 @@ async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Rep
 #[must_use]
 pub fn device(parts: &Parts) -> Device {
     let agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
-    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+    let peer = || parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+    let client = parts.extensions.get::<ClientAddress>().map(|client| client.address());
+    let address = client.or_else(peer);
     Device::from_header(agent, address)
 }
 

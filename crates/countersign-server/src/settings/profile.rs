@@ -94,10 +94,17 @@ mod tests {
     use super::*;
 
     /// The settings that work in both profiles as they do without a profile.
-    const WITH_EFFECT: [&str; 20] = [
+    const WITH_EFFECT: [&str; 27] = [
         "config",
         "listen",
         "plain_http",
+        "tls_cert",
+        "tls_key",
+        "trusted_proxies",
+        "forwarded_header",
+        "proxy_protocol",
+        "max_connections",
+        "max_connections_per_address",
         "database_url",
         "sessions_url",
         "accept_weak_store",
