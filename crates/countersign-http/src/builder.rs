@@ -11,9 +11,10 @@ use std::sync::Arc;
 use countersign_core::flow::AgreementError;
 use countersign_core::flow::ExtraClaims;
 use countersign_core::flow::KeychainError;
-use countersign_core::flow::{Argon2Params, HashPool};
+use countersign_core::flow::{HashPool, HashRecipe};
 use countersign_core::model::Stance;
 use countersign_core::model::ThrottlePolicy;
+use countersign_core::model::{Argon2Params, Peppers};
 use countersign_core::model::{Events, LogEvents};
 use countersign_core::model::{PolicyError, SessionPolicy};
 use countersign_core::store::{BoxError, StoreError, Stores};
@@ -51,7 +52,7 @@ pub struct AuthBuilder {
     allowed_origins: AllowedOrigins,
     policy: SessionPolicy,
     throttle: ThrottlePolicy,
-    argon2: Argon2Params,
+    recipe: HashRecipe,
     hash_permits: Option<NonZeroUsize>,
     hash_queue: usize,
     clock: Arc<dyn Clock>,
@@ -131,7 +132,7 @@ impl Auth {
             allowed_origins: AllowedOrigins::default(),
             policy: SessionPolicy::default(),
             throttle: ThrottlePolicy::default(),
-            argon2: Argon2Params::default(),
+            recipe: HashRecipe::default(),
             hash_permits: None,
             hash_queue: HashPool::DEFAULT_QUEUE,
             clock: Arc::new(SystemClock::new()),
@@ -357,10 +358,19 @@ impl AuthBuilder {
         self
     }
 
-    /// The cost of a password hash. Default: m = 19,456 KiB, t = 2, p = 1.
+    /// The cost of a password hash. Default: m = 19,456 KiB, t = 2, p = 1. Hashes of another cost are verified, and
+    /// replaced when their owner logs in.
     #[must_use]
     pub fn argon2(mut self, params: Argon2Params) -> Self {
-        self.argon2 = params;
+        self.recipe.argon2 = params;
+        self
+    }
+
+    /// The peppers of password hashes: keys outside of the database, without which a copy of it verifies no password.
+    /// Default: none. All programs of a store need the same.
+    #[must_use]
+    pub fn password_peppers(mut self, peppers: Peppers) -> Self {
+        self.recipe.peppers = peppers;
         self
     }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_core::flow::{
-    Accounts, AccountsConfig, Argon2Params, Arrival, Check, CheckError, HashPool, Keychain, LoginError,
-    LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError, Registration, Sessions,
-    SessionsConfig, SignedIn, StoreClock, TokenFormat,
+    Accounts, AccountsConfig, Arrival, Check, CheckError, HashPool, HashRecipe, Keychain, LoginError,
+    LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError,
+    Registration, Sessions, SessionsConfig, SignedIn, StoreClock, TokenFormat,
 };
 use countersign_core::model::{
     Device, EmailAddress, Event, Events, Password, SessionPolicy, ThrottlePolicy, UserSession, Username,
@@ -54,6 +54,8 @@ pub struct BedConfig {
     pub hash_permits: NonZeroUsize,
     /// The number of passwords that may wait to be hashed. Default: 64.
     pub hash_queue: usize,
+    /// How new hashes are made. Default: as in production.
+    pub recipe: HashRecipe,
     /// The format of tokens, where it is not Countersign's own.
     pub format: Option<Arc<dyn TokenFormat>>,
 }
@@ -65,6 +67,7 @@ impl Default for BedConfig {
             random: Arc::new(SeededRandom::default()),
             hash_permits: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
             hash_queue: HashPool::DEFAULT_QUEUE,
+            recipe: HashRecipe::default(),
             format: None,
         }
     }
@@ -137,7 +140,7 @@ impl TestBed {
             runtime.clone(),
             config.hash_permits,
             config.hash_queue,
-            Argon2Params::default(),
+            config.recipe.clone(),
             random.clone(),
         );
         let accounts = Accounts::new(AccountsConfig {

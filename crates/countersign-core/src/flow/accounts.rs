@@ -2,6 +2,7 @@
 
 mod caller;
 mod refusals;
+mod upgrade;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::refusals::Refusals;
-use crate::flow::hasher::{HashError, HashPlace, HashPool};
+use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
 use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
 use crate::flow::{BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions};
@@ -226,8 +227,9 @@ enum Account {
 /// The result of checking a password.
 #[derive(Debug)]
 enum Checked {
-    /// The password is right and the account is enabled. The epoch was read before the password was checked.
-    Right(User, Epoch),
+    /// The password is right and the account is enabled. The epoch was read before the password was checked. If there
+    /// is a hash, it should replace the account's.
+    Right(User, Epoch, Option<PasswordHash>),
     Wrong,
     /// The caller left before the password was checked.
     Unchecked,
@@ -360,6 +362,8 @@ impl Accounts {
     /// Logins to unknown, disabled and password-less accounts and logins with a wrong password take the same path: one
     /// hash of the default cost, the same store calls, the same error (SEC-130).
     ///
+    /// A login with the right password replaces a hash that is not like a new one (SEC-117).
+    ///
     /// # Errors
     /// [`LoginError`].
     pub async fn login(
@@ -415,11 +419,14 @@ impl Accounts {
             });
             LoginError::InvalidCredentials
         };
-        let (user, epoch) = match checked? {
-            Checked::Right(user, epoch) => (user, epoch),
+        let (mut user, epoch, upgrade) = match checked? {
+            Checked::Right(user, epoch, upgrade) => (user, epoch, upgrade),
             Checked::Wrong => return Err(failed(user_id, arrival.device)),
             Checked::Unchecked => return Err(nobody_hears()),
         };
+        if let Some(upgrade) = upgrade {
+            self.upgrade_hash(&mut user, upgrade).await;
+        }
         let Arrival { presentation, device, replacing } = arrival;
         self.end_replaced(replacing).await?;
         match self.begin(user, epoch, presentation, device.clone()).await {
@@ -502,10 +509,17 @@ impl Accounts {
         let user = users.user(&id).await?;
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         let Some(turn) = waiting.turn().await? else { return Ok(Checked::Unchecked) };
-        let matches = turn.verify(password, hash).await?;
-        Ok(match user {
-            Some(user) if matches && user.is_enabled() => Checked::Right(user, epoch),
-            _ => Checked::Wrong,
+        let Some(user) = user.filter(User::is_enabled) else {
+            turn.verify(password, hash).await?;
+            return Ok(Checked::Wrong);
+        };
+        Ok(match turn.check(password, hash).await? {
+            PasswordCheck::Right { upgrade } => Checked::Right(user, epoch, upgrade),
+            PasswordCheck::Wrong => Checked::Wrong,
+            PasswordCheck::Unusable(reason) => {
+                sessions.tell(&Event::PasswordHashUnusable { user_id: user.id, reason });
+                Checked::Wrong
+            }
         })
     }
 

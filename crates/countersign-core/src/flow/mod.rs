@@ -24,7 +24,7 @@ pub use background::{
 };
 pub use clock::StoreClock;
 pub use extra::{ExtraClaims, ExtraClaimsError};
-pub use hasher::{Argon2Params, HashError, HashPlace, HashPool, HashTurn, Hasher, UnsafeArgon2Params};
+pub use hasher::{HashError, HashPlace, HashPool, HashRecipe, HashTurn, Hasher, PasswordCheck};
 pub use keychain::{KeySet, Keychain, KeychainError, reseal};
 pub use keys::{KeyLifeError, Keys, TokenFormat};
 pub use refresh::{Refresh, RefreshError, Refreshed, Renewed};

@@ -30,7 +30,9 @@ pub use index::{Index, RevokedBy, TokenEpoch};
 pub use keys::{KeyPurpose, KeyState, Schedule, Step, StoredKey, key_state};
 pub use name::{EmailAddress, NameError, Username, without_blanks};
 pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
-pub use password_hash::PasswordHash;
+pub use password_hash::{
+    Argon2Params, InvalidPeppers, PasswordHash, PepperId, Peppers, UnsafeArgon2Params, UnusableHash,
+};
 pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 pub use session::{
     AgentHash, Device, EndReason, Ended, InvalidAgentHash, NewSession, Session, SessionSeed, UserSession,

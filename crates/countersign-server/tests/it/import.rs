@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use countersign_core::flow::{Argon2Params, Hasher};
-use countersign_core::model::Password;
+use countersign_core::flow::Hasher;
+use countersign_core::model::{Argon2Params, Password};
 use countersign_flask::FlaskJwtExtended;
 use countersign_flask::flask_jwt_extended::{FlaskJwtExtendedConfig, NewAccess, NewRefresh};
 use countersign_http::OsRandom;
