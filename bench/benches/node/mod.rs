@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use countersign_core::flow::{
-    Accounts, AccountsConfig, Check, HashPool, Keychain, Presentation, Sessions, SessionsConfig,
+    Accounts, AccountsConfig, Check, HashPool, Keychain, PasswordPolicy, Presentation, Sessions,
+    SessionsConfig,
 };
 use countersign_core::model::{
     Argon2Params, Device, EmailAddress, LogEvents, SessionPolicy, ThrottlePolicy, User, UserSession,
@@ -74,6 +75,7 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
         users: stores.users().clone(),
         throttles: stores.throttles().clone(),
         hasher,
+        passwords: PasswordPolicy::default(),
         sessions: sessions.unwrap(),
         throttle: ThrottlePolicy::default(),
         clock,

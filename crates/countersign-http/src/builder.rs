@@ -11,10 +11,10 @@ use std::sync::Arc;
 use countersign_core::flow::AgreementError;
 use countersign_core::flow::ExtraClaims;
 use countersign_core::flow::KeychainError;
-use countersign_core::flow::{HashPool, HashRecipe};
+use countersign_core::flow::{BreachedPasswords, HashPool, HashRecipe, PasswordPolicy};
 use countersign_core::model::Stance;
 use countersign_core::model::ThrottlePolicy;
-use countersign_core::model::{Argon2Params, Peppers};
+use countersign_core::model::{Argon2Params, PasswordRules, Peppers};
 use countersign_core::model::{Events, LogEvents};
 use countersign_core::model::{PolicyError, SessionPolicy};
 use countersign_core::store::{BoxError, StoreError, Stores};
@@ -53,6 +53,7 @@ pub struct AuthBuilder {
     policy: SessionPolicy,
     throttle: ThrottlePolicy,
     recipe: HashRecipe,
+    passwords: PasswordPolicy,
     hash_permits: Option<NonZeroUsize>,
     hash_queue: usize,
     clock: Arc<dyn Clock>,
@@ -133,6 +134,7 @@ impl Auth {
             policy: SessionPolicy::default(),
             throttle: ThrottlePolicy::default(),
             recipe: HashRecipe::default(),
+            passwords: PasswordPolicy::default(),
             hash_permits: None,
             hash_queue: HashPool::DEFAULT_QUEUE,
             clock: Arc::new(SystemClock::new()),
@@ -371,6 +373,21 @@ impl AuthBuilder {
     #[must_use]
     pub fn password_peppers(mut self, peppers: Peppers) -> Self {
         self.recipe.peppers = peppers;
+        self
+    }
+
+    /// The rules for new passwords. Default: at least 8 code points, none of the most common passwords, and not the
+    /// user's own names.
+    #[must_use]
+    pub fn password_rules(mut self, rules: PasswordRules) -> Self {
+        self.passwords.rules = rules;
+        self
+    }
+
+    /// A file of breached passwords, which new passwords must not be among. Default: none.
+    #[must_use]
+    pub fn breached_passwords(mut self, breached: BreachedPasswords) -> Self {
+        self.passwords.breached = Some(breached);
         self
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_core::flow::{
     Accounts, AccountsConfig, Arrival, Check, CheckError, HashPool, HashRecipe, Keychain, LoginError,
-    LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError,
+    LoginName, Pair, PasswordPolicy, Presentation, Refresh, RefreshError, Refreshed, RegisterError,
     Registration, Sessions, SessionsConfig, SignedIn, StoreClock, TokenFormat,
 };
 use countersign_core::model::{
@@ -56,6 +56,8 @@ pub struct BedConfig {
     pub hash_queue: usize,
     /// How new hashes are made. Default: as in production.
     pub recipe: HashRecipe,
+    /// What a new password must be. Default: as in production.
+    pub passwords: PasswordPolicy,
     /// The format of tokens, where it is not Countersign's own.
     pub format: Option<Arc<dyn TokenFormat>>,
 }
@@ -68,6 +70,7 @@ impl Default for BedConfig {
             hash_permits: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
             hash_queue: HashPool::DEFAULT_QUEUE,
             recipe: HashRecipe::default(),
+            passwords: PasswordPolicy::default(),
             format: None,
         }
     }
@@ -147,6 +150,7 @@ impl TestBed {
             users: stores.users().clone(),
             throttles: stores.throttles().clone(),
             hasher: hasher.expect("randomness for the decoy"),
+            passwords: config.passwords.clone(),
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
             clock: sessions.clock(),

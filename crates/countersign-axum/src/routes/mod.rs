@@ -215,6 +215,7 @@ impl From<RegisterError> for Reply {
         match error {
             RegisterError::EmailTaken => Self::error(ErrorCode::EmailTaken),
             RegisterError::UsernameTaken => Self::error(ErrorCode::UsernameTaken),
+            RegisterError::WeakPassword(error) => error.into(),
             RegisterError::Hash(error) => error.into(),
             RegisterError::Begin(error) => error.into(),
             error => unavailable(&error),

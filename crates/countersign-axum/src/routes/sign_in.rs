@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::extract::Request;
 use countersign_core::flow::{HashError, LoginError, LoginName, Registration, SignedIn};
-use countersign_core::model::{EmailAddress, Password, PasswordError, Username, without_blanks};
+use countersign_core::model::{
+    EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
+};
 use countersign_http::{Answer, Auth, ErrorCode};
 use http::StatusCode;
 
@@ -32,7 +34,9 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let username = members.text("username");
     let username = parsed(&mut members, "username", username, |text| Username::parse(&text));
     let password = members.required_text("password");
-    let password = parsed(&mut members, "password", password, Password::new_for_registration);
+    let rules = &auth.accounts().passwords().rules;
+    let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+    let password = parsed(&mut members, "password", password, |text| rules.admit(text, names));
     members.check()?;
     let (Some(email), Some(password)) = (email, password) else {
         return Err(Reply::error(ErrorCode::InvalidFields));
@@ -153,6 +157,12 @@ impl From<HashError> for Reply {
 
 impl From<PasswordError> for Reply {
     fn from(error: PasswordError) -> Self {
+        WeakPassword::from(error).into()
+    }
+}
+
+impl From<WeakPassword> for Reply {
+    fn from(error: WeakPassword) -> Self {
         Self(Answer::invalid_fields(&BTreeMap::from([("password", error.to_string().into())])))
     }
 }

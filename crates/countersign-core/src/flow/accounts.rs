@@ -20,12 +20,13 @@ use uuid::Uuid;
 use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::refusals::Refusals;
 use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
+use crate::flow::password_policy::PasswordPolicy;
 use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
 use crate::flow::{BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions};
 use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username, without_blanks};
-use crate::model::password::Password;
+use crate::model::password::{OwnNames, Password, WeakPassword};
 use crate::model::throttle::{Outcome, Refused, ThrottlePolicy};
 use crate::model::user::User;
 use crate::model::{Device, EndReason, PasswordHash};
@@ -40,6 +41,8 @@ pub struct AccountsConfig {
     pub throttles: Arc<dyn ThrottleStore>,
     /// The pool that hashes passwords.
     pub hasher: HashPool,
+    /// What a new password must be.
+    pub passwords: PasswordPolicy,
     /// The sessions that a login begins and that disabling an account ends.
     pub sessions: Sessions,
     /// How many login attempts are allowed.
@@ -163,6 +166,9 @@ pub enum RegisterError {
     /// Another account has this username.
     #[error("the username is taken")]
     UsernameTaken,
+    /// The password breaks a rule for new passwords.
+    #[error(transparent)]
+    WeakPassword(#[from] WeakPassword),
     /// The password could not be hashed at the moment.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -259,6 +265,12 @@ impl Accounts {
         &self.shared.hasher
     }
 
+    /// The rules for new passwords.
+    #[must_use]
+    pub fn passwords(&self) -> &PasswordPolicy {
+        &self.shared.passwords
+    }
+
     /// Registers an account and logs it in.
     ///
     /// A registration takes a place in the hash pool before anything else. If the caller goes away before the password
@@ -273,6 +285,8 @@ impl Accounts {
     ) -> Result<SignedIn, RegisterError> {
         let place = self.shared.hasher.place()?;
         let Registration { email, username, password } = registration;
+        let names = OwnNames { email: Some(&email), username: username.as_ref() };
+        self.shared.passwords.check(&password, names, &self.shared.runtime).await?;
         // This lookup saves a hash where the name is known to be taken; the insert decides.
         if let Some(taken) = self.taken(&email, username.as_ref()).await? {
             self.refuse(place, password, arrival.device).await?;

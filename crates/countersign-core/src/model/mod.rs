@@ -29,7 +29,9 @@ pub use event::{Event, Events, LogEvents};
 pub use index::{Index, RevokedBy, TokenEpoch};
 pub use keys::{KeyPurpose, KeyState, Schedule, Step, StoredKey, key_state};
 pub use name::{EmailAddress, NameError, Username, without_blanks};
-pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
+pub use password::{
+    MinimumLength, OwnNames, Password, PasswordError, PasswordRules, UnsafeMinimumLength, WeakPassword,
+};
 pub use password_hash::{
     Argon2Params, InvalidPeppers, PasswordHash, PepperId, Peppers, UnsafeArgon2Params, UnusableHash,
 };

@@ -124,6 +124,7 @@ impl AuthBuilder {
             users: self.stores.users().clone(),
             throttles: self.stores.throttles().clone(),
             hasher,
+            passwords: self.passwords,
             throttle: self.throttle,
             clock: sessions.clock(),
             sessions,
