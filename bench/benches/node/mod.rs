@@ -76,6 +76,7 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
         throttles: stores.throttles().clone(),
         hasher,
         passwords: PasswordPolicy::default(),
+        login_floor: None,
         sessions: sessions.unwrap(),
         throttle: ThrottlePolicy::default(),
         clock,

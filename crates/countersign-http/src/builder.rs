@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_core::flow::AgreementError;
 use countersign_core::flow::ExtraClaims;
@@ -54,6 +55,7 @@ pub struct AuthBuilder {
     throttle: ThrottlePolicy,
     recipe: HashRecipe,
     passwords: PasswordPolicy,
+    login_floor: Option<Duration>,
     hash_permits: Option<NonZeroUsize>,
     hash_queue: usize,
     clock: Arc<dyn Clock>,
@@ -135,6 +137,7 @@ impl Auth {
             throttle: ThrottlePolicy::default(),
             recipe: HashRecipe::default(),
             passwords: PasswordPolicy::default(),
+            login_floor: None,
             hash_permits: None,
             hash_queue: HashPool::DEFAULT_QUEUE,
             clock: Arc::new(SystemClock::new()),
@@ -388,6 +391,15 @@ impl AuthBuilder {
     #[must_use]
     pub fn breached_passwords(mut self, breached: BreachedPasswords) -> Self {
         self.passwords.breached = Some(breached);
+        self
+    }
+
+    /// The least time that the answer to a login takes, so that no login stands out by being answered sooner or later.
+    /// Default: none, because all logins cost one hash. It makes a difference where imported hashes take longer to check
+    /// than new ones.
+    #[must_use]
+    pub fn login_floor(mut self, floor: Duration) -> Self {
+        self.login_floor = Some(floor);
         self
     }
 

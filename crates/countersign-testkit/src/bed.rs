@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_core::flow::{
     Accounts, AccountsConfig, Arrival, Check, CheckError, HashPool, HashRecipe, Keychain, LoginError,
@@ -58,6 +59,8 @@ pub struct BedConfig {
     pub recipe: HashRecipe,
     /// What a new password must be. Default: as in production.
     pub passwords: PasswordPolicy,
+    /// The least time that a login takes. Default: none.
+    pub login_floor: Option<Duration>,
     /// The format of tokens, where it is not Countersign's own.
     pub format: Option<Arc<dyn TokenFormat>>,
 }
@@ -71,6 +74,7 @@ impl Default for BedConfig {
             hash_queue: HashPool::DEFAULT_QUEUE,
             recipe: HashRecipe::default(),
             passwords: PasswordPolicy::default(),
+            login_floor: None,
             format: None,
         }
     }
@@ -151,6 +155,7 @@ impl TestBed {
             throttles: stores.throttles().clone(),
             hasher: hasher.expect("randomness for the decoy"),
             passwords: config.passwords.clone(),
+            login_floor: config.login_floor,
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
             clock: sessions.clock(),

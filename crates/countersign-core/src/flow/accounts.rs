@@ -43,6 +43,8 @@ pub struct AccountsConfig {
     pub hasher: HashPool,
     /// What a new password must be.
     pub passwords: PasswordPolicy,
+    /// The least time from a login's beginning to its answer; `None` answers as soon as possible.
+    pub login_floor: Option<Duration>,
     /// The sessions that a login begins and that disabling an account ends.
     pub sessions: Sessions,
     /// How many login attempts are allowed.
@@ -374,7 +376,8 @@ impl Accounts {
     /// anybody hears the answer (SEC-126).
     ///
     /// Logins to unknown, disabled and password-less accounts and logins with a wrong password take the same path: one
-    /// hash of the default cost, the same store calls, the same error (SEC-130).
+    /// hash of the default cost, the same store calls, the same error (SEC-130). With a login floor, no answer comes
+    /// before it, so that a login to an account whose imported hash takes longer than a new one does not stand out.
     ///
     /// A login with the right password replaces a hash that is not like a new one (SEC-117).
     ///
@@ -387,10 +390,14 @@ impl Accounts {
         arrival: Arrival,
     ) -> Result<SignedIn, LoginError> {
         let (caller, waiting) = Caller::with(self.shared.hasher.place()?);
+        let floor = self.shared.login_floor.map(tokio::time::sleep);
         let this = self.clone();
         let login = async move { this.login_now(&name, password, arrival, waiting).await };
         let answer = detached(&self.shared.runtime, login).await;
         drop(caller);
+        if let Some(floor) = floor {
+            floor.await;
+        }
         answer
     }
 

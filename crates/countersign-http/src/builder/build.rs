@@ -125,6 +125,7 @@ impl AuthBuilder {
             throttles: self.stores.throttles().clone(),
             hasher,
             passwords: self.passwords,
+            login_floor: self.login_floor,
             throttle: self.throttle,
             clock: sessions.clock(),
             sessions,
