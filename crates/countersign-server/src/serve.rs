@@ -61,7 +61,7 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
             );
         }
     }
-    let auth = build(builder, &settings.profile).await?;
+    let auth = build(settings.passwords.apply(builder)?, &settings.profile).await?;
     say_what_is_odd(settings, &auth);
 
     let origin = settings

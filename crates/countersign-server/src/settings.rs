@@ -5,6 +5,7 @@
 
 mod dotenv;
 mod log;
+mod passwords;
 mod profile;
 mod sources;
 mod value;
@@ -23,6 +24,7 @@ use url::Url;
 
 use crate::store::{self, StoreLocation};
 
+pub(crate) use passwords::PasswordSettings;
 pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;
@@ -64,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) without_profile: Vec<String>,
     /// The settings that were set, but are decided by the profile's options: each with what decides it.
     pub(crate) overruled: Vec<(String, &'static str)>,
+    /// How passwords are hashed, and what a new one must be.
+    pub(crate) passwords: PasswordSettings,
     /// `hash_permits`: the number of parallel password hashes. Default one less than there are cores, at least one.
     pub(crate) hash_permits: Option<NonZeroUsize>,
     /// `metrics_listen`: the address at which only metrics are served. Default none.
@@ -106,7 +110,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 30] = [
+pub(crate) const NAMES: [&str; 37] = [
     "config",
     "listen",
     "plain_http",
@@ -132,6 +136,13 @@ pub(crate) const NAMES: [&str; 30] = [
     "revocation_bound",
     "key_rotation",
     "key_algorithm",
+    "password_min",
+    "password_words",
+    "breached_passwords",
+    "password_hash",
+    "password_pepper",
+    "password_pepper_file",
+    "login_floor",
     "hash_permits",
     "metrics_listen",
     "shutdown_grace",
@@ -237,6 +248,7 @@ impl Settings {
                 None => sources.known_flask_options(),
             },
             profile,
+            passwords: PasswordSettings::read(sources)?,
             hash_permits: sources
                 .get("hash_permits")
                 .map(|setting| {
