@@ -24,6 +24,7 @@ use countersign_jwt::key::KeyError;
 use countersign_jwt::{Claims, Clock, Random, RandomError, UserId, VerifyingKey};
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use url::Url;
 
 use crate::answer::Answer;
@@ -57,6 +58,7 @@ pub struct AuthBuilder {
     passwords: PasswordPolicy,
     login_floor: Option<Duration>,
     hash_permits: Option<NonZeroUsize>,
+    hash_runtime: Option<Handle>,
     hash_queue: usize,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -139,6 +141,7 @@ impl Auth {
             passwords: PasswordPolicy::default(),
             login_floor: None,
             hash_permits: None,
+            hash_runtime: None,
             hash_queue: HashPool::DEFAULT_QUEUE,
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
@@ -407,6 +410,15 @@ impl AuthBuilder {
     #[must_use]
     pub fn hash_permits(mut self, permits: NonZeroUsize) -> Self {
         self.hash_permits = Some(permits);
+        self
+    }
+
+    /// The runtime on whose blocking threads passwords are hashed. Default: the one in which [`AuthBuilder::build`] is
+    /// called. With a runtime of their own, the threads that hash can have a lower priority than others
+    /// ([`tokio::runtime::Builder::on_thread_start`]); then there may be as many permits as cores.
+    #[must_use]
+    pub fn hash_runtime(mut self, runtime: Handle) -> Self {
+        self.hash_runtime = Some(runtime);
         self
     }
 

@@ -68,7 +68,8 @@ pub(crate) struct Settings {
     pub(crate) overruled: Vec<(String, &'static str)>,
     /// How passwords are hashed, and what a new one must be.
     pub(crate) passwords: PasswordSettings,
-    /// `hash_permits`: the number of parallel password hashes. Default one less than there are cores, at least one.
+    /// `hash_permits`: the number of parallel password hashes. Default: the number of cores, and
+    /// one less where the threads that hash cannot have a lower priority.
     pub(crate) hash_permits: Option<NonZeroUsize>,
     /// `metrics_listen`: the address at which only metrics are served. Default none.
     pub(crate) metrics_listen: Option<SocketAddr>,

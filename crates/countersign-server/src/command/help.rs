@@ -49,7 +49,7 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_PASSWORD_PEPPER    keys that password hashes need: id:base64, a list while they change
   COUNTERSIGN_PASSWORD_PEPPER_FILE the file with them
   COUNTERSIGN_LOGIN_FLOOR        the least time that a login takes, such as 800ms [off]
-  COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores - 1]
+  COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores; on other systems than Linux cores - 1]
   COUNTERSIGN_METRICS_LISTEN     where Prometheus reads metrics, such as 127.0.0.1:9090 [nowhere]
   COUNTERSIGN_SHUTDOWN_GRACE     how long running requests may go on when the server stops [10s]
   COUNTERSIGN_LOG                off, error, warn, info, debug or trace, or more, such as info,countersign=debug [info]
