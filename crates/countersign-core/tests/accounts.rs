@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::{
-    Argon2Params, BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation,
-    RefreshError, RegisterError,
+    BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation, RefreshError,
+    RegisterError,
 };
-use countersign_core::model::{Device, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value};
+use countersign_core::model::{
+    Argon2Params, Device, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value,
+};
 use countersign_core::store::{MemoryStore, NameKey, SessionPage, UserInserted};
 use countersign_jwt::{Clock, UserId};
 use countersign_testkit::{BedConfig, FailingRandom, FixedClock, Instrumented, Point, TestBed};

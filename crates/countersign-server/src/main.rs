@@ -3,6 +3,7 @@
 mod app;
 mod command;
 mod edge;
+mod hashing;
 mod home;
 mod host;
 mod serve;

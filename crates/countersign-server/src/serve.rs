@@ -18,6 +18,7 @@ use url::Url;
 
 use crate::app::{Way, app};
 use crate::edge::{self, Edge, Limits, Tls};
+use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
 use crate::settings::{EdgeSettings, Flags, ProfileSetting, Settings, Sources, differ};
 use crate::store::Database;
@@ -32,12 +33,14 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     warn_of_settings(&settings);
     ProfileSetting::warn_of_unknown_options(&sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(&settings));
+    let hashing = HashThreads::new(settings.hash_permits)?;
+    let served = runtime.block_on(serve(&settings, &hashing));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    hashing.stop();
     served
 }
 
-async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
+async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn Error>> {
     // This comes before everything else, so that a terminal that closes does not end a half-finished start.
     ignore_hangup()?;
     // Listening comes first, so that a start that cannot succeed leaves nothing behind.
@@ -64,7 +67,8 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
             );
         }
     }
-    let auth = build(builder, &settings.profile).await?;
+    let builder = builder.hash_permits(hashing.permits()).hash_runtime(hashing.handle().clone());
+    let auth = build(settings.passwords.apply(builder)?, &settings.profile).await?;
     say_what_is_odd(settings, &auth);
 
     let origin = settings
@@ -239,9 +243,6 @@ pub(crate) fn builder(
     let mut builder = Auth::builder(store, secrets)
         .policy(settings.policy.clone())
         .allowed_origins(settings.allowed_origins.clone());
-    if let Some(permits) = settings.hash_permits {
-        builder = builder.hash_permits(permits);
-    }
     builder = settings.profile.apply(builder);
     if let Some(url) = &settings.public_url {
         builder = builder.public_url(url.clone());

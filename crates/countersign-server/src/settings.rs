@@ -6,6 +6,7 @@
 mod dotenv;
 mod edge;
 mod log;
+mod passwords;
 mod profile;
 mod sources;
 mod value;
@@ -25,6 +26,7 @@ use url::Url;
 use crate::store::{self, StoreLocation};
 
 pub(crate) use edge::EdgeSettings;
+pub(crate) use passwords::PasswordSettings;
 pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;
@@ -68,7 +70,10 @@ pub(crate) struct Settings {
     pub(crate) without_profile: Vec<String>,
     /// The settings that were set, but are decided by the profile's options: each with what decides it.
     pub(crate) overruled: Vec<(String, &'static str)>,
-    /// `hash_permits`: the number of parallel password hashes. Default one less than there are cores, at least one.
+    /// How passwords are hashed, and what a new one must be.
+    pub(crate) passwords: PasswordSettings,
+    /// `hash_permits`: the number of parallel password hashes. Default: the number of cores, and
+    /// one less where the threads that hash cannot have a lower priority.
     pub(crate) hash_permits: Option<NonZeroUsize>,
     /// `metrics_listen`: the address at which only metrics are served. Default none.
     pub(crate) metrics_listen: Option<SocketAddr>,
@@ -143,6 +148,13 @@ pub(crate) const NAMES: [&str; 37] = [
     "revocation_bound",
     "key_rotation",
     "key_algorithm",
+    "password_min",
+    "password_words",
+    "breached_passwords",
+    "password_hash",
+    "password_pepper",
+    "password_pepper_file",
+    "login_floor",
     "hash_permits",
     "metrics_listen",
     "shutdown_grace",
@@ -249,6 +261,7 @@ impl Settings {
                 None => sources.known_flask_options(),
             },
             profile,
+            passwords: PasswordSettings::read(sources)?,
             hash_permits: sources
                 .get("hash_permits")
                 .map(|setting| {

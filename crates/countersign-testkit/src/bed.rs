@@ -3,11 +3,12 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_core::flow::{
-    Accounts, AccountsConfig, Argon2Params, Arrival, Check, CheckError, HashPool, Keychain, Letters,
-    LoginError, LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError, Registration,
-    Sessions, SessionsConfig, SignedIn, StoreClock, TokenFormat, UserIds,
+    Accounts, AccountsConfig, Arrival, Check, CheckError, HashPool, HashRecipe, Keychain, Letters,
+    LoginError, LoginName, Pair, PasswordPolicy, Presentation, Refresh, RefreshError, Refreshed,
+    RegisterError, Registration, Sessions, SessionsConfig, SignedIn, StoreClock, TokenFormat, UserIds,
 };
 use countersign_core::model::{
     Device, EmailAddress, Event, Events, Password, SessionPolicy, ThrottlePolicy, UserSession, Username,
@@ -86,6 +87,12 @@ pub struct BedConfig {
     pub hash_permits: NonZeroUsize,
     /// The number of passwords that may wait to be hashed. Default: 64.
     pub hash_queue: usize,
+    /// How new hashes are made. Default: as in production.
+    pub recipe: HashRecipe,
+    /// What a new password must be. Default: as in production.
+    pub passwords: PasswordPolicy,
+    /// The least time that a login takes. Default: none.
+    pub login_floor: Option<Duration>,
     /// The format of tokens, where it is not Countersign's own.
     pub format: Option<Arc<dyn TokenFormat>>,
     /// The writer of mails. Default: none, so that nothing is mailed. [`RecordedLetters`](crate::RecordedLetters) keeps them.
@@ -99,6 +106,9 @@ impl Default for BedConfig {
             random: Arc::new(SeededRandom::default()),
             hash_permits: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
             hash_queue: HashPool::DEFAULT_QUEUE,
+            recipe: HashRecipe::default(),
+            passwords: PasswordPolicy::default(),
+            login_floor: None,
             format: None,
             letters: None,
         }
@@ -172,13 +182,15 @@ impl TestBed {
             runtime.clone(),
             config.hash_permits,
             config.hash_queue,
-            Argon2Params::default(),
+            config.recipe.clone(),
             random.clone(),
         );
         let accounts = Accounts::new(AccountsConfig {
             users: stores.users().clone(),
             throttles: stores.throttles().clone(),
             hasher: hasher.expect("randomness for the decoy"),
+            passwords: config.passwords.clone(),
+            login_floor: config.login_floor,
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
             ids: UserIds::default(),

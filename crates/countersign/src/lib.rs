@@ -158,6 +158,8 @@ pub mod guides {
     #[doc = include_str!("../docs/keys.md")]
     #[cfg(any(not(doctest), feature = "jwks-client"))]
     pub mod keys {}
+    #[doc = include_str!("../docs/passwords.md")]
+    pub mod passwords {}
     #[doc = include_str!("../docs/migrating-from-flask.md")]
     #[cfg(any(not(doctest), feature = "flask"))]
     pub mod migrating_from_flask {}

@@ -1,11 +1,15 @@
 //! The routes by which users change their own account: names, password, address, its end; and the mailed links.
 
+use std::collections::BTreeMap;
+
 use axum::extract::Request;
 use countersign_core::flow::{
     Arrival, CodeLoginError, Credentials, CredentialsError, EmailChange, EmailProof, LinkError, Presentation,
     Profile, ProfileChange, ProfileError, RenewFreshError, SecretCode,
 };
-use countersign_core::model::{EmailAddress, Language, LinkToken, Password, User, UserSession, Username};
+use countersign_core::model::{
+    EmailAddress, Language, LinkToken, OwnNames, Password, User, UserSession, Username, WeakPassword,
+};
 use countersign_http::{Answer, Auth, Authenticated, ErrorCode, Location, SignedInUser};
 use http::StatusCode;
 use http::request::Parts;
@@ -115,7 +119,10 @@ fn current_password(members: &mut Members) -> Result<Password, Reply> {
 pub(super) async fn change_password(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let mut caller = Caller::of(&auth, request).await?;
     let new = caller.members.required_text("new_password");
-    let new = parsed(&mut caller.members, "new_password", new, Password::new_for_registration);
+    let (email, username) = (caller.user.email.clone(), caller.user.username.clone());
+    let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+    let rules = &auth.accounts().passwords().rules;
+    let new = parsed(&mut caller.members, "new_password", new, |text| rules.admit(text, names));
     let current = current_password(&mut caller.members)?;
     let new = new.ok_or_else(|| Reply::error(ErrorCode::InvalidFields))?;
     let arrival = Arrival::new(caller.presentation(), device(&caller.parts));
@@ -168,7 +175,8 @@ pub(super) async fn reset(Installed(auth): Installed, request: Request) -> Resul
     let mut members = read_members(&parts.headers, body).await?;
     let token = members.required_text("token");
     let new = members.required_text("new_password");
-    let new = parsed(&mut members, "new_password", new, Password::new_for_registration);
+    let rules = &auth.accounts().passwords().rules;
+    let new = parsed(&mut members, "new_password", new, |text| rules.admit(text, OwnNames::default()));
     members.check()?;
     let new = new.ok_or_else(|| Reply::error(ErrorCode::InvalidFields))?;
     let token = token.as_deref().and_then(LinkToken::parse);
@@ -244,6 +252,11 @@ pub(super) async fn login_by_mail(
     reply(auth, StatusCode::OK, &signed_in, by_cookie)
 }
 
+/// The refusal of a new password that the rules refuse once more is known than its text.
+fn weak(error: &WeakPassword) -> Reply {
+    Reply(Answer::invalid_fields(&BTreeMap::from([("new_password", error.to_string().into())])))
+}
+
 impl From<CredentialsError> for Reply {
     fn from(error: CredentialsError) -> Self {
         match error {
@@ -254,6 +267,7 @@ impl From<CredentialsError> for Reply {
             CredentialsError::Gone | CredentialsError::Renew(RenewFreshError::Gone) => {
                 Self::error(ErrorCode::InvalidToken)
             }
+            CredentialsError::WeakPassword(error) => weak(&error),
             CredentialsError::Contended => Self::error(ErrorCode::Conflict),
             CredentialsError::Hash(error) => error.into(),
             CredentialsError::Begin(error) => error.into(),
@@ -284,6 +298,7 @@ impl From<LinkError> for Reply {
         match error {
             LinkError::Invalid => Self::error(ErrorCode::InvalidLink),
             LinkError::EmailTaken => Self::error(ErrorCode::EmailTaken),
+            LinkError::WeakPassword(error) => weak(&error),
             LinkError::Hash(error) => error.into(),
             error => unavailable(&error),
         }

@@ -280,6 +280,7 @@ impl From<RegisterError> for Reply {
             RegisterError::EmailTaken => Self::error(ErrorCode::EmailTaken),
             RegisterError::UsernameTaken => Self::error(ErrorCode::UsernameTaken),
             RegisterError::IdTaken => Self::error(ErrorCode::Conflict),
+            RegisterError::WeakPassword(error) => error.into(),
             RegisterError::Hash(error) => error.into(),
             RegisterError::Begin(error) => error.into(),
             error => unavailable(&error),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::extract::Request;
 use countersign_core::flow::{HashError, LoginError, LoginName, Registration, SignedIn, preferred_language};
-use countersign_core::model::{EmailAddress, Password, PasswordError, Username, without_blanks};
+use countersign_core::model::{
+    EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
+};
 use countersign_http::{Answer, Auth, ErrorCode, LoginNames, RegistrationMode};
 use http::{StatusCode, header};
 
@@ -46,7 +48,9 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let username = if needs_username { members.required_text("username") } else { members.text("username") };
     let username = parsed(&mut members, "username", username, |text| Username::parse(&text));
     let password = members.required_text("password");
-    let password = parsed(&mut members, "password", password, Password::new_for_registration);
+    let passwords = &auth.accounts().passwords().rules;
+    let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+    let password = parsed(&mut members, "password", password, |text| passwords.admit(text, names));
     members.check()?;
     let Some(password) = password else { return Err(Reply::error(ErrorCode::InvalidFields)) };
     let language = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|field| field.to_str().ok());
@@ -182,6 +186,12 @@ impl From<HashError> for Reply {
 
 impl From<PasswordError> for Reply {
     fn from(error: PasswordError) -> Self {
+        WeakPassword::from(error).into()
+    }
+}
+
+impl From<WeakPassword> for Reply {
+    fn from(error: WeakPassword) -> Self {
         Self(Answer::invalid_fields(&BTreeMap::from([("password", error.to_string().into())])))
     }
 }

@@ -5,6 +5,7 @@ mod credentials;
 mod letters;
 mod profile;
 mod refusals;
+mod upgrade;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,13 +24,14 @@ use zeroize::Zeroizing;
 
 use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::refusals::Refusals;
-use crate::flow::hasher::{HashError, HashPlace, HashPool};
+use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
+use crate::flow::password_policy::PasswordPolicy;
 use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
 use crate::flow::{BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions};
 use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username, without_blanks};
-use crate::model::password::Password;
+use crate::model::password::{OwnNames, Password, WeakPassword};
 use crate::model::throttle::{Outcome, Refused, ThrottlePolicy};
 use crate::model::user::User;
 use crate::model::{Device, EndReason, Language, PasswordHash};
@@ -50,6 +52,10 @@ pub struct AccountsConfig {
     pub throttles: Arc<dyn ThrottleStore>,
     /// The pool that hashes passwords.
     pub hasher: HashPool,
+    /// What a new password must be.
+    pub passwords: PasswordPolicy,
+    /// The least time from a login's beginning to its answer; `None` answers as soon as possible.
+    pub login_floor: Option<Duration>,
     /// The sessions that a login begins and that disabling an account ends.
     pub sessions: Sessions,
     /// The store of one-time secrets, in the engine of the accounts.
@@ -252,6 +258,9 @@ pub enum RegisterError {
     /// program inserts accounts too; trying again uses the next number.
     #[error("the new account's id is taken; try again")]
     IdTaken,
+    /// The password breaks a rule for new passwords.
+    #[error(transparent)]
+    WeakPassword(#[from] WeakPassword),
     /// The password could not be hashed at the moment.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -319,8 +328,9 @@ enum Account {
 /// The result of checking a password.
 #[derive(Debug)]
 enum Checked {
-    /// The password is right and the account is enabled. The epoch was read before the password was checked.
-    Right(User, Epoch),
+    /// The password is right and the account is enabled. The epoch was read before the password was checked. If there
+    /// is a hash, it should replace the account's.
+    Right(User, Epoch, Option<PasswordHash>),
     Wrong,
     /// The caller left before the password was checked.
     Unchecked,
@@ -361,6 +371,12 @@ impl Accounts {
         &self.shared.hasher
     }
 
+    /// The rules for new passwords.
+    #[must_use]
+    pub fn passwords(&self) -> &PasswordPolicy {
+        &self.shared.passwords
+    }
+
     /// Registers an account and logs it in.
     ///
     /// A registration takes a place in the hash pool before anything else. If the caller goes away before the password
@@ -398,11 +414,15 @@ impl Accounts {
     ) -> Result<SignedIn, RegisterError> {
         let place = self.shared.hasher.place()?;
         let Registration { email, username, password, language } = registration;
+        let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+        self.shared.passwords.check(&password, names, &self.shared.runtime).await?;
         // This lookup saves a hash where the name is known to be taken; the insert decides.
         if let Some(taken) = self.taken(email.as_ref(), username.as_ref()).await? {
             self.refuse(place, password, arrival.device).await?;
             return Err(taken);
         }
+        let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+        self.shared.passwords.check(&password, names, &self.shared.runtime).await?;
         let id = self.shared.ids.next(&*self.shared.users, &*self.shared.random).await?;
         let password_hash = Some(place.turn().await?.hash(password).await?);
         let user =
@@ -548,7 +568,10 @@ impl Accounts {
     /// anybody hears the answer (SEC-126).
     ///
     /// Logins to unknown, disabled and password-less accounts and logins with a wrong password take the same path: one
-    /// hash of the default cost, the same store calls, the same error (SEC-130).
+    /// hash of the default cost, the same store calls, the same error (SEC-130). With a login floor, no answer comes
+    /// before it, so that a login to an account whose imported hash takes longer than a new one does not stand out.
+    ///
+    /// A login with the right password replaces a hash that is not like a new one (SEC-117).
     ///
     /// ```
     /// use countersign_core::flow::{Arrival, LoginError, LoginName, Presentation};
@@ -581,10 +604,14 @@ impl Accounts {
         arrival: Arrival,
     ) -> Result<SignedIn, LoginError> {
         let (caller, waiting) = Caller::with(self.shared.hasher.place()?);
+        let floor = self.shared.login_floor.map(tokio::time::sleep);
         let this = self.clone();
         let login = async move { this.login_now(&name, password, arrival, waiting).await };
         let answer = detached(&self.shared.runtime, login).await;
         drop(caller);
+        if let Some(floor) = floor {
+            floor.await;
+        }
         answer
     }
 
@@ -627,11 +654,14 @@ impl Accounts {
             });
             LoginError::InvalidCredentials
         };
-        let (user, epoch) = match checked? {
-            Checked::Right(user, epoch) => (user, epoch),
+        let (mut user, epoch, upgrade) = match checked? {
+            Checked::Right(user, epoch, upgrade) => (user, epoch, upgrade),
             Checked::Wrong => return Err(failed(user_id, arrival.device)),
             Checked::Unchecked => return Err(nobody_hears()),
         };
+        if let Some(upgrade) = upgrade {
+            self.upgrade_hash(&mut user, upgrade).await;
+        }
         if arrival.verified_only && !user.has_verified_email() {
             return Err(LoginError::EmailUnverified);
         }
@@ -717,10 +747,17 @@ impl Accounts {
         let user = users.user(&id).await?;
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         let Some(turn) = waiting.turn().await? else { return Ok(Checked::Unchecked) };
-        let matches = turn.verify(password, hash).await?;
-        Ok(match user {
-            Some(user) if matches && user.is_enabled() => Checked::Right(user, epoch),
-            _ => Checked::Wrong,
+        let Some(user) = user.filter(User::is_enabled) else {
+            turn.verify(password, hash).await?;
+            return Ok(Checked::Wrong);
+        };
+        Ok(match turn.check(password, hash).await? {
+            PasswordCheck::Right { upgrade } => Checked::Right(user, epoch, upgrade),
+            PasswordCheck::Wrong => Checked::Wrong,
+            PasswordCheck::Unusable(reason) => {
+                sessions.tell(&Event::PasswordHashUnusable { user_id: user.id, reason });
+                Checked::Wrong
+            }
         })
     }
 

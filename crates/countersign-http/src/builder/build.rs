@@ -124,14 +124,21 @@ impl AuthBuilder {
         })?;
         sessions.keys().poll().await?;
         let permits = self.hash_permits.unwrap_or_else(default_hash_permits);
-        let hasher =
-            HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;
+        let hasher = HashPool::new(
+            self.hash_runtime.unwrap_or_else(|| runtime.clone()),
+            permits,
+            self.hash_queue,
+            self.recipe,
+            self.random.clone(),
+        )?;
         let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
         let tasks = runtime.clone();
         let accounts = Accounts::new(AccountsConfig {
             users: self.stores.users().clone(),
             throttles: self.stores.throttles().clone(),
             hasher,
+            passwords: self.passwords,
+            login_floor: self.login_floor,
             throttle: self.throttle,
             ids: self.user_ids,
             one_time: self.stores.one_time().clone(),

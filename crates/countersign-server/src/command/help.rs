@@ -50,7 +50,14 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_REVOCATION_BOUND   how fast a logout reaches every server [5s]
   COUNTERSIGN_KEY_ROTATION       how long a key signs before another one replaces it, or off [90d]
   COUNTERSIGN_KEY_ALGORITHM      what new keys for access tokens sign with [first EdDSA, then as the one before]
-  COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores - 1]
+  COUNTERSIGN_PASSWORD_MIN       characters of a new password, 8 to 64, or nist, which is 15 [8]
+  COUNTERSIGN_PASSWORD_WORDS     words that no password may be, comma separated, such as the site's name
+  COUNTERSIGN_BREACHED_PASSWORDS a file of SHA-1 digests that no new password may be among, ordered by hash
+  COUNTERSIGN_PASSWORD_HASH      what a password hash costs: 19mib, 46mib, or KiB, passes and lanes [19mib]
+  COUNTERSIGN_PASSWORD_PEPPER    keys that password hashes need: id:base64, a list while they change
+  COUNTERSIGN_PASSWORD_PEPPER_FILE the file with them
+  COUNTERSIGN_LOGIN_FLOOR        the least time that a login takes, such as 800ms [off]
+  COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores; on other systems than Linux cores - 1]
   COUNTERSIGN_METRICS_LISTEN     where Prometheus reads metrics, such as 127.0.0.1:9090 [nowhere]
   COUNTERSIGN_SHUTDOWN_GRACE     how long running requests may go on when the server stops [10s]
   COUNTERSIGN_LOG                off, error, warn, info, debug or trace, or more, such as info,countersign=debug [info]
