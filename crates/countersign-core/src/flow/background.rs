@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::flow::{Accounts, RevocationView, Sessions, ViewStats};
+use crate::flow::{Accounts, Profile, RevocationView, Sessions, ViewStats};
 use crate::model::KEEP_ATTEMPTS_FOR;
 use crate::store::{Changes, KEEP_ENTRIES_FOR, KEEP_NAME_COUNTERS, NAME_COUNTERS, StoreError, Stores};
 
@@ -107,15 +107,20 @@ impl Background {
         Self { tasks: vec![Arc::new(Tasks(tasks))] }
     }
 
-    /// Starts the background tasks for accounts too, which report refused registrations.
+    /// Starts the background tasks for accounts too, which report refused registrations and remove deleted accounts.
     #[must_use]
     pub fn with_accounts(mut self, runtime: &Handle, accounts: &Accounts) -> Self {
+        let profile = Profile::of(accounts);
+        let remove = spawn_every(runtime, PURGE_EVERY, "remove deleted accounts", move || {
+            let profile = profile.clone();
+            async move { batches(|batch| profile.remove_deleted(batch)).await }
+        });
         let accounts = accounts.clone();
         let tell = spawn_every(runtime, TELL_EVERY, "tell of refused registrations", move || {
             accounts.tell_refused_registrations();
             std::future::ready(Ok(()))
         });
-        self.tasks.push(Arc::new(Tasks(vec![tell])));
+        self.tasks.push(Arc::new(Tasks(vec![tell, remove])));
         self
     }
 }
@@ -150,11 +155,11 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
 }
 
 /// Deletes, batch by batch, the rows that nobody needs any more: sessions after their absolute expiry and leeway, log
-/// entries an hour after they stopped mattering, and login counters 30 days after they changed. Login counters of names
-/// are deleted sooner where there are more than 100,000 of them.
+/// entries an hour after they stopped mattering, login counters 30 days after they changed, and one-time secrets and known
+/// devices when they have expired. Login counters of names are deleted sooner where there are more than 100,000 of them.
 ///
 /// # Errors
-/// The first [`StoreError`] of the four deletions. Each of them is tried whatever came of the others, and the next
+/// The first [`StoreError`] of the deletions. Each of them is tried whatever came of the others, and the next
 /// round goes on.
 pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Result<(), StoreError> {
     let now: Timestamp = clock.now();
@@ -163,7 +168,9 @@ pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Resu
     let throttles = stores.throttles();
     let attempts = batches(|batch| throttles.purge_attempts(now - KEEP_ATTEMPTS_FOR, batch)).await;
     let names = batches(|batch| throttles.thin_attempts(NAME_COUNTERS, KEEP_NAME_COUNTERS, batch)).await;
-    sessions.and(entries).and(attempts).and(names)
+    let secrets = batches(|batch| stores.one_time().purge_secrets(now, batch)).await;
+    let devices = batches(|batch| stores.devices().purge_devices(now, batch)).await;
+    sessions.and(entries).and(attempts).and(names).and(secrets).and(devices)
 }
 
 /// Replaces the keys whose time has come, and logs it.
