@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::{
-    Argon2Params, BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation,
-    RefreshError, RegisterError,
+    Argon2Params, Arrival, BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError,
+    Presentation, RefreshError, RegisterError,
 };
-use countersign_core::model::{Device, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value};
+use countersign_core::model::{
+    Device, DeviceToken, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value,
+};
 use countersign_core::store::{MemoryStore, NameKey, SessionPage, UserInserted};
 use countersign_jwt::{Clock, UserId};
-use countersign_testkit::{BedConfig, FailingRandom, FixedClock, Instrumented, Point, TestBed};
+use countersign_testkit::{BedConfig, FailingRandom, FixedClock, Instrumented, Point, SeededRandom, TestBed};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -60,6 +62,18 @@ async fn sec_126_of_200_parallel_logins_at_most_five_are_hashed() {
 
 #[tokio::test]
 async fn sec_130_every_failure_costs_one_hash_and_the_same_store_calls() {
+    // A device that no account knows, somewhere and with a token.
+    for (ip, token, begun, known) in [(false, false, 4, 0), (true, false, 7, 0), (true, true, 7, 1)] {
+        every_failure_costs_one_hash_and_the_same_store_calls(ip, token, begun, known).await;
+    }
+}
+
+async fn every_failure_costs_one_hash_and_the_same_store_calls(
+    ip: bool,
+    token: bool,
+    begun: u64,
+    known: u64,
+) {
     let (watched, bed) = bed().await;
     bed.register("ada").await.unwrap();
     let disabled = bed.register("bob").await.unwrap().user;
@@ -79,7 +93,7 @@ async fn sec_130_every_failure_costs_one_hash_and_the_same_store_calls() {
     };
     assert_eq!(bed.stores.users().insert_user(&broken).await.unwrap(), UserInserted::Yes);
     let right = TestBed::PASSWORD;
-    for (case, name, password) in [
+    let cases = [
         ("wrong password", "ada@example.org", WRONG),
         ("wrong password, by username", "ada", WRONG),
         ("unknown address", "nobody@example.org", right),
@@ -90,15 +104,20 @@ async fn sec_130_every_failure_costs_one_hash_and_the_same_store_calls() {
         ("no password", "eve@example.org", right),
         ("unusable hash", "mal@example.org", right),
         ("empty password", "ada@example.org", ""),
-    ] {
+    ];
+    for (number, (case, name, password)) in (1_u8..).zip(cases) {
+        let device = Device::new(None, ip.then_some([192, 0, 2, number].into()));
+        let known_device = token.then(|| DeviceToken::new(&SeededRandom::new(number.into())).unwrap());
+        let arrival = Arrival { known_device, ..Arrival::new(Presentation::Explicit, device) };
         let before = hashes(&bed);
         watched.reset_calls();
-        let answer = bed.login(name, password).await;
+        let answer = bed.login_as(name, password, arrival).await;
         assert!(matches!(answer, Err(LoginError::InvalidCredentials)), "{case}: {answer:?}");
         assert_eq!(hashes(&bed) - before, 1, "{case}: hashes");
-        let calls = ["user_by_name", "begin_attempt", "epoch", "user", "finish_attempt"];
-        assert_eq!(calls.map(|call| watched.calls(call)), [1, 2, 1, 1, 2], "{case}: store calls");
-        assert_eq!(watched.total_calls(), 7, "{case}: store calls");
+        let calls = ["user_by_name", "knows_device", "begin_attempt", "epoch", "user", "finish_attempt"];
+        let expected = [1, known, begun, 1, 1, begun];
+        assert_eq!(calls.map(|call| watched.calls(call)), expected, "{case}: store calls");
+        assert_eq!(watched.total_calls(), expected.iter().sum::<u64>(), "{case}: store calls");
     }
 }
 
@@ -422,7 +441,11 @@ async fn sec_121_a_full_pool_turns_logins_away_and_counts_no_failure() {
 async fn a_failing_store_is_an_error_and_never_an_answer_about_the_password() {
     let (watched, bed) = bed().await;
     bed.register("ada").await.unwrap();
-    for after in 0..8 {
+    watched.reset_calls();
+    bed.login("ada", TestBed::PASSWORD).await.unwrap();
+    // The device is remembered last; a login does not fail for it.
+    let last = watched.total_calls() - 1;
+    for after in 0..last {
         watched.fail_once_after(after);
         let answer = bed.login("ada", TestBed::PASSWORD).await;
         assert!(
@@ -433,4 +456,6 @@ async fn a_failing_store_is_an_error_and_never_an_answer_about_the_password() {
         bed.clock.advance(secs(60));
     }
     assert!(bed.login("ada", TestBed::PASSWORD).await.is_ok());
+    watched.fail_once_after(last);
+    assert!(bed.login("ada", TestBed::PASSWORD).await.unwrap().device_token.is_none());
 }

@@ -132,6 +132,8 @@ impl AuthBuilder {
             throttles: self.stores.throttles().clone(),
             hasher,
             throttle: self.throttle,
+            limits: countersign_core::model::LoginLimits::default(),
+            devices: self.stores.devices().clone(),
             ids: self.user_ids,
             one_time: self.stores.one_time().clone(),
             letters: self.letters,
