@@ -8,6 +8,7 @@
 
 mod claims;
 mod compact;
+mod forwarded;
 mod header;
 mod http_fields;
 mod json;
@@ -19,6 +20,7 @@ mod token;
 
 pub use claims::claims;
 pub use compact::compact;
+pub use forwarded::forwarded;
 pub use header::header;
 pub use http_fields::{authorization, cookie_header};
 pub use jwk::jwk;

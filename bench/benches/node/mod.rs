@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use countersign_core::flow::{
-    Accounts, AccountsConfig, Argon2Params, Check, HashPool, Keychain, Presentation, Sessions, SessionsConfig,
+    Accounts, AccountsConfig, Check, HashPool, Keychain, PasswordPolicy, Presentation, Sessions,
+    SessionsConfig,
 };
 use countersign_core::model::{
-    Device, EmailAddress, LogEvents, SessionPolicy, ThrottlePolicy, User, UserSession,
+    Argon2Params, Device, EmailAddress, LogEvents, SessionPolicy, ThrottlePolicy, User, UserSession,
 };
 use countersign_core::store::Stores;
 use countersign_http::OsRandom;
@@ -74,6 +75,8 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
         users: stores.users().clone(),
         throttles: stores.throttles().clone(),
         hasher,
+        passwords: PasswordPolicy::default(),
+        login_floor: None,
         sessions: sessions.unwrap(),
         throttle: ThrottlePolicy::default(),
         clock,

@@ -40,13 +40,14 @@ pub(crate) async fn read_members(headers: &HeaderMap, body: Body) -> Result<Memb
 /// Reads a body of at most 64 KiB.
 ///
 /// # Errors
-/// 413 for a body that is larger, 400 for one that ends early.
+/// 413 for a body that is larger, 400 for one that ends early or is given up because it takes too long.
 pub async fn read_bounded(mut body: Body) -> Result<Bytes, Reply> {
     let mut kept = BytesMut::new();
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_| Reply(Answer::error_with(ErrorCode::InvalidRequest, "The body ended early.")))?;
+        let frame = frame.map_err(|_| {
+            Reply(Answer::error_with(ErrorCode::InvalidRequest, "The body ended early or came too slowly."))
+        })?;
         let Ok(data) = frame.into_data() else { continue };
         seen = seen.saturating_add(data.len());
         if seen <= MAX_BODY {
@@ -122,6 +123,11 @@ impl Members {
                 None
             }
         }
+    }
+
+    /// Whether the member is present and `null`.
+    pub(crate) fn is_null(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(Value::is_null)
     }
 
     /// Whether the member is present and not `null`.

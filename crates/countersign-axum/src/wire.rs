@@ -13,7 +13,10 @@ pub(crate) enum UserBody {
     Account {
         id: String,
         email: Option<String>,
+        email_verified: bool,
         username: Option<String>,
+        roles: Vec<String>,
+        has_password: bool,
         created_at: String,
     },
     Own {
@@ -29,6 +32,9 @@ impl From<&User> for UserBody {
             id: user.id.to_string(),
             email: user.email.as_ref().map(|email| email.as_str().to_owned()),
             username: user.username.as_ref().map(|username| username.as_str().to_owned()),
+            email_verified: user.has_verified_email(),
+            roles: user.roles.iter().map(str::to_owned).collect(),
+            has_password: user.password_hash.is_some(),
             created_at: rfc3339(user.created_at),
         }
     }

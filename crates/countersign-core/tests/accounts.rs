@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::{
-    Argon2Params, Arrival, BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError,
-    Presentation, RefreshError, RegisterError,
+    Arrival, BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation,
+    RefreshError, RegisterError,
 };
 use countersign_core::model::{
-    Device, DeviceToken, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value,
+    Argon2Params, Device, DeviceToken, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value,
 };
 use countersign_core::store::{MemoryStore, NameKey, SessionPage, UserInserted};
 use countersign_jwt::{Clock, UserId};

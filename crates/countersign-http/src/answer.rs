@@ -29,6 +29,8 @@ use crate::locate::LocateError;
 pub enum ErrorCode {
     /// 400: malformed JSON, a malformed header, two `Authorization` fields.
     InvalidRequest,
+    /// 400: a mailed link that was used before, has expired or was never sent.
+    InvalidLink,
     /// 401: no credential.
     MissingToken,
     /// 401: a presented token is not accepted, for whatever reason.
@@ -45,6 +47,12 @@ pub enum ErrorCode {
     InsecureCookies,
     /// 403: a role, scope or claim is missing.
     InsufficientScope,
+    /// 403: the current password, which a change needs, is wrong.
+    WrongPassword,
+    /// 403: nobody may register here, or nobody with such an e-mail address.
+    RegistrationClosed,
+    /// 403: the account's e-mail address is to be verified before the first login.
+    EmailUnverified,
     /// 404: no such path or object.
     NotFound,
     /// 405: no such method on this path.
@@ -53,6 +61,8 @@ pub enum ErrorCode {
     EmailTaken,
     /// 409: the user name belongs to another account.
     UsernameTaken,
+    /// 409: the account was changed at the same time; the same request may succeed when repeated.
+    Conflict,
     /// 409: the user has as many sessions as allowed, and the policy is that a login ends none of them.
     TooManySessions,
     /// 413: the body is larger than 64 KiB.
@@ -93,8 +103,9 @@ pub struct Answer {
 
 impl ErrorCode {
     /// Every code, in the order of its status.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidRequest,
+        Self::InvalidLink,
         Self::MissingToken,
         Self::InvalidToken,
         Self::InvalidCredentials,
@@ -103,10 +114,14 @@ impl ErrorCode {
         Self::CrossSite,
         Self::InsecureCookies,
         Self::InsufficientScope,
+        Self::WrongPassword,
+        Self::RegistrationClosed,
+        Self::EmailUnverified,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::EmailTaken,
         Self::UsernameTaken,
+        Self::Conflict,
         Self::TooManySessions,
         Self::TooLarge,
         Self::UnsupportedMediaType,
@@ -139,6 +154,9 @@ impl ErrorCode {
         use StatusCode as S;
         match self {
             Self::InvalidRequest => (S::BAD_REQUEST, "invalid_request", "The request is malformed."),
+            Self::InvalidLink => {
+                (S::BAD_REQUEST, "invalid_link", "The link is not valid any more; ask for another one.")
+            }
             Self::MissingToken => {
                 (S::UNAUTHORIZED, "missing_token", "The request needs a token and has none.")
             }
@@ -169,12 +187,24 @@ impl ErrorCode {
             Self::InsufficientScope => {
                 (S::FORBIDDEN, "insufficient_scope", "The token does not permit this request.")
             }
+            Self::WrongPassword => (S::FORBIDDEN, "wrong_password", "The current password is wrong."),
+            Self::RegistrationClosed => {
+                (S::FORBIDDEN, "registration_closed", "Accounts are not open to everybody here.")
+            }
+            Self::EmailUnverified => (
+                S::FORBIDDEN,
+                "email_unverified",
+                "The e-mail address is to be verified first; the link was sent to it.",
+            ),
             Self::NotFound => (S::NOT_FOUND, "not_found", "There is nothing here."),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "The path does not take this method.")
             }
             Self::EmailTaken => (S::CONFLICT, "email_taken", "Another account has this e-mail address."),
             Self::UsernameTaken => (S::CONFLICT, "username_taken", "Another account has this user name."),
+            Self::Conflict => {
+                (S::CONFLICT, "conflict", "The account was changed at the same time; try again.")
+            }
             Self::TooManySessions => (
                 S::CONFLICT,
                 "too_many_sessions",

@@ -7,13 +7,15 @@ use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_core::flow::AgreementError;
 use countersign_core::flow::ExtraClaims;
 use countersign_core::flow::KeychainError;
-use countersign_core::flow::{Argon2Params, HashPool, Letters, UserIds};
+use countersign_core::flow::{BreachedPasswords, HashPool, HashRecipe, Letters, PasswordPolicy, UserIds};
 use countersign_core::model::Stance;
 use countersign_core::model::ThrottlePolicy;
+use countersign_core::model::{Argon2Params, PasswordRules, Peppers};
 use countersign_core::model::{Events, LogEvents};
 use countersign_core::model::{PolicyError, SessionPolicy};
 use countersign_core::store::{BoxError, StoreError, Stores};
@@ -22,8 +24,10 @@ use countersign_jwt::key::KeyError;
 use countersign_jwt::{Claims, Clock, Random, RandomError, UserId, VerifyingKey};
 use http::{HeaderName, Method};
 use serde_json::{Map, Value};
+use tokio::runtime::Handle;
 use url::Url;
 
+use crate::account_rules::AccountRules;
 use crate::answer::Answer;
 use crate::auth::Auth;
 use crate::cookie_config::CookieConfigError;
@@ -73,11 +77,15 @@ pub struct AuthBuilder {
     allowed_origins: AllowedOrigins,
     policy: SessionPolicy,
     throttle: ThrottlePolicy,
-    argon2: Argon2Params,
+    recipe: HashRecipe,
+    passwords: PasswordPolicy,
+    login_floor: Option<Duration>,
     hash_permits: Option<NonZeroUsize>,
+    hash_runtime: Option<Handle>,
     hash_queue: usize,
     user_ids: UserIds,
     letters: Option<Arc<dyn Letters>>,
+    account_rules: AccountRules,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     events: Arc<dyn Events>,
@@ -170,11 +178,15 @@ impl Auth {
             allowed_origins: AllowedOrigins::default(),
             policy: SessionPolicy::default(),
             throttle: ThrottlePolicy::default(),
-            argon2: Argon2Params::default(),
+            recipe: HashRecipe::default(),
+            passwords: PasswordPolicy::default(),
+            login_floor: None,
             hash_permits: None,
+            hash_runtime: None,
             hash_queue: HashPool::DEFAULT_QUEUE,
             user_ids: UserIds::default(),
             letters: None,
+            account_rules: AccountRules::default(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
             events: Arc::new(LogEvents),
@@ -222,6 +234,13 @@ impl AuthBuilder {
     #[must_use]
     pub fn user_ids(mut self, ids: UserIds) -> Self {
         self.user_ids = ids;
+        self
+    }
+
+    /// The rules of the routes of accounts: who may register, and with which names.
+    #[must_use]
+    pub fn account_rules(mut self, rules: AccountRules) -> Self {
+        self.account_rules = rules;
         self
     }
 
@@ -594,10 +613,43 @@ impl AuthBuilder {
         self
     }
 
-    /// The cost of a password hash. Default: m = 19,456 KiB, t = 2, p = 1.
+    /// The cost of a password hash. Default: m = 19,456 KiB, t = 2, p = 1. Hashes of another cost are verified, and
+    /// replaced when their owner logs in.
     #[must_use]
     pub fn argon2(mut self, params: Argon2Params) -> Self {
-        self.argon2 = params;
+        self.recipe.argon2 = params;
+        self
+    }
+
+    /// The peppers of password hashes: keys outside of the database, without which a copy of it verifies no password.
+    /// Default: none. All programs of a store need the same.
+    #[must_use]
+    pub fn password_peppers(mut self, peppers: Peppers) -> Self {
+        self.recipe.peppers = peppers;
+        self
+    }
+
+    /// The rules for new passwords. Default: at least 8 code points, none of the most common passwords, and not the
+    /// user's own names.
+    #[must_use]
+    pub fn password_rules(mut self, rules: PasswordRules) -> Self {
+        self.passwords.rules = rules;
+        self
+    }
+
+    /// A file of breached passwords, which new passwords must not be among. Default: none.
+    #[must_use]
+    pub fn breached_passwords(mut self, breached: BreachedPasswords) -> Self {
+        self.passwords.breached = Some(breached);
+        self
+    }
+
+    /// The least time that the answer to a login takes, so that no login stands out by being answered sooner or later.
+    /// Default: none, because all logins cost one hash. It makes a difference where imported hashes take longer to check
+    /// than new ones.
+    #[must_use]
+    pub fn login_floor(mut self, floor: Duration) -> Self {
+        self.login_floor = Some(floor);
         self
     }
 
@@ -605,6 +657,15 @@ impl AuthBuilder {
     #[must_use]
     pub fn hash_permits(mut self, permits: NonZeroUsize) -> Self {
         self.hash_permits = Some(permits);
+        self
+    }
+
+    /// The runtime on whose blocking threads passwords are hashed. Default: the one in which [`AuthBuilder::build`] is
+    /// called. With a runtime of their own, the threads that hash can have a lower priority than others
+    /// ([`tokio::runtime::Builder::on_thread_start`]); then there may be as many permits as cores.
+    #[must_use]
+    pub fn hash_runtime(mut self, runtime: Handle) -> Self {
+        self.hash_runtime = Some(runtime);
         self
     }
 

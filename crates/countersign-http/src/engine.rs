@@ -5,6 +5,7 @@ use countersign_core::flow::Sessions;
 use countersign_jwt::{Claims, Timestamp};
 use http::request::Parts;
 
+use crate::account_rules::AccountRules;
 use crate::answer::{Answer, ErrorCode};
 use crate::csrf::CsrfRules;
 use crate::error::AuthError;
@@ -21,6 +22,8 @@ use crate::users::Users;
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) accounts: Accounts,
+    pub(crate) account_rules: AccountRules,
+    pub(crate) sends_mail: bool,
     pub(crate) users: Users,
     pub(crate) hooks: Hooks,
     pub(crate) origins: CrossSiteCheck,
@@ -34,6 +37,18 @@ impl Engine {
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    /// The rules of the routes of accounts.
+    #[must_use]
+    pub fn account_rules(&self) -> &AccountRules {
+        &self.account_rules
+    }
+
+    /// Whether users are written to by mail.
+    #[must_use]
+    pub fn sends_mail(&self) -> bool {
+        self.sends_mail
     }
 
     /// The sessions.
@@ -98,7 +113,7 @@ impl Engine {
     #[must_use]
     pub fn cross_site(&self, parts: &Parts) -> CrossSite {
         if self.csrf.concerns(&parts.method) || is_handshake(&parts.method, &parts.headers) {
-            self.origins.check_headers(&parts.uri, &parts.headers)
+            self.origins.check_headers_of(parts.extensions.get(), &parts.uri, &parts.headers)
         } else {
             CrossSite::Passes
         }

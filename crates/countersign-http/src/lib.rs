@@ -19,6 +19,7 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod account_rules;
 mod answer;
 mod auth;
 mod buffered;
@@ -31,6 +32,7 @@ mod encoding;
 mod engine;
 mod error;
 mod form;
+mod forwarded;
 mod handshake;
 mod hooks;
 mod locate;
@@ -46,6 +48,7 @@ mod system;
 mod users;
 mod wire;
 
+pub use account_rules::{AccountRules, LoginNames, RegistrationMode};
 pub use answer::{Answer, ErrorCode, no_store, private_query, vary_personal};
 pub use auth::{Auth, Authenticated};
 pub use buffered::{BodyBeginning, BufferedBody};
@@ -57,6 +60,10 @@ pub use csrf::{CSRF_FIELD, CSRF_HEADER, CsrfError, CsrfMode, check_csrf, csrf_ma
 pub use encoding::ContentEncoding;
 pub use engine::Engine;
 pub use error::AuthError;
+pub use forwarded::{
+    Caller, ChainProblem, ClientAddress, ForwardedHeader, ForwardedHeaderError, HowFound, ThrottleKey,
+    TrustedProxies, TrustedProxiesError,
+};
 pub use hooks::RefusedRequest;
 pub use locate::{Elsewhere, LocateError, Located, Location, Locator};
 pub use log::shown_in_log;

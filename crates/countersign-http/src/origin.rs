@@ -6,10 +6,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, Method, Uri, header};
 use url::Url;
 
 use crate::csrf::is_unsafe;
+use crate::forwarded::Caller;
 use crate::handshake::is_handshake;
 
 /// Where a request comes from, as far as its headers tell.
@@ -123,6 +125,18 @@ impl CrossSiteCheck {
     /// [`check`](Self::check).
     #[must_use]
     pub fn check_headers(&self, uri: &Uri, headers: &HeaderMap) -> CrossSite {
+        self.check_headers_of(None, uri, headers)
+    }
+
+    /// The same, with what is known of the caller otherwise: the host that a trusted proxy names counts for the one that
+    /// the request is addressed to.
+    pub(crate) fn check_headers_of(
+        &self,
+        caller: Option<&Caller>,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> CrossSite {
+        let accepts = |origin: &Origin| self.accepts(origin, caller, uri, headers);
         let origin = Field::read(headers, header::ORIGIN).map(str::parse);
         let passes = match Field::read(headers, SEC_FETCH_SITE) {
             Field::One("same-origin" | "none") => true,
@@ -132,10 +146,10 @@ impl CrossSiteCheck {
             }
             Field::One(_) | Field::Unusable => false,
             Field::Absent => match origin {
-                Field::One(Ok(origin)) => self.accepts(&origin, uri, headers),
+                Field::One(Ok(origin)) => accepts(&origin),
                 Field::One(Err(_)) | Field::Unusable => false,
                 Field::Absent => match Field::read(headers, header::REFERER).map(Origin::of_page) {
-                    Field::One(Ok(origin)) => self.accepts(&origin, uri, headers),
+                    Field::One(Ok(origin)) => accepts(&origin),
                     Field::One(Err(_)) | Field::Unusable => false,
                     Field::Absent => return CrossSite::Unknown,
                 },
@@ -172,10 +186,16 @@ impl CrossSiteCheck {
         &self.allowed
     }
 
-    fn accepts(&self, origin: &Origin, uri: &Uri, headers: &HeaderMap) -> bool {
+    fn accepts(&self, origin: &Origin, caller: Option<&Caller>, uri: &Uri, headers: &HeaderMap) -> bool {
         let is_own = match self.own.as_slice() {
             own @ [_, ..] => own.contains(origin),
-            [] => addressed_host(uri, headers).is_some_and(|host| origin.is_at(host)),
+            [] => {
+                let told = caller.and_then(|caller| caller.host.as_ref()).map(Authority::as_str);
+                let host = told.or_else(|| addressed_host(uri, headers));
+                // Anybody on the way can put a script into a page that came over http.
+                let is_https = caller.is_some_and(|caller| caller.scheme == Some(Scheme::HTTPS));
+                host.is_some_and(|host| origin.is_at(host)) && (!is_https || origin.is_https())
+            }
         };
         is_own || self.allowed.contains(origin)
     }
@@ -219,6 +239,10 @@ impl Origin {
                 name == "localhost" || name.ends_with(".localhost")
             }
         }
+    }
+
+    fn is_https(&self) -> bool {
+        matches!(&self.0, Kind::Web(url::Origin::Tuple(scheme, ..)) if scheme == "https")
     }
 
     /// The origin of a page that a `Referer` names.
@@ -418,6 +442,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::forwarded::{ClientAddress, HowFound};
 
     const OWN: &str = "https://app.example.com";
     const ALLOWED: &str = "https://admin.example.com";
@@ -540,6 +565,31 @@ mod tests {
         }
         let public = CrossSiteCheck::new(own("https://a.example"), AllowedOrigins::default());
         assert!(!accepted(&public.with_loopback_names(), "http://localhost:443"));
+    }
+
+    #[test]
+    fn sec_152_the_host_that_a_trusted_proxy_names_is_the_addressed_one() {
+        let check = CrossSiteCheck::new(None, AllowedOrigins::default());
+        let client = ClientAddress::new("192.0.2.1".parse().unwrap(), HowFound::XForwardedFor);
+        let mut told = Caller::new(client);
+        told.scheme = Some(Scheme::HTTPS);
+        told.host = Some("app.example.com".parse().unwrap());
+        let mut over_tls = Caller::new(client);
+        over_tls.scheme = Some(Scheme::HTTPS);
+        for (caller, origin, expected) in [
+            (None, "https://app.example.com", Foreign),
+            (None, "http://backend:8080", Passes),
+            (None, "https://backend:8080", Passes),
+            (Some(&told), "https://app.example.com", Passes),
+            (Some(&told), "http://app.example.com", Foreign),
+            (Some(&told), "https://backend:8080", Foreign),
+            (Some(&over_tls), "https://backend:8080", Passes),
+            (Some(&over_tls), "http://backend:8080", Foreign),
+        ] {
+            let headers = headers(&[("host", "backend:8080"), ("origin", origin)]);
+            let found = check.check_headers_of(caller, &Uri::from_static("/"), &headers);
+            assert_eq!(found, expected, "{caller:?} {origin}");
+        }
     }
 
     #[test]

@@ -43,8 +43,6 @@ pub(crate) enum Failure {
     NotUnderstood,
     #[error("the number is too large to be kept")]
     TooLarge,
-    #[error("another account already has this id")]
-    AccountIdTaken,
     #[error("the registration took so long that another one was given its name")]
     RegistrationOvertaken,
     #[error("the store was closed")]

@@ -1,6 +1,7 @@
 //! The `_id`s of documents: texts that sort the same way on every engine.
 
-use countersign_core::model::{EntryKey, UserSession};
+use countersign_core::model::{EntryKey, Purpose, UserSession};
+use countersign_jwt::UserId;
 
 /// Separates the parts of an `_id`. No user, key or session id holds a control character, so the parts cannot run into
 /// each other. The separator sorts before every character that ids do hold, so a shorter part sorts first.
@@ -27,6 +28,15 @@ pub(crate) fn entry(key: &EntryKey) -> String {
     id.push(SEPARATOR);
     // The number has as many digits as the highest one, so that 10 sorts after 9.
     id.push_str(&format!("{:020}", key.number));
+    id
+}
+
+/// The `_id` of a one-time secret, made of its user and its purpose.
+pub(crate) fn secret(user_id: &UserId, purpose: Purpose) -> String {
+    let mut id = String::new();
+    escape(&mut id, user_id.as_str());
+    id.push(SEPARATOR);
+    id.push_str(purpose.name());
     id
 }
 

@@ -170,3 +170,23 @@ pub(crate) fn texts(document: &RawDocument, field: &'static str) -> Result<Vec<S
     }
     Ok(texts)
 }
+
+/// The byte strings in an array; none if the field is absent.
+pub(crate) fn byte_strings<'a>(
+    document: &'a RawDocument,
+    field: &'static str,
+) -> Result<Vec<&'a [u8]>, Failure> {
+    let array = match get(document, field)? {
+        None => return Ok(Vec::new()),
+        Some(RawBsonRef::Array(array)) => array,
+        Some(_) => return Err(Failure::malformed(field, "no array")),
+    };
+    let mut found = Vec::new();
+    for element in array {
+        match element.map_err(|error| Failure::malformed(field, error))? {
+            RawBsonRef::Binary(binary) => found.push(binary.bytes),
+            _ => return Err(Failure::malformed(field, "no bytes")),
+        }
+    }
+    Ok(found)
+}

@@ -21,13 +21,19 @@
 //! `revocation` are sharded by `user_id`, the other large collections by `_id`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admin_keys;
+mod audit;
 mod call;
+mod devices;
 mod document_id;
 mod field;
 mod keys;
 mod locks;
+mod names;
+mod one_time;
 mod open_store;
 mod options;
+mod outbox;
 mod push;
 mod record;
 mod records;

@@ -1,11 +1,13 @@
 //! Documents, and the values that they stand for.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use countersign_core::model::{
-    AgentHash, Attempts, Device, EmailAddress, EndReason, Ended, Entry, KeyPurpose, PasswordHash, Session,
-    SessionSeed, StoredKey, Target, User, Username,
+    AgentHash, Attempts, Device, EmailAddress, EndReason, Ended, Entry, KeyPurpose, Language, PasswordHash,
+    Roles, SecretDigest, Session, SessionSeed, StoredKey, Target, User, Username,
 };
+use countersign_core::store::BoxError;
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
@@ -14,7 +16,8 @@ use uuid::Uuid;
 use crate::call::Failure;
 use crate::document_id;
 use crate::field::{
-    binary, bytes, date, integer, number, optional_parsed, optional_text, optional_time, parsed, text, time,
+    binary, bytes, date, integer, is_set, number, optional_parsed, optional_text, optional_time, parsed,
+    text, time,
 };
 
 /// The values of all these documents, or the error of the first invalid one.
@@ -26,7 +29,7 @@ pub(crate) fn all<T>(
 }
 
 /// A time as a number, or null.
-fn optional_millis(time: Option<Timestamp>) -> Bson {
+pub(crate) fn optional_millis(time: Option<Timestamp>) -> Bson {
     time.map_or(Bson::Null, |time| Bson::Int64(time.as_millis()))
 }
 
@@ -151,28 +154,94 @@ pub(crate) fn entry(document: &RawDocument) -> Result<Entry, Failure> {
 }
 
 /// An account's document.
-pub(crate) fn of_user(user: &User) -> Document {
-    doc! {
-        "_id": user.id.as_str(),
-        "email": user.email.as_str(),
-        "username": user.username.as_ref().map(Username::as_str),
-        "password_hash": user.password_hash.as_ref().map(PasswordHash::expose),
-        "created_at": user.created_at.as_millis(),
-        "disabled_at": optional_millis(user.disabled_at),
-    }
+pub(crate) fn of_user(user: &User) -> Result<Document, Failure> {
+    let mut document = doc! { "_id": user.id.as_str(), "created_at": user.created_at.as_millis() };
+    document.extend(changing_user(user)?);
+    Ok(document)
 }
 
-/// The account in a document.
+/// The fields of an account that a replacement changes.
+pub(crate) fn changing_user(user: &User) -> Result<Document, Failure> {
+    Ok(doc! {
+        "email": user.email.as_ref().map(EmailAddress::as_str),
+        "email_verified_at": optional_millis(user.email_verified_at),
+        "username": user.username.as_ref().map(Username::as_str),
+        "name_keys": NameKeys::of(user).to_string(),
+        "password_hash": user.password_hash.as_ref().map(PasswordHash::expose),
+        "roles": user.roles.to_string(),
+        "language": user.language.as_ref().map(Language::as_str),
+        "disabled_at": optional_millis(user.disabled_at),
+        "deleted_at": optional_millis(user.deleted_at),
+        "revision": integer(user.revision)?,
+    })
+}
+
+/// The account in a document. Documents that an older program has written lack some of the fields.
 pub(crate) fn user(document: &RawDocument) -> Result<User, Failure> {
     let hash = optional_text(document, "password_hash")?;
     Ok(User {
         id: parsed(document, "_id", UserId::new)?,
-        email: parsed(document, "email", EmailAddress::parse)?,
+        email: optional_parsed(document, "email", EmailAddress::parse)?,
+        email_verified_at: optional_time(document, "email_verified_at")?,
         username: optional_parsed(document, "username", Username::parse)?,
         password_hash: hash.map(|hash| PasswordHash::from_stored(hash.to_owned())),
+        roles: optional_parsed(document, "roles", Roles::parse)?.unwrap_or_default(),
+        language: optional_parsed(document, "language", Language::parse)?,
         created_at: time(document, "created_at")?,
         disabled_at: optional_time(document, "disabled_at")?,
+        deleted_at: optional_time(document, "deleted_at")?,
+        revision: if is_set(document, "revision")? { number(document, "revision")? } else { 0 },
     })
+}
+
+/// The keys of an account's names, as its document carries them: one field, which a search looks into.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct NameKeys {
+    pub(crate) email: Option<String>,
+    pub(crate) username: Option<String>,
+}
+
+impl NameKeys {
+    /// The keys of a user's names.
+    pub(crate) fn of(user: &User) -> Self {
+        Self {
+            email: user.email.as_ref().map(|email| email.key().to_owned()),
+            username: user.username.as_ref().map(|username| username.key().to_owned()),
+        }
+    }
+
+    /// The keys that an account's document carries, or those of its names, if an older program has written it.
+    pub(crate) fn read(document: &RawDocument) -> Result<Self, Failure> {
+        let read = |text: &str| {
+            let (email, username) = text.split_once('\t').ok_or("no keys of names")?;
+            let key = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            Ok::<_, BoxError>(Self { email: key(email), username: key(username) })
+        };
+        match optional_parsed(document, "name_keys", read)? {
+            Some(keys) => Ok(keys),
+            None => Ok(Self {
+                email: optional_parsed(document, "email", EmailAddress::parse)?
+                    .map(|email| email.key().to_owned()),
+                username: optional_parsed(document, "username", Username::parse)?
+                    .map(|username| username.key().to_owned()),
+            }),
+        }
+    }
+}
+
+/// The key of the e-mail address, a tab, which no key holds, and the key of the username.
+impl fmt::Display for NameKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = |key: &'_ Option<String>| key.clone().unwrap_or_default();
+        write!(f, "{}\t{}", key(&self.email), key(&self.username))
+    }
+}
+
+/// The digest that these bytes are.
+pub(crate) fn digest(field: &'static str, bytes: &[u8]) -> Result<SecretDigest, Failure> {
+    let bytes =
+        bytes.try_into().map_err(|error: std::array::TryFromSliceError| Failure::malformed(field, error))?;
+    Ok(SecretDigest::from_bytes(bytes))
 }
 
 /// The fields of a counter, which are its whole value.
@@ -222,4 +291,30 @@ pub(crate) fn key(document: &RawDocument) -> Result<StoredKey, Failure> {
         active_at: time(document, "active_at")?,
         removed_at: optional_time(document, "removed_at")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_carries_the_keys_of_its_names() {
+        let email = EmailAddress::parse("Ada@Example.org").ok();
+        let username = Username::parse("Ada_L").ok();
+        for (email, username, kept) in [
+            (None, None, "\t"),
+            (email.clone(), None, "ada@example.org\t"),
+            (None, username.clone(), "\tada_l"),
+            (email, username, "ada@example.org\tada_l"),
+        ] {
+            let user = User { email, username, ..User::new(UserId::new("1").unwrap(), Timestamp::MIN) };
+            assert_eq!(NameKeys::of(&user).to_string(), kept);
+            let mut document = of_user(&user).unwrap();
+            let read =
+                |document: &Document| NameKeys::read(&RawDocumentBuf::try_from(document).unwrap()).unwrap();
+            assert_eq!(read(&document), NameKeys::of(&user));
+            document.remove("name_keys");
+            assert_eq!(read(&document), NameKeys::of(&user), "as an older program has written it");
+        }
+    }
 }

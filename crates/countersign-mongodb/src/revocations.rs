@@ -162,14 +162,15 @@ impl RevocationStore for MongodbStore {
         let old = |kinds: &[&str]| {
             doc! { "kind": { "$in": kinds }, "until": { "$lt": before.as_millis() } }
         };
-        let mut purged =
-            self.purge(ACTION, &self.log, old(&["key", "node", "token"]), "until", at_most).await?;
+        let mut purged = self
+            .purge(ACTION, &self.log, old(&["key", "node", "token"]), doc! { "until": 1 }, at_most)
+            .await?;
         for kind in ["session", "user"] {
             let left = at_most.saturating_sub(usize::try_from(purged).unwrap_or(usize::MAX));
             let gone = self.purge_ends(ACTION, kind, before, left).await?;
             purged = purged.saturating_add(gone);
         }
-        self.purge_unfinished(ACTION).await?;
+        self.purge_unfinished(ACTION, before).await?;
         Ok(purged)
     }
 }
@@ -266,13 +267,13 @@ impl MongodbStore {
         self.log.change_all(&entries).await
     }
 
-    /// Deletes matching documents, the oldest by `time` first, in steps so that other work runs in between.
+    /// Deletes matching documents, the first ones in this order first, in steps so that other work runs in between.
     pub(crate) async fn purge(
         &self,
         action: &'static str,
         records: &Records,
         old: Document,
-        time: &'static str,
+        order: Document,
         at_most: usize,
     ) -> Result<u64, StoreError> {
         let mut left = at_most;
@@ -283,7 +284,7 @@ impl MongodbStore {
                 .answer(action, Turn::Any, async {
                     let query = Query {
                         filter: old.clone(),
-                        sort: doc! { time: 1 },
+                        sort: order.clone(),
                         limit: Some(step),
                         fields: doc! { "_id": 1 },
                     };
@@ -403,11 +404,11 @@ impl MongodbStore {
     }
 
     /// Deletes what crashes have left half-done, where the server does not delete it by itself.
-    async fn purge_unfinished(&self, action: &'static str) -> Result<(), StoreError> {
+    async fn purge_unfinished(&self, action: &'static str, now: Timestamp) -> Result<(), StoreError> {
         let old = field::date(self.not_before_opening(Timestamp::MIN) - KEEP_UNFINISHED);
         self.answer(action, Turn::Any, async {
             self.token_batches.delete_many(doc! { "touched_at": { "$lt": old } }).await?;
-            self.purge_registrations(old).await
+            self.purge_accounts(now).await
         })
         .await
     }

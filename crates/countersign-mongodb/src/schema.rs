@@ -17,13 +17,20 @@ pub(crate) const LOG: &str = "revocation";
 pub(crate) const TOKEN_BATCHES: &str = "token_batch";
 pub(crate) const ACCOUNTS: &str = "account";
 pub(crate) const NAMES: &str = "account_name";
+pub(crate) const SECRETS: &str = "one_time_secret";
+/// The collection of the devices that each user has logged in on, one document for each user.
+pub(crate) const DEVICES: &str = "known_devices";
+pub(crate) const ADMIN_KEYS: &str = "admin_key";
+pub(crate) const AUDIT: &str = "audit";
+pub(crate) const OUTBOX: &str = "outbox";
 pub(crate) const THROTTLES: &str = "throttle";
 pub(crate) const KEYS: &str = "sealed_key";
-/// The collection of single documents: the schema's version, the store's id, the bell.
+/// The collection of single documents: the schema's version, the store's id, the settings, the number of the last user, the
+/// bell.
 pub(crate) const STORE: &str = "store";
 
 /// The newest version of the collections that this program knows.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// The `_id` of the document with the version.
 const SCHEMA: &str = "schema";
@@ -54,13 +61,13 @@ enum Kind {
     Ttl(Duration),
 }
 
-/// The indexes beside each collection's `_id`. That is the only unique index that sessions, log, accounts, names and
-/// counters need, so they can be sharded: any other unique index would have to begin with the shard key.
+/// The indexes beside each collection's `_id`. That is the only unique index that all collections but the one of keys
+/// need, so they can be sharded: any other unique index would have to begin with the shard key.
 ///
 /// TTL indexes are on fields of their own, made from the server's clock or the store's, whichever is later. The log has
 /// none, because no server could know when an entry may go: a `session` entry goes only after its row is marked, and a
-/// user's highest entry never.
-/// could know that.
+/// user's highest entry never. The audit trail and the outbox have none, because how long their documents are kept is the
+/// operator's choice.
 fn indexes() -> Vec<Index> {
     let index = |collection, keys, kind| Index { collection, keys, kind };
     vec![
@@ -75,6 +82,19 @@ fn indexes() -> Vec<Index> {
         index(LOG, doc! { "kind": 1, "until": 1 }, Kind::Plain),
         index(TOKEN_BATCHES, doc! { "touched_at": 1 }, Kind::Ttl(KEEP_UNFINISHED)),
         index(ACCOUNTS, doc! { "pending_at": 1 }, Kind::Ttl(KEEP_UNFINISHED)),
+        // The order in which accounts are listed.
+        index(ACCOUNTS, doc! { "created_at": -1, "_id": -1 }, Kind::Plain),
+        index(ACCOUNTS, doc! { "deleted_at": 1 }, Kind::Plain),
+        index(SECRETS, doc! { "expires_at": 1 }, Kind::Plain),
+        index(SECRETS, doc! { "gone_at": 1 }, Kind::Ttl(KEEP_FORGOTTEN)),
+        index(DEVICES, doc! { "first_until": 1 }, Kind::Plain),
+        index(DEVICES, doc! { "gone_at": 1 }, Kind::Ttl(KEEP_FORGOTTEN)),
+        // The order in which the audit trail is read: all of it, of one user, of one name.
+        index(AUDIT, doc! { "at": -1, "_id": -1 }, Kind::Plain),
+        index(AUDIT, doc! { "user_id": 1, "at": -1, "_id": -1 }, Kind::Plain),
+        index(AUDIT, doc! { "name": 1, "at": -1, "_id": -1 }, Kind::Plain),
+        index(OUTBOX, doc! { "next_at": 1, "_id": 1 }, Kind::Plain),
+        index(OUTBOX, doc! { "dead_since": -1, "_id": -1 }, Kind::Plain),
         index(THROTTLES, doc! { "touched_at": 1 }, Kind::Plain),
         index(THROTTLES, doc! { "gone_at": 1 }, Kind::Ttl(KEEP_FORGOTTEN)),
         index(KEYS, doc! { "key_id": 1 }, Kind::Unique),

@@ -191,7 +191,7 @@ impl SessionStore for MongodbStore {
 
     async fn purge_sessions(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
         let old = doc! { "absolute_until": { "$lt": before.as_millis() } };
-        self.purge("purge sessions", &self.sessions, old, "absolute_until", at_most).await
+        self.purge("purge sessions", &self.sessions, old, doc! { "absolute_until": 1 }, at_most).await
     }
 }
 

@@ -30,6 +30,11 @@ pub struct MongodbStore {
     pub(crate) token_batches: Records,
     pub(crate) accounts: Records,
     pub(crate) names: Records,
+    pub(crate) secrets: Records,
+    pub(crate) devices: Records,
+    pub(crate) admin_keys: Records,
+    pub(crate) audit: Records,
+    pub(crate) outbox: Records,
     pub(crate) throttles: Records,
     pub(crate) keys: Records,
     pub(crate) store: Records,
@@ -153,6 +158,11 @@ impl MongodbStore {
             token_batches: records(schema::TOKEN_BATCHES),
             accounts: records(schema::ACCOUNTS),
             names: records(schema::NAMES),
+            secrets: records(schema::SECRETS),
+            devices: records(schema::DEVICES),
+            admin_keys: records(schema::ADMIN_KEYS),
+            audit: records(schema::AUDIT),
+            outbox: records(schema::OUTBOX),
             throttles: records(schema::THROTTLES),
             keys: records(schema::KEYS),
             store,
@@ -304,7 +314,8 @@ fn give_up(deadline: Duration) -> Duration {
 
 /// The weakness of an engine that does not settle races between updates.
 pub(crate) const NOT_ATOMIC: &str = "updates under a condition are not atomic: replay detection, the brake on guessing \
-    passwords and the limit of revoked tokens are best effort between nodes; ends, epochs and names are not concerned";
+    passwords, the single use of mailed secrets, the single sending of mails and the limit of revoked tokens are best \
+    effort between nodes; ends, epochs and names are not concerned";
 
 /// The tail's connections: two for the tail, heartbeats and the time; one for the stream; one for the bell.
 const TAIL_CONNECTIONS: u32 = 4;

@@ -43,7 +43,7 @@ impl ThrottleStore for MongodbStore {
 
     async fn purge_attempts(&self, before: Timestamp, at_most: usize) -> Result<u64, StoreError> {
         let old = doc! { "touched_at": { "$lt": before.as_millis() } };
-        self.purge("purge attempts", &self.throttles, old, "touched_at", at_most).await
+        self.purge("purge attempts", &self.throttles, old, doc! { "touched_at": 1 }, at_most).await
     }
 
     async fn thin_attempts(&self, keys: Range<&str>, keep: u64, at_most: usize) -> Result<u64, StoreError> {
@@ -51,7 +51,7 @@ impl ThrottleStore for MongodbStore {
         let these = doc! { "_id": { "$gte": keys.start, "$lt": keys.end } };
         let count = self.answer(ACTION, Turn::Any, self.throttles.count(these.clone())).await?;
         let surplus = usize::try_from(count.saturating_sub(keep)).unwrap_or(usize::MAX);
-        self.purge(ACTION, &self.throttles, these, "touched_at", at_most.min(surplus)).await
+        self.purge(ACTION, &self.throttles, these, doc! { "touched_at": 1 }, at_most.min(surplus)).await
     }
 }
 

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::model::{
-    Advance, AdvanceCondition, EndReason, Entry, PasswordHash, Target, ThrottlePolicy, UserSession,
+    Advance, AdvanceCondition, AuditRecord, EmailAddress, EndReason, Entry, KnownDevice, OneTimeSecret,
+    OutboxMail, OutboxState, PasswordHash, Purpose, SecretDigest, Target, ThrottlePolicy, Tried, User,
+    UserSession, Username,
 };
 use countersign_core::store::*;
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
@@ -51,6 +53,59 @@ fn raise(except: Option<SessionId>, at: Timestamp) -> EpochRaise {
 fn tokens(ids: &[u128], limit: usize) -> TokenRevocation {
     let ids = ids.iter().map(|id| TokenId::new(Uuid::from_u128(*id))).collect();
     TokenRevocation { ids, at: NOW, until: NOW + seconds(900), limit }
+}
+
+fn secret(number: u128) -> OneTimeSecret {
+    OneTimeSecret {
+        user_id: user_id(number),
+        purpose: Purpose::Invite,
+        digests: vec![SecretDigest::of("right")],
+        bound_to: "ada@example.com".to_owned(),
+        tries_left: 3,
+        created_at: NOW,
+        expires_at: NOW + seconds(60),
+    }
+}
+
+fn device(number: u128) -> KnownDevice {
+    KnownDevice { user_id: user_id(number), digest: SecretDigest::of("device"), until: NOW + seconds(60) }
+}
+
+fn record(number: u128) -> AuditRecord {
+    AuditRecord {
+        id: Uuid::from_u128(number),
+        at: NOW,
+        name: "event".to_owned(),
+        user_id: Some(user_id(number)),
+        session_id: None,
+        ip: None,
+        actor: None,
+        detail: None,
+    }
+}
+
+fn mail(number: u128) -> OutboxMail {
+    OutboxMail {
+        id: Uuid::from_u128(number),
+        to: EmailAddress::parse("ada@example.com").unwrap(),
+        kind: "invite".to_owned(),
+        user_id: None,
+        sealed: b"sealed".to_vec(),
+        created_at: NOW,
+        useless_after: None,
+        attempts: 0,
+        state: OutboxState::Waiting { next_at: NOW },
+        last_error: None,
+    }
+}
+
+/// The user with another e-mail address.
+fn at(user: &User, email: &str) -> User {
+    User { email: EmailAddress::parse(email).ok(), ..user.clone() }
+}
+
+async fn owner(store: &MongodbStore, email: &str) -> Option<UserId> {
+    store.user_by_name(NameKey::Email(email)).await.unwrap().map(|user| user.id)
 }
 
 /// Several nodes on one database.
@@ -303,7 +358,8 @@ async fn a_registration_that_was_cut_off_gives_its_names_back() {
         let there = expected == UserInserted::Yes;
         assert_eq!(found.map(|user| user.id), there.then(|| user_id(number)), "{email}");
     }
-    assert!(store.insert_user(&user(12, "other@x.example", None)).await.is_err(), "the id is taken");
+    let same_id = store.insert_user(&user(12, "other@x.example", None)).await.unwrap();
+    assert_eq!(same_id, UserInserted::IdTaken);
     assert!(store.user_by_name(NameKey::Email("other@x.example")).await.unwrap().is_none());
 
     // What nobody asks for again is purged.
@@ -313,6 +369,266 @@ async fn a_registration_that_was_cut_off_gives_its_names_back() {
     assert_eq!(left, 0);
     let kept = accounts.count_documents(doc! { "_id": user_id(3).as_str() }).await.unwrap();
     assert_eq!(kept, 1, "it may still be finished");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_that_was_cut_off_leaves_no_name_that_leads_astray_or_is_lost() {
+    let Some(database) = Fresh::new() else { return };
+    let store = database.open().await;
+    let other = database.other_program().await;
+    let (accounts, names) =
+        (other.collection::<Document>("account"), other.collection::<Document>("account_name"));
+    let claim = async |name: &str, holder: u128, operation: Option<&str>| {
+        let claim = doc! { "_id": name, "user_id": user_id(holder).as_str(), "operation": operation };
+        names.insert_one(claim).await.unwrap();
+    };
+    let note = async |holder: u128, since: Timestamp, name: &str| {
+        let since = DateTime::from_millis(since.as_millis());
+        let note = doc! { "operation": "cut off", "claiming_since": since, "claims": [name] };
+        let account = doc! { "_id": user_id(holder).as_str() };
+        accounts.update_one(account, doc! { "$set": note }).await.unwrap();
+    };
+    let now = store.time().await.unwrap().unwrap();
+    for number in 1..=5 {
+        let user = user(number, &format!("{number}@x.example"), None);
+        assert_eq!(store.insert_user(&user).await.unwrap(), UserInserted::Yes);
+    }
+    // 1 was cut off after it had claimed a name, long ago; 2 at this moment.
+    for (number, since, name) in [(1, now - seconds(3_600), "long"), (2, now, "now")] {
+        let name = format!("email\t{name}@x.example");
+        note(number, since, &name).await;
+        claim(&name, number, Some("cut off")).await;
+    }
+    // 3 has given a name up, and was cut off before it deleted the claim; an older program had written the claim.
+    claim("email\tbefore@x.example", 3, None).await;
+
+    for email in ["long@x.example", "now@x.example", "before@x.example"] {
+        assert_eq!(owner(&store, email).await, None, "{email} leads nowhere");
+    }
+    for (number, email, expected) in [
+        (11, "long@x.example", UserInserted::Yes),
+        (12, "now@x.example", UserInserted::EmailTaken),
+        (13, "before@x.example", UserInserted::Yes),
+    ] {
+        assert_eq!(store.insert_user(&user(number, email, None)).await.unwrap(), expected, "{email}");
+    }
+    let noted = accounts.find_one(doc! { "_id": user_id(1).as_str() }).await.unwrap().unwrap();
+    assert!(!noted.contains_key("operation"), "it cannot commit any more: {noted:?}");
+    // The account itself takes its own claim up again, whatever is noted.
+    let two = store.user(&user_id(2)).await.unwrap().unwrap();
+    assert_eq!(store.replace_user(&two, &at(&two, "now@x.example")).await.unwrap(), UserReplaced::Yes);
+    // A replacement takes over what others have left, as a registration does.
+    claim("email\tleft@x.example", 3, Some("cut off")).await;
+    let four = store.user(&user_id(4)).await.unwrap().unwrap();
+    assert_eq!(store.replace_user(&four, &at(&four, "left@x.example")).await.unwrap(), UserReplaced::Yes);
+    for (email, holder) in [
+        ("long@x.example", Some(11)),
+        ("now@x.example", Some(2)),
+        ("before@x.example", Some(13)),
+        ("left@x.example", Some(4)),
+        ("1@x.example", Some(1)),
+        ("2@x.example", None),
+        ("4@x.example", None),
+    ] {
+        assert_eq!(owner(&store, email).await, holder.map(user_id), "{email}");
+    }
+    let claims = names.count_documents(doc! { "user_id": user_id(2).as_str() }).await.unwrap();
+    assert_eq!(claims, 1, "the claim of the name before is deleted");
+
+    // The account takes up again a name whose claim it has left behind.
+    let five = store.user(&user_id(5)).await.unwrap().unwrap();
+    assert_eq!(store.replace_user(&five, &at(&five, "away@x.example")).await.unwrap(), UserReplaced::Yes);
+    claim("email\t5@x.example", 5, Some("cut off")).await;
+    let five = store.user(&user_id(5)).await.unwrap().unwrap();
+    assert_eq!(store.replace_user(&five, &at(&five, "5@x.example")).await.unwrap(), UserReplaced::Yes);
+    assert_eq!(owner(&store, "5@x.example").await, Some(user_id(5)));
+    let taken = store.insert_user(&user(15, "5@x.example", None)).await.unwrap();
+    assert_eq!(taken, UserInserted::EmailTaken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_cut_off_is_finished() {
+    let Some(database) = Fresh::new() else { return };
+    let store = database.open().await;
+    let other = database.other_program().await;
+    let accounts = other.collection::<Document>("account");
+    for number in 1..=2 {
+        let user = user(number, &format!("{number}@x.example"), Some(&format!("x_{number}")));
+        assert_eq!(store.insert_user(&user).await.unwrap(), UserInserted::Yes);
+        store.put_secret(&secret(number)).await.unwrap();
+        store.remember_device(&device(number)).await.unwrap();
+        // As if the process had died right after the commit, some hours ago.
+        let since = store.time().await.unwrap().unwrap() - seconds(5 * 3_600);
+        let deleting = doc! { "pending_at": DateTime::from_millis(since.as_millis()), "deleting": true };
+        let account = doc! { "_id": user_id(number).as_str() };
+        accounts.update_one(account, doc! { "$set": deleting }).await.unwrap();
+        assert!(store.user(&user_id(number)).await.unwrap().is_none());
+    }
+    let page = UserPage { query: None, after: None, limit: 10 };
+    assert_eq!(store.users(&page).await.unwrap().len(), 0);
+    assert!(!store.delete_user(&user_id(1)).await.unwrap(), "it is deleted already");
+    // The names are free at once.
+    assert_eq!(store.insert_user(&user(11, "1@x.example", None)).await.unwrap(), UserInserted::Yes);
+    store.purge_entries(NOW, 10).await.unwrap();
+    for (collection, left) in
+        [("account", 1), ("account_name", 1), ("one_time_secret", 0), ("known_devices", 0)]
+    {
+        let count = other.collection::<Document>(collection).count_documents(doc! {}).await.unwrap();
+        assert_eq!(count, left, "{collection}");
+    }
+    assert_eq!(owner(&store, "1@x.example").await, Some(user_id(11)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_stay_unique_when_accounts_of_several_nodes_swap_them() {
+    let Some(database) = Fresh::new() else { return };
+    let nodes = nodes(&database, 4).await;
+    if !is_exact(&nodes[0]) {
+        return;
+    }
+    for number in 0..6 {
+        let user = user(number, &format!("{number}@swap.example"), None);
+        assert_eq!(nodes[0].insert_user(&user).await.unwrap(), UserInserted::Yes);
+    }
+    for round in 0..20_u128 {
+        let mut callers = JoinSet::new();
+        for caller in 0..12_u128 {
+            let node = nodes[usize::try_from(caller % 4).unwrap()].clone();
+            callers.spawn(async move {
+                let user = node.user(&user_id(caller % 6)).await.unwrap().unwrap();
+                let wanted = format!("{}@swap.example", (caller + round) % 8);
+                node.replace_user(&user, &at(&user, &wanted)).await.unwrap()
+            });
+        }
+        callers.join_all().await;
+        // Every account is found by the address that it has, and no other address leads to it.
+        let mut owners = 0;
+        for number in 0..8 {
+            owners += usize::from(owner(&nodes[0], &format!("{number}@swap.example")).await.is_some());
+        }
+        assert_eq!(owners, 6, "round {round}: six accounts, each with an address of its own");
+    }
+    let names = database.other_program().await.collection::<Document>("account_name");
+    assert_eq!(names.count_documents(doc! {}).await.unwrap(), 6, "and no claim is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_given_up_and_taken_up_at_once_stay_with_their_account() {
+    let Some(database) = Fresh::new() else { return };
+    let nodes = nodes(&database, 4).await;
+    if !is_exact(&nodes[0]) {
+        return;
+    }
+    for number in 0..2 {
+        let user = user(number, &format!("{number}@once.example"), None);
+        assert_eq!(nodes[0].insert_user(&user).await.unwrap(), UserInserted::Yes);
+    }
+    for round in 0..60 {
+        let mut callers = JoinSet::new();
+        for caller in 0..8_u128 {
+            let node = nodes[usize::try_from(caller % 4).unwrap()].clone();
+            callers.spawn(async move {
+                for step in 0..3 {
+                    let user = node.user(&user_id(caller % 2)).await.unwrap().unwrap();
+                    let wanted = format!("{}@once.example", (caller + step + round) % 3);
+                    node.replace_user(&user, &at(&user, &wanted)).await.unwrap();
+                }
+            });
+        }
+        callers.join_all().await;
+        for number in 0..2 {
+            let user = nodes[0].user(&user_id(number)).await.unwrap().unwrap();
+            let email = user.email.unwrap().key().to_owned();
+            let found = owner(&nodes[0], &email).await;
+            assert_eq!(found, Some(user_id(number)), "round {round}: {email} leads to its account");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_that_an_older_program_has_written_are_read_listed_searched_and_changed() {
+    let Some(database) = Fresh::new() else { return };
+    let store = database.open().await;
+    let other = database.other_program().await;
+    for number in 0..3_u128 {
+        let (id, name) = (user_id(number), format!("Old_{number}"));
+        let account = doc! {
+            "_id": id.as_str(), "email": format!("{name}@Example.com"), "username": &name,
+            "password_hash": "a hash", "created_at": NOW.as_millis(), "disabled_at": Bson::Null,
+        };
+        other.collection::<Document>("account").insert_one(account).await.unwrap();
+        for key in [format!("email\told_{number}@example.com"), format!("username\told_{number}")] {
+            let claim = doc! { "_id": key, "user_id": id.as_str() };
+            other.collection::<Document>("account_name").insert_one(claim).await.unwrap();
+        }
+    }
+    store.insert_user(&user(9, "new@example.com", None)).await.unwrap();
+    for (query, expected) in
+        [(None, 4), (Some("old_"), 3), (Some("old_1"), 1), (Some("Old"), 0), (Some("new"), 1)]
+    {
+        let page = UserPage { query, after: None, limit: 10 };
+        assert_eq!(store.users(&page).await.unwrap().len(), expected, "{query:?}");
+    }
+    let one = store.user_by_name(NameKey::Username("old_1")).await.unwrap().unwrap();
+    assert!(one.revision == 0 && one.roles.is_empty() && one.language.is_none());
+    assert!(store.set_disabled(&one.id, Some(NOW)).await.unwrap());
+    assert_eq!(store.replace_user(&one, &one).await.unwrap(), UserReplaced::Changed);
+    let one = store.user(&one.id).await.unwrap().unwrap();
+    assert_eq!(one.revision, 1);
+    let renamed = User { username: Username::parse("renamed").ok(), email: None, ..one.clone() };
+    assert_eq!(store.replace_user(&one, &renamed).await.unwrap(), UserReplaced::Yes);
+    assert!(owner(&store, "old_1@example.com").await.is_none());
+    let two = store.user(&user_id(2)).await.unwrap().unwrap();
+    assert_eq!(store.replace_user(&two, &at(&two, "old_1@example.com")).await.unwrap(), UserReplaced::Yes);
+    assert_eq!(owner(&store, "old_1@example.com").await, Some(user_id(2)));
+    assert!(store.delete_user(&user_id(2)).await.unwrap());
+    let claims = other.collection::<Document>("account_name");
+    let left = claims.count_documents(doc! { "user_id": user_id(2).as_str() }).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_mails_numbers_and_devices_are_exact_between_nodes() {
+    let Some(database) = Fresh::new() else { return };
+    let nodes = nodes(&database, 4).await;
+    if !is_exact(&nodes[0]) {
+        return;
+    }
+    for round in 0..5_u128 {
+        nodes[0].put_secret(&secret(round)).await.unwrap();
+        for number in 0..8 {
+            nodes[0].enqueue_mail(&mail(100 * round + number)).await.unwrap();
+        }
+        let mut callers = JoinSet::new();
+        for caller in 0..16 {
+            let node = nodes[caller % 4].clone();
+            callers.spawn(async move {
+                let right = SecretDigest::of("right");
+                let tried = node.try_secret(&user_id(round), Purpose::Invite, &right, NOW).await.unwrap();
+                let claimed = node.claim_mail(NOW, NOW + seconds(60), 3).await.unwrap();
+                let digest = SecretDigest::of(&caller.to_string());
+                node.remember_device(&KnownDevice { digest, ..device(round) }).await.unwrap();
+                let number = node.next_user_number(1).await.unwrap();
+                let ids: Vec<_> = claimed.iter().map(|mail| mail.id).collect();
+                (matches!(tried, Some((Tried::Right, _))), ids, number)
+            });
+        }
+        let answers = callers.join_all().await;
+        assert_eq!(
+            answers.iter().filter(|(used, ..)| *used).count(),
+            1,
+            "round {round}: one uses the secret"
+        );
+        let mut claimed: Vec<_> = answers.iter().flat_map(|(_, ids, _)| ids.clone()).collect();
+        claimed.sort_unstable();
+        let all: Vec<_> = (0..8).map(|number| Uuid::from_u128(100 * round + number)).collect();
+        assert_eq!(claimed, all, "round {round}: every mail is claimed once");
+        let mut numbers: Vec<_> = answers.iter().map(|(.., number)| *number).collect();
+        numbers.sort_unstable();
+        let first = u64::try_from(16 * round).unwrap();
+        assert_eq!(numbers, (first + 1..=first + 16).collect::<Vec<_>>(), "round {round}");
+        assert_eq!(nodes[0].forget_devices(&user_id(round)).await.unwrap(), 16, "round {round}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,6 +698,7 @@ async fn sec_155_texts_that_look_like_operators_are_texts() {
     let store = database.open().await;
     store.insert_session(&session(1, 1)).await.unwrap();
     store.insert_user(&user(1, "ada@example.com", Some("ada"))).await.unwrap();
+    store.insert_audit(&[record(1)]).await.unwrap();
     for text in [r#"{"$ne":""}"#, r#"{"$gt": ""}"#, "$where", "$user_id", ".*", "a.b"] {
         let id = UserId::new(text).unwrap();
         assert_eq!(store.live_sessions(&id, NOW, SessionPage::first(1_000)).await.unwrap(), []);
@@ -398,6 +715,11 @@ async fn sec_155_texts_that_look_like_operators_are_texts() {
         let hash = PasswordHash::from_stored(text.to_owned());
         assert!(!store.replace_password_hash(&user_id(1), Some(&hash), &hash).await.unwrap());
         assert!(store.attempts(text).await.unwrap().is_none());
+        let page = UserPage { query: Some(text), after: None, limit: 10 };
+        assert_eq!(store.users(&page).await.unwrap().len(), 0, "{text}");
+        let page = AuditPage { name: Some(text), limit: 10, ..AuditPage::default() };
+        assert_eq!(store.audit(&page).await.unwrap(), []);
+        assert!(!store.delete_user(&id).await.unwrap());
     }
     assert_eq!(store.epoch(&user_id(1)).await.unwrap(), Epoch::FIRST);
     assert!(store.session(&key(1, 1)).await.unwrap().unwrap().session.ended.is_none());
@@ -431,12 +753,16 @@ async fn what_the_server_may_delete_by_itself_is_dated_by_its_own_clock() {
     store.insert_user(&user(1, "ada@example.com", Some("ada"))).await.unwrap();
     store.begin_attempt("user:1", NOW, &ThrottlePolicy::default()).await.unwrap().unwrap();
     store.revoke_tokens(&user_id(1), &tokens(&[1], 10)).await.unwrap();
+    store.put_secret(&secret(1)).await.unwrap();
+    store.remember_device(&device(1)).await.unwrap();
     let now = store.time().await.unwrap().unwrap();
     let other = database.other_program().await;
     for (collection, field, lives) in [
         ("session", "gone_at", seconds(10 * 86_400)),
         ("throttle", "gone_at", seconds(30 * 86_400)),
         ("token_batch", "touched_at", Duration::ZERO),
+        ("one_time_secret", "gone_at", seconds(60)),
+        ("known_devices", "gone_at", Duration::ZERO),
     ] {
         let document = other.collection::<Document>(collection).find_one(doc! {}).await.unwrap().unwrap();
         let date = Timestamp::from_millis(document.get_datetime(field).unwrap().timestamp_millis());
@@ -481,7 +807,10 @@ async fn use_everything(store: Arc<MongodbStore>, number: u128) -> Vec<Result<()
     let key = key(number % 5, number);
     let (session, revoked) = (session(number % 5, number), tokens(&[number], 1_000));
     let (advance, end, raise) = (advance(0), end(NOW), raise(None, NOW));
+    let other = user(9_000, "nobody@hang.example", None);
     let user = user(1_000 + number, &format!("{number}@hang.example"), None);
+    let (secret, device, records) = (secret(number), device(number), [record(number)]);
+    let page = UserPage { query: Some("hang"), after: None, limit: 1 };
     let (
         insert_session,
         read,
@@ -494,6 +823,12 @@ async fn use_everything(store: Arc<MongodbStore>, number: u128) -> Vec<Result<()
         asking,
         registering,
         trying,
+        replacing,
+        listing,
+        keeping,
+        remembering,
+        claiming,
+        recording,
     ) = tokio::join!(
         store.insert_session(&session),
         store.session(&key),
@@ -506,6 +841,12 @@ async fn use_everything(store: Arc<MongodbStore>, number: u128) -> Vec<Result<()
         store.time(),
         store.insert_user(&user),
         store.begin_attempt("user:x", NOW, &policy),
+        store.replace_user(&other, &other),
+        store.users(&page),
+        store.put_secret(&secret),
+        store.remember_device(&device),
+        store.claim_mail(NOW, NOW, 1),
+        store.insert_audit(&records),
     );
     vec![
         insert_session.map(drop),
@@ -519,6 +860,12 @@ async fn use_everything(store: Arc<MongodbStore>, number: u128) -> Vec<Result<()
         asking.map(drop),
         registering.map(drop),
         trying.map(drop),
+        replacing.map(drop),
+        listing.map(drop),
+        keeping,
+        remembering.map(drop),
+        claiming.map(drop),
+        recording,
     ]
 }
 

@@ -1,5 +1,7 @@
 //! Reading Redis's answers as values.
 
+use std::collections::HashMap;
+
 use redis::Value;
 
 use crate::failure::Failure;
@@ -68,4 +70,14 @@ pub(crate) fn pairs(value: Value) -> Result<Vec<(String, Value)>, Failure> {
         pairs.push((text(name)?, value));
     }
     Ok(pairs)
+}
+
+/// The fields of a hash; none if there is no such hash.
+pub(crate) fn fields(value: Value) -> Result<HashMap<String, Value>, Failure> {
+    Ok(pairs(value)?.into_iter().collect())
+}
+
+/// A list of texts.
+pub(crate) fn texts(value: Value) -> Result<Vec<String>, Failure> {
+    list(value)?.into_iter().map(text).collect()
 }

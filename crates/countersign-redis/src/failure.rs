@@ -25,9 +25,9 @@ pub(crate) enum Failure {
     /// Redis holds a value that this program never writes.
     #[error("malformed data in Redis: {0}")]
     Malformed(&'static str),
-    /// Another account already has this id.
-    #[error("another account already has this id")]
-    AccountIdTaken,
+    /// The number cannot be kept.
+    #[error("the number is too large to be kept")]
+    TooLarge,
 }
 
 impl Failure {

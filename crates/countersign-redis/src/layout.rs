@@ -3,10 +3,9 @@
 //! A key has a fixed form, whatever a client or an application sends (SEC-155): texts from outside appear in it only as
 //! hexadecimal digits. The data of one user is in keys with the user in braces, which a cluster keeps together:
 //!
-//!
 //! | key | kind | what |
 //! |---|---|---|
-//! | `p:meta` | hash | `layout`, `mark` (of this set of data), `handles`, `id`, `settings` |
+//! | `p:meta` | hash | `layout`, `mark` (of this set of data), `handles`, `id`, `settings`, `user_number` |
 //! | `p:{user}:sessions` | hash | session id → row |
 //! | `p:{user}:live` | sorted set | the sessions whose row has no mark, by their beginning |
 //! | `p:{user}:log` | hash | `s` + session, `t` + token → `until at -` |
@@ -18,6 +17,18 @@
 //! | `p:sessions:until` | sorted set | all sessions by absolute expiry |
 //! | `p:{user}:account` | hash | the account |
 //! | `p:email:…`, `p:username:…` | string | the user who has the name |
+//! | `p:accounts` | sorted set | all accounts, score 0: registration + user, so in the order of their registration |
+//! | `p:accounts:deleted` | sorted set | the users whose deletion was asked for, by when |
+//! | `p:{user}:secrets` | hash | purpose → one-time secret |
+//! | `p:secrets:until` | sorted set | all one-time secrets by expiry |
+//! | `p:{user}:devices` | hash | digest of a known device → `until` |
+//! | `p:devices:until` | sorted set | all known devices by `until` |
+//! | `p:audit` | hash | id → record of the audit trail |
+//! | `p:audit:at`, `p:audit:name:…`, `p:{user}:audit` | sorted set | the records, those of a name, and those of a user, score 0: time + id |
+//! | `p:mail:…` | hash | a mail in the outbox |
+//! | `p:outbox:due` | sorted set | the mails that wait, by when they are due |
+//! | `p:outbox:dead` | sorted set | the dead letters, score 0: since when + id |
+//! | `p:keys:admin` | hash | id → admin key |
 //! | `p:throttle:…` | string | a counter of login attempts |
 //! | `p:throttles` | sorted set | all counters by their last change |
 //! | `p:keys` | hash | `i` + key id → key; `n` + purpose and number → nothing; the field marks the number as taken |
@@ -27,7 +38,7 @@
 
 use countersign_core::model::{Entry, EntryKey, Target};
 use countersign_jwt::key::KeyId;
-use countersign_jwt::{Epoch, SessionId, TokenId, UserId};
+use countersign_jwt::{Epoch, SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
 
 use crate::failure::Failure;
@@ -130,6 +141,73 @@ impl Names {
         self.of_text("username", key)
     }
 
+    /// All accounts in the order of their registration.
+    pub(crate) fn accounts(&self) -> String {
+        self.plain("accounts")
+    }
+
+    /// The accounts whose deletion was asked for.
+    pub(crate) fn deleted_accounts(&self) -> String {
+        self.plain("accounts:deleted")
+    }
+
+    /// The pattern of the keys of all accounts. A prefix has no character that means something in a pattern.
+    pub(crate) fn account_pattern(&self) -> String {
+        format!("{}:{{*}}:account", self.prefix)
+    }
+
+    /// The user whose account has this key; `None` if it is no account's key.
+    pub(crate) fn user_of_account(&self, key: &str) -> Option<UserId> {
+        let digits = key.strip_prefix(&self.prefix)?.strip_prefix(":{")?.strip_suffix("}:account")?;
+        UserId::new(&String::from_utf8(unhex(digits)?).ok()?).ok()
+    }
+
+    pub(crate) fn secrets(&self, user_id: &str) -> String {
+        self.of_user(user_id, "secrets")
+    }
+
+    pub(crate) fn secrets_by_until(&self) -> String {
+        self.plain("secrets:until")
+    }
+
+    pub(crate) fn devices(&self, user_id: &str) -> String {
+        self.of_user(user_id, "devices")
+    }
+
+    pub(crate) fn devices_by_until(&self) -> String {
+        self.plain("devices:until")
+    }
+
+    /// The records of the audit trail by their ids.
+    pub(crate) fn audit(&self) -> String {
+        self.plain("audit")
+    }
+
+    pub(crate) fn audit_by_time(&self) -> String {
+        self.plain("audit:at")
+    }
+
+    pub(crate) fn audit_of_name(&self, name: &str) -> String {
+        self.of_text("audit:name", name)
+    }
+
+    pub(crate) fn audit_of_user(&self, user_id: &str) -> String {
+        self.of_user(user_id, "audit")
+    }
+
+    pub(crate) fn mail(&self, id: Uuid) -> String {
+        format!("{}:mail:{}", self.prefix, id.simple())
+    }
+
+    /// The mails that wait, and the dead letters: the first keys of every script that changes mails.
+    pub(crate) fn outbox(&self) -> [String; 2] {
+        [self.plain("outbox:due"), self.plain("outbox:dead")]
+    }
+
+    pub(crate) fn admin_keys(&self) -> String {
+        self.plain("keys:admin")
+    }
+
     pub(crate) fn throttle(&self, key: &str) -> String {
         self.of_text("throttle", key)
     }
@@ -162,12 +240,37 @@ impl Names {
 
 /// The member for a session in the set of all sessions by absolute expiry.
 pub(crate) fn session_member(user_id: &UserId, id: SessionId) -> String {
-    format!("{user_id}{SEPARATOR}{id}")
+    field_member(user_id, &id.to_string())
 }
 
 /// The user and the session of a member in the set of all sessions.
 pub(crate) fn session_of_member(member: &str) -> Result<(&str, &str), Failure> {
-    member.split_once(SEPARATOR).ok_or(Failure::Malformed("sessions:until"))
+    field_of_member(member)
+}
+
+/// The member, in a set of all records of a kind, for the record with this field in a hash of the user.
+pub(crate) fn field_member(user_id: &UserId, field: &str) -> String {
+    format!("{user_id}{SEPARATOR}{field}")
+}
+
+/// The user and the field of a member in a set of all records of a kind.
+pub(crate) fn field_of_member(member: &str) -> Result<(&str, &str), Failure> {
+    member.split_once(SEPARATOR).ok_or(Failure::Malformed("a set by expiry"))
+}
+
+/// The member of a set that is in the order of times, and of things of one moment in the order of their ids.
+pub(crate) fn time_member(time: Timestamp, id: &str) -> String {
+    format!("{:016}{id}", time.as_millis())
+}
+
+/// The id in a member of a set that is in the order of times.
+pub(crate) fn id_of_member(member: &str) -> Result<&str, Failure> {
+    member.get(16..).ok_or(Failure::Malformed("a set by time"))
+}
+
+/// The place in a set in the order of times, read backwards, from which a page goes on after the member, or begins.
+pub(crate) fn page_from(after: Option<&str>) -> String {
+    after.map_or_else(|| "+".to_owned(), |member| format!("({member}"))
 }
 
 /// An epoch as 20 digits, so that epochs compare as texts; Lua's numbers are exact only up to 2^53.
@@ -266,15 +369,24 @@ pub(crate) fn entry_of_member(member: &str) -> Result<Entry, Failure> {
 }
 
 /// The bytes as hexadecimal digits, two for each byte, so that different texts stay different.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |number: u8| char::from_digit(u32::from(number), 16).unwrap_or_default();
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
+/// The bytes that hexadecimal digits stand for; `None` if they are no such digits.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    for pair in digits.as_bytes().chunks(2) {
+        let [high, low] = pair else { return None };
+        let value = |digit: &u8| char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        bytes.push(value(high)? << 4 | value(low)?);
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use countersign_jwt::Timestamp;
-
     use super::*;
 
     fn entries() -> Vec<Entry> {
@@ -332,9 +444,10 @@ mod tests {
         let mut keys = std::collections::HashSet::new();
         for text in ["{", "}", "{}", "a:b", "a", "é", "\u{202e}", "*", "p:{61}:log", " ", ""] {
             let of_user = [names.sessions(text), names.live(text), names.user_log(text), names.epochs(text)];
-            for key in
-                of_user.into_iter().chain([names.tokens(text), names.email(text), names.throttle(text)])
-            {
+            let accounts = [names.account(text), names.secrets(text), names.devices(text)];
+            let audit = [names.audit_of_name(text), names.audit_of_user(text)];
+            let named = [names.tokens(text), names.email(text), names.username(text), names.throttle(text)];
+            for key in of_user.into_iter().chain(accounts).chain(audit).chain(named) {
                 assert!(
                     key.bytes().all(|byte| byte.is_ascii_lowercase() || b"0123456789:{}".contains(&byte))
                 );
@@ -342,6 +455,41 @@ mod tests {
                 assert!(keys.insert(key), "another key for another text");
             }
         }
+    }
+
+    #[test]
+    fn the_key_of_an_account_tells_its_user() {
+        let names = Names::new("p:q");
+        for text in ["a", "é😀", "{}", "a b"] {
+            let user_id = UserId::new(text).unwrap();
+            assert_eq!(names.user_of_account(&names.account(text)), Some(user_id), "{text}");
+        }
+        for other in [
+            "p:{61}:account",
+            "p:q:{6}:account",
+            "p:q:{6x}:account",
+            "p:q:{}:account",
+            "p:q:{61}:live",
+            "",
+            "é",
+        ] {
+            assert_eq!(names.user_of_account(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn members_by_time_are_in_the_order_of_times_and_then_of_ids() {
+        let times = [Timestamp::MIN, Timestamp::from_millis(9), Timestamp::from_millis(10), Timestamp::MAX];
+        let mut members = Vec::new();
+        for time in times {
+            for id in ["", "1", "10", "9", "a", "é"] {
+                let member = time_member(time, id);
+                assert_eq!(id_of_member(&member).unwrap(), id);
+                members.push(member);
+            }
+        }
+        assert!(members.is_sorted_by(|one, next| one < next), "{members:?}");
+        assert!(id_of_member("1").is_err());
     }
 
     #[test]

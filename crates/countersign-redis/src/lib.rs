@@ -47,15 +47,21 @@
 //! made, and is reported as an error.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod account;
+mod admin_keys;
 mod answer;
+mod audit;
 mod convert;
+mod devices;
 mod durability;
 mod failure;
 mod keys;
 mod layout;
 mod link;
+mod one_time;
 mod open_store;
 mod options;
+mod outbox;
 mod revocations;
 mod row;
 mod script;

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use crate::convert::Earlier;
 use crate::failure::Failure;
 use crate::layout::Names;
 use crate::link::{Link, Links};
@@ -264,11 +265,16 @@ async fn set_up(link: &Link, names: &Names, create: bool, deadline: Duration) ->
     loop {
         let call = OPEN.on([names.meta()]).arg(LAYOUT).arg(if create { "yes" } else { "no" });
         let [layout, mark, handle] = answer::exactly(link.run(&call, from_now(deadline)).await?)?;
-        match answer::text(layout)?.as_str() {
-            LAYOUT => return Ok(Opened { mark: answer::text(mark)?, handle: answer::int(&handle)? }),
-            convert::BEFORE if create => convert::run(link, names, LAYOUT, || from_now(deadline)).await?,
-            "" | convert::BEFORE => return Err(OpenError::NotMigrated { prefix: names.prefix().to_owned() }),
-            newer => return Err(OpenError::Newer { found: newer.to_owned() }),
+        let layout = answer::text(layout)?;
+        match (layout.as_str(), Earlier::from_name(&layout)) {
+            (LAYOUT, _) => return Ok(Opened { mark: answer::text(mark)?, handle: answer::int(&handle)? }),
+            (_, Some(earlier)) if create => {
+                convert::run(link, names, earlier, LAYOUT, || from_now(deadline)).await?;
+            }
+            ("", _) | (_, Some(_)) => {
+                return Err(OpenError::NotMigrated { prefix: names.prefix().to_owned() });
+            }
+            (newer, None) => return Err(OpenError::Newer { found: newer.to_owned() }),
         }
     }
 }
@@ -295,6 +301,6 @@ fn from_now(duration: Duration) -> Instant {
 }
 
 /// The version of the keys' and texts' layout. A program that changes the layout counts it up and converts older ones.
-const LAYOUT: &str = "2";
+const LAYOUT: &str = "3";
 /// The number of connections for writes that wait for replicas. Each carries one such write at a time.
 const WAITING_CONNECTIONS: usize = 8;

@@ -2,9 +2,11 @@
 
 use std::str::FromStr;
 
+use countersign_core::model::SecretDigest;
 use countersign_jwt::Timestamp;
 
 use crate::failure::Failure;
+use crate::layout::{hex, unhex};
 
 /// The parsed value, or the error that `what` is malformed. The text itself is in no message, because it may be secret.
 pub(crate) fn parsed<T, E>(what: &'static str, parsed: Result<T, E>) -> Result<T, Failure> {
@@ -31,4 +33,15 @@ pub(crate) fn optional_time(what: &'static str, text: &str) -> Result<Option<Tim
 /// A time, or `-` for none, as text.
 pub(crate) fn time_text(time: Option<Timestamp>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| time.as_millis().to_string())
+}
+
+/// A digest as hexadecimal digits.
+pub(crate) fn digest_text(digest: &SecretDigest) -> String {
+    hex(digest.as_bytes())
+}
+
+/// A digest.
+pub(crate) fn digest(what: &'static str, text: &str) -> Result<SecretDigest, Failure> {
+    let bytes = unhex(text).ok_or(Failure::Malformed(what))?;
+    parsed(what, bytes.try_into()).map(SecretDigest::from_bytes)
 }

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::model::{
-    Acknowledgement, EmailAddress, Entry, Heal, KeyPurpose, PasswordHash, Session, StoredKey, Target,
-    ThrottlePolicy, User,
+    Acknowledgement, AdminKey, AdminScope, AuditRecord, EmailAddress, Entry, Heal, KeyPurpose, KnownDevice,
+    OneTimeSecret, OutboxMail, OutboxState, PasswordHash, Purpose, SecretDigest, Session, StoredKey, Target,
+    ThrottlePolicy, User, Username,
 };
 use countersign_core::store::*;
 use countersign_jwt::key::{Algorithm, KeyId};
@@ -35,12 +36,64 @@ fn token(number: u128, at: Timestamp) -> Entry {
 
 fn user(number: u128, email: &str) -> User {
     User {
-        id: user_id(number),
-        email: EmailAddress::parse(email).unwrap(),
-        username: None,
+        email: Some(EmailAddress::parse(email).unwrap()),
         password_hash: Some(PasswordHash::from_stored("a hash".to_owned())),
+        ..User::new(user_id(number), NOW)
+    }
+}
+
+fn secret(number: u128) -> OneTimeSecret {
+    OneTimeSecret {
+        user_id: user_id(number),
+        purpose: Purpose::Invite,
+        digests: vec![SecretDigest::of("right")],
+        bound_to: "ada@example.com".to_owned(),
+        tries_left: 3,
         created_at: NOW,
-        disabled_at: None,
+        expires_at: NOW + seconds(60),
+    }
+}
+
+fn device(number: u128) -> KnownDevice {
+    KnownDevice { user_id: user_id(number), digest: SecretDigest::of("device"), until: NOW + seconds(60) }
+}
+
+fn admin_key() -> AdminKey {
+    AdminKey {
+        id: Uuid::nil(),
+        name: "ops".to_owned(),
+        digest: SecretDigest::of("key"),
+        scopes: vec![AdminScope::UsersRead],
+        created_at: NOW,
+        expires_at: None,
+    }
+}
+
+fn record(number: u128) -> AuditRecord {
+    AuditRecord {
+        id: Uuid::from_u128(number),
+        at: NOW,
+        name: format!("event {}", number % 3),
+        user_id: (number % 2 == 0).then(|| user_id(number)),
+        session_id: None,
+        ip: None,
+        actor: None,
+        detail: None,
+    }
+}
+
+fn mail(number: u128) -> OutboxMail {
+    OutboxMail {
+        id: Uuid::from_u128(number),
+        to: EmailAddress::parse("ada@example.com").unwrap(),
+        kind: "invite".to_owned(),
+        user_id: None,
+        sealed: b"\0 sealed".to_vec(),
+        created_at: NOW,
+        useless_after: None,
+        attempts: 0,
+        state: OutboxState::Waiting { next_at: NOW },
+        last_error: None,
     }
 }
 
@@ -105,6 +158,38 @@ fn every_operation(store: &Arc<RedisStore>) -> JoinSet<(&'static str, Result<(),
         &PasswordHash::from_stored(String::new())
     ));
     call!("set_disabled", |store| store.set_disabled(&user_id(9), None));
+    let unknown = user(9, "nobody@example.com");
+    call!("replace_user", |store| store.replace_user(&unknown, &unknown));
+    call!("delete_user", |store| store.delete_user(&user_id(9)));
+    call!("users", |store| store.users(&UserPage { query: Some("ada"), after: None, limit: 10 }));
+    call!("users_to_delete", |store| store.users_to_delete(NOW, 10));
+    call!("next_user_number", |store| store.next_user_number(1));
+    call!("put_secret", |store| store.put_secret(&secret(5)));
+    call!("secret", |store| store.secret(&user_id(5), Purpose::Invite));
+    let wrong = SecretDigest::of("wrong");
+    call!("try_secret", |store| store.try_secret(&user_id(6), Purpose::Invite, &wrong, NOW));
+    call!("remove_secret", |store| store.remove_secret(&user_id(9), Purpose::Invite));
+    call!("purge_secrets", |store| store.purge_secrets(Timestamp::MIN, 10));
+    call!("remember_device", |store| store.remember_device(&device(5)));
+    call!("knows_device", |store| store.knows_device(&user_id(5), &wrong, NOW));
+    call!("forget_devices", |store| store.forget_devices(&user_id(9)));
+    call!("purge_devices", |store| store.purge_devices(Timestamp::MIN, 10));
+    call!("insert_admin_key", |store| store.insert_admin_key(&admin_key()));
+    call!("admin_key", |store| store.admin_key(Uuid::nil()));
+    call!("admin_keys", |store| store.admin_keys());
+    call!("remove_admin_key", |store| store.remove_admin_key(Uuid::max()));
+    call!("insert_audit", |store| store.insert_audit(&[record(1)]));
+    call!("audit", |store| store.audit(&AuditPage { limit: 10, ..AuditPage::default() }));
+    call!("purge_audit", |store| store.purge_audit(Timestamp::MIN, 10));
+    call!("enqueue_mail", |store| store.enqueue_mail(&mail(1)));
+    call!("claim_mail", |store| store.claim_mail(NOW, NOW, 10));
+    call!("remove_mail", |store| store.remove_mail(Uuid::max()));
+    let failure =
+        MailFailure { id: Uuid::max(), attempts: 1, then: mail(1).state, error: "refused".to_owned() };
+    call!("fail_mail", |store| store.fail_mail(&failure));
+    call!("dead_letters", |store| store.dead_letters(None, 10));
+    call!("retry_mail", |store| store.retry_mail(Uuid::max(), NOW));
+    call!("purge_dead_letters", |store| store.purge_dead_letters(Timestamp::MIN, 10));
     call!("begin_attempt", |store| store.begin_attempt("ada", NOW, &policy));
     call!("attempts", |store| store.attempts("ada"));
     call!("purge_attempts", |store| store.purge_attempts(Timestamp::MIN, 10));
@@ -149,7 +234,7 @@ async fn a_store_is_set_up_only_if_wanted() {
     assert!(store.has_keys().await.unwrap());
     store.close().await;
 
-    redis::cmd("HSET").arg(place.key("meta")).arg("layout").arg("3").exec(&mut place.connect()).unwrap();
+    redis::cmd("HSET").arg(place.key("meta")).arg("layout").arg("99").exec(&mut place.connect()).unwrap();
     let newer = RedisStore::open(&place.options()).await.unwrap_err();
     assert!(matches!(newer, OpenError::Newer { .. }), "{newer}");
 }
@@ -376,6 +461,8 @@ async fn sec_155_keys_have_a_fixed_form_whatever_the_texts() {
     let Some(place) = Place::durable() else { return };
     let store = place.open().await;
     let policy = ThrottlePolicy::default();
+    store.insert_admin_key(&admin_key()).await.unwrap();
+    let mut keys_made = 0;
     for text in ["{", "}", "{}:log", "a:b", "*", "\u{202e}é😀", "' OR 1=1", "{\"$ne\":\"\"}", "a b"] {
         let user_id = UserId::new(text).unwrap();
         let mut session = session(1, 1);
@@ -386,9 +473,15 @@ async fn sec_155_keys_have_a_fixed_form_whatever_the_texts() {
         let key = StoredKey { key_id: KeyId::new(text).unwrap(), ..stored_key() };
         store.insert_key(&key).await.unwrap();
         assert!(store.user_by_name(NameKey::Email(&format!("{text}\n"))).await.unwrap().is_none());
+        store.put_secret(&OneTimeSecret { user_id: user_id.clone(), ..secret(1) }).await.unwrap();
+        store.remember_device(&KnownDevice { user_id: user_id.clone(), ..device(1) }).await.unwrap();
+        let record = AuditRecord { name: format!("{text}\n"), user_id: Some(user_id), ..record(keys_made) };
+        store.insert_audit(&[record]).await.unwrap();
+        store.enqueue_mail(&mail(keys_made)).await.unwrap();
+        keys_made += 1;
     }
     let keys = place.keys();
-    assert!(keys.len() > 20);
+    assert!(keys.len() > 60);
     for key in &keys {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":.{}".contains(&byte);
         assert!(key.bytes().all(fits), "{key}");
@@ -487,8 +580,26 @@ async fn what_is_purged_leaves_nothing_behind() {
         store.end_session(&key(number % 7, number), &end()).await.unwrap();
         store.insert_entry(&token(number, NOW)).await.unwrap();
         store.begin_attempt(&number.to_string(), NOW, &ThrottlePolicy::default()).await.unwrap().unwrap();
+        store.put_secret(&secret(number)).await.unwrap();
+        store.remember_device(&device(number)).await.unwrap();
+        store.insert_audit(&[record(number)]).await.unwrap();
+        let since = NOW + seconds(u64::try_from(number).unwrap() / 3);
+        let dead = OutboxMail { state: OutboxState::Dead { since }, ..mail(number) };
+        store.enqueue_mail(&dead).await.unwrap();
+        store.insert_user(&user(number, &format!("{number}@example.com"))).await.unwrap();
     }
     let later = NOW + seconds(100 * 86_400);
+    // More than one step of the lists.
+    let all = AuditPage { limit: 1_000, ..AuditPage::default() };
+    assert_eq!(store.audit(&all).await.unwrap().len(), 450);
+    assert_eq!(store.dead_letters(None, 1_000).await.unwrap().len(), 450);
+    let all = UserPage { query: None, after: None, limit: 1_000 };
+    assert_eq!(store.users(&all).await.unwrap().len(), 450);
+    for user in store.users(&UserPage { query: Some("@example"), ..all }).await.unwrap() {
+        assert!(store.delete_user(&user.id).await.unwrap());
+    }
+    assert_eq!(store.purge_audit(later, 1_000).await.unwrap(), 450);
+    assert_eq!(store.purge_dead_letters(later, 1_000).await.unwrap(), 450);
     assert_eq!(store.purge_sessions(later, 1_000).await.unwrap(), 450);
     assert_eq!(store.purge_entries(later, 1_000).await.unwrap(), 900);
     assert_eq!(store.purge_attempts(later, 1_000).await.unwrap(), 450);
@@ -499,14 +610,32 @@ async fn what_is_purged_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn an_account_id_that_is_taken_is_an_error_and_claims_nothing() {
+async fn a_name_never_leads_to_an_account_that_has_given_it_up() {
     let Some(place) = Place::durable() else { return };
     let store = place.open().await;
-    assert_eq!(store.insert_user(&user(1, "one@example.com")).await.unwrap(), UserInserted::Yes);
-    assert!(store.insert_user(&user(1, "two@example.com")).await.is_err());
-    assert!(store.user_by_name(NameKey::Email("two@example.com")).await.unwrap().is_none());
-    let found = store.user(&user_id(1)).await.unwrap().unwrap();
-    assert_eq!(found.email.as_str(), "one@example.com");
+    let one = user(1, "one@example.com");
+    assert_eq!(store.insert_user(&one).await.unwrap(), UserInserted::Yes);
+    // As a lookup finds it that has read the name's owner just before the account gave the name up.
+    let renamed = User { email: None, username: Username::parse("one").ok(), ..one.clone() };
+    assert_eq!(store.replace_user(&one, &renamed).await.unwrap(), UserReplaced::Yes);
+    let old_name = place.keys().into_iter().find(|key| key.contains(":username:")).unwrap();
+    let old_name =
+        old_name.replace("username:6f6e65", &format!("email:{}", "6f6e65406578616d706c652e636f6d"));
+    redis::cmd("SET").arg(old_name).arg(one.id.as_str()).exec(&mut place.connect()).unwrap();
+    assert!(store.user_by_name(NameKey::Email("one@example.com")).await.unwrap().is_none());
+    assert!(store.user_by_name(NameKey::Username("one")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn user_numbers_are_exact_beyond_2_to_the_53() {
+    let Some(place) = Place::durable() else { return };
+    let store = place.open().await;
+    let high = (1_u64 << 53) + 1;
+    for (at_least, number) in [(1, 1), (9, 9), (10, 10), (high, high), (high, high + 1), (1, high + 2)] {
+        assert_eq!(store.next_user_number(at_least).await.unwrap(), number, "at least {at_least}");
+    }
+    assert!(store.next_user_number(u64::MAX).await.is_err(), "more than Redis counts");
+    assert_eq!(store.next_user_number(0).await.unwrap(), high + 3);
 }
 
 /// A node starts by reading all of it.
@@ -557,7 +686,62 @@ fn lay_out_as_before(place: &Place) {
             redis::cmd("DEL").arg(&key).exec(&mut connection).unwrap();
         }
     }
+    lay_out_as_in_2(place);
     redis::cmd("HSET").arg(place.key("meta")).arg("layout").arg("1").exec(&mut connection).unwrap();
+}
+
+/// Makes the accounts look as layout 2 had them.
+fn lay_out_as_in_2(place: &Place) {
+    let mut connection = place.connect();
+    for account in place.keys().iter().filter(|key| key.ends_with("}:account")) {
+        let newer = ["email_key", "username_key", "revision"];
+        redis::cmd("HDEL").arg(account).arg(&newer).exec(&mut connection).unwrap();
+    }
+    redis::cmd("DEL").arg(place.key("accounts")).exec(&mut connection).unwrap();
+    redis::cmd("HSET").arg(place.key("meta")).arg("layout").arg("2").exec(&mut connection).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_of_the_layout_before_are_listed_searched_and_changed() {
+    let Some(place) = Place::durable() else { return };
+    let store = place.open().await;
+    // More than one step of the conversion takes.
+    for number in 0..700 {
+        let username = Username::parse(&format!("Old_{number}")).ok();
+        let user = User { username, ..user(number, &format!("Old{number}@example.com")) };
+        assert_eq!(store.insert_user(&user).await.unwrap(), UserInserted::Yes);
+    }
+    store.close().await;
+    lay_out_as_in_2(&place);
+    let untouched = RedisStore::open(&place.options().run_migrations(false)).await;
+    assert!(matches!(untouched.unwrap_err(), OpenError::NotMigrated { .. }));
+
+    // Several programs convert at once.
+    let mut opening = JoinSet::new();
+    for _ in 0..3 {
+        let options = place.options();
+        opening.spawn(async move { RedisStore::open(&options).await.unwrap() });
+    }
+    let mut stores = opening.join_all().await;
+    let store = stores.pop().unwrap();
+    let page = |query, limit| UserPage { query, after: None, limit };
+    let all = store.users(&page(None, 1_000)).await.unwrap();
+    assert_eq!(all.len(), 700);
+    for (query, expected) in [("old69", 11), ("ld_7", 11), ("Old", 0), ("@example", 700)] {
+        assert_eq!(store.users(&page(Some(query), 1_000)).await.unwrap().len(), expected, "{query}");
+    }
+    let one = store.user_by_name(NameKey::Username("old_7")).await.unwrap().unwrap();
+    assert_eq!(one.revision, 0);
+    assert!(store.set_disabled(&one.id, Some(NOW)).await.unwrap());
+    assert_eq!(store.replace_user(&one, &one).await.unwrap(), UserReplaced::Changed);
+    let one = store.user(&one.id).await.unwrap().unwrap();
+    let renamed = User { username: None, email: EmailAddress::parse("new@example.com").ok(), ..one.clone() };
+    assert_eq!(store.replace_user(&one, &renamed).await.unwrap(), UserReplaced::Yes);
+    for old in [NameKey::Username("old_7"), NameKey::Email("old7@example.com")] {
+        assert!(store.user_by_name(old).await.unwrap().is_none());
+    }
+    assert!(store.delete_user(&one.id).await.unwrap());
+    assert_eq!(store.users(&page(None, 1_000)).await.unwrap().len(), 699);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use countersign_axum::{Auth, AuthLayer, Reply, account_routes, method_not_allowed, not_found, routes};
-use countersign_http::{AllowedOrigins, Answer, CSRF_HEADER, ErrorCode, OsRandom, shown_in_log};
+use countersign_http::{
+    AllowedOrigins, Answer, CSRF_HEADER, ClientAddress, ErrorCode, OsRandom, TrustedProxies, shown_in_log,
+};
 use countersign_jwt::{UserId, random};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -19,14 +21,31 @@ use uuid::Uuid;
 
 use crate::home::{CONTRACT_PATH, ShownOrigin, contract, home};
 use crate::host;
+use crate::whoami::{self, whoami};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
+/// A year, as RFC 6797 §11.2 advises against less, and for sub-domains too, whose pages could otherwise set cookies over
+/// plain http (SEC-073).
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+
+/// What the router has to know of the way to the server.
+#[derive(Debug)]
+pub(crate) struct Way<'a> {
+    /// The URL of the server, as pages show it.
+    pub(crate) shown_origin: ShownOrigin,
+    /// Whether the public URL is https, so that browsers are to use nothing else.
+    pub(crate) is_https: bool,
+    pub(crate) allowed_origins: &'a AllowedOrigins,
+    pub(crate) proxies: TrustedProxies,
+}
+
 /// The whole server as one router.
-pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &AllowedOrigins) -> Router {
+pub(crate) fn app(auth: Auth, way: Way<'_>) -> Router {
     let routes = Router::new()
-        .route("/", get(home).with_state(shown_origin))
+        .route("/", get(home).with_state(way.shown_origin.clone()))
+        .route(whoami::PATH, get(whoami).with_state(way.proxies.clone()))
         .route(CONTRACT_PATH, get(contract))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(auth.clone()))
@@ -34,39 +53,44 @@ pub(crate) fn app(auth: Auth, shown_origin: ShownOrigin, allowed_origins: &Allow
         .merge(account_routes());
     #[cfg(feature = "flask")]
     let routes = routes.merge(countersign_flask::axum::login_routes(&auth));
-    around(routes, auth, allowed_origins)
+    around(routes, auth, &way)
 }
 
 /// Adds what all routes have in common.
-fn around(routes: Router, auth: Auth, allowed_origins: &AllowedOrigins) -> Router {
+fn around(routes: Router, auth: Auth, way: &Way<'_>) -> Router {
     let app = routes
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(AuthLayer::new(auth))
         .layer(CatchPanicLayer::custom(panicked));
-    match cors(allowed_origins) {
+    match cors(way.allowed_origins) {
         Some(cors) => app.layer(cors),
         None => app,
     }
-    .layer(middleware::from_fn(observe))
+    .layer(middleware::from_fn_with_state(way.is_https, observe))
 }
 
 /// Gives every request an id, which its answer and its log lines carry. Refuses requests that are addressed to no host
-/// or to several. Logs how each request was answered: its path, cut if it is long, but never its query string or
-/// headers.
-async fn observe(request: Request, next: Next) -> Response {
+/// or to several. Tells browsers to come by https alone, where that is how they come. Logs who was answered and how: the
+/// path, cut if it is long, but never the query string or headers.
+async fn observe(State(is_https): State<bool>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers().get(REQUEST_ID));
     let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
     let (method, path) = (shown_in_log(request.method().as_str()), shown_in_log(request.uri().path()));
+    let client = request.extensions().get::<ClientAddress>().map(|client| client.address());
     async move {
         let refusal = host::refusal(request.version(), request.uri(), request.headers());
         let mut response = match refusal {
             None => next.run(request).await,
             Some(why) => Reply(Answer::error_with(ErrorCode::InvalidRequest, why)).into_response(),
         };
-        tracing::info!(method, path, status = response.status().as_u16(), "answered");
+        let client = client.map(tracing::field::display);
+        tracing::info!(client, method, path, status = response.status().as_u16(), "answered");
         response.headers_mut().insert(REQUEST_ID, id);
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+        if is_https {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        }
         response
     }
     .instrument(span)
@@ -172,13 +196,15 @@ mod tests {
             let clock = Arc::new(FixedClock::default());
             let auth = Auth::builder(stores.stores(), TestBed::secrets()).clock(clock.clone());
             let auth = auth.without_background().build().await.unwrap();
-            let shown = ShownOrigin("http://127.0.0.1:1".to_owned());
+            let none = AllowedOrigins::default();
+            let way = || Way {
+                shown_origin: ShownOrigin("http://127.0.0.1:1".to_owned()),
+                is_https: false,
+                allowed_origins: &none,
+                proxies: TrustedProxies::default(),
+            };
             let panicking = Router::new().route("/panic", get(panic_now));
-            let router = app(auth.clone(), shown, &AllowedOrigins::default()).fallback_service(around(
-                panicking,
-                auth,
-                &AllowedOrigins::default(),
-            ));
+            let router = app(auth.clone(), way()).fallback_service(around(panicking, auth, &way()));
             Self { router, stores, clock }
         }
 

@@ -3,12 +3,14 @@
 mod app;
 mod command;
 mod edge;
+mod hashing;
 mod home;
 mod host;
 mod serve;
 mod settings;
 mod store;
 mod telemetry;
+mod whoami;
 
 use std::process::ExitCode;
 

@@ -16,10 +16,11 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use url::Url;
 
-use crate::app::app;
-use crate::edge;
+use crate::app::{Way, app};
+use crate::edge::{self, Edge, Limits, Tls};
+use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
-use crate::settings::{Flags, ProfileSetting, Settings, Sources, differ};
+use crate::settings::{EdgeSettings, Flags, ProfileSetting, Settings, Sources, differ};
 use crate::store::Database;
 use crate::telemetry::{self, say};
 
@@ -28,15 +29,18 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let sources = Sources::read(flags)?;
     let settings = Settings::read(&sources)?;
     telemetry::start(&settings.log, settings.log_format);
+    edge::raise_limit();
     warn_of_settings(&settings);
     ProfileSetting::warn_of_unknown_options(&sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(&settings));
+    let hashing = HashThreads::new(settings.hash_permits)?;
+    let served = runtime.block_on(serve(&settings, &hashing));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    hashing.stop();
     served
 }
 
-async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
+async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn Error>> {
     // This comes before everything else, so that a terminal that closes does not end a half-finished start.
     ignore_hangup()?;
     // Listening comes first, so that a start that cannot succeed leaves nothing behind.
@@ -44,7 +48,9 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         format!("cannot listen on {}: {error}; choose another with --listen ADDRESS:PORT", settings.listen)
     })?;
     let address = listener.local_addr()?;
-    check_listener(address, settings.plain_http)?;
+    let tls = settings.edge.tls.clone().map(Tls::open).transpose()?;
+    check_listener(address, settings.plain_http || tls.is_some())?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     if let Some(address) = settings.metrics_listen {
         let exporter = PrometheusBuilder::new().with_http_listener(address).install();
         exporter.map_err(|error| format!("metrics cannot be served on {address}: {error}"))?;
@@ -54,21 +60,34 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let mut builder = builder(settings, database.stores(), secrets, &place);
     if settings.public_url.is_none() {
         if is_loopback(address) {
-            builder = builder.served_at(Url::parse(&format!("http://{address}"))?);
-        } else {
+            builder = builder.served_at(Url::parse(&format!("{scheme}://{address}"))?);
+        } else if tls.is_none() {
             tracing::warn!(
                 "no public URL is set: cookies are Secure and need https in front; set COUNTERSIGN_PUBLIC_URL"
             );
         }
     }
-    let auth = build(builder, &settings.profile).await?;
+    let builder = builder.hash_permits(hashing.permits()).hash_runtime(hashing.handle().clone());
+    let auth = build(settings.passwords.apply(builder)?, &settings.profile).await?;
     say_what_is_odd(settings, &auth);
 
     let origin = settings
         .public_url
         .as_ref()
-        .map_or_else(|| format!("http://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
-    let router = app(auth.clone(), ShownOrigin(origin), &settings.allowed_origins);
+        .map_or_else(|| format!("{scheme}://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
+    let way = Way {
+        shown_origin: ShownOrigin(origin),
+        is_https: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
+        allowed_origins: &settings.allowed_origins,
+        proxies: settings.edge.proxies.clone(),
+    };
+    let router = app(auth.clone(), way);
+    let edge = Edge {
+        limits: limits(&settings.edge),
+        proxies: settings.edge.proxies.clone(),
+        proxy_protocol: settings.edge.proxy_protocol,
+        tls,
+    };
     // The signals are caught before the server announces itself, because somebody may want to stop it from then on.
     let asked_to_stop = asked_to_stop()?;
     tracing::info!(
@@ -78,9 +97,9 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         version = env!("CARGO_PKG_VERSION"),
         "the server is ready"
     );
-    say(&format!("listening on http://{address}"));
+    say(&format!("listening on {scheme}://{address}"));
 
-    edge::serve(listener, router, asked_to_stop, settings.shutdown_grace).await;
+    edge.serve(listener, router, asked_to_stop, settings.shutdown_grace).await;
     if let Err(error) = auth.sessions().verification().flush_acknowledgements().await {
         tracing::warn!(error = &error as &dyn Error, "acknowledgements could not be written");
     }
@@ -88,6 +107,14 @@ async fn serve(settings: &Settings) -> Result<(), Box<dyn Error>> {
         tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
     }
     Ok(())
+}
+
+/// The limits on connections, by the settings or by what the system allows.
+fn limits(settings: &EdgeSettings) -> Limits {
+    let possible = edge::default_connections();
+    let connections = settings.max_connections.unwrap_or(possible);
+    let connections_per_address = settings.max_connections_per_address.unwrap_or((connections / 10).max(1));
+    Limits::new(connections, connections_per_address)
 }
 
 /// Refuses to listen in plain http where other machines reach the server, unless the settings allow it. Passwords and
@@ -98,7 +125,8 @@ fn check_listener(address: SocketAddr, plain_http: bool) -> Result<(), String> {
     }
     Err(format!(
         "{address} can be reached from other machines, and this server speaks plain http: passwords and tokens could be read \
-         on the way. Listen on a loopback address such as 127.0.0.1:{port} behind a proxy that does TLS; or, where \
+         on the way. Give it a certificate (COUNTERSIGN_TLS_CERT and COUNTERSIGN_TLS_KEY); or let it listen on a loopback \
+         address such as 127.0.0.1:{port} behind a proxy that does TLS; or, where \
          that proxy is on another machine or this is a container, say --plain-http or COUNTERSIGN_PLAIN_HTTP=yes",
         port = address.port()
     ))
@@ -159,6 +187,25 @@ fn warn_of_settings(settings: &Settings) {
 /// Warns of settings that are allowed, but probably not intended.
 fn say_what_is_odd(settings: &Settings, auth: &Auth) {
     let policy = &settings.policy;
+    let has_tls = settings.edge.tls.is_some();
+    if has_tls && settings.plain_http {
+        tracing::warn!("COUNTERSIGN_PLAIN_HTTP has no effect, because COUNTERSIGN_TLS_CERT is set");
+    }
+    if has_tls && settings.public_url.as_ref().is_some_and(|url| url.scheme() == "http") {
+        tracing::warn!(
+            "this server speaks https, but COUNTERSIGN_PUBLIC_URL begins with http://: cookies are made for plain http; \
+             write https://"
+        );
+    }
+    let wanted = settings.edge.max_connections.unwrap_or_default();
+    let possible = edge::possible_connections();
+    if possible.is_some_and(|possible| wanted > possible) {
+        tracing::warn!(
+            wanted,
+            possible,
+            "COUNTERSIGN_MAX_CONNECTIONS is more than the limit on open files allows; raise that (ulimit -n, LimitNOFILE=)"
+        );
+    }
     if !settings.profile.is_native() {
         for (setting, instead) in &settings.overruled {
             tracing::warn!(setting, "{setting} has no effect in a profile: {instead}");
@@ -196,9 +243,6 @@ pub(crate) fn builder(
     let mut builder = Auth::builder(store, secrets)
         .policy(settings.policy.clone())
         .allowed_origins(settings.allowed_origins.clone());
-    if let Some(permits) = settings.hash_permits {
-        builder = builder.hash_permits(permits);
-    }
     builder = settings.profile.apply(builder);
     if let Some(url) = &settings.public_url {
         builder = builder.public_url(url.clone());

@@ -4,7 +4,9 @@
 //! All settings are read and checked once, at start. An unknown name is an error that names the nearest known one.
 
 mod dotenv;
+mod edge;
 mod log;
+mod passwords;
 mod profile;
 mod sources;
 mod value;
@@ -23,6 +25,8 @@ use url::Url;
 
 use crate::store::{self, StoreLocation};
 
+pub(crate) use edge::EdgeSettings;
+pub(crate) use passwords::PasswordSettings;
 pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
 use value::Setting;
@@ -36,6 +40,8 @@ pub(crate) struct Settings {
     /// `plain_http`: whether to listen on other than loopback addresses, where everybody on the way can read the
     /// traffic. Default no.
     pub(crate) plain_http: bool,
+    /// TLS, proxies in front, and the number of connections.
+    pub(crate) edge: EdgeSettings,
     /// `database_url`. Default `sqlite://countersign.db`; created when missing.
     pub(crate) database: StoreLocation,
     /// `sessions_url`: another engine for sessions, revocations and throttles. Default none: the database.
@@ -64,7 +70,10 @@ pub(crate) struct Settings {
     pub(crate) without_profile: Vec<String>,
     /// The settings that were set, but are decided by the profile's options: each with what decides it.
     pub(crate) overruled: Vec<(String, &'static str)>,
-    /// `hash_permits`: the number of parallel password hashes. Default one less than there are cores, at least one.
+    /// How passwords are hashed, and what a new one must be.
+    pub(crate) passwords: PasswordSettings,
+    /// `hash_permits`: the number of parallel password hashes. Default: the number of cores, and
+    /// one less where the threads that hash cannot have a lower priority.
     pub(crate) hash_permits: Option<NonZeroUsize>,
     /// `metrics_listen`: the address at which only metrics are served. Default none.
     pub(crate) metrics_listen: Option<SocketAddr>,
@@ -106,10 +115,17 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 30] = [
+pub(crate) const NAMES: [&str; 37] = [
     "config",
     "listen",
     "plain_http",
+    "tls_cert",
+    "tls_key",
+    "trusted_proxies",
+    "forwarded_header",
+    "proxy_protocol",
+    "max_connections",
+    "max_connections_per_address",
     "database_url",
     "sessions_url",
     "accept_weak_store",
@@ -132,6 +148,13 @@ pub(crate) const NAMES: [&str; 30] = [
     "revocation_bound",
     "key_rotation",
     "key_algorithm",
+    "password_min",
+    "password_words",
+    "breached_passwords",
+    "password_hash",
+    "password_pepper",
+    "password_pepper_file",
+    "login_floor",
     "hash_permits",
     "metrics_listen",
     "shutdown_grace",
@@ -206,6 +229,7 @@ impl Settings {
                 .get("listen")
                 .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
             plain_http: sources.get("plain_http").map_or(Ok(false), |setting| setting.switch())?,
+            edge: EdgeSettings::read(sources)?,
             database: match sources.get("database_url") {
                 Some(setting) => location(&setting)?,
                 None => StoreLocation::Sqlite(SqliteOptions::new("countersign.db")),
@@ -237,6 +261,7 @@ impl Settings {
                 None => sources.known_flask_options(),
             },
             profile,
+            passwords: PasswordSettings::read(sources)?,
             hash_permits: sources
                 .get("hash_permits")
                 .map(|setting| {

@@ -1,8 +1,8 @@
 //! Conversion between values and columns. It is an error if a column cannot hold a value exactly, or holds something
 //! that is no such value: nothing is rounded, cut or replaced by a default.
 
-use countersign_core::model::AdvanceCondition;
-use countersign_core::store::{BoxError, SessionPosition};
+use countersign_core::model::{AdvanceCondition, AuditPosition};
+use countersign_core::store::{BoxError, DeadLetterPosition, SessionPosition, UserPosition};
 use countersign_jwt::Timestamp;
 
 /// A limit as a parameter. A limit that is more than the engine can count becomes the engine's largest number.
@@ -10,13 +10,37 @@ pub(crate) fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// The place that the sessions of a page come before, in the order of their times and ids: the place of the last
-/// session of the previous page, or, without one, a place that every session comes before.
-pub(crate) fn before(position: Option<SessionPosition>) -> (i64, String) {
-    match position {
-        Some(SessionPosition { created_at, id }) => (created_at.as_millis(), id.to_string()),
-        None => (i64::MAX, String::new()),
-    }
+/// A row's place in a list whose newest row comes first: its time and its id.
+pub(crate) trait Place {
+    fn time(&self) -> Timestamp;
+    fn id(&self) -> String;
+}
+
+macro_rules! places {
+    ($($position:ty: $time:ident,)+) => {$(
+        impl Place for $position {
+            fn time(&self) -> Timestamp {
+                self.$time
+            }
+
+            fn id(&self) -> String {
+                self.id.to_string()
+            }
+        }
+    )+};
+}
+
+places! {
+    AuditPosition: at,
+    DeadLetterPosition: since,
+    SessionPosition: created_at,
+    UserPosition: created_at,
+}
+
+/// The place that the rows of a page come before, in the order of their times and ids: the place of the last row of the
+/// previous page, or, without one, a place that every row comes before.
+pub(crate) fn before(position: Option<&impl Place>) -> (i64, String) {
+    position.map_or_else(|| (i64::MAX, String::new()), |place| (place.time().as_millis(), place.id()))
 }
 
 /// How many of `count` rows are to be deleted where `keep` rows may stay, at most `at_most`.

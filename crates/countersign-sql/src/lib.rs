@@ -15,6 +15,8 @@ mod record;
 mod column;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod names;
 mod open_error;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use countersign_core::model::{
-    AgentHash, Attempts, Device, EmailAddress, EndReason, Ended, Entry, KeyPurpose, LogVerdict, PasswordHash,
-    Session, SessionSeed, StoredKey, Target, User, Username,
+    AgentHash, Attempts, Device, EndReason, Ended, Entry, KeyPurpose, LogVerdict, Session, SessionSeed,
+    StoredKey, Target,
 };
 use countersign_core::store::{FoundSession, TokenRevocation, TokensRevoked};
 use countersign_jwt::key::{Algorithm, KeyId};
@@ -143,6 +143,15 @@ pub(crate) trait Record: Sized {
     /// Binds the columns of the record, in the order of their list.
     fn bind_to<D: Driver, Y>(self, statement: Statement<D, Y>) -> Statement<D, Y>;
 }
+
+#[macro_use]
+mod accounts;
+
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(crate) use accounts::claimed;
+pub(crate) use accounts::{
+    AdminKeyRecord, AuditRow, MailRecord, OneTimeRecord, UserChange, UserRecord, mail_state,
+};
 
 record! {
     /// A row of `session`.
@@ -344,45 +353,6 @@ pub(crate) fn room_beside(live: &[LiveToken], tokens: &TokenRevocation) -> Token
         TokensRevoked::TooMany { free_at }
     } else {
         TokensRevoked::Yes
-    }
-}
-
-record! {
-    /// A row of `account`.
-    UserRecord<'r>, user_columns {
-        "id" id: text,
-        "email" email: text,
-        "username" username: optional_text,
-        "password_hash" password_hash: optional_text,
-        "created_at" created_at: number,
-        "disabled_at" disabled_at: optional_number,
-    }
-}
-
-impl<'r> From<&'r User> for UserRecord<'r> {
-    fn from(user: &'r User) -> Self {
-        Self {
-            id: user.id.as_str().into(),
-            email: user.email.as_str().into(),
-            username: user.username.as_ref().map(|username| username.as_str().into()),
-            password_hash: user.password_hash.as_ref().map(|hash| hash.expose().into()),
-            created_at: user.created_at.as_millis(),
-            disabled_at: user.disabled_at.map(Timestamp::as_millis),
-        }
-    }
-}
-
-impl FromColumns for User {
-    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
-        let row = UserRecord::take(&mut Reader::of(row))?;
-        Ok(Self {
-            id: parsed("id", &row.id, UserId::new)?,
-            email: parsed("email", &row.email, EmailAddress::parse)?,
-            username: optional_parsed("username", row.username.as_deref(), Username::parse)?,
-            password_hash: row.password_hash.map(|hash| PasswordHash::from_stored(hash.into_owned())),
-            created_at: time("created_at", row.created_at)?,
-            disabled_at: optional_time("disabled_at", row.disabled_at)?,
-        })
     }
 }
 

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::marker::PhantomData;
 
-use countersign_core::model::UserSession;
+use countersign_core::model::{SecretDigest, UserSession};
 use countersign_core::store::BoxError;
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 #[cfg(feature = "mysql")]
@@ -26,8 +26,9 @@ use sqlx::AssertSqlSafe;
 use sqlx::database::HasStatementCache;
 use sqlx::query::Query;
 use sqlx::{ColumnIndex, Database, Decode, IntoArguments, Row, SqlSafeStr, SqlStr, Type};
+use uuid::Uuid;
 
-use crate::column::there;
+use crate::column::{number, there};
 use crate::record::Record;
 
 /// The driver of an engine, as far as statements need it.
@@ -223,6 +224,8 @@ values! {
     SessionId => |id| id.to_string().into();
     Option<SessionId> => |id| id.map(|id| id.to_string()).into();
     TokenId => |id| id.to_string().into();
+    Uuid => |id| id.hyphenated().to_string().into();
+    &'v SecretDigest => |digest| digest.as_bytes().as_slice().into();
     &'v [u8] => |bytes| Self::Bytes(bytes.into());
     Cow<'v, [u8]> => |bytes| Self::Bytes(bytes);
 }
@@ -279,6 +282,13 @@ impl FromColumn for i64 {
 impl FromColumn for Option<bool> {
     fn from_column(row: &impl Columns, column: usize) -> Result<Self, sqlx::Error> {
         Ok(row.number(column)?.map(|number| number != 0))
+    }
+}
+
+impl FromColumn for u64 {
+    fn from_column(row: &impl Columns, column: usize) -> Result<Self, sqlx::Error> {
+        let found = there(column, row.number(column)?)?;
+        number(&column.to_string(), found)
     }
 }
 

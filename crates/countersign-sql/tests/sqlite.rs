@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::model::{
-    Advance, AdvanceCondition, Attempts, Device, EndReason, Ended, Entry, KeyPurpose, Outcome, PasswordHash,
-    StoredKey, Target, ThrottlePolicy,
+    AdminKey, AdminScope, Advance, AdvanceCondition, Attempts, Device, EndReason, Ended, Entry, KeyPurpose,
+    OneTimeSecret, Outcome, PasswordHash, Purpose, SecretDigest, StoredKey, Target, ThrottlePolicy,
 };
 use countersign_core::store::*;
 use countersign_jwt::key::{Algorithm, KeyId};
@@ -78,8 +78,11 @@ async fn a_write_that_conflicts_leaves_the_others_of_its_commit_alone() {
     store.insert_session(&session(1, 0)).await.unwrap();
     store.insert_user(&user(1, "ada@example.com", None)).await.unwrap();
 
-    // While another program writes, all of these pile up, and go into one commit or two.
     let mut other = folder.other_program().await;
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE INSERT ON account_name BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    sqlx::raw_sql(refuse).execute(&mut other).await.unwrap();
+    // While another program writes, all of these pile up, and go into one commit or two.
     let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let store = Arc::new(store);
     let mut writes = JoinSet::new();
@@ -92,11 +95,10 @@ async fn a_write_that_conflicts_leaves_the_others_of_its_commit_alone() {
                     let inserted = store.insert_session(&session(1, 0)).await.unwrap();
                     assert_eq!(inserted, SessionInserted::Taken);
                 }
-                // The account's id is taken, which shows only after the names were looked at: an error of this write's
-                // own.
+                // The account is inserted and its name is refused: an error of this write's own, half-way.
                 1 => {
-                    let same_id = user(1, &format!("{number}@example.com"), None);
-                    assert!(store.insert_user(&same_id).await.is_err());
+                    let refused = user(number + 1, &format!("{number}@example.com"), None);
+                    assert!(store.insert_user(&refused).await.is_err());
                 }
                 _ => {
                     let inserted = store.insert_session(&session(1, number)).await.unwrap();
@@ -109,6 +111,7 @@ async fn a_write_that_conflicts_leaves_the_others_of_its_commit_alone() {
     lock.rollback().await.unwrap();
     writes.join_all().await;
     assert_eq!(count(&mut other, "SELECT count(*) FROM session").await, 11);
+    assert_eq!(count(&mut other, "SELECT count(*) FROM account").await, 1);
     assert_eq!(count(&mut other, "SELECT count(*) FROM account_name").await, 1);
 }
 
@@ -264,7 +267,7 @@ async fn programs_that_start_at_once_on_a_new_file_do_not_disturb_each_other() {
         let ids = starts.join_all().await;
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
         let mut other = folder.other_program().await;
-        assert_eq!(count(&mut other, "SELECT max(version) FROM _sqlx_migrations").await, 4);
+        assert_eq!(count(&mut other, "SELECT max(version) FROM _sqlx_migrations").await, 5);
     }
 }
 
@@ -492,6 +495,52 @@ async fn a_row_that_holds_no_session_is_an_error() {
     ] {
         sqlx::raw_sql(damage).execute(&mut other).await.unwrap();
         assert!(store.session(&key(1, 1)).await.is_err(), "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_hold_nothing_of_their_kind_are_errors() {
+    let folder = Folder::new();
+    let store = folder.open().await;
+    let ada = user(1, "ada@example.org", Some("ada"));
+    store.insert_user(&ada).await.unwrap();
+    let purpose = Purpose::SignIn;
+    let secret = OneTimeSecret {
+        user_id: ada.id.clone(),
+        purpose,
+        digests: vec![SecretDigest::of("1")],
+        bound_to: String::new(),
+        tries_left: 5,
+        created_at: NOW,
+        expires_at: NOW + seconds(600),
+    };
+    store.put_secret(&secret).await.unwrap();
+    let key = AdminKey {
+        id: Uuid::from_u128(1),
+        name: "ops".to_owned(),
+        digest: SecretDigest::of("1"),
+        scopes: vec![AdminScope::UsersRead],
+        created_at: NOW,
+        expires_at: None,
+    };
+    assert!(store.insert_admin_key(&key).await.unwrap());
+    let mut other = folder.other_program().await;
+    for damage in [
+        "UPDATE account SET email = 'nobody'",
+        "UPDATE account SET email = NULL, roles = 'a \"b\"'",
+        "UPDATE account SET roles = '', language = 'deutsch'",
+        "UPDATE account SET language = NULL, revision = -1",
+        "UPDATE one_time_secret SET digests = x'00'",
+        "UPDATE one_time_secret SET digests = x'', tries_left = -1",
+        "UPDATE admin_key SET scopes = 'users:read users:everything'",
+    ] {
+        sqlx::raw_sql(damage).execute(&mut other).await.unwrap();
+        let is_error = match damage.split(' ').nth(1) {
+            Some("account") => store.user(&ada.id).await.is_err(),
+            Some("admin_key") => store.admin_keys().await.is_err(),
+            _ => store.secret(&ada.id, purpose).await.is_err(),
+        };
+        assert!(is_error, "{damage}");
     }
 }
 

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use countersign_core::flow::{CheckError, LoginError, RefreshError};
 
-use countersign_core::model::{Device, KeyPurpose, KeyState, key_state};
-use countersign_core::store::KeyStore as _;
+use countersign_core::model::{Device, EmailAddress, KeyPurpose, KeyState, User, Username, key_state};
+use countersign_core::store::{KeyStore as _, NameKey, UserInserted, UserStore as _};
 use countersign_jwt::Clock as _;
 use countersign_testkit::TestBed;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -96,6 +96,22 @@ async fn a_database_of_the_first_version_keeps_every_row_token_key_and_password(
     let keys = store.keys().await.unwrap();
     assert_eq!(keys.len(), 2);
     assert!(keys.iter().all(|key| key.active_at == key.created_at && key.removed_at.is_none()), "{keys:?}");
+
+    for name in ["ada", "grace", "mallory", "eve"] {
+        let found = store.user_by_name(NameKey::Username(name)).await.unwrap().unwrap();
+        assert_eq!(found.email.as_ref().map(EmailAddress::key), Some(format!("{name}@example.org").as_str()));
+        assert!(found.roles.is_empty() && !found.has_verified_email(), "{found:?}");
+        assert_eq!((found.revision, found.language, found.deleted_at), (0, None, None), "{name}");
+    }
+    // The tables that were made anew refer to each other.
+    let mut other = folder.other_program().await;
+    let stray = "INSERT INTO account_name (kind, key, user_id) VALUES ('email', 'stray', 'nobody')";
+    assert!(sqlx::raw_sql(stray).execute(&mut other).await.is_err(), "a name of nobody's");
+    let damage = sqlx::raw_sql("PRAGMA foreign_key_check").fetch_all(&mut other).await.unwrap();
+    assert!(damage.is_empty());
+    let without_address = User { username: Username::parse("without").ok(), ..User::new(user_id(9), NOW) };
+    assert_eq!(store.insert_user(&without_address).await.unwrap(), UserInserted::Yes);
+    assert!(store.delete_user(&without_address.id).await.unwrap());
 
     let bed = TestBed::over(store.clone()).await;
     assert_eq!(store.keys().await.unwrap(), keys, "no new keys");

@@ -226,5 +226,5 @@ async fn refresh_token(token: RefreshToken) -> String {
 }
 
 async fn profile(CurrentUser(user): CurrentUser<countersign_core::model::User>) -> String {
-    user.email.as_str().to_owned()
+    user.email.map(|email| email.as_str().to_owned()).unwrap_or_default()
 }

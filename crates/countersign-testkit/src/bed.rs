@@ -3,11 +3,12 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_core::flow::{
-    Accounts, AccountsConfig, Argon2Params, Arrival, Check, CheckError, HashPool, Keychain, Letters,
-    LoginError, LoginName, Pair, Presentation, Refresh, RefreshError, Refreshed, RegisterError, Registration,
-    Sessions, SessionsConfig, SignedIn, StoreClock, TokenFormat, UserIds,
+    Accounts, AccountsConfig, Arrival, Check, CheckError, HashPool, HashRecipe, Keychain, Letters,
+    LoginError, LoginName, Pair, PasswordPolicy, Presentation, Refresh, RefreshError, Refreshed,
+    RegisterError, Registration, Sessions, SessionsConfig, SignedIn, StoreClock, TokenFormat, UserIds,
 };
 use countersign_core::model::{
     Device, EmailAddress, Event, Events, LoginLimits, Password, SessionPolicy, ThrottlePolicy, UserSession,
@@ -89,6 +90,12 @@ pub struct BedConfig {
     pub hash_queue: usize,
     /// The limits on logins from one address, and in all. Default: those of production.
     pub limits: LoginLimits,
+    /// How new hashes are made. Default: as in production.
+    pub recipe: HashRecipe,
+    /// What a new password must be. Default: as in production.
+    pub passwords: PasswordPolicy,
+    /// The least time that a login takes. Default: none.
+    pub login_floor: Option<Duration>,
     /// The format of tokens, where it is not Countersign's own.
     pub format: Option<Arc<dyn TokenFormat>>,
     /// The writer of mails. Default: none, so that nothing is mailed. [`RecordedLetters`](crate::RecordedLetters) keeps them.
@@ -103,6 +110,9 @@ impl Default for BedConfig {
             hash_permits: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
             hash_queue: HashPool::DEFAULT_QUEUE,
             limits: LoginLimits::default(),
+            recipe: HashRecipe::default(),
+            passwords: PasswordPolicy::default(),
+            login_floor: None,
             format: None,
             letters: None,
         }
@@ -176,13 +186,15 @@ impl TestBed {
             runtime.clone(),
             config.hash_permits,
             config.hash_queue,
-            Argon2Params::default(),
+            config.recipe.clone(),
             random.clone(),
         );
         let accounts = Accounts::new(AccountsConfig {
             users: stores.users().clone(),
             throttles: stores.throttles().clone(),
             hasher: hasher.expect("randomness for the decoy"),
+            passwords: config.passwords.clone(),
+            login_floor: config.login_floor,
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
             limits: config.limits,
@@ -268,6 +280,7 @@ impl TestBed {
             email: Some(EmailAddress::parse(&format!("{name}@example.org")).expect("an e-mail address")),
             username: Some(Username::parse(name).expect("a username")),
             password: Password::new_for_registration(Self::PASSWORD.to_owned()).expect("a good password"),
+            language: None,
         };
         self.accounts.register(registration, Arrival::new(Presentation::Explicit, Device::default())).await
     }

@@ -153,9 +153,13 @@ pub mod guides {
     pub mod stores {}
     #[doc = include_str!("../docs/scaling.md")]
     pub mod scaling {}
+    #[doc = include_str!("../docs/proxies.md")]
+    pub mod proxies {}
     #[doc = include_str!("../docs/keys.md")]
     #[cfg(any(not(doctest), feature = "jwks-client"))]
     pub mod keys {}
+    #[doc = include_str!("../docs/passwords.md")]
+    pub mod passwords {}
     #[doc = include_str!("../docs/migrating-from-flask.md")]
     #[cfg(any(not(doctest), feature = "flask"))]
     pub mod migrating_from_flask {}

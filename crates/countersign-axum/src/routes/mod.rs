@@ -1,5 +1,6 @@
 //! The ready-made routes under `/v1/auth`; `docs/api.md` is their contract.
 
+mod account;
 mod cursor;
 mod own;
 mod refresh;
@@ -16,7 +17,9 @@ use axum::routing::{delete, get, post};
 use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError};
 use countersign_core::model::Device;
 use countersign_core::store::StoreError;
-use countersign_http::{Answer, Auth, AuthError, ErrorCode, SetCookies, no_store, vary_personal};
+use countersign_http::{
+    Answer, Auth, AuthError, ClientAddress, ErrorCode, SetCookies, no_store, vary_personal,
+};
 use countersign_jwt::jws::SignError;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -74,7 +77,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/v1/auth/refresh", post(refresh::refresh))
         .route("/v1/auth/logout", post(sign_out::logout))
-        .route("/v1/auth/me", get(own::me))
+        .route("/v1/auth/me", get(own::me).patch(account::change).delete(account::delete))
         .route("/v1/auth/verify", get(verify::verify))
         .route("/v1/auth/sessions", get(own::sessions).delete(own::end_others))
         .route("/v1/auth/sessions/{id}", delete(own::end_one))
@@ -114,6 +117,13 @@ pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/v1/auth/register", post(sign_in::register))
         .route("/v1/auth/login", post(sign_in::login))
+        .route("/v1/auth/code", post(account::mail_code))
+        .route("/v1/auth/password", post(account::change_password))
+        .route("/v1/auth/password/forgot", post(account::forgot))
+        .route("/v1/auth/password/reset", post(account::reset))
+        .route("/v1/auth/reauthenticate", post(account::reauthenticate))
+        .route("/v1/auth/email/verify", post(account::verify_email))
+        .route("/v1/auth/email/resend", post(account::resend))
         .method_not_allowed_fallback(method_not_allowed)
 }
 
@@ -158,7 +168,8 @@ async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Rep
     Reply(auth.refuse(parts, None, &error.into()).await)
 }
 
-/// The device that sends the request, as far as the request shows it.
+/// The device that sends the request, as far as the request shows it. Its address is the [`ClientAddress`] among the
+/// request's extensions, otherwise the other end of the connection.
 ///
 /// ```
 /// use axum::http::Request;
@@ -172,7 +183,9 @@ async fn refused(auth: &Auth, parts: &Parts, error: impl Into<AuthError>) -> Rep
 #[must_use]
 pub fn device(parts: &Parts) -> Device {
     let agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
-    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+    let peer = || parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical());
+    let client = parts.extensions.get::<ClientAddress>().map(|client| client.address());
+    let address = client.or_else(peer);
     Device::from_header(agent, address)
 }
 
@@ -266,6 +279,8 @@ impl From<RegisterError> for Reply {
         match error {
             RegisterError::EmailTaken => Self::error(ErrorCode::EmailTaken),
             RegisterError::UsernameTaken => Self::error(ErrorCode::UsernameTaken),
+            RegisterError::IdTaken => Self::error(ErrorCode::Conflict),
+            RegisterError::WeakPassword(error) => error.into(),
             RegisterError::Hash(error) => error.into(),
             RegisterError::Begin(error) => error.into(),
             error => unavailable(&error),

@@ -115,7 +115,7 @@ pub(super) async fn revoke_tokens(Installed(auth): Installed, request: Request) 
     personal(StatusCode::OK, &RevokedBody { revoked })
 }
 
-async fn authenticate(auth: &Auth, parts: &mut Parts) -> Result<Authenticated, Reply> {
+pub(super) async fn authenticate(auth: &Auth, parts: &mut Parts) -> Result<Authenticated, Reply> {
     read_ahead_for(auth, parts, &Requirement::ACCESS).await;
     match auth.authenticate(parts, &Requirement::ACCESS).await {
         Ok(caller) => Ok(caller),

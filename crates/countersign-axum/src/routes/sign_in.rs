@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use axum::extract::Request;
-use countersign_core::flow::{HashError, LoginError, LoginName, Registration, SignedIn};
-use countersign_core::model::{EmailAddress, Password, PasswordError, Username, without_blanks};
-use countersign_http::{Answer, Auth, ErrorCode};
-use http::StatusCode;
+use countersign_core::flow::{HashError, LoginError, LoginName, Registration, SignedIn, preferred_language};
+use countersign_core::model::{
+    EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
+};
+use countersign_http::{Answer, Auth, ErrorCode, LoginNames, RegistrationMode};
+use http::{StatusCode, header};
 
-use super::{pair_reply, refused, unavailable};
+use super::account::login_by_mail;
+use super::{device, pair_reply, personal_empty, refused, unavailable};
 use crate::body::{Members, read_members};
 use crate::browser::Browser;
 use crate::extract::Installed;
@@ -27,18 +30,36 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     if let Err(error) = browser.may_ask_for_cookies(&auth, &parts, by_cookie) {
         return Err(refused(&auth, &parts, error).await);
     }
-    let email = members.required_text("email");
+    let rules = auth.engine().account_rules();
+    let (needs_email, needs_username) = match rules.login_names {
+        LoginNames::Email => (true, false),
+        LoginNames::Username => (rules.registration == RegistrationMode::VerifyFirst, true),
+        // An address is asked for where neither is given, because only that can reset a password.
+        LoginNames::Both => (!members.has("username"), false),
+    };
+    if matches!(rules.registration, RegistrationMode::Invite | RegistrationMode::Closed) {
+        return Err(Reply::error(ErrorCode::RegistrationClosed));
+    }
+    let email = if needs_email { members.required_text("email") } else { members.text("email") };
     let email = parsed(&mut members, "email", email, |text| EmailAddress::parse(&text));
-    let username = members.text("username");
+    if email.as_ref().is_some_and(|email| !rules.allow_email(email)) {
+        members.wrong("email", "addresses of this domain are not accepted here");
+    }
+    let username = if needs_username { members.required_text("username") } else { members.text("username") };
     let username = parsed(&mut members, "username", username, |text| Username::parse(&text));
     let password = members.required_text("password");
-    let password = parsed(&mut members, "password", password, Password::new_for_registration);
+    let passwords = &auth.accounts().passwords().rules;
+    let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+    let password = parsed(&mut members, "password", password, |text| passwords.admit(text, names));
     members.check()?;
-    let (Some(email), Some(password)) = (email, password) else {
-        return Err(Reply::error(ErrorCode::InvalidFields));
-    };
-
-    let registration = Registration { email: Some(email), username, password };
+    let Some(password) = password else { return Err(Reply::error(ErrorCode::InvalidFields)) };
+    let language = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|field| field.to_str().ok());
+    let language = language.and_then(preferred_language);
+    let registration = Registration { email, username, password, language };
+    if rules.registration == RegistrationMode::VerifyFirst {
+        auth.accounts().register_unseen(registration, device(&parts)).await?;
+        return Ok(personal_empty(StatusCode::ACCEPTED));
+    }
     let signed_in = auth.accounts().register(registration, browser.arrival(&parts, by_cookie)).await?;
     reply(&auth, StatusCode::CREATED, &signed_in, by_cookie)
 }
@@ -56,6 +77,10 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
     if let Err(error) = browser.may_ask_for_cookies(&auth, &parts, by_cookie) {
         return Err(refused(&auth, &parts, error).await);
     }
+    if auth.engine().sends_mail() && (members.has("code") || members.has("token")) {
+        members.check()?;
+        return login_by_mail(&auth, &mut members, browser.arrival(&parts, by_cookie), by_cookie).await;
+    }
     let name = login_name(&mut members);
     let password = members.required_text("password");
     let password = parsed(&mut members, "password", password, Password::new_for_login);
@@ -64,11 +89,18 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
         return Err(Reply::error(ErrorCode::InvalidFields));
     };
 
-    let signed_in = auth.accounts().login(name, password, browser.arrival(&parts, by_cookie)).await?;
+    let mut arrival = browser.arrival(&parts, by_cookie);
+    arrival.verified_only = auth.engine().account_rules().registration == RegistrationMode::VerifyFirst;
+    let signed_in = auth.accounts().login(name, password, arrival).await?;
     reply(&auth, StatusCode::OK, &signed_in, by_cookie)
 }
 
-fn reply(auth: &Auth, status: StatusCode, signed_in: &SignedIn, by_cookie: bool) -> Result<Reply, Reply> {
+pub(super) fn reply(
+    auth: &Auth,
+    status: StatusCode,
+    signed_in: &SignedIn,
+    by_cookie: bool,
+) -> Result<Reply, Reply> {
     pair_reply(auth, status, &signed_in.pair, &signed_in.user, by_cookie)
 }
 
@@ -82,7 +114,7 @@ fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
 }
 
 /// The parsed member; if it cannot be parsed, the error is recorded.
-fn parsed<T, E: ToString>(
+pub(super) fn parsed<T, E: ToString>(
     members: &mut Members,
     name: &'static str,
     text: Option<String>,
@@ -135,6 +167,7 @@ impl From<LoginError> for Reply {
             LoginError::TooManyAttempts { retry_after } => {
                 Self(Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after))
             }
+            LoginError::EmailUnverified => Self::error(ErrorCode::EmailUnverified),
             LoginError::Hash(error) => error.into(),
             LoginError::Begin(error) => error.into(),
             error => unavailable(&error),
@@ -153,6 +186,12 @@ impl From<HashError> for Reply {
 
 impl From<PasswordError> for Reply {
     fn from(error: PasswordError) -> Self {
+        WeakPassword::from(error).into()
+    }
+}
+
+impl From<WeakPassword> for Reply {
+    fn from(error: WeakPassword) -> Self {
         Self(Answer::invalid_fields(&BTreeMap::from([("password", error.to_string().into())])))
     }
 }

@@ -14,15 +14,20 @@ async fn login(app: &TestApp, name: &str, password: &str) -> Response {
     app.client().post("/v1/auth/login", &body).await
 }
 
+/// A password of this many characters that nobody has.
+fn uncommon(length: usize) -> String {
+    "zq~Wx0".chars().cycle().take(length).collect()
+}
+
 #[tokio::test]
 async fn sec_112_a_password_has_8_code_points_to_1024_bytes() {
     let app = TestApp::new().await;
     for (case, password, status) in [
-        ("7", "a".repeat(7), 422),
-        ("8", "a".repeat(8), 201),
-        ("64", "a".repeat(64), 201),
-        ("1024", "a".repeat(1024), 201),
-        ("1025", "a".repeat(1025), 422),
+        ("7", uncommon(7), 422),
+        ("8", uncommon(8), 201),
+        ("64", uncommon(64), 201),
+        ("1024", uncommon(1024), 201),
+        ("1025", uncommon(1025), 422),
         ("7 in 28 bytes", "😀".repeat(7), 422),
         ("8 in 32 bytes", "😀".repeat(8), 201),
         ("256 in 1024 bytes", "😀".repeat(256), 201),
@@ -40,8 +45,27 @@ async fn sec_112_a_password_has_8_code_points_to_1024_bytes() {
     // An account may be older than the minimum, but nothing longer than the maximum is hashed.
     let hashes = app.hashes();
     assert_eq!(login(&app, "nobody", "short").await.status(), 401);
-    assert_eq!(login(&app, "nobody", &"a".repeat(1025)).await.status(), 422);
+    assert_eq!(login(&app, "nobody", &uncommon(1025)).await.status(), 422);
     assert_eq!(app.hashes(), hashes + 1);
+}
+
+#[tokio::test]
+async fn sec_114_a_password_that_others_guess_first_is_refused_and_the_reason_is_told() {
+    let app = TestApp::new().await;
+    for (password, why) in [
+        ("Password1", "this is one of the most common passwords; use another one"),
+        ("ada.lovelace", "your password must not be your e-mail address or your username"),
+        ("ADA.LOVELACE@example.org", "your password must not be your e-mail address or your username"),
+        ("countessADA", "your password must not be your e-mail address or your username"),
+        ("countes", "use at least 8 characters"),
+    ] {
+        let body =
+            json!({ "email": "ada.lovelace@example.org", "username": "CountessAda", "password": password });
+        let reply = app.client().post("/v1/auth/register", &body).await;
+        assert_eq!(reply.status(), 422, "{password}");
+        assert_eq!(reply.json()["fields"], json!({ "password": why }), "{password}");
+    }
+    assert_eq!(app.hashes(), 0);
 }
 
 #[tokio::test]
@@ -193,12 +217,8 @@ async fn sec_130_nobody_learns_who_has_an_account() {
     let disabled = app.register("disabled").await;
     assert!(app.auth.accounts().disable(&disabled.user_id).await.unwrap());
     let no_password = User {
-        id: UserId::from(Uuid::from_u128(7)),
-        email: EmailAddress::parse("no-password@example.org").unwrap(),
-        username: None,
-        password_hash: None,
-        created_at: app.clock.now(),
-        disabled_at: None,
+        email: Some(EmailAddress::parse("no-password@example.org").unwrap()),
+        ..User::new(UserId::from(Uuid::from_u128(7)), app.clock.now())
     };
     app.store.inner().users().insert_user(&no_password).await.unwrap();
 

@@ -241,7 +241,8 @@ async fn sec_135_unknown_members_are_ignored_and_set_nothing() {
     let user = &reply.json()["user"];
     assert_ne!(user["id"], body["id"]);
     assert_eq!(user["created_at"], "2026-01-31T12:00:00Z");
-    assert_eq!(user.as_object().unwrap().len(), 4);
+    assert_eq!(user.as_object().unwrap().len(), 7);
+    assert_eq!((&user["roles"], &user["email_verified"]), (&json!([]), &json!(false)));
     let claims = payload(reply.json()["access_token"].as_str().unwrap());
     let mut names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();

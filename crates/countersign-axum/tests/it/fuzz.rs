@@ -45,12 +45,8 @@ async fn access_token(app: &TestApp) -> String {
     static USERS: AtomicU64 = AtomicU64::new(1);
     let number = USERS.fetch_add(1, Ordering::Relaxed);
     let user = User {
-        id: UserId::from(Uuid::from_u128(number.into())),
-        email: EmailAddress::parse(&format!("n{number}@fuzz.example")).unwrap(),
-        username: None,
-        password_hash: None,
-        created_at: app.clock.now(),
-        disabled_at: None,
+        email: Some(EmailAddress::parse(&format!("n{number}@fuzz.example")).unwrap()),
+        ..User::new(UserId::from(Uuid::from_u128(number.into())), app.clock.now())
     };
     app.store.inner().users().insert_user(&user).await.unwrap();
     let sessions = app.auth.sessions();

@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test, as tests do"
 )]
 
+mod account_life;
 mod accounts;
 mod agreed;
 mod body;

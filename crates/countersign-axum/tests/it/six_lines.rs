@@ -57,7 +57,7 @@ async fn greet(
 }
 
 async fn both(_fresh: Fresh<AccessToken>, CurrentUser(user): CurrentUser<User>, body: String) -> String {
-    format!("{} {body}", user.email.as_str())
+    format!("{} {body}", user.email.map(|email| email.as_str().to_owned()).unwrap_or_default())
 }
 
 #[tokio::test]

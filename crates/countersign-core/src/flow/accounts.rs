@@ -8,6 +8,7 @@ mod letters;
 mod minutes;
 mod profile;
 mod queues;
+mod upgrade;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,16 +27,17 @@ use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::devices::SigningIn;
 use crate::flow::accounts::minutes::{Minute, Minutes};
 use crate::flow::accounts::queues::Queues;
-use crate::flow::hasher::{HashError, HashPlace, HashPool};
+use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
+use crate::flow::password_policy::PasswordPolicy;
 use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
 use crate::flow::{BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions};
 use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username, without_blanks};
-use crate::model::password::Password;
+use crate::model::password::{OwnNames, Password, WeakPassword};
 use crate::model::throttle::{LoginLimits, Outcome, Refused, ThrottlePolicy};
 use crate::model::user::User;
-use crate::model::{Device, DeviceToken, EndReason, PasswordHash};
+use crate::model::{Device, DeviceToken, EndReason, Language, PasswordHash};
 use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore, UserInserted, UserStore};
 
 pub(crate) use attempts::hour;
@@ -52,6 +54,10 @@ pub struct AccountsConfig {
     pub throttles: Arc<dyn ThrottleStore>,
     /// The pool that hashes passwords.
     pub hasher: HashPool,
+    /// What a new password must be.
+    pub passwords: PasswordPolicy,
+    /// The least time from a login's beginning to its answer; `None` answers as soon as possible.
+    pub login_floor: Option<Duration>,
     /// The sessions that a login begins and that disabling an account ends.
     pub sessions: Sessions,
     /// The store of one-time secrets, in the engine of the accounts.
@@ -151,6 +157,8 @@ pub struct Registration {
     pub username: Option<Username>,
     /// The password, exactly as the client sent it.
     pub password: Password,
+    /// The language in which the user is written to, if the client has told one.
+    pub language: Option<Language>,
 }
 
 /// The name that a user logs in with. White space around it is removed, as it is at registration.
@@ -216,18 +224,20 @@ pub struct Arrival {
     /// Verified tokens whose sessions the new session replaces: those of the cookies that the browser still carries
     /// (SEC-079). Their sessions are ended before the new one begins, in the same work that nobody can interrupt.
     pub replacing: Vec<Claims>,
+    /// Whether only accounts whose e-mail address is proven may log in.
+    pub verified_only: bool,
 }
 
 impl Arrival {
     /// An arrival that replaces no session, on a device without a token.
     #[must_use]
     pub fn new(presentation: Presentation, device: Device) -> Self {
-        Self { presentation, device, known_device: None, replacing: Vec::new() }
+        Self { presentation, device, known_device: None, replacing: Vec::new(), verified_only: false }
     }
 
     /// How the tokens will be presented, the device, and the tokens whose sessions end.
     fn split(self) -> (Presentation, SigningIn, Vec<Claims>) {
-        let Self { presentation, device, known_device, replacing } = self;
+        let Self { presentation, device, known_device, replacing, .. } = self;
         (presentation, SigningIn { device, known_device }, replacing)
     }
 }
@@ -258,6 +268,9 @@ pub enum RegisterError {
     /// program inserts accounts too; trying again uses the next number.
     #[error("the new account's id is taken; try again")]
     IdTaken,
+    /// The password breaks a rule for new passwords.
+    #[error(transparent)]
+    WeakPassword(#[from] WeakPassword),
     /// The password could not be hashed at the moment.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -286,6 +299,9 @@ pub enum LoginError {
         /// The time until the next attempt may be admitted.
         retry_after: Duration,
     },
+    /// The password is right, but the account's e-mail address is not proven, and the arrival asks for that.
+    #[error("the e-mail address is not verified yet")]
+    EmailUnverified,
     /// The password could not be checked at the moment.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -300,8 +316,9 @@ pub enum LoginError {
 /// The result of checking a password.
 #[derive(Debug)]
 enum Checked {
-    /// The password is right and the account is enabled. The epoch was read before the password was checked.
-    Right(User, Epoch),
+    /// The password is right and the account is enabled. The epoch was read before the password was checked. If there
+    /// is a hash, it should replace the account's.
+    Right(Box<User>, Epoch, Option<PasswordHash>),
     Wrong,
     /// The caller left before the password was checked.
     Unchecked,
@@ -350,6 +367,12 @@ impl Accounts {
         &self.shared.hasher
     }
 
+    /// The rules for new passwords.
+    #[must_use]
+    pub fn passwords(&self) -> &PasswordPolicy {
+        &self.shared.passwords
+    }
+
     /// Registers an account and logs it in.
     ///
     /// A registration takes a place in the hash pool before anything else. If the caller goes away before the password
@@ -386,17 +409,78 @@ impl Accounts {
         arrival: Arrival,
     ) -> Result<SignedIn, RegisterError> {
         let place = self.shared.hasher.place()?;
-        let Registration { email, username, password } = registration;
+        let Registration { email, username, password, language } = registration;
+        let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+        self.shared.passwords.check(&password, names, &self.shared.runtime).await?;
         // This lookup saves a hash where the name is known to be taken; the insert decides.
         if let Some(taken) = self.taken(email.as_ref(), username.as_ref()).await? {
             self.refuse(place, password, arrival.device).await?;
             return Err(taken);
         }
+        let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+        self.shared.passwords.check(&password, names, &self.shared.runtime).await?;
         let id = self.shared.ids.next(&*self.shared.users, &*self.shared.random).await?;
         let password_hash = Some(place.turn().await?.hash(password).await?);
-        let user = User { email, username, password_hash, ..User::new(id, self.shared.clock.now()) };
+        let user =
+            User { email, username, password_hash, language, ..User::new(id, self.shared.clock.now()) };
         let this = self.clone();
         detached(&self.shared.runtime, async move { this.register_now(user, arrival).await }).await
+    }
+
+    /// Registers an account without logging it in, and mails a link to its address. Nothing tells the caller whether a
+    /// name is taken (SEC-131): a registration costs one hash either way, the rest goes on in the background, and the
+    /// user of a taken address is told by mail. A taken username is told, because usernames are public.
+    ///
+    /// # Errors
+    /// [`RegisterError::UsernameTaken`], [`RegisterError::Hash`] and [`RegisterError::Store`].
+    pub async fn register_unseen(
+        &self,
+        registration: Registration,
+        device: Device,
+    ) -> Result<(), RegisterError> {
+        let place = self.shared.hasher.place()?;
+        let Registration { email, username, password, language } = registration;
+        if let Some(username) = &username
+            && self.shared.users.user_by_name(NameKey::Username(username.key())).await?.is_some()
+        {
+            return Err(RegisterError::UsernameTaken);
+        }
+        let id = self.shared.ids.next(&*self.shared.users, &*self.shared.random).await?;
+        let password_hash = Some(place.turn().await?.hash(password).await?);
+        let user =
+            User { email, username, password_hash, language, ..User::new(id, self.shared.clock.now()) };
+        let this = self.clone();
+        self.shared.runtime.spawn(async move {
+            if let Err(error) = this.register_unseen_now(user, device).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an account could not be registered"
+                );
+            }
+        });
+        Ok(())
+    }
+
+    async fn register_unseen_now(&self, user: User, device: Device) -> Result<(), StoreError> {
+        let AccountsConfig { users, sessions, .. } = &*self.shared;
+        let profile = Profile::of(self);
+        match users.insert_user(&user).await? {
+            UserInserted::Yes => {
+                sessions.tell(&Event::Registered { user_id: user.id.clone() });
+                profile.resend_verification(&user).await
+            }
+            UserInserted::EmailTaken => {
+                self.count_refusal(device);
+                match &user.email {
+                    Some(email) => profile.tell_account_exists(email).await,
+                    None => Ok(()),
+                }
+            }
+            UserInserted::UsernameTaken | UserInserted::IdTaken => {
+                self.count_refusal(device);
+                Ok(())
+            }
+        }
     }
 
     async fn taken(
@@ -471,6 +555,10 @@ impl Accounts {
         sessions.tell(&Event::Registered { user_id: user.id.clone() });
         let (presentation, on, replacing) = arrival.split();
         self.end_replaced(replacing).await?;
+        if let Err(error) = Profile::of(self).resend_verification(&user).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, user_id = %user.id, "the mail that verifies an address could not be written");
+        }
         let begun = self.begin_on_device(user, epoch, presentation, on).await?;
         begun.ok_or(RegisterError::Begin(BeginError::EpochRaised))
     }
@@ -487,7 +575,10 @@ impl Accounts {
     /// anybody hears the answer (SEC-126).
     ///
     /// Logins to unknown, disabled and password-less accounts and logins with a wrong password take the same path: one
-    /// hash of the default cost, the same store calls, the same error (SEC-130).
+    /// hash of the default cost, the same store calls, the same error (SEC-130). With a login floor, no answer comes
+    /// before it, so that a login to an account whose imported hash takes longer than a new one does not stand out.
+    ///
+    /// A login with the right password replaces a hash that is not like a new one (SEC-117).
     ///
     /// ```
     /// use countersign_core::flow::{Arrival, LoginError, LoginName, Presentation};
@@ -520,10 +611,14 @@ impl Accounts {
         arrival: Arrival,
     ) -> Result<SignedIn, LoginError> {
         let (caller, waiting) = Caller::with(self.shared.hasher.place()?);
+        let floor = self.shared.login_floor.map(tokio::time::sleep);
         let this = self.clone();
         let login = async move { this.login_now(&name, password, arrival, waiting).await };
         let answer = detached(&self.shared.runtime, login).await;
         drop(caller);
+        if let Some(floor) = floor {
+            floor.await;
+        }
         answer
     }
 
@@ -571,11 +666,17 @@ impl Accounts {
             });
             LoginError::InvalidCredentials
         };
-        let (user, epoch) = match checked? {
-            Checked::Right(user, epoch) => (user, epoch),
+        let (mut user, epoch, upgrade) = match checked? {
+            Checked::Right(user, epoch, upgrade) => (*user, epoch, upgrade),
             Checked::Wrong => return Err(failed(user_id, arrival.device)),
             Checked::Unchecked => return Err(nobody_hears()),
         };
+        if let Some(upgrade) = upgrade {
+            self.upgrade_hash(&mut user, upgrade).await;
+        }
+        if arrival.verified_only && !user.has_verified_email() {
+            return Err(LoginError::EmailUnverified);
+        }
         let (presentation, on, replacing) = arrival.split();
         let device = on.device.clone();
         self.end_replaced(replacing).await?;
@@ -604,10 +705,17 @@ impl Accounts {
         let user = users.user(&id).await?;
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         let Some(turn) = waiting.turn().await? else { return Ok(Checked::Unchecked) };
-        let matches = turn.verify(password, hash).await?;
-        Ok(match user {
-            Some(user) if matches && user.is_enabled() => Checked::Right(user, epoch),
-            _ => Checked::Wrong,
+        let Some(user) = user.filter(User::is_enabled) else {
+            turn.verify(password, hash).await?;
+            return Ok(Checked::Wrong);
+        };
+        Ok(match turn.check(password, hash).await? {
+            PasswordCheck::Right { upgrade } => Checked::Right(Box::new(user), epoch, upgrade),
+            PasswordCheck::Wrong => Checked::Wrong,
+            PasswordCheck::Unusable(reason) => {
+                sessions.tell(&Event::PasswordHashUnusable { user_id: user.id, reason });
+                Checked::Wrong
+            }
         })
     }
 

@@ -4,11 +4,13 @@
 mod accounts;
 mod agree;
 mod background;
+mod breached;
 mod clock;
 mod extra;
 mod hasher;
 mod keychain;
 mod keys;
+mod password_policy;
 mod refresh;
 mod sessions;
 mod tail;
@@ -24,11 +26,13 @@ pub use agree::{Agreement, AgreementError, agree};
 pub use background::{
     Background, FLUSH_EVERY, PURGE_BATCH, PURGE_EVERY, ROTATE_EVERY, SETTINGS_EVERY, TELL_EVERY, purge,
 };
+pub use breached::{BreachedFileError, BreachedPasswords};
 pub use clock::StoreClock;
 pub use extra::{ExtraClaims, ExtraClaimsError};
-pub use hasher::{Argon2Params, HashError, HashPlace, HashPool, HashTurn, Hasher, UnsafeArgon2Params};
+pub use hasher::{HashError, HashPlace, HashPool, HashRecipe, HashTurn, Hasher, PasswordCheck};
 pub use keychain::{KeySet, Keychain, KeychainError, reseal};
 pub use keys::{KeyLifeError, Keys, TokenFormat};
+pub use password_policy::PasswordPolicy;
 pub use refresh::{Refresh, RefreshError, Refreshed, Renewed};
 pub use sessions::{
     AccessGrant, BeginError, EndError, ForeignError, ForeignTokens, IssueAccessError, IssuedAccess, Pair,

@@ -6,7 +6,7 @@ use countersign_jwt::id::{Generation, SessionId, TokenId, UserId};
 use countersign_jwt::key::KeyId;
 use countersign_jwt::time::Timestamp;
 
-use crate::model::{Device, EndReason};
+use crate::model::{Device, EndReason, UnusableHash};
 
 /// Something that happened to an account, a session or a key. Each event is emitted once, by the node on which it
 /// happened, after the store has confirmed it.
@@ -52,6 +52,14 @@ pub enum Event {
         user_id: Option<UserId>,
         /// The device that the login came from.
         device: Device,
+    },
+    /// A login failed, because the account's password hash is not used. Its owner cannot log in until the hash is
+    /// replaced.
+    PasswordHashUnusable {
+        /// The user whose hash it is.
+        user_id: UserId,
+        /// The reason why it is not used.
+        reason: UnusableHash,
     },
     /// A session began, because a user logged in.
     SessionBegan {
@@ -172,6 +180,7 @@ impl Event {
             Self::RefreshReused { .. }
             | Self::RefreshShared { .. }
             | Self::LoginThrottled { .. }
+            | Self::PasswordHashUnusable { .. }
             | Self::KeyRemoved { .. } => true,
             Self::RegistrationsRefused { count, .. } => *count >= Self::MANY_REFUSED_REGISTRATIONS,
             Self::LoginsFailed { count, .. } => *count >= Self::MANY_FAILED_LOGINS,
@@ -188,6 +197,7 @@ impl Event {
             Self::LoginFailed { .. } => "login_failed",
             Self::LoginsFailed { .. } => "logins_failed",
             Self::LoginThrottled { .. } => "login_throttled",
+            Self::PasswordHashUnusable { .. } => "password_hash_unusable",
             Self::SessionBegan { .. } => "session_began",
             Self::SessionEnded { .. } => "session_ended",
             Self::AllSessionsEnded { .. } => "all_sessions_ended",
@@ -279,6 +289,9 @@ impl Events for LogEvents {
                 user_id = user_id.as_ref().map(display),
                 ip = ip(device)
             ),
+            Event::PasswordHashUnusable { user_id, reason } => {
+                log!(warn, "a stored password hash is not used; its owner cannot log in", %user_id, %reason);
+            }
             Event::SessionBegan { user_id, session_id, device } => {
                 log!(info, "a session began", %user_id, %session_id, ip = ip(device));
             }

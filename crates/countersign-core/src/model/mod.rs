@@ -42,8 +42,12 @@ pub use name::{EmailAddress, NameError, Username, without_blanks};
 pub use network::ClientNetwork;
 pub use one_time::{LinkToken, OneTimeSecret, Purpose, SecretDigest, Tried};
 pub use outbox::{AfterFailure, OutboxMail, OutboxState, retry_delay};
-pub use password::{MinimumLength, Password, PasswordError, UnsafeMinimumLength};
-pub use password_hash::PasswordHash;
+pub use password::{
+    MinimumLength, OwnNames, Password, PasswordError, PasswordRules, UnsafeMinimumLength, WeakPassword,
+};
+pub use password_hash::{
+    Argon2Params, InvalidPeppers, PasswordHash, PepperId, Peppers, UnsafeArgon2Params, UnusableHash,
+};
 pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 pub use session::{
     AgentHash, Device, EndReason, Ended, InvalidAgentHash, NewSession, Session, SessionSeed, UserSession,

@@ -219,7 +219,8 @@ fn nfc(text: &str) -> Cow<'_, str> {
     ComposingNormalizerBorrowed::new_nfc().normalize(text)
 }
 
-fn fold(text: &str) -> String {
+/// The text in NFC with the default case folding of Unicode, in which texts that differ in case alone are the same.
+pub(crate) fn fold(text: &str) -> String {
     let composed = nfc(text);
     nfc(&CaseMapper::new().fold_string(&composed)).into_owned()
 }

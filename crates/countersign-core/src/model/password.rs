@@ -1,9 +1,16 @@
-//! Passwords as people type them.
+//! Passwords as people type them, and the rules for new ones.
+
+mod common;
+mod rules;
 
 use std::fmt;
 
+use aws_lc_rs::digest;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
+
+pub use self::rules::{MinimumLength, OwnNames, PasswordRules, UnsafeMinimumLength, WeakPassword};
+use crate::model::name::fold;
 
 /// A password exactly as it was sent: not trimmed, folded, normalised or cut (SEC-115).
 ///
@@ -20,10 +27,6 @@ use zeroize::Zeroizing;
 /// ```
 pub struct Password(SecretString);
 
-/// The fewest code points that a new password may have. Default 8.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MinimumLength(u16);
-
 /// The reason why a text cannot be a password. The messages may be displayed to the person who typed it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -39,32 +42,21 @@ pub enum PasswordError {
     TooLong,
 }
 
-/// A minimum length that would accept weak passwords, or refuse long ones.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the minimum password length is 8 to 64 code points")]
-pub struct UnsafeMinimumLength;
-
 impl Password {
     /// The most bytes that a password may have. The limit is long enough for any passphrase and short enough that
     /// hashing such a password costs what hashing a short one does.
     pub const MAX_BYTES: usize = 1024;
 
-    /// Takes a new password of at least 8 code points.
+    /// Takes a new password of at least 8 code points ([`MinimumLength::FLOOR`]).
+    /// [`PasswordRules::admit`] takes one by the rules of the site.
     ///
     /// # Errors
     /// [`PasswordError`] if it is too short or too long.
     pub fn new_for_registration(text: String) -> Result<Self, PasswordError> {
-        Self::new_for_registration_with(text, MinimumLength::default())
-    }
-
-    /// Takes a new password of at least `minimum` code points.
-    ///
-    /// # Errors
-    /// [`PasswordError`] if it is too short or too long.
-    pub fn new_for_registration_with(text: String, minimum: MinimumLength) -> Result<Self, PasswordError> {
         let password = Self::new_for_login(text)?;
-        if password.0.expose_secret().chars().count() < usize::from(minimum.0) {
-            return Err(PasswordError::TooShort { minimum: minimum.0 });
+        let minimum = MinimumLength::default();
+        if !minimum.admits(&password) {
+            return Err(PasswordError::TooShort { minimum: minimum.get() });
         }
         Ok(password)
     }
@@ -88,36 +80,27 @@ impl Password {
     pub(crate) fn expose_bytes(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()
     }
+
+    /// The SHA-1 digest by which published lists of breached passwords name it.
+    pub(crate) fn sha1(&self) -> [u8; digest::SHA1_OUTPUT_LEN] {
+        let mut sha1 = [0; digest::SHA1_OUTPUT_LEN];
+        sha1.copy_from_slice(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.expose_bytes()).as_ref());
+        sha1
+    }
+
+    fn code_points(&self) -> usize {
+        self.0.expose_secret().chars().count()
+    }
+
+    /// The password without differences of case, for comparing it with words that it must not be.
+    fn folded(&self) -> Zeroizing<String> {
+        Zeroizing::new(fold(self.0.expose_secret()))
+    }
 }
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Password(…)")
-    }
-}
-
-impl MinimumLength {
-    /// The lowest minimum length that can be set (NIST SP 800-63B §3.1.1.2).
-    pub const FLOOR: u16 = 8;
-    /// The highest minimum length that can be set. A password of 64 code points is always accepted.
-    pub const CEILING: u16 = 64;
-
-    /// Sets the minimum length to this many code points.
-    ///
-    /// # Errors
-    /// [`UnsafeMinimumLength`] outside [`MinimumLength::FLOOR`] and [`MinimumLength::CEILING`].
-    pub fn new(code_points: u16) -> Result<Self, UnsafeMinimumLength> {
-        if (Self::FLOOR..=Self::CEILING).contains(&code_points) {
-            Ok(Self(code_points))
-        } else {
-            Err(UnsafeMinimumLength)
-        }
-    }
-}
-
-impl Default for MinimumLength {
-    fn default() -> Self {
-        Self(Self::FLOOR)
     }
 }
 
@@ -147,16 +130,6 @@ mod tests {
         ] {
             assert_eq!(registered(&text).map(|_| ()), outcome, "{case}");
         }
-    }
-
-    #[test]
-    fn sec_112_the_minimum_can_be_raised_but_never_below_eight() {
-        assert_eq!(MinimumLength::new(7), Err(UnsafeMinimumLength));
-        assert_eq!(MinimumLength::new(65), Err(UnsafeMinimumLength));
-        let fifteen = MinimumLength::new(15).unwrap();
-        let short = Password::new_for_registration_with("a".repeat(14), fifteen);
-        assert_eq!(short.unwrap_err(), PasswordError::TooShort { minimum: 15 });
-        assert!(Password::new_for_registration_with("a".repeat(15), fifteen).is_ok());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) enum Switch {
 /// The form in which a password is kept.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum HashForm {
-    /// Argon2, which this version verifies.
+    /// Argon2.
     Argon2,
     /// Werkzeug's scrypt, its default since 2.3.
     WerkzeugScrypt,
@@ -117,7 +117,7 @@ impl HashForm {
     /// The form of a hash; `None` if the text does not name one. The text may then be the password itself.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
-        const OTHERS: [&str; 12] = [
+        const OTHERS: [&str; 13] = [
             "$scrypt$",
             "$pbkdf2",
             "$5$",
@@ -130,6 +130,7 @@ impl HashForm {
             "scrypt$",
             "argon2$",
             "$bcrypt",
+            "bcrypt-sha256-hex$",
         ];
         let begins = |with: &[&str]| with.iter().any(|with| text.starts_with(with));
         if begins(&["$argon2id$", "$argon2i$", "$argon2d$"]) {

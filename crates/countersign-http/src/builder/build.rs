@@ -103,6 +103,7 @@ impl AuthBuilder {
         } else {
             Some(ExtraClaims::with_roles(self.extra_claims, self.stores.users().clone()))
         };
+        let sends_mail = self.letters.is_some();
         let sessions = Sessions::new(SessionsConfig {
             sessions: self.stores.sessions().clone(),
             revocations: self.stores.revocations().clone(),
@@ -123,14 +124,21 @@ impl AuthBuilder {
         })?;
         sessions.keys().poll().await?;
         let permits = self.hash_permits.unwrap_or_else(default_hash_permits);
-        let hasher =
-            HashPool::new(runtime.clone(), permits, self.hash_queue, self.argon2, self.random.clone())?;
+        let hasher = HashPool::new(
+            self.hash_runtime.unwrap_or_else(|| runtime.clone()),
+            permits,
+            self.hash_queue,
+            self.recipe,
+            self.random.clone(),
+        )?;
         let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
         let tasks = runtime.clone();
         let accounts = Accounts::new(AccountsConfig {
             users: self.stores.users().clone(),
             throttles: self.stores.throttles().clone(),
             hasher,
+            passwords: self.passwords,
+            login_floor: self.login_floor,
             throttle: self.throttle,
             limits: countersign_core::model::LoginLimits::default(),
             devices: self.stores.devices().clone(),
@@ -153,6 +161,8 @@ impl AuthBuilder {
             origins: cross_site,
             csrf: self.csrf,
             is_secure,
+            account_rules: self.account_rules,
+            sends_mail,
             accounts,
         };
         let rules = rules.over(&engine);

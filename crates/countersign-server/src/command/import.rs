@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 
 use clap::{Args, Subcommand};
 use countersign_core::flow::{CheckError, ForeignError, Sessions};
-use countersign_core::model::{EmailAddress, User, Username};
+use countersign_core::model::{EmailAddress, PasswordHash, Peppers, User, Username};
 use countersign_core::model::{EndReason, Refusal, Session, UserSession};
 use countersign_core::store::{FoundSession, NameKey, SessionInserted, Stores, UserInserted};
 use countersign_flask::FlaskRules;
@@ -59,14 +59,25 @@ struct Flask {
     /// SQLAlchemy's Uuid with a database that has no such type
     #[arg(long)]
     hyphenate_ids: bool,
+    /// The bcrypt hashes are of an application that sets Flask-Bcrypt's BCRYPT_HANDLE_LONG_PASSWORDS. They are kept with
+    /// the prefix bcrypt-sha256-hex, because they cannot be told from others by their text
+    #[arg(long)]
+    bcrypt_long_passwords: bool,
     #[command(flatten)]
     store: StoreFlags,
 }
 
 /// `countersign import …`
 pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
-    let ImportSubcommand::Flask(Flask { from, dry_run, users_table, sessions_table, hyphenate_ids, store }) =
-        import.command;
+    let ImportSubcommand::Flask(Flask {
+        from,
+        dry_run,
+        users_table,
+        sessions_table,
+        hyphenate_ids,
+        bcrypt_long_passwords,
+        store,
+    }) = import.command;
     let from = match from.as_str() {
         "-" => io::read_to_string(io::stdin().lock().take(64 * 1024))?,
         _ => from,
@@ -81,6 +92,7 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
             stores: &stores,
             dry_run,
             hyphenate_ids,
+            bcrypt_long_passwords,
             now: sessions.clock().now(),
             people: HashMap::new(),
             emails: HashSet::new(),
@@ -133,6 +145,7 @@ struct Import<'i> {
     stores: &'i Stores,
     dry_run: bool,
     hyphenate_ids: bool,
+    bcrypt_long_passwords: bool,
     now: Timestamp,
     /// The users who have an account here by now, or would have one after a real run.
     people: HashMap<UserId, Person>,
@@ -152,7 +165,8 @@ struct UserCounts {
     here: u64,
     skipped: u64,
     without_password: u64,
-    hashes: BTreeMap<HashForm, u64>,
+    verified: BTreeMap<HashForm, u64>,
+    unusable: u64,
 }
 
 #[derive(Debug, Default)]
@@ -224,7 +238,9 @@ impl Import<'_> {
             return Ok(Err(taken));
         }
         let username = self.username(row).await?;
-        let (password_hash, form) = row.password_hash();
+        let hash = self.password_hash(row);
+        let form = hash.as_ref().map(|(hash, form)| (*form, hash.check(&Peppers::default())));
+        let password_hash = hash.map(|(hash, _)| hash);
         let created_at = row.time(REGISTERED).unwrap_or(self.now).min(self.now);
         let mut user = User {
             email: Some(email),
@@ -245,7 +261,11 @@ impl Import<'_> {
             }
         }
         match form {
-            Some(form) => *self.users.hashes.entry(form).or_default() += 1,
+            Some((form, Ok(()))) => *self.users.verified.entry(form).or_default() += 1,
+            Some((_, Err(reason))) => {
+                row.note(&format!("its password hash is kept, but is not used: {reason}"));
+                self.users.unusable += 1;
+            }
             None => self.users.without_password += 1,
         }
         self.users.brought += 1;
@@ -253,6 +273,17 @@ impl Import<'_> {
         self.usernames.extend(user.username.map(|username| username.key().to_owned()));
         self.people.insert(id, person);
         Ok(Ok(()))
+    }
+
+    /// The hash of the user's password as it is kept, and its form.
+    fn password_hash(&self, row: &Row<'_>) -> Option<(PasswordHash, HashForm)> {
+        let (Some(hash), Some(form)) = row.password_hash() else { return None };
+        Some(match form {
+            HashForm::Bcrypt if self.bcrypt_long_passwords => {
+                (PasswordHash::of_flask_bcrypt_long(hash.expose()), form)
+            }
+            form => (hash, form),
+        })
     }
 
     async fn username(&self, row: &Row<'_>) -> Result<Option<Username>, Box<dyn Error>> {
@@ -419,18 +450,20 @@ impl Import<'_> {
 
 impl UserCounts {
     fn tell(&self) {
-        let Self { read, brought, here, skipped, without_password, hashes } = self;
+        let Self { read, brought, here, skipped, without_password, verified, unusable } = self;
         say(&format!("users: {read} read, {brought} brought over, {here} here already, {skipped} skipped"));
-        let verified = hashes.get(&HashForm::Argon2).copied().unwrap_or(0);
-        say(&format!("passwords: {verified} of a form that this version verifies (Argon2 in PHC format)"));
-        let others = hashes.iter().filter(|(form, _)| **form != HashForm::Argon2);
-        let others: Vec<_> = others.map(|(form, count)| format!("{} {count}", form.name())).collect();
-        if !others.is_empty() {
-            let count: u64 = hashes.values().sum::<u64>() - verified;
+        let forms: Vec<_> = verified.iter().map(|(form, count)| format!("{} {count}", form.name())).collect();
+        if !forms.is_empty() {
+            let count: u64 = verified.values().sum();
             say(&format!(
-                "passwords: {count} of a form that this version does not verify yet ({}): these users stay signed in by \
-                 their tokens, but cannot log in with their password; the hashes are kept",
-                others.join(", ")
+                "passwords: {count} whose owners log in here with their password ({})",
+                forms.join(", ")
+            ));
+        }
+        if *unusable > 0 {
+            say(&format!(
+                "passwords: {unusable} whose hash is not used: these users stay signed in by their tokens, but cannot log in \
+                 with their password"
             ));
         }
         if *without_password > 0 {

@@ -94,10 +94,17 @@ mod tests {
     use super::*;
 
     /// The settings that work in both profiles as they do without a profile.
-    const WITH_EFFECT: [&str; 20] = [
+    const WITH_EFFECT: [&str; 27] = [
         "config",
         "listen",
         "plain_http",
+        "tls_cert",
+        "tls_key",
+        "trusted_proxies",
+        "forwarded_header",
+        "proxy_protocol",
+        "max_connections",
+        "max_connections_per_address",
         "database_url",
         "sessions_url",
         "accept_weak_store",
@@ -110,6 +117,13 @@ mod tests {
         "max_sessions",
         "sessions_at_limit",
         "revocation_bound",
+        "password_min",
+        "password_words",
+        "breached_passwords",
+        "password_hash",
+        "password_pepper",
+        "password_pepper_file",
+        "login_floor",
         "hash_permits",
         "metrics_listen",
         "shutdown_grace",

@@ -312,7 +312,7 @@ fn mode_for_all(_: &Path) -> Option<u32> {
 fn is_secret(name: &str, value: &str) -> bool {
     let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
     match name.as_str() {
-        "secret" | "secret_key" | "jwt_secret_key" | "jwt_private_key" => true,
+        "secret" | "password_pepper" | "secret_key" | "jwt_secret_key" | "jwt_private_key" => true,
         "database_url" | "sessions_url" => has_password(value),
         _ => false,
     }
@@ -429,6 +429,8 @@ mod tests {
             ("JWT_SECRET_KEY", "x", true),
             ("SECRET_KEY", "x", true),
             ("JWT_PRIVATE_KEY", "x", true),
+            ("COUNTERSIGN_PASSWORD_PEPPER", "x", true),
+            ("COUNTERSIGN_PASSWORD_PEPPER_FILE", "x", false),
             ("COUNTERSIGN_SECRET_FILE", "x", false),
             ("secret_file", "x", false),
             ("JWT_PUBLIC_KEY", "x", false),

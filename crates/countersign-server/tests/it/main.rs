@@ -10,6 +10,7 @@
 mod answers;
 mod attacks;
 mod client;
+mod edge;
 mod engine;
 #[cfg(feature = "flask")]
 mod import;
@@ -28,5 +29,6 @@ mod slow;
 mod starting;
 mod stopping;
 mod store_down;
+mod tls;
 mod two_servers;
 mod wire;

@@ -163,7 +163,7 @@ pub(crate) struct Server {
 impl Server {
     /// Host and port.
     pub(crate) fn address(&self) -> &str {
-        self.url.strip_prefix("http://").unwrap()
+        self.url.split_once("://").unwrap().1
     }
 
     pub(crate) fn process_id(&self) -> u32 {

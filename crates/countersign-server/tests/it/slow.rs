@@ -1,10 +1,15 @@
 //! Floods and statistics; `./test --slow` runs them.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use countersign_http::SystemClock;
 use countersign_jwt::Clock as _;
 use countersign_testkit::SeededRandom;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, PASSWORD};
@@ -72,6 +77,126 @@ async fn slow_sec_121_a_login_storm_is_shed_and_health_answers() {
     assert_eq!(checked + shed, LOGINS);
     client.login("ada@example.org").await;
     server.stop().await;
+}
+
+/// Asks for `/me` for so long, in turn on a connection that stays and on a new one, and says how long the answers took.
+async fn ask_for_me(server: &Server, access: &str, time: Duration) -> (Vec<Duration>, Vec<Duration>) {
+    let clock = SystemClock::new();
+    let (mut kept, mut new) = (Vec::new(), Vec::new());
+    let request =
+        format!("GET /v1/auth/me HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {access}\r\n\r\n");
+    let ask = async |stream: &mut TcpStream| {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the connection was closed");
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    };
+    let mut stays = TcpStream::connect(server.address()).await.unwrap();
+    let begun = clock.monotonic();
+    while clock.monotonic() - begun < time {
+        let asked = clock.monotonic();
+        ask(&mut stays).await;
+        kept.push(clock.monotonic() - asked);
+        let asked = clock.monotonic();
+        ask(&mut TcpStream::connect(server.address()).await.unwrap()).await;
+        new.push(clock.monotonic() - asked);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    (kept, new)
+}
+
+/// Holds so many connections open on which nothing is sent, or for every other one nothing after a request, and opens another one for each that the server closes. It
+/// ends with the returned sender.
+///
+/// The thread leaves the processor to all others, because attackers have machines of their own.
+fn idle_clients(server: &Server, number: usize) -> oneshot::Sender<()> {
+    let (end, ended) = oneshot::channel();
+    let address = server.address().to_owned();
+    std::thread::spawn(move || {
+        rustix::process::nice(19).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let mut clients = JoinSet::new();
+            for at in 0..number {
+                let address = address.clone();
+                clients.spawn(async move {
+                    // Not all at the same moment.
+                    tokio::time::sleep(Duration::from_micros(500) * u32::try_from(at).unwrap()).await;
+                    loop {
+                        if let Ok(mut stream) = TcpStream::connect(&address).await {
+                            if at % 2 == 0 {
+                                let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+                                let _sent = stream.write_all(request).await;
+                            }
+                            while stream.read(&mut [0; 512]).await.is_ok_and(|read| read > 0) {}
+                        }
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                });
+            }
+            drop(ended.await);
+        });
+    });
+    end
+}
+
+/// Debian's `slowhttptest`, with so many clients that are slow in this way.
+fn slow_clients(server: &Server, kind: &[&str], number: usize) -> tokio::process::Child {
+    let number = number.to_string();
+    let mut command = Command::new("nice");
+    command.args(["-n", "19", "slowhttptest"]).args(kind);
+    command.args(["-c", &number, "-r", "500", "-l", "60", "-p", "5"]);
+    command.args(["-u", &format!("{}/v1/auth/login", server.url)]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command.spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: 10,000 idle and 1,000 slow clients for a minute; needs slowhttptest and 12,000 open files"]
+async fn slow_sec_151_idle_and_slow_clients_keep_nobody_from_being_answered() {
+    const IDLE: usize = 10_000;
+    for (case, places) in [("with places for all", "12000"), ("with fewer places than attackers", "5000")] {
+        let folder = Folder::new();
+        let settings = [("COUNTERSIGN_LOG", "warn"), ("COUNTERSIGN_MAX_CONNECTIONS", places)];
+        let server = folder.serve_with(&settings).await;
+        let found =
+            Command::new("slowhttptest").arg("-h").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+        assert!(found.is_ok(), "slowhttptest is missing (Debian: apt-get install slowhttptest)");
+        let access = Client::new(&server).register("ada@example.org").await.access;
+        let (mut kept, mut new) = ask_for_me(&server, &access, Duration::from_secs(5)).await;
+        let before = resident_kib(&server);
+
+        let idle = idle_clients(&server, IDLE);
+        let slow = [
+            slow_clients(&server, &["-H", "-i", "1"], 500),
+            slow_clients(&server, &["-B", "-i", "1"], 300),
+            slow_clients(&server, &["-X", "-w", "1", "-y", "2", "-n", "1"], 200),
+        ];
+        // Until all of them are there.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let files = || std::fs::read_dir(format!("/proc/{}/fd", server.process_id())).unwrap().count();
+        let files_at_first = files();
+        let (mut kept_then, mut new_then) = ask_for_me(&server, &access, Duration::from_secs(20)).await;
+        let files = files_at_first.max(files());
+        println!("{case} ({places}): {IDLE} idle and 1000 slow clients, {files} open files of the server");
+        for (connection, before, then) in
+            [("a kept", &mut kept, &mut kept_then), ("a new", &mut new, &mut new_then)]
+        {
+            let (number, p50, p99) = (then.len(), quantile(then, 50), quantile(then, 99));
+            let (idle_50, idle_99) = (quantile(before, 50), quantile(before, 99));
+            println!(
+                "  GET /v1/auth/me on {connection} connection: p50 {p50:?}, p99 {p99:?} of {number}; without them p50 \
+                 {idle_50:?}, p99 {idle_99:?} of {}: p99 {:.2} times",
+                before.len(),
+                p99.as_secs_f64() / idle_99.as_secs_f64(),
+            );
+        }
+        println!("  memory: {before} KiB before, {} KiB then", resident_kib(&server));
+        drop((idle, slow));
+        server.stop().await;
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

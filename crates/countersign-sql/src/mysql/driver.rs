@@ -30,6 +30,13 @@ macro_rules! marks {
     (@ $name:literal) => { ", ?" };
 }
 
+/// An assignment of a parameter to each column.
+macro_rules! assignments {
+    ($first:literal $_first_kind:ident $(, $name:literal $_kind:ident)*) => {
+        concat!($first, " = ?" $(, ", ", $name, " = ?")*)
+    };
+}
+
 impl Driver for MySql {
     const STORE: &'static str = "mysql";
 

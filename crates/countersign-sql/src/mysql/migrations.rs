@@ -15,6 +15,7 @@ fn changes() -> Vec<Migration> {
         change(1, "initial", include_str!("../../migrations/mysql/0001_initial.sql")),
         change(2, "live sessions", include_str!("../../migrations/mysql/0002_live_sessions.sql")),
         change(3, "agreed settings", include_str!("../../migrations/mysql/0003_agreed_settings.sql")),
+        change(4, "whole accounts", include_str!("../../migrations/mysql/0004_whole_accounts.sql")),
     ]
 }
 

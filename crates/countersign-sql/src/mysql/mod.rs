@@ -22,10 +22,16 @@
 
 #[macro_use]
 mod driver;
+
+mod admin_keys;
+mod audit;
+mod devices;
 mod keys;
 mod migrations;
+mod one_time;
 mod open_store;
 mod options;
+mod outbox;
 #[cfg(test)]
 mod plans;
 mod revocations;

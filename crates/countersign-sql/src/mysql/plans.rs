@@ -6,19 +6,26 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use countersign_core::model::{
-    Acknowledgement, Advance, AdvanceCondition, Attempts, Device, EndReason, Entry, Heal, PasswordHash,
-    Target, UserSession,
+    Acknowledgement, Advance, AdvanceCondition, Attempts, AuditPosition, Device, EmailAddress, EndReason,
+    Entry, Heal, KnownDevice, OneTimeSecret, OutboxMail, OutboxState, PasswordHash, Purpose, SecretDigest,
+    Target, User, UserSession,
 };
-use countersign_core::store::{End, EpochRaise, SessionPage};
+use countersign_core::store::{
+    AuditPage, DeadLetterPosition, End, EpochRaise, MailFailure, NameKey, SessionPage, UserPage, UserPosition,
+};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row};
 use uuid::Uuid;
 
-use super::{MySqlOptions, Statement, migrate, revocations, sessions, throttles, users, watch};
+use super::{
+    MySqlOptions, Statement, admin_keys, audit, devices, migrate, one_time, outbox, revocations, sessions,
+    throttles, users, watch,
+};
+use crate::names;
 
-/// A database with 4 000 users, who have two sessions, an entry of each kind, an account and a counter each. It is
-/// deleted at the end.
+/// A database with 4 000 users, who have two sessions, an entry of each kind and one row in every other table each. It
+/// is deleted at the end.
 struct Filled {
     server: String,
     name: String,
@@ -55,7 +62,19 @@ impl Filled {
     }
 
     async fn fill(&mut self) {
-        for table in ["session", "revocation", "account", "account_name", "throttle", "token_owner"] {
+        for table in [
+            "session",
+            "revocation",
+            "account",
+            "account_name",
+            "throttle",
+            "token_owner",
+            "one_time_secret",
+            "known_device",
+            "admin_key",
+            "audit",
+            "outbox",
+        ] {
             let rows: Vec<String> = (0..USERS).map(|user| rows(table, user)).collect();
             for rows in rows.chunks(1_000) {
                 self.run(format!("INSERT INTO countersign_{table} VALUES {}", rows.join(", "))).await;
@@ -107,12 +126,16 @@ async fn run(options: &MySqlConnectOptions, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
 }
 
+fn id(number: usize) -> Uuid {
+    Uuid::from_u128(u128::try_from(number).unwrap())
+}
+
 /// The rows of one user in a table.
 fn rows(table: &str, user: usize) -> String {
     match table {
         "session" => [user, USERS + user]
             .map(|number| {
-                let id = Uuid::from_u128(u128::try_from(number).unwrap());
+                let id = id(number);
                 let expiry = format!("{user}, {user}, NULL, NULL, NULL, NULL, NULL");
                 format!("('user {user}', '{id}', 1, 0, 0, NULL, 0, 0, '', 0, 0, {expiry})")
             })
@@ -120,9 +143,22 @@ fn rows(table: &str, user: usize) -> String {
         "revocation" => ["'session', 'one', 0", "'token', 'one', 0", "'user', '', 1"]
             .map(|key| format!("('user {user}', {key}, NULL, {user}, {user})"))
             .join(", "),
-        "account" => format!("('user {user}', '{user}', NULL, NULL, 0, NULL)"),
+        "account" => {
+            format!("('user {user}', '{user}', NULL, NULL, {user}, NULL, NULL, '', NULL, {user}, 0)")
+        }
         "account_name" => format!("('email', '{user}', 'user {user}')"),
         "throttle" => format!("('user {user}', 0, NULL, 0, 0, {user})"),
+        "one_time_secret" => format!("('user {user}', 'sign_in', '', '', 5, {user}, {user})"),
+        "known_device" => format!("('user {user}', UNHEX(SHA2('{user}', 256)), {user})"),
+        "admin_key" => format!("('{}', '', '', '', {user}, NULL)", id(user)),
+        "audit" => {
+            format!("('{}', {user}, 'event {}', 'user {user}', NULL, NULL, NULL, NULL)", id(user), user % 10)
+        }
+        "outbox" => {
+            let state =
+                if user.is_multiple_of(2) { format!("{user}, NULL") } else { format!("NULL, {user}") };
+            format!("('{}', '{user}', '', NULL, '', {user}, NULL, 0, {state}, NULL)", id(user))
+        }
         _ => format!("('user {user}', {user})"),
     }
 }
@@ -208,12 +244,95 @@ async fn no_statement_reads_more_than_it_needs() {
     filled.expect(count, &["countersign_throttle: range, PRIMARY"]).await;
     filled.expect(throttles::purge(at, 10), &["countersign_throttle: range, touched_at"]).await;
 
+    let user = &User { email: EmailAddress::parse("77@example.org").ok(), ..User::new(ada.clone(), at) };
+    let name = names::of(user).next().unwrap();
+    let by_key = &["countersign_account: range, PRIMARY"];
     filled.expect(users::find(ada), &["account: const, PRIMARY"]).await;
+    filled.expect(users::find_locked(ada), &["account: const, PRIMARY"]).await;
     let expected = &["claim: const, PRIMARY", "account: const, PRIMARY"];
-    filled.expect(users::find_by_name("email", "77"), expected).await;
+    filled.expect(users::find_by_name(NameKey::Email("77")), expected).await;
+    filled.expect(users::free(name, ada), &["countersign_account_name: range, PRIMARY"]).await;
+    filled.expect(users::replace(user, user), by_key).await;
+    filled.expect(users::delete(ada), by_key).await;
     let hash = PasswordHash::from_stored("77".to_owned());
-    let replace = users::replace_hash(ada, Some(&hash), &hash);
-    filled.expect(replace, &["countersign_account: range, PRIMARY"]).await;
+    filled.expect(users::replace_hash(ada, Some(&hash), &hash), by_key).await;
+    filled.expect(users::set_disabled(ada, Some(at)), by_key).await;
+    for after in [None, Some(UserPosition::from(user))] {
+        let page = &UserPage { query: None, after, limit: 10 };
+        filled.expect(users::list(page), &["account: range, created_at"]).await;
+    }
+    filled.expect(users::to_delete(at, 10), &["account: range, deleted_at"]).await;
+
+    let purpose = Purpose::SignIn;
+    let secret = &OneTimeSecret {
+        user_id: ada.clone(),
+        purpose,
+        digests: Vec::new(),
+        bound_to: String::new(),
+        tries_left: 5,
+        created_at: at,
+        expires_at: at,
+    };
+    let by_key = &["countersign_one_time_secret: range, PRIMARY"];
+    filled.expect(one_time::find(ada, purpose), &["secret: const, PRIMARY"]).await;
+    filled.expect(one_time::find_locked(ada, purpose), &["secret: const, PRIMARY"]).await;
+    filled.expect(one_time::note_tries(secret), by_key).await;
+    filled.expect(one_time::delete(ada, purpose), by_key).await;
+    filled.expect(one_time::delete_all(ada), by_key).await;
+    filled.expect(one_time::purge(at, 10), &["countersign_one_time_secret: range, expires_at"]).await;
+
+    let device = &KnownDevice { user_id: ada.clone(), digest: SecretDigest::of("77"), until: at };
+    let by_key = &["countersign_known_device: range, PRIMARY"];
+    filled.expect(devices::renew(device), by_key).await;
+    filled.expect(devices::count(ada), &["countersign_known_device: ref, PRIMARY"]).await;
+    let expected =
+        &["<derived2>: ALL, ", "device: eq_ref, PRIMARY", "countersign_known_device: ref, PRIMARY, sorted"];
+    filled.expect(devices::trim(device), expected).await;
+    filled.expect(devices::forget(ada), by_key).await;
+    filled.expect(devices::purge(at, 10), &["countersign_known_device: range, until"]).await;
+
+    let id = Uuid::from_u128(77);
+    filled.expect(admin_keys::find(id), &["admin_key: const, PRIMARY"]).await;
+    filled.expect(admin_keys::delete(id), &["countersign_admin_key: range, PRIMARY"]).await;
+
+    for after in [None, Some(AuditPosition { at, id })] {
+        let page = |user_id, name| AuditPage { user_id, name, after, limit: 10 };
+        filled.expect(audit::list(&page(None, None)), &["record: range, PRIMARY"]).await;
+        filled.expect(audit::list(&page(Some(ada), None)), &["record: range, of_user"]).await;
+        filled.expect(audit::list(&page(None, Some("event 7"))), &["record: range, of_name"]).await;
+        filled.expect(audit::list(&page(Some(ada), Some("event 7"))), &["record: range, of_user"]).await;
+    }
+    filled.expect(audit::purge(at, 10), &["countersign_audit: range, PRIMARY"]).await;
+
+    let then = OutboxState::Dead { since: at };
+    let failure = &MailFailure { id, attempts: 1, then, error: String::new() };
+    let by_key = &["countersign_outbox: range, PRIMARY"];
+    filled.expect(outbox::due(at, 10), &["mail: range, next_at"]).await;
+    let mails = vec![mail(id); 3];
+    filled.expect(outbox::claim(&mails, at), by_key).await;
+    filled.expect(outbox::delete(id), by_key).await;
+    filled.expect(outbox::fail(failure), by_key).await;
+    for after in [None, Some(DeadLetterPosition { since: at, id })] {
+        filled.expect(outbox::dead(after, 10), &["mail: range, dead_since"]).await;
+    }
+    filled.expect(outbox::retry(id, at), by_key).await;
+    filled.expect(outbox::purge(at, 10), &["countersign_outbox: range, dead_since"]).await;
     filled.expect(watch::look(100), &["countersign_revocation: range, at"]).await;
     assert!(filled.wrong.is_empty(), "{}", filled.wrong.join("\n"));
+}
+
+fn mail(id: Uuid) -> OutboxMail {
+    let at = Timestamp::from_millis(100);
+    OutboxMail {
+        id,
+        to: EmailAddress::parse("77@example.org").unwrap(),
+        kind: String::new(),
+        user_id: None,
+        sealed: Vec::new(),
+        created_at: at,
+        useless_after: None,
+        attempts: 0,
+        state: OutboxState::Waiting { next_at: at },
+        last_error: None,
+    }
 }

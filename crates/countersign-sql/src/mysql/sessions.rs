@@ -216,7 +216,7 @@ pub(super) fn is_ended(key: &UserSession) -> Statement<(bool,)> {
 /// A page of a user's live sessions, found in the index `live`, from its end. The condition for the place that the page
 /// comes after is written out, because the servers find no range for a comparison of rows.
 pub(super) fn live(user_id: &UserId, now: Timestamp, page: SessionPage) -> Statement<Session> {
-    let (created_at, id) = before(page.after);
+    let (created_at, id) = before(page.after.as_ref());
     Statement::new(concat!(
         "SELECT ",
         session_columns!(converted),

@@ -15,6 +15,7 @@ fn changes() -> Vec<Migration> {
         change(2, "log by time", include_str!("../../migrations/postgres/0002_log_by_time.sql")),
         change(3, "live sessions", include_str!("../../migrations/postgres/0003_live_sessions.sql")),
         change(4, "agreed settings", include_str!("../../migrations/postgres/0004_agreed_settings.sql")),
+        change(5, "whole accounts", include_str!("../../migrations/postgres/0005_whole_accounts.sql")),
     ]
 }
 

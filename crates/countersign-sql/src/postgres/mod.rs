@@ -19,11 +19,16 @@
 //! A pooler such as PgBouncer may be between a node and the server, in transaction mode as well; see
 //! [`PostgresOptions::pooled`] and [`PostgresOptions::listen_url`].
 
+mod admin_keys;
+mod audit;
+mod devices;
 mod driver;
 mod keys;
 mod migrations;
+mod one_time;
 mod open_store;
 mod options;
+mod outbox;
 #[cfg(test)]
 mod plans;
 mod push;

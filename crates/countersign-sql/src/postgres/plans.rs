@@ -9,8 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row as _};
 
 use super::{PostgresOptions, PostgresStore, Statement};
 
-/// A database with 20 000 users, who have two sessions, an entry of each kind, an account and a counter each. It is
-/// deleted at the end.
+/// A database with 20 000 users, who have two sessions and one row in every other table each. It is deleted at the end.
 pub(super) struct Filled {
     server: String,
     name: String,
@@ -27,13 +26,25 @@ const FILL: &str = "
         CASE kind WHEN 'user' THEN 1 ELSE 0 END, number, number
     FROM generate_series(1, 20000) AS number, unnest(array['session', 'token', 'user']) AS kind;
     INSERT INTO countersign.account (id, email, created_at)
-    SELECT 'user ' || number, number || '@example.org', 0 FROM generate_series(1, 20000) AS number;
+    SELECT 'user ' || number, number || '@example.org', number FROM generate_series(1, 20000) AS number;
     INSERT INTO countersign.account_name (kind, key, user_id)
     SELECT 'email', number || '@example.org', 'user ' || number FROM generate_series(1, 20000) AS number;
     INSERT INTO countersign.throttle (key, failures, running, running_until, touched_at)
     SELECT 'user ' || number, 0, 0, 0, number FROM generate_series(1, 20000) AS number;
     INSERT INTO countersign.token_owner (user_id, until)
     SELECT 'user ' || number, number FROM generate_series(1, 20000) AS number;
+    INSERT INTO countersign.one_time_secret (user_id, purpose, digests, bound_to, tries_left, created_at, expires_at)
+    SELECT 'user ' || number, 'sign_in', sha256(number::text::bytea), '', 5, number, number
+    FROM generate_series(1, 20000) AS number;
+    INSERT INTO countersign.known_device (user_id, digest, until)
+    SELECT 'user ' || number, sha256(number::text::bytea), number FROM generate_series(1, 20000) AS number;
+    INSERT INTO countersign.audit (id, at, name, user_id)
+    SELECT lpad(to_hex(number), 32, '0')::uuid, number, 'event ' || number % 2000, 'user ' || number
+    FROM generate_series(1, 20000) AS number;
+    INSERT INTO countersign.outbox (id, recipient, kind, sealed, created_at, attempts, next_at, dead_since)
+    SELECT lpad(to_hex(number), 32, '0')::uuid, number || '@example.org', '', '', number, 0,
+        CASE number % 2 WHEN 0 THEN number END, CASE number % 2 WHEN 1 THEN number END
+    FROM generate_series(1, 20000) AS number;
     ANALYZE";
 
 impl Filled {

@@ -1,6 +1,7 @@
 //! The parts that the stores on database servers share: connections that are kept open, operations with a deadline and
 //! another try, opening, migrations, and tasks in the background.
 
+mod accounts;
 mod background;
 mod host;
 mod migrations;

@@ -15,6 +15,7 @@ fn migrator() -> Migrator {
         change(2, "key life", include_str!("../../migrations/sqlite/0002_key_life.sql")),
         change(3, "live sessions", include_str!("../../migrations/sqlite/0003_live_sessions.sql")),
         change(4, "agreed settings", include_str!("../../migrations/sqlite/0004_agreed_settings.sql")),
+        change(5, "whole accounts", include_str!("../../migrations/sqlite/0005_whole_accounts.sql")),
     ])
 }
 

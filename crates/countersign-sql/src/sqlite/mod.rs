@@ -21,12 +21,17 @@
 //! server and its command line. The file's folder must be on a local disk, because SQLite's locks do not work on most
 //! network file systems. If somebody moves, removes or replaces one of the open files, every operation is an error.
 
+mod admin_keys;
+mod audit;
 mod connection;
+mod devices;
 mod files;
 mod keys;
 mod migrations;
+mod one_time;
 mod open_store;
 mod options;
+mod outbox;
 mod revocations;
 mod sessions;
 mod throttles;
@@ -267,6 +272,16 @@ impl SqliteStore {
             Box::pin(async move { statement.all(connection).await })
         })
         .await
+    }
+
+    /// Writes in one statement. Returns the row that the statement always returns.
+    async fn write_returning_only<Y: FromColumns + 'static>(
+        &self,
+        action: &'static str,
+        statement: Statement<Y>,
+    ) -> Result<Y, StoreError> {
+        let row = self.write_returning(action, statement).await?.into_iter().next();
+        row.ok_or_else(|| StoreError::new(Sqlite::STORE, action, sqlx::Error::RowNotFound))
     }
 
     /// Writes in several statements, all or none. Waits for the commit, at most until the deadline.

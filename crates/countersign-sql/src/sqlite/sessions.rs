@@ -156,7 +156,7 @@ fn mark_ended(key: &UserSession, end: &End) -> Statement {
 
 /// A page of a user's live sessions, found in the index `session_live`, from its end.
 fn live(user_id: &UserId, now: Timestamp, page: SessionPage) -> Statement<Session> {
-    let (created_at, id) = before(page.after);
+    let (created_at, id) = before(page.after.as_ref());
     Statement::new(concat!(
         "
     SELECT ",

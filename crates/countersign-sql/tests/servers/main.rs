@@ -52,6 +52,7 @@ macro_rules! tests_on {
                 migrations_are_run_only_if_wanted,
                 an_application_may_have_tables_with_such_names,
                 a_user_who_may_not_make_tables_can_use_them,
+                tables_of_the_first_version_are_brought_up_to_date,
                 keys_are_found_in_a_store_that_has_some,
                 no_error_and_no_text_shows_a_secret,
             }
@@ -77,6 +78,9 @@ macro_rules! tests_on {
                 a_refused_attempt_writes_nothing,
                 sec_088_entries_that_stay_do_not_keep_others_from_being_purged,
                 a_session_that_is_open_was_not_ended_before_although_the_first_read_lags,
+                sec_138_of_those_who_waited_to_try_a_secret_one_finds_it,
+                a_mail_that_another_node_is_claiming_is_left_to_it,
+                of_users_who_want_each_others_names_none_waits_for_good,
             }
             throughput {
                 #[ignore = "a measurement; run with --release --ignored --nocapture"]

@@ -30,7 +30,18 @@ impl ServerUnderTest for MySql {
     type Connection = MySqlConnection;
 
     const URL: &'static str = "TEST_MYSQL_URL";
-    const CHANGES: i64 = 3;
+    const CHANGES: i64 = 4;
+    const FIRST_VERSION: [&'static str; 2] = [
+        concat!(
+            include_str!("../../migrations/mysql/0001_initial.sql"),
+            "CREATE TABLE countersign_migration (version BIGINT NOT NULL PRIMARY KEY, name VARBINARY(255) NOT NULL,
+                checksum VARBINARY(64) NOT NULL, applied_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)
+                ENGINE = InnoDB;
+            INSERT INTO countersign_migration (version, name, checksum) VALUES (1, 'initial', 'countersign')"
+        ),
+        "UPDATE countersign_migration SET checksum = X'4741a241295fe56a64acf2942f2e062d3b77c690ed3c252a7619ffb7d4a7001518485f46d59d43c3d81740cec8e3f068'",
+    ];
+    const NAME_KEY: &'static str = "name";
     const ZERO_BYTE: &'static str = "X'00'";
     const TIME: &'static str = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)";
     const WAITING: &'static str = "
@@ -171,9 +182,14 @@ impl ServerUnderTest for MySql {
         program.run(always).await;
     }
 
-    /// The answer quotes the key.
     async fn refuse_accounts(program: &mut Program<Self>) {
-        program.run("ALTER TABLE countersign_account ADD UNIQUE (password_hash(64))").await;
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON countersign_account FOR EACH ROW BEGIN
+            IF NEW.email <> 'ada@example.org' THEN
+                SET @refused = CONCAT('refused: ', NEW.email, ' ', NEW.password_hash);
+                SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = @refused;
+            END IF;
+        END";
+        program.run(refuse).await;
     }
 
     /// It takes a sequence, which MySQL does not have.

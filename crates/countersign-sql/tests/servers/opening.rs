@@ -1,8 +1,9 @@
 //! Opening: empty and old databases, what a user may do, what errors show.
 
-use countersign_core::model::{KeyPurpose, StoredKey};
+use countersign_core::model::{EmailAddress, KeyPurpose, PasswordHash, StoredKey, User, Username};
 use countersign_core::store::*;
 use countersign_jwt::key::{Algorithm, KeyId};
+use countersign_jwt::{Timestamp, UserId};
 use countersign_sql::OpenError;
 use countersign_testkit::Proxy;
 use tokio::task::JoinSet;
@@ -100,6 +101,71 @@ pub(crate) async fn a_user_who_may_not_make_tables_can_use_them<S: ServerUnderTe
         other.run(&delete).await;
     }
     assert_eq!(used, Ok(SessionInserted::Yes));
+}
+
+pub(crate) async fn tables_of_the_first_version_are_brought_up_to_date<S: ServerUnderTest>() {
+    let Some(database) = Database::<S>::fresh().await else { return };
+    let mut other = database.program().await;
+    let [tables, checksum] = S::FIRST_VERSION;
+    other.run(tables).await;
+    let entries = format!(
+        "INSERT INTO {} (user_id, kind, ref, n, until, at)
+        VALUES ('ada', 'user', '', 1, 2000, 1000), ('bob', 'user', '', 1, 2000, 1000)",
+        S::table("revocation")
+    );
+    other.run(&entries).await;
+    // As a node of that version inserts an account.
+    let register = |name: &str| {
+        let account = format!(
+            "INSERT INTO {} (id, email, username, password_hash, created_at, disabled_at)
+            VALUES ('{name}', '{name}@example.org', '{name}', 'hash', 1000, NULL)",
+            S::table("account")
+        );
+        let names = format!(
+            "INSERT INTO {} (kind, {}, user_id)
+            VALUES ('email', '{name}@example.org', '{name}'), ('username', '{name}', '{name}')",
+            S::table("account_name"),
+            S::NAME_KEY
+        );
+        [account, names]
+    };
+    for statement in register("ada") {
+        other.run(&statement).await;
+    }
+    let edited = refused::<S>(&database.options()).await;
+    assert!(
+        matches!(edited, OpenError::UnknownChange { version: 1 }),
+        "the script's checksum counts: {edited}"
+    );
+    other.run(checksum).await;
+
+    let careful = refused::<S>(&S::run_migrations(database.options(), false)).await;
+    assert!(matches!(careful, OpenError::NotMigrated), "{careful}");
+    let store = database.open().await;
+    let latest = format!("SELECT max(version) FROM {}", S::table("migration"));
+    assert_eq!(other.count(&latest).await, S::CHANGES);
+    let read = store.entries(Timestamp::MIN, None, 10).await.unwrap();
+    let users: Vec<_> = read.iter().filter_map(|entry| entry.user_id()).map(|user| user.as_str()).collect();
+    assert_eq!(users, ["ada", "bob"], "what was there is kept");
+
+    // A node of the version before goes on beside this one.
+    for statement in register("bob") {
+        other.run(&statement).await;
+    }
+    for name in ["ada", "bob"] {
+        let found = store.user_by_name(NameKey::Username(name)).await.unwrap().unwrap();
+        let expected = User {
+            email: EmailAddress::parse(&format!("{name}@example.org")).ok(),
+            username: Username::parse(name).ok(),
+            password_hash: Some(PasswordHash::from_stored("hash".to_owned())),
+            ..User::new(UserId::new(name).unwrap(), Timestamp::from_millis(1_000))
+        };
+        assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+        let new = User { email: None, ..found.clone() };
+        assert_eq!(store.replace_user(&found, &new).await.unwrap(), UserReplaced::Yes);
+        assert!(store.user(&found.id).await.unwrap().unwrap().email.is_none(), "it may be absent now");
+        assert!(store.delete_user(&found.id).await.unwrap());
+    }
 }
 
 pub(crate) async fn keys_are_found_in_a_store_that_has_some<S: ServerUnderTest>() {

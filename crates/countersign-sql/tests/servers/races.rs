@@ -1,9 +1,13 @@
 //! What happens when steps, logins and ends meet, with each held up at the very point where it could go wrong.
 
-use countersign_core::model::{Acknowledgement, EndReason, Entry, Outcome, Target, ThrottlePolicy};
+use countersign_core::model::{
+    Acknowledgement, EndReason, Entry, OneTimeSecret, OutboxMail, OutboxState, Outcome, Purpose,
+    SecretDigest, Target, ThrottlePolicy, Tried, User,
+};
 use countersign_core::store::*;
 use countersign_jwt::{Epoch, Generation, Timestamp, UserId};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::support::*;
 
@@ -242,4 +246,86 @@ pub(crate) async fn a_session_that_is_open_was_not_ended_before_although_the_fir
     let entries = format!("SELECT count(*) FROM {} WHERE kind = 'session'", S::table("revocation"));
     assert_eq!(other.count(&entries).await, 1, "the end is in the log");
     assert_eq!(store.end_session(&key(1, 1), &end()).await.unwrap(), SessionEnded::Before);
+}
+
+pub(crate) async fn sec_138_of_those_who_waited_to_try_a_secret_one_finds_it<S: ServerUnderTest>() {
+    let Some(database) = Database::<S>::fresh().await else { return };
+    let store = database.open().await;
+    let secret = OneTimeSecret {
+        user_id: user_id(1),
+        purpose: Purpose::ResetPassword,
+        digests: vec![SecretDigest::of("right")],
+        bound_to: String::new(),
+        tries_left: 5,
+        created_at: NOW,
+        expires_at: NOW + seconds(600),
+    };
+    store.put_secret(&secret).await.unwrap();
+    let (mut blocker, mut watcher) = (database.program().await, database.program().await);
+    blocker.lock("one_time_secret").await;
+    let mut tries = JoinSet::new();
+    for _ in 0..5 {
+        let store = store.clone();
+        tries.spawn(async move {
+            let digest = SecretDigest::of("right");
+            let tried = store.try_secret(&user_id(1), Purpose::ResetPassword, &digest, NOW).await;
+            tried.unwrap().map(|(tried, _)| tried)
+        });
+    }
+    watcher.until_waiting("all wait", 5).await;
+    blocker.rollback().await;
+    let tried = tries.join_all().await;
+    assert_eq!(tried.iter().filter(|tried| **tried == Some(Tried::Right)).count(), 1, "{tried:?}");
+    assert_eq!(tried.iter().filter(|tried| tried.is_none()).count(), 4, "{tried:?}");
+}
+
+pub(crate) async fn a_mail_that_another_node_is_claiming_is_left_to_it<S: ServerUnderTest>() {
+    let Some(database) = Database::<S>::fresh().await else { return };
+    let store = database.open().await;
+    for number in 1..=3 {
+        let mail = OutboxMail {
+            id: Uuid::from_u128(number),
+            to: user(1, "ada@example.org", None).email.unwrap(),
+            kind: "reset_password".to_owned(),
+            user_id: None,
+            sealed: Vec::new(),
+            created_at: NOW,
+            useless_after: None,
+            attempts: 0,
+            state: OutboxState::Waiting { next_at: NOW },
+            last_error: None,
+        };
+        assert!(store.enqueue_mail(&mail).await.unwrap());
+    }
+    let mut blocker = database.program().await;
+    blocker.run("BEGIN").await;
+    let two = format!("SELECT 1 FROM {} WHERE id < '{}' FOR UPDATE", S::table("outbox"), Uuid::from_u128(3));
+    blocker.run(&two).await;
+    let claim = async || {
+        let claimed = store.claim_mail(NOW, NOW + seconds(60), 3).await.unwrap();
+        claimed.iter().map(|mail| mail.id.as_u128()).collect::<Vec<_>>()
+    };
+    assert_eq!(claim().await, [3], "nobody waits");
+    blocker.rollback().await;
+    assert_eq!(claim().await, [1, 2], "that node did not claim them after all");
+}
+
+pub(crate) async fn of_users_who_want_each_others_names_none_waits_for_good<S: ServerUnderTest>() {
+    let Some(database) = Database::<S>::fresh().await else { return };
+    let store = database.open().await;
+    let users = [user(1, "ada@example.org", Some("ada")), user(2, "bob@example.org", Some("bob"))];
+    for user in &users {
+        assert_eq!(store.insert_user(user).await.unwrap(), UserInserted::Yes);
+    }
+    for _ in 0..20 {
+        let mut changes = JoinSet::new();
+        for caller in 0..8 {
+            let (store, [ada, bob]) = (store.clone(), users.clone());
+            let (old, other) = if caller % 2 == 0 { (ada, bob) } else { (bob, ada) };
+            let new = User { email: other.email, username: other.username, ..old.clone() };
+            changes.spawn(async move { store.replace_user(&old, &new).await.unwrap() });
+        }
+        let answers = changes.join_all().await;
+        assert!(answers.iter().all(|answer| *answer == UserReplaced::EmailTaken), "{answers:?}");
+    }
 }

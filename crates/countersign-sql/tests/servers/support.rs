@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use countersign_core::model::{Advance, AdvanceCondition, Device, EndReason, Entry, Target};
-use countersign_core::store::{
-    End, EpochRaise, KeyStore, RevocationStore, SessionStore, StoreError, ThrottleStore, UserStore,
-};
+use countersign_core::store::{AccountsHalf, End, EpochRaise, SessionsHalf, StoreError};
 use countersign_jwt::{Generation, Timestamp};
 use countersign_sql::OpenError;
 pub(crate) use countersign_testkit::rows::{NOW, key, seconds, session, session_id, token_id, user, user_id};
@@ -21,7 +19,7 @@ pub(crate) trait ServerUnderTest: fmt::Debug + Sized + Send + Sync + 'static {
     /// How its store is opened.
     type Options: Clone + fmt::Debug + Send + Sync;
     /// Its store.
-    type Store: SessionStore + RevocationStore + UserStore + KeyStore + ThrottleStore;
+    type Store: SessionsHalf + AccountsHalf;
     /// Its driver's connections.
     type Connection: Send;
 
@@ -29,6 +27,10 @@ pub(crate) trait ServerUnderTest: fmt::Debug + Sized + Send + Sync + 'static {
     const URL: &'static str;
     /// How many changes of the tables there are.
     const CHANGES: i64;
+    /// Makes the tables of the first version, with a wrong checksum, and then the right one.
+    const FIRST_VERSION: [&'static str; 2];
+    /// The column with the key of an account's name.
+    const NAME_KEY: &'static str;
     /// The byte 0 as a literal.
     const ZERO_BYTE: &'static str;
     /// The server's time in milliseconds.

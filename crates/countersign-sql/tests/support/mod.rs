@@ -62,10 +62,10 @@ pub(crate) async fn count(connection: &mut SqliteConnection, sql: &'static str) 
 /// All of an account, to compare: password hashes are not comparable.
 pub(crate) fn parts(
     user: &User,
-) -> (String, String, Option<String>, Option<String>, Timestamp, Option<Timestamp>) {
+) -> (String, Option<String>, Option<String>, Option<String>, Timestamp, Option<Timestamp>) {
     (
         user.id.to_string(),
-        user.email.as_str().to_owned(),
+        user.email.as_ref().map(|email| email.as_str().to_owned()),
         user.username.as_ref().map(|name| name.as_str().to_owned()),
         user.password_hash.as_ref().map(|hash| hash.expose().to_owned()),
         user.created_at,

@@ -18,7 +18,8 @@ use crate::model::event::Event;
 use crate::model::one_time::{LinkToken, OneTimeSecret, Purpose, SecretDigest, Tried};
 use crate::model::throttle::Outcome;
 use crate::model::{
-    Device, EmailAddress, EndReason, Language, Password, PasswordHash, Refused, User, UserSession,
+    Device, EmailAddress, EndReason, Language, OwnNames, Password, PasswordHash, Refused, User, UserSession,
+    WeakPassword,
 };
 use crate::store::{NameKey, StoreError, UserReplaced};
 
@@ -44,6 +45,9 @@ pub enum CredentialsError {
     /// The account does not exist any more, or is disabled.
     #[error("the account is gone or disabled")]
     Gone,
+    /// The new password breaks a rule for new passwords.
+    #[error(transparent)]
+    WeakPassword(#[from] WeakPassword),
     /// Somebody else changed the account at the same time. Nothing was changed.
     #[error("the account was changed at the same time; try again")]
     Contended,
@@ -78,6 +82,9 @@ pub enum LinkError {
     /// Another account has the address by now.
     #[error("the e-mail address is taken")]
     EmailTaken,
+    /// The new password breaks a rule for new passwords. The link stays good.
+    #[error(transparent)]
+    WeakPassword(#[from] WeakPassword),
     /// A password could not be hashed at the moment. The link stays good.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -173,7 +180,7 @@ impl Credentials {
         arrival: Arrival,
     ) -> Result<SignedIn, CredentialsError> {
         let user = self.prove(user_id, current).await?;
-        let new = self.config().hasher.hash(new).await?;
+        let new = self.hash_new(&user, new).await?;
         let this = self.clone();
         detached(&self.config().runtime, async move {
             if !this.replace_password(&user, &new).await? {
@@ -197,16 +204,24 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`].
     pub async fn set_password(&self, user_id: &UserId, new: Password) -> Result<bool, CredentialsError> {
-        let new = self.config().hasher.hash(new).await?;
-        let (this, user_id) = (self.clone(), user_id.clone());
+        let Some(user) = self.config().users.user(user_id).await? else { return Ok(false) };
+        let new = self.hash_new(&user, new).await?;
+        let this = self.clone();
         detached(&self.config().runtime, async move {
-            let Some(user) = this.config().users.user(&user_id).await? else { return Ok(false) };
             if !this.replace_password(&user, &new).await? {
                 return Err(CredentialsError::Contended);
             }
             Ok(true)
         })
         .await
+    }
+
+    /// Hashes a new password of a user, if it keeps the rules for new passwords.
+    async fn hash_new(&self, user: &User, new: Password) -> Result<PasswordHash, CredentialsError> {
+        let AccountsConfig { hasher, passwords, runtime, .. } = self.config();
+        let place = hasher.place()?;
+        passwords.check(&new, own_names(user), runtime).await?;
+        Ok(place.turn().await?.hash(new).await?)
     }
 
     /// Replaces the password hash of a user as it was read, ends all sessions and everything that was mailed before,
@@ -296,12 +311,11 @@ impl Credentials {
     }
 
     async fn send_reset(&self, user: &User) -> Result<(), SendError> {
-        let Some(email) = &user.email else { return Ok(()) };
         let token = self
             .keep_link(user, Purpose::ResetPassword, reset_binding(user), Self::RESET_LIVES, |_| Vec::new())
             .await?;
         let letter = Letter::ResetPassword { token, expires_in: Self::RESET_LIVES };
-        self.accounts.post(email, user, letter).await
+        self.accounts.post_to(user, letter).await
     }
 
     /// Keeps the record of a new link, and of further digests that are accepted in its place.
@@ -349,6 +363,7 @@ impl Credentials {
             return Err(LinkError::Invalid);
         }
         let user = users.user(token.user_id()).await?.filter(User::is_enabled).ok_or(LinkError::Invalid)?;
+        self.config().passwords.check(&new, own_names(&user), &self.config().runtime).await?;
         let new = place.turn().await?.hash(new).await?;
         let (this, token) = (self.clone(), token.clone());
         detached(&self.config().runtime, async move { this.reset_now(user, &token, &new).await }).await
@@ -400,13 +415,15 @@ impl Credentials {
     /// # Errors
     /// [`StoreError`] when the store cannot answer, or the mail could not be put into the outbox.
     pub async fn invite(&self, user: &User) -> Result<bool, StoreError> {
-        let Some(email) = &user.email else { return Ok(false) };
+        if user.email.is_none() {
+            return Ok(false);
+        }
         let kept = self
             .keep_link(user, Purpose::Invite, reset_binding(user), Self::INVITE_LIVES, |_| Vec::new())
             .await;
         let token = kept.map_err(into_store_error)?;
         let letter = Letter::Invite { token, expires_in: Self::INVITE_LIVES };
-        self.accounts.post(email, user, letter).await.map_err(into_store_error)?;
+        self.accounts.post_to(user, letter).await.map_err(into_store_error)?;
         Ok(true)
     }
 
@@ -428,7 +445,7 @@ impl Credentials {
                     })
                     .await?;
                 let letter = Letter::SignInCode { code, token, expires_in: Self::CODE_LIVES };
-                this.accounts.post(&email, &user, letter).await
+                this.accounts.post_to(&user, letter).await
             })
             .await
     }
@@ -538,6 +555,10 @@ impl Credentials {
     }
 }
 
+fn own_names(user: &User) -> OwnNames<'_> {
+    OwnNames { email: user.email.as_ref(), username: user.username.as_ref() }
+}
+
 /// What a link to reset a password is bound to: the password hash and the address of when it was sent. A link that was
 /// sent before either has changed is worth nothing.
 fn reset_binding(user: &User) -> String {
@@ -561,6 +582,14 @@ impl Accounts {
         let Some(letters) = letters else { return Ok(()) };
         let (user_id, language) = (Some(user.id.clone()), user.language.clone());
         Ok(letters.post(Addressed { to: to.clone(), user_id, language, letter }, clock.now()).await?)
+    }
+
+    /// Puts a letter to a user into the outbox, for the address that is stored and no other (SEC-134).
+    pub(super) async fn post_to(&self, user: &User, letter: Letter) -> Result<(), SendError> {
+        match &user.email {
+            Some(email) => self.post(email, user, letter).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells a user by mail what has happened. A failure is logged: what has happened cannot be undone for it.

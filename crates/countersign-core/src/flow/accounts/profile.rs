@@ -202,7 +202,7 @@ impl Profile {
         self.accounts
             .mail_unseen("change", email, async move {
                 if let Some(owner) = this.config().users.user_by_name(NameKey::Email(to.key())).await? {
-                    return this.accounts.post(&to, &owner, Letter::AccountExists).await;
+                    return this.accounts.post_to(&owner, Letter::AccountExists).await;
                 }
                 this.send_verification(&user, &to, session).await
             })
@@ -253,16 +253,19 @@ impl Profile {
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     pub async fn resend_verification_to(&self, email: &EmailAddress) -> Result<(), StoreError> {
-        let (this, email) = (self.clone(), email.clone());
-        self.accounts
-            .mail_unseen("verify", &email.clone(), async move {
-                let user = this.config().users.user_by_name(NameKey::Email(email.key())).await?;
-                match user.filter(|user| user.is_enabled() && !user.has_verified_email()) {
-                    Some(user) => this.send_verification(&user, &email, None).await,
-                    None => Ok(()),
-                }
-            })
-            .await
+        let (this, key) = (self.clone(), email.key().to_owned());
+        let work = async move {
+            let user = this.config().users.user_by_name(NameKey::Email(&key)).await?;
+            let Some(user) = user.filter(|user| user.is_enabled() && !user.has_verified_email()) else {
+                return Ok(());
+            };
+            // The link goes to the address as it is stored (SEC-134).
+            match user.email.clone() {
+                Some(stored) => this.send_verification(&user, &stored, None).await,
+                None => Ok(()),
+            }
+        };
+        self.accounts.mail_unseen("verify", email, work).await
     }
 
     /// Tells the user of an address that somebody tried to register with it.
@@ -274,7 +277,7 @@ impl Profile {
         self.accounts
             .mail_unseen("exists", &email.clone(), async move {
                 match this.config().users.user_by_name(NameKey::Email(email.key())).await? {
-                    Some(user) => this.accounts.post(&email, &user, Letter::AccountExists).await,
+                    Some(user) => this.accounts.post_to(&user, Letter::AccountExists).await,
                     None => Ok(()),
                 }
             })
