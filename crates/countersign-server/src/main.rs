@@ -6,6 +6,7 @@ mod edge;
 mod hashing;
 mod home;
 mod host;
+mod mail;
 mod serve;
 mod settings;
 mod store;

@@ -20,6 +20,7 @@ use crate::app::{Way, app};
 use crate::edge::{self, Edge, Limits, Tls};
 use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
+use crate::mail::Mail;
 use crate::settings::{EdgeSettings, Flags, ProfileSetting, Settings, Sources, differ};
 use crate::store::Database;
 use crate::telemetry::{self, say};
@@ -56,6 +57,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         exporter.map_err(|error| format!("metrics cannot be served on {address}: {error}"))?;
     }
     let (database, secrets) = Database::open(settings).await?;
+    let mail_secrets = secrets.clone();
     let place = database.place_of_sessions(settings).await?;
     let mut builder = builder(settings, database.stores(), secrets, &place);
     if settings.public_url.is_none() {
@@ -67,14 +69,23 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
             );
         }
     }
-    let builder = builder.hash_permits(hashing.permits()).hash_runtime(hashing.handle().clone());
-    let auth = build(settings.passwords.apply(builder)?, &settings.profile).await?;
-    say_what_is_odd(settings, &auth);
-
     let origin = settings
         .public_url
         .as_ref()
         .map_or_else(|| format!("{scheme}://{address}"), |url| url.as_str().trim_end_matches('/').to_owned());
+    let is_local = is_loopback(address);
+    // A link must lead where the operator says, and never where a request says (SEC-139).
+    let base = (settings.public_url.is_some() || is_local).then_some(origin.as_str());
+    let mail = Mail::open(&settings.accounts.mail, base, is_local, &database.stores(), mail_secrets)?;
+    builder = builder.account_rules(settings.accounts.rules.clone()).user_ids(settings.accounts.ids);
+    if let Some(mail) = &mail {
+        builder = builder.letters(mail.letters());
+    }
+    let builder = builder.hash_permits(hashing.permits()).hash_runtime(hashing.handle().clone());
+    let auth = build(settings.passwords.apply(builder)?, &settings.profile).await?;
+    say_what_is_odd(settings, &auth);
+
+    let carrying = mail.map(|mail| mail.start(auth.sessions().clock()));
     let way = Way {
         shown_origin: ShownOrigin(origin),
         is_https: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
@@ -100,6 +111,10 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     say(&format!("listening on {scheme}://{address}"));
 
     edge.serve(listener, router, asked_to_stop, settings.shutdown_grace).await;
+    if let Some(carrying) = carrying {
+        // A mail that is being sent at this moment is due again when its lease is over.
+        carrying.abort();
+    }
     if let Err(error) = auth.sessions().verification().flush_acknowledgements().await {
         tracing::warn!(error = &error as &dyn Error, "acknowledgements could not be written");
     }

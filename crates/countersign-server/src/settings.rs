@@ -3,6 +3,7 @@
 //! Every setting has one name, written `COUNTERSIGN_LISTEN` in the environment and in `.env`, and `listen` in the file.
 //! All settings are read and checked once, at start. An unknown name is an error that names the nearest known one.
 
+mod accounts;
 mod dotenv;
 mod edge;
 mod log;
@@ -25,6 +26,7 @@ use url::Url;
 
 use crate::store::{self, StoreLocation};
 
+pub(crate) use accounts::{AccountSettings, MailSettings};
 pub(crate) use edge::EdgeSettings;
 pub(crate) use passwords::PasswordSettings;
 pub(crate) use profile::ProfileSetting;
@@ -70,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) without_profile: Vec<String>,
     /// The settings that were set, but are decided by the profile's options: each with what decides it.
     pub(crate) overruled: Vec<(String, &'static str)>,
+    /// Who may have an account, and how users are written to.
+    pub(crate) accounts: AccountSettings,
     /// How passwords are hashed, and what a new one must be.
     pub(crate) passwords: PasswordSettings,
     /// `hash_permits`: the number of parallel password hashes. Default: the number of cores, and
@@ -115,7 +119,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 37] = [
+pub(crate) const NAMES: [&str; 54] = [
     "config",
     "listen",
     "plain_http",
@@ -156,6 +160,16 @@ pub(crate) const NAMES: [&str; 37] = [
     "password_pepper_file",
     "login_floor",
     "hash_permits",
+    "registration",
+    "email_domains",
+    "login_names",
+    "user_ids",
+    "smtp_url",
+    "smtp_ca",
+    "mail_from",
+    "mail_templates",
+    "site_name",
+    "admin_listen",
     "metrics_listen",
     "shutdown_grace",
     "log",
@@ -261,6 +275,7 @@ impl Settings {
                 None => sources.known_flask_options(),
             },
             profile,
+            accounts: AccountSettings::read(sources)?,
             passwords: PasswordSettings::read(sources)?,
             hash_permits: sources
                 .get("hash_permits")

@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::flow::accounts::hour;
-use crate::flow::{Accounts, RevocationView, Sessions, ViewStats};
+use crate::flow::{Accounts, Profile, RevocationView, Sessions, ViewStats};
 use crate::model::KEEP_ATTEMPTS_FOR;
 use crate::store::{
     ADDRESS_COUNTERS, BLOCK_COUNTERS, Changes, KEEP_ADDRESS_COUNTERS, KEEP_BLOCK_COUNTERS, KEEP_ENTRIES_FOR,
@@ -111,9 +111,15 @@ impl Background {
         Self { tasks: vec![Arc::new(Tasks(tasks))] }
     }
 
-    /// Starts the background tasks for accounts too, which report refused registrations and failed logins.
+    /// Starts the background tasks for accounts too, which report refused registrations and failed logins, and remove
+    /// deleted accounts.
     #[must_use]
     pub fn with_accounts(mut self, runtime: &Handle, accounts: &Accounts) -> Self {
+        let profile = Profile::of(accounts);
+        let remove = spawn_every(runtime, PURGE_EVERY, "remove deleted accounts", move || {
+            let profile = profile.clone();
+            async move { batches(|batch| profile.remove_deleted(batch)).await }
+        });
         let accounts = accounts.clone();
         let tell =
             spawn_every(runtime, TELL_EVERY, "tell of refused registrations and failed logins", move || {
@@ -121,7 +127,7 @@ impl Background {
                 accounts.tell_failed_logins();
                 std::future::ready(Ok(()))
             });
-        self.tasks.push(Arc::new(Tasks(vec![tell])));
+        self.tasks.push(Arc::new(Tasks(vec![tell, remove])));
         self
     }
 }
@@ -156,8 +162,8 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
 }
 
 /// Deletes, batch by batch, the rows that nobody needs any more: sessions after their absolute expiry and leeway, log
-/// entries an hour after they stopped mattering, devices that are not known any more, login counters of addresses an hour
-/// after theirs, and the other login counters 30 days after they changed.
+/// entries an hour after they stopped mattering, one-time secrets and known devices when they have
+/// expired, login counters of addresses an hour after theirs, and the other login counters 30 days after they changed.
 ///
 /// Counters of which strangers can make any number are deleted sooner where there are too many of them: 100,000 of names
 /// and of mails, 200,000 of addresses, 1,000,000 of accounts with blocks of addresses.
@@ -172,7 +178,8 @@ pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Resu
     let devices = batches(|batch| stores.devices().purge_devices(now, batch)).await;
     let throttles = stores.throttles();
     let attempts = batches(|batch| throttles.purge_attempts(now - KEEP_ATTEMPTS_FOR, batch)).await;
-    purged = purged.and(entries).and(devices).and(attempts);
+    let secrets = batches(|batch| stores.one_time().purge_secrets(now, batch)).await;
+    purged = purged.and(entries).and(devices).and(attempts).and(secrets);
     // Two nodes may disagree on the hour while it changes, so the hour before is kept.
     let past = format!("{}{:010}", ADDRESS_COUNTERS.start, hour(now).saturating_sub(1));
     for (keys, keep) in [

@@ -57,6 +57,18 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_PASSWORD_PEPPER    keys that password hashes need: id:base64, a list while they change
   COUNTERSIGN_PASSWORD_PEPPER_FILE the file with them
   COUNTERSIGN_LOGIN_FLOOR        the least time that a login takes, such as 800ms [off]
+  COUNTERSIGN_REGISTRATION       who may register: open, verify-first (answers tell nobody who has an account), invite
+                                 or closed [open]
+  COUNTERSIGN_EMAIL_DOMAINS      the domains of addresses that may be registered, comma separated [all]
+  COUNTERSIGN_LOGIN_NAMES        what an account needs: email, username or both, which means either [email]
+  COUNTERSIGN_USER_IDS           ids of new accounts: uuid, or integer, counting on from the highest one [uuid]
+  COUNTERSIGN_SMTP_URL           the mail server: smtp://user:password@host:port?tls=starttls, implicit or none
+                                 [none: on a loopback address mails are written to the log]
+  COUNTERSIGN_SMTP_CA            a PEM file with further authorities for its certificate
+  COUNTERSIGN_MAIL_FROM          the sender of mails, such as Example <no-reply@example.com>
+  COUNTERSIGN_MAIL_TEMPLATES     a folder with templates and texts in place of the built-in ones
+  COUNTERSIGN_SITE_NAME          what mails call this site [the host of the public URL]
+  COUNTERSIGN_ADMIN_LISTEN       address and port of the admin API [nowhere]
   COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores; on other systems than Linux cores - 1]
   COUNTERSIGN_METRICS_LISTEN     where Prometheus reads metrics, such as 127.0.0.1:9090 [nowhere]
   COUNTERSIGN_SHUTDOWN_GRACE     how long running requests may go on when the server stops [10s]

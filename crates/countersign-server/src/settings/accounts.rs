@@ -1,0 +1,173 @@
+//! The settings of accounts and of the mail to their users.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use countersign_core::flow::UserIds;
+use countersign_core::model::EmailAddress;
+use countersign_http::{AccountRules, LoginNames, RegistrationMode};
+use countersign_mail::{Sender, SmtpUrl};
+
+use super::Sources;
+use super::value::{Setting, SettingError};
+
+/// The settings of accounts, checked.
+#[derive(Debug)]
+pub(crate) struct AccountSettings {
+    /// `registration`, `email_domains` and `login_names`: who may register, and with which names. Default: everybody,
+    /// with an e-mail address.
+    pub(crate) rules: AccountRules,
+    /// `user_ids`: the kind of ids that new accounts get. Default `uuid`.
+    pub(crate) ids: UserIds,
+    /// `admin_listen`: the address of the admin API. Default none.
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// How mail is sent.
+    pub(crate) mail: MailSettings,
+}
+
+/// The settings of mail, checked as far as their texts tell.
+#[derive(Debug)]
+pub(crate) struct MailSettings {
+    /// `smtp_url`: the mail server. Default none: on a loopback address mails are written to the log, elsewhere there are
+    /// none.
+    pub(crate) smtp: Option<SmtpUrl>,
+    /// `smtp_ca`: a PEM file with further certificate authorities for the mail server. Default none.
+    pub(crate) ca: Option<PathBuf>,
+    /// `mail_from`: the sender. Needed beside `smtp_url`.
+    pub(crate) from: Option<Sender>,
+    /// `mail_templates`: the folder with templates and texts in place of the built-in ones. Default none.
+    pub(crate) templates: Option<PathBuf>,
+    /// `site_name`: what mails call this site. Default: the host of the public URL.
+    pub(crate) site: String,
+}
+
+impl AccountSettings {
+    pub(super) fn read(sources: &Sources) -> Result<Self, SettingError> {
+        let registration = sources.get("registration").map_or(Ok(RegistrationMode::Open), |setting| {
+            match setting.text() {
+                "open" => Ok(RegistrationMode::Open),
+                "verify-first" => Ok(RegistrationMode::VerifyFirst),
+                "invite" => Ok(RegistrationMode::Invite),
+                "closed" => Ok(RegistrationMode::Closed),
+                _ => Err(setting.wrong("must be open, verify-first, invite or closed")),
+            }
+        })?;
+        let login_names =
+            sources.get("login_names").map_or(Ok(LoginNames::Email), |setting| match setting.text() {
+                "email" => Ok(LoginNames::Email),
+                "username" => Ok(LoginNames::Username),
+                "both" => Ok(LoginNames::Both),
+                _ => Err(setting.wrong("must be email, username or both")),
+            })?;
+        let email_domains =
+            sources.get("email_domains").map_or(Ok(Vec::new()), |setting| domains(&setting))?;
+        Ok(Self {
+            rules: AccountRules { registration, email_domains, login_names },
+            ids: sources.get("user_ids").map_or(Ok(UserIds::Uuid), |setting| match setting.text() {
+                "uuid" => Ok(UserIds::Uuid),
+                "integer" => Ok(UserIds::Integer),
+                _ => Err(setting.wrong("must be uuid or integer")),
+            })?,
+            admin_listen: sources
+                .get("admin_listen")
+                .map(|setting| {
+                    let wrong = |_| setting.wrong("must be an IP address and a port, such as 127.0.0.1:8081");
+                    setting.text().parse().map_err(wrong)
+                })
+                .transpose()?,
+            mail: MailSettings::read(sources)?,
+        })
+    }
+}
+
+impl MailSettings {
+    fn read(sources: &Sources) -> Result<Self, SettingError> {
+        let smtp = sources.get("smtp_url");
+        let from = sources.get("mail_from");
+        if let (Some(smtp), None) = (&smtp, &from) {
+            return Err(smtp.wrong(
+                "is set without COUNTERSIGN_MAIL_FROM, the sender of mails, such as Example <no-reply@example.com>",
+            ));
+        }
+        Ok(Self {
+            smtp: smtp
+                .map(|setting| {
+                    setting
+                        .text()
+                        .parse::<SmtpUrl>()
+                        .map_err(|error| setting.wrong(format!("cannot be used: {error}")))
+                })
+                .transpose()?,
+            ca: sources.get("smtp_ca").map(|setting| setting.text().into()),
+            from: from
+                .map(|setting| {
+                    setting
+                        .text()
+                        .parse::<Sender>()
+                        .map_err(|error| setting.wrong(format!("cannot be used: {error}")))
+                })
+                .transpose()?,
+            templates: sources.get("mail_templates").map(|setting| setting.text().into()),
+            site: sources.get("site_name").map_or_else(String::new, |setting| setting.text().to_owned()),
+        })
+    }
+}
+
+/// Domains of e-mail addresses, as the keys of addresses have them.
+fn domains(setting: &Setting) -> Result<Vec<String>, SettingError> {
+    let texts = setting.text().split(',').map(str::trim).filter(|text| !text.is_empty());
+    texts
+        .map(|text| match EmailAddress::parse(&format!("x@{text}")) {
+            Ok(email) => Ok(email.key().trim_start_matches("x@").to_owned()),
+            Err(_) => Err(setting.wrong("must be domains such as example.com, comma separated")),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Flags, Settings};
+    use super::*;
+
+    fn read(environment: &[(&str, &str)]) -> Result<AccountSettings, SettingError> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Ok(Settings::read(&Sources::collect(Flags::default(), environment, None, None)?)?.accounts)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let settings = read(&[]).unwrap();
+        assert_eq!(settings.rules.registration, RegistrationMode::Open);
+        assert_eq!((settings.rules.login_names, settings.ids), (LoginNames::Email, UserIds::Uuid));
+        assert!(settings.rules.email_domains.is_empty() && settings.admin_listen.is_none());
+        assert!(settings.mail.smtp.is_none());
+    }
+
+    #[test]
+    fn domains_are_compared_as_a_labels_in_lower_case() {
+        let settings = read(&[("COUNTERSIGN_EMAIL_DOMAINS", "Example.COM, b\u{fc}cher.example")]).unwrap();
+        assert_eq!(settings.rules.email_domains, ["example.com", "xn--bcher-kva.example"]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_that_names_the_setting_and_the_fix() {
+        for (name, value, fix) in [
+            ("COUNTERSIGN_REGISTRATION", "on", "open, verify-first, invite or closed"),
+            ("COUNTERSIGN_LOGIN_NAMES", "name", "email, username or both"),
+            ("COUNTERSIGN_USER_IDS", "serial", "uuid or integer"),
+            ("COUNTERSIGN_EMAIL_DOMAINS", "@example.com", "example.com"),
+            ("COUNTERSIGN_ADMIN_LISTEN", "8081", "127.0.0.1:8081"),
+            ("COUNTERSIGN_SMTP_URL", "smtp://mail.example.com?tls=starttls", "COUNTERSIGN_MAIL_FROM"),
+            ("COUNTERSIGN_MAIL_FROM", "nobody", "cannot be used"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(fix), "{name}={value}: {error}");
+        }
+        let without_mode = [
+            ("COUNTERSIGN_SMTP_URL", "smtp://user:canary-secret@mail.example.com"),
+            ("COUNTERSIGN_MAIL_FROM", "no-reply@example.com"),
+        ];
+        let error = read(&without_mode).unwrap_err().to_string();
+        assert!(error.contains("tls=starttls") && !error.contains("canary"), "{error}");
+    }
+}
