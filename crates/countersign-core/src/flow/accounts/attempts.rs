@@ -29,7 +29,15 @@ pub(super) enum Attempt {
     /// On a device that the account knows.
     OnKnownDevice { user_id: UserId, counter: Counter },
     /// Of anybody else.
-    OfStranger { address: Option<AddressCounters>, name: Admitted, account: Account },
+    OfStranger(Box<OfStranger>),
+}
+
+/// A login that counts as running at the name, the account and, if it is known, the address.
+#[derive(Debug)]
+pub(super) struct OfStranger {
+    address: Option<AddressCounters>,
+    name: Admitted,
+    account: Account,
 }
 
 /// The account of a stranger's attempt.
@@ -128,15 +136,20 @@ impl Attempt {
     /// The account whose password is checked, if one is.
     pub(super) fn user_id(&self) -> Option<&UserId> {
         match self {
-            Self::OnKnownDevice { user_id, .. }
-            | Self::OfStranger { account: Account::Known { user_id, .. }, .. } => Some(user_id),
-            Self::OfStranger { .. } => None,
+            Self::OnKnownDevice { user_id, .. } => Some(user_id),
+            Self::OfStranger(stranger) => match &stranger.account {
+                Account::Known { user_id, .. } => Some(user_id),
+                Account::Unknown { .. } | Account::Refused { .. } => None,
+            },
         }
     }
 
     /// Whether the account has refused the attempt, which its caller must not learn.
     pub(super) fn is_refused_by_account(&self) -> bool {
-        matches!(self, Self::OfStranger { account: Account::Refused { .. }, .. })
+        match self {
+            Self::OnKnownDevice { .. } => false,
+            Self::OfStranger(stranger) => matches!(stranger.account, Account::Refused { .. }),
+        }
     }
 }
 
@@ -250,7 +263,7 @@ impl Accounts {
         let admitted = Admitted { own, block: of_block, by };
         running.push(admitted.running().clone());
         let account = self.begin_at_account(&name, &block, user_id).await?;
-        Ok(Attempt::OfStranger { address, name: admitted, account })
+        Ok(Attempt::OfStranger(Box::new(OfStranger { address, name: admitted, account })))
     }
 
     /// Counts an attempt as running at its account.
@@ -343,9 +356,9 @@ impl Accounts {
         if outcome == Outcome::Failed {
             self.count_failure(attempt, device);
         }
-        let (address, name, account) = match attempt {
+        let OfStranger { address, name, account } = match attempt {
             Attempt::OnKnownDevice { counter, .. } => return self.finish_counter(counter, outcome).await,
-            Attempt::OfStranger { address, name, account } => (address, name, account),
+            Attempt::OfStranger(stranger) => &**stranger,
         };
         let of_account = match account {
             Account::Known { admitted, .. } | Account::Unknown { admitted } => {
@@ -421,13 +434,13 @@ impl Accounts {
     fn count_failure(&self, attempt: &Attempt, device: &Device) {
         let by = match attempt {
             Attempt::OnKnownDevice { .. } => "known_device",
-            Attempt::OfStranger { .. } => "stranger",
+            Attempt::OfStranger(_) => "stranger",
         };
         metrics::counter!("countersign_login_failures_total", "by" => by).increment(1);
         let now = self.shared.clock.now();
         let over = {
             let mut failures = self.failures();
-            if matches!(attempt, Attempt::OfStranger { .. }) {
+            if matches!(attempt, Attempt::OfStranger(_)) {
                 failures.count_in_second(now);
             }
             failures.minutes.count(now, device.clone()).1
