@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::{
-    BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation, RefreshError,
-    RegisterError,
+    Arrival, BeginError, Check, HashError, HashPool, Keychain, KeychainError, LoginError, Presentation,
+    RefreshError, RegisterError,
 };
 use countersign_core::model::{
-    Argon2Params, Device, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value,
+    Argon2Params, Device, DeviceToken, EmailAddress, EndReason, PasswordHash, Refusal, User, csrf_value,
 };
 use countersign_core::store::{MemoryStore, NameKey, SessionPage, UserInserted};
 use countersign_jwt::{Clock, UserId};
-use countersign_testkit::{BedConfig, FailingRandom, FixedClock, Instrumented, Point, TestBed};
+use countersign_testkit::{BedConfig, FailingRandom, FixedClock, Instrumented, Point, SeededRandom, TestBed};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -62,45 +62,53 @@ async fn sec_126_of_200_parallel_logins_at_most_five_are_hashed() {
 
 #[tokio::test]
 async fn sec_130_every_failure_costs_one_hash_and_the_same_store_calls() {
-    let (watched, bed) = bed().await;
-    bed.register("ada").await.unwrap();
-    let disabled = bed.register("bob").await.unwrap().user;
-    bed.accounts.disable(&disabled.id).await.unwrap();
-    let passwordless = User {
-        email: Some(EmailAddress::parse("eve@example.org").unwrap()),
-        ..User::new(UserId::from(Uuid::from_u128(1)), bed.clock.now())
-    };
-    assert_eq!(bed.stores.users().insert_user(&passwordless).await.unwrap(), UserInserted::Yes);
-    let broken = User {
-        id: UserId::from(Uuid::from_u128(2)),
-        email: Some(EmailAddress::parse("mal@example.org").unwrap()),
-        password_hash: Some(PasswordHash::from_stored(
-            "$argon2id$v=19$m=4194304,t=99,p=1$c2FsdA$aGFzaA".into(),
-        )),
-        ..passwordless.clone()
-    };
-    assert_eq!(bed.stores.users().insert_user(&broken).await.unwrap(), UserInserted::Yes);
-    let right = TestBed::PASSWORD;
-    for (case, name, password) in [
-        ("wrong password", "ada@example.org", WRONG),
-        ("wrong password, by username", "ada", WRONG),
-        ("unknown address", "nobody@example.org", right),
-        ("unknown username", "nobody", right),
-        ("no possible name", "\u{202e}@", right),
-        ("no name", "", right),
-        ("disabled", "bob@example.org", right),
-        ("no password", "eve@example.org", right),
-        ("unusable hash", "mal@example.org", right),
-        ("empty password", "ada@example.org", ""),
-    ] {
-        let before = hashes(&bed);
-        watched.reset_calls();
-        let answer = bed.login(name, password).await;
-        assert!(matches!(answer, Err(LoginError::InvalidCredentials)), "{case}: {answer:?}");
-        assert_eq!(hashes(&bed) - before, 1, "{case}: hashes");
-        let calls = ["user_by_name", "begin_attempt", "epoch", "user", "finish_attempt"];
-        assert_eq!(calls.map(|call| watched.calls(call)), [1, 2, 1, 1, 2], "{case}: store calls");
-        assert_eq!(watched.total_calls(), 7, "{case}: store calls");
+    // A device that no account knows, somewhere and with a token.
+    for (ip, token, begun, known) in [(false, false, 4, 0), (true, false, 7, 0), (true, true, 7, 1)] {
+        let (watched, bed) = bed().await;
+        bed.register("ada").await.unwrap();
+        let disabled = bed.register("bob").await.unwrap().user;
+        bed.accounts.disable(&disabled.id).await.unwrap();
+        let passwordless = User {
+            email: Some(EmailAddress::parse("eve@example.org").unwrap()),
+            ..User::new(UserId::from(Uuid::from_u128(1)), bed.clock.now())
+        };
+        assert_eq!(bed.stores.users().insert_user(&passwordless).await.unwrap(), UserInserted::Yes);
+        let broken = User {
+            id: UserId::from(Uuid::from_u128(2)),
+            email: Some(EmailAddress::parse("mal@example.org").unwrap()),
+            password_hash: Some(PasswordHash::from_stored(
+                "$argon2id$v=19$m=4194304,t=99,p=1$c2FsdA$aGFzaA".into(),
+            )),
+            ..passwordless.clone()
+        };
+        assert_eq!(bed.stores.users().insert_user(&broken).await.unwrap(), UserInserted::Yes);
+        let right = TestBed::PASSWORD;
+        let cases = [
+            ("wrong password", "ada@example.org", WRONG),
+            ("wrong password, by username", "ada", WRONG),
+            ("unknown address", "nobody@example.org", right),
+            ("unknown username", "nobody", right),
+            ("no possible name", "\u{202e}@", right),
+            ("no name", "", right),
+            ("disabled", "bob@example.org", right),
+            ("no password", "eve@example.org", right),
+            ("unusable hash", "mal@example.org", right),
+            ("empty password", "ada@example.org", ""),
+        ];
+        for (number, (case, name, password)) in (1_u8..).zip(cases) {
+            let device = Device::new(None, ip.then_some([192, 0, 2, number].into()));
+            let known_device = token.then(|| DeviceToken::new(&SeededRandom::new(number.into())).unwrap());
+            let arrival = Arrival { known_device, ..Arrival::new(Presentation::Explicit, device) };
+            let before = hashes(&bed);
+            watched.reset_calls();
+            let answer = bed.login_as(name, password, arrival).await;
+            assert!(matches!(answer, Err(LoginError::InvalidCredentials)), "{case}: {answer:?}");
+            assert_eq!(hashes(&bed) - before, 1, "{case}: hashes");
+            let calls = ["user_by_name", "knows_device", "begin_attempt", "epoch", "user", "finish_attempt"];
+            let expected = [1, known, begun, 1, 1, begun];
+            assert_eq!(calls.map(|call| watched.calls(call)), expected, "{case}: store calls");
+            assert_eq!(watched.total_calls(), expected.iter().sum::<u64>(), "{case}: store calls");
+        }
     }
 }
 
@@ -424,7 +432,11 @@ async fn sec_121_a_full_pool_turns_logins_away_and_counts_no_failure() {
 async fn a_failing_store_is_an_error_and_never_an_answer_about_the_password() {
     let (watched, bed) = bed().await;
     bed.register("ada").await.unwrap();
-    for after in 0..8 {
+    watched.reset_calls();
+    bed.login("ada", TestBed::PASSWORD).await.unwrap();
+    // The device is remembered last; a login does not fail for it.
+    let last = watched.total_calls() - 1;
+    for after in 0..last {
         watched.fail_once_after(after);
         let answer = bed.login("ada", TestBed::PASSWORD).await;
         assert!(
@@ -435,4 +447,6 @@ async fn a_failing_store_is_an_error_and_never_an_answer_about_the_password() {
         bed.clock.advance(secs(60));
     }
     assert!(bed.login("ada", TestBed::PASSWORD).await.is_ok());
+    watched.fail_once_after(last);
+    assert!(bed.login("ada", TestBed::PASSWORD).await.unwrap().device_token.is_none());
 }

@@ -11,7 +11,8 @@ use countersign_core::flow::{
     RegisterError, Registration, Sessions, SessionsConfig, SignedIn, StoreClock, TokenFormat, UserIds,
 };
 use countersign_core::model::{
-    Device, EmailAddress, Event, Events, Password, SessionPolicy, ThrottlePolicy, UserSession, Username,
+    Device, EmailAddress, Event, Events, LoginLimits, Password, SessionPolicy, ThrottlePolicy, UserSession,
+    Username,
 };
 use countersign_core::store::{FoundSession, Stores};
 use countersign_jwt::issuers::KnownIssuers;
@@ -87,6 +88,8 @@ pub struct BedConfig {
     pub hash_permits: NonZeroUsize,
     /// The number of passwords that may wait to be hashed. Default: 64.
     pub hash_queue: usize,
+    /// The limits on logins from one address, and in all. Default: those of production.
+    pub limits: LoginLimits,
     /// How new hashes are made. Default: as in production.
     pub recipe: HashRecipe,
     /// What a new password must be. Default: as in production.
@@ -106,6 +109,7 @@ impl Default for BedConfig {
             random: Arc::new(SeededRandom::default()),
             hash_permits: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
             hash_queue: HashPool::DEFAULT_QUEUE,
+            limits: LoginLimits::default(),
             recipe: HashRecipe::default(),
             passwords: PasswordPolicy::default(),
             login_floor: None,
@@ -193,6 +197,8 @@ impl TestBed {
             login_floor: config.login_floor,
             sessions: sessions.clone(),
             throttle: ThrottlePolicy::default(),
+            limits: config.limits,
+            devices: stores.devices().clone(),
             ids: UserIds::default(),
             one_time: stores.one_time().clone(),
             letters: config.letters.clone(),
@@ -287,11 +293,24 @@ impl TestBed {
     /// # Panics
     /// If the password is longer than a password may be.
     pub async fn login(&self, name: &str, password: &str) -> Result<SignedIn, LoginError> {
+        self.login_as(name, password, Arrival::new(Presentation::Explicit, Device::default())).await
+    }
+
+    /// Logs in with a name and a password, arriving like this.
+    ///
+    /// # Errors
+    /// Those of [`Accounts::login`].
+    ///
+    /// # Panics
+    /// If the password is longer than a password may be.
+    pub async fn login_as(
+        &self,
+        name: &str,
+        password: &str,
+        arrival: Arrival,
+    ) -> Result<SignedIn, LoginError> {
         let password = Password::new_for_login(password.to_owned()).expect("not too long");
-        let device = Device::default();
-        self.accounts
-            .login(LoginName::parse(name), password, Arrival::new(Presentation::Explicit, device))
-            .await
+        self.accounts.login(LoginName::parse(name), password, arrival).await
     }
 }
 

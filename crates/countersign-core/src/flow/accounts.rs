@@ -1,29 +1,32 @@
 //! Operations on accounts: register, log in, refresh, disable.
 
+mod attempts;
 mod caller;
 mod credentials;
+mod devices;
 mod letters;
+mod minutes;
 mod profile;
-mod refusals;
+mod queues;
 mod upgrade;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_jwt::claims::Claims;
 use countersign_jwt::id::{Epoch, UserId};
 use countersign_jwt::random::{Random, RandomError, uuid};
-use countersign_jwt::time::{Clock, Timestamp};
+use countersign_jwt::time::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::flow::accounts::attempts::{Failures, NotBegun};
 use crate::flow::accounts::caller::{Caller, Waiting};
-use crate::flow::accounts::refusals::Refusals;
+use crate::flow::accounts::devices::SigningIn;
+use crate::flow::accounts::minutes::{Minute, Minutes};
+use crate::flow::accounts::queues::Queues;
 use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
 use crate::flow::password_policy::PasswordPolicy;
 use crate::flow::refresh::Refresh;
@@ -32,13 +35,12 @@ use crate::flow::{BeginError, EndError, Pair, Presentation, RefreshError, Refres
 use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username, without_blanks};
 use crate::model::password::{OwnNames, Password, WeakPassword};
-use crate::model::throttle::{Outcome, Refused, ThrottlePolicy};
+use crate::model::throttle::{LoginLimits, Outcome, Refused, ThrottlePolicy};
 use crate::model::user::User;
-use crate::model::{Device, EndReason, Language, PasswordHash};
-use crate::store::{
-    NAME_COUNTERS, NameKey, OneTimeStore, StoreError, ThrottleStore, UserInserted, UserStore,
-};
+use crate::model::{Device, DeviceToken, EndReason, Language, PasswordHash};
+use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore, UserInserted, UserStore};
 
+pub(crate) use attempts::hour;
 pub use credentials::{CodeLoginError, Credentials, CredentialsError, LinkError, preferred_language};
 pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
 pub use profile::{EmailChange, EmailProof, Profile, ProfileChange, ProfileError};
@@ -60,12 +62,16 @@ pub struct AccountsConfig {
     pub sessions: Sessions,
     /// The store of one-time secrets, in the engine of the accounts.
     pub one_time: Arc<dyn OneTimeStore>,
+    /// The store of the devices that accounts know, in the engine of the accounts.
+    pub devices: Arc<dyn DeviceStore>,
     /// The writer of mails; `None` where no mail is sent.
     pub letters: Option<Arc<dyn Letters>>,
     /// The key under which the digests of mailed codes are made. It is not in the store.
     pub code_key: Zeroizing<[u8; 32]>,
-    /// How many login attempts are allowed.
+    /// How many login attempts are allowed at one account, with one name and on one known device.
     pub throttle: ThrottlePolicy,
+    /// How many login attempts are allowed from one address, and in all.
+    pub limits: LoginLimits,
     /// The kind of ids that new accounts get.
     pub ids: UserIds,
     /// The source of the time.
@@ -108,7 +114,10 @@ pub struct AccountsConfig {
 #[derive(Clone, Debug)]
 pub struct Accounts {
     shared: Arc<AccountsConfig>,
-    refusals: Arc<Mutex<Refusals>>,
+    refusals: Arc<Mutex<Minutes>>,
+    failures: Arc<Mutex<Failures>>,
+    /// The logins that wait for others.
+    queues: Arc<Queues>,
     /// One permit for each mail that is being written without its caller's knowing.
     mailing: Arc<Semaphore>,
 }
@@ -200,17 +209,6 @@ impl LoginName {
             Self::Impossible(_) => None,
         }
     }
-
-    /// The key of the counter of this name. The key is a digest, so that the counters hold no names.
-    fn counter(&self) -> String {
-        let (kind, text) = match self {
-            Self::Email(email) => ("email", email.key()),
-            Self::Username(username) => ("username", username.key()),
-            Self::Impossible(text) => ("impossible", text.as_str()),
-        };
-        let digest = digest::digest(&digest::SHA256, format!("{kind}:{text}").as_bytes());
-        format!("{}{}", NAME_COUNTERS.start, URL_SAFE_NO_PAD.encode(digest.as_ref()))
-    }
 }
 
 /// The circumstances of a registration or login: the client, and how it will present its tokens.
@@ -220,6 +218,9 @@ pub struct Arrival {
     pub presentation: Presentation,
     /// The device that the client shows.
     pub device: Device,
+    /// The token of the device, as the client has kept it since a login. A device that the account knows has a limit of
+    /// its own on logins; an unknown one is remembered under this token.
+    pub known_device: Option<DeviceToken>,
     /// Verified tokens whose sessions the new session replaces: those of the cookies that the browser still carries
     /// (SEC-079). Their sessions are ended before the new one begins, in the same work that nobody can interrupt.
     pub replacing: Vec<Claims>,
@@ -228,10 +229,16 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// An arrival that replaces no session.
+    /// An arrival that replaces no session, on a device without a token.
     #[must_use]
     pub fn new(presentation: Presentation, device: Device) -> Self {
-        Self { presentation, device, replacing: Vec::new(), verified_only: false }
+        Self { presentation, device, known_device: None, replacing: Vec::new(), verified_only: false }
+    }
+
+    /// How the tokens will be presented, the device, and the tokens whose sessions end.
+    fn split(self) -> (Presentation, SigningIn, Vec<Claims>) {
+        let Self { presentation, device, known_device, replacing, .. } = self;
+        (presentation, SigningIn { device, known_device }, replacing)
     }
 }
 
@@ -242,6 +249,9 @@ pub struct SignedIn {
     pub user: User,
     /// The first token pair of the session, which is fresh.
     pub pair: Pair,
+    /// The token of the device, which the client keeps and sends with its next login. `None` where nobody logged in, and
+    /// if the device could not be remembered.
+    pub device_token: Option<DeviceToken>,
 }
 
 /// The reason why a registration failed, or registered an account without logging it in.
@@ -283,7 +293,7 @@ pub enum LoginError {
     /// too many attempts by another name of the account failed. The answer to the client does not tell these apart.
     #[error("the credentials are wrong")]
     InvalidCredentials,
-    /// Too many attempts with this name failed.
+    /// Too many attempts with this name, from this address or on this device failed.
     #[error("too many attempts")]
     TooManyAttempts {
         /// The time until the next attempt may be admitted.
@@ -303,34 +313,12 @@ pub enum LoginError {
     Begin(BeginError),
 }
 
-/// An attempt that is counted as running, once by the name as given and once by the account that has the name.
-///
-/// Both counters follow the same rules. A caller can see only the name's counter, and every name has its own, so
-/// nothing tells whether two names belong to one account. The account's counter limits how many guesses are checked,
-/// whichever names they come by. An attempt that the name's counter admits and the account's counter does not is
-/// treated like an attempt with a name that nobody has.
-#[derive(Debug)]
-struct Attempt {
-    name: String,
-    account: Account,
-}
-
-/// The second counter of an attempt, beside that of the name.
-#[derive(Debug)]
-enum Account {
-    /// The counter of the account, which all its names share.
-    Known { id: UserId, counter: String },
-    /// The counter of an attempt whose name nobody has, or that the account's counter does not admit. It makes the
-    /// attempt cost the store what others cost, and forgets it.
-    Nobody { counter: String },
-}
-
 /// The result of checking a password.
 #[derive(Debug)]
 enum Checked {
     /// The password is right and the account is enabled. The epoch was read before the password was checked. If there
     /// is a hash, it should replace the account's.
-    Right(User, Epoch, Option<PasswordHash>),
+    Right(Box<User>, Epoch, Option<PasswordHash>),
     Wrong,
     /// The caller left before the password was checked.
     Unchecked,
@@ -341,6 +329,8 @@ impl Accounts {
     /// login is answered with an error. Each try takes as long as an insert, and somebody who wants the login to fail
     /// must raise the epoch during all of them.
     const BEGIN_TRIES: u32 = 8;
+    /// The number of refused registrations in one minute from which on they are not slips of memory.
+    const FEW_REFUSALS: u64 = 60;
     /// How many mails are written at once for callers who must not see how long that takes.
     const MAILS_AT_ONCE: usize = 64;
     /// How often one address is mailed for one reason: three times, then after pauses from a minute to a day.
@@ -356,7 +346,13 @@ impl Accounts {
     #[must_use]
     pub fn new(config: AccountsConfig) -> Self {
         let mailing = Arc::new(Semaphore::new(Self::MAILS_AT_ONCE));
-        Self { shared: Arc::new(config), refusals: Arc::default(), mailing }
+        Self {
+            shared: Arc::new(config),
+            refusals: Arc::default(),
+            failures: Arc::default(),
+            queues: Arc::default(),
+            mailing,
+        }
     }
 
     /// The sessions of these accounts.
@@ -517,24 +513,30 @@ impl Accounts {
 
     /// Counts a registration that is refused; returns whether there were many in this minute.
     fn count_refusal(&self, device: Device) -> bool {
-        let (are_many, told) = self.refusals().count(self.shared.clock.now(), device);
-        if let Some(event) = told {
-            self.shared.sessions.tell(&event);
-        }
-        are_many
+        let (count, over) = self.refusals().count(self.shared.clock.now(), device);
+        self.tell_minute_of_refusals(over);
+        count > Self::FEW_REFUSALS
     }
 
     /// Emits [`Event::RegistrationsRefused`] for a minute that is over and was not reported yet. Background tasks call
     /// it every few seconds.
     pub fn tell_refused_registrations(&self) {
-        let told = self.refusals().tell(self.shared.clock.now());
-        if let Some(event) = told {
-            self.shared.sessions.tell(&event);
+        let over = self.refusals().take_over(self.shared.clock.now());
+        self.tell_minute_of_refusals(over);
+    }
+
+    fn tell_minute_of_refusals(&self, minute: Option<Minute>) {
+        if let Some(Minute { since, count, last }) = minute {
+            self.shared.sessions.tell(&Event::RegistrationsRefused { count, since, last });
         }
     }
 
-    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+    fn refusals(&self) -> MutexGuard<'_, Minutes> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn register_now(&self, user: User, arrival: Arrival) -> Result<SignedIn, RegisterError> {
@@ -551,16 +553,21 @@ impl Accounts {
             return Err(taken);
         }
         sessions.tell(&Event::Registered { user_id: user.id.clone() });
-        self.end_replaced(arrival.replacing).await?;
+        let (presentation, on, replacing) = arrival.split();
+        self.end_replaced(replacing).await?;
         if let Err(error) = Profile::of(self).resend_verification(&user).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, user_id = %user.id, "the mail that verifies an address could not be written");
         }
-        let begun = self.begin(user, epoch, arrival.presentation, arrival.device).await?;
+        let begun = self.begin_on_device(user, epoch, presentation, on).await?;
         begun.ok_or(RegisterError::Begin(BeginError::EpochRaised))
     }
 
-    /// Logs a user in with a password.
+    /// Logs a user in with a password, and remembers the device.
+    ///
+    /// A login on a device that the account knows is limited by that device's own failures. A login of a stranger is
+    /// limited by the failures at the account and its names, from its address, and in all ([`LoginLimits`]). A login
+    /// that only others at the same counter are in the way of waits for them.
     ///
     /// A login takes a place in the hash pool before anything is looked up or written. If the caller goes away before
     /// its turn, the attempt is taken back, which leaves nothing behind, and then the place is free again. From the
@@ -631,31 +638,36 @@ impl Accounts {
         }
         // The attempt is counted before the password is hashed (SEC-126), so that parallel guesses cannot all slip
         // through.
-        let attempt = match self.begin_attempt(name, user_id.clone()).await? {
+        let attempt = match self.begin_attempt(name, user_id.clone(), &arrival, &mut waiting).await {
             Ok(attempt) => attempt,
-            Err(Refused { retry_after, .. }) => {
+            Err(NotBegun::Refused(Refused { retry_after, .. })) => {
                 sessions.tell(&Event::LoginThrottled { user_id, device: arrival.device });
                 return Err(LoginError::TooManyAttempts { retry_after });
             }
+            Err(NotBegun::Flood) => return Err(HashError::Overloaded.into()),
+            Err(NotBegun::CallerLeft) => return Err(nobody_hears()),
+            Err(NotBegun::Store(error)) => return Err(error.into()),
         };
-        let checked = self.check(attempt.account.id(), password, &mut waiting).await;
+        let checked = self.check(attempt.user_id(), password, &mut waiting).await;
         let outcome = match &checked {
             Ok(Checked::Right(..)) => Outcome::Succeeded,
             Ok(Checked::Wrong) => Outcome::Failed,
             Ok(Checked::Unchecked) | Err(_) => Outcome::Abandoned,
         };
-        self.finish_attempt(&attempt, outcome).await?;
+        self.finish_attempt(&attempt, outcome, &arrival.device).await?;
         // The place of a caller that left becomes free only now, after its attempt was taken back.
         drop(waiting);
-        let failed = |user_id, device| {
-            sessions.tell(&match (&attempt.account, &user_id) {
-                (Account::Nobody { .. }, Some(_)) => Event::LoginThrottled { user_id, device },
-                _ => Event::LoginFailed { user_id, device },
+        let failed = |user_id: Option<UserId>, device| {
+            let is_refused = user_id.is_some() && attempt.is_refused_by_account();
+            sessions.tell(&if is_refused {
+                Event::LoginThrottled { user_id, device }
+            } else {
+                Event::LoginFailed { user_id, device }
             });
             LoginError::InvalidCredentials
         };
         let (mut user, epoch, upgrade) = match checked? {
-            Checked::Right(user, epoch, upgrade) => (user, epoch, upgrade),
+            Checked::Right(user, epoch, upgrade) => (*user, epoch, upgrade),
             Checked::Wrong => return Err(failed(user_id, arrival.device)),
             Checked::Unchecked => return Err(nobody_hears()),
         };
@@ -665,69 +677,15 @@ impl Accounts {
         if arrival.verified_only && !user.has_verified_email() {
             return Err(LoginError::EmailUnverified);
         }
-        let Arrival { presentation, device, replacing, .. } = arrival;
+        let (presentation, on, replacing) = arrival.split();
+        let device = on.device.clone();
         self.end_replaced(replacing).await?;
-        match self.begin(user, epoch, presentation, device.clone()).await {
+        match self.begin_on_device(user, epoch, presentation, on).await {
             Ok(Some(signed_in)) => Ok(signed_in),
             Ok(None) => Err(failed(user_id, device)),
             Err(BeginError::Store(error)) => Err(LoginError::Store(error)),
             Err(error) => Err(LoginError::Begin(error)),
         }
-    }
-
-    /// Counts an attempt as running, by its name and by the account (see [`Attempt`]).
-    async fn begin_attempt(
-        &self,
-        name: &LoginName,
-        user_id: Option<UserId>,
-    ) -> Result<Result<Attempt, Refused>, StoreError> {
-        let AccountsConfig { throttles, throttle, clock, .. } = &*self.shared;
-        let (name, now) = (name.counter(), clock.now());
-        if let Err(refused) = throttles.begin_attempt(&name, now, throttle).await? {
-            return Ok(Err(refused));
-        }
-        match self.begin_account_attempt(&name, user_id, now).await {
-            Ok(account) => Ok(Ok(Attempt { name, account })),
-            Err(error) => {
-                // If this call fails too, the attempt is given up when its lease ends.
-                let _ = throttles.finish_attempt(&name, Outcome::Abandoned, now, throttle).await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn begin_account_attempt(
-        &self,
-        name: &str,
-        user_id: Option<UserId>,
-        now: Timestamp,
-    ) -> Result<Account, StoreError> {
-        let AccountsConfig { throttles, throttle, .. } = &*self.shared;
-        if let Some(id) = user_id {
-            let counter = format!("user:{id}");
-            if throttles.begin_attempt(&counter, now, throttle).await?.is_ok() {
-                return Ok(Account::Known { id, counter });
-            }
-        }
-        let counter = format!("{name}/nobody");
-        // This counter never refuses: it forgets every attempt, and no more run at once than the name's own counter
-        // admits.
-        let _ = throttles.begin_attempt(&counter, now, throttle).await?;
-        Ok(Account::Nobody { counter })
-    }
-
-    /// Settles an attempt, on the account's counter first. In this order the account's counter never refuses what the
-    /// name's counter admits, as long as all attempts come by that name.
-    async fn finish_attempt(&self, attempt: &Attempt, outcome: Outcome) -> Result<(), StoreError> {
-        let AccountsConfig { throttles, throttle, clock, .. } = &*self.shared;
-        let now = clock.now();
-        let (counter, of_account) = match &attempt.account {
-            Account::Known { counter, .. } => (counter, outcome),
-            Account::Nobody { counter } => (counter, Outcome::Abandoned),
-        };
-        let account = throttles.finish_attempt(counter, of_account, now, throttle).await;
-        let name = throttles.finish_attempt(&attempt.name, outcome, now, throttle).await;
-        account.and(name)
     }
 
     /// Checks the password, and returns the epoch that was read before the check. Whatever ends all sessions after that
@@ -752,7 +710,7 @@ impl Accounts {
             return Ok(Checked::Wrong);
         };
         Ok(match turn.check(password, hash).await? {
-            PasswordCheck::Right { upgrade } => Checked::Right(user, epoch, upgrade),
+            PasswordCheck::Right { upgrade } => Checked::Right(Box::new(user), epoch, upgrade),
             PasswordCheck::Wrong => Checked::Wrong,
             PasswordCheck::Unusable(reason) => {
                 sessions.tell(&Event::PasswordHashUnusable { user_id: user.id, reason });
@@ -778,7 +736,7 @@ impl Accounts {
         let AccountsConfig { users, sessions, .. } = &*self.shared;
         for _ in 0..Self::BEGIN_TRIES {
             match sessions.begin(user.id.clone(), epoch, presentation, device.clone()).await {
-                Ok(pair) => return Ok(Some(SignedIn { user, pair })),
+                Ok(pair) => return Ok(Some(SignedIn { user, pair, device_token: None })),
                 Err(BeginError::EpochRaised) => {}
                 Err(error) => return Err(error),
             }
@@ -884,16 +842,6 @@ impl Accounts {
             self.shared.sessions.tell(&Event::UserEnabled { user_id: id.clone() });
         }
         Ok(known)
-    }
-}
-
-impl Account {
-    /// The account whose password is checked.
-    fn id(&self) -> Option<&UserId> {
-        match self {
-            Self::Known { id, .. } => Some(id),
-            Self::Nobody { .. } => None,
-        }
     }
 }
 

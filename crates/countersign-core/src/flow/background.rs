@@ -9,9 +9,13 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::flow::accounts::hour;
 use crate::flow::{Accounts, Profile, RevocationView, Sessions, ViewStats};
 use crate::model::KEEP_ATTEMPTS_FOR;
-use crate::store::{Changes, KEEP_ENTRIES_FOR, KEEP_NAME_COUNTERS, NAME_COUNTERS, StoreError, Stores};
+use crate::store::{
+    ADDRESS_COUNTERS, BLOCK_COUNTERS, Changes, KEEP_ADDRESS_COUNTERS, KEEP_BLOCK_COUNTERS, KEEP_ENTRIES_FOR,
+    KEEP_MAIL_COUNTERS, KEEP_NAME_COUNTERS, MAIL_COUNTERS, NAME_COUNTERS, StoreError, Stores,
+};
 
 /// The running background tasks of a node. They stop when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -107,7 +111,8 @@ impl Background {
         Self { tasks: vec![Arc::new(Tasks(tasks))] }
     }
 
-    /// Starts the background tasks for accounts too, which report refused registrations and remove deleted accounts.
+    /// Starts the background tasks for accounts too, which report refused registrations and failed logins, and remove
+    /// deleted accounts.
     #[must_use]
     pub fn with_accounts(mut self, runtime: &Handle, accounts: &Accounts) -> Self {
         let profile = Profile::of(accounts);
@@ -116,10 +121,12 @@ impl Background {
             async move { batches(|batch| profile.remove_deleted(batch)).await }
         });
         let accounts = accounts.clone();
-        let tell = spawn_every(runtime, TELL_EVERY, "tell of refused registrations", move || {
-            accounts.tell_refused_registrations();
-            std::future::ready(Ok(()))
-        });
+        let tell =
+            spawn_every(runtime, TELL_EVERY, "tell of refused registrations and failed logins", move || {
+                accounts.tell_refused_registrations();
+                accounts.tell_failed_logins();
+                std::future::ready(Ok(()))
+            });
         self.tasks.push(Arc::new(Tasks(vec![tell, remove])));
         self
     }
@@ -155,22 +162,37 @@ async fn read_pushed(sessions: Sessions, mut changes: Changes) {
 }
 
 /// Deletes, batch by batch, the rows that nobody needs any more: sessions after their absolute expiry and leeway, log
-/// entries an hour after they stopped mattering, login counters 30 days after they changed, and one-time secrets and known
-/// devices when they have expired. Login counters of names are deleted sooner where there are more than 100,000 of them.
+/// entries an hour after they stopped mattering, one-time secrets and known devices when they have
+/// expired, login counters of addresses an hour after theirs, and the other login counters 30 days after they changed.
+///
+/// Counters of which strangers can make any number are deleted sooner where there are too many of them: 100,000 of names
+/// and of mails, 200,000 of addresses, 1,000,000 of accounts with blocks of addresses.
 ///
 /// # Errors
-/// The first [`StoreError`] of the deletions. Each of them is tried whatever came of the others, and the next
-/// round goes on.
+/// The first [`StoreError`] of the deletions. Each of them is tried whatever came of the others, and the next round goes
+/// on.
 pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Result<(), StoreError> {
     let now: Timestamp = clock.now();
-    let sessions = batches(|batch| stores.sessions().purge_sessions(now - leeway, batch)).await;
+    let mut purged = batches(|batch| stores.sessions().purge_sessions(now - leeway, batch)).await;
     let entries = batches(|batch| stores.revocations().purge_entries(now - KEEP_ENTRIES_FOR, batch)).await;
+    let devices = batches(|batch| stores.devices().purge_devices(now, batch)).await;
     let throttles = stores.throttles();
     let attempts = batches(|batch| throttles.purge_attempts(now - KEEP_ATTEMPTS_FOR, batch)).await;
-    let names = batches(|batch| throttles.thin_attempts(NAME_COUNTERS, KEEP_NAME_COUNTERS, batch)).await;
     let secrets = batches(|batch| stores.one_time().purge_secrets(now, batch)).await;
-    let devices = batches(|batch| stores.devices().purge_devices(now, batch)).await;
-    sessions.and(entries).and(attempts).and(names).and(secrets).and(devices)
+    purged = purged.and(entries).and(devices).and(attempts).and(secrets);
+    // Two nodes may disagree on the hour while it changes, so the hour before is kept.
+    let past = format!("{}{:010}", ADDRESS_COUNTERS.start, hour(now).saturating_sub(1));
+    for (keys, keep) in [
+        (ADDRESS_COUNTERS.start..past.as_str(), 0),
+        (ADDRESS_COUNTERS, KEEP_ADDRESS_COUNTERS),
+        (NAME_COUNTERS, KEEP_NAME_COUNTERS),
+        (BLOCK_COUNTERS, KEEP_BLOCK_COUNTERS),
+        (MAIL_COUNTERS, KEEP_MAIL_COUNTERS),
+    ] {
+        let thinned = batches(|batch| throttles.thin_attempts(keys.clone(), keep, batch)).await;
+        purged = purged.and(thinned);
+    }
+    purged
 }
 
 /// Replaces the keys whose time has come, and logs it.

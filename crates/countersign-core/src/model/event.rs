@@ -35,7 +35,18 @@ pub enum Event {
         /// The device that the login came from.
         device: Device,
     },
-    /// A login was refused unchecked, after too many failed logins by this name or by another name of the same account.
+    /// Logins failed because the password was wrong, over all accounts. There is one event a minute on each node with
+    /// such failures.
+    LoginsFailed {
+        /// The number of failed logins.
+        count: u64,
+        /// The time of the first of them.
+        since: Timestamp,
+        /// The device that the last of them came from.
+        last: Device,
+    },
+    /// A login was refused unchecked, after too many failed logins by this name, by another name of the same account,
+    /// from the same address or on the same device.
     LoginThrottled {
         /// The user; `None` if no account has the name.
         user_id: Option<UserId>,
@@ -159,6 +170,8 @@ pub enum Event {
 impl Event {
     /// The number of refused registrations in a minute from which on they are an alarm.
     pub const MANY_REFUSED_REGISTRATIONS: u64 = 20;
+    /// The number of failed logins in a minute from which on they are an alarm.
+    pub const MANY_FAILED_LOGINS: u64 = 200;
 
     /// Whether the event may be an attack, so that somebody should be alarmed.
     #[must_use]
@@ -170,6 +183,7 @@ impl Event {
             | Self::PasswordHashUnusable { .. }
             | Self::KeyRemoved { .. } => true,
             Self::RegistrationsRefused { count, .. } => *count >= Self::MANY_REFUSED_REGISTRATIONS,
+            Self::LoginsFailed { count, .. } => *count >= Self::MANY_FAILED_LOGINS,
             _ => false,
         }
     }
@@ -181,6 +195,7 @@ impl Event {
             Self::Registered { .. } => "registered",
             Self::RegistrationsRefused { .. } => "registrations_refused",
             Self::LoginFailed { .. } => "login_failed",
+            Self::LoginsFailed { .. } => "logins_failed",
             Self::LoginThrottled { .. } => "login_throttled",
             Self::PasswordHashUnusable { .. } => "password_hash_unusable",
             Self::SessionBegan { .. } => "session_began",
@@ -259,6 +274,14 @@ impl Events for LogEvents {
             }
             Event::LoginFailed { user_id, device } => {
                 log!(info, "a login failed", user_id = user_id.as_ref().map(display), ip = ip(device));
+            }
+            Event::LoginsFailed { count, since, last } => {
+                let (since, ip) = (since.as_secs(), ip(last));
+                if event.is_alarm() {
+                    log!(warn, "logins failed, over all accounts", count, since, ip = ip);
+                } else {
+                    log!(info, "logins failed, over all accounts", count, since, ip = ip);
+                }
             }
             Event::LoginThrottled { user_id, device } => log!(
                 warn,

@@ -14,6 +14,7 @@ pub(crate) mod index;
 pub(crate) mod keys;
 pub(crate) mod known_device;
 pub(crate) mod name;
+pub(crate) mod network;
 pub(crate) mod one_time;
 pub(crate) mod outbox;
 pub(crate) mod password;
@@ -38,6 +39,7 @@ pub use index::{Index, RevokedBy, TokenEpoch};
 pub use keys::{KeyPurpose, KeyState, Schedule, Step, StoredKey, key_state};
 pub use known_device::{DeviceToken, KnownDevice};
 pub use name::{EmailAddress, NameError, Username, without_blanks};
+pub use network::ClientNetwork;
 pub use one_time::{LinkToken, OneTimeSecret, Purpose, SecretDigest, Tried};
 pub use outbox::{AfterFailure, OutboxMail, OutboxState, retry_delay};
 pub use password::{
@@ -50,5 +52,7 @@ pub use policy::{AtLimit, GraceFor, PolicyError, SessionPolicy};
 pub use session::{
     AgentHash, Device, EndReason, Ended, InvalidAgentHash, NewSession, Session, SessionSeed, UserSession,
 };
-pub use throttle::{Attempts, KEEP_ATTEMPTS_FOR, Outcome, Refused, ThrottlePolicy};
+pub use throttle::{
+    Attempts, KEEP_ATTEMPTS_FOR, LoginLimits, Outcome, Refused, ThrottlePolicy, ThrottleReason,
+};
 pub use user::{InvalidLanguage, Language, RoleError, Roles, User};

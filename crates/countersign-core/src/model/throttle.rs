@@ -1,4 +1,4 @@
-//! The limit on guesses of one account's password.
+//! The limits on guesses of passwords.
 //!
 //! An attempt is counted before its password is hashed ([`Attempts::begin`]) and settled afterwards
 //! ([`Attempts::finish`]). Somebody who sends many guesses at once therefore gets no more of them checked than somebody
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use countersign_jwt::Timestamp;
 
-/// The attempts on one account or with one name, which are one row of a store. A row that does not exist has the
+/// The attempts that one counter counts, such as those on one account or with one name. They are one row of a store. A row that does not exist has the
 /// default value, and stores delete a row that has the default value again.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Attempts {
@@ -57,6 +57,17 @@ pub enum Outcome {
 pub struct Refused {
     /// The time after which to try again, in whole seconds, at least one (the `Retry-After` header, RFC 9110 §10.2.3).
     pub retry_after: Duration,
+    /// What the attempt would have to wait for.
+    pub reason: ThrottleReason,
+}
+
+/// What a refused attempt would have to wait for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ThrottleReason {
+    /// The end of a pause after failures.
+    Pause,
+    /// The end of an attempt that runs. Depending on its outcome the next one is admitted at once, or after a pause.
+    OthersRunning,
 }
 
 impl Attempts {
@@ -81,7 +92,9 @@ impl Attempts {
             self.running > 0 || !pause_left.is_zero()
         };
         if refused {
-            return Err(Refused { retry_after: whole_seconds(pause_left) });
+            let reason =
+                if pause_left.is_zero() { ThrottleReason::OthersRunning } else { ThrottleReason::Pause };
+            return Err(Refused { retry_after: whole_seconds(pause_left), reason });
         }
 
         self.running = self.running.saturating_add(1);
@@ -89,7 +102,8 @@ impl Attempts {
         Ok(())
     }
 
-    /// Settles an attempt that [`Attempts::begin`] admitted. It must be called once for each.
+    /// Settles an attempt that [`Attempts::begin`] admitted. It must be called once for each. A success may also be
+    /// settled that was admitted by another counter: it forgets the failures here too.
     pub fn finish(&mut self, outcome: Outcome, now: Timestamp, policy: &ThrottlePolicy) {
         self.settle_times(now, policy);
 
@@ -148,6 +162,91 @@ impl Default for ThrottlePolicy {
             cap: Duration::from_secs(15 * 60),
             forget: KEEP_ATTEMPTS_FOR,
             lease: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The limits on logins beyond those of one account and one name ([`ThrottlePolicy`]). They concern strangers alone:
+/// logins on a device that the account does not know.
+///
+/// ```
+/// use countersign_core::model::LoginLimits;
+///
+/// let limits = LoginLimits { address_failures: 500, ..LoginLimits::default() };
+/// assert_eq!(limits.address_names, 20);
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LoginLimits {
+    /// The number of failures from one address within an hour before the first pause. Default 50: enough for an office
+    /// behind one address, because devices that an account knows don't count.
+    pub address_failures: u32,
+    /// The number of names whose logins failed from one address within an hour before the first pause. Default 20.
+    /// Somebody who tries one password on many accounts needs an address for each 20 of them.
+    pub address_names: u32,
+    /// The number of failures at one account from one block of addresses within 30 days, up to which an attempt is
+    /// checked although the account is paused. Default 3: an owner on another network gets in.
+    pub block_failures: u32,
+    /// The number of failures on one node within a second, from which on strangers are turned away until the second is
+    /// over. Default 1,000, more than twelve processors can check.
+    pub failures_per_second: u32,
+    /// The longest time that a login waits for others that run. Default 10 seconds.
+    pub wait: Duration,
+}
+
+impl LoginLimits {
+    /// The first pause of an address.
+    const PAUSE: Duration = Duration::from_secs(1);
+    /// The longest pause of an address.
+    const CAP: Duration = Duration::from_secs(15 * 60);
+    /// The time for which the counters of an address count, before others take their place.
+    pub const WINDOW: Duration = Duration::from_secs(3_600);
+    /// The time after which an unsettled attempt is given up.
+    const LEASE: Duration = Duration::from_secs(60);
+
+    /// The policy of the counter of an address' failures.
+    #[must_use]
+    pub const fn address(&self) -> ThrottlePolicy {
+        Self::within_window(self.address_failures, Self::PAUSE, Self::CAP)
+    }
+
+    /// The policy of the counter of the names that have failed from an address.
+    #[must_use]
+    pub const fn names_of_address(&self) -> ThrottlePolicy {
+        Self::within_window(self.address_names, Self::PAUSE, Self::CAP)
+    }
+
+    /// The policy of a counter that admits one failure within the window. It tells whether a name has failed from an
+    /// address before.
+    #[must_use]
+    pub const fn first_of_name(&self) -> ThrottlePolicy {
+        Self::within_window(1, Self::WINDOW, Self::WINDOW)
+    }
+
+    const fn within_window(limit: u32, pause: Duration, cap: Duration) -> ThrottlePolicy {
+        ThrottlePolicy { limit, pause, cap, forget: Self::WINDOW, lease: Self::LEASE }
+    }
+
+    /// The policy of the counter of a block's failures at one account or with one name.
+    #[must_use]
+    pub const fn block(&self) -> ThrottlePolicy {
+        ThrottlePolicy {
+            limit: self.block_failures,
+            pause: KEEP_ATTEMPTS_FOR,
+            cap: KEEP_ATTEMPTS_FOR,
+            forget: KEEP_ATTEMPTS_FOR,
+            lease: Self::LEASE,
+        }
+    }
+}
+
+impl Default for LoginLimits {
+    fn default() -> Self {
+        Self {
+            address_failures: 50,
+            address_names: 20,
+            block_failures: 3,
+            failures_per_second: 1_000,
+            wait: Duration::from_secs(10),
         }
     }
 }
@@ -229,6 +328,11 @@ mod tests {
                 (Ok(()), None) => assert_eq!(after.running, running + 1, "{case}"),
                 (Err(refused), Some(secs)) => {
                     assert_eq!(refused.retry_after, Duration::from_secs(secs), "{case}");
+                    let pause = 1_000 * 2_u64.saturating_pow(failures.saturating_sub(5)).min(900);
+                    let is_paused = failures >= 5 && ago_millis < pause;
+                    let expected =
+                        if is_paused { ThrottleReason::Pause } else { ThrottleReason::OthersRunning };
+                    assert_eq!(refused.reason, expected, "{case}");
                     assert_eq!(after, before, "a refused attempt is not counted: {case}");
                 }
                 (answer, _) => panic!("{case}: {answer:?}"),
@@ -247,6 +351,36 @@ mod tests {
         assert_eq!((attempts.failures, attempts.running), (5, 0));
         let admitted = (0..200).filter(|_| attempts.begin(NOW + millis(1_000), &policy()).is_ok()).count();
         assert_eq!(admitted, 1);
+    }
+
+    #[test]
+    fn a_block_has_three_failures_in_30_days() {
+        let policy = LoginLimits::default().block();
+        let mut attempts = Attempts::default();
+        for _ in 0..3 {
+            attempts.begin(NOW, &policy).unwrap();
+        }
+        assert_eq!(attempts.begin(NOW, &policy).unwrap_err().reason, ThrottleReason::OthersRunning);
+        for _ in 0..3 {
+            attempts.finish(Outcome::Failed, NOW, &policy);
+        }
+        let days = |days: u64| NOW + Duration::from_secs(days * 86_400);
+        for at in [NOW, days(1), days(30) - millis(1)] {
+            assert_eq!(attempts.begin(at, &policy).unwrap_err().reason, ThrottleReason::Pause);
+        }
+        attempts.begin(days(30), &policy).unwrap();
+        assert_eq!((attempts.failures, attempts.running), (0, 1));
+    }
+
+    #[test]
+    fn a_name_fails_for_the_first_time_once_within_the_window() {
+        let policy = LoginLimits::default().first_of_name();
+        let mut attempts = Attempts::default();
+        attempts.begin(NOW, &policy).unwrap();
+        assert!(attempts.begin(NOW, &policy).is_err());
+        attempts.finish(Outcome::Failed, NOW, &policy);
+        assert!(attempts.begin(NOW + LoginLimits::WINDOW - millis(1), &policy).is_err());
+        assert!(attempts.begin(NOW + LoginLimits::WINDOW, &policy).is_ok());
     }
 
     #[test]

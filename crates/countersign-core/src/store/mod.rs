@@ -307,7 +307,7 @@ pub trait RevocationStore: fmt::Debug + Send + Sync + 'static {
     async fn purge_entries(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 }
 
-/// The store of the counters of login attempts, by account and by name. Each call is one atomic step of [`Attempts`].
+/// The store of the counters of login attempts, by account, name, device and address. Each call is one atomic step of [`Attempts`].
 ///
 /// A counter that has come back to [`Attempts::default`] is deleted in the same step, so attempts that were given up or
 /// succeeded leave no row.
@@ -617,8 +617,29 @@ where
 pub const NAME_COUNTERS: Range<&str> = "name:".."name;";
 
 /// The most counters of names that are kept. If there are more, those that changed longest ago are deleted. No guess is
-/// gained by that, because the account's own counter limits guesses too, and is kept.
+/// gained by that, because the account's own counters limit guesses too, and are kept.
 pub const KEEP_NAME_COUNTERS: u64 = 100_000;
+
+/// The range of the keys of those counters that belong to addresses. Each counts for an hour, whose number follows in
+/// the key.
+pub const ADDRESS_COUNTERS: Range<&str> = "hour:".."hour;";
+
+/// The most counters of addresses that are kept. If there are more, those that changed longest ago are deleted. An
+/// address gains guesses by that only if tens of thousands of other addresses have failed within the hour.
+pub const KEEP_ADDRESS_COUNTERS: u64 = 200_000;
+
+/// The range of the keys of those counters that belong to an account and a block of addresses.
+pub const BLOCK_COUNTERS: Range<&str> = "block:".."block;";
+
+/// The most counters of accounts and blocks that are kept. If there are more, those that changed longest ago are
+/// deleted. Whoever wants a block's failures at an account to be forgotten must fail a million times elsewhere.
+pub const KEEP_BLOCK_COUNTERS: u64 = 1_000_000;
+
+/// The range of the keys of those counters that limit mails to an address.
+pub const MAIL_COUNTERS: Range<&str> = "mail:".."mail;";
+
+/// The most counters of mails that are kept. If there are more, those that changed longest ago are deleted.
+pub const KEEP_MAIL_COUNTERS: u64 = 100_000;
 
 /// The time for which entries are kept after they stopped mattering.
 pub const KEEP_ENTRIES_FOR: Duration = Duration::from_secs(3600);

@@ -140,6 +140,8 @@ impl AuthBuilder {
             passwords: self.passwords,
             login_floor: self.login_floor,
             throttle: self.throttle,
+            limits: countersign_core::model::LoginLimits::default(),
+            devices: self.stores.devices().clone(),
             ids: self.user_ids,
             one_time: self.stores.one_time().clone(),
             letters: self.letters,

@@ -41,6 +41,11 @@ impl Waiting {
         matches!(self.gone.try_recv(), Err(TryRecvError::Closed))
     }
 
+    /// Waits until the caller has left. It is not called again after that, and neither is [`turn`](Self::turn).
+    pub(super) async fn left(&mut self) {
+        let _ = (&mut self.gone).await;
+    }
+
     /// Waits for the caller's turn; returns `None` if the caller left before, and the place is still taken then. From
     /// its turn on, the caller's leaving changes nothing.
     pub(super) async fn turn(&mut self) -> Result<Option<HashTurn>, HashError> {

@@ -163,12 +163,12 @@ impl Credentials {
     ) -> Result<SignedIn, CredentialsError> {
         let user = self.prove(&session.user_id, password).await?;
         let pair = self.config().sessions.renew_fresh(session, presentation, device).await?;
-        Ok(SignedIn { user, pair })
+        Ok(SignedIn { user, pair, device_token: None })
     }
 
     /// Changes a user's password to another one. All sessions end, so that whoever has a copy of a token is out, and
     /// the user goes on in a new one. Reset links and codes that were mailed before are worth nothing any more
-    /// (SEC-084), and the user is told by mail (SEC-123).
+    /// (SEC-084), and the user is told by mail (SEC-123). No other device than this one is known any more.
     ///
     /// # Errors
     /// [`CredentialsError`]. The password was changed if it is [`CredentialsError::Begin`], and only then.
@@ -188,8 +188,8 @@ impl Credentials {
             }
             let epoch = this.config().sessions.epoch(&user.id).await?;
             let user = User { password_hash: Some(new), ..user };
-            let begun = this.accounts.begin(user, epoch, arrival.presentation, arrival.device).await;
-            match begun {
+            let (presentation, on, _) = arrival.split();
+            match this.accounts.begin_on_device(user, epoch, presentation, on).await {
                 Ok(Some(signed_in)) => Ok(signed_in),
                 Ok(None) => Err(CredentialsError::Gone),
                 Err(error) => Err(CredentialsError::Begin(error)),
@@ -225,9 +225,9 @@ impl Credentials {
     }
 
     /// Replaces the password hash of a user as it was read, ends all sessions and everything that was mailed before,
-    /// and tells the user. Returns whether the hash was still the one that was read.
+    /// forgets all devices, and tells the user. Returns whether the hash was still the one that was read.
     async fn replace_password(&self, user: &User, new: &PasswordHash) -> Result<bool, StoreError> {
-        let AccountsConfig { users, sessions, one_time, .. } = self.config();
+        let AccountsConfig { users, sessions, one_time, devices, .. } = self.config();
         let end_all = async || {
             let ended = sessions.end_all(user.id.clone(), None, EndReason::CredentialsChanged).await;
             ended.map_err(|EndError::Store(error)| error)
@@ -242,6 +242,7 @@ impl Credentials {
         for purpose in [Purpose::ResetPassword, Purpose::SignIn, Purpose::Invite] {
             one_time.remove_secret(&user.id, purpose).await?;
         }
+        devices.forget_devices(&user.id).await?;
         sessions.tell(&Event::PasswordChanged { user_id: user.id.clone() });
         self.accounts.tell_by_mail(user, Letter::PasswordChanged { at: self.now() }).await;
         Ok(true)
@@ -530,10 +531,12 @@ impl Credentials {
                     user = User { revision: user.revision + 1, ..proven };
                 }
             }
-            this.accounts.end_replaced(arrival.replacing).await?;
-            match this.accounts.begin(user, epoch, arrival.presentation, arrival.device.clone()).await {
+            let (presentation, on, replacing) = arrival.split();
+            let device = on.device.clone();
+            this.accounts.end_replaced(replacing).await?;
+            match this.accounts.begin_on_device(user, epoch, presentation, on).await {
                 Ok(Some(signed_in)) => Ok(signed_in),
-                Ok(None) => Err(this.code_failed(Some(user_id), arrival.device)),
+                Ok(None) => Err(this.code_failed(Some(user_id), device)),
                 Err(BeginError::Store(error)) => Err(CodeLoginError::Store(error)),
                 Err(error) => Err(CodeLoginError::Begin(error)),
             }
