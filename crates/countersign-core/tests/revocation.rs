@@ -862,3 +862,54 @@ async fn the_lag_is_that_of_entries_that_came_while_the_node_ran() {
     late.sessions.view().poll().await.unwrap();
     assert_eq!(late.sessions.view().stats().lag, Some(secs(2)));
 }
+
+#[tokio::test]
+async fn a_recheck_refuses_the_other_kind_of_token() {
+    use TokenType::{Access, Refresh};
+    let (_, bed, pair) = signed_in().await;
+    let verification = bed.sessions.verification();
+    let access = verification.verify(&pair.access_token, Check::ACCESS).await.unwrap();
+    let refresh = verification.verify(&pair.refresh_token, Check::REFRESH).await.unwrap();
+    for (claims, check, wanted) in [
+        (&access, Check::ACCESS, None),
+        (&access, Check::ANY, None),
+        (&access, Check::ENDING, None),
+        (&access, Check::REFRESH, Some(Refresh)),
+        (&access, Check::REFRESH.even_if_revoked(), Some(Refresh)),
+        (&refresh, Check::REFRESH, None),
+        (&refresh, Check::ANY, None),
+        (&refresh, Check::ENDING, None),
+        (&refresh, Check::ACCESS, Some(Access)),
+        (&refresh, Check::ACCESS.even_if_expired().even_if_revoked(), Some(Access)),
+    ] {
+        match (verification.recheck(claims, check).await, wanted) {
+            (Ok(()), None) => {}
+            (Err(CheckError::Invalid(VerifyError::TokenType { expected, .. })), Some(wanted)) => {
+                assert_eq!(expected, wanted, "{check:?}");
+            }
+            (found, _) => panic!("{check:?} of {:?}: {found:?}", claims.token_type()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_other_kind_is_called_that() {
+    let (_, bed, pair) = signed_in().await;
+    let config = BedConfig { random: Arc::new(SeededRandom::new(31)), ..BedConfig::default() };
+    let stranger = TestBed::with(MemoryStore::new(), config).await.begin(&ada(), device()).await;
+    let (access, refresh) = (TokenType::Access, TokenType::Refresh);
+    let other_kind = |expected, found| VerifyError::TokenType { expected, found };
+    for (token, check, expected) in [
+        (&pair.refresh_token, Check::ACCESS, other_kind(access, refresh)),
+        (&pair.access_token, Check::REFRESH, other_kind(refresh, access)),
+        (&stranger.refresh_token, Check::ACCESS, VerifyError::UnknownKey),
+        (&stranger.access_token, Check::REFRESH, VerifyError::UnknownKey),
+        (&stranger.access_token, Check::ANY, VerifyError::UnknownKey),
+    ] {
+        let refused = bed.sessions.verification().verify(token, check).await;
+        assert!(
+            matches!(&refused, Err(CheckError::Invalid(found)) if *found == expected),
+            "{check:?}: {refused:?}"
+        );
+    }
+}

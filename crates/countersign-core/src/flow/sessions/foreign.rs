@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use countersign_jwt::VerifyError;
 use countersign_jwt::claims::{Claims, TokenType};
 use countersign_jwt::id::{SessionId, TokenId, UserId};
 use countersign_jwt::random::{self, RandomError};
 use countersign_jwt::time::{Clock as _, Timestamp};
 
 use super::{Sessions, Shared};
-use crate::flow::verification::CheckError;
+use crate::flow::verification::{CheckError, check_kind};
 use crate::model::{
     Device, EndReason, Entry, LogVerdict, NewSession, Refusal, Session, SessionSeed, Target, TokenEpoch,
     UserSession,
@@ -62,10 +61,7 @@ impl ForeignTokens {
         token: &Claims,
         device: &Device,
     ) -> Result<(FoundSession, bool), ForeignError> {
-        if token.token_type() != TokenType::Refresh {
-            let (expected, found) = (TokenType::Refresh, token.token_type());
-            return Err(CheckError::from(VerifyError::TokenType { expected, found }).into());
-        }
+        check_kind(token, TokenType::Refresh).map_err(CheckError::from)?;
         let store = &self.sessions.shared.store;
         let user_id = token.subject();
         if let Some(session) = token.session() {
