@@ -102,7 +102,8 @@ impl Check {
     /// [`Check::ACCESS`].
     pub const ANY: Self = Self { kind: Kind::Any, times: true, revocation: true };
 
-    /// A token of either kind by which its session may be ended. The token may have expired or been revoked.
+    /// A token of either kind by which its session may be ended. The token may have expired or been revoked, and must
+    /// name a session.
     pub const ENDING: Self = Self { kind: Kind::Any, times: false, revocation: false };
 
     /// This check without its requirement on revocation, for what a user may do after logging out. Checking a refresh
@@ -113,6 +114,11 @@ impl Check {
     }
 
     /// This check without its requirements on the token's times, so that the token may have expired.
+    ///
+    /// A check that asks for revocation accepts an access token, expired or not, only until it is older than the access
+    /// lifetime and the leeway: the revocation log remembers no longer whether it was revoked. So this method matters
+    /// for access tokens whose own lifetime is shorter. A refresh token that has expired is refused with its session,
+    /// which expires no later. [`Check::even_if_revoked`] lifts both limits.
     #[must_use]
     pub const fn even_if_expired(self) -> Self {
         Self { times: false, ..self }
@@ -188,7 +194,7 @@ impl Verification {
     }
 
     async fn verify_as_access(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
-        if check.times || check.revocation {
+        if check != Check::ENDING {
             return self.verify_access(token, check).await;
         }
         let proof = self.prove(token, TokenType::Access, check, self.shared.clock.now());
