@@ -109,7 +109,7 @@ impl ForeignTokens {
         expires_at: Option<Timestamp>,
         device: &Device,
     ) -> Result<Session, ForeignError> {
-        let Shared { policy, clock, log, random, view, keys, .. } = &*self.sessions.shared;
+        let Shared { policy, clock, log, random, view, .. } = &*self.sessions.shared;
         // The revocation of a token is not remembered for longer than this.
         if issued_at <= clock.now() - policy.leeway - policy.absolute {
             return Err(Refusal::Expired.into());
@@ -119,9 +119,7 @@ impl ForeignTokens {
         if log.epoch_raised_at(user_id).await?.is_some_and(|raised_at| issued_at <= raised_at) {
             return Err(Refusal::EpochRaised.into());
         }
-        if !view.is_fresh() {
-            keys.poll().await?;
-        }
+        view.ensure_fresh().await.map_err(CheckError::from)?;
         let standing = TokenEpoch::IssuedAt(issued_at);
         if view.index().check(user_id, token_id, standing).is_err() {
             return Err(Refusal::Ended.into());
