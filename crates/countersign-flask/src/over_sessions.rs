@@ -200,10 +200,7 @@ async fn is_dead(sessions: Sessions, token: FlaskClaims) -> Result<bool, BoxErro
     match claims.token_type() {
         TokenType::Access => {
             match sessions.verification().recheck(&claims, Check::ACCESS.even_if_expired()).await {
-                Ok(()) => {
-                    sessions.verification().note_use(&claims);
-                    Ok(false)
-                }
+                Ok(()) => Ok(false),
                 Err(error @ (CheckError::Revoked(_) | CheckError::Invalid(_))) => {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
@@ -231,6 +228,10 @@ impl<L: Library> OverSessions<L> {
         skip_revocation: bool,
     ) -> Result<Vouched, AuthError> {
         let claims = token.verified.to_claims().ok_or(SessionRefusal::NoUser(token.identity))?;
+        // An access token that the library accepts has arrived at its client.
+        if claims.token_type() == TokenType::Access && !skip_revocation {
+            engine.sessions().verification().note_use(&claims);
+        }
         engine.ask_application(&claims, skip_revocation).await?;
         Ok(Vouched {
             claims,
