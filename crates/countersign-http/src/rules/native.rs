@@ -487,8 +487,12 @@ impl Rules for Native {
         Ok(shown)
     }
 
-    async fn verify_for_end(&self, engine: &Engine, token: &str) -> Option<Claims> {
-        engine.sessions().verification().verify(token, Check::ENDING).await.ok()
+    async fn verify_for_end(&self, engine: &Engine, token: &str) -> Result<Option<Claims>, AuthError> {
+        match engine.sessions().verification().verify(token, Check::ENDING).await {
+            Ok(claims) => Ok(Some(claims)),
+            Err(error @ (CheckError::ViewTooOld(_) | CheckError::Store(_))) => Err(error.into()),
+            Err(_) => Ok(None),
+        }
     }
 
     async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, BoxError> {
