@@ -196,7 +196,7 @@ pub trait CookieRules: fmt::Debug + Send + Sync {
     /// The name of a cookie; `None` if this cookie is not read.
     fn name(&self, kind: CookieKind) -> Option<&str>;
 
-    /// Whether the cookies travel over https only, whatever the program's URL is.
+    /// Whether the cookies are `Secure`, so that they travel over https only.
     fn are_secure(&self) -> bool;
 
     /// The `Set-Cookie` fields of a pair.

@@ -43,7 +43,7 @@ pub(crate) struct Native {
 }
 
 /// The options of Countersign's own rules, as [`AuthBuilder`](crate::AuthBuilder) collects them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct NativeOptions {
     pub(crate) cookies: CookieOptions,
     pub(crate) locations: Option<Vec<Location>>,
@@ -126,11 +126,6 @@ impl NativeOptions {
 }
 
 impl Native {
-    /// Whether the cookies are `Secure`.
-    pub(crate) fn has_secure_cookies(&self) -> bool {
-        self.cookies.is_secure()
-    }
-
     /// The token that a request shows for this requirement, and where. `None` where it shows none and the requirement
     /// does not make an error of that.
     fn find_token<'p>(
