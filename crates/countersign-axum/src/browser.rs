@@ -132,6 +132,9 @@ pub(crate) struct Browser {
 impl Browser {
     /// Refuses a request that another site sent with our cookies (login CSRF). Where no header tells where the request
     /// comes from, the CSRF value of the session that it carries decides.
+    ///
+    /// # Errors
+    /// [`AuthError`], also if nobody can tell at the moment whether a cookie's token is valid.
     pub(crate) async fn check(auth: &Auth, parts: &Parts) -> Result<Self, AuthError> {
         let (engine, rules) = (auth.engine(), auth.rules());
         engine.check_cross_site(parts, rules.cookies())?;
@@ -140,7 +143,7 @@ impl Browser {
         for kind in [CookieKind::Access, CookieKind::Refresh] {
             if let Some(name) = rules.cookies().name(kind)
                 && let CookieLookup::One(token) = find_cookie(&parts.headers, name)
-                && let Some(claims) = rules.verify_for_end(engine, token).await
+                && let Some(claims) = rules.verify_for_end(engine, token).await?
             {
                 carried.push((kind, claims));
             }

@@ -292,3 +292,24 @@ async fn sec_216_tokens_of_another_library_count_towards_the_cap_from_their_firs
     assert_eq!(bed.sessions.list(&ada(), SessionPage::first(1_000)).await.unwrap().len(), 100);
     assert!(renew(&bed, &newer).await.is_err());
 }
+
+#[tokio::test]
+async fn many_renewals_on_a_view_that_is_too_old_read_the_log_once() {
+    let (watched, bed) = bed().await;
+    let tokens: Vec<_> = (1..=20).map(|number| refresh_token(&bed, number)).collect();
+    bed.clock.advance(bed.sessions.policy().revocation_bound + secs(1));
+    watched.reset_calls();
+    let mut reading = watched.hold(Point::Before("entries"));
+    let mut renewals = JoinSet::new();
+    for token in tokens {
+        let bed = bed.clone();
+        renewals.spawn(async move { renew(&bed, &token).await.map(drop) });
+    }
+    // All of them have asked by the time the log is read.
+    reading.arrived().await;
+    reading.open();
+    while let Some(renewed) = renewals.join_next().await {
+        renewed.unwrap().unwrap();
+    }
+    assert!(watched.calls("entries") <= 2, "{} reads of the log", watched.calls("entries"));
+}

@@ -971,3 +971,14 @@ async fn a_step_takes_one_call_to_the_store() {
     assert_eq!((watched.calls("advance"), watched.total_calls()), (1, 1));
     assert_eq!(FixedClock::START, bed.clock.now());
 }
+
+#[tokio::test]
+async fn an_access_token_is_not_exchanged() {
+    let (_, bed, pair) = signed_in(SessionPolicy::default()).await;
+    let access = bed.authenticate(&pair.access_token).await.unwrap();
+    let refused = Refresh::of(&bed.sessions).exchange(&access, true, browser()).await;
+    let expected = VerifyError::TokenType { expected: TokenType::Refresh, found: TokenType::Access };
+    assert!(matches!(&refused, Err(RefreshError::Invalid(found)) if *found == expected), "{refused:?}");
+    assert_eq!(bed.row(&pair).await.session.generation, Generation::FIRST, "nothing has happened");
+    assert!(bed.refresh(&pair.refresh_token, browser()).await.unwrap().advanced);
+}

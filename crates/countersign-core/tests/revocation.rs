@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_core::flow::{
-    Background, BeginError, Check, CheckError, Keychain, PURGE_EVERY, Pair, Presentation, RevocationView,
-    RevokeTokensError, Sessions, StoreClock, ViewTooOld, purge,
+    AccessGrant, Background, BeginError, Check, CheckError, Keychain, PURGE_EVERY, Pair, Presentation,
+    RevocationView, RevokeTokensError, Sessions, StoreClock, ViewTooOld, purge,
 };
 use countersign_core::model::{
-    Device, EndReason, Entry, Refusal, RevokedBy, SessionPolicy, Target, TokenEpoch, UserSession,
+    Device, EndReason, Entry, KeyPurpose, Refusal, RevokedBy, SessionPolicy, Target, TokenEpoch, UserSession,
 };
 use countersign_core::store::{
     Changes, EpochRaise, MemoryStore, RevocationStore, SessionEnded, SessionPage, StoreError, Stores,
@@ -74,6 +74,15 @@ async fn accepted(bed: &TestBed, pair: &Pair) -> bool {
 async fn write(bed: &TestBed, target: Target, at: Timestamp) {
     let entry = Entry { target, until: at + secs(3_600), at };
     bed.stores.revocations().insert_entry(&entry).await.expect("the store answers");
+}
+
+/// Issues access tokens with the bed's own key.
+async fn issuer(bed: &TestBed) -> Issuer {
+    let random = SeededRandom::default();
+    let keychain =
+        Keychain::open(&**bed.stores.keys(), &TestBed::secrets(), &*bed.clock, &random).await.unwrap();
+    Issuer::new(keychain.access.signing.clone())
+        .with_issuer(format!("urn:uuid:{}", keychain.store_id.hyphenated()))
 }
 
 fn token_entry(id: TokenId) -> Target {
@@ -192,11 +201,7 @@ async fn sec_085_what_one_node_ends_the_other_refuses_after_its_poll_and_within_
 #[tokio::test]
 async fn sec_086_another_text_with_the_same_id_is_revoked_with_it() {
     let (_, bed, pair) = signed_in().await;
-    let random = SeededRandom::default();
-    let keychain =
-        Keychain::open(&**bed.stores.keys(), &TestBed::secrets(), &*bed.clock, &random).await.unwrap();
-    let issuer = Issuer::new(keychain.access.signing.clone())
-        .with_issuer(format!("urn:uuid:{}", keychain.store_id.hyphenated()));
+    let issuer = issuer(&bed).await;
     let claims = bed.authenticate(&pair.access_token).await.unwrap();
     let now = bed.clock.now();
     let again = |name: &str| {
@@ -861,4 +866,120 @@ async fn the_lag_is_that_of_entries_that_came_while_the_node_ran() {
     bed.clock.advance(secs(2));
     late.sessions.view().poll().await.unwrap();
     assert_eq!(late.sessions.view().stats().lag, Some(secs(2)));
+}
+
+#[tokio::test]
+async fn a_recheck_refuses_the_other_kind_of_token() {
+    use TokenType::{Access, Refresh};
+    let (_, bed, pair) = signed_in().await;
+    let verification = bed.sessions.verification();
+    let access = verification.verify(&pair.access_token, Check::ACCESS).await.unwrap();
+    let refresh = verification.verify(&pair.refresh_token, Check::REFRESH).await.unwrap();
+    for (claims, check, wanted) in [
+        (&access, Check::ACCESS, None),
+        (&access, Check::ANY, None),
+        (&access, Check::ENDING, None),
+        (&access, Check::REFRESH, Some(Refresh)),
+        (&access, Check::REFRESH.even_if_revoked(), Some(Refresh)),
+        (&refresh, Check::REFRESH, None),
+        (&refresh, Check::ANY, None),
+        (&refresh, Check::ENDING, None),
+        (&refresh, Check::ACCESS, Some(Access)),
+        (&refresh, Check::ACCESS.even_if_expired().even_if_revoked(), Some(Access)),
+    ] {
+        match (verification.recheck(claims, check).await, wanted) {
+            (Ok(()), None) => {}
+            (Err(CheckError::Invalid(VerifyError::TokenType { expected, .. })), Some(wanted)) => {
+                assert_eq!(expected, wanted, "{check:?}");
+            }
+            (found, _) => panic!("{check:?} of {:?}: {found:?}", claims.token_type()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_may_have_expired_is_accepted_while_the_log_remembers_its_revocation() {
+    let (_, bed, _) = signed_in().await;
+    let SessionPolicy { access_lifetime, leeway, .. } = SessionPolicy::default();
+    let grant = AccessGrant { lifetime: Some(secs(60)), ..AccessGrant::default() };
+    let short = bed.sessions.issue_access(ada(), grant).await.unwrap().token;
+    let own = bed.begin(&ada(), device()).await.access_token;
+    let began = bed.clock.now();
+    let even_if_expired = Check::ACCESS.even_if_expired();
+    let last = access_lifetime + leeway;
+    for (token, check, after, accepted) in [
+        (&short, Check::ACCESS, secs(60) + leeway, false),
+        (&short, even_if_expired, secs(60) + leeway, true),
+        (&short, even_if_expired, last - secs(1), true),
+        (&own, Check::ACCESS, last - secs(1), true),
+        (&own, even_if_expired, last - secs(1), true),
+        (&short, even_if_expired, last, false),
+        (&own, even_if_expired, last, false),
+        (&short, even_if_expired.even_if_revoked(), last, true),
+        (&own, even_if_expired.even_if_revoked(), last, true),
+    ] {
+        bed.clock.advance(Duration::from_millis(
+            (began + after).as_millis().abs_diff(bed.clock.now().as_millis()),
+        ));
+        bed.sessions.view().poll().await.unwrap();
+        let verified = bed.sessions.verification().verify(token, check).await;
+        match verified {
+            Ok(_) => assert!(accepted, "{check:?} after {after:?}"),
+            Err(CheckError::Invalid(VerifyError::Expired)) => assert!(!accepted, "{check:?} after {after:?}"),
+            Err(error) => panic!("{check:?} after {after:?}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_that_names_no_session_needs_one_only_to_end_it() {
+    let (_, bed) = bed().await;
+    let (id, now) = (TokenId::new(Uuid::from_u128(1)), bed.clock.now());
+    let claims = NewClaims::new(TokenType::Access, ada(), id, now, now + secs(60));
+    let token = issuer(&bed).await.issue(&claims).unwrap();
+    let verification = bed.sessions.verification();
+    let check = Check::ACCESS.even_if_expired().even_if_revoked();
+    for check in [Check::ACCESS, check] {
+        let verified = verification.verify(&token, check).await;
+        assert!(verified.is_ok(), "{check:?}: {verified:?}");
+    }
+    let ended = verification.verify(&token, Check::ENDING).await;
+    assert!(matches!(ended, Err(CheckError::Invalid(VerifyError::MissingClaim("sid")))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn an_expired_access_token_of_a_key_that_is_new_here_is_accepted() {
+    let (_, here, _) = signed_in().await;
+    let there = here.another_node().await;
+    here.sessions.keys().rotate(KeyPurpose::Access, None, false).await.unwrap();
+    here.clock.advance(here.sessions.policy().revocation_bound + MILLISECOND);
+    here.sessions.keys().poll().await.unwrap();
+    let token = here.begin(&ada(), device()).await.access_token;
+    // The log is read anew, and the keys are not.
+    there.sessions.view().poll().await.unwrap();
+    let check = Check::ACCESS.even_if_expired().even_if_revoked();
+    let verified = there.sessions.verification().verify(&token, check).await;
+    assert!(verified.is_ok(), "{verified:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_the_other_kind_is_called_that() {
+    let (_, bed, pair) = signed_in().await;
+    let config = BedConfig { random: Arc::new(SeededRandom::new(31)), ..BedConfig::default() };
+    let stranger = TestBed::with(MemoryStore::new(), config).await.begin(&ada(), device()).await;
+    let (access, refresh) = (TokenType::Access, TokenType::Refresh);
+    let other_kind = |expected, found| VerifyError::TokenType { expected, found };
+    for (token, check, expected) in [
+        (&pair.refresh_token, Check::ACCESS, other_kind(access, refresh)),
+        (&pair.access_token, Check::REFRESH, other_kind(refresh, access)),
+        (&stranger.refresh_token, Check::ACCESS, VerifyError::UnknownKey),
+        (&stranger.access_token, Check::REFRESH, VerifyError::UnknownKey),
+        (&stranger.access_token, Check::ANY, VerifyError::UnknownKey),
+    ] {
+        let refused = bed.sessions.verification().verify(token, check).await;
+        assert!(
+            matches!(&refused, Err(CheckError::Invalid(found)) if *found == expected),
+            "{check:?}: {refused:?}"
+        );
+    }
 }

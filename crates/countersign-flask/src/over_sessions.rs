@@ -66,6 +66,9 @@ pub(crate) trait Library: TokenFormat + Clone + fmt::Debug + Send + Sync + 'stat
     /// Verifies a token that is not part of a request. The user, the session and revocation are not checked.
     async fn decode(&self, token: &str, even_expired: bool) -> Result<FlaskClaims, BoxError>;
 
+    /// Whether a hook of the application failed, so that the refusal says nothing about the token.
+    fn is_outage(refusal: &Self::Refusal) -> bool;
+
     /// Verifies a token of either type, expired or not.
     async fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, Self::Refusal>;
 
@@ -200,10 +203,7 @@ async fn is_dead(sessions: Sessions, token: FlaskClaims) -> Result<bool, BoxErro
     match claims.token_type() {
         TokenType::Access => {
             match sessions.verification().recheck(&claims, Check::ACCESS.even_if_expired()).await {
-                Ok(()) => {
-                    sessions.verification().note_use(&claims);
-                    Ok(false)
-                }
+                Ok(()) => Ok(false),
                 Err(error @ (CheckError::Revoked(_) | CheckError::Invalid(_))) => {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
@@ -231,6 +231,10 @@ impl<L: Library> OverSessions<L> {
         skip_revocation: bool,
     ) -> Result<Vouched, AuthError> {
         let claims = token.verified.to_claims().ok_or(SessionRefusal::NoUser(token.identity))?;
+        // An access token that the library accepts has arrived at its client.
+        if claims.token_type() == TokenType::Access && !skip_revocation {
+            engine.sessions().verification().note_use(&claims);
+        }
         engine.ask_application(&claims, skip_revocation).await?;
         Ok(Vouched {
             claims,
@@ -356,8 +360,12 @@ impl<L: Library> Rules for OverSessions<L> {
         Ok(shown)
     }
 
-    async fn verify_for_end(&self, _: &Engine, token: &str) -> Option<Claims> {
-        self.library.decode_for_end(token).await.ok()?.to_claims()
+    async fn verify_for_end(&self, _: &Engine, token: &str) -> Result<Option<Claims>, AuthError> {
+        match self.library.decode_for_end(token).await {
+            Ok(verified) => Ok(verified.to_claims()),
+            Err(refusal) if L::is_outage(&refusal) => Err(refused(refusal)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The token itself tells its type.

@@ -850,7 +850,8 @@ impl AuthBuilder {
     }
 
     /// Replaces Countersign's own rules: what tokens say, where they travel and how refusals look. Accounts and
-    /// sessions stay. Lifetimes and token locations that the rules decide override those of this builder.
+    /// sessions stay. Lifetimes that the rules decide override those of this builder. Cookies and token locations are
+    /// options of the rules, so [`AuthBuilder::build`] refuses settings of this builder for them.
     #[must_use]
     pub fn rules(mut self, rules: impl RulesBuilder + 'static) -> Self {
         self.rules = Some(Box::new(rules));

@@ -36,6 +36,6 @@ impl Auth {
     }
 
     fn device_cookie_name(&self) -> &'static str {
-        if self.rules().cookies().are_secure() || self.engine().is_secure { HOST_NAME } else { NAME }
+        if self.rules().cookies().are_secure() || self.engine().is_behind_https { HOST_NAME } else { NAME }
     }
 }

@@ -28,8 +28,8 @@ pub struct Engine {
     pub(crate) hooks: Hooks,
     pub(crate) origins: CrossSiteCheck,
     pub(crate) csrf: CsrfRules,
-    /// Whether the program is reached by https only, as far as its settings tell.
-    pub(crate) is_secure: bool,
+    /// Whether the settings say that users reach the program by https.
+    pub(crate) is_behind_https: bool,
 }
 
 impl Engine {
@@ -136,14 +136,15 @@ impl Engine {
 
     /// Refuses to give out cookies that would travel unprotected (SEC-221).
     ///
-    /// Cookies without `Secure` are set only where the request was sent to a loopback address, as far as it tells: its
-    /// `Host`, what a proxy says about that, and its `Origin`. A program behind an https proxy therefore needs its
-    /// public URL, and a foreign name that points to this machine (DNS rebinding) gets no cookies.
+    /// Without an https public URL, cookies without `Secure` are set only where the request was sent to a loopback
+    /// address, as far as it tells: its `Host`, what a proxy says about that, and its `Origin`. A program behind an https
+    /// proxy therefore needs its public URL, and a foreign name that points to this machine (DNS rebinding) gets no
+    /// cookies.
     ///
     /// # Errors
     /// [`AuthError::InsecureCookies`].
     pub fn check_cookie_host(&self, parts: &Parts, cookies: &dyn CookieRules) -> Result<(), AuthError> {
-        let is_secure = self.is_secure || cookies.are_secure();
+        let is_secure = self.is_behind_https || cookies.are_secure();
         if is_secure || !self.origins.is_sent_elsewhere(&parts.uri, &parts.headers) {
             return Ok(());
         }

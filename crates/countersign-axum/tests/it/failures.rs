@@ -1,14 +1,15 @@
 //! A store that fails, and clients that hang up.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use countersign_core::model::EndReason;
-use countersign_testkit::Point;
+use countersign_core::model::{EndReason, KeyPurpose};
+use countersign_testkit::{Point, SeededRandom};
 use http::Method;
 use serde_json::json;
 
 use crate::app::{Account, PASSWORD, TestApp, credentials};
-use crate::client::{ACCESS, payload};
+use crate::client::{ACCESS, REFRESH, payload};
 
 #[tokio::test]
 async fn sec_087_a_store_that_fails_is_a_503_that_touches_no_cookie() {
@@ -325,4 +326,27 @@ async fn sec_099_a_refresh_that_races_a_disabling_yields_nothing() {
     assert!(app.auth.accounts().disable(&account.user_id).await.unwrap());
     gate.open();
     assert_eq!(refreshing.await.unwrap(), (401, "invalid_token".to_owned()));
+}
+
+#[tokio::test]
+async fn sec_079_a_cookie_login_is_503_while_nobody_knows_whose_cookies_it_carries() {
+    let app = TestApp::new().await;
+    let other = app.beside(|builder| builder.random(Arc::new(SeededRandom::new(79)))).await.unwrap();
+    for purpose in [KeyPurpose::Access, KeyPurpose::Refresh] {
+        other.auth.sessions().keys().rotate(purpose, None, false).await.unwrap();
+    }
+    app.wait(6);
+    other.auth.sessions().keys().poll().await.unwrap();
+    let planted = other.signed_in_browser("ada").await;
+    let user_id = payload(planted.cookie(ACCESS))["sub"].as_str().unwrap().parse().unwrap();
+    let cookies = [ACCESS, REFRESH].map(|name| format!("{name}={}", planted.cookie(name))).join("; ");
+    let login = json!({ "username": "ada", "password": PASSWORD, "cookies": true });
+    // The keys that signed these cookies are new here, and the store does not answer just now.
+    app.store.fail_once_after(0);
+    let reply = app.browser().with("cookie", &cookies).post("/v1/auth/login", &login).await;
+    assert_eq!(reply.outcome(), (503, "unavailable".to_owned()));
+    assert_eq!(app.live_sessions(&user_id).await.len(), 1, "no session has begun or ended");
+    let reply = app.browser().with("cookie", &cookies).post("/v1/auth/login", &login).await;
+    assert_eq!(reply.status(), 200);
+    assert_eq!(app.live_sessions(&user_id).await.len(), 1, "the session of the cookies was replaced");
 }

@@ -10,7 +10,7 @@ use countersign_jwt::{VerifyError, random};
 
 use crate::flow::extra::ExtraClaimsError;
 use crate::flow::sessions::{BeginError, ForeignError, Pair, Presentation, Sessions, Shared};
-use crate::flow::verification::CheckError;
+use crate::flow::verification::{CheckError, check_kind};
 use crate::flow::view::ViewTooOld;
 use crate::model::decide::{decide, refusal, unread};
 use crate::model::{
@@ -140,9 +140,11 @@ impl Refresh {
         Self { sessions: sessions.clone() }
     }
 
-    /// Exchanges a refresh token for a token pair (RFC 6749 §6). The token was verified by
+    /// Exchanges a refresh token for a token pair (RFC 6749 §6). The caller has verified the token by
     /// [`Verification::verify`](crate::flow::Verification::verify) with
-    /// [`Check::REFRESH`](crate::flow::Check::REFRESH).
+    /// [`Check::REFRESH`](crate::flow::Check::REFRESH)[`.even_if_revoked()`](crate::flow::Check::even_if_revoked): the
+    /// exchange itself asks the store whether the session lives. `user_enabled` says whether the token's user exists
+    /// and is enabled.
     ///
     /// The presented token stays good for a short grace. Presenting an older one is a replay: it ends the session,
     /// because somebody else holds a copy (RFC 9700 §4.14.2). The exchange runs to its end even if the caller goes
@@ -173,7 +175,8 @@ impl Refresh {
     /// ```
     ///
     /// # Errors
-    /// [`RefreshError::Replayed`] after such a replay, [`RefreshError::Refused`] for a session that no longer lives.
+    /// [`RefreshError::Replayed`] after such a replay, [`RefreshError::Refused`] for a session that no longer lives,
+    /// [`RefreshError::Invalid`] for the claims of an access token.
     /// [`RefreshError::Store`] and [`RefreshError::Contended`] are worth repeating with the same token.
     pub async fn exchange(
         &self,
@@ -193,6 +196,7 @@ impl Refresh {
         device: Device,
     ) -> Result<Refreshed, RefreshError> {
         let Shared { policy, clock, store, events, verification, .. } = &*self.sessions.shared;
+        check_kind(token, TokenType::Refresh)?;
         let Some(presented) = token.session() else { return Err(Refusal::Unknown.into()) };
         let presentation = if token.csrf().is_some() { Presentation::Cookie } else { Presentation::Explicit };
         let key = UserSession { user_id: token.subject().clone(), id: presented.id };

@@ -102,7 +102,8 @@ impl Check {
     /// [`Check::ACCESS`].
     pub const ANY: Self = Self { kind: Kind::Any, times: true, revocation: true };
 
-    /// A token of either kind by which its session may be ended. The token may have expired or been revoked.
+    /// A token of either kind by which its session may be ended. The token may have expired or been revoked, and must
+    /// name a session.
     pub const ENDING: Self = Self { kind: Kind::Any, times: false, revocation: false };
 
     /// This check without its requirement on revocation, for what a user may do after logging out. Checking a refresh
@@ -113,6 +114,11 @@ impl Check {
     }
 
     /// This check without its requirements on the token's times, so that the token may have expired.
+    ///
+    /// A check that asks for revocation accepts an access token, expired or not, only until it is older than the access
+    /// lifetime and the leeway: the revocation log remembers no longer whether it was revoked. So this method matters
+    /// for access tokens whose own lifetime is shorter. A refresh token that has expired is refused with its session,
+    /// which expires no later. [`Check::even_if_revoked`] lifts both limits.
     #[must_use]
     pub const fn even_if_expired(self) -> Self {
         Self { times: false, ..self }
@@ -163,6 +169,13 @@ impl Verification {
         if let Some(verified) = self.verify_at_once(token, check) {
             return verified;
         }
+        match self.verify_waiting(token, check).await {
+            Err(CheckError::Invalid(VerifyError::UnknownKey)) => Err(self.unknown_key(token, check).into()),
+            verified => verified,
+        }
+    }
+
+    async fn verify_waiting(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
         if check.kind != Kind::Access {
             let proof = self.prove(token, TokenType::Refresh, check, self.shared.clock.now());
             if check.kind == Kind::Refresh || is_of_refresh_token(&proof) {
@@ -181,7 +194,7 @@ impl Verification {
     }
 
     async fn verify_as_access(&self, token: &str, check: Check) -> Result<Claims, CheckError> {
-        if check.times || check.revocation {
+        if check != Check::ENDING {
             return self.verify_access(token, check).await;
         }
         let proof = self.prove(token, TokenType::Access, check, self.shared.clock.now());
@@ -279,14 +292,34 @@ impl Verification {
         if check.times { verifier.verify(token, now) } else { verifier.verify_expired_ok(token) }
     }
 
+    /// The error for a token that no key of the wanted kind has signed. Keys of the two kinds are different, so a token
+    /// of the other kind is found by the other kind's keys.
+    fn unknown_key(&self, token: &str, check: Check) -> VerifyError {
+        let (expected, found) = match check.kind {
+            Kind::Access => (TokenType::Access, TokenType::Refresh),
+            Kind::Refresh => (TokenType::Refresh, TokenType::Access),
+            Kind::Any => return VerifyError::UnknownKey,
+        };
+        match self.shared.keys.verifier(found).verify_expired_ok(token) {
+            Ok(_) | Err(VerifyError::Issuer) => VerifyError::TokenType { expected, found },
+            Err(_) => VerifyError::UnknownKey,
+        }
+    }
+
     /// Checks again what may have changed since claims were verified: whether they were revoked and, if the check asks
     /// for that, whether they have expired. It serves connections that outlive the request that was authenticated, and
-    /// claims that the rules of another library have verified. Access or refresh is what the claims say themselves.
+    /// claims that the rules of another library have verified. Claims of another kind than the check asks for are
+    /// refused; with [`Check::ANY`] they say themselves whether they are those of an access or a refresh token.
     ///
     /// # Errors
     /// Those of [`Verification::verify`].
     pub async fn recheck(&self, claims: &Claims, check: Check) -> Result<(), CheckError> {
         let Shared { clock, view, .. } = &*self.shared;
+        match check.kind {
+            Kind::Access => check_kind(claims, TokenType::Access)?,
+            Kind::Refresh => check_kind(claims, TokenType::Refresh)?,
+            Kind::Any => {}
+        }
         if check.times && claims.expires_at().is_none_or(|expires_at| clock.now() >= expires_at) {
             return Err(VerifyError::Expired.into());
         }
@@ -373,6 +406,12 @@ impl Verification {
             access_revoked: self.shared.view.index().is_token_revoked(&session.user_id, access),
         }
     }
+}
+
+/// Refuses claims of the other kind of token.
+pub(crate) fn check_kind(claims: &Claims, expected: TokenType) -> Result<(), VerifyError> {
+    let found = claims.token_type();
+    if found == expected { Ok(()) } else { Err(VerifyError::TokenType { expected, found }) }
 }
 
 /// Whether the result of proving a token as a refresh token shows that one of our keys for refresh tokens has signed

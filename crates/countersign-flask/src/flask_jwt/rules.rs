@@ -109,6 +109,10 @@ impl Library for FlaskJwt {
         }
     }
 
+    fn is_outage(refusal: &JwtRefusal) -> bool {
+        matches!(refusal, JwtRefusal::HookFailed(_))
+    }
+
     async fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, JwtRefusal> {
         self.decode_for_end(token)
     }

@@ -258,6 +258,10 @@ impl Library for FlaskJwtExtended {
         Ok(self.decode_token(token, None, even_expired).await?)
     }
 
+    fn is_outage(refusal: &Refused) -> bool {
+        matches!(refusal.0, ExtendedRefusal::HookFailed(_))
+    }
+
     async fn decode_for_end(&self, token: &str) -> Result<FlaskClaims, Refused> {
         self.decode_token_for_end(token).await
     }

@@ -388,3 +388,21 @@ async fn a_refresh_asks_for_its_session_no_more_often_than_it_must() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_token_counts_as_used_once_its_request_is_let_through() {
+    for (rules, hook) in [(Rules::Extended, Hook::ExtendedUser), (Rules::Plain, Hook::PlainUser)] {
+        let says = Says::default();
+        let app = app(rules, hook, &says).await;
+        let account = app.register("ada").await;
+        let bearer = if rules == Rules::Plain { "JWT" } else { "Bearer" };
+        let client = app.client().with("authorization", &format!("{bearer} {}", account.access_token));
+        for (word, status, noted) in [(Word::Bad, 401, 0), (Word::Good, 200, 1)] {
+            says.say(word);
+            app.store.reset_calls();
+            assert_eq!(client.clone().get("/hello").await.status(), status, "{rules:?} {word:?}");
+            app.auth.sessions().verification().flush_acknowledgements().await.unwrap();
+            assert_eq!(app.store.calls("acknowledge"), noted, "{rules:?} {word:?}");
+        }
+    }
+}

@@ -17,9 +17,10 @@ use url::Url;
 
 use super::{AuthBuilder, BuildError};
 use crate::auth::{Auth, Shared};
+use crate::cookie_config::CookieConfig;
 use crate::engine::Engine;
 use crate::origin::{CrossSiteCheck, Origin};
-use crate::rules::CheckedRules;
+use crate::rules::{CheckedRules, NativeOptions};
 use crate::users::Users;
 
 impl AuthBuilder {
@@ -43,9 +44,21 @@ impl AuthBuilder {
         };
         policy.check()?;
         let reached_at = self.public_url.as_ref().or(self.served_at.as_ref());
-        let native = self.native.build(reached_at)?;
-        let is_secure = native.has_secure_cookies();
-        let rules: Box<dyn CheckedRules> = given.unwrap_or_else(|| Box::new(native));
+        let is_behind_https = reached_at.is_some_and(|url| url.scheme() == "https");
+        let rules: Box<dyn CheckedRules> = match given {
+            Some(rules) => {
+                if self.native != NativeOptions::default() {
+                    return Err(BuildError::Settings(
+                        "`.cookies(…)`, `.locations(…)`, `.refresh_locations(…)`, `.query_parameter(…)` and \
+                         `.refuse_several_tokens()` belong to Countersign's own rules; the rules given to `.rules(…)` \
+                         have options of their own for cookies and locations, so leave these out",
+                    ));
+                }
+                CookieConfig::for_public_url(reached_at)?;
+                rules
+            }
+            None => Box::new(self.native.build(reached_at)?),
+        };
         let format = rules.token_format();
         if self.csrf.field.as_deref() == Some("") {
             return Err(BuildError::Settings("the CSRF field needs a name; pass None to look at no form"));
@@ -160,7 +173,7 @@ impl AuthBuilder {
             hooks: self.hooks,
             origins: cross_site,
             csrf: self.csrf,
-            is_secure,
+            is_behind_https,
             account_rules: self.account_rules,
             sends_mail,
             accounts,

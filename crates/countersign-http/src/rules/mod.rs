@@ -151,8 +151,12 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
         in_body: BodyTokens<'_>,
     ) -> Result<ShownTokens, AuthError>;
 
-    /// Verifies a token of either type in order to end its session; the token's times do not matter.
-    async fn verify_for_end(&self, engine: &Engine, token: &str) -> Option<Claims>;
+    /// Verifies a token of either type in order to end its session; the token's times do not matter. `None` means that
+    /// the token is not valid.
+    ///
+    /// # Errors
+    /// [`AuthError`] if nobody can tell at the moment whether the token is valid; the client gets 503.
+    async fn verify_for_end(&self, engine: &Engine, token: &str) -> Result<Option<Claims>, AuthError>;
 
     /// Judges a token that is not part of a request: whether it would be accepted now as a token of its own type.
     /// `kind` gives the type where neither the token nor the rules tell it. A refresh token is not exchanged.
@@ -192,7 +196,7 @@ pub trait CookieRules: fmt::Debug + Send + Sync {
     /// The name of a cookie; `None` if this cookie is not read.
     fn name(&self, kind: CookieKind) -> Option<&str>;
 
-    /// Whether the cookies travel over https only, whatever the program's URL is.
+    /// Whether the cookies are `Secure`, so that they travel over https only.
     fn are_secure(&self) -> bool;
 
     /// The `Set-Cookie` fields of a pair.

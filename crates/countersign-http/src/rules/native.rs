@@ -43,7 +43,7 @@ pub(crate) struct Native {
 }
 
 /// The options of Countersign's own rules, as [`AuthBuilder`](crate::AuthBuilder) collects them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct NativeOptions {
     pub(crate) cookies: CookieOptions,
     pub(crate) locations: Option<Vec<Location>>,
@@ -126,11 +126,6 @@ impl NativeOptions {
 }
 
 impl Native {
-    /// Whether the cookies are `Secure`.
-    pub(crate) fn has_secure_cookies(&self) -> bool {
-        self.cookies.is_secure()
-    }
-
     /// The token that a request shows for this requirement, and where. `None` where it shows none and the requirement
     /// does not make an error of that.
     fn find_token<'p>(
@@ -487,8 +482,12 @@ impl Rules for Native {
         Ok(shown)
     }
 
-    async fn verify_for_end(&self, engine: &Engine, token: &str) -> Option<Claims> {
-        engine.sessions().verification().verify(token, Check::ENDING).await.ok()
+    async fn verify_for_end(&self, engine: &Engine, token: &str) -> Result<Option<Claims>, AuthError> {
+        match engine.sessions().verification().verify(token, Check::ENDING).await {
+            Ok(claims) => Ok(Some(claims)),
+            Err(error @ (CheckError::ViewTooOld(_) | CheckError::Store(_))) => Err(error.into()),
+            Err(_) => Ok(None),
+        }
     }
 
     async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, BoxError> {

@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use countersign_jwt::VerifyError;
 use countersign_jwt::claims::{Claims, TokenType};
 use countersign_jwt::id::{SessionId, TokenId, UserId};
 use countersign_jwt::random::{self, RandomError};
 use countersign_jwt::time::{Clock as _, Timestamp};
 
 use super::{Sessions, Shared};
-use crate::flow::verification::CheckError;
+use crate::flow::verification::{CheckError, check_kind};
 use crate::model::{
     Device, EndReason, Entry, LogVerdict, NewSession, Refusal, Session, SessionSeed, Target, TokenEpoch,
     UserSession,
@@ -62,10 +61,7 @@ impl ForeignTokens {
         token: &Claims,
         device: &Device,
     ) -> Result<(FoundSession, bool), ForeignError> {
-        if token.token_type() != TokenType::Refresh {
-            let (expected, found) = (TokenType::Refresh, token.token_type());
-            return Err(CheckError::from(VerifyError::TokenType { expected, found }).into());
-        }
+        check_kind(token, TokenType::Refresh).map_err(CheckError::from)?;
         let store = &self.sessions.shared.store;
         let user_id = token.subject();
         if let Some(session) = token.session() {
@@ -113,7 +109,7 @@ impl ForeignTokens {
         expires_at: Option<Timestamp>,
         device: &Device,
     ) -> Result<Session, ForeignError> {
-        let Shared { policy, clock, log, random, view, keys, .. } = &*self.sessions.shared;
+        let Shared { policy, clock, log, random, view, .. } = &*self.sessions.shared;
         // The revocation of a token is not remembered for longer than this.
         if issued_at <= clock.now() - policy.leeway - policy.absolute {
             return Err(Refusal::Expired.into());
@@ -123,9 +119,7 @@ impl ForeignTokens {
         if log.epoch_raised_at(user_id).await?.is_some_and(|raised_at| issued_at <= raised_at) {
             return Err(Refusal::EpochRaised.into());
         }
-        if !view.is_fresh() {
-            keys.poll().await?;
-        }
+        view.ensure_fresh().await.map_err(CheckError::from)?;
         let standing = TokenEpoch::IssuedAt(issued_at);
         if view.index().check(user_id, token_id, standing).is_err() {
             return Err(Refusal::Ended.into());

@@ -1,9 +1,14 @@
 //! Flask-JWT-Extended, with tokens in cookies.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use countersign_flask::FlaskJwtExtended;
+use countersign_flask::tokens::KeySource;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Beside, assert_says, names};
+use super::{Beside, SECRET, assert_says, extended, names};
 use crate::app::{PASSWORD, TestApp, credentials};
 use crate::client::{Client, Response, payload};
 
@@ -253,6 +258,26 @@ async fn sec_079_a_login_by_cookie_ends_the_session_that_the_browser_carries() {
         assert_eq!(proven.post("/v1/auth/login", &login).await.status(), 200);
     }
     assert_says("replaced", &beside.app.refresh(&refresh).await, 401, "Token has been revoked");
+}
+
+#[tokio::test]
+async fn sec_079_a_login_by_cookie_is_503_while_the_hook_for_keys_fails() {
+    let is_down = Arc::new(AtomicBool::new(false));
+    let rules = FlaskJwtExtended::builder(extended(&locations())).verifying_key({
+        let is_down = is_down.clone();
+        move |_, _| {
+            let found =
+                if is_down.load(Ordering::Relaxed) { Err("down") } else { Ok(KeySource::new(SECRET)) };
+            async move { found }
+        }
+    });
+    let app = TestApp::with(|builder| builder.rules(rules)).await;
+    let (mut browser, _) = signed_in(&app, "ada").await;
+    let login = json!({ "username": "ada", "password": PASSWORD, "cookies": true });
+    is_down.store(true, Ordering::Relaxed);
+    assert_eq!(browser.post("/v1/auth/login", &login).await.status(), 503);
+    is_down.store(false, Ordering::Relaxed);
+    assert_eq!(browser.post("/v1/auth/login", &login).await.status(), 200);
 }
 
 #[tokio::test]
