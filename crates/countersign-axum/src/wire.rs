@@ -60,6 +60,9 @@ pub(crate) struct PairBody<'a> {
     pub(crate) token_type: &'static str,
     pub(crate) expires_in: u64,
     pub(crate) user: UserBody,
+    /// By which a client without cookies is recognised at its next login. Only logins and registrations give one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device_token: Option<&'a str>,
 }
 
 impl<'a> PairBody<'a> {
@@ -71,6 +74,7 @@ impl<'a> PairBody<'a> {
             token_type: "Bearer",
             expires_in,
             user,
+            device_token: None,
         }
     }
 }

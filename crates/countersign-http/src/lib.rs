@@ -28,6 +28,7 @@ mod cookie;
 mod cookie_config;
 mod cookie_options;
 mod csrf;
+mod device_cookie;
 mod encoding;
 mod engine;
 mod error;

@@ -1,5 +1,5 @@
-//! The devices on which users have logged in: one document for each user, which has at most [`KnownDevice::MAX`] of them.
-//! It is written on the condition that its version is the one that was read.
+//! The devices on which users have logged in: one document for each user, which has at most [`KnownDevice::MAX`] of
+//! them. It is written on the condition that its version is the one that was read.
 
 use std::cmp::Reverse;
 

@@ -12,10 +12,10 @@
 //! ```
 //!
 //! A session is one document, and ending it is an insert into the revocation log, so the store needs no transactions.
-//! It needs nothing else that only some of MongoDB's relatives have: `_id`s and plain unique indexes, `insert`, `find`,
-//! `update` with a condition, and `delete` are enough. Further abilities of a server (TTL indexes, change streams) are
-//! used where it has them. Where a server, or the URL, is weaker than the store's promises,
-//! [`MongodbStore::weaknesses`] and the log tell.
+//! It needs nothing else that only some of MongoDB's relatives have: `_id`s and plain unique indexes, `insert`, `find`
+//! (with `$regex` for searches), `update` with a condition, and `delete` are enough. Further abilities of a server (TTL
+//! indexes, change streams) are used where it has them. Where a server, or the URL, is weaker than the store's
+//! promises, [`MongodbStore::weaknesses`] and the log tell.
 //!
 //! An answered write is in the journals of a majority of the replica set. For a sharded cluster, `session` and
 //! `revocation` are sharded by `user_id`, the other large collections by `_id`.

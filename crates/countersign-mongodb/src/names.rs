@@ -17,25 +17,25 @@
 //!
 //! # What a crash in between leaves
 //!
-//! A crash leaves a claim whose account does not carry the name. A later registration or replacement that wants the name
-//! takes the claim over, once nothing can come any more that would make the account carry it:
+//! A crash leaves a claim whose account does not carry the name. A later registration or replacement that wants the
+//! name takes the claim over, once nothing can come any more that would make the account carry it:
 //!
 //! - If the account is gone or is being deleted, or if it neither carries the name nor has a note about it, nothing can.
 //! - If a registration or a replacement is under way, the name counts as taken. If it has been under way for longer than
-//!   any operation takes, the pending account is deleted or the note removed, on the condition that it is still the same.
-//!   Either the operation did commit, and keeps the name, or it never can. The length of that time therefore decides only
-//!   how soon a name is free again, never who has it.
+//!   any operation takes, the pending account is deleted or the note removed, on the condition that it is still the
+//!   same. Either the operation did commit, and keeps the name, or it never can. The length of that time therefore
+//!   decides only how soon a name is free again, never who has it.
 //!
-//! A take-over names the operation that wrote the claim in its condition. Every operation writes its own into the claims
-//! that it takes over, also where another one of the same account has left them. So a claim that was found abandoned is
-//! not taken from an operation that has begun since.
+//! A take-over names the operation that wrote the claim in its condition. Every operation writes its own into the
+//! claims that it takes over, also where another one of the same account has left them. So a claim that was found
+//! abandoned is not taken from an operation that has begun since.
 //!
 //! # Several replacements of one account
 //!
 //! The note of a later one takes the place of the note of an earlier one, which then cannot commit. It must not take
-//! claims from the later one either, because it deletes its own claims when it has failed. An operation therefore takes a
-//! claim of its own account over only if its note is still there, after it has read the claim: the later one writes claims
-//! only after its note.
+//! claims from the later one either, because it deletes its own claims when it has failed. An operation therefore takes
+//! a claim of its own account over only if its note is still there, after it has read the claim: the later one writes
+//! claims only after its note.
 
 use countersign_core::model::User;
 use countersign_jwt::{Timestamp, UserId};
@@ -127,8 +127,8 @@ pub(crate) fn note(operation: &Operation<'_>, names: &[Name]) -> Document {
     doc! { "operation": &operation.id, "claiming_since": date(operation.now), "claims": ids(names) }
 }
 
-/// The fields of the note of an operation, to be removed. They are not those that make an account pending, because what is
-/// being deleted must stay so.
+/// The fields of the note of an operation, to be removed. They are not those that make an account pending, because what
+/// is being deleted must stay so.
 pub(crate) fn of_note() -> Document {
     doc! { "operation": "", "claiming_since": "", "claims": "" }
 }
@@ -138,8 +138,8 @@ pub(crate) fn committed(id: &UserId) -> Document {
     doc! { "_id": id.as_str(), "pending_at": Bson::Null }
 }
 
-/// The time after which an operation that claims names is given up. It is far longer than one takes, which is at most the
-/// deadline.
+/// The time after which an operation that claims names is given up. It is far longer than one takes, which is at most
+/// the deadline.
 const GIVEN_UP_AFTER: std::time::Duration = std::time::Duration::from_secs(300);
 /// The time after which what an operation has left is purged. It is shorter than the time after which the server itself
 /// deletes pending accounts, which would leave their claims.

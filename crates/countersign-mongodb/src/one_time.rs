@@ -1,7 +1,7 @@
 //! One-time secrets: one document for each user and purpose.
 //!
-//! A secret is read, tried by core's own rules, and written or deleted on the condition that it is still as it was read.
-//! Its random `version` changes whenever another secret takes its place, and its tries only become fewer.
+//! A secret is read, tried by core's own rules, and written or deleted on the condition that it is still as it was
+//! read. Its random `version` changes whenever another secret takes its place, and its tries only become fewer.
 
 use async_trait::async_trait;
 use countersign_core::model::{OneTimeSecret, Purpose, SecretDigest, Tried};

@@ -25,8 +25,8 @@ pub(crate) const AUDIT: &str = "audit";
 pub(crate) const OUTBOX: &str = "outbox";
 pub(crate) const THROTTLES: &str = "throttle";
 pub(crate) const KEYS: &str = "sealed_key";
-/// The collection of single documents: the schema's version, the store's id, the settings, the number of the last user, the
-/// bell.
+/// The collection of single documents: the schema's version, the store's id, the settings, the number of the last user,
+/// the bell.
 pub(crate) const STORE: &str = "store";
 
 /// The newest version of the collections that this program knows.
@@ -66,8 +66,8 @@ enum Kind {
 ///
 /// TTL indexes are on fields of their own, made from the server's clock or the store's, whichever is later. The log has
 /// none, because no server could know when an entry may go: a `session` entry goes only after its row is marked, and a
-/// user's highest entry never. The audit trail and the outbox have none, because how long their documents are kept is the
-/// operator's choice.
+/// user's highest entry never. The audit trail and the outbox have none, because how long their documents are kept is
+/// the operator's choice.
 fn indexes() -> Vec<Index> {
     let index = |collection, keys, kind| Index { collection, keys, kind };
     vec![

@@ -169,8 +169,8 @@ impl UserStore for MongodbStore {
             let wanted = if page.query.is_some() { wanted.max(SEARCH_STEP) } else { wanted };
             let query = Query {
                 filter: listing(page.query, after.as_ref()),
-                // Texts are in the order of their bytes. (On mongo-java-server in that of UTF-16 units, which is the same
-                // for the ids that are given out: UUIDs and numbers.)
+                // Texts are in the order of their bytes. (On mongo-java-server in that of UTF-16 units, which is the
+                // same for the ids that are given out: UUIDs and numbers.)
                 sort: doc! { "created_at": -1, "_id": -1 },
                 limit: Some(wanted),
                 ..Query::default()
@@ -276,7 +276,8 @@ fn changed(fields: Document) -> Document {
     doc! { "$set": fields, "$inc": { "revision": 1_i64 } }
 }
 
-/// The filter that finds a committed account if it has this revision. Documents of an older program have none, which is 0.
+/// The filter that finds a committed account if it has this revision. Documents of an older program have none, which is
+/// 0.
 fn with_revision(id: &UserId, revision: u64) -> Result<Document, Failure> {
     let mut filter = committed(id);
     match revision {
@@ -286,8 +287,8 @@ fn with_revision(id: &UserId, revision: u64) -> Result<Document, Failure> {
     Ok(filter)
 }
 
-/// The filter that finds the accounts after this position for which the query may ask. It also finds accounts without the
-/// keys of their names, which an older program has written.
+/// The filter that finds the accounts after this position for which the query may ask. It also finds accounts without
+/// the keys of their names, which an older program has written.
 fn listing(query: Option<&str>, after: Option<&UserPosition>) -> Document {
     let mut all = vec![doc! { "pending_at": Bson::Null }];
     if let Some(UserPosition { created_at, id }) = after {

@@ -30,8 +30,8 @@ const CHANGING: [&str; 11] = [
     "revision",
 ];
 
-/// An account with the keys of the names that it has claimed. The keys are kept, so that a name is freed even if a later
-/// program would make another key of it.
+/// An account with the keys of the names that it has claimed. The keys are kept, so that a name is freed even if a
+/// later program would make another key of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     pub(crate) user: User,

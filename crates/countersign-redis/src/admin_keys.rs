@@ -54,8 +54,8 @@ impl AdminKeyStore for RedisStore {
     }
 }
 
-/// The key as text: `created_at expires_at digest scopes name`. The scopes are separated by commas. The name comes last,
-/// because it may hold any character.
+/// The key as text: `created_at expires_at digest scopes name`. The scopes are separated by commas. The name comes
+/// last, because it may hold any character.
 fn write(key: &AdminKey) -> String {
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
     format!(

@@ -1,8 +1,8 @@
 //! Converting earlier layouts to this one. Every step may be done twice, and by several programs at once. Programs that
 //! still work with an earlier layout must be stopped.
 //!
-//! Accounts were not listed anywhere before layout 3, so their keys are searched for with `SCAN`, which looks at every key
-//! of the database in steps of a millisecond and delays other commands no longer than that.
+//! Accounts were not listed anywhere before layout 3, so their keys are searched for with `SCAN`, which looks at every
+//! key of the database in steps of a millisecond and delays other commands no longer than that.
 
 use tokio::time::Instant;
 

@@ -24,7 +24,8 @@
 //! | `p:{user}:devices` | hash | digest of a known device → `until` |
 //! | `p:devices:until` | sorted set | all known devices by `until` |
 //! | `p:audit` | hash | id → record of the audit trail |
-//! | `p:audit:at`, `p:audit:name:…`, `p:{user}:audit` | sorted set | the records, those of a name, and those of a user, score 0: time + id |
+//! | `p:audit:at` | sorted set | all records, score 0: time + id, so in the order of time |
+//! | `p:audit:name:…`, `p:{user}:audit` | sorted set | the records of a name, and those of a user, likewise |
 //! | `p:mail:…` | hash | a mail in the outbox |
 //! | `p:outbox:due` | sorted set | the mails that wait, by when they are due |
 //! | `p:outbox:dead` | sorted set | the dead letters, score 0: since when + id |

@@ -1,7 +1,7 @@
 //! One-time secrets.
 //!
-//! A secret is read, tried by core's own rules, and written or deleted only if it is still as it was read; otherwise this
-//! is repeated with the secret as it is then.
+//! A secret is read, tried by core's own rules, and written or deleted only if it is still as it was read; otherwise
+//! this is repeated with the secret as it is then.
 
 use async_trait::async_trait;
 use countersign_core::model::{OneTimeSecret, Purpose, SecretDigest, Tried};

@@ -125,7 +125,8 @@ pub(super) async fn change_password(Installed(auth): Installed, request: Request
     let new = parsed(&mut caller.members, "new_password", new, |text| rules.admit(text, names));
     let current = current_password(&mut caller.members)?;
     let new = new.ok_or_else(|| Reply::error(ErrorCode::InvalidFields))?;
-    let arrival = Arrival::new(caller.presentation(), device(&caller.parts));
+    let known_device = auth.device_token(&caller.parts.headers);
+    let arrival = Arrival { known_device, ..Arrival::new(caller.presentation(), device(&caller.parts)) };
     let credentials = Credentials::of(auth.accounts());
     let signed_in = credentials.change_password(&caller.user.id, current, new, arrival).await?;
     reply(&auth, StatusCode::OK, &signed_in, caller.by_cookie())

@@ -15,7 +15,7 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{delete, get, post};
 use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError};
-use countersign_core::model::Device;
+use countersign_core::model::{Device, DeviceToken};
 use countersign_core::store::StoreError;
 use countersign_http::{
     Answer, Auth, AuthError, ClientAddress, ErrorCode, SetCookies, no_store, vary_personal,
@@ -212,11 +212,16 @@ fn pair_reply(
     pair: &Pair,
     user: impl Into<UserBody>,
     by_cookie: bool,
+    device: Option<&DeviceToken>,
 ) -> Result<Reply, Reply> {
     let now = auth.engine().now();
-    let body = PairBody::new(pair, user.into(), pair.expires_in(now), by_cookie);
+    let mut body = PairBody::new(pair, user.into(), pair.expires_in(now), by_cookie);
+    body.device_token = device.filter(|_| !by_cookie).map(DeviceToken::expose);
     let mut reply = personal(status, &body)?;
     if by_cookie {
+        if let Some(field) = device.and_then(|device| auth.device_cookie(device)) {
+            reply.0.headers_mut().append(header::SET_COOKIE, field);
+        }
         auth.set_cookies(pair).apply(reply.0.headers_mut()).map_err(|error| internal(&error))?;
     }
     Ok(reply)

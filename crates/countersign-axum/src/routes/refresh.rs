@@ -29,7 +29,7 @@ pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Res
     };
     let by_cookie = exchanged.location == Location::Cookie;
     match exchanged.tokens {
-        NewTokens::Pair(pair, user) => pair_reply(&auth, StatusCode::OK, &pair, user, by_cookie),
+        NewTokens::Pair(pair, user) => pair_reply(&auth, StatusCode::OK, &pair, user, by_cookie, None),
         NewTokens::Access(renewed) => access_reply(&auth, &renewed, by_cookie),
     }
 }

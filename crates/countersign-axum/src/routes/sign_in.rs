@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use axum::extract::Request;
 use countersign_core::flow::{HashError, LoginError, LoginName, Registration, SignedIn, preferred_language};
 use countersign_core::model::{
-    EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
+    DeviceToken, EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
 };
 use countersign_http::{Answer, Auth, ErrorCode, LoginNames, RegistrationMode};
+use http::request::Parts;
 use http::{StatusCode, header};
 
 use super::account::login_by_mail;
@@ -27,6 +28,7 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = wants_cookies(&auth, &mut members);
+    let known_device = known_device(&auth, &parts, &mut members);
     if let Err(error) = browser.may_ask_for_cookies(&auth, &parts, by_cookie) {
         return Err(refused(&auth, &parts, error).await);
     }
@@ -60,7 +62,9 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
         auth.accounts().register_unseen(registration, device(&parts)).await?;
         return Ok(personal_empty(StatusCode::ACCEPTED));
     }
-    let signed_in = auth.accounts().register(registration, browser.arrival(&parts, by_cookie)).await?;
+    let mut arrival = browser.arrival(&parts, by_cookie);
+    arrival.known_device = known_device;
+    let signed_in = auth.accounts().register(registration, arrival).await?;
     reply(&auth, StatusCode::CREATED, &signed_in, by_cookie)
 }
 
@@ -74,12 +78,15 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
     let mut members = read_members(&parts.headers, body).await?;
 
     let by_cookie = wants_cookies(&auth, &mut members);
+    let known_device = known_device(&auth, &parts, &mut members);
     if let Err(error) = browser.may_ask_for_cookies(&auth, &parts, by_cookie) {
         return Err(refused(&auth, &parts, error).await);
     }
     if auth.engine().sends_mail() && (members.has("code") || members.has("token")) {
         members.check()?;
-        return login_by_mail(&auth, &mut members, browser.arrival(&parts, by_cookie), by_cookie).await;
+        let mut arrival = browser.arrival(&parts, by_cookie);
+        arrival.known_device = known_device;
+        return login_by_mail(&auth, &mut members, arrival, by_cookie).await;
     }
     let name = login_name(&mut members);
     let password = members.required_text("password");
@@ -90,6 +97,7 @@ pub(super) async fn login(Installed(auth): Installed, request: Request) -> Resul
     };
 
     let mut arrival = browser.arrival(&parts, by_cookie);
+    arrival.known_device = known_device;
     arrival.verified_only = auth.engine().account_rules().registration == RegistrationMode::VerifyFirst;
     let signed_in = auth.accounts().login(name, password, arrival).await?;
     reply(&auth, StatusCode::OK, &signed_in, by_cookie)
@@ -101,7 +109,8 @@ pub(super) fn reply(
     signed_in: &SignedIn,
     by_cookie: bool,
 ) -> Result<Reply, Reply> {
-    pair_reply(auth, status, &signed_in.pair, &signed_in.user, by_cookie)
+    let device = signed_in.device_token.as_ref();
+    pair_reply(auth, status, &signed_in.pair, &signed_in.user, by_cookie, device)
 }
 
 /// Whether the client asks for its tokens in cookies. It is an error if the rules take no tokens from cookies.
@@ -111,6 +120,13 @@ fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
         members.wrong("cookies", why);
     }
     by_cookie
+}
+
+/// The device on which the client has logged in before, by the member `device_token` or by the cookie. A text that is no
+/// device token counts as none: it proves nothing, and its absence costs little.
+fn known_device(auth: &Auth, parts: &Parts, members: &mut Members) -> Option<DeviceToken> {
+    let given = members.text("device_token");
+    given.as_deref().and_then(DeviceToken::parse).or_else(|| auth.device_token(&parts.headers))
 }
 
 /// The parsed member; if it cannot be parsed, the error is recorded.

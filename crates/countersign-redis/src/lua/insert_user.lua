@@ -1,6 +1,5 @@
--- KEYS: 1 the account, 2 all accounts in order, 3 those that are to be deleted, then the names.
--- ARGV: 1 the user's id, 2 the member of 2, 3 since when it is to be deleted or -, then of each name what it is, then the
--- account.
+-- KEYS: 1 the account, 2 all accounts in order, 3 those that are to be deleted, then the names. ARGV: 1 the user's id,
+-- 2 the member of 2, 3 since when it is to be deleted or -, then of each name what it is, then the account.
 local names = #KEYS - 3
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'id' end
 for number = 1, names do

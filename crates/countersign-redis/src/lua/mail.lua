@@ -1,5 +1,5 @@
--- A mail's place among the others. KEYS of every script: 1 the mails that wait, by when they are due, 2 the dead letters in
--- order.
+-- A mail's place among the others. KEYS of every script: 1 the mails that wait, by when they are due, 2 the dead
+-- letters in order.
 local function position(since, id) return string.format('%016.0f', since) .. id end
 
 local function take_away(mail, id)

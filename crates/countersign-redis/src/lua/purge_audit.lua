@@ -1,5 +1,5 @@
--- KEYS: 1 the records, 2 all records in order, then for each those of its name and those of its user, as for the insert.
--- ARGV: of each the member.
+-- KEYS: 1 the records, 2 all records in order, then for each those of its name and those of its user, as for the
+-- insert. ARGV: of each the member.
 local gone = 0
 for number, member in ipairs(ARGV) do
   if redis.call('ZREM', KEYS[2], member) == 1 then

@@ -1,5 +1,5 @@
--- KEYS: 1 the user's devices, 2 all devices by `until`. ARGV: 1 the device's digest, 2 until, 3 how many devices at most,
--- 4 the user's id. Returns whether the user had devices, but not this one.
+-- KEYS: 1 the user's devices, 2 all devices by `until`. ARGV: 1 the device's digest, 2 until, 3 how many devices at
+-- most, 4 the user's id. Returns whether the user had devices, but not this one.
 local known, count = redis.call('HGET', KEYS[1], ARGV[1]), redis.call('HLEN', KEYS[1])
 local is_new_to_known_user = count > 0 and not known
 local till = ARGV[2]

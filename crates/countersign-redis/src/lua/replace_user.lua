@@ -1,7 +1,7 @@
 -- KEYS: 1 the account, 2 the accounts that are to be deleted, then the names that it claims, then those that it frees.
--- ARGV: 1 the revision as it was read, 2 the user's id, 3 since when it is to be deleted or -, 4 how many names it claims,
--- 5 how many texts the account is, then of each name that it claims what it is, then the account, then the fields that it
--- does not have.
+-- ARGV: 1 the revision as it was read, 2 the user's id, 3 since when it is to be deleted or -, 4 how many names it
+-- claims, 5 how many texts the account is, then of each name that it claims what it is, then the account, then the
+-- fields that it does not have.
 local claims, texts = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'changed' end
 if (redis.call('HGET', KEYS[1], 'revision') or '0') ~= ARGV[1] then return 'changed' end
