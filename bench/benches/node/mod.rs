@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use countersign_core::flow::{
     Accounts, AccountsConfig, Check, HashPool, Keychain, PasswordPolicy, Presentation, Sessions,
-    SessionsConfig,
+    SessionsConfig, UserIds,
 };
 use countersign_core::model::{
-    Argon2Params, Device, EmailAddress, LogEvents, SessionPolicy, ThrottlePolicy, User, UserSession,
+    Argon2Params, Device, EmailAddress, LogEvents, LoginLimits, SessionPolicy, ThrottlePolicy, User,
+    UserSession,
 };
 use countersign_core::store::Stores;
 use countersign_http::OsRandom;
@@ -79,6 +80,12 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
         login_floor: None,
         sessions: sessions.unwrap(),
         throttle: ThrottlePolicy::default(),
+        limits: LoginLimits::default(),
+        one_time: stores.one_time().clone(),
+        devices: stores.devices().clone(),
+        letters: None,
+        code_key: [7; 32].into(),
+        ids: UserIds::default(),
         clock,
         random,
         runtime,
@@ -124,12 +131,8 @@ pub(crate) async fn log_in(accounts: &Accounts, stores: &Stores, user_id: &UserI
 fn user() -> User {
     let id = countersign_jwt::random::uuid(&OsRandom).unwrap();
     User {
-        id: id.into(),
-        email: EmailAddress::parse(&format!("{}@example.org", id.simple())).unwrap(),
-        username: None,
-        password_hash: None,
-        created_at: Timestamp::from_secs(1_800_000_000),
-        disabled_at: None,
+        email: Some(EmailAddress::parse(&format!("{}@example.org", id.simple())).unwrap()),
+        ..User::new(id.into(), Timestamp::from_secs(1_800_000_000))
     }
 }
 

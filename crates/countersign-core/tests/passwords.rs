@@ -29,12 +29,10 @@ const PEPPER: &str = "2026:q2Wc9Rt4Yb7Nm1Kp6Lz8Xv3Js5Hd0GfAeUoIiQyTrEw=";
 /// Brings the user `ada` over, with this hash.
 async fn bring(bed: &TestBed, hash: &str) -> UserId {
     let user = User {
-        id: UserId::from(Uuid::from_u128(1)),
-        email: EmailAddress::parse("ada@example.org").unwrap(),
+        email: Some(EmailAddress::parse("ada@example.org").unwrap()),
         username: Some(Username::parse("ada").unwrap()),
         password_hash: Some(PasswordHash::from_stored(hash.to_owned())),
-        created_at: bed.clock.now(),
-        disabled_at: None,
+        ..User::new(UserId::from(Uuid::from_u128(1)), bed.clock.now())
     };
     assert_eq!(bed.stores.users().insert_user(&user).await.unwrap(), UserInserted::Yes);
     user.id
@@ -51,9 +49,10 @@ fn hashes(bed: &TestBed) -> u64 {
 
 async fn register(bed: &TestBed, name: &str, password: &str) -> Result<(), RegisterError> {
     let registration = Registration {
-        email: EmailAddress::parse(&format!("{name}@example.org")).unwrap(),
+        email: Some(EmailAddress::parse(&format!("{name}@example.org")).unwrap()),
         username: Some(Username::parse(name).unwrap()),
         password: Password::new_for_login(password.to_owned()).unwrap(),
+        language: None,
     };
     let arrival = Arrival::new(Presentation::Explicit, Device::default());
     bed.accounts.register(registration, arrival).await.map(|_| ())

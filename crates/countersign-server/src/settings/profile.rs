@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     /// The settings that work in both profiles as they do without a profile.
-    const WITH_EFFECT: [&str; 27] = [
+    const WITH_EFFECT: [&str; 44] = [
         "config",
         "listen",
         "plain_http",
@@ -124,6 +124,16 @@ mod tests {
         "password_pepper",
         "password_pepper_file",
         "login_floor",
+        "registration",
+        "email_domains",
+        "login_names",
+        "user_ids",
+        "smtp_url",
+        "smtp_ca",
+        "mail_from",
+        "mail_templates",
+        "site_name",
+        "admin_listen",
         "hash_permits",
         "metrics_listen",
         "shutdown_grace",
