@@ -165,18 +165,19 @@ async fn sec_145_the_command_line_is_an_actor_of_the_trail() {
 #[tokio::test]
 async fn a_text_that_names_two_users_names_none() {
     let folder = Folder::new();
-    run(&folder, &[("COUNTERSIGN_USER_IDS", "integer")], &["migrate"]).await;
     let integers = [("COUNTERSIGN_USER_IDS", "integer")];
-    let made = run(&folder, &integers, &["user", "create", "--email", "ada@example.org"]).await;
-    let id = made.split_whitespace().next().unwrap().to_owned();
-    let name = format!("{id}00");
-    run(&folder, &integers, &["user", "create", "--username", &name]).await;
+    run(&folder, &integers, &["migrate"]).await;
     let mut database = folder.database().await;
-    let renamed = sqlx::query("UPDATE user SET id = ? WHERE email IS NOT NULL").bind(&name);
-    if renamed.execute(&mut database).await.is_err() {
-        return;
-    }
-    folder.run(&["user", "disable", &name], &integers).await.assert_refused(&["one user", "another"]);
+    let number = sqlx::query("INSERT OR REPLACE INTO user_number (only_row, last_number) VALUES (1, 4710)");
+    number.execute(&mut database).await.unwrap();
+    let made = run(&folder, &integers, &["user", "create", "--email", "ada@example.org"]).await;
+    assert_eq!(made, "4711 is a user now\n");
+    run(&folder, &integers, &["user", "create", "--username", "4711"]).await;
+
+    let refused = folder.run(&["user", "disable", "4711"], &integers).await;
+    refused.assert_refused(&["4711 is the id of one user and the username of another, 4712"]);
+    run(&folder, &integers, &["user", "disable", "4712"]).await;
+    run(&folder, &integers, &["user", "disable", "ada@example.org"]).await;
 }
 
 #[tokio::test]
