@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -19,7 +20,10 @@ pub(crate) const MAX_BODY: usize = 64 * 1024;
 pub(crate) const MAX_DROPPED: usize = 2 * 1024 * 1024;
 
 /// Reads a body as a JSON object. An empty body is an object without members.
-pub(crate) async fn read_members(headers: &HeaderMap, body: Body) -> Result<Members, Reply> {
+///
+/// # Errors
+/// As for [`read_bounded`]; 415 for a body that is not JSON by its headers, 400 or 422 for one that is no JSON object.
+pub async fn read_members(headers: &HeaderMap, body: Body) -> Result<Members, Reply> {
     let bytes = read_bounded(body).await?;
     if bytes.is_empty() {
         return Ok(Members::default());
@@ -71,14 +75,14 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The members of a JSON object, and the errors found in them. Unknown members are ignored.
 #[derive(Default)]
-pub(crate) struct Members {
+pub struct Members {
     members: Map<String, Value>,
     wrong: BTreeMap<&'static str, Cow<'static, str>>,
 }
 
 impl Members {
     /// A member that is text; `null` counts as absent.
-    pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
+    pub fn text(&mut self, name: &'static str) -> Option<String> {
         match self.members.remove(name) {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text),
@@ -90,7 +94,7 @@ impl Members {
     }
 
     /// A member that is text and required.
-    pub(crate) fn required_text(&mut self, name: &'static str) -> Option<String> {
+    pub fn required_text(&mut self, name: &'static str) -> Option<String> {
         let text = self.text(name);
         if text.is_none() && !self.wrong.contains_key(name) {
             self.wrong(name, "is required");
@@ -99,7 +103,7 @@ impl Members {
     }
 
     /// A member that is `true` or `false`. Default: `false`.
-    pub(crate) fn flag(&mut self, name: &'static str) -> bool {
+    pub fn flag(&mut self, name: &'static str) -> bool {
         match self.members.remove(name) {
             None | Some(Value::Null) => false,
             Some(Value::Bool(flag)) => flag,
@@ -111,7 +115,7 @@ impl Members {
     }
 
     /// A member that is a list and required.
-    pub(crate) fn required_list(&mut self, name: &'static str) -> Option<Vec<Value>> {
+    pub fn required_list(&mut self, name: &'static str) -> Option<Vec<Value>> {
         match self.members.remove(name) {
             Some(Value::Array(list)) => Some(list),
             None | Some(Value::Null) => {
@@ -126,22 +130,45 @@ impl Members {
     }
 
     /// Whether the member is present and `null`.
-    pub(crate) fn is_null(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn is_null(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(Value::is_null)
     }
 
     /// Whether the member is present and not `null`.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
 
+    /// Refuses the request with 422 and this description if there are members besides these.
+    ///
+    /// # Errors
+    /// The 422.
+    pub fn only(&self, known: &[&str], description: &'static str) -> Result<(), Reply> {
+        match self.members.keys().all(|name| known.contains(&name.as_str())) {
+            true => Ok(()),
+            false => Err(Reply(Answer::error_with(ErrorCode::InvalidFields, description))),
+        }
+    }
+
     /// Records an error in a member.
-    pub(crate) fn wrong(&mut self, name: &'static str, message: impl Into<Cow<'static, str>>) {
+    pub fn wrong(&mut self, name: &'static str, message: impl Into<Cow<'static, str>>) {
         self.wrong.entry(name).or_insert_with(|| message.into());
     }
 
     /// Refuses the request with one 422 that names all recorded errors; passes if there are none.
-    pub(crate) fn check(&self) -> Result<(), Reply> {
+    ///
+    /// # Errors
+    /// The 422.
+    pub fn check(&self) -> Result<(), Reply> {
         if self.wrong.is_empty() { Ok(()) } else { Err(Answer::invalid_fields(&self.wrong).into()) }
+    }
+}
+
+/// Omits the members, which may be passwords.
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Members").field("wrong", &self.wrong).finish_non_exhaustive()
     }
 }

@@ -35,7 +35,7 @@ mod reply;
 mod routes;
 mod wire;
 
-pub use body::read_bounded;
+pub use body::{Members, read_bounded, read_members};
 pub use browser::{CsrfToken, SignIn};
 pub use countersign_http::{Auth, AuthBuilder, Location, Optional, Requirement};
 pub use extract::{AccessToken, CurrentUser, Fresh, RefreshToken};
@@ -45,3 +45,4 @@ pub use layer::{Answering, AuthLayer, Authority, WithAuth};
 pub use remote::{RemoteRejection, RemoteToken};
 pub use reply::{AuthRejection, Reply, WithCookies};
 pub use routes::{account_routes, device, method_not_allowed, not_found, routes};
+pub use wire::{session_body, user_body};

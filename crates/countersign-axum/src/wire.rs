@@ -7,6 +7,18 @@ use countersign_jwt::SessionId;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+/// The *user* as the ready-made routes show it, for routes of your own.
+#[must_use]
+pub fn user_body(user: &User) -> impl Serialize + use<> {
+    UserBody::from(user)
+}
+
+/// A *session* as the ready-made routes show it, for routes of your own. `current` is the caller's own session.
+#[must_use]
+pub fn session_body(session: &Session, current: Option<SessionId>) -> impl Serialize + use<> {
+    SessionBody::new(session, current)
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum UserBody {

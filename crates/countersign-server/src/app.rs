@@ -20,8 +20,9 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::home::{CONTRACT_PATH, ShownOrigin, contract, home};
-use crate::host;
+use crate::operator::Operator;
 use crate::whoami::{self, whoami};
+use crate::{admin, host};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -68,6 +69,15 @@ fn around(routes: Router, auth: Auth, way: &Way<'_>) -> Router {
         None => app,
     }
     .layer(middleware::from_fn_with_state(way.is_https, observe))
+}
+
+/// The admin API as a router of its own: without cookies, CORS and the routes of users.
+pub(crate) fn admin_app(operator: Operator) -> Router {
+    admin::routes(operator)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(false, observe))
 }
 
 /// Gives every request an id, which its answer and its log lines carry. Refuses requests that are addressed to no host

@@ -1,13 +1,17 @@
 //! The command line.
 
+pub(crate) mod admin_key;
 mod help;
 #[cfg(feature = "flask")]
 pub(crate) mod import;
 pub(crate) mod jws;
 pub(crate) mod key;
 mod key_file;
+pub(crate) mod mail;
 pub(crate) mod revoke_all;
+mod table;
 pub(crate) mod token;
+pub(crate) mod user;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -42,6 +46,13 @@ pub(crate) enum Command {
     Serve(ServeFlags),
     /// Create the database or bring its tables up to date, and stop.
     Migrate(StoreFlags),
+    /// Find, make and change users; reset passwords; end sessions.
+    #[command(after_help = help::USER)]
+    User(user::UserCommand),
+    /// Make, list and remove the keys of the admin API.
+    AdminKey(admin_key::AdminKeyCommand),
+    /// Look at mails that could not be sent, and send them again.
+    Mail(mail::MailCommand),
     /// Work with keys: the store's, and new ones for use elsewhere.
     Key(key::KeyCommand),
     /// Explain, verify or make tokens of this server.

@@ -102,6 +102,11 @@ impl Mail {
         Ok(Some(Self { office: Arc::new(office), transport, sender, secrets }))
     }
 
+    /// The links of mails.
+    pub(crate) fn links(&self) -> &Links {
+        &self.office.links
+    }
+
     /// The writer of letters.
     pub(crate) fn letters(&self) -> Arc<dyn Letters> {
         self.office.clone()

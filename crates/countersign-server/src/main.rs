@@ -1,14 +1,18 @@
 //! The Countersign server: registration, login, tokens and sessions for applications in any language, over HTTP.
 
+mod admin;
 mod app;
+mod audit;
 mod command;
 mod edge;
 mod hashing;
 mod home;
 mod host;
 mod mail;
+mod operator;
 mod serve;
 mod settings;
+mod shown;
 mod store;
 mod telemetry;
 mod whoami;
@@ -29,6 +33,9 @@ fn main() -> ExitCode {
         Command::Jws(jws) => command::jws::run(&jws),
         #[cfg(feature = "flask")]
         Command::Import(import) => command::import::run(import),
+        Command::User(user) => command::user::run(user),
+        Command::AdminKey(admin_key) => command::admin_key::run(admin_key),
+        Command::Mail(mail) => command::mail::run(mail),
         Command::RevokeAll(revoke_all) => command::revoke_all::run(revoke_all),
     };
     match done {

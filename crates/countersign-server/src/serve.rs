@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::AgreementError;
@@ -14,13 +15,16 @@ use countersign_http::{Auth, AuthBuilder, BuildError};
 use countersign_jwt::Secrets;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use url::Url;
 
-use crate::app::{Way, app};
+use crate::app::{Way, admin_app, app};
+use crate::audit::Trail;
 use crate::edge::{self, Edge, Limits, Tls};
 use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
 use crate::mail::Mail;
+use crate::operator::Operator;
 use crate::settings::{EdgeSettings, Flags, ProfileSetting, Settings, Sources, differ};
 use crate::store::Database;
 use crate::telemetry::{self, say};
@@ -51,6 +55,10 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     let address = listener.local_addr()?;
     let tls = settings.edge.tls.clone().map(Tls::open).transpose()?;
     check_listener(address, settings.plain_http || tls.is_some())?;
+    let admin_listener = match settings.accounts.admin_listen {
+        Some(address) => Some(listen_for_admin(address, settings.plain_http || tls.is_some()).await?),
+        None => None,
+    };
     let scheme = if tls.is_some() { "https" } else { "http" };
     if let Some(address) = settings.metrics_listen {
         let exporter = PrometheusBuilder::new().with_http_listener(address).install();
@@ -81,11 +89,15 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     if let Some(mail) = &mail {
         builder = builder.letters(mail.letters());
     }
+    let trail = Arc::new(Trail::default());
+    let builder = builder.events(trail.clone());
     let builder = builder.hash_permits(hashing.permits()).hash_runtime(hashing.handle().clone());
     let auth = build(settings.passwords.apply(builder)?, &settings.profile).await?;
     say_what_is_odd(settings, &auth);
 
     let carrying = mail.map(|mail| mail.start(auth.sessions().clock()));
+    let stores = database.stores();
+    let auditing = trail.clone().start(stores.audit().clone(), settings.accounts.audit_retention);
     let way = Way {
         shown_origin: ShownOrigin(origin),
         is_https: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
@@ -93,11 +105,19 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         proxies: settings.edge.proxies.clone(),
     };
     let router = app(auth.clone(), way);
-    let edge = Edge {
+    let edge = |tls| Edge {
         limits: limits(&settings.edge),
         proxies: settings.edge.proxies.clone(),
         proxy_protocol: settings.edge.proxy_protocol,
         tls,
+    };
+    let admin = match admin_listener {
+        Some((listener, address)) => {
+            let operator = Operator { auth: auth.clone(), stores: stores.clone(), trail: trail.clone() };
+            let tls = settings.edge.tls.clone().map(Tls::open).transpose()?;
+            Some((edge(tls), listener, address, admin_app(operator)))
+        }
+        None => None,
     };
     // The signals are caught before the server announces itself, because somebody may want to stop it from then on.
     let asked_to_stop = asked_to_stop()?;
@@ -105,12 +125,37 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         %address,
         database = settings.database.to_string(),
         sessions = settings.sessions.as_ref().map(ToString::to_string),
+        admin = admin.as_ref().map(|(_, _, address, _)| tracing::field::display(address)),
         version = env!("CARGO_PKG_VERSION"),
         "the server is ready"
     );
     say(&format!("listening on {scheme}://{address}"));
 
-    edge.serve(listener, router, asked_to_stop, settings.shutdown_grace).await;
+    let grace = settings.shutdown_grace;
+    let (stop, mut stopping) = watch::channel(false);
+    let users = edge(tls).serve(
+        listener,
+        router,
+        async move {
+            asked_to_stop.await;
+            stop.send_replace(true);
+        },
+        grace,
+    );
+    let operators = async {
+        if let Some((edge, listener, _, router)) = admin {
+            // A sender that is gone has nothing more to say than one that asks to stop.
+            let asked_to_stop = async move {
+                let _ = stopping.wait_for(|stop| *stop).await;
+            };
+            edge.serve(listener, router, asked_to_stop, grace).await;
+        }
+    };
+    tokio::join!(users, operators);
+    auditing.abort();
+    if let Err(error) = trail.flush(&**stores.audit()).await {
+        tracing::warn!(error = &error as &dyn Error, "the last events are not in the audit trail");
+    }
     if let Some(carrying) = carrying {
         // A mail that is being sent at this moment is due again when its lease is over.
         carrying.abort();
@@ -122,6 +167,19 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
     }
     Ok(())
+}
+
+/// Listens for the admin API, by the same rules as for users.
+async fn listen_for_admin(
+    address: SocketAddr,
+    plain_http: bool,
+) -> Result<(TcpListener, SocketAddr), Box<dyn Error>> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address} (COUNTERSIGN_ADMIN_LISTEN): {error}"))?;
+    let address = listener.local_addr()?;
+    check_listener(address, plain_http).map_err(|error| format!("COUNTERSIGN_ADMIN_LISTEN: {error}"))?;
+    Ok((listener, address))
 }
 
 /// The limits on connections, by the settings or by what the system allows.

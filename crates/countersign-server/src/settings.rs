@@ -119,7 +119,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 54] = [
+pub(crate) const NAMES: [&str; 55] = [
     "config",
     "listen",
     "plain_http",
@@ -170,6 +170,7 @@ pub(crate) const NAMES: [&str; 54] = [
     "mail_templates",
     "site_name",
     "admin_listen",
+    "audit_retention",
     "metrics_listen",
     "shutdown_grace",
     "log",

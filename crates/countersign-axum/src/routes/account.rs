@@ -16,7 +16,7 @@ use http::request::Parts;
 
 use super::own::authenticate;
 use super::sign_in::{parsed, reply};
-use super::{clear_cookies, device, internal, personal, personal_empty, refused, unavailable};
+use super::{clear_cookies, device, internal, no_name, personal, personal_empty, refused, unavailable};
 use crate::body::{Members, read_members};
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -90,7 +90,7 @@ pub(super) async fn change(Installed(auth): Installed, request: Request) -> Resu
     }
     let session = caller.proof.claims().session().map(|session| session.id);
     let email = email.map(|email| EmailChange { email, proof: EmailProof::Mail { session } });
-    let change = ProfileChange { username, language, email, roles: None };
+    let change = ProfileChange { username, language, email, ..ProfileChange::default() };
     let user = Profile::of(auth.accounts()).change(&caller.user.id, change).await?;
     personal(StatusCode::OK, &UserBody::from(&user))
 }
@@ -283,10 +283,7 @@ impl From<ProfileError> for Reply {
         match error {
             ProfileError::EmailTaken => Self::error(ErrorCode::EmailTaken),
             ProfileError::UsernameTaken => Self::error(ErrorCode::UsernameTaken),
-            ProfileError::NoName => Self(Answer::error_with(
-                ErrorCode::InvalidFields,
-                "An account needs an e-mail address or a username.",
-            )),
+            ProfileError::NoName => no_name(),
             ProfileError::Gone => Self::error(ErrorCode::InvalidToken),
             ProfileError::Contended => Self::error(ErrorCode::Conflict),
             error => unavailable(&error),

@@ -238,6 +238,12 @@ fn add_cookies(cookies: SetCookies, reply: &mut Reply) {
     }
 }
 
+/// 422 because an account would have no name.
+fn no_name() -> Reply {
+    const WHY: &str = "An account needs an e-mail address or a username.";
+    Reply(Answer::error_with(ErrorCode::InvalidFields, WHY))
+}
+
 /// 503 because a part of the deployment does not answer. The cause goes to the log.
 fn unavailable(error: &(dyn Error + 'static)) -> Reply {
     tracing::error!(error, "a request could not be answered");
@@ -285,6 +291,7 @@ impl From<RegisterError> for Reply {
             RegisterError::EmailTaken => Self::error(ErrorCode::EmailTaken),
             RegisterError::UsernameTaken => Self::error(ErrorCode::UsernameTaken),
             RegisterError::IdTaken => Self::error(ErrorCode::Conflict),
+            RegisterError::NoName => no_name(),
             RegisterError::WeakPassword(error) => error.into(),
             RegisterError::Hash(error) => error.into(),
             RegisterError::Begin(error) => error.into(),

@@ -43,7 +43,7 @@ use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore
 pub(crate) use attempts::hour;
 pub use credentials::{CodeLoginError, Credentials, CredentialsError, LinkError, preferred_language};
 pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
-pub use profile::{EmailChange, EmailProof, Profile, ProfileChange, ProfileError};
+pub use profile::{EmailChange, EmailProof, NewAccount, Profile, ProfileChange, ProfileError};
 
 /// The stores, policy and services that [`Accounts`] works with.
 #[derive(Debug)]
@@ -268,6 +268,9 @@ pub enum RegisterError {
     /// program inserts accounts too; trying again uses the next number.
     #[error("the new account's id is taken; try again")]
     IdTaken,
+    /// The account would have neither an e-mail address nor a username.
+    #[error("an account needs an e-mail address or a username")]
+    NoName,
     /// The password breaks a rule for new passwords.
     #[error(transparent)]
     WeakPassword(#[from] WeakPassword),

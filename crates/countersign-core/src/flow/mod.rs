@@ -19,8 +19,9 @@ mod view;
 
 pub use accounts::{
     Accounts, AccountsConfig, Addressed, Arrival, CodeLoginError, Credentials, CredentialsError, EmailChange,
-    EmailProof, Letter, LetterError, Letters, LinkError, LoginError, LoginName, Profile, ProfileChange,
-    ProfileError, RegisterError, Registration, SecretCode, SignedIn, UserIds, preferred_language,
+    EmailProof, Letter, LetterError, Letters, LinkError, LoginError, LoginName, NewAccount, Profile,
+    ProfileChange, ProfileError, RegisterError, Registration, SecretCode, SignedIn, UserIds,
+    preferred_language,
 };
 pub use agree::{Agreement, AgreementError, agree};
 pub use background::{

@@ -68,6 +68,12 @@ pub struct AdminKey {
 }
 
 impl AdminKey {
+    /// Whether this text is the key's, compared in constant time.
+    #[must_use]
+    pub fn is_proven_by(&self, text: &AdminKeyText) -> bool {
+        self.id == text.id() && self.digest.is(&text.digest())
+    }
+
     /// Whether the key allows this at `now`.
     #[must_use]
     pub fn allows(&self, scope: AdminScope, now: Timestamp) -> bool {

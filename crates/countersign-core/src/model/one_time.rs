@@ -121,7 +121,8 @@ impl SecretDigest {
         &self.0
     }
 
-    fn is(&self, other: &Self) -> bool {
+    /// Whether both digests are the same, compared in constant time.
+    pub(crate) fn is(&self, other: &Self) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 }

@@ -167,11 +167,13 @@ pub enum EndReason {
     CredentialsChanged,
     /// The user's account was deleted.
     Deleted,
+    /// An operator ended the session, or all of the user's sessions.
+    EndedByOperator,
 }
 
 impl EndReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LoggedOut,
         Self::EndedByUser,
         Self::AllEnded,
@@ -181,6 +183,7 @@ impl EndReason {
         Self::Evicted,
         Self::CredentialsChanged,
         Self::Deleted,
+        Self::EndedByOperator,
     ];
 
     /// The name of the reason in stores.
@@ -196,6 +199,7 @@ impl EndReason {
             Self::Evicted => "evicted",
             Self::CredentialsChanged => "credentials_changed",
             Self::Deleted => "deleted",
+            Self::EndedByOperator => "ended_by_operator",
         }
     }
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::model::{
-    AdminKey, AuditPosition, AuditRecord, KnownDevice, OneTimeSecret, PasswordHash, Purpose, SecretDigest,
-    Tried, User,
+    AdminKey, AuditPosition, AuditRecord, EmailAddress, KnownDevice, OneTimeSecret, PasswordHash, Purpose,
+    SecretDigest, Tried, User, without_blanks,
 };
 
 /// The name that a user is looked up by.
@@ -77,6 +77,17 @@ pub struct UserPage<'a> {
 }
 
 impl UserPage<'_> {
+    /// The text to search for, in the form of keys, of what an operator has typed; `None` for blanks, which ask for all
+    /// users. A whole e-mail address is taken in the form of its key, so that it is found in any spelling.
+    #[must_use]
+    pub fn search_text(typed: &str) -> Option<String> {
+        let typed = without_blanks(typed);
+        if typed.is_empty() {
+            return None;
+        }
+        Some(EmailAddress::parse(typed).map_or_else(|_| typed.to_lowercase(), |email| email.key().to_owned()))
+    }
+
     /// Whether the query asks for this user.
     #[must_use]
     pub fn asks_for(&self, user: &User) -> bool {

@@ -1,7 +1,23 @@
 //! What `--help` says about settings. docs/api.md says more.
 
 /// The end of short help.
-pub(super) const SHORT: &str = "--help lists all settings.";
+pub(super) const SHORT: &str = "\
+Find a user:       countersign user list --query ada
+Reset a password:  countersign user reset ada@example.com
+End all sessions:  countersign user end-sessions ada@example.com
+
+--help lists all settings.";
+
+/// Examples of `countersign user`.
+pub(super) const USER: &str = "\
+A user is named by id, e-mail address or username.
+
+  countersign user list --query ada             find a user
+  countersign user reset ada@example.com        mail a link to choose another password (--link prints one)
+  countersign user sessions ada                 where she is signed in
+  countersign user end-sessions ada             sign her out everywhere
+  countersign user create --email ada@example.com --roles admin --invite-link
+                                                the first admin of an application, without mail";
 
 /// The settings that apply to every command that works on the store.
 pub(super) const STORE: &str = "\
@@ -11,6 +27,10 @@ the file beside the database.";
 
 /// Every setting that applies to serving.
 pub(super) const SETTINGS: &str = "\
+Find a user:       countersign user list --query ada
+Reset a password:  countersign user reset ada@example.com
+End all sessions:  countersign user end-sessions ada@example.com
+
 Settings, by environment variable. A flag beats the environment, that beats .env in the working folder, that beats the
 TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api.md says more.
 
@@ -69,6 +89,7 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_MAIL_TEMPLATES     a folder with templates and texts in place of the built-in ones
   COUNTERSIGN_SITE_NAME          what mails call this site [the host of the public URL]
   COUNTERSIGN_ADMIN_LISTEN       address and port of the admin API [nowhere]
+  COUNTERSIGN_AUDIT_RETENTION    how long the audit trail is kept [400d]
   COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores; on other systems than Linux cores - 1]
   COUNTERSIGN_METRICS_LISTEN     where Prometheus reads metrics, such as 127.0.0.1:9090 [nowhere]
   COUNTERSIGN_SHUTDOWN_GRACE     how long running requests may go on when the server stops [10s]

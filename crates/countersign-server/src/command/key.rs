@@ -11,6 +11,7 @@ use countersign_http::{OsRandom, SystemClock, rfc3339};
 use countersign_jwt::{Algorithm, Clock as _, KeyId, Timestamp, random};
 
 use super::key_file::{self, Format};
+use super::table::say_table;
 use super::{StoreFlags, auth, with_settings};
 use crate::store::Database;
 use crate::telemetry::say;
@@ -206,22 +207,5 @@ fn list(keys: &[StoredKey], now: Timestamp, policy: &SessionPolicy) {
             rfc3339(key.created_at),
         ]);
     }
-    for line in columns(&rows) {
-        say(&line);
-    }
-}
-
-/// Lines whose cells are aligned in columns.
-fn columns<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let line = |row: &[String; N]| {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
+    say_table(&rows);
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use countersign_core::flow::UserIds;
 use countersign_core::model::EmailAddress;
@@ -10,6 +11,11 @@ use countersign_mail::{Sender, SmtpUrl};
 
 use super::Sources;
 use super::value::{Setting, SettingError};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How long the audit trail is kept: as long as the longest session, so that its beginning is still in it.
+const DEFAULT_RETENTION: Duration = Duration::from_secs(400 * 86_400);
 
 /// The settings of accounts, checked.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub(crate) struct AccountSettings {
     pub(crate) ids: UserIds,
     /// `admin_listen`: the address of the admin API. Default none.
     pub(crate) admin_listen: Option<SocketAddr>,
+    /// `audit_retention`: how long the audit trail is kept. Default 400 days.
+    pub(crate) audit_retention: Duration,
     /// How mail is sent.
     pub(crate) mail: MailSettings,
 }
@@ -75,6 +83,12 @@ impl AccountSettings {
                     setting.text().parse().map_err(wrong)
                 })
                 .transpose()?,
+            audit_retention: sources.get("audit_retention").map_or(Ok(DEFAULT_RETENTION), |setting| {
+                match setting.duration() {
+                    Ok(retention) if retention >= DAY => Ok(retention),
+                    _ => Err(setting.wrong("must be a duration of at least 1 day, such as 400d")),
+                }
+            })?,
             mail: MailSettings::read(sources)?,
         })
     }
@@ -157,6 +171,7 @@ mod tests {
             ("COUNTERSIGN_USER_IDS", "serial", "uuid or integer"),
             ("COUNTERSIGN_EMAIL_DOMAINS", "@example.com", "example.com"),
             ("COUNTERSIGN_ADMIN_LISTEN", "8081", "127.0.0.1:8081"),
+            ("COUNTERSIGN_AUDIT_RETENTION", "1h", "400d"),
             ("COUNTERSIGN_SMTP_URL", "smtp://mail.example.com?tls=starttls", "COUNTERSIGN_MAIL_FROM"),
             ("COUNTERSIGN_MAIL_FROM", "nobody", "cannot be used"),
         ] {

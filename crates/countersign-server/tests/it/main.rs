@@ -7,6 +7,7 @@
     reason = "the helpers of tests are tests too"
 )]
 
+mod admin;
 mod answers;
 mod attacks;
 mod client;
@@ -21,6 +22,7 @@ mod main_path;
 mod metrics;
 mod nodes;
 mod operating;
+mod operators;
 #[cfg(feature = "flask")]
 mod profiles;
 mod revoke_all;

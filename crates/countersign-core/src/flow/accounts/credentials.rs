@@ -310,10 +310,35 @@ impl Credentials {
         Ok(true)
     }
 
+    /// Makes the token of a link to reset a user's password, for an operator who hands it over in another way than by
+    /// mail. It replaces the one that was mailed before. Unlike a mailed link, it does not prove the user's address.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn reset_link(&self, user: &User) -> Result<LinkToken, StoreError> {
+        self.keep_reset(user, by_hand(&reset_binding(user))).await.map_err(into_store_error)
+    }
+
+    /// Makes the token of an invitation to choose a password, for an operator who hands it over in another way than by
+    /// mail: so the first administrator of an application gets an account without mail and without a known password
+    /// (SEC-124).
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn invite_link(&self, user: &User) -> Result<LinkToken, StoreError> {
+        self.keep_invitation(user, by_hand(&reset_binding(user))).await.map_err(into_store_error)
+    }
+
+    async fn keep_reset(&self, user: &User, bound_to: String) -> Result<LinkToken, SendError> {
+        self.keep_link(user, Purpose::ResetPassword, bound_to, Self::RESET_LIVES, |_| Vec::new()).await
+    }
+
+    async fn keep_invitation(&self, user: &User, bound_to: String) -> Result<LinkToken, SendError> {
+        self.keep_link(user, Purpose::Invite, bound_to, Self::INVITE_LIVES, |_| Vec::new()).await
+    }
+
     async fn send_reset(&self, user: &User) -> Result<(), SendError> {
-        let token = self
-            .keep_link(user, Purpose::ResetPassword, reset_binding(user), Self::RESET_LIVES, |_| Vec::new())
-            .await?;
+        let token = self.keep_reset(user, reset_binding(user)).await?;
         let letter = Letter::ResetPassword { token, expires_in: Self::RESET_LIVES };
         self.accounts.post_to(user, letter).await
     }
@@ -391,14 +416,16 @@ impl Credentials {
             }
         }
         // A link is bound to the password hash and the address of when it was sent.
-        if used.is_none_or(|secret| secret.bound_to != reset_binding(&user))
-            || !self.replace_password(&user, new).await?
-        {
+        let binding = reset_binding(&user);
+        let used = used.map(|secret| secret.bound_to).unwrap_or_default();
+        let was_mailed = used == binding;
+        if !was_mailed && used != by_hand(&binding) || !self.replace_password(&user, new).await? {
             return Err(LinkError::Invalid);
         }
-        // Whoever has the link reads mail to the address. If somebody changes the account at this moment, the address
+        // Whoever has a mailed link reads mail to the address. If somebody changes the account at this moment, the address
         // stays unproven, which a later link mends.
-        if !user.has_verified_email()
+        if was_mailed
+            && !user.has_verified_email()
             && let Some(now) = users.user(&user.id).await?.filter(|now| now.email == user.email)
         {
             let proven = User { email_verified_at: Some(self.now()), ..now.clone() };
@@ -418,9 +445,7 @@ impl Credentials {
         if user.email.is_none() {
             return Ok(false);
         }
-        let kept = self
-            .keep_link(user, Purpose::Invite, reset_binding(user), Self::INVITE_LIVES, |_| Vec::new())
-            .await;
+        let kept = self.keep_invitation(user, reset_binding(user)).await;
         let token = kept.map_err(into_store_error)?;
         let letter = Letter::Invite { token, expires_in: Self::INVITE_LIVES };
         self.accounts.post_to(user, letter).await.map_err(into_store_error)?;
@@ -566,6 +591,11 @@ fn reset_binding(user: &User) -> String {
     let digest = digest::digest(&digest::SHA256, hash.as_bytes());
     let email = user.email.as_ref().map_or("", EmailAddress::key);
     format!("{} {email}", URL_SAFE_NO_PAD.encode(digest.as_ref()))
+}
+
+/// What a link is bound to that an operator hands over, so that it proves no address.
+fn by_hand(binding: &str) -> String {
+    format!("{binding} by hand")
 }
 
 pub(super) fn into_store_error(error: SendError) -> StoreError {

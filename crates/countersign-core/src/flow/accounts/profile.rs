@@ -7,13 +7,13 @@ use countersign_jwt::time::Timestamp;
 
 use super::credentials::{LinkError, SendError};
 use super::letters::Letter;
-use super::{Accounts, AccountsConfig};
+use super::{Accounts, AccountsConfig, RegisterError};
 use crate::flow::EndError;
 use crate::flow::sessions::detached;
 use crate::model::event::Event;
 use crate::model::one_time::{LinkToken, OneTimeSecret, Purpose, Tried};
 use crate::model::{EmailAddress, EndReason, Language, Roles, User, Username};
-use crate::store::{NameKey, StoreError, UserReplaced};
+use crate::store::{NameKey, StoreError, UserInserted, UserReplaced};
 
 /// Changes what accounts say about their users, verifies addresses, and deletes accounts. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,6 +32,23 @@ pub struct ProfileChange {
     pub email: Option<EmailChange>,
     /// The roles. Only operators change them.
     pub roles: Option<Roles>,
+    /// Whether the e-mail address counts as proven. Only operators say so. It is about the address after the change.
+    pub email_verified: Option<bool>,
+}
+
+/// An account that an operator makes. It has no password: its user chooses one by an invitation.
+#[derive(Clone, Debug, Default)]
+pub struct NewAccount {
+    /// The e-mail address; `None` for an account that has a username alone.
+    pub email: Option<EmailAddress>,
+    /// Whether the e-mail address counts as proven.
+    pub email_verified: bool,
+    /// The username; `None` for an account that has an e-mail address alone.
+    pub username: Option<Username>,
+    /// The roles.
+    pub roles: Roles,
+    /// The language in which the user is written to.
+    pub language: Option<Language>,
 }
 
 /// A change of the e-mail address.
@@ -106,6 +123,36 @@ impl Profile {
         self.config().clock.now()
     }
 
+    /// Makes an account without a password. Nobody can log in to it before its user has chosen one by an invitation or a
+    /// reset.
+    ///
+    /// # Errors
+    /// [`RegisterError`]; no account was made then.
+    pub async fn create(&self, account: NewAccount) -> Result<User, RegisterError> {
+        let NewAccount { email, email_verified, username, roles, language } = account;
+        if email.is_none() && username.is_none() {
+            return Err(RegisterError::NoName);
+        }
+        let AccountsConfig { users, random, ids, sessions, .. } = self.config();
+        // A number is used up by every try, so one is not taken for a name that is known to be taken.
+        if let Some(taken) = self.accounts.taken(email.as_ref(), username.as_ref()).await? {
+            return Err(taken);
+        }
+        let id = ids.next(&**users, &**random).await?;
+        let now = self.now();
+        let email_verified_at = email.as_ref().filter(|_| email_verified).map(|_| now);
+        let user = User { email, email_verified_at, username, roles, language, ..User::new(id, now) };
+        match users.insert_user(&user).await? {
+            UserInserted::Yes => {
+                sessions.tell(&Event::Registered { user_id: user.id.clone() });
+                Ok(user)
+            }
+            UserInserted::EmailTaken => Err(RegisterError::EmailTaken),
+            UserInserted::UsernameTaken => Err(RegisterError::UsernameTaken),
+            UserInserted::IdTaken => Err(RegisterError::IdTaken),
+        }
+    }
+
     /// Changes an account. Returns the account as it is afterwards: a new e-mail address that is to be proven by mail
     /// is not in it yet.
     ///
@@ -117,7 +164,7 @@ impl Profile {
     }
 
     async fn change_now(&self, user_id: &UserId, change: ProfileChange) -> Result<User, ProfileError> {
-        let ProfileChange { username, language, email, roles } = change;
+        let ProfileChange { username, language, email, roles, email_verified } = change;
         let by_mail = self.config().letters.is_some();
         let user = self
             .replace(user_id, |user| {
@@ -142,12 +189,19 @@ impl Profile {
                     }
                     new.email = Some(email.clone());
                 }
+                if let Some(is_verified) = email_verified {
+                    let since = new.email_verified_at.unwrap_or_else(|| self.now());
+                    new.email_verified_at = new.email.as_ref().filter(|_| is_verified).map(|_| since);
+                }
                 new
             })
             .await?;
         let Replaced { before, user } = user;
         if before.roles != user.roles {
             self.config().sessions.tell(&Event::RolesChanged { user_id: user.id.clone() });
+        }
+        if email_verified == Some(true) && !before.has_verified_email() && user.has_verified_email() {
+            self.config().sessions.tell(&Event::EmailVerified { user_id: user.id.clone() });
         }
         if let Some(EmailChange { email, proof }) = email {
             let is_there = user.email.as_ref().is_some_and(|now| now.key() == email.key());

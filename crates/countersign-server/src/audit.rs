@@ -1,0 +1,198 @@
+//! The audit trail: events go to the log at once, and into the store by a task that gathers them.
+//!
+//! Nobody waits for the trail: an event is put into a bounded queue. While the store does not answer, records wait in
+//! the queue and are written later; if it is full, the oldest record is dropped, and the log says how many were.
+
+use std::collections::{HashSet, VecDeque};
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use countersign_core::model::{AuditRecord, Event, Events, LogEvents};
+use countersign_core::store::{AuditStore, StoreError};
+use countersign_http::{OsRandom, SystemClock};
+use countersign_jwt::random::uuid;
+use countersign_jwt::{Clock as _, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The most records that wait.
+const MOST: usize = 10_000;
+/// The most records that are written at once.
+const BATCH: usize = 200;
+/// How long records are gathered before they are written.
+const GATHER: Duration = Duration::from_millis(200);
+/// How long the trail waits for a store that does not answer.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How often old records are deleted.
+const PURGE_EVERY: Duration = Duration::from_secs(3_600);
+/// The most records that are deleted at once.
+const PURGE_BATCH: usize = 500;
+
+/// The records that are not in the store yet.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    waiting: Mutex<Waiting>,
+    added: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    records: VecDeque<AuditRecord>,
+    dropped: u64,
+}
+
+impl Trail {
+    /// A record of something that happens now, about nobody yet. `None` if the system gives no randomness.
+    pub(crate) fn record(name: &str) -> Option<AuditRecord> {
+        let (id, now) = id_and_time()?;
+        Some(AuditRecord::new(id, now, name))
+    }
+
+    /// Adds a record.
+    pub(crate) fn add(&self, record: AuditRecord) {
+        let mut waiting = self.waiting();
+        if waiting.records.len() >= MOST {
+            waiting.records.pop_front();
+            waiting.dropped += 1;
+        }
+        waiting.records.push_back(record);
+        drop(waiting);
+        self.added.notify_one();
+    }
+
+    /// Writes what waits. After an error the rest waits on.
+    pub(crate) async fn flush(&self, store: &dyn AuditStore) -> Result<(), StoreError> {
+        loop {
+            let batch = self.next_batch();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            // A record stays in the queue until it is in the store. Writing it twice is safe.
+            store.insert_audit(&batch).await?;
+            let written: HashSet<Uuid> = batch.iter().map(|record| record.id).collect();
+            let mut waiting = self.waiting();
+            while waiting.records.front().is_some_and(|record| written.contains(&record.id)) {
+                waiting.records.pop_front();
+            }
+        }
+    }
+
+    fn next_batch(&self) -> Vec<AuditRecord> {
+        let mut waiting = self.waiting();
+        let dropped = std::mem::take(&mut waiting.dropped);
+        if dropped > 0 {
+            tracing::error!(dropped, "the audit trail lacks events, because the store did not take them");
+        }
+        waiting.records.iter().take(BATCH).cloned().collect()
+    }
+
+    /// Writes records from now on, and deletes those that are older than `retention`, in the background.
+    pub(crate) fn start(self: Arc<Self>, store: Arc<dyn AuditStore>, retention: Duration) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            let mut purge_at = Instant::now();
+            loop {
+                tokio::select! {
+                    () = self.added.notified() => tokio::time::sleep(GATHER).await,
+                    () = tokio::time::sleep(RETRY_EVERY) => {}
+                }
+                if let Err(error) = self.flush(&*store).await {
+                    tracing::warn!(
+                        error = &error as &dyn Error,
+                        "the audit trail could not be written; its records wait"
+                    );
+                    tokio::time::sleep(RETRY_EVERY).await;
+                }
+                if Instant::now() >= purge_at {
+                    purge_at = Instant::now() + PURGE_EVERY;
+                    purge(&*store, SystemClock::new().now() - retention).await;
+                }
+            }
+        })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events for Trail {
+    fn emit(&self, event: &Event) {
+        LogEvents.emit(event);
+        if let Some((id, now)) = id_and_time() {
+            self.add(AuditRecord::of(event, id, now));
+        }
+    }
+}
+
+fn id_and_time() -> Option<(Uuid, Timestamp)> {
+    match uuid(&OsRandom) {
+        Ok(id) => Some((id, SystemClock::new().now())),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn Error, "the audit trail lacks an event");
+            None
+        }
+    }
+}
+
+async fn purge(store: &dyn AuditStore, before: Timestamp) {
+    loop {
+        match store.purge_audit(before, PURGE_BATCH).await {
+            Ok(deleted) if deleted >= PURGE_BATCH as u64 => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "old audit records could not be deleted");
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::store::{AuditPage, MemoryStore};
+    use countersign_testkit::Instrumented;
+
+    use super::*;
+
+    async fn names(store: &dyn AuditStore) -> Vec<String> {
+        let page = AuditPage { limit: MOST * 2, ..AuditPage::default() };
+        let mut names: Vec<_> =
+            store.audit(&page).await.unwrap().into_iter().map(|record| record.name).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn records_wait_while_the_store_does_not_answer() {
+        let stores = Instrumented::new(MemoryStore::new());
+        let audit = stores.stores().audit().clone();
+        let trail = Trail::default();
+        for number in 0..=BATCH {
+            trail.add(Trail::record(&format!("{number:04}")).unwrap());
+        }
+        stores.fail(true);
+        assert!(trail.flush(&*audit).await.is_err());
+        trail.add(Trail::record("later").unwrap());
+        stores.fail(false);
+        trail.flush(&*audit).await.unwrap();
+        assert_eq!(names(&*audit).await.len(), BATCH + 2);
+        trail.flush(&*audit).await.unwrap();
+        assert_eq!(names(&*audit).await.len(), BATCH + 2, "each is written once");
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_the_oldest_record() {
+        let trail = Trail::default();
+        for number in 0..MOST + 3 {
+            trail.add(Trail::record(&format!("{number:05}")).unwrap());
+        }
+        assert_eq!(trail.waiting().dropped, 3);
+        let audit = Instrumented::new(MemoryStore::new()).stores().audit().clone();
+        trail.flush(&*audit).await.unwrap();
+        let names = names(&*audit).await;
+        assert_eq!((names.len(), names.first().map(String::as_str)), (MOST, Some("00003")));
+    }
+}

@@ -1,0 +1,170 @@
+//! `countersign admin-key …`: the keys with which programs and people use the admin API.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use countersign_core::model::{AdminKey, AdminKeyText, AdminScope, AuditRecord};
+use countersign_core::store::Stores;
+use countersign_http::{OsRandom, SystemClock, rfc3339};
+use countersign_jwt::Clock as _;
+use countersign_jwt::random::uuid;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::table::{or_dash, say_table, shown};
+use super::{StoreFlags, with_settings};
+use crate::operator::Actor;
+use crate::settings::duration;
+use crate::store::Database;
+use crate::telemetry::say;
+
+#[derive(Args, Debug)]
+pub(crate) struct AdminKeyCommand {
+    #[command(subcommand)]
+    command: AdminKeySubcommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminKeySubcommand {
+    /// Make a key and print it, once: the store keeps only its digest.
+    ///
+    /// The admin API listens on COUNTERSIGN_ADMIN_LISTEN. A request presents the key as Authorization: Bearer csk_….
+    Create {
+        /// What the key is for. The audit trail names it as the actor
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        name: String,
+        /// What the key allows: users:read, users:write, sessions:read, sessions:write or events:read; repeatable. No
+        /// scope includes another
+        #[arg(long, value_name = "SCOPE", required = true, value_parser = scope)]
+        scope: Vec<AdminScope>,
+        /// How long the key is good, such as 90d, or never
+        #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = expiry)]
+        expires: Expiry,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// List the keys, without their secrets.
+    List {
+        /// Write JSON, for programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+    /// Remove a key: it is refused from now on.
+    Remove {
+        /// The key's id, as `admin-key list` shows it
+        id: Uuid,
+        #[command(flatten)]
+        store: StoreFlags,
+    },
+}
+
+/// How long a key is good.
+#[derive(Clone, Copy, Debug)]
+enum Expiry {
+    Never,
+    After(Duration),
+}
+
+/// `countersign admin-key …`
+pub(crate) fn run(command: AdminKeyCommand) -> Result<(), Box<dyn Error>> {
+    match command.command {
+        AdminKeySubcommand::Create { name, scope, expires, store } => {
+            with_settings(store, async |settings| {
+                let stores = Database::open_without_secret(settings).await?.stores();
+                let text = AdminKeyText::new(uuid(&OsRandom)?, &OsRandom)?;
+                let now = SystemClock::new().now();
+                let key = AdminKey {
+                    id: text.id(),
+                    name,
+                    digest: text.digest(),
+                    scopes: scope.into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
+                    created_at: now,
+                    expires_at: match expires {
+                        Expiry::Never => None,
+                        Expiry::After(duration) => Some(now + duration),
+                    },
+                };
+                if !stores.admin_keys().insert_admin_key(&key).await? {
+                    return Err("the key's id is taken; try again".into());
+                }
+                note(&stores, "admin_key_created", format!("{} {}", key.id, key.name)).await?;
+                say(&text.expose());
+                Ok(())
+            })
+        }
+        AdminKeySubcommand::List { json, store } => with_settings(store, async |settings| {
+            let stores = Database::open_without_secret(settings).await?.stores();
+            list(&stores.admin_keys().admin_keys().await?, json);
+            Ok(())
+        }),
+        AdminKeySubcommand::Remove { id, store } => with_settings(store, async |settings| {
+            let stores = Database::open_without_secret(settings).await?.stores();
+            if !stores.admin_keys().remove_admin_key(id).await? {
+                return Err(
+                    format!("there is no admin key {id}; countersign admin-key list shows all").into()
+                );
+            }
+            note(&stores, "admin_key_removed", id.to_string()).await?;
+            say(&format!("the admin key {id} is removed and refused"));
+            Ok(())
+        }),
+    }
+}
+
+/// Writes a record of what was done to a key.
+async fn note(stores: &Stores, name: &str, detail: String) -> Result<(), Box<dyn Error>> {
+    if let Some(record) = Actor::command_line().record(name) {
+        stores.audit().insert_audit(&[AuditRecord { detail: Some(detail), ..record }]).await?;
+    }
+    Ok(())
+}
+
+fn list(keys: &[AdminKey], json: bool) {
+    let scopes = |key: &AdminKey| key.scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
+    if json {
+        let keys: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                json!({
+                    "id": key.id.to_string(), "name": key.name, "scopes": scopes(key),
+                    "created_at": rfc3339(key.created_at), "expires_at": key.expires_at.map(rfc3339),
+                })
+            })
+            .collect();
+        return say(&json!({ "admin_keys": keys }).to_string());
+    }
+    let mut rows = vec![["ID", "NAME", "SCOPES", "CREATED", "EXPIRES"].map(str::to_owned)];
+    for key in keys {
+        let (created, expires) = (rfc3339(key.created_at), or_dash(key.expires_at.map(rfc3339)));
+        rows.push([key.id.to_string(), shown(&key.name), scopes(key).join(","), created, expires]);
+    }
+    say_table(&rows);
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "must be 1 to 64 characters without control characters, and not \"command line\"";
+    let is_name = (1..=64).contains(&text.chars().count())
+        && !text.chars().any(char::is_control)
+        && text.trim() == text
+        && text != Actor::COMMAND_LINE;
+    if is_name { Ok(text.to_owned()) } else { Err(WRONG) }
+}
+
+fn scope(text: &str) -> Result<AdminScope, String> {
+    let names = || AdminScope::ALL.map(AdminScope::name).join(", ");
+    AdminScope::from_name(text).ok_or_else(|| format!("must be one of {}", names()))
+}
+
+fn expiry(text: &str) -> Result<Expiry, &'static str> {
+    match text {
+        "never" => Ok(Expiry::Never),
+        _ => match duration(text).filter(|duration| !duration.is_zero()) {
+            Some(duration) => Ok(Expiry::After(duration)),
+            None => Err("must be a duration such as 90d, or never"),
+        },
+    }
+}
