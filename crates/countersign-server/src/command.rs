@@ -8,6 +8,11 @@ pub(crate) mod key;
 mod key_file;
 pub(crate) mod revoke_all;
 pub(crate) mod token;
+pub(crate) mod user;
+mod user_export;
+mod user_import;
+mod user_number;
+mod user_rows;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -48,9 +53,11 @@ pub(crate) enum Command {
     Token(token::TokenCommand),
     /// Verify anybody's signed tokens with keys from a file.
     Jws(jws::JwsCommand),
-    /// Bring users and sessions from another application's database.
+    /// Bring users, sessions and revoked tokens from another application's database.
     #[cfg(feature = "flask")]
     Import(import::ImportCommand),
+    /// Work with accounts: bring them from a file, and write them to one.
+    User(user::UserCommand),
     /// Refuse every token that was ever issued: after a backup was restored, or if keys may be in wrong hands.
     ///
     /// A restored store does not know the logouts since the backup. So this removes all keys and makes new ones. Every

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Jws(jws) => command::jws::run(&jws),
         #[cfg(feature = "flask")]
         Command::Import(import) => command::import::run(import),
+        Command::User(user) => command::user::run(user),
         Command::RevokeAll(revoke_all) => command::revoke_all::run(revoke_all),
     };
     match done {

@@ -31,4 +31,5 @@ mod stopping;
 mod store_down;
 mod tls;
 mod two_servers;
+mod user_files;
 mod wire;
