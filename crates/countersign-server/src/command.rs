@@ -12,6 +12,10 @@ pub(crate) mod revoke_all;
 mod table;
 pub(crate) mod token;
 pub(crate) mod user;
+mod user_export;
+mod user_import;
+mod user_number;
+mod user_rows;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -59,7 +63,7 @@ pub(crate) enum Command {
     Token(token::TokenCommand),
     /// Verify anybody's signed tokens with keys from a file.
     Jws(jws::JwsCommand),
-    /// Bring users and sessions from another application's database.
+    /// Bring users, sessions and revoked tokens from another application's database.
     #[cfg(feature = "flask")]
     Import(import::ImportCommand),
     /// Refuse every token that was ever issued: after a backup was restored, or if keys may be in wrong hands.

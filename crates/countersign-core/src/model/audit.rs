@@ -65,7 +65,8 @@ impl AuditRecord {
             | Event::RolesChanged { user_id }
             | Event::UserDeleted { user_id }
             | Event::ReauthenticationFailed { user_id } => about(user_id),
-            Event::RegistrationsRefused { count, since, last } => Self {
+            Event::RegistrationsRefused { count, since, last }
+            | Event::LoginsFailed { count, since, last } => Self {
                 ip: ip(last),
                 detail: Some(format!("{count} in {} s", at.since(*since).as_secs())),
                 ..base

@@ -114,6 +114,37 @@ impl Roles {
         Self::new(text.split_whitespace())
     }
 
+    /// Parses roles as other systems write them into one text: a JSON array of texts, an array of PostgreSQL (`{a,b}`),
+    /// or a list that is separated by commas or, if there is none, by white space.
+    ///
+    /// ```
+    /// use countersign_core::model::Roles;
+    ///
+    /// for text in ["editor admin", "editor, admin,", r#"["editor", "admin"]"#, r#"{editor,"admin"}"#] {
+    ///     assert_eq!(Roles::parse_foreign(text)?.to_string(), "admin editor");
+    /// }
+    /// # Ok::<(), countersign_core::model::RoleError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`RoleError`].
+    pub fn parse_foreign(text: &str) -> Result<Self, RoleError> {
+        let text = text.trim();
+        if text.starts_with('[') {
+            return Self::new(serde_json::from_str::<Vec<String>>(text).map_err(|_| RoleError::Form)?);
+        }
+        let array = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+        if array.is_none() && !text.contains(',') {
+            return Self::parse(text);
+        }
+        let unquoted = |name: &str| match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+            Some(name) if array.is_some() => name.to_owned(),
+            _ => name.to_owned(),
+        };
+        let names = array.unwrap_or(text).split(',').map(|name| unquoted(name.trim()));
+        Self::new(names.filter(|name| !name.is_empty()))
+    }
+
     /// The roles with these names.
     ///
     /// # Errors
@@ -219,6 +250,30 @@ mod tests {
         let many: Vec<String> = (0..33).map(|number| number.to_string()).collect();
         assert_eq!(Roles::new(&many), Err(RoleError::TooMany));
         assert!(Roles::new(many.iter().skip(1)).is_ok());
+    }
+
+    #[test]
+    fn foreign_lists_of_roles_are_read_whole_or_not_at_all() {
+        for (text, roles) in [
+            ("", Some("")),
+            (" admin ", Some("admin")),
+            ("b a", Some("a b")),
+            ("b,a", Some("a b")),
+            ("b, a ,", Some("a b")),
+            ("[]", Some("")),
+            ("[\"b\", \"a\"]", Some("a b")),
+            ("{}", Some("")),
+            ("{b,\"a\"}", Some("a b")),
+            ("Super Admin,editor", None),
+            ("[\"Super Admin\"]", None),
+            ("[1]", None),
+            ("[\"a\"", None),
+            ("\"a\",b", None),
+            ("{\"a\": true}", None),
+        ] {
+            let found = Roles::parse_foreign(text).ok().map(|roles| roles.to_string());
+            assert_eq!(found.as_deref(), roles, "{text:?}");
+        }
     }
 
     #[test]

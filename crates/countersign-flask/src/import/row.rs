@@ -2,13 +2,15 @@
 
 use std::error::Error;
 
-use countersign_core::model::Device;
-use countersign_core::model::PasswordHash;
+use countersign_core::model::{Device, PasswordHash, Roles};
 use countersign_jwt::{Timestamp, TokenId};
 
-use super::columns::{ACTIVE, AGENT, BEGAN, EXPIRES, IP, PASSWORD, REGISTERED, REVOKED};
+use super::columns::{
+    ACTIVE, AGENT, BEGAN, EMAIL, EXPIRES, ID, IP, PASSWORD, REGISTERED, REVOKED, ROLE_ID, TOKEN_OWNER,
+};
+use super::roles::{Memberships, RolesColumn};
 use super::source::{Column, Source, Table};
-use super::tables::{USERS, Wanted};
+use super::tables::{BLOCKLIST, USERS, Wanted};
 use super::value::{Cell, HashForm, Switch, address, switch, time, token_id};
 
 /// The function that receives notes about rows.
@@ -24,6 +26,8 @@ pub struct Rows {
     columns: Vec<String>,
     /// The columns that have no meaning here.
     others: Vec<String>,
+    /// The column of the users' roles.
+    roles: Option<RolesColumn>,
     rows: Vec<Vec<Cell>>,
 }
 
@@ -32,9 +36,13 @@ impl Rows {
         source: &mut Source,
         wanted: &'static Wanted,
         table: &Table,
+        roles: Option<&Column>,
         say: Say,
     ) -> Result<Self, Box<dyn Error>> {
-        let columns = wanted.columns(table);
+        let mut columns = wanted.columns(table);
+        if let Some(roles) = roles.filter(|roles| columns.iter().all(|read| read.name != roles.name)) {
+            columns.push(roles);
+        }
         let is_read = |column: &&Column| columns.iter().any(|read| read.name == column.name);
         Ok(Self {
             wanted,
@@ -47,6 +55,7 @@ impl Rows {
                 .filter(|column| !is_read(column))
                 .map(|column| shown(&column.name))
                 .collect(),
+            roles: roles.map(RolesColumn::new),
             rows: source.rows(table, &columns).await?,
         })
     }
@@ -60,11 +69,21 @@ impl Rows {
         self.rows.is_empty()
     }
 
-    pub(super) fn table(&self) -> &str {
+    /// The table's name.
+    #[must_use]
+    pub fn table(&self) -> &str {
         &self.table
     }
 
-    fn has(&self, names: &[&str]) -> bool {
+    /// The table's name for the terminal.
+    #[must_use]
+    pub fn shown_table(&self) -> String {
+        shown(&self.table)
+    }
+
+    /// Whether the table has any of these columns.
+    #[must_use]
+    pub fn has(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.columns.iter().any(|column| column == name))
     }
 
@@ -87,6 +106,9 @@ impl Rows {
         if wanted.what == USERS.what {
             lacks(PASSWORD, "nobody can log in by password");
             lacks(REGISTERED, "the time of registration is now");
+            lacks(EMAIL, "users have no e-mail address, and log in by username");
+        } else if wanted.what == BLOCKLIST.what {
+            lacks(TOKEN_OWNER, "only tokens that the table of the sessions names have a known user");
         } else {
             lacks(&[REVOKED, ACTIVE].concat(), "every session counts as not revoked");
             lacks(BEGAN, "a session's begin is reckoned from its expiry");
@@ -195,6 +217,49 @@ impl<'r> Row<'r> {
             ));
         }
         (form.map(|_| PasswordHash::from_stored(text.to_owned())), form)
+    }
+
+    /// The user's roles, by the column of roles and by membership. Roles that cannot be kept are reported and left out.
+    #[must_use]
+    pub fn roles(&self, memberships: &Memberships) -> Roles {
+        let mut names: Vec<String> = Vec::new();
+        if let Some(column) = &self.rows.roles {
+            let cell = self.cell(&column.name).unwrap_or(&Cell::Null);
+            match column.roles(cell) {
+                Ok(roles) => names.extend(roles.iter().map(str::to_owned)),
+                Err(why) => self.note(&format!("its {} is left out: {why}", shown(&column.name))),
+            }
+        }
+        let found =
+            |columns| if let Cell::Text(text) = self.first(columns).1 { Some(text.as_str()) } else { None };
+        for name in memberships.of(found(ID), found(ROLE_ID)) {
+            match Roles::new([name]) {
+                Ok(_) => names.push(name.to_owned()),
+                Err(error) => self.note(&format!("its role {} is left out: {error}", shown(name))),
+            }
+        }
+        Roles::new(&names).unwrap_or_else(|error| {
+            self.note(&format!("its roles are left out: {error}"));
+            Roles::default()
+        })
+    }
+
+    /// Whether any of these columns is certainly on, and since when. A value that cannot be understood counts as off,
+    /// for safety.
+    pub fn is_certain(&self, names: &[&'static str]) -> Option<Option<Timestamp>> {
+        let mut on: Option<Option<Timestamp>> = None;
+        for name in names {
+            match self.cell(name).map(switch) {
+                None | Some(Switch::Off) => {}
+                Some(Switch::On(since)) => on = Some(on.flatten().max(since)),
+                Some(Switch::Unclear) => {
+                    self.note(&format!(
+                        "its {name} is neither true nor false nor a time, and counts as false"
+                    ));
+                }
+            }
+        }
+        on
     }
 
     /// The device of the session in this row.

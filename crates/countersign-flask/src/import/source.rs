@@ -43,6 +43,18 @@ pub(super) struct Column {
     kind: String,
 }
 
+impl Column {
+    /// The type that the column was declared with, in lower case.
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    #[cfg(test)]
+    pub(super) fn new(name: &str, kind: &str) -> Self {
+        Self { name: name.to_owned(), kind: kind.to_owned() }
+    }
+}
+
 impl Source {
     /// Opens the database that the URL names. SQLAlchemy's drivers in the URL (`postgresql+psycopg2`) are ignored.
     ///

@@ -1,8 +1,9 @@
-//! Finding the tables that hold users and sessions in a database, and reading them.
+//! Finding the tables that hold users, sessions and revoked tokens in a database, and reading them.
 
 use std::error::Error;
 
 use super::columns;
+use super::roles::Memberships;
 use super::row::{Rows, Say, shown};
 use super::source::{Column, Source, Table};
 
@@ -11,24 +12,31 @@ use super::source::{Column, Source, Table};
 pub(super) struct Wanted {
     pub(super) what: &'static str,
     /// The option of `countersign import flask` that names another table.
-    option: &'static str,
+    pub(super) option: &'static str,
     /// The usual names of the table.
-    tables: &'static [&'static str],
+    pub(super) tables: &'static [&'static str],
     /// Lists of columns, of each of which the table must have at least one.
-    required: &'static [&'static [&'static str]],
+    pub(super) required: &'static [&'static [&'static str]],
     /// Lists of columns, of each of which the first existing one is read.
-    first_of: &'static [&'static [&'static str]],
+    pub(super) first_of: &'static [&'static [&'static str]],
     /// Columns of which every existing one is read.
-    every: &'static [&'static [&'static str]],
+    pub(super) every: &'static [&'static [&'static str]],
 }
 
 pub(super) const USERS: Wanted = Wanted {
     what: "users",
     option: "--users-table",
     tables: &["user", "users"],
-    required: &[columns::ID, columns::EMAIL],
-    first_of: &[columns::ID, columns::EMAIL, columns::USERNAME, columns::PASSWORD, columns::REGISTERED],
-    every: &[columns::ACTIVE, columns::DISABLED],
+    required: &[columns::ID, &["email", "username", "name"]],
+    first_of: &[
+        columns::ID,
+        columns::EMAIL,
+        columns::USERNAME,
+        columns::PASSWORD,
+        columns::REGISTERED,
+        columns::ROLE_ID,
+    ],
+    every: &[columns::ACTIVE, columns::DISABLED, columns::VERIFIED],
 };
 
 pub(super) const SESSIONS: Wanted = Wanted {
@@ -49,11 +57,75 @@ pub(super) const SESSIONS: Wanted = Wanted {
     every: &[columns::REVOKED, columns::ACTIVE],
 };
 
-/// Reads the table of the users and, if there is one, that of the sessions, then closes the connection. The tables are
-/// the named ones, otherwise those that are recognised.
+pub(super) const BLOCKLIST: Wanted = Wanted {
+    what: "revoked tokens",
+    option: "--blocklist-table",
+    tables: &[
+        "token_blocklist",
+        "token_blocklists",
+        "tokenblocklist",
+        "token_blacklist",
+        "token_blacklists",
+        "tokenblacklist",
+        "blocklist",
+        "blacklist",
+        "blocklisted_token",
+        "blocklisted_tokens",
+        "blacklisted_token",
+        "blacklisted_tokens",
+        "jwt_blocklist",
+        "jwt_blacklist",
+        "revoked_token",
+        "revoked_tokens",
+        "revokedtoken",
+        "revokedtokens",
+        "revoked_token_model",
+    ],
+    required: &[columns::JTI],
+    first_of: &[
+        columns::ID,
+        columns::JTI,
+        columns::TOKEN_TYPE,
+        columns::TOKEN_OWNER,
+        columns::TOKEN_SINCE,
+        columns::TOKEN_EXPIRES,
+    ],
+    every: &[columns::TOKEN_REVOKED],
+};
+
+/// The tables and the column that are named, in place of those that are recognised.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TableNames<'a> {
+    /// The table of the users.
+    pub users: Option<&'a str>,
+    /// The table of the sessions.
+    pub sessions: Option<&'a str>,
+    /// The table of the revoked tokens.
+    pub blocklist: Option<&'a str>,
+    /// The column of the users' table that holds their roles.
+    pub roles_column: Option<&'a str>,
+}
+
+/// What was read of an application's database.
+#[derive(Debug)]
+pub struct Tables {
+    /// The users.
+    pub users: Rows,
+    /// The roles that users have by other tables than their own.
+    pub memberships: Memberships,
+    /// The sessions, if there is a table of them.
+    pub sessions: Option<Rows>,
+    /// The revoked tokens, table by table.
+    pub blocklists: Vec<Rows>,
+    /// The tables that have a column `jti` and were not read, for the terminal.
+    pub left: Vec<String>,
+}
+
+/// Reads the table of the users and, if they are there, those of the roles, the sessions and the revoked tokens, then
+/// closes the connection. The tables are the named ones, otherwise those that are recognised.
 ///
 /// ```
-/// use countersign_flask::import::{columns, read_tables};
+/// use countersign_flask::import::{TableNames, columns, read_tables};
 /// # use sqlx::Connection as _;
 ///
 /// # #[tokio::main]
@@ -68,44 +140,58 @@ pub(super) const SESSIONS: Wanted = Wanted {
 /// #     sqlx::query(statement).execute(&mut database).await?;
 /// # }
 /// # database.close().await?;
-/// let (users, sessions) = read_tables(&url, None, None, |line| println!("{line}")).await?;
-/// let addresses: Vec<_> = users.iter().filter_map(|user| user.text(columns::EMAIL)).collect();
+/// let tables = read_tables(&url, TableNames::default(), |line| println!("{line}")).await?;
+/// let addresses: Vec<_> = tables.users.iter().filter_map(|user| user.text(columns::EMAIL)).collect();
 /// assert_eq!(addresses, ["ada@example.org"]);
-/// assert!(sessions.is_none(), "this application keeps no sessions in its database");
+/// assert!(tables.sessions.is_none(), "this application keeps no sessions in its database");
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
 /// The reason why a table cannot be read, without the URL, which may hold a password.
-pub async fn read_tables(
-    from: &str,
-    users_table: Option<&str>,
-    sessions_table: Option<&str>,
-    say: Say,
-) -> Result<(Rows, Option<Rows>), Box<dyn Error>> {
+pub async fn read_tables(from: &str, names: TableNames<'_>, say: Say) -> Result<Tables, Box<dyn Error>> {
     let mut source = Source::open(from).await?;
     let tables = source.tables().await?;
-    let users = USERS.find(&tables, users_table)?.ok_or_else(|| {
+    let users_table = USERS.find(&tables, names.users)?.ok_or_else(|| {
         format!(
-            "there is no table {} with the columns id and email; say which one it is with {} TABLE",
+            "there is no table {} with the columns id and email or username; say which one it is with {} TABLE",
             USERS.tables.join(" or "),
             USERS.option
         )
     })?;
-    let sessions = SESSIONS.find(&tables, sessions_table)?;
-    let users = Rows::read(&mut source, &USERS, users, say).await?;
-    let sessions = match sessions {
-        Some(table) => Some(Rows::read(&mut source, &SESSIONS, table, say).await?),
+    let roles = match names.roles_column {
+        Some(name) => Some(users_table.column(name).ok_or_else(|| {
+            format!("--roles-column: the table {} has no such column", shown(&users_table.name))
+        })?),
+        None => columns::ROLES.iter().find_map(|name| users_table.column(name)),
+    };
+    let sessions_table = SESSIONS.find(&tables, names.sessions)?;
+    let blocklist_tables: Vec<_> = match BLOCKLIST.find_named(&tables, names.blocklist)? {
+        Some(table) => vec![table],
+        None => BLOCKLIST.find_all(&tables).collect(),
+    };
+    let users = Rows::read(&mut source, &USERS, users_table, roles, say).await?;
+    let memberships = Memberships::read(&mut source, &tables, say).await?;
+    let sessions = match sessions_table {
+        Some(table) => Some(Rows::read(&mut source, &SESSIONS, table, None, say).await?),
         None => None,
     };
+    let mut blocklists = Vec::new();
+    for table in &blocklist_tables {
+        blocklists.push(Rows::read(&mut source, &BLOCKLIST, table, None, say).await?);
+    }
     source.close().await;
     if users.is_empty() {
         return Err(
             format!("the table {} is empty: there is nothing to bring over", shown(users.table())).into()
         );
     }
-    Ok((users, sessions))
+    let is_read = |table: &&Table| blocklist_tables.iter().any(|read| std::ptr::eq(*read, *table));
+    let has_jti = |table: &&Table| columns::JTI.iter().any(|name| table.column(name).is_some());
+    let left = tables.iter().filter(has_jti).filter(|table| !is_read(table));
+    let left = left.map(|table| shown(&table.name)).collect();
+    Ok(Tables { users, memberships, sessions, blocklists, left })
 }
 
 impl Wanted {
@@ -115,26 +201,10 @@ impl Wanted {
         tables: &'t [Table],
         named: Option<&str>,
     ) -> Result<Option<&'t Table>, Box<dyn Error>> {
-        let missing = |table: &Table| {
-            let is_missing = |names: &&&[&str]| names.iter().all(|name| table.column(name).is_none());
-            self.required.iter().find(is_missing).map(|names| names.join(" or "))
-        };
-        if let Some(named) = named {
-            let table = tables.iter().find(|table| table.is_called(named));
-            let table = table.ok_or_else(|| format!("{}: there is no such table", self.option))?;
-            return match missing(table) {
-                None => Ok(Some(table)),
-                Some(column) => {
-                    Err(format!("{}: the table {} has no column {column}", self.option, shown(&table.name))
-                        .into())
-                }
-            };
+        if named.is_some() {
+            return self.find_named(tables, named);
         }
-        let is_usual = |table: &&Table| {
-            table.is_near && self.tables.iter().any(|name| name.eq_ignore_ascii_case(&table.name))
-        };
-        let fitting: Vec<_> =
-            tables.iter().filter(is_usual).filter(|table| missing(table).is_none()).collect();
+        let fitting: Vec<_> = self.find_all(tables).collect();
         match fitting.as_slice() {
             [] => Ok(None),
             [table] => Ok(Some(table)),
@@ -147,6 +217,38 @@ impl Wanted {
             )
             .into()),
         }
+    }
+
+    /// The table that was named, if one was.
+    fn find_named<'t>(
+        &self,
+        tables: &'t [Table],
+        named: Option<&str>,
+    ) -> Result<Option<&'t Table>, Box<dyn Error>> {
+        let Some(named) = named else { return Ok(None) };
+        let table = tables.iter().find(|table| table.is_called(named));
+        let table = table.ok_or_else(|| format!("{}: there is no such table", self.option))?;
+        match self.missing(table) {
+            None => Ok(Some(table)),
+            Some(column) => {
+                Err(format!("{}: the table {} has no column {column}", self.option, shown(&table.name))
+                    .into())
+            }
+        }
+    }
+
+    /// All tables with a usual name and the required columns.
+    pub(super) fn find_all<'t>(&self, tables: &'t [Table]) -> impl Iterator<Item = &'t Table> {
+        let is_usual = |table: &&Table| {
+            table.is_near && self.tables.iter().any(|name| name.eq_ignore_ascii_case(&table.name))
+        };
+        tables.iter().filter(move |table| is_usual(table) && self.missing(table).is_none())
+    }
+
+    /// The columns of which the table lacks one that is required.
+    fn missing(&self, table: &Table) -> Option<String> {
+        let is_missing = |names: &&&[&str]| names.iter().all(|name| table.column(name).is_none());
+        self.required.iter().find(is_missing).map(|names| names.join(" or "))
     }
 
     /// The columns of a table that have a meaning here.

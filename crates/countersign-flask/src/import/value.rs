@@ -67,7 +67,7 @@ fn unix_seconds(text: &str) -> Option<Timestamp> {
 }
 
 /// A boolean in the spellings that the databases use.
-fn boolean(text: &str) -> Option<bool> {
+pub(super) fn boolean(text: &str) -> Option<bool> {
     let is = |words: [&str; 3]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is(["t", "1", "true"]) {
         Some(true)

@@ -1,4 +1,4 @@
-//! `countersign import …`: brings users and sessions of another application from its own database.
+//! `countersign import …`: brings users, sessions and revoked tokens of another application from its own database.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
@@ -11,11 +11,15 @@ use countersign_core::model::{EndReason, Refusal, Session, UserSession};
 use countersign_core::store::{FoundSession, NameKey, SessionInserted, Stores, UserInserted};
 use countersign_flask::FlaskRules;
 use countersign_flask::import::columns::{
-    ACCESS, ACTIVE, BEGAN, DISABLED, EMAIL, EXPIRES, ID, OWNER, REFRESH, REGISTERED, REVOKED, USERNAME,
+    ACCESS, ACTIVE, BEGAN, DISABLED, EMAIL, EXPIRES, ID, JTI, OWNER, REFRESH, REGISTERED, REVOKED,
+    TOKEN_EXPIRES, TOKEN_OWNER, TOKEN_REVOKED, TOKEN_SINCE, TOKEN_TYPE, USERNAME, VERIFIED,
 };
-use countersign_flask::import::{HashForm, Row, read_tables, unhyphenated};
-use countersign_jwt::{SessionId, Timestamp, UserId};
+use countersign_flask::import::{
+    HashForm, Memberships, Row, Rows, TableNames, Tables, read_tables, unhyphenated,
+};
+use countersign_jwt::{SessionId, Timestamp, TokenId, UserId};
 
+use super::user_number::HighestNumber;
 use super::{StoreFlags, auth, with_settings};
 use crate::settings::ProfileSetting;
 use crate::telemetry::say;
@@ -28,13 +32,15 @@ pub(crate) struct ImportCommand {
 
 #[derive(Debug, Subcommand)]
 enum ImportSubcommand {
-    /// Bring users and sessions from the database of a Flask application with Flask-JWT-Extended, which is only read.
+    /// Bring users, sessions and revoked tokens from the database of a Flask application with Flask-JWT-Extended, which is
+    /// only read.
     ///
     /// Users come from a table user or users: id, which is the identity in the tokens, e-mail address, username, the
-    /// password's hash, and whether the account is disabled. Sessions come from a table session, sessions, user_session
+    /// password's hash, roles, and whether the account is disabled. Roles come also from the tables of Flask-Security,
+    /// role and roles_users. Sessions come from a table session, sessions, user_session
     /// or user_sessions with jti_access and jti_refresh, under COUNTERSIGN_PROFILE=flask-jwt-extended with the
-    /// application's JWT_… options. Live sessions can then be listed and ended here. The tokens of revoked sessions
-    /// stay revoked. Whatever is not brought over is named with the reason. A repeated import brings what is new.
+    /// application's JWT_… options. Live sessions can then be listed and ended here. The tokens of revoked sessions,
+    /// and those in a table such as token_blocklist with a column jti, stay revoked. Whatever is not brought over is named with the reason. A repeated import brings what is new.
     ///
     /// The store must exist already: countersign migrate makes it. docs/migrating-from-flask.md says more.
     Flask(Flask),
@@ -55,6 +61,14 @@ struct Flask {
     /// The table of the sessions, if its name is none of session, sessions, user_session and user_sessions
     #[arg(long, value_name = "TABLE")]
     sessions_table: Option<String>,
+    /// The table of the revoked tokens, with a column jti, if it has none of the usual names, such as token_blocklist or
+    /// revoked_tokens
+    #[arg(long, value_name = "TABLE")]
+    blocklist_table: Option<String>,
+    /// The column of a user's roles: a text with one or several, or a boolean, which stands for the role admin or for
+    /// the one that the column's name says, as in is_editor. Default: the first of role, roles and is_admin that exists
+    #[arg(long, value_name = "COLUMN")]
+    roles_column: Option<String>,
     /// Write users' ids of 32 hexadecimal digits with hyphens, as they are in the tokens of applications that use
     /// SQLAlchemy's Uuid with a database that has no such type
     #[arg(long)]
@@ -74,6 +88,8 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
         dry_run,
         users_table,
         sessions_table,
+        blocklist_table,
+        roles_column,
         hyphenate_ids,
         bcrypt_long_passwords,
         store,
@@ -83,8 +99,14 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
         _ => from,
     };
     with_settings(store, async |settings| {
-        let (users, user_sessions) =
-            read_tables(from.trim(), users_table.as_deref(), sessions_table.as_deref(), say).await?;
+        let names = TableNames {
+            users: users_table.as_deref(),
+            sessions: sessions_table.as_deref(),
+            blocklist: blocklist_table.as_deref(),
+            roles_column: roles_column.as_deref(),
+        };
+        let Tables { users, memberships, sessions: user_sessions, blocklists, left } =
+            read_tables(from.trim(), names, say).await?;
         let (auth, stores) = auth(settings).await?;
         let sessions = auth.sessions();
         let mut import = Import {
@@ -98,6 +120,9 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
             emails: HashSet::new(),
             usernames: HashSet::new(),
             seen: HashSet::new(),
+            revoked: HashSet::new(),
+            memberships,
+            highest: HighestNumber::default(),
             users: UserCounts::default(),
             counts: SessionCounts::default(),
         };
@@ -105,13 +130,15 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
         for row in users.iter() {
             import.user(&row).await?;
         }
+        if !dry_run {
+            import.highest.count_on(&**stores.users()).await?;
+        }
+        let takes_tokens = matches!(settings.profile, ProfileSetting::Flask(FlaskRules::FlaskJwtExtended(_)));
         match &user_sessions {
             None => {
                 say("sessions: there is no table with jti_access and jti_refresh, so none are brought over")
             }
-            Some(_)
-                if !matches!(settings.profile, ProfileSetting::Flask(FlaskRules::FlaskJwtExtended(_))) =>
-            {
+            Some(_) if !takes_tokens => {
                 say("sessions: not brought over; Flask's tokens are taken only under \
                      COUNTERSIGN_PROFILE=flask-jwt-extended, with the application's JWT_… options");
             }
@@ -122,6 +149,24 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
                 }
                 import.counts.tell();
             }
+        }
+        for rows in &blocklists {
+            rows.describe();
+            if takes_tokens {
+                import.blocklist(rows, user_sessions.as_ref()).await?;
+            } else {
+                say(&format!(
+                    "revoked tokens: those of {} are left; Flask's tokens are taken only under \
+                     COUNTERSIGN_PROFILE=flask-jwt-extended, with the application's JWT_… options",
+                    rows.shown_table()
+                ));
+            }
+        }
+        for table in &left {
+            say(&format!(
+                "revoked tokens: the table {table} has a column jti and is left; if it lists revoked tokens, say \
+                 --blocklist-table {table}"
+            ));
         }
         import.users.tell();
         if dry_run {
@@ -154,6 +199,10 @@ struct Import<'i> {
     usernames: HashSet<String>,
     /// The live sessions of this run.
     seen: HashSet<UserSession>,
+    /// The tokens of blocklists that were revoked in this run.
+    revoked: HashSet<(UserId, TokenId)>,
+    memberships: Memberships,
+    highest: HighestNumber,
     users: UserCounts,
     counts: SessionCounts,
 }
@@ -165,6 +214,8 @@ struct UserCounts {
     here: u64,
     skipped: u64,
     without_password: u64,
+    without_email: u64,
+    with_roles: u64,
     verified: BTreeMap<HashForm, u64>,
     unusable: u64,
 }
@@ -180,6 +231,18 @@ struct SessionCounts {
     expired: u64,
     skipped: u64,
     odd_expiry: u64,
+}
+
+/// The counts of one table of revoked tokens.
+#[derive(Debug, Default)]
+struct TokenCounts {
+    read: u64,
+    revoked: u64,
+    before: u64,
+    valid: u64,
+    expired: u64,
+    skipped: u64,
+    without_owner: u64,
 }
 
 impl Import<'_> {
@@ -214,50 +277,71 @@ impl Import<'_> {
             None => row.switched_off(ACTIVE).then_some(self.now),
         };
         let person = if disabled_at.is_some() { Person::Disabled } else { Person::Enabled };
-        let Some(email) = row.text(EMAIL) else {
-            return Ok(Err("it has no e-mail address, which accounts need".to_owned()));
-        };
-        let email = match EmailAddress::parse(email) {
+        let email = match row.text(EMAIL).map(EmailAddress::parse).transpose() {
             Ok(email) => email,
             Err(error) => return Ok(Err(format!("its e-mail address cannot be used: {error}"))),
         };
         let users = self.stores.users();
         if let Some(here) = users.user(&id).await? {
-            if here.email.as_ref().is_none_or(|here| here.key() != email.key()) {
+            let is_same = match (&email, &here.email) {
+                (Some(email), Some(here)) => email.key() == here.key(),
+                (None, None) => {
+                    let username = row.text(USERNAME).and_then(|text| Username::parse(text).ok());
+                    let key =
+                        |username: &Option<Username>| username.as_ref().map(|name| name.key().to_owned());
+                    key(&username) == key(&here.username)
+                }
+                _ => false,
+            };
+            if !is_same {
                 self.people.insert(id, Person::Doubtful);
-                return Ok(Err("its id is here already, with another e-mail address".to_owned()));
+                let name = if email.is_some() { "e-mail address" } else { "name" };
+                return Ok(Err(format!("its id is here already, with another {name}")));
             }
+            self.highest.see(&id);
             self.people.insert(id, if here.is_enabled() { person } else { Person::Disabled });
             self.users.here += 1;
             return Ok(Ok(()));
         }
         let taken = "another user has its e-mail address".to_owned();
-        if self.emails.contains(email.key())
-            || users.user_by_name(NameKey::Email(email.key())).await?.is_some()
+        if let Some(email) = &email
+            && (self.emails.contains(email.key())
+                || users.user_by_name(NameKey::Email(email.key())).await?.is_some())
         {
             return Ok(Err(taken));
         }
         let username = self.username(row).await?;
+        if email.is_none() && username.is_none() {
+            return Ok(Err("it has no e-mail address and no username that it could have here".to_owned()));
+        }
+        let email_verified_at = match &email {
+            Some(_) => row.is_certain(VERIFIED).map(|since| since.unwrap_or(self.now).min(self.now)),
+            None => None,
+        };
         let hash = self.password_hash(row);
         let form = hash.as_ref().map(|(hash, form)| (*form, hash.check(&Peppers::default())));
         let password_hash = hash.map(|(hash, _)| hash);
         let created_at = row.time(REGISTERED).unwrap_or(self.now).min(self.now);
         let mut user = User {
-            email: Some(email),
+            email,
+            email_verified_at,
             username,
+            roles: row.roles(&self.memberships),
             password_hash,
             disabled_at,
             ..User::new(id.clone(), created_at)
         };
         if !self.dry_run {
             let mut inserted = users.insert_user(&user).await?;
-            if inserted == UserInserted::UsernameTaken {
+            if inserted == UserInserted::UsernameTaken && user.email.is_some() {
                 row.note("another user has its username, which is left out");
                 user.username = None;
                 inserted = users.insert_user(&user).await?;
             }
-            if inserted != UserInserted::Yes {
-                return Ok(Err(taken));
+            match inserted {
+                UserInserted::Yes => {}
+                UserInserted::UsernameTaken => return Ok(Err("another user has its username".to_owned())),
+                _ => return Ok(Err(taken)),
             }
         }
         match form {
@@ -269,6 +353,9 @@ impl Import<'_> {
             None => self.users.without_password += 1,
         }
         self.users.brought += 1;
+        self.users.without_email += u64::from(user.email.is_none());
+        self.users.with_roles += u64::from(!user.roles.is_empty());
+        self.highest.see(&id);
         self.emails.extend(user.email.map(|email| email.key().to_owned()));
         self.usernames.extend(user.username.map(|username| username.key().to_owned()));
         self.people.insert(id, person);
@@ -428,16 +515,7 @@ impl Import<'_> {
         // The token may have been presented here while it was valid; then there is a session here that can be
         // refreshed.
         if let Ok(Some(refresh)) = refresh {
-            let key = UserSession { user_id: user_id.clone(), id: SessionId::new(refresh.as_uuid()) };
-            if let Some(FoundSession { session, log }) = self.stores.sessions().session(&key).await?
-                && session.is_live(self.now)
-                && !log.ended
-            {
-                changed = true;
-                if !self.dry_run {
-                    self.sessions.end(key, EndReason::LoggedOut).await?;
-                }
-            }
+            changed |= self.end_session_of(user_id, refresh).await?;
         }
         if changed {
             self.counts.revoked += 1;
@@ -446,12 +524,122 @@ impl Import<'_> {
         }
         Ok(Ok(()))
     }
+
+    /// Ends the session that a refresh token has here, if it has one; returns whether there was a live one.
+    async fn end_session_of(&self, user_id: &UserId, refresh: TokenId) -> Result<bool, Box<dyn Error>> {
+        let key = UserSession { user_id: user_id.clone(), id: SessionId::new(refresh.as_uuid()) };
+        let Some(FoundSession { session, log }) = self.stores.sessions().session(&key).await? else {
+            return Ok(false);
+        };
+        if !session.is_live(self.now) || log.ended {
+            return Ok(false);
+        }
+        if !self.dry_run {
+            self.sessions.end(key, EndReason::LoggedOut).await?;
+        }
+        Ok(true)
+    }
+
+    /// Ensures that the tokens in a table of revoked tokens stay refused here. A token is revoked together with its
+    /// owner, so a table that names no user needs the table of the sessions beside it.
+    async fn blocklist(&mut self, rows: &Rows, sessions: Option<&Rows>) -> Result<(), Box<dyn Error>> {
+        let mut owners: HashMap<TokenId, UserId> = HashMap::new();
+        if !rows.has(TOKEN_OWNER) {
+            for row in sessions.into_iter().flat_map(Rows::iter) {
+                let Some(owner) = row.text(OWNER).and_then(|text| self.user_id(text)) else { continue };
+                for token in [row.token(ACCESS), row.token(REFRESH)].into_iter().flatten().flatten() {
+                    owners.insert(token, owner.clone());
+                }
+            }
+        }
+        let mut counts = TokenCounts::default();
+        for row in rows.iter() {
+            counts.read += 1;
+            if let Err(why) = self.take_token(&row, rows, &owners, &mut counts).await? {
+                counts.skipped += 1;
+                row.skip(why);
+            }
+        }
+        counts.tell(rows);
+        Ok(())
+    }
+
+    /// Revokes one token. `Err` says why it cannot be revoked.
+    async fn take_token(
+        &mut self,
+        row: &Row<'_>,
+        rows: &Rows,
+        owners: &HashMap<TokenId, UserId>,
+        counts: &mut TokenCounts,
+    ) -> Result<Result<(), &'static str>, Box<dyn Error>> {
+        if rows.has(TOKEN_REVOKED) && row.switched_on(TOKEN_REVOKED).is_none() {
+            counts.valid += 1;
+            return Ok(Ok(()));
+        }
+        let policy = self.sessions.policy();
+        let is_past = |at: Timestamp| at + policy.leeway <= self.now;
+        // The token was issued before it was revoked, and none lives longer than a session.
+        let since = row.time(TOKEN_SINCE).map(|at| at + policy.absolute);
+        if row.time(TOKEN_EXPIRES).is_some_and(is_past) || since.is_some_and(is_past) {
+            counts.expired += 1;
+            return Ok(Ok(()));
+        }
+        let Ok(Some(token)) = row.token(JTI) else {
+            return Ok(Err("its jti is not the id of a token, a UUID"));
+        };
+        let owner = match row.text(TOKEN_OWNER) {
+            Some(text) => self.user_id(text),
+            None => owners.get(&token).cloned(),
+        };
+        let Some(owner) = owner else {
+            counts.without_owner += 1;
+            return Ok(Ok(()));
+        };
+        if !self.people.contains_key(&owner) {
+            return Ok(Err("its user was not brought over"));
+        }
+        let mut changed = false;
+        if !self.sessions.view().index().is_token_revoked(&owner, token)
+            && self.revoked.insert((owner.clone(), token))
+        {
+            changed = true;
+            if !self.dry_run {
+                self.sessions.foreign().revoke(owner.clone(), token).await?;
+            }
+        }
+        // A refresh token may have been presented here before it was revoked there.
+        if !row.text(TOKEN_TYPE).is_some_and(|kind| kind.eq_ignore_ascii_case("access")) {
+            changed |= self.end_session_of(&owner, token).await?;
+        }
+        if changed {
+            counts.revoked += 1;
+        } else {
+            counts.before += 1;
+        }
+        Ok(Ok(()))
+    }
 }
 
 impl UserCounts {
     fn tell(&self) {
-        let Self { read, brought, here, skipped, without_password, verified, unusable } = self;
+        let Self {
+            read,
+            brought,
+            here,
+            skipped,
+            without_password,
+            without_email,
+            with_roles,
+            verified,
+            unusable,
+        } = self;
         say(&format!("users: {read} read, {brought} brought over, {here} here already, {skipped} skipped"));
+        if *with_roles > 0 {
+            say(&format!("users: {with_roles} with roles"));
+        }
+        if *without_email > 0 {
+            say(&format!("users: {without_email} without an e-mail address, who log in by username"));
+        }
         let forms: Vec<_> = verified.iter().map(|(form, count)| format!("{} {count}", form.name())).collect();
         if !forms.is_empty() {
             let count: u64 = verified.values().sum();
@@ -486,6 +674,27 @@ impl SessionCounts {
             say(&format!(
                 "sessions: {odd_expiry} expire as soon as an access token, which refresh tokens do not: they last \
                  JWT_REFRESH_TOKEN_EXPIRES instead"
+            ));
+        }
+    }
+}
+
+impl TokenCounts {
+    fn tell(&self, rows: &Rows) {
+        let Self { read, revoked, before, valid, expired, skipped, without_owner } = self;
+        let table = rows.shown_table();
+        say(&format!(
+            "revoked tokens: {read} read from {table}, {revoked} revoked here from now on, {before} revoked here already, \
+             {expired} expired, {skipped} skipped"
+        ));
+        if *valid > 0 {
+            say(&format!("revoked tokens: {valid} in {table} are not revoked, as the table says"));
+        }
+        if *without_owner > 0 {
+            say(&format!(
+                "revoked tokens: {without_owner} in {table} are left, because nothing says whose they are, and a token is \
+                 revoked together with its user; add a column user_id to {table}, or keep the application's check of \
+                 the list until they have expired"
             ));
         }
     }

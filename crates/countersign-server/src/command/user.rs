@@ -15,7 +15,7 @@ use countersign_mail::Links;
 use serde_json::json;
 
 use super::table::{or_dash, say_table, shown};
-use super::{StoreFlags, help, with_settings};
+use super::{StoreFlags, help, user_export, user_import, with_settings};
 use crate::audit::Trail;
 use crate::mail::Mail;
 use crate::operator::{Actor, Operator, UserChange};
@@ -148,6 +148,8 @@ enum UserSubcommand {
         #[command(flatten)]
         store: StoreFlags,
     },
+    Import(user_import::UserImport),
+    Export(user_export::UserExport),
 }
 
 /// The user that a command is about.
@@ -177,6 +179,8 @@ struct Desk {
 /// `countersign user …`
 pub(crate) fn run(command: UserCommand) -> Result<(), Box<dyn Error>> {
     match command.command {
+        UserSubcommand::Import(import) => user_import::run(import),
+        UserSubcommand::Export(export) => user_export::run(export),
         UserSubcommand::List { query, limit, output: Output { json, store } } => {
             with_settings(store, async |settings| {
                 let stores = Database::open_without_secret(settings).await?.stores();

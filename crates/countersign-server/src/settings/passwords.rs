@@ -85,14 +85,20 @@ impl PasswordSettings {
         })
     }
 
+    /// The peppers, read from their file if they are in one.
+    pub(crate) fn peppers(&self) -> Result<Peppers, PasswordFileError> {
+        match &self.peppers {
+            PepperSource::Given(peppers) => Ok(peppers.clone()),
+            PepperSource::File(path) => read_peppers(path),
+        }
+    }
+
     /// Hands the settings on, after reading the files that they name.
     pub(crate) fn apply(&self, builder: AuthBuilder) -> Result<AuthBuilder, PasswordFileError> {
-        let peppers = match &self.peppers {
-            PepperSource::Given(peppers) => peppers.clone(),
-            PepperSource::File(path) => read_peppers(path)?,
-        };
-        let mut builder =
-            builder.argon2(self.argon2.clone()).password_peppers(peppers).password_rules(self.rules.clone());
+        let mut builder = builder
+            .argon2(self.argon2.clone())
+            .password_peppers(self.peppers()?)
+            .password_rules(self.rules.clone());
         if let Some(path) = &self.breached {
             builder = builder.breached_passwords(BreachedPasswords::open(path)?);
         }

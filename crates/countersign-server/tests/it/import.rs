@@ -311,7 +311,7 @@ async fn what_cannot_be_kept_is_named_and_the_rest_is_kept() {
         let long = format!("'{}'", "x".repeat(100));
         for (id, email, username, hash) in [
             (1, "'O''Hara+1@example.org'", "'o''hara'", "$2b$12$abcdefghijklmnopqrstuv"),
-            (2, "NULL", "'nobody'", "NULL"),
+            (2, "NULL", "NULL", "NULL"),
             (3, "'no address'", "NULL", "NULL"),
             (4, "'o''HARA+1@EXAMPLE.org'", "'twin'", "NULL"),
             (5, "'e@example.org'", "'O''HARA'", "hunter2-canary"),
@@ -337,7 +337,7 @@ async fn what_cannot_be_kept_is_named_and_the_rest_is_kept() {
         succeeded(
             &ran,
             &[
-                "skipped: user 2: it has no e-mail address",
+                "skipped: user 2: it has no e-mail address and no username",
                 "skipped: user 3: its e-mail address cannot be used",
                 "skipped: user 4: another user has its e-mail address",
                 "note: user 5: another user has its username, which is left out",
@@ -560,4 +560,193 @@ async fn which_tables_are_meant_is_never_guessed() {
     let mut command = folder.command(&arguments, &SETTINGS);
     let output = command.stdin(input).output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// The accounts of a store, by id, as an export has them.
+async fn exported(folder: &Folder) -> Vec<Value> {
+    let ran = folder.run(&["user", "export"], &[]).await;
+    assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+    let mut users: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    users.sort_by_key(|user| user["id"].as_str().unwrap().to_owned());
+    users
+}
+
+#[tokio::test]
+async fn users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_keep_ids_and_roles() {
+    let flask = Flask::new(Kind::Sqlite).await.unwrap();
+    flask.execute(include_str!("../flask_sqlalchemy.sql")).await;
+    let (revoked, valid, used) = (flask.login("1").await, flask.login("1").await, flask.login("2").await);
+    for (id, kind, user) in [
+        (&revoked.access_id, "access", 1),
+        (&revoked.refresh_id, "refresh", 1),
+        (&revoked.access_id, "access", 1),
+    ] {
+        let row = format!("('{id}', '{kind}', {user}, CURRENT_TIMESTAMP)");
+        flask
+            .execute(&format!("INSERT INTO token_blocklist (jti, type, user_id, created_at) VALUES {row}"))
+            .await;
+    }
+    let folder = migrated().await;
+    let told = [
+        "revoked tokens: from the table token_blocklist, columns id, jti, type, user_id, created_at",
+        "skipped: token_blocklist 2: its jti is not the id of a token",
+        "skipped: token_blocklist 3: its user was not brought over",
+        "note: user 17: its role is left out",
+        "revoked tokens: 7 read from token_blocklist, 2 revoked here from now on, 1 revoked here already, 1 expired, \
+         2 skipped",
+        "revoked tokens: 1 in token_blocklist are left, because nothing says whose they are",
+        "users: 4 read, 4 brought over, 0 here already, 0 skipped",
+        "users: 2 with roles",
+        "users: 1 without an e-mail address, who log in by username",
+        "(werkzeug scrypt 1, werkzeug pbkdf2 2, bcrypt 1)",
+    ];
+    succeeded(&flask.import(&folder, &["--dry-run"]).await, &told);
+    assert_eq!(contents(&folder).await, Vec::<String>::new());
+    succeeded(&flask.import(&folder, &[]).await, &told);
+    let users = exported(&folder).await;
+    let field = |name: &str| users.iter().map(|user| user[name].clone()).collect::<Vec<_>>();
+    assert_eq!(field("id"), ["1", "17", "2", "5"]);
+    assert_eq!(field("roles"), [json!(["admin"]), json!([]), json!(["author", "editor"]), json!([])]);
+    assert_eq!(field("email_verified"), [true, false, false, false]);
+    assert_eq!(users[0]["email_verified_at"], "2025-02-01T10:00:00Z");
+    assert_eq!(users[3].get("email"), None);
+
+    let settings =
+        [&SETTINGS[..], &[("COUNTERSIGN_LOGIN_NAMES", "both"), ("COUNTERSIGN_USER_IDS", "integer")]].concat();
+    let server = folder.serve_with(&settings).await;
+    let client = Client::new(&server);
+    for (name, id) in [("ada", "1"), ("bob", "2"), ("cleo", "5"), ("dan", "17")] {
+        let wrong = json!({ "username": name, "password": "incorrect horse" });
+        client.post("/v1/auth/login", &wrong).await.expect(401);
+        // The second login is against the hash that the first one left.
+        for _ in 0..2 {
+            let login = json!({ "username": name, "password": PASSWORD });
+            let answer = client.post("/v1/auth/login", &login).await.expect(200);
+            assert_eq!(claims(&answer.pair().access)["sub"], id, "{name}");
+        }
+    }
+    client.login("ada@example.org").await;
+    client.me(&valid.access).await.expect(200);
+    client.refresh(&valid.refresh).await.expect(200);
+    client.me(&revoked.access).await.expect(401);
+    client.refresh(&revoked.refresh).await.expect(401);
+    client.refresh(&used.refresh).await.expect(200);
+    let new = client.register("new@example.org").await;
+    assert_eq!(claims(&new.access)["sub"], "18", "new ids count on");
+    server.stop().await;
+
+    // A refresh token that was used here is revoked there afterwards: the session that it has here ends.
+    let row = format!("('{}', 'refresh', 2, CURRENT_TIMESTAMP)", used.refresh_id);
+    flask
+        .execute(&format!("INSERT INTO token_blocklist (jti, type, user_id, created_at) VALUES {row}"))
+        .await;
+    let again = flask.import(&folder, &[]).await;
+    succeeded(
+        &again,
+        &[
+            "revoked tokens: 8 read from token_blocklist, 1 revoked here from now on, 3 revoked here already",
+            "users: 4 read, 0 brought over, 4 here already, 0 skipped",
+        ],
+    );
+    let server = folder.serve_with(&settings).await;
+    let client = Client::new(&server);
+    client.refresh(&used.refresh).await.expect(401);
+    client.refresh(&valid.refresh).await.expect(200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_roles_of_flask_security_and_of_a_named_column_come_along() {
+    let flask = Flask::new(Kind::Sqlite).await.unwrap();
+    flask
+        .execute(
+            "CREATE TABLE user (id INTEGER PRIMARY KEY, email VARCHAR(255), username VARCHAR(255), password VARCHAR(255), \
+             active BOOLEAN NOT NULL, fs_uniquifier VARCHAR(64) NOT NULL, confirmed_at DATETIME, is_staff BOOLEAN); \
+             CREATE TABLE role (id INTEGER PRIMARY KEY, name VARCHAR(80) UNIQUE, description VARCHAR(255)); \
+             CREATE TABLE roles_users (user_id INTEGER, role_id INTEGER); \
+             INSERT INTO user VALUES (1, 'a@example.org', NULL, NULL, 1, 'f1', '2026-01-31 12:00:00', 0), \
+             (2, 'b@example.org', NULL, NULL, 1, 'f2', NULL, 1), (3, 'c@example.org', NULL, NULL, 0, 'f3', 'x', NULL); \
+             INSERT INTO role VALUES (10, 'admin', NULL), (11, 'Head of Sales', NULL), (12, 'editor', NULL); \
+             INSERT INTO roles_users VALUES (1, 10), (1, 12), (2, 11), (2, 12), (2, 99), (NULL, 10)",
+        )
+        .await;
+    let folder = migrated().await;
+    let refused = flask.import(&folder, &["--roles-column", "groups"]).await;
+    refused.assert_refused(&["--roles-column: the table user has no such column"]);
+    let ran = flask.import(&folder, &["--roles-column", "IS_STAFF"]).await;
+    succeeded(
+        &ran,
+        &[
+            "roles: from the tables role, roles_users",
+            "not understood and left out: the columns fs_uniquifier of user",
+            "note: user 2: its role Head of Sales is left out",
+            "note: user 3: its confirmed_at is neither true nor false nor a time, and counts as false",
+            "users: 2 with roles",
+        ],
+    );
+    let users = exported(&folder).await;
+    let field = |name: &str| users.iter().map(|user| user[name].clone()).collect::<Vec<_>>();
+    assert_eq!(field("roles"), [json!(["admin", "editor"]), json!(["editor", "staff"]), json!([])]);
+    assert_eq!(field("email_verified"), [true, false, false]);
+    assert_eq!(field("disabled"), [false, false, true]);
+}
+
+#[tokio::test]
+async fn tables_of_revoked_tokens_are_told_by_name_and_need_to_say_whose_tokens_they_are() {
+    let flask = Flask::new(Kind::Sqlite).await.unwrap();
+    flask.create_tables().await;
+    flask.add_user(1, "'ada@example.org'", "'ada'", "NULL", true).await;
+    let (listed, unlisted, all) = (flask.login("1").await, flask.login("1").await, flask.login("1").await);
+    let older = flask.login("1").await;
+    flask.add_session(1, &listed, false).await;
+    flask
+        .execute(&format!(
+            "CREATE TABLE \"TokenBlocklist\" (id, jti, created_at); CREATE TABLE revoked_tokens (jti, user_identity, \
+             token_type, revoked, expires); CREATE TABLE logouts (jti, user_id); \
+             INSERT INTO \"TokenBlocklist\" VALUES (1, '{}', CURRENT_TIMESTAMP), (2, '{}', CURRENT_TIMESTAMP); \
+             INSERT INTO revoked_tokens VALUES ('{}', '1', 'refresh', 1, '2999-01-01'), ('{}', '1', 'refresh', 0, \
+             '2999-01-01'), ('{}', '1', 'access', 1, '2020-01-01'); \
+             INSERT INTO logouts VALUES ('{}', 1)",
+            listed.access_id,
+            unlisted.access_id,
+            all.refresh_id,
+            unlisted.refresh_id,
+            all.access_id,
+            older.access_id
+        ))
+        .await;
+    let folder = migrated().await;
+    let ran = flask.import(&folder, &[]).await;
+    succeeded(
+        &ran,
+        &[
+            "TokenBlocklist has no column user_id or user or user_identity or identity: only tokens that the table of \
+             the sessions names have a known user",
+            "revoked tokens: 2 read from TokenBlocklist, 1 revoked here from now on, 0 revoked here already, 0 expired",
+            "revoked tokens: 1 in TokenBlocklist are left, because nothing says whose they are",
+            "revoked tokens: 3 read from revoked_tokens, 1 revoked here from now on, 0 revoked here already, 1 expired",
+            "revoked tokens: 1 in revoked_tokens are not revoked, as the table says",
+            "revoked tokens: the table logouts has a column jti and is left",
+        ],
+    );
+    let ran = flask.import(&folder, &["--blocklist-table", "logouts"]).await;
+    succeeded(
+        &ran,
+        &["revoked tokens: 1 read from logouts, 1 revoked here from now on", "the table TokenBlocklist has"],
+    );
+    flask.import(&folder, &["--blocklist-table", "user"]).await.assert_refused(&["has no column jti"]);
+    let server = folder.serve_with(&SETTINGS).await;
+    let client = Client::new(&server);
+    for (access, status) in [(&listed, 401), (&unlisted, 200), (&all, 200), (&older, 401)] {
+        client.me(&access.access).await.expect(status);
+    }
+    client.refresh(&all.refresh).await.expect(401);
+    client.refresh(&unlisted.refresh).await.expect(200);
+    server.stop().await;
+    // Under this server's own rules nobody could use the tokens.
+    let ran = migrated().await.run(&["import", "flask", "--from", &flask.from], &[]).await;
+    succeeded(
+        &ran,
+        &["revoked tokens: those of TokenBlocklist are left; Flask's tokens are taken only under"],
+    );
 }

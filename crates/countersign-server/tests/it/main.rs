@@ -33,4 +33,5 @@ mod stopping;
 mod store_down;
 mod tls;
 mod two_servers;
+mod user_files;
 mod wire;
