@@ -55,7 +55,8 @@ use crate::reply::AuthRejection;
 #[derive(Clone, Debug)]
 pub struct AccessToken(Claims);
 
-/// A verified access token that is fresh, from a login and not from a refresh: `Fresh<AccessToken>`.
+/// A verified access token that is fresh: `Fresh<AccessToken>`. A fresh token was issued by a login that is at most
+/// `SessionPolicy::fresh_for` old, by default for the token's whole life.
 ///
 /// ```
 /// use axum::{Router, routing::post};

@@ -9,11 +9,11 @@ use http::request::Parts;
 /// ```
 /// use axum::response::IntoResponse as _;
 /// use countersign_axum::Reply;
-/// use countersign_http::{Answer, ErrorCode};
+/// use countersign_http::ErrorCode;
 ///
 /// /// A handler's `Result<_, Reply>` takes the errors of sessions and accounts by `?`, and answers of its own.
 /// async fn report(found: Option<&'static str>) -> Result<&'static str, Reply> {
-///     found.ok_or_else(|| Answer::error(ErrorCode::NotFound).into())
+///     found.ok_or_else(|| Reply::error(ErrorCode::NotFound))
 /// }
 /// # #[tokio::main]
 /// # async fn main() {
@@ -24,8 +24,9 @@ use http::request::Parts;
 pub struct Reply(pub Answer);
 
 impl Reply {
-    /// The refusal with this code.
-    pub(crate) fn error(code: ErrorCode) -> Self {
+    /// The refusal with this code, such as a handler's own 401 `invalid_credentials`.
+    #[must_use]
+    pub fn error(code: ErrorCode) -> Self {
         Self(Answer::error(code))
     }
 }

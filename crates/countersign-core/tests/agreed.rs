@@ -68,10 +68,10 @@ async fn a_program_whose_settings_differ_is_refused_and_told_both_values() {
         (
             "profile",
             Own {
-                settings: BTreeMap::from([("profile".to_owned(), "flask-jwt".to_owned())]),
+                settings: BTreeMap::from([("profile".to_owned(), "other-rules".to_owned())]),
                 ..own("https://auth.example")
             },
-            "flask-jwt here and native",
+            "other-rules here and native",
         ),
     ];
     for (setting, other, both) in cases {
@@ -202,7 +202,7 @@ async fn who_follows_goes_by_the_stores_settings_and_writes_nothing() {
 
     // A profile cannot be taken over: its keys are not in the store.
     let other =
-        Own { settings: BTreeMap::from([("profile".to_owned(), "flask-jwt".to_owned())]), ..own("x") };
+        Own { settings: BTreeMap::from([("profile".to_owned(), "other-rules".to_owned())]), ..own("x") };
     start(&store, &other, Stance::Follow).await.unwrap_err();
 }
 

@@ -81,7 +81,7 @@ async fn an_issued_token_lives_as_long_as_asked_and_never_longer_than_the_log_re
     for lifetime in [Duration::ZERO, Duration::from_millis(999), longest + Duration::from_secs(1)] {
         let grant = AccessGrant { lifetime: Some(lifetime), ..AccessGrant::default() };
         let refused = bed.sessions.issue_access(ada(), grant).await;
-        assert!(matches!(refused, Err(IssueAccessError::Lifetime { longest: told }) if told == longest));
+        assert!(matches!(refused, Err(IssueAccessError::Lifetime { longest: told, .. }) if told == longest));
     }
     let minute = Duration::from_secs(60);
     let grant = AccessGrant { lifetime: Some(minute), ..AccessGrant::default() };

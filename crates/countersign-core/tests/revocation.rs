@@ -78,9 +78,9 @@ async fn write(bed: &TestBed, target: Target, at: Timestamp) {
 
 /// Issues access tokens with the bed's own key.
 async fn issuer(bed: &TestBed) -> Issuer {
-    let random = SeededRandom::default();
-    let keychain =
-        Keychain::open(&**bed.stores.keys(), &TestBed::secrets(), &*bed.clock, &random).await.unwrap();
+    let (random, secrets) = (SeededRandom::default(), TestBed::secrets());
+    let keychain = Keychain::open(&**bed.stores.keys(), &secrets, &*bed.clock, &random).await;
+    let keychain = keychain.expect("the keys open");
     Issuer::new(keychain.access.signing.clone())
         .with_issuer(format!("urn:uuid:{}", keychain.store_id.hyphenated()))
 }

@@ -20,7 +20,8 @@ pub enum FlaskBuildError {
     Option(#[from] OptionError),
     /// A key is missing.
     #[error(
-        "{option} must be set for {algorithm} (for a secret SECRET_KEY will do), or in a program of your own a hook must give the key"
+        "{option} is not set, and {algorithm} needs it; set {option} (or SECRET_KEY, where it is a secret) to what the Flask \
+         application has, or in a program of your own let a hook give the key"
     )]
     NoKey {
         /// The option that must be set.

@@ -123,9 +123,9 @@ pub(crate) fn library<L: Library>(rules: &dyn Rules) -> Option<&L> {
 /// Why a token is refused although the library itself would accept it.
 #[derive(Debug, thiserror::Error)]
 enum SessionRefusal {
-    #[error("the refresh token can no longer be exchanged")]
+    #[error("the refresh token's session can no longer be refreshed")]
     Ended(#[source] Refusal),
-    #[error("a refresh token could not be exchanged")]
+    #[error("nobody can tell at the moment whether the refresh token can be exchanged")]
     Unknown(#[source] RefreshError),
     #[error("the token's user is gone or disabled, or its claims name no user or session of this store")]
     NoUser(Value),

@@ -143,7 +143,7 @@ pub enum FlaskTokenError {
     #[error("alg is not among the accepted ones")]
     AlgorithmNotAllowed,
     /// `alg` is among the accepted names, but is unknown here.
-    #[error("alg is accepted, but unknown")]
+    #[error("alg is accepted, but no algorithm that this program has")]
     AlgorithmUnknown,
     /// The key does not fit the token's algorithm.
     #[error("the key does not fit the token's algorithm: {0}")]

@@ -518,7 +518,7 @@ impl Auth {
     }
 }
 
-/// Makes an [`Authenticated`] of what rules vouch for. No other code makes one.
+/// The only function that makes an [`Authenticated`]. Its argument is a credential that the rules have vouched for.
 fn authenticated(Vouched { claims, location, user, proof }: Vouched) -> Authenticated {
     Authenticated { claims, location, user, proof }
 }

@@ -25,8 +25,11 @@ pub enum AuthError {
     /// The refresh token is not accepted, or could not be checked.
     #[error(transparent)]
     Refresh(#[from] RefreshError),
-    /// The token is not fresh: it comes from a refresh, not from a login.
-    #[error("the token is not fresh")]
+    /// The token is not fresh: no login issued it, or the login is longer ago than
+    /// [`SessionPolicy::fresh_for`](countersign_core::model::SessionPolicy::fresh_for).
+    #[error(
+        "the token is not fresh: this route needs the access token of a recent login; let the user log in again"
+    )]
     NotFresh,
     /// The token does not permit this request.
     #[error("the token lacks {lacks}")]

@@ -85,7 +85,8 @@ pub enum Optional {
 impl Requirement {
     /// A valid access token.
     pub const ACCESS: Self = Self::of(RequiredToken::Access, false);
-    /// A valid access token from a login, not from a refresh.
+    /// A valid access token that is fresh: issued by a login that is at most
+    /// [`SessionPolicy::fresh_for`](countersign_core::model::SessionPolicy::fresh_for) old.
     pub const FRESH: Self = Self::of(RequiredToken::Access, true);
     /// A refresh token that a refresh would accept now. The requirement does not exchange it.
     pub const REFRESH: Self = Self::of(RequiredToken::Refresh, false);
@@ -108,7 +109,8 @@ impl Requirement {
         }
     }
 
-    /// Demands a fresh token, one from a login and not from a refresh. Others are answered with 401
+    /// Demands a fresh token: one issued by a login that is at most
+    /// [`SessionPolicy::fresh_for`](countersign_core::model::SessionPolicy::fresh_for) old. Others are answered with 401
     /// `fresh_token_required`.
     #[must_use]
     pub fn fresh(self) -> Self {

@@ -208,7 +208,7 @@ pub struct NewClaims(ClaimFields);
 #[non_exhaustive]
 pub enum ClaimError {
     /// The name belongs to a claim with a defined meaning, which may not be set by name (SEC-024).
-    #[error("claim {0} is registered and cannot be set by name")]
+    #[error("Countersign sets the claim {0} itself; choose another name")]
     Registered(String),
     /// The value has no JSON form.
     #[error("claim {0} has no JSON form")]

@@ -109,7 +109,7 @@ pub enum KeyError {
         minimum: usize,
     },
     /// The secret is an example from documentation, or has almost no variety.
-    #[error("secret is guessable")]
+    #[error("secret is guessable; use 32 random bytes")]
     SecretGuessable,
     /// The bytes given as a shared secret are a key of a key pair, which others may know (SEC-010).
     #[error("a public or private key (PEM, DER or JWK) was given as a shared secret")]
@@ -145,7 +145,9 @@ pub enum KeyError {
     PemContent(PemContent),
     /// The key is an Ed25519 public key of low order or not in its one canonical form, or an RSA key that can be
     /// factored (CVE-2017-15361).
-    #[error("weak public key")]
+    #[error(
+        "weak public key: an Ed25519 key of low order or not in its canonical form, or an RSA key that can be factored"
+    )]
     WeakPublicKey,
     /// The RSA key is too small to protect, or so large that verifying with it would be an attack.
     #[error("RSA key has {bits} bits, 2048 to 8192 are accepted")]

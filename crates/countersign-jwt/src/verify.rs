@@ -13,7 +13,7 @@ pub enum VerifyError {
     #[error("token or its header is too long")]
     TooLong,
     /// The token is not three segments of base64url characters (RFC 7515 §7.1).
-    #[error("token is not in compact form")]
+    #[error("token is not three base64url segments joined by dots")]
     NotCompact,
     /// A segment is not strict base64url (RFC 7515 §2).
     #[error("token has a segment that is not strict base64url")]
@@ -34,7 +34,7 @@ pub enum VerifyError {
     #[error("token names an unknown key")]
     UnknownKey,
     /// The token names no key, and not exactly one key fits.
-    #[error("token names no key")]
+    #[error("token has no kid, and not exactly one key fits")]
     NoKeyNamed,
     /// The token's `alg` is not the one algorithm of the key.
     #[error("algorithm is not that of the key")]

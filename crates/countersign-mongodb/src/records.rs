@@ -40,7 +40,7 @@ impl Records {
         Self { collection: database.collection(name), database: database.clone(), lane: lane.clone() }
     }
 
-    /// The same collection, through the connections of another lane.
+    /// This collection, used through the connections of another lane.
     pub(crate) fn through(&self, database: &Database, lane: &Lane) -> Self {
         Self::new(database, self.collection.name(), lane)
     }

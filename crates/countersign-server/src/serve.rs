@@ -62,7 +62,11 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     let scheme = if tls.is_some() { "https" } else { "http" };
     if let Some(address) = settings.metrics_listen {
         let exporter = PrometheusBuilder::new().with_http_listener(address).install();
-        exporter.map_err(|error| format!("metrics cannot be served on {address}: {error}"))?;
+        exporter.map_err(|error| {
+            format!(
+                "metrics cannot be served on {address}: {error}; choose another COUNTERSIGN_METRICS_LISTEN"
+            )
+        })?;
     }
     let (database, secrets) = Database::open(settings).await?;
     let mail_secrets = secrets.clone();
@@ -209,8 +213,8 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Builds the authentication. Its errors tell an operator what to do about the server's settings, and not a programmer
-/// what to do about code.
+/// Builds the authentication. Its errors name the server's settings, which an operator can change, and not the methods
+/// of [`AuthBuilder`].
 pub(crate) async fn build(builder: AuthBuilder, profile: &ProfileSetting) -> Result<Auth, Box<dyn Error>> {
     builder.build().await.map_err(|error| match error {
         BuildError::Agreement(AgreementError::Differ(differences)) => differ(&differences, profile).into(),

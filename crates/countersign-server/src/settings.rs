@@ -223,7 +223,7 @@ impl Settings {
                 .get("key_algorithm")
                 .map_or(Ok(default.key_algorithm), |setting| key_algorithm(&setting).map(Some))?,
         };
-        policy.check().map_err(|error| policy_error(sources, &error))?;
+        policy.check().map_err(|error| policy_error(sources, &policy, &error))?;
         let log_format =
             sources.get("log_format").map_or(Ok(LogFormat::Text), |setting| match setting.text() {
                 "text" => Ok(LogFormat::Text),
@@ -359,7 +359,8 @@ fn issuer(setting: &Setting) -> Result<String, SettingError> {
 pub(crate) fn differ(differences: &[Difference], profile: &ProfileSetting) -> String {
     let mut text = String::from("this store was set up with other settings, which all of its servers share:");
     for Difference { setting, own, stores } in differences {
-        let _infallible = write!(text, "\n  {} is {own} here, {stores} there", named(setting, profile));
+        let _infallible =
+            write!(text, "\n  {} is {own} here, {stores} in the store", named(setting, profile));
     }
     text.push_str(
         "\ngive all servers of a store the same; to change it for all of them, start this one with \
@@ -395,7 +396,7 @@ fn secret(sources: &Sources) -> Result<SecretSource, SettingError> {
 }
 
 /// The error for a broken rule of the policy, which names the setting that breaks the rule.
-fn policy_error(sources: &Sources, error: &PolicyError) -> SettingError {
+fn policy_error(sources: &Sources, policy: &SessionPolicy, error: &PolicyError) -> SettingError {
     let name = match error.setting {
         "idle" => "session_idle",
         "absolute" => "session_lifetime",
@@ -403,10 +404,21 @@ fn policy_error(sources: &Sources, error: &PolicyError) -> SettingError {
         name => name,
     };
     let rule = error.rule.trim_start_matches("it ");
+    let message =
+        if error.setting == "grace" && policy.grace.as_secs() <= SessionPolicy::LONGEST_GRACE.as_secs() {
+            let longest = policy.access_lifetime.as_secs() / 2;
+            format!(
+                "is {}, more than half of COUNTERSIGN_ACCESS_LIFETIME ({} s): set it to at most {longest}s",
+                error.value,
+                policy.access_lifetime.as_secs()
+            )
+        } else {
+            format!("is {}, but {rule}", error.value)
+        };
     match sources.get(name) {
-        Some(setting) => setting.wrong(rule),
+        Some(setting) => setting.wrong(message),
         // The setting has its default, which does not fit another setting that was set.
-        None => SettingError::new(&format!("COUNTERSIGN_{}", name.to_uppercase()), "default", rule),
+        None => SettingError::new(&format!("COUNTERSIGN_{}", name.to_uppercase()), "default", message),
     }
 }
 
@@ -512,10 +524,11 @@ mod tests {
 
     #[test]
     fn a_default_that_no_longer_fits_is_named_too() {
-        let error = read(&[("COUNTERSIGN_ACCESS_LIFETIME", "30s")]).unwrap_err().to_string();
-        assert!(
-            error.contains("COUNTERSIGN_REFRESH_GRACE") && error.contains("half the access lifetime"),
-            "{error}"
+        let error = read(&[("COUNTERSIGN_ACCESS_LIFETIME", "10s")]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "COUNTERSIGN_REFRESH_GRACE (default) is 30 s, more than half of COUNTERSIGN_ACCESS_LIFETIME (10 s): set it to \
+             at most 5s"
         );
     }
 

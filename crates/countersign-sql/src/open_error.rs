@@ -57,7 +57,9 @@ pub enum OpenError {
         engine: String,
     },
     /// The tables are those of another version of this program, or were changed by hand.
-    #[error("the database's tables are not those of this version: change {version} is not known here")]
+    #[error(
+        "the tables are from a newer version of this program, or were changed by hand (migration {version}); upgrade this program"
+    )]
     UnknownChange {
         /// The number of the change that is not known, or is known with other content.
         version: i64,
@@ -66,7 +68,10 @@ pub enum OpenError {
     #[error("could not bring the database's tables up to date")]
     Migrate(#[source] BoxError),
     /// The tables are not up to date, and the options say that opening does not change them.
-    #[error("the database's tables are not up to date; run the migrations first")]
+    #[error(
+        "the database's tables are not up to date; run the migrations first (`countersign migrate`, or allow migrations in \
+         the store's options)"
+    )]
     NotMigrated,
     /// The server did not answer in time.
     #[error("the server did not answer before the deadline")]
@@ -86,13 +91,18 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// The SQLite file does not exist, and the options say that opening does not create it.
-    #[error("there is no database {}", path.display())]
+    #[error(
+        "there is no database {}; run in the server's folder, name the database (`--database`), or create it with \
+         `countersign migrate`", path.display()
+    )]
     Missing {
         /// The path.
         path: PathBuf,
     },
     /// The SQLite file could not be created.
-    #[error("could not create the database {}", path.display())]
+    #[error(
+        "could not create the database {}; its folder must exist and be writable, or name another path", path.display()
+    )]
     Create {
         /// The path.
         path: PathBuf,

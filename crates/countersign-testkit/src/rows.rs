@@ -11,7 +11,7 @@ use uuid::Uuid;
 /// The time at which the rows were made: 2023-11-14T22:13:20Z.
 pub const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
-/// So many seconds.
+/// A duration of this many seconds.
 #[must_use]
 pub const fn seconds(secs: u64) -> Duration {
     Duration::from_secs(secs)

@@ -80,7 +80,7 @@ pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
         AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, LetThrough,
-        Proven, RefreshToken, Reply, SignIn, WithCookies, account_routes, routes,
+        Proven, RefreshToken, Reply, SignIn, WithCookies, account_routes, device, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]

@@ -33,45 +33,91 @@ use crate::wire::{PairBody, UserBody};
 /// public keys at `/.well-known/jwks.json`. They need the [`AuthLayer`](crate::AuthLayer) around them.
 ///
 /// These routes begin no session. They work with any source of users: Countersign's accounts, which [`account_routes`]
-/// create, or users of the program's own:
+/// create, or users of the program's own. A login of the program's own checks the password and begins a session. It has
+/// neither the throttle of `Accounts::login` nor the queue that bounds how many passwords are hashed at once, so the
+/// program brings its own.
 ///
 /// ```
-/// use axum::{Json, Router, routing::post};
-/// use countersign_axum::{Auth, AuthBuilder, AuthLayer, Reply, SignIn, routes};
-/// use countersign_jwt::UserId;
-/// use countersign_core::flow::Presentation;
+/// use axum::http::request::Parts;
+/// use axum::response::{IntoResponse, Redirect};
+/// use axum::{Extension, Form, Json, Router, routing::post};
+/// use countersign_axum::{Auth, AuthLayer, Reply, SignIn, WithCookies, device, routes};
+/// use countersign_core::{flow::Presentation, model::EndReason};
+/// use countersign_http::ErrorCode;
+/// use countersign_jwt::{Epoch, UserId};
 /// use serde_json::{Map, Value, json};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
 ///
 /// # struct Member { id: UserId, name: String }
-/// # impl Member { fn has_password(&self, _: &str) -> bool { false } }
+/// # impl Member { fn has_password(&self, password: &str) -> bool { password == "correct horse" } }
 /// # async fn find_member(_: UserId) -> Result<Option<Member>, std::io::Error> { Ok(None) }
-/// # async fn find_by_name(_: &str) -> Option<Member> { None }
+/// # async fn find_by_name(name: &str) -> Option<Member> {
+/// #     (name == "ada").then(|| Member { id: UserId::new("ada").unwrap(), name: name.to_owned() })
+/// # }
 /// # #[derive(serde::Deserialize)] struct Login { name: String, password: String }
-/// # async fn program(builder: AuthBuilder) -> Result<(), Box<dyn std::error::Error>> {
-/// let auth = builder
+/// /// The member whose password it is, and the epoch that the new session belongs to.
+/// async fn check(auth: &Auth, login: &Login) -> Result<(Member, Epoch), Reply> {
+///     let wrong = || Reply::error(ErrorCode::InvalidCredentials);
+///     let member = find_by_name(&login.name).await.ok_or_else(wrong)?;
+///     // Before the password is checked, so that a "log out everywhere" meanwhile ends this login as well.
+///     let epoch = auth.sessions().epoch(&member.id).await?;
+///     if member.has_password(&login.password) { Ok((member, epoch)) } else { Err(wrong()) }
+/// }
+///
+/// /// For programs, which keep the tokens themselves.
+/// async fn login(
+///     Extension(auth): Extension<Auth>,
+///     parts: Parts,
+///     Json(login): Json<Login>,
+/// ) -> Result<Json<Value>, Reply> {
+///     let (member, epoch) = check(&auth, &login).await?;
+///     let pair = auth.sessions().begin(member.id, epoch, Presentation::Explicit, device(&parts)).await?;
+///     Ok(Json(json!({"access_token": pair.access_token, "refresh_token": pair.refresh_token})))
+/// }
+///
+/// /// For browsers, which get cookies. `SignIn` refuses requests from other sites.
+/// async fn sign_in(
+///     SignIn { auth, arrival, .. }: SignIn,
+///     Form(login): Form<Login>,
+/// ) -> Result<impl IntoResponse, Reply> {
+///     let (member, epoch) = check(&auth, &login).await?;
+///     // The session of the cookies that the browser still carries.
+///     auth.sessions().end_by_tokens(arrival.replacing, EndReason::Replaced).await?;
+///     let pair = auth.sessions().begin(member.id, epoch, arrival.presentation, arrival.device).await?;
+///     Ok((WithCookies(auth.set_cookies(&pair)), Redirect::to("/")))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+/// let auth = Auth::builder(stores, secrets)
 ///     .user_loader(find_member) // by id; `None`: there is no such user any more
 ///     .show_user(|member: &Member| Map::from_iter([("name".to_owned(), json!(member.name))]))
 ///     .build()
 ///     .await?;
-/// let app: Router =
-///     Router::new().route("/login", post(login)).merge(routes()).layer(AuthLayer::new(auth));
-/// # let _ = app;
+/// let app: Router = Router::new()
+///     .route("/login", post(login))
+///     .route("/sign-in", post(sign_in))
+///     .merge(routes())
+///     .layer(AuthLayer::new(auth));
+/// # for (password, status) in [("correct horse", [200, 303]), ("a guess", [401, 401])] {
+/// #     let json = json!({"name": "ada", "password": password}).to_string();
+/// #     let form = format!("name=ada&password={}", password.replace(' ', "+"));
+/// #     for (path, media_type, body, status) in [
+/// #         ("/login", "application/json", json, status[0]),
+/// #         ("/sign-in", "application/x-www-form-urlencoded", form, status[1]),
+/// #     ] {
+/// #         let request = Request::post(path).header("content-type", media_type).body(Body::from(body))?;
+/// #         let answer = app.clone().oneshot(request).await?;
+/// #         assert_eq!(answer.status(), status, "{path}");
+/// #         assert_eq!(answer.headers().contains_key("set-cookie"), status == 303, "{path}");
+/// #     }
+/// # }
 /// # Ok(())
 /// # }
-///
-/// async fn login(
-///     SignIn { auth, arrival, .. }: SignIn,
-///     Json(login): Json<Login>,
-/// ) -> Result<Json<Value>, Reply> {
-///     let Some(member) = find_by_name(&login.name).await else { return Ok(Json(json!({}))) };
-///     // Before the password is checked, so that a "log out everywhere" meanwhile ends this login as well.
-///     let epoch = auth.sessions().epoch(&member.id).await?;
-///     if !member.has_password(&login.password) {
-///         return Ok(Json(json!({})));
-///     }
-///     let pair = auth.sessions().begin(member.id, epoch, Presentation::Explicit, arrival.device).await?;
-///     Ok(Json(json!({"access_token": pair.access_token, "refresh_token": pair.refresh_token})))
-/// }
 /// ```
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()

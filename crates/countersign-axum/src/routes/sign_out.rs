@@ -26,8 +26,7 @@ pub(super) async fn logout(Installed(auth): Installed, request: Request) -> Resu
         Ok(cookies) => cookies,
         Err(LogOutError::Refused(error)) => return Err(refused(&auth, &parts, error).await),
         Err(LogOutError::End(error)) => return Err(error.into()),
-        // The token is genuine, but its session is past its absolute expiry and gone.
-        Err(_) => return Err(Reply::error(ErrorCode::InvalidToken)),
+        Err(LogOutError::Gone) => return Err(Reply::error(ErrorCode::InvalidToken)),
     };
     let mut reply = personal_empty(StatusCode::NO_CONTENT);
     if let Some(cookies) = cookies {

@@ -52,7 +52,7 @@ impl StoreClock {
         MachineTime { monotonic: self.machine.monotonic(), time_of_day: self.machine.now() }
     }
 
-    /// This clock's time when the machine's clocks said that.
+    /// The store's time at the moment `machine`.
     pub(crate) fn at(&self, machine: MachineTime) -> Timestamp {
         self.corrected(machine.time_of_day, machine.monotonic)
     }

@@ -39,10 +39,10 @@ const TRIES: u32 = 4;
 #[non_exhaustive]
 pub enum KeyLifeError {
     /// No key has this id, or it was removed before.
-    #[error("there is no key with this id in the ring")]
+    #[error("no key of this store has this id; `countersign key list` shows them")]
     Unknown,
     /// Another new key is already waiting to become active.
-    #[error("the key {0} is already waiting to become active")]
+    #[error("the new key {0} does not sign yet; repeat this once it does (`countersign key list` says when)")]
     UnderWay(KeyId),
     /// The key that was to be imported is in the store already, or was there and has been removed.
     #[error("the key {0} is in the store already, or was removed from it")]
@@ -671,13 +671,13 @@ impl Keys {
 /// The time at which a new key begins to sign.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Start {
-    /// After the revocation bound, when all nodes have read the key.
+    /// The key signs after the revocation bound, when all nodes have read it.
     AfterTheBound,
-    /// At once, if no other new key is waiting.
+    /// The key signs at once, if no other new key is waiting.
     NextAtOnce,
-    /// As soon as the active key is removed, whatever else is planned.
+    /// The key takes the place of the active key that is being removed, whatever else is planned.
     InPlace,
-    /// When the schedule says so, if it does.
+    /// The key signs when the schedule says so. If the schedule asks for no new key now, none is made.
     Scheduled(Schedule),
 }
 

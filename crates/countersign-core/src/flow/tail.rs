@@ -134,7 +134,8 @@ pub(super) enum Outcome {
 /// The log was read from a copy that lacks what was written before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "the log as read is older than this node's own heartbeat: a replica that lags, or a store that lost writes"
+    "the log as read is older than this node's own heartbeat: a replica that lags, or a store that lost writes; read \
+     from the primary, or check what the store lost"
 )]
 pub(super) struct ReadIsOld;
 

@@ -213,7 +213,7 @@ impl RevocationView {
         tail::is_fresh(self.age(), self.shared.bound)
     }
 
-    /// Whether the view was young enough when the machine's clocks said that.
+    /// Whether the view was young enough to decide by at the moment `machine`.
     pub(crate) fn is_fresh_at(&self, machine: MachineTime) -> bool {
         let age = self.shared.counts_from.get().map(|began| began.until(machine));
         tail::is_fresh(age, self.shared.bound)

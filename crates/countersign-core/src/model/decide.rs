@@ -39,7 +39,7 @@ pub enum Refusal {
     #[error("the session was ended")]
     Ended,
     /// All the user's sessions of this session's epoch were ended.
-    #[error("all sessions of the session's epoch were ended")]
+    #[error("the user's sessions were all ended after this session's login")]
     EpochRaised,
     /// The session was idle for too long, or its absolute lifetime is over.
     #[error("the session has expired")]

@@ -42,7 +42,7 @@ pub enum RevokedBy {
     #[error("the token's session was ended")]
     Session,
     /// All the user's sessions of the token's epoch were ended.
-    #[error("all sessions of the token's epoch were ended")]
+    #[error("the user's sessions were all ended after this token's login")]
     Epoch,
 }
 

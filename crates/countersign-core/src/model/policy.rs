@@ -121,6 +121,8 @@ impl SessionPolicy {
     pub const MAX_HEALED_RUN: u8 = 5;
     /// The default of [`max_sessions`](Self::max_sessions): more than people have devices, and few enough to be read.
     pub const DEFAULT_MAX_SESSIONS: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
+    /// The highest value of [`grace`](Self::grace).
+    pub const LONGEST_GRACE: Duration = Duration::from_secs(300);
     /// The highest value of [`max_sessions`](Self::max_sessions).
     pub const HIGHEST_MAX_SESSIONS: u32 = 10_000;
 
@@ -154,7 +156,7 @@ impl SessionPolicy {
                 self.absolute >= SECOND && self.absolute <= YEAR,
                 "it must be between 1 s and 400 days",
             ),
-            ("grace", self.grace, self.grace <= LIMIT, "it must be at most 300 s"),
+            ("grace", self.grace, self.grace <= Self::LONGEST_GRACE, "it must be at most 300 s"),
             (
                 "grace",
                 self.grace,

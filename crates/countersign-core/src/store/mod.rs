@@ -466,13 +466,23 @@ pub trait OutboxStore: fmt::Debug + Send + Sync + 'static {
 /// assert!(Arc::ptr_eq(accounts_of_two.sessions(), one_engine.sessions()));
 /// ```
 ///
-/// The log of one engine beside the sessions of another, which nobody would read, does not compile:
+/// The log of one engine beside the sessions of another, which nobody would read, does not compile: the parts are
+/// private, and `Stores::new` takes sessions, log and throttle as one value.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// use countersign_core::store::{MemoryStore, Stores};
 ///
 /// let (one, other) = (Stores::from(MemoryStore::new()), Stores::from(MemoryStore::new()));
 /// let wrong = Stores { revocations: other.revocations, ..one };
+/// ```
+///
+/// ```compile_fail,E0277
+/// use std::sync::Arc;
+/// use countersign_core::store::{MemoryStore, SessionStore, Stores};
+///
+/// fn with_sessions_alone(sessions: Arc<dyn SessionStore>, accounts: MemoryStore) -> Stores {
+///     Stores::new(Arc::new(sessions), Arc::new(accounts))
+/// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Stores {

@@ -373,15 +373,14 @@ impl Default for ShownTokens {
     }
 }
 
-/// Why a logout ended no session.
+/// Why a logout ended no session. The enum is complete: each variant has an answer of its own.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum LogOutError {
     /// The request showed no token whose signature holds.
     #[error(transparent)]
     Refused(#[from] AuthError),
     /// The tokens are genuine, but their sessions are past their absolute expiry and gone from the store.
-    #[error("the session is gone")]
+    #[error("the token's session has passed its absolute expiry")]
     Gone,
     /// The store could not answer.
     #[error(transparent)]

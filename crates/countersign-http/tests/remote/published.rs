@@ -481,9 +481,9 @@ async fn sec_039_a_token_without_key_id_needs_the_only_key_of_its_algorithm() {
     let alone = Bed::new().publishing(&[&one, &key(Algorithm::EdDsa, "other")]);
     alone.verify(&unnamed).await.unwrap();
     let both = Bed::new().publishing(&[&one, &two]);
-    assert_eq!(both.refusal(&unnamed).await, "token names no key");
+    assert_eq!(both.refusal(&unnamed).await, "token has no kid, and not exactly one key fits");
     both.pass(31);
-    assert_eq!(both.refusal(&unnamed).await, "token names no key");
+    assert_eq!(both.refusal(&unnamed).await, "token has no kid, and not exactly one key fits");
     assert_eq!(both.network.fetches(), 1, "other keys would not help");
 }
 

@@ -7,7 +7,7 @@
 /// use countersign_jwt::{Algorithm, VerifyingKey};
 ///
 /// // The secret of an old application, whose tokens are to be accepted until they have expired.
-/// let secret = b"flask-pw1";
+/// let secret = b"short-pw1";
 /// assert!(VerifyingKey::hmac_with(ImportRules::strict(), Algorithm::Hs256, secret).is_err());
 ///
 /// let rules = ImportRules::strict().dangerous_accept_short_secrets();

@@ -136,7 +136,7 @@ mod tests {
             [
                 "ok",
                 "error: token names an unknown key",
-                "error: token is not in compact form",
+                "error: token is not three base64url segments joined by dots",
                 "error: token or its header is too long",
                 "ok",
             ]

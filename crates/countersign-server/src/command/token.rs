@@ -318,7 +318,7 @@ fn label(name: &str) -> String {
         "fresh" => "from a login",
         "sid" => "session",
         "gen" => "refreshes so far",
-        "epoch" => "times all ended",
+        "epoch" => "how often all sessions were ended",
         "csrf" => "CSRF value",
         _ => return plain(name),
     };

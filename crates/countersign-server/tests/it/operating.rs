@@ -74,8 +74,8 @@ async fn a_server_whose_settings_differ_from_its_stores_is_refused_with_both_val
     let hour = ("COUNTERSIGN_ACCESS_LIFETIME", "1h");
     let refused = folder.run(&[], &[LISTEN, hour, ("COUNTERSIGN_SESSION_IDLE", "7d")]).await;
     refused.assert_refused(&[
-        "COUNTERSIGN_ACCESS_LIFETIME is 1h here, 15m there",
-        "COUNTERSIGN_SESSION_IDLE is 7d here, 14d there",
+        "COUNTERSIGN_ACCESS_LIFETIME is 1h here, 15m in the store",
+        "COUNTERSIGN_SESSION_IDLE is 7d here, 14d in the store",
         "COUNTERSIGN_SETTINGS_CHANGE=yes",
     ]);
     #[cfg(feature = "flask")]
@@ -83,15 +83,15 @@ async fn a_server_whose_settings_differ_from_its_stores_is_refused_with_both_val
         let flask = [LISTEN, ("COUNTERSIGN_PROFILE", "flask-jwt"), ("JWT_SECRET_KEY", SECRET)];
         let refused = folder.run(&[], &flask).await;
         refused.assert_refused(&[
-            "COUNTERSIGN_PROFILE is flask-jwt here, native there",
-            "JWT_EXPIRATION_DELTA is 5m here, 15m there",
+            "COUNTERSIGN_PROFILE is flask-jwt here, native in the store",
+            "JWT_EXPIRATION_DELTA is 5m here, 15m in the store",
         ]);
     }
     let elsewhere = [LISTEN, ("COUNTERSIGN_SESSIONS_URL", "sqlite://sessions.db")];
     folder
         .run(&[], &elsewhere)
         .await
-        .assert_refused(&["COUNTERSIGN_SESSIONS_URL is sqlite ", " here, in the database there"]);
+        .assert_refused(&["COUNTERSIGN_SESSIONS_URL is sqlite ", " here, in the database in the store"]);
     // The one that runs is none the worse, and what one server decides for itself need not agree.
     Client::new(&server).me(&pair.access).await.expect(200);
     let other =
@@ -109,7 +109,10 @@ async fn a_server_whose_settings_differ_from_its_stores_is_refused_with_both_val
     let hourly = claims(&Client::new(&changed).login("ada@example.org").await.access);
     assert_eq!(hourly["exp"].as_i64().unwrap() - hourly["iat"].as_i64().unwrap(), 3600);
     changed.stop().await;
-    folder.run(&[], &[LISTEN]).await.assert_refused(&["COUNTERSIGN_ACCESS_LIFETIME is 15m here, 1h there"]);
+    folder
+        .run(&[], &[LISTEN])
+        .await
+        .assert_refused(&["COUNTERSIGN_ACCESS_LIFETIME is 15m here, 1h in the store"]);
     folder.serve_with(&[hour]).await.stop().await;
 }
 

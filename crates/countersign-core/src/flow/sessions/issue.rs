@@ -46,8 +46,13 @@ impl std::fmt::Debug for IssuedAccess {
 #[non_exhaustive]
 pub enum IssueAccessError {
     /// The token would live longer than the revocation log remembers, or not at all.
-    #[error("an access token lives at least 1 s and at most as long as the access lifetime, which is {} s", .longest.as_secs())]
+    #[error(
+        "the lifetime is {}; use 1 s to {} s, which is the access lifetime (COUNTERSIGN_ACCESS_LIFETIME)",
+        seconds(*asked), longest.as_secs()
+    )]
     Lifetime {
+        /// The lifetime that was asked for.
+        asked: Duration,
         /// The policy's access lifetime.
         longest: Duration,
     },
@@ -57,6 +62,10 @@ pub enum IssueAccessError {
     /// The token's session did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
 }
 
 impl Sessions {
@@ -85,7 +94,7 @@ impl Sessions {
         let longest = policy.access_lifetime;
         let lifetime = grant.lifetime.unwrap_or(longest);
         if lifetime < Duration::from_secs(1) || lifetime > longest {
-            return Err(IssueAccessError::Lifetime { longest });
+            return Err(IssueAccessError::Lifetime { asked: lifetime, longest });
         }
         let epoch = self.epoch(&user_id).await.map_err(BeginError::from)?;
         let now = clock.now();

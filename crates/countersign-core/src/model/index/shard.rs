@@ -24,7 +24,7 @@ pub(super) struct Tables {
     pub(super) epochs: Epochs,
 }
 
-/// The same tables for the writer, and the number of slots in use.
+/// The tables as the writer sees them, with the number of slots in use.
 #[derive(Default)]
 struct Written {
     tables: Tables,
