@@ -511,6 +511,7 @@ mod tests {
         let scope = "Bearer error=\"insufficient_scope\", error_description=\"The token does not permit this request.\"";
         let table = [
             (400, "invalid_request", None),
+            (400, "invalid_link", None),
             (401, "missing_token", Some("Bearer")),
             (401, "invalid_token", Some(invalid)),
             (401, "invalid_credentials", Some("Bearer")),
@@ -519,10 +520,14 @@ mod tests {
             (403, "cross_site", None),
             (403, "insecure_cookies", None),
             (403, "insufficient_scope", Some(scope)),
+            (403, "wrong_password", None),
+            (403, "registration_closed", None),
+            (403, "email_unverified", None),
             (404, "not_found", None),
             (405, "method_not_allowed", None),
             (409, "email_taken", None),
             (409, "username_taken", None),
+            (409, "conflict", None),
             (409, "too_many_sessions", None),
             (413, "too_large", None),
             (415, "unsupported_media_type", None),

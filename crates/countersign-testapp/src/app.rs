@@ -65,7 +65,12 @@ impl TestApp {
         &self,
         configure: impl FnOnce(AuthBuilder) -> AuthBuilder,
     ) -> Result<Self, BuildError> {
-        Self::node(self.store.clone(), self.clock.clone(), configure).await
+        // Another program makes ids of its own.
+        let random = SeededRandom::new(0xbe51de);
+        Self::node(self.store.clone(), self.clock.clone(), |builder| {
+            configure(builder.random(Arc::new(random)))
+        })
+        .await
     }
 
     async fn node(

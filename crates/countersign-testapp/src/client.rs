@@ -17,6 +17,8 @@ pub const ACCESS: &str = "__Host-countersign_access";
 pub const REFRESH: &str = "__Host-countersign_refresh";
 /// The name of the cookie with the CSRF value.
 pub const CSRF: &str = "__Host-countersign_csrf";
+/// The name of the cookie that names the device.
+pub const DEVICE: &str = "__Host-countersign_device";
 
 /// Sends requests straight to a router and keeps the cookies that it sets.
 #[derive(Clone, Debug)]
@@ -70,6 +72,11 @@ impl Client {
     /// The value of a cookie; empty if the client has no such cookie.
     pub fn cookie(&self, name: &str) -> &str {
         self.jar.get(name).map_or("", String::as_str)
+    }
+
+    /// Whether the browser has no cookie but the one that names its device, which outlives a logout.
+    pub fn is_signed_out(&self) -> bool {
+        self.jar().keys().all(|name| name.ends_with("countersign_device"))
     }
 
     /// The cookies, by name.

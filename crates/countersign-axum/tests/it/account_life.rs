@@ -86,7 +86,10 @@ async fn sec_123_sec_084_a_password_change_needs_the_current_one_ends_all_and_go
     assert_eq!(app.live_sessions(&now.user_id).await.len(), 1);
     assert_eq!(login(&app, PASSWORD).await.status(), 401, "the old password is");
     assert_eq!(login(&app, NEW).await.status(), 200, "the new one works");
-    assert_eq!(kinds(&letters, "ada@example.org"), ["verify", "password changed"]);
+    assert_eq!(
+        kinds(&letters, "ada@example.org"),
+        ["verify", "new device", "password changed", "new device"]
+    );
 }
 
 #[tokio::test]
@@ -96,7 +99,7 @@ async fn a_password_change_by_cookies_answers_with_cookies() {
     let body = json!({ "current_password": PASSWORD, "new_password": NEW });
     let changed = browser.post("/v1/auth/password", &body).await;
     assert_eq!(changed.status(), 200, "{changed:?}");
-    assert_eq!((&changed.json()["access_token"], changed.set_cookies().len()), (&Value::Null, 3));
+    assert_eq!((&changed.json()["access_token"], changed.set_cookies().len()), (&Value::Null, 4));
     assert_eq!(browser.get("/hello").await.status(), 200, "the browser goes on");
     let without_csrf = app.browser().post("/v1/auth/password", &body).await;
     assert_eq!(without_csrf.status(), 401, "and nobody else can");
@@ -272,7 +275,7 @@ async fn sec_142_a_new_address_counts_once_it_is_confirmed_and_the_old_one_is_to
         (&json!("new@example.net"), &json!(true))
     );
     assert_eq!(app.hello(&elsewhere.access_token).await, 401, "the other sessions have ended");
-    assert_eq!(kinds(&letters, "ada@example.org"), ["verify", "email changed"]);
+    assert_eq!(kinds(&letters, "ada@example.org"), ["verify", "new device", "email changed"]);
 
     // The address of another account is not taken, and nobody learns that there is one.
     let asked = patch(json!({ "email": "bob@example.org", "current_password": PASSWORD })).await;

@@ -384,7 +384,11 @@ async fn a_refresh_asks_for_its_session_no_more_often_than_it_must() {
                 }
             };
             assert_eq!(reply.status(), 200);
-            assert_eq!(app.store.total_calls(), 3, "{rules:?}: the user, the session, and its step");
+            assert_eq!(
+                app.store.total_calls(),
+                4,
+                "{rules:?}: the user, the roles, the session, and its step"
+            );
         }
     }
 }

@@ -199,6 +199,12 @@ pub trait CookieRules: fmt::Debug + Send + Sync {
     /// Whether the cookies are `Secure`, so that they travel over https only.
     fn are_secure(&self) -> bool;
 
+    /// The name of the cookie by which a browser is recognised at its next login; `None`, the default, if these rules
+    /// set none.
+    fn device(&self) -> Option<&str> {
+        None
+    }
+
     /// The `Set-Cookie` fields of a pair.
     ///
     /// # Errors

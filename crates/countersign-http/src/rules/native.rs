@@ -22,6 +22,7 @@ use crate::builder::BuildError;
 use crate::cookie_config::{CookieConfig, CookieError, CookieKind};
 use crate::cookie_options::CookieOptions;
 use crate::csrf::{CsrfError, CsrfMode};
+use crate::device_cookie;
 use crate::encoding::ContentEncoding;
 use crate::engine::Engine;
 use crate::error::AuthError;
@@ -567,6 +568,10 @@ impl CookieRules for Native {
 
     fn name(&self, kind: CookieKind) -> Option<&str> {
         Some(self.cookies.name(kind))
+    }
+
+    fn device(&self) -> Option<&str> {
+        Some(if self.cookies.is_secure() { device_cookie::HOST_NAME } else { device_cookie::NAME })
     }
 
     fn are_secure(&self) -> bool {

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     /// The settings that work in both profiles as they do without a profile.
-    const WITH_EFFECT: [&str; 44] = [
+    const WITH_EFFECT: [&str; 45] = [
         "config",
         "listen",
         "plain_http",
@@ -134,6 +134,7 @@ mod tests {
         "mail_templates",
         "site_name",
         "admin_listen",
+        "audit_retention",
         "hash_permits",
         "metrics_listen",
         "shutdown_grace",
