@@ -103,7 +103,7 @@ async fn sec_024_registered_claims_cannot_be_set_by_the_application() {
         let reply = app.client().post("/v1/auth/register", &crate::app::credentials("ada")).await;
         assert_eq!(reply.outcome(), (500, "internal_error".to_owned()), "{name}");
     }
-    assert!(log::contains("cannot be set by name"));
+    assert!(log::contains("choose another name"));
 }
 
 #[tokio::test]
