@@ -121,7 +121,10 @@ async fn a_server_with_its_sessions_in_another_engine_of_the_same_kind_is_refuse
     let folder = Folder::new();
     let here = folder.serve_with(&[("COUNTERSIGN_SESSIONS_URL", "sqlite://sessions.db")]).await;
     let elsewhere = [LISTEN, ("COUNTERSIGN_SESSIONS_URL", "sqlite://others.db")];
-    folder.run(&[], &elsewhere).await.assert_refused(&["COUNTERSIGN_SESSIONS_URL is sqlite ", " in the store"]);
+    folder
+        .run(&[], &elsewhere)
+        .await
+        .assert_refused(&["COUNTERSIGN_SESSIONS_URL is sqlite ", " in the store"]);
     here.stop().await;
     folder.serve_with(&[("COUNTERSIGN_SESSIONS_URL", "sqlite://sessions.db")]).await.stop().await;
 }
