@@ -404,17 +404,16 @@ fn policy_error(sources: &Sources, policy: &SessionPolicy, error: &PolicyError) 
         name => name,
     };
     let rule = error.rule.trim_start_matches("it ");
-    let message =
-        if error.setting == "grace" && policy.grace.as_secs() <= SessionPolicy::LONGEST_GRACE.as_secs() {
-            let longest = policy.access_lifetime.as_secs() / 2;
-            format!(
-                "is {}, more than half of COUNTERSIGN_ACCESS_LIFETIME ({} s): set it to at most {longest}s",
-                error.value,
-                policy.access_lifetime.as_secs()
-            )
-        } else {
-            format!("is {}, but {rule}", error.value)
-        };
+    let message = if error.setting == "grace" && policy.grace <= SessionPolicy::LONGEST_GRACE {
+        let longest = policy.access_lifetime.as_secs() / 2;
+        format!(
+            "is {}, more than half of COUNTERSIGN_ACCESS_LIFETIME ({} s): set it to at most {longest}s",
+            error.value,
+            policy.access_lifetime.as_secs()
+        )
+    } else {
+        format!("is {}, but {rule}", error.value)
+    };
     match sources.get(name) {
         Some(setting) => setting.wrong(message),
         // The setting has its default, which does not fit another setting that was set.

@@ -54,6 +54,7 @@ impl AuthBuilder {
                          have options of their own for cookies and locations, so leave these out",
                     ));
                 }
+                // Other rules have cookies of their own; a URL at which no cookies are safe is refused all the same.
                 CookieConfig::for_public_url(reached_at)?;
                 rules
             }

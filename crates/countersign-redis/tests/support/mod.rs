@@ -8,13 +8,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use countersign_core::model::{Advance, AdvanceCondition, Device, EndReason, Session, SessionSeed};
+use countersign_core::model::{Advance, AdvanceCondition, Device, EndReason, Session};
 use countersign_core::store::{End, EpochRaise};
-use countersign_jwt::{Epoch, Generation, Timestamp};
+use countersign_jwt::{Generation, Timestamp};
 use countersign_redis::{RedisOptions, RedisStore};
 #[allow(unused_imports, reason = "each test program uses a part of it")]
 pub(crate) use countersign_testkit::rows::{key, seconds, session_id, user_id};
-use countersign_testkit::{Proxy, server_url};
+use countersign_testkit::{Proxy, rows, server_url};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_123);
 
@@ -139,21 +139,13 @@ fn authority(url: &str) -> &str {
 
 pub(crate) fn session(user: u128, id: u128) -> Session {
     Session {
-        user_id: user_id(user),
-        id: session_id(id),
-        epoch: Epoch::FIRST,
-        generation: Generation::FIRST,
         issued_at: NOW,
-        acknowledged_at: None,
-        heals: 0,
-        healed_run: 0,
-        seed: SessionSeed::new([7; 32]),
         created_at: NOW,
         last_seen_at: NOW,
         idle_until: NOW + seconds(86_400),
         absolute_until: NOW + seconds(30 * 86_400),
         device: Device::new(Some("Test/1.0"), "192.0.2.1".parse().ok()),
-        ended: None,
+        ..rows::session(user, id)
     }
 }
 

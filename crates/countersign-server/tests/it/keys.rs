@@ -216,7 +216,7 @@ async fn sec_041_keys_are_rotated_and_removed_while_the_server_runs() {
     client.me(&old.access).await.expect_error(401, "invalid_token");
     client.me(&new.access).await.expect(200);
     assert!(!published().await.contains(&old_id));
-    folder.run(&["key", "retire", &old_id], &[]).await.assert_refused(&["no key with this id"]);
+    folder.run(&["key", "retire", &old_id], &[]).await.assert_refused(&["no key of this store has this id"]);
 
     // The one that signs: another takes its place, and the session goes on.
     let retired = run(&["key", "retire", &new_id]).await;
