@@ -1,6 +1,8 @@
 //! The promises of [`AdminKeyStore`](countersign_core::store::AdminKeyStore) and
 //! [`AuditStore`](countersign_core::store::AuditStore). The checks need a database of their own.
 
+#![expect(clippy::indexing_slicing, reason = "the bounds are those of the check's own rows")]
+
 use countersign_core::model::{AdminKey, AdminScope, AuditRecord, SecretDigest};
 use countersign_core::store::{AuditPage, Stores};
 use countersign_jwt::UserId;
@@ -23,7 +25,7 @@ pub async fn admin_keys_are_kept_listed_and_removed(stores: &Stores) {
         digest: SecretDigest::of(name),
         scopes: AdminScope::ALL.into_iter().take(usize::try_from(number).unwrap_or(0)).collect(),
         created_at: NOW + secs(number),
-        expires_at: (number % 2 == 0).then(|| NOW + secs(1_000 + number)),
+        expires_at: number.is_multiple_of(2).then(|| NOW + secs(1_000 + number)),
     };
     assert!(store.admin_keys().await.expect("the store answers").is_empty());
     let keys = [key("o'neil \"😀\" 50%", 1), key("", 2), key("all", 5)];

@@ -1,5 +1,7 @@
 //! The promises of [`UserStore`](countersign_core::store::UserStore).
 
+#![expect(clippy::indexing_slicing, reason = "the bounds are those of the check's own rows")]
+
 use countersign_core::model::{EmailAddress, Language, PasswordHash, Roles, User, Username};
 use countersign_core::store::{NameKey, Stores, UserInserted, UserPage, UserPosition, UserReplaced};
 use countersign_jwt::UserId;
