@@ -94,9 +94,10 @@ pub struct AccountsConfig {
 /// # let accounts = countersign_testkit::TestBed::over(MemoryStore::new()).await.accounts;
 /// let arrival = Arrival::new(Presentation::Explicit, Device::default());
 /// let registration = Registration {
-///     email: EmailAddress::parse("ada@example.org")?,
+///     email: Some(EmailAddress::parse("ada@example.org")?),
 ///     username: None,
 ///     password: Password::new_for_registration("correct horse".to_owned())?,
+///     language: None,
 /// };
 /// let ada = accounts.register(registration, arrival.clone()).await?.user;
 ///
@@ -391,9 +392,10 @@ impl Accounts {
     /// # let accounts = countersign_testkit::TestBed::over(MemoryStore::new()).await.accounts;
     /// # let arrival = Arrival::new(Presentation::Explicit, Device::default());
     /// let registration = Registration {
-    ///     email: EmailAddress::parse("ada@example.org")?,
+    ///     email: Some(EmailAddress::parse("ada@example.org")?),
     ///     username: Some(Username::parse("ada")?),
     ///     password: Password::new_for_registration("correct horse".to_owned())?,
+    ///     language: None,
     /// };
     /// match accounts.register(registration, arrival).await {
     ///     Ok(signed_in) => assert_eq!(signed_in.pair.user_id, signed_in.user.id),
@@ -596,7 +598,7 @@ impl Accounts {
     /// let arrival = Arrival::new(Presentation::Cookie, Device::default());
     /// let guess = Password::new_for_login("a guess".to_owned())?;
     /// match accounts.login(LoginName::parse("ada"), guess, arrival).await {
-    ///     Ok(signed_in) => println!("hello {}", signed_in.user.email.as_str()),
+    ///     Ok(signed_in) => println!("hello {}", signed_in.user.id),
     ///     Err(LoginError::InvalidCredentials) => println!("name or password is wrong"),
     ///     Err(LoginError::TooManyAttempts { retry_after }) => println!("try again in {retry_after:?}"),
     ///     Err(error) => return Err(error.into()),
