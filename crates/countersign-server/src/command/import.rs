@@ -133,7 +133,10 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
         if !dry_run {
             import.highest.count_on(&**stores.users()).await?;
         }
-        let takes_tokens = matches!(settings.profile, ProfileSetting::Flask(FlaskRules::FlaskJwtExtended(_)));
+        let takes_tokens = match &settings.profile {
+            ProfileSetting::Flask(profile) => matches!(profile.rules, FlaskRules::FlaskJwtExtended(_)),
+            ProfileSetting::Native => false,
+        };
         match &user_sessions {
             None => {
                 say("sessions: there is no table with jti_access and jti_refresh, so none are brought over")
