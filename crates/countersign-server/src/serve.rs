@@ -100,7 +100,11 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     say_what_is_odd(settings, &auth);
 
     let stores = database.stores();
-    let auditing = trail.clone().start(stores.audit().clone(), settings.accounts.audit_retention);
+    let auditing = trail.clone().start(
+        stores.audit().clone(),
+        auth.sessions().clock(),
+        settings.accounts.audit_retention,
+    );
     let way = Way {
         shown_origin: ShownOrigin(origin),
         is_https: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),

@@ -7,7 +7,7 @@ use countersign_core::flow::{HashError, LoginError, LoginName, Registration, Sig
 use countersign_core::model::{
     DeviceToken, EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
 };
-use countersign_http::{Answer, Auth, ErrorCode, LoginNames, RegistrationMode};
+use countersign_http::{Answer, Auth, DeviceCookie, ErrorCode, LoginNames, RegistrationMode};
 use http::request::Parts;
 use http::{StatusCode, header};
 
@@ -126,7 +126,10 @@ fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
 /// device token counts as none: it proves nothing, and its absence costs little.
 fn known_device(auth: &Auth, parts: &Parts, members: &mut Members) -> Option<DeviceToken> {
     let given = members.text("device_token");
-    given.as_deref().and_then(DeviceToken::parse).or_else(|| auth.device_token(&parts.headers))
+    given
+        .as_deref()
+        .and_then(DeviceToken::parse)
+        .or_else(|| DeviceCookie::of(auth.rules())?.token(&parts.headers))
 }
 
 /// The parsed member; if it cannot be parsed, the error is recorded.
