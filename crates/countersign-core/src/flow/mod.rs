@@ -18,8 +18,8 @@ mod verification;
 mod view;
 
 pub use accounts::{
-    Accounts, AccountsConfig, Addressed, Arrival, CodeLoginError, Credentials, CredentialsError, EmailChange,
-    EmailProof, Letter, LetterError, Letters, LinkError, LoginError, LoginName, NewAccount, Profile,
+    Accounts, AccountsConfig, Addressed, Arrival, CheckPassword, CodeLoginError, Credentials,
+    CredentialsError, EmailChange, EmailProof, FindUser, Letter, LetterError, Letters, LinkError, LoginError, LoginName, NewAccount, PasswordVerdict, Profile,
     ProfileChange, ProfileError, RegisterError, Registration, SecretCode, SignedIn, UserIds,
     preferred_language,
 };
