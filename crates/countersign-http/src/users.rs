@@ -42,7 +42,9 @@ type AnyLoader = Arc<dyn Fn(UserId) -> Boxed<Result<Option<Box<dyn Any + Send>>,
 
 /// The login of a type of user that the program keeps itself.
 type OwnLogin = Arc<
-    dyn Fn(Accounts, String, Password, Arrival) -> Boxed<Result<SignedIn<FoundUser>, LoginError>> + Send + Sync,
+    dyn Fn(Accounts, String, Password, Arrival) -> Boxed<Result<SignedIn<FoundUser>, LoginError>>
+        + Send
+        + Sync,
 >;
 
 type Show = Arc<dyn Fn(&dyn Any) -> Option<Map<String, Value>> + Send + Sync>;

@@ -9,9 +9,9 @@ use countersign_jwt::id::UserId;
 use countersign_jwt::time::Timestamp;
 
 use super::source::{Candidate, UserSource};
-use super::{Accounts, Arrival, LoginError, LoginName, SignedIn};
+use super::{Accounts, AccountsConfig, Arrival, LoginError, LoginName, RegisterError, SignedIn};
 use crate::flow::BeginError;
-use crate::model::{Device, Password, PasswordHash};
+use crate::model::{Device, OwnNames, Password, PasswordHash};
 use crate::store::{BoxError, StoreError};
 
 /// Finds the users that a program keeps itself, such as in a `users` table.
@@ -182,9 +182,51 @@ impl Accounts {
         // way of writing the name.
         let counted = LoginName::parse(name);
         let source = OwnUsers { users, name: name.trim().to_owned() };
-        let SignedIn { user, pair, device_token } =
-            self.login_of(source, counted, password, arrival).await?;
+        let SignedIn { user, pair, device_token } = self.login_of(source, counted, password, arrival).await?;
         Ok(SignedIn { user: user.user, pair, device_token })
+    }
+
+    /// Hashes a new password for a user whom a program keeps itself, at a registration or a change of the password.
+    /// `names` are the user's own names, which the password must not be.
+    ///
+    /// After a change, end the user's sessions by [`Sessions::end_all`](crate::flow::Sessions::end_all), once the new
+    /// hash is stored.
+    ///
+    /// ```
+    /// # use countersign_core::store::MemoryStore;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let accounts = countersign_testkit::TestBed::over(MemoryStore::new()).await.accounts;
+    /// let hash = accounts.hash_new_password("correct horse".to_owned(), &["ada@example.org"]).await?;
+    /// assert!(hash.expose().starts_with("$argon2id$"));
+    ///
+    /// let refused = accounts.hash_new_password("Ada@example.org".to_owned(), &["ada@example.org"]).await;
+    /// assert!(refused.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RegisterError::WeakPassword`] if the password breaks a rule for new passwords, and [`RegisterError::Hash`].
+    pub async fn hash_new_password(
+        &self,
+        text: String,
+        names: &[&str],
+    ) -> Result<PasswordHash, RegisterError> {
+        let AccountsConfig { hasher, passwords, runtime, .. } = &*self.shared;
+        let place = hasher.place()?;
+        let password = passwords.rules.admit(text, OwnNames::default())?;
+        for name in names {
+            let (email, username) = match LoginName::parse(name) {
+                LoginName::Email(email) => (Some(email), None),
+                LoginName::Username(username) => (None, Some(username)),
+                LoginName::Impossible(_) => continue,
+            };
+            let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+            passwords.rules.check(&password, names)?;
+        }
+        passwords.check(&password, OwnNames::default(), runtime).await?;
+        Ok(place.turn().await?.hash(password).await?)
     }
 
     /// The user whom a program keeps itself under the id that tokens carry. A text that is not an id as the program
