@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Redirect};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use countersign_axum::{AuthBuilder, CurrentUser, Fresh, HandlerError, Reply, SignIn, login_routes, routes};
-use countersign_core::flow::{CheckPassword, FindUser, LoginError, PasswordVerdict};
+use countersign_core::flow::{CheckPassword, FindUser, LoginError, PasswordVerdict, Sessions};
 use countersign_core::model::{EndReason, Password};
 use countersign_http::ErrorCode;
 use http::Method;
@@ -40,6 +40,8 @@ struct Table {
     failure: Option<&'static str>,
     queries: Vec<&'static str>,
     keeps_old_hashes: bool,
+    /// What happens while a password is being checked: all sessions end, after the hash was changed to this one.
+    meanwhile: Option<(Sessions, Option<String>)>,
 }
 
 impl Members {
@@ -122,6 +124,14 @@ impl CheckPassword for Members {
     }
 
     async fn check_password(&self, member: &Member, password: &Password) -> Result<PasswordVerdict, String> {
+        if let Some((sessions, hash)) = self.table(|table| table.meanwhile.take()) {
+            self.table(|table| {
+                for row in table.rows.iter_mut().filter(|row| row.id == member.id) {
+                    row.password_hash = hash.clone().or(row.password_hash.take());
+                }
+            });
+            sessions.end_all(member.id.into(), None, EndReason::AllEnded).await.unwrap();
+        }
         Ok(match (member.name, password.expose()) {
             ("bob", "by the directory") => PasswordVerdict::Right,
             ("bob", _) => PasswordVerdict::Wrong,
@@ -218,7 +228,7 @@ async fn sec_130_an_unknown_or_disabled_user_and_a_wrong_password_are_one_answer
 }
 
 #[tokio::test]
-async fn sec_123_guesses_at_an_own_user_are_counted_before_they_are_hashed() {
+async fn sec_126_guesses_at_an_own_user_are_counted_before_they_are_hashed() {
     let app = Members::of(Some(WERKZEUG)).app().await;
     let client = client(&app);
     let known = login(&client, "ada", PASSWORD).await.json()["device_token"].clone();
@@ -386,7 +396,7 @@ async fn optional_and_fresh_users_let_nobody_through_by_a_bad_or_stale_token() {
 }
 
 #[tokio::test]
-async fn a_password_that_was_changed_ends_logins_under_way_and_all_sessions() {
+async fn a_password_that_was_changed_ends_all_sessions() {
     let members = Members::of(Some(WERKZEUG));
     let app = members.app().await;
     let client = client(&app);
@@ -399,6 +409,23 @@ async fn a_password_that_was_changed_ends_logins_under_way_and_all_sessions() {
     assert_eq!(login(&client, "ada", PASSWORD).await.status(), 401);
     assert_eq!(login(&client, "ada", "another horse").await.status(), 200);
     assert!(accounts.hash_new_password("short".to_owned(), &[]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_login_under_way_fails_if_the_password_changes_and_outlives_a_log_out_everywhere() {
+    for (name, password, changed, status) in [
+        ("ada", PASSWORD, None, 200),
+        ("ada", PASSWORD, Some("another hash"), 401),
+        ("bob", "by the directory", None, 200),
+        ("bob", "by the directory", Some("another hash"), 401),
+    ] {
+        let members = Members::of(Some(WERKZEUG));
+        let app = members.app().await;
+        let meanwhile = (app.auth.sessions().clone(), changed.map(str::to_owned));
+        members.table(|table| table.meanwhile = Some(meanwhile));
+        let reply = login(&client(&app), name, password).await;
+        assert_eq!(reply.status(), status, "{name} {changed:?}");
+    }
 }
 
 #[tokio::test]
