@@ -4,8 +4,8 @@ use std::fmt;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
-use countersign_core::flow::Arrival;
-use countersign_core::flow::Presentation;
+use countersign_core::flow::{Arrival, LoginError, Presentation};
+use countersign_core::model::Password;
 use countersign_http::{
     Auth, AuthError, CookieKind, CookieLookup, CrossSite, find_cookie, no_store, vary_personal,
 };
@@ -13,8 +13,9 @@ use countersign_jwt::Claims;
 use http::request::Parts;
 
 use crate::extract::{AccessToken, Installed};
+use crate::failure::HandlerError;
 use crate::pending::read_ahead;
-use crate::reply::AuthRejection;
+use crate::reply::{AuthRejection, WithCookies};
 use crate::routes::device;
 
 /// The extractor for handlers that sign a user in with cookies. A request that another site sent is refused with 403,
@@ -23,9 +24,7 @@ use crate::routes::device;
 /// ```
 /// use axum::Form;
 /// use axum::response::{IntoResponse, Redirect};
-/// use countersign_axum::{Reply, SignIn, WithCookies};
-/// use countersign_core::flow::LoginName;
-/// use countersign_core::model::Password;
+/// use countersign_axum::{HandlerError, SignIn};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Login {
@@ -33,10 +32,8 @@ use crate::routes::device;
 ///     password: String,
 /// }
 ///
-/// async fn login(SignIn { auth, arrival, .. }: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, Reply> {
-///     let password = Password::new_for_login(login.password)?;
-///     let signed_in = auth.accounts().login(LoginName::parse(&login.name), password, arrival).await?;
-///     Ok((WithCookies(auth.set_cookies(&signed_in.pair)), Redirect::to("/")))
+/// async fn login(sign_in: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, HandlerError> {
+///     Ok((sign_in.login(&login.name, login.password).await?, Redirect::to("/")))
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/login", axum::routing::post(login));
 /// ```
@@ -45,9 +42,25 @@ use crate::routes::device;
 pub struct SignIn {
     /// The [`Auth`] that the layer installed.
     pub auth: Auth,
-    /// The argument for `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and names the
-    /// sessions whose cookies the browser still carries and which the new session replaces.
+    /// The argument for `Auth::login`, `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and
+    /// names the device, and the sessions whose cookies the browser still carries and which the new session replaces.
     pub arrival: Arrival,
+}
+
+impl SignIn {
+    /// Logs in with a name and a password as [`Auth::login`] does. The cookies are a part of the response:
+    /// `(sign_in.login(name, password).await?, Redirect::to("/"))`.
+    ///
+    /// # Errors
+    /// [`HandlerError`], as the answer that the client gets. [`HandlerError::cause`] tells a wrong password from others:
+    /// `error.cause::<LoginError>()`.
+    pub async fn login(self, name: &str, password: String) -> Result<WithCookies, HandlerError> {
+        let Self { auth, arrival } = self;
+        // A password that none can be is a wrong one, for which no form has a better message.
+        let password = Password::new_for_login(password).map_err(|_| LoginError::InvalidCredentials)?;
+        let signed_in = auth.login(name, password, arrival).await?;
+        Ok(WithCookies(auth.login_cookies(&signed_in)))
+    }
 }
 
 /// The CSRF value of the user who is signed in by cookies, for forms in a page. As a part of the response,
@@ -190,7 +203,8 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
         }
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {
             browser.may_ask_for_cookies(&auth, parts, true)?;
-            Ok(browser.arrival(parts, true))
+            let known_device = auth.device_token(&parts.headers);
+            Ok(Arrival { known_device, ..browser.arrival(parts, true) })
         });
         match checked {
             Ok(arrival) => Ok(Self { auth, arrival }),

@@ -23,6 +23,7 @@ mod legacy_key;
 mod locations;
 mod loopback;
 mod matrix;
+mod own_login;
 mod own_users;
 mod refresh;
 mod revoke_tokens;
