@@ -7,7 +7,7 @@ use axum::response::{IntoResponseParts, ResponseParts};
 use countersign_core::flow::{Arrival, LoginError, Presentation};
 use countersign_core::model::Password;
 use countersign_http::{
-    Auth, AuthError, CookieKind, CookieLookup, CrossSite, find_cookie, no_store, vary_personal,
+    Auth, AuthError, CookieKind, CookieLookup, CrossSite, SetCookies, find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::Claims;
 use http::request::Parts;
@@ -42,13 +42,13 @@ use crate::routes::device;
 pub struct SignIn {
     /// The [`Auth`] that the layer installed.
     pub auth: Auth,
-    /// The argument for `Auth::login`, `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and
+    /// The argument for `Engine::login`, `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and
     /// names the device, and the sessions whose cookies the browser still carries and which the new session replaces.
     pub arrival: Arrival,
 }
 
 impl SignIn {
-    /// Logs in with a name and a password as [`Auth::login`] does. The cookies are a part of the response:
+    /// Logs in with a name and a password as [`Engine::login`](countersign_http::Engine::login) does. The cookies are a part of the response:
     /// `(sign_in.login(name, password).await?, Redirect::to("/"))`.
     ///
     /// # Errors
@@ -58,8 +58,8 @@ impl SignIn {
         let Self { auth, arrival } = self;
         // A password that none can be is a wrong one, for which no form has a better message.
         let password = Password::new_for_login(password).map_err(|_| LoginError::InvalidCredentials)?;
-        let signed_in = auth.login(name, password, arrival).await?;
-        Ok(WithCookies(auth.login_cookies(&signed_in)))
+        let signed_in = auth.engine().login(name, password, arrival).await?;
+        Ok(WithCookies(SetCookies::of_login(&auth, &signed_in)))
     }
 }
 

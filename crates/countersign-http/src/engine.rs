@@ -1,7 +1,7 @@
 //! The services that every protocol's rules work with: [`Engine`].
 
-use countersign_core::flow::Accounts;
-use countersign_core::flow::Sessions;
+use countersign_core::flow::{Accounts, Arrival, LoginError, Sessions, SignedIn};
+use countersign_core::model::Password;
 use countersign_jwt::{Claims, Timestamp};
 use http::request::Parts;
 
@@ -14,7 +14,7 @@ use crate::hooks::Hooks;
 use crate::origin::{CrossSite, CrossSiteCheck};
 use crate::requirement::Requirement;
 use crate::rules::CookieRules;
-use crate::users::Users;
+use crate::users::{SignedInUser, Users};
 
 /// The services that all [`Rules`](crate::Rules) work with: accounts and their sessions, the application's users and
 /// checks, and the origins that browsers' requests may come from. Made by
@@ -61,6 +61,23 @@ impl Engine {
     #[must_use]
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// Logs in with a name and a password: one of the program's [own users](crate::AuthBuilder::own_users), or an account
+    /// of Countersign's if the program has set none. The name may be an e-mail address or a username.
+    ///
+    /// Attempts are counted by name, user, address and device before the password is checked. The sessions that
+    /// `arrival` names are ended before the new one begins. [`Accounts::login`] tells the rules.
+    ///
+    /// # Errors
+    /// [`LoginError`]. A user who is unknown or disabled and a wrong password give the same error.
+    pub async fn login(
+        &self,
+        name: &str,
+        password: Password,
+        arrival: Arrival,
+    ) -> Result<SignedIn<SignedInUser>, LoginError> {
+        self.users.login(&self.accounts, name, password, arrival).await
     }
 
     /// The origins that requests with cookies may come from.

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use countersign_core::flow::Renewed;
+use countersign_core::flow::{Renewed, SignedIn};
 use countersign_jwt::Timestamp;
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::answer::{no_store, vary_personal};
+use crate::auth::Auth;
 use crate::cookie_config::CookieError;
 use crate::rules::CookieRules;
 
@@ -23,10 +24,12 @@ impl SetCookies {
         Self(fields)
     }
 
-    /// These fields, and one more where there is one.
-    pub(crate) fn and(self, more: Option<HeaderValue>) -> Self {
-        Self(self.0.map(|mut fields| {
-            fields.extend(more);
+    /// The cookies of a login that was presented by cookies: those of its pair, and the one by which the browser is
+    /// recognised at its next login.
+    pub fn of_login<U>(auth: &Auth, signed_in: &SignedIn<U>) -> Self {
+        let device = signed_in.device_token.as_ref().and_then(|token| auth.device_cookie(token));
+        Self(auth.set_cookies(&signed_in.pair).0.map(|mut fields| {
+            fields.extend(device);
             fields
         }))
     }

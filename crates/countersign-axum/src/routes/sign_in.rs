@@ -94,7 +94,7 @@ pub(super) async fn login_any(Installed(auth): Installed, request: Request) -> R
         return Err(Reply::error(ErrorCode::InvalidFields));
     };
     let arrival = Arrival { known_device, ..browser.arrival(&parts, by_cookie) };
-    let SignedIn { user, pair, device_token } = auth.login(&name, password, arrival).await?;
+    let SignedIn { user, pair, device_token } = auth.engine().login(&name, password, arrival).await?;
     pair_reply(&auth, StatusCode::OK, &pair, user, by_cookie, device_token.as_ref())
 }
 

@@ -4,6 +4,7 @@ mod attempts;
 mod caller;
 mod credentials;
 mod devices;
+mod ids;
 mod letters;
 mod minutes;
 mod own;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use countersign_jwt::claims::Claims;
 use countersign_jwt::id::{Epoch, UserId};
-use countersign_jwt::random::{Random, RandomError, uuid};
+use countersign_jwt::random::{Random, RandomError};
 use countersign_jwt::time::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -45,6 +46,7 @@ use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore
 
 pub(crate) use attempts::hour;
 pub use credentials::{CodeLoginError, Credentials, CredentialsError, LinkError, preferred_language};
+pub use ids::UserIds;
 pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
 pub use own::{CheckPassword, FindUser, PasswordVerdict};
 pub use profile::{EmailChange, EmailProof, NewAccount, Profile, ProfileChange, ProfileError};
@@ -125,32 +127,6 @@ pub struct Accounts {
     queues: Arc<Queues>,
     /// One permit for each mail that is being written without its caller's knowing.
     mailing: Arc<Semaphore>,
-}
-
-/// The kind of ids that new accounts get.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum UserIds {
-    /// Random UUIDs.
-    #[default]
-    Uuid,
-    /// Whole numbers as text, counting on from the highest one before, for programs beside Countersign whose ids are
-    /// numbers.
-    Integer,
-}
-
-impl UserIds {
-    /// An id for a new account.
-    async fn next(self, users: &dyn UserStore, random: &dyn Random) -> Result<UserId, RegisterError> {
-        match self {
-            Self::Uuid => Ok(UserId::from(uuid(random)?)),
-            Self::Integer => {
-                let number = users.next_user_number(1).await?;
-                // A number is a well-formed id, so this error is never seen.
-                UserId::new(&number.to_string())
-                    .map_err(|error| StoreError::new("user id", "be made", error).into())
-            }
-        }
-    }
 }
 
 /// The checked input of a registration.
