@@ -7,7 +7,8 @@ use axum::response::{IntoResponseParts, ResponseParts};
 use countersign_core::flow::{Arrival, LoginError, Presentation};
 use countersign_core::model::Password;
 use countersign_http::{
-    Auth, AuthError, CookieKind, CookieLookup, CrossSite, SetCookies, find_cookie, no_store, vary_personal,
+    Auth, AuthError, CookieKind, CookieLookup, CrossSite, DeviceCookie, SetCookies, find_cookie, no_store,
+    vary_personal,
 };
 use countersign_jwt::Claims;
 use http::request::Parts;
@@ -203,7 +204,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
         }
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {
             browser.may_ask_for_cookies(&auth, parts, true)?;
-            let known_device = auth.device_token(&parts.headers);
+            let known_device = DeviceCookie::of(auth.rules()).and_then(|cookie| cookie.token(&parts.headers));
             Ok(Arrival { known_device, ..browser.arrival(parts, true) })
         });
         match checked {

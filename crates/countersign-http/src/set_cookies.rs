@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, header};
 use crate::answer::{no_store, vary_personal};
 use crate::auth::Auth;
 use crate::cookie_config::CookieError;
+use crate::device_cookie::DeviceCookie;
 use crate::rules::CookieRules;
 
 /// `Set-Cookie` fields for an answer, with the header fields that keep the answer out of caches (SEC-054).
@@ -27,7 +28,8 @@ impl SetCookies {
     /// The cookies of a login that was presented by cookies: those of its pair, and the one by which the browser is
     /// recognised at its next login.
     pub fn of_login<U>(auth: &Auth, signed_in: &SignedIn<U>) -> Self {
-        let device = signed_in.device_token.as_ref().and_then(|token| auth.device_cookie(token));
+        let device =
+            signed_in.device_token.as_ref().and_then(|token| DeviceCookie::of(auth.rules())?.set(token));
         Self(auth.set_cookies(&signed_in.pair).0.map(|mut fields| {
             fields.extend(device);
             fields
