@@ -269,7 +269,7 @@ async fn what_waits_to_be_mailed_outlives_the_server() {
     let Some(mut mails) = mail_server().await else { return };
     let folder = Folder::new();
     let url = mails.url("");
-    mails.behave(&json!({ "mail": "550 nobody here" })).await;
+    mails.behave(&json!({ "rcpt": "550 nobody here" })).await;
     let server = folder.serve_with(&settings(&url)).await;
     Client::new(&server).register(OLD_ADDRESS).await;
     let mut listed = Value::Null;
