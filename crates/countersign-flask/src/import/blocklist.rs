@@ -80,7 +80,7 @@ impl Blocklist {
     ///
     /// # Errors
     /// The reason why there is no table to ask, without the URL, which may hold a password.
-    pub async fn open(url: &str, table: Option<&str>) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub async fn open(url: &str, table: Option<&str>) -> Result<Self, Box<dyn Error>> {
         let database = Database::parse(url).map_err(|error| error.to_string())?;
         let questions = Self::questions(&database, table).await.map_err(|error| error.to_string())?;
         let pool = match database {
