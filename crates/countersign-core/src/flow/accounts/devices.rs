@@ -6,7 +6,7 @@ use countersign_jwt::id::{Epoch, UserId};
 
 use super::letters::Letter;
 use super::{Accounts, AccountsConfig, SignedIn};
-use crate::flow::{BeginError, Presentation};
+use crate::flow::{BeginError, Beginning};
 use crate::model::throttle::Outcome;
 use crate::model::{Device, DeviceToken, KnownDevice, User};
 use crate::store::StoreError;
@@ -40,11 +40,11 @@ impl Accounts {
         &self,
         user: User,
         epoch: Epoch,
-        presentation: Presentation,
+        beginning: Beginning,
         on: SigningIn,
     ) -> Result<Option<SignedIn>, BeginError> {
         let SigningIn { device, known_device } = on;
-        let Some(mut signed_in) = self.begin(user, epoch, presentation, device.clone()).await? else {
+        let Some(mut signed_in) = self.begin(user, epoch, beginning, device.clone()).await? else {
             return Ok(None);
         };
         match self.remember(&signed_in.user, device, known_device).await {
