@@ -23,6 +23,11 @@ impl SetCookies {
         Self(fields)
     }
 
+    /// No cookies: an answer that leaves the browser's cookies as they are.
+    pub fn none() -> Self {
+        Self(Ok(Vec::new()))
+    }
+
     /// The cookies of an access token that a refresh issued alone. The refresh token's cookies stay unchanged.
     pub fn of_access(cookies: &dyn CookieRules, renewed: &Renewed, now: Timestamp) -> Self {
         Self(cookies.set_access(renewed, now))

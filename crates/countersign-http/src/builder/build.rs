@@ -19,7 +19,9 @@ use super::{AuthBuilder, BuildError};
 use crate::auth::{Auth, Shared};
 use crate::cookie_config::CookieConfig;
 use crate::engine::Engine;
+use crate::login_sessions::Pages;
 use crate::origin::{CrossSiteCheck, Origin};
+use crate::renewal::Renewals;
 use crate::rules::{CheckedRules, NativeOptions};
 use crate::users::Users;
 
@@ -110,6 +112,11 @@ impl AuthBuilder {
             }
             keychain.access.accept(key)?;
         }
+        if let Some(sessions) = &self.login_sessions {
+            sessions.check()?;
+        }
+        let return_key = self.secrets.derive("countersign return to a page v1");
+        let pages = self.login_sessions.map(|sessions| Arc::new(Pages::new(sessions, &*return_key)));
         let code_key = self.secrets.derive("countersign one-time codes v1");
         // A program with users of its own has no accounts whose roles could be looked up.
         let extra_claims = if self.loaders.are_own() {
@@ -177,6 +184,8 @@ impl AuthBuilder {
             is_behind_https,
             account_rules: self.account_rules,
             sends_mail,
+            pages,
+            renewals: Arc::new(Renewals::default()),
             accounts,
         };
         let rules = rules.over(&engine);
