@@ -38,6 +38,11 @@ impl Noted {
         }
     }
 
+    /// Whether something that is in no cookie has let the request through.
+    pub(crate) fn is_by_token(&self) -> bool {
+        self.state().by_token
+    }
+
     /// Notes what the answer does to the cookies.
     pub(crate) fn change(parts: &Parts, change: CookieChange) {
         if let Some(noted) = parts.extensions.get::<Self>() {

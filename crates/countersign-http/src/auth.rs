@@ -290,10 +290,10 @@ impl Auth {
                 Err(error) => return Err(error),
             }
         }
-        if !requirement.is_optional() {
+        let cookies = self.rules().cookies();
+        if !requirement.is_optional() || login_sessions::asks_again(cookies, parts, refused.as_ref()) {
             return Err(refused.unwrap_or(AuthError::Missing));
         }
-        let cookies = self.rules().cookies();
         let is_over = refused.is_some_and(|error| login_sessions::is_over(cookies, &parts.headers, &error));
         Ok(InPlace { authenticated: None, change: is_over.then_some(CookieChange::Forget) })
     }

@@ -215,13 +215,13 @@ impl Pages {
         let is_visit = matches!(parts.method, Method::GET | Method::HEAD);
         if is_visit && !shows_refresh && may_go_on(error) {
             let requested = requested(parts);
-            if is_from_elsewhere(&parts.headers) && has_been_here(cookies, &parts.headers) {
+            if is_from_elsewhere(&parts.headers) && may_have_been_here(cookies, &parts.headers) {
                 return ReturnTo::of(requested).map(|page| again(&page));
             }
             let is_kept_away = !covers(cookies.path(CookieKind::Refresh), requested.path())
                 && covers(cookies.path(CookieKind::Access), requested.path())
                 && covers(cookies.path(CookieKind::Refresh), refresh_page);
-            if is_kept_away && has_been_here(cookies, &parts.headers) {
+            if is_kept_away && may_have_been_here(cookies, &parts.headers) {
                 let page = ReturnTo::of(requested)?;
                 return Some(Answer::see_other(&self.signed(refresh_page, &page, now)));
             }
@@ -389,9 +389,23 @@ fn is_shown(cookies: &dyn CookieRules, headers: &HeaderMap, kind: CookieKind) ->
 
 /// Whether the browser may have a session although it sends no refresh token: another cookie of the session is there, or
 /// would be withheld too.
+fn may_have_been_here(cookies: &dyn CookieRules, headers: &HeaderMap) -> bool {
+    !cookies.shows_session() || has_been_here(cookies, headers)
+}
+
 fn has_been_here(cookies: &dyn CookieRules, headers: &HeaderMap) -> bool {
-    !cookies.shows_session()
-        || [CookieKind::Access, CookieKind::Csrf].iter().any(|&kind| is_shown(cookies, headers, kind))
+    [CookieKind::Access, CookieKind::Csrf].iter().any(|&kind| is_shown(cookies, headers, kind))
+}
+
+/// Whether a page for everybody is to be asked for once more, because the browser has a session and withholds its
+/// refresh token from another site's link.
+pub(crate) fn asks_again(cookies: &dyn CookieRules, parts: &Parts, refused: Option<&AuthError>) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD)
+        && is_from_elsewhere(&parts.headers)
+        && wants_page(parts)
+        && has_been_here(cookies, &parts.headers)
+        && !is_shown(cookies, &parts.headers, CookieKind::Refresh)
+        && refused.is_none_or(may_go_on)
 }
 
 /// Whether another site sent the browser here, so that it withholds `SameSite=Strict` cookies.
