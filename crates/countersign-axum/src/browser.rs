@@ -4,8 +4,8 @@ use std::fmt;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
-use countersign_core::flow::{Arrival, Beginning, Presentation};
-use countersign_core::model::{Device, EndReason, UserSession};
+use countersign_core::flow::{Arrival, Beginning, LoginError, Presentation};
+use countersign_core::model::{Device, EndReason, Password, UserSession};
 use countersign_http::{
     Answer, Auth, AuthError, BodyTokens, CookieKind, CookieLookup, CrossSite, ErrorCode, Location,
     Requirement, ReturnTo, SetCookies, ShownTokens, find_cookie, no_store, vary_personal,
@@ -14,6 +14,8 @@ use countersign_jwt::{Claims, Epoch, UserId};
 use http::request::Parts;
 
 use crate::extract::{AccessToken, Installed, proven};
+use crate::failure::HandlerError;
+use crate::in_place::Noted;
 use crate::pending::{read_ahead, read_ahead_for};
 use crate::reply::{AuthRejection, Reply, WithCookies};
 use crate::routes::device;
@@ -24,9 +26,7 @@ use crate::routes::device;
 /// ```
 /// use axum::Form;
 /// use axum::response::{IntoResponse, Redirect};
-/// use countersign_axum::{Reply, SignIn, WithCookies};
-/// use countersign_core::flow::LoginName;
-/// use countersign_core::model::Password;
+/// use countersign_axum::{HandlerError, SignIn};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Login {
@@ -34,10 +34,8 @@ use crate::routes::device;
 ///     password: String,
 /// }
 ///
-/// async fn login(SignIn { auth, arrival, .. }: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, Reply> {
-///     let password = Password::new_for_login(login.password)?;
-///     let signed_in = auth.accounts().login(LoginName::parse(&login.name), password, arrival).await?;
-///     Ok((WithCookies(auth.set_cookies(&signed_in.pair)), Redirect::to("/")))
+/// async fn login(sign_in: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, HandlerError> {
+///     Ok((sign_in.login(&login.name, login.password).await?, Redirect::to("/")))
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/login", axum::routing::post(login));
 /// ```
@@ -46,9 +44,27 @@ use crate::routes::device;
 pub struct SignIn {
     /// The [`Auth`] that the layer installed.
     pub auth: Auth,
-    /// The argument for `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and names the
-    /// sessions whose cookies the browser still carries and which the new session replaces.
+    /// The argument for `Auth::login`, `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and
+    /// names the device, and the sessions whose cookies the browser still carries and which the new session replaces.
     pub arrival: Arrival,
+    /// What else lets the request through.
+    noted: Option<Noted>,
+}
+
+impl SignIn {
+    /// Logs in with a name and a password as [`Auth::login`] does. The cookies are a part of the response:
+    /// `(sign_in.login(name, password).await?, Redirect::to("/"))`.
+    ///
+    /// # Errors
+    /// [`HandlerError`], as the answer that the client gets. [`HandlerError::cause`] tells a wrong password from others:
+    /// `error.cause::<LoginError>()`.
+    pub async fn login(self, name: &str, password: String) -> Result<WithCookies, HandlerError> {
+        let Self { auth, arrival, .. } = self;
+        // A password that none can be is a wrong one, for which no form has a better message.
+        let password = Password::new_for_login(password).map_err(|_| LoginError::InvalidCredentials)?;
+        let signed_in = auth.login(name, password, arrival).await?;
+        Ok(WithCookies(auth.login_cookies(&signed_in)))
+    }
 }
 
 /// The CSRF value of the user who is signed in by cookies, for forms in a page. As a part of the response,
@@ -191,10 +207,11 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
         }
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {
             browser.may_ask_for_cookies(&auth, parts, true)?;
-            Ok(browser.arrival(parts, true))
+            let known_device = auth.device_token(&parts.headers);
+            Ok(Arrival { known_device, ..browser.arrival(parts, true) })
         });
         match checked {
-            Ok(arrival) => Ok(Self { auth, arrival }),
+            Ok(arrival) => Ok(Self { auth, arrival, noted: parts.extensions.get().cloned() }),
             Err(error) => Err(AuthRejection::new(&auth, parts, None, error).await),
         }
     }
@@ -215,7 +232,8 @@ impl SignIn {
 
     /// Signs in a user of the program's own, whose identity the handler has proven, and returns the cookies for the
     /// answer. Nothing is kept of a session that the browser had before. The session is not remembered unless
-    /// [`remember`](Self::remember) says so.
+    /// [`remember`](Self::remember) says so. Where a token has let the request through, nothing happens, because the
+    /// answer to such a request sets no cookies.
     ///
     /// A handler that proves the identity slowly, as by a password hash, reads
     /// [`Sessions::epoch`](countersign_core::flow::Sessions::epoch) before and calls [`user_since`](Self::user_since), so
@@ -257,7 +275,13 @@ impl SignIn {
     /// # Errors
     /// The finished answer.
     pub async fn user_since(self, id: &UserId, epoch: Epoch) -> Result<WithCookies, Reply> {
-        let Self { auth, arrival } = match self.arrival.presentation {
+        if self.noted.as_ref().is_some_and(Noted::is_by_token) {
+            tracing::warn!(
+                "nobody is signed in: a token authenticates the request, and its answer sets no cookies"
+            );
+            return Ok(WithCookies(SetCookies::none()));
+        }
+        let Self { auth, arrival, .. } = match self.arrival.presentation {
             Presentation::Browser(_) => self,
             Presentation::Cookie | Presentation::Explicit => self.remember(false),
         };

@@ -9,14 +9,14 @@ use countersign_http::{AnyUser, Auth, AuthError, Optional, Requirement, UserOrde
 use http::Method;
 use http::request::Parts;
 
-use crate::extract::{Fresh, Installed, try_proven};
+use crate::extract::{Installed, try_proven};
 use crate::in_place::Noted;
 use crate::pending::read_ahead;
 use crate::reply::AuthRejection;
 
 /// Lets a request through that is made by a user: by a login session, an access token, or whatever a loader by requests
 /// (`AuthBuilder::request_loader`) knows a user by. A browser without a session is sent to the sign-in page.
-/// `Fresh<LoginRequired>` demands a session that is fresh.
+/// [`FreshLoginRequired`] demands a session that is fresh.
 ///
 /// As an extractor it guards one handler; by [`axum::middleware::from_extractor`] it guards routes. Requests with the
 /// method OPTIONS pass, because they ask what may be done and do nothing.
@@ -52,6 +52,11 @@ use crate::reply::AuthRejection;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LoginRequired;
+
+/// Lets a request through that a user with a fresh session makes; otherwise as [`LoginRequired`]. A browser whose session
+/// is not fresh is sent to the page where the user proves the identity again.
+#[derive(Clone, Copy, Debug)]
+pub struct FreshLoginRequired;
 
 /// The user whom a guard has loaded, for the handler.
 #[derive(Clone)]
@@ -209,10 +214,10 @@ impl<S: Send + Sync> FromRequestParts<S> for LoginRequired {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Fresh<LoginRequired> {
+impl<S: Send + Sync> FromRequestParts<S> for FreshLoginRequired {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        require_login(parts, &FRESH).await.map(|()| Self::new(LoginRequired))
+        require_login(parts, &FRESH).await.map(|()| Self)
     }
 }

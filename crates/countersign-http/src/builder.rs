@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::AgreementError;
+use countersign_core::flow::CheckPassword;
 use countersign_core::flow::ExtraClaims;
 use countersign_core::flow::KeychainError;
 use countersign_core::flow::{BreachedPasswords, HashPool, HashRecipe, Letters, PasswordPolicy, UserIds};
@@ -727,6 +728,59 @@ impl AuthBuilder {
     #[must_use]
     pub fn events(mut self, events: Arc<dyn Events>) -> Self {
         self.events = events;
+        self
+    }
+
+    /// Sets the users that the program keeps itself: how they are found by id and by login name, and how their password
+    /// is checked. [`Auth::login`] and the ready-made login then log them in, with the throttles, the bound on hashes and
+    /// the ending of earlier sessions that Countersign's accounts have. `CurrentUser<U>`, `/refresh` and `/me` load them,
+    /// as with [`user_loader`](Self::user_loader).
+    ///
+    /// ```
+    /// use countersign_core::flow::{Arrival, CheckPassword, FindUser, LoginError, Presentation};
+    /// use countersign_core::model::{Device, Password};
+    /// use countersign_http::Auth;
+    /// # use std::convert::Infallible;
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_testkit::TestBed;
+    /// # #[derive(Clone)]
+    /// # struct Member { id: i64, name: String, password_hash: String }
+    /// # struct Members(Vec<Member>);
+    /// # impl FindUser for Members {
+    /// #     type User = Member;
+    /// #     type Id = i64;
+    /// #     type Error = Infallible;
+    /// #     fn id(member: &Member) -> i64 { member.id }
+    /// #     async fn find_by_id(&self, id: i64) -> Result<Option<Member>, Infallible> {
+    /// #         Ok(self.0.iter().find(|member| member.id == id).cloned())
+    /// #     }
+    /// #     async fn find_by_login_name(&self, name: &str) -> Result<Option<Member>, Infallible> {
+    /// #         Ok(self.0.iter().find(|member| member.name == name).cloned())
+    /// #     }
+    /// # }
+    /// # impl CheckPassword for Members {
+    /// #     fn password_hash(member: &Member) -> Option<&str> { Some(&member.password_hash) }
+    /// # }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// # let password_hash = "pbkdf2:sha256:1000$salt$\
+    /// #     45bc2f9e4d5ab04ee7e1a9e5dbc5d8f4a0d0b0b42a4eab9d2ad5a3ab7dfd6a4b".to_owned();
+    /// # let members = Members(vec![Member { id: 17, name: "ada".to_owned(), password_hash }]);
+    /// // `Members` implements `FindUser` and `CheckPassword`.
+    /// let auth = Auth::builder(stores, secrets).own_users(members).build().await?;
+    ///
+    /// let guess = Password::new_for_login("a guess".to_owned())?;
+    /// let arrival = Arrival::new(Presentation::Explicit, Device::default());
+    /// let refused = auth.login("ada", guess, arrival).await;
+    /// assert!(matches!(refused, Err(LoginError::InvalidCredentials)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn own_users<D: CheckPassword>(mut self, users: D) -> Self {
+        self.loaders.insert_own(Arc::new(users));
         self
     }
 

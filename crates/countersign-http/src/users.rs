@@ -7,8 +7,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use countersign_core::flow::Accounts;
-use countersign_core::model::User;
+use countersign_core::flow::{Accounts, Arrival, CheckPassword, LoginError, LoginName, SignedIn};
+use countersign_core::model::{Password, User};
 use countersign_core::store::{BoxError, StoreError, UserStore};
 use countersign_jwt::UserId;
 use http::request::Parts;
@@ -87,6 +87,13 @@ struct ByRequest {
     load: Arc<dyn Fn(LoaderRequest) -> Boxed<Result<Option<AnyUser>, BoxError>> + Send + Sync>,
 }
 
+/// The login of a type of user that the program keeps itself.
+type OwnLogin = Arc<
+    dyn Fn(Accounts, String, Password, Arrival) -> Boxed<Result<SignedIn<FoundUser>, LoginError>>
+        + Send
+        + Sync,
+>;
+
 type Show = Arc<dyn Fn(&dyn Any) -> Option<Map<String, Value>> + Send + Sync>;
 
 /// One loader for each type of user that the program has.
@@ -98,9 +105,33 @@ pub(crate) struct UserLoaders {
     show: HashMap<TypeId, Show>,
     by_request: Vec<ByRequest>,
     pub(crate) order: UserOrder,
+    /// The logins of the program's own users; there is at most one.
+    logins: Vec<OwnLogin>,
 }
 
 impl UserLoaders {
+    /// Adds users that the program keeps itself, who log in by name and password.
+    pub(crate) fn insert_own<D: CheckPassword>(&mut self, users: Arc<D>) {
+        let loading = users.clone();
+        self.insert::<D::User, _, _, _>(move |id| {
+            let users = loading.clone();
+            async move { Accounts::find_own(&*users, &id).await }
+        });
+        self.logins.push(Arc::new(move |accounts: Accounts, name, password, arrival| {
+            let users = users.clone();
+            Box::pin(async move {
+                let signed_in = accounts.login_own(users, &name, password, arrival).await?;
+                let SignedIn { user, pair, device_token } = signed_in;
+                Ok(SignedIn { user: Arc::new(user) as FoundUser, pair, device_token })
+            })
+        }));
+    }
+
+    /// Whether the program has set more than one source of users who log in.
+    pub(crate) fn log_in_twice(&self) -> bool {
+        self.logins.len() > 1
+    }
+
     pub(crate) fn insert<U, E, F, Loading>(&mut self, load: F)
     where
         U: Send + 'static,
@@ -265,6 +296,30 @@ impl Users {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the program's [own users](crate::AuthBuilder::own_users) log in by name and password.
+    #[must_use]
+    pub fn log_in(&self) -> bool {
+        !self.loaders.logins.is_empty()
+    }
+
+    /// Logs in one of the program's own users or, if none of them log in, an account of Countersign's.
+    pub(crate) async fn login(
+        &self,
+        accounts: &Accounts,
+        name: &str,
+        password: Password,
+        arrival: Arrival,
+    ) -> Result<SignedIn<SignedInUser>, LoginError> {
+        let Some(login) = self.loaders.logins.first() else {
+            let signed_in = accounts.login(LoginName::parse(name), password, arrival).await?;
+            let SignedIn { user, pair, device_token } = signed_in;
+            return Ok(SignedIn { user: SignedInUser::Account(Box::new(user)), pair, device_token });
+        };
+        let signed_in = login(accounts.clone(), name.to_owned(), password, arrival).await?;
+        let SignedIn { user, pair, device_token } = signed_in;
+        Ok(SignedIn { user: self.loaders.known(&pair.user_id, &*user), pair, device_token })
     }
 
     /// The user with this id, from whichever source knows it; `None` if there is no such user. An account of

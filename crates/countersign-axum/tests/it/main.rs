@@ -24,6 +24,7 @@ mod locations;
 mod login_sessions;
 mod loopback;
 mod matrix;
+mod own_login;
 mod own_users;
 mod refresh;
 mod revoke_tokens;

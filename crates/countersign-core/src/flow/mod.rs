@@ -18,10 +18,10 @@ mod verification;
 mod view;
 
 pub use accounts::{
-    Accounts, AccountsConfig, Addressed, Arrival, CodeLoginError, Credentials, CredentialsError, EmailChange,
-    EmailProof, Letter, LetterError, Letters, LinkError, LoginError, LoginName, NewAccount, Profile,
-    ProfileChange, ProfileError, RegisterError, Registration, SecretCode, SignedIn, UserIds,
-    preferred_language,
+    Accounts, AccountsConfig, Addressed, Arrival, CheckPassword, CodeLoginError, Credentials,
+    CredentialsError, EmailChange, EmailProof, FindUser, Letter, LetterError, Letters, LinkError, LoginError,
+    LoginName, NewAccount, PasswordVerdict, Profile, ProfileChange, ProfileError, RegisterError,
+    Registration, SecretCode, SignedIn, UserIds, preferred_language,
 };
 pub use agree::{Agreement, AgreementError, agree};
 pub use background::{

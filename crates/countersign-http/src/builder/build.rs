@@ -69,7 +69,13 @@ impl AuthBuilder {
         if self.loaders.show_in_vain() && !rules.know_users() {
             return Err(BuildError::Settings(
                 "`.show_user(…)` is given for a type that is none of the program's own users; add `.user_loader(…)` \
-                 for it, or leave it out",
+                 or `.own_users(…)` for it, or leave it out",
+            ));
+        }
+        if self.loaders.log_in_twice() {
+            return Err(BuildError::Settings(
+                "`.own_users(…)` is given twice, but a login asks one source of users; combine both in one type, and \
+                 load further types of user by `.user_loader(…)`",
             ));
         }
         let own_origin = reached_at.map(Origin::of).transpose()?;

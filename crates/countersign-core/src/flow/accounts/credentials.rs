@@ -189,7 +189,7 @@ impl Credentials {
             let epoch = this.config().sessions.epoch(&user.id).await?;
             let user = User { password_hash: Some(new), ..user };
             let (beginning, on, _) = arrival.split();
-            match this.accounts.begin_on_device(user, epoch, beginning, on).await {
+            match this.accounts.begin_on_device(&this.accounts, user, epoch, beginning, on).await {
                 Ok(Some(signed_in)) => Ok(signed_in),
                 Ok(None) => Err(CredentialsError::Gone),
                 Err(error) => Err(CredentialsError::Begin(error)),
@@ -559,7 +559,7 @@ impl Credentials {
             let (beginning, on, replacing) = arrival.split();
             let device = on.device.clone();
             this.accounts.end_replaced(replacing).await?;
-            match this.accounts.begin_on_device(user, epoch, beginning, on).await {
+            match this.accounts.begin_on_device(&this.accounts, user, epoch, beginning, on).await {
                 Ok(Some(signed_in)) => Ok(signed_in),
                 Ok(None) => Err(this.code_failed(Some(user_id), device)),
                 Err(BeginError::Store(error)) => Err(CodeLoginError::Store(error)),
