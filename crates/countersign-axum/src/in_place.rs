@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use countersign_http::{Auth, Authenticated, CookieChange, CookieKind, Location};
+use countersign_http::{Auth, Authenticated, CookieChange, Location};
 use http::request::Parts;
 use http::{HeaderMap, Response, header};
 
@@ -76,11 +76,7 @@ impl Noted {
 }
 
 fn is_ours(auth: &Auth, field: &[u8]) -> bool {
-    let names = [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf];
-    names
-        .into_iter()
-        .filter_map(|kind| auth.rules().cookies().name(kind))
-        .any(|name| field.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'=')))
+    auth.rules().cookies().is_set(field)
 }
 
 fn remove_cookies(auth: &Auth, headers: &mut HeaderMap) {

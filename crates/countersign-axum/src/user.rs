@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::FromRequestParts;
-use countersign_http::{AnyUser, Auth, AuthError, Optional, Requirement, UserOrder};
+use countersign_http::{AnyUser, Auth, AuthError, ErrorCode, Location, Optional, Requirement, UserOrder};
 use http::Method;
 use http::request::Parts;
 
@@ -119,7 +119,18 @@ async fn of_session<U: Send + 'static>(
         try_proven(auth, parts, requirement).await?
     };
     match found {
-        Some(caller) => auth.load_user(caller.claims()).await.map(Some),
+        Some(caller) => match auth.load_user(caller.claims()).await {
+            // On a page for everybody, the cookies of a user who is gone count as none.
+            Err(error)
+                if optional
+                    && caller.location() == Location::Cookie
+                    && auth.engine().login_sessions().is_some()
+                    && error.code() == ErrorCode::InvalidToken =>
+            {
+                Ok(None)
+            }
+            loaded => loaded.map(Some),
+        },
         None => Ok(None),
     }
 }

@@ -122,7 +122,7 @@ fn compared(recorded: Value, fields: &[(&str, &str)], body: &str) -> Differences
     recorded["status"] = json!(200);
     let recorded: RequestRecorded = serde_json::from_value(recorded).unwrap();
     let answer = Answer { status: 200, headers: headers(fields), body: body.as_bytes().to_vec() };
-    compare::request(&recorded, &answer, &BTreeMap::from([("t".to_owned(), "token".to_owned())]))
+    compare::request(&recorded, &answer, &BTreeMap::from([("t".to_owned(), "token".to_owned())]), None)
 }
 
 fn headers(fields: &[(&str, &str)]) -> HeaderMap {
@@ -136,7 +136,7 @@ fn headers(fields: &[(&str, &str)]) -> HeaderMap {
 fn status_and_body_are_as_recorded() {
     let empty: RequestRecorded = serde_json::from_value(json!({"now": 1, "status": 200})).unwrap();
     let answer = Answer { status: 204, headers: HeaderMap::new(), body: Vec::new() };
-    assert_eq!(compare::request(&empty, &answer, &BTreeMap::new()), ["status: expected 200, got 204"]);
+    assert_eq!(compare::request(&empty, &answer, &BTreeMap::new(), None), ["status: expected 200, got 204"]);
 
     let json = json!({"content_type": "application/json", "json": {"msg": "no"}});
     let text = json!({"content_type": "text/plain; charset=utf-8", "text": "no"});
@@ -378,7 +378,9 @@ fn echo(application: &Application, _: &Arc<World>) -> Result<Box<dyn Subject>, N
     match application {
         Application::FlaskJwtExtended { config, .. } if config.is_empty() => Ok(Box::new(Echo)),
         Application::FlaskJwtExtended { .. } => Err(NotBuilt::Refused("no".to_owned())),
-        Application::FlaskJwt { .. } => Err(NotBuilt::Unknown("what is that?".to_owned())),
+        Application::FlaskJwt { .. } | Application::FlaskLogin { .. } => {
+            Err(NotBuilt::Unknown("what is that?".to_owned()))
+        }
     }
 }
 

@@ -242,8 +242,15 @@ impl Auth {
             };
         };
         let refused = match found {
-            Ok(Some(authenticated)) => {
-                return Ok(InPlace { authenticated: Some(authenticated), change: None });
+            Ok(Some(caller)) => {
+                if self.rules().renews_each_request(&caller)
+                    && let Ok(Some(RenewedInPlace { vouched, renewal })) =
+                        self.rules().renew_in_place(self.engine(), parts, requirement, device()).await
+                {
+                    let change = Some(CookieChange::Renew(renewal));
+                    return Ok(InPlace { authenticated: Some(authenticated(vouched)), change });
+                }
+                return Ok(InPlace { authenticated: Some(caller), change: None });
             }
             Ok(None) => None,
             Err(error) if is_of_session(&error) => Some(error),

@@ -30,6 +30,7 @@ struct Key {
     session: UserSession,
     generation: Generation,
     agent: Option<AgentHash>,
+    fresh: bool,
 }
 
 struct Flight {
@@ -50,11 +51,21 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Renews the session of a verified refresh token, whose user exists.
-    pub(crate) async fn of(engine: &Engine, token: Claims, device: Device) -> Result<Self, RefreshError> {
+    /// Renews the session of a refresh token whose user exists, and which the rules have verified by
+    /// [`Check::REFRESH`](countersign_core::flow::Check::REFRESH)
+    /// [`.even_if_revoked()`](countersign_core::flow::Check::even_if_revoked). `fresh` makes the pair fresh.
+    ///
+    /// # Errors
+    /// Those of [`Refresh::prepare`].
+    pub async fn of(
+        engine: &Engine,
+        token: Claims,
+        device: Device,
+        fresh: bool,
+    ) -> Result<Self, RefreshError> {
         let refresh = Refresh::of(engine.sessions());
-        let flight = engine.renewals.join(token, device, engine.now());
-        let prepare = || refresh.prepare(&flight.token, true, flight.device.clone());
+        let flight = engine.renewals.join(token, device, fresh, engine.now());
+        let prepare = || refresh.prepare(&flight.token, true, flight.device.clone(), fresh);
         let pair = flight.prepared.get_or_try_init(prepare).await?.pair.clone();
         Ok(Self { flight, pair, refresh })
     }
@@ -86,7 +97,7 @@ impl Renewals {
     const SHARED_FOR: Duration = Duration::from_secs(10);
     const FIRST_SWEEP: usize = 64;
 
-    fn join(&self, token: Claims, device: Device, now: Timestamp) -> Arc<Flight> {
+    fn join(&self, token: Claims, device: Device, fresh: bool, now: Timestamp) -> Arc<Flight> {
         let new = |token, device| {
             let (prepared, committed) = (OnceCell::new(), OnceCell::new());
             Arc::new(Flight { token, device, began: now, prepared, committed })
@@ -96,6 +107,7 @@ impl Renewals {
             session: UserSession { user_id: token.subject().clone(), id: session.id },
             generation: session.generation,
             agent: device.agent_hash,
+            fresh,
         };
         let mut flights = self.flights();
         if let Some(flight) = flights.by_session.get(&key).and_then(Weak::upgrade)

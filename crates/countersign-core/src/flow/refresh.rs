@@ -309,12 +309,15 @@ impl Refresh {
     /// # let check = Check::REFRESH.even_if_revoked();
     /// # let token = sessions.verification().verify(&pair.refresh_token, check).await?;
     /// let refresh = Refresh::of(&sessions);
-    /// let prepared = refresh.prepare(&token, true, Device::default()).await?;
+    /// let prepared = refresh.prepare(&token, true, Device::default(), false).await?;
     /// assert!(refresh.commit(&prepared).await?, "the session has advanced to the pair that was prepared");
     /// assert!(!refresh.commit(&prepared).await?, "nobody can advance it from there once more");
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// `fresh` makes the pair fresh, for rules by which a session stays fresh as long as it lives; a refresh by
+    /// [`Refresh::exchange`] never does.
     ///
     /// # Errors
     /// Those of [`Refresh::exchange`]. A replay ends the session at once.
@@ -323,9 +326,11 @@ impl Refresh {
         token: &Claims,
         user_enabled: bool,
         device: Device,
+        fresh: bool,
     ) -> Result<Prepared, RefreshError> {
         let (this, token) = (self.clone(), token.clone());
-        self.sessions.detached(async move { this.prepare_now(&token, user_enabled, device).await }).await
+        let prepare = async move { this.prepare_now(&token, user_enabled, device, fresh).await };
+        self.sessions.detached(prepare).await
     }
 
     async fn prepare_now(
@@ -333,6 +338,7 @@ impl Refresh {
         token: &Claims,
         user_enabled: bool,
         device: Device,
+        fresh: bool,
     ) -> Result<Prepared, RefreshError> {
         let Shared { policy, clock, store, verification, .. } = &*self.sessions.shared;
         check_kind(token, TokenType::Refresh)?;
@@ -359,7 +365,8 @@ impl Refresh {
                 return Ok(Prepared { pair, key, step: Step::Taken });
             }
         };
-        let pair = self.sessions.pair(&session, Presentation::of(token), &presented.device, &extra)?;
+        let presentation = Presentation::of(token);
+        let pair = self.sessions.pair_with(&session, fresh, presentation, &presented.device, &extra)?;
         Ok(Prepared { pair, key, step })
     }
 

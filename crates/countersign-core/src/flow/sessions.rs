@@ -870,7 +870,7 @@ impl Sessions {
         self.pair_with(session, is_fresh, presentation, device, extra)
     }
 
-    fn pair_with(
+    pub(crate) fn pair_with(
         &self,
         session: &Session,
         is_fresh: bool,

@@ -122,7 +122,8 @@ impl AuthBuilder {
             sessions.check()?;
         }
         let return_key = self.secrets.derive("countersign return to a page v1");
-        let pages = self.login_sessions.map(|sessions| Arc::new(Pages::new(sessions, &*return_key)));
+        let login_sessions = rules.login_sessions().or(self.login_sessions);
+        let pages = login_sessions.map(|sessions| Arc::new(Pages::new(sessions, &*return_key)));
         let code_key = self.secrets.derive("countersign one-time codes v1");
         // A program with users of its own has no accounts whose roles could be looked up.
         let extra_claims = if self.loaders.are_own() {

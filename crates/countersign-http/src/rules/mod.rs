@@ -38,6 +38,7 @@ use crate::cookie_config::{CookieError, CookieKind};
 use crate::engine::Engine;
 use crate::error::AuthError;
 use crate::locate::Location;
+use crate::login_sessions::LoginSessions;
 use crate::renewal::Renewal;
 use crate::requirement::Requirement;
 use crate::users::{FoundUser, SignedInUser};
@@ -144,6 +145,12 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
     ) -> Result<Option<RenewedInPlace>, AuthError> {
         let _ = (engine, parts, requirement, device);
         Ok(None)
+    }
+
+    /// Whether the session of an accepted credential is renewed with every request. Default: no.
+    fn renews_each_request(&self, authenticated: &Authenticated) -> bool {
+        let _ = authenticated;
+        false
     }
 
     /// Checks again that an accepted credential still holds: not expired, not revoked, still accepted by the
@@ -274,6 +281,15 @@ pub trait CookieRules: fmt::Debug + Send + Sync {
         carried: &[(CookieKind, Claims)],
     ) -> Result<(), AuthError>;
 
+    /// Whether a `Set-Cookie` field sets one of these cookies.
+    fn is_set(&self, field: &[u8]) -> bool {
+        let names = [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf];
+        names
+            .into_iter()
+            .filter_map(|kind| self.name(kind))
+            .any(|name| field.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'=')))
+    }
+
     /// Whether a request carries one of the token cookies.
     fn are_carried(&self, headers: &HeaderMap) -> bool {
         carried(self, headers, |lookup| lookup != CookieLookup::Absent)
@@ -320,6 +336,12 @@ pub trait CheckedRules: fmt::Debug + Send {
 
     /// The session policy with the lifetimes that the rules decide put in place of the given ones.
     fn policy(&self, policy: SessionPolicy) -> SessionPolicy;
+
+    /// The login sessions that the rules decide; `None`, the default, if they leave them to
+    /// [`AuthBuilder::login_sessions`](crate::AuthBuilder::login_sessions).
+    fn login_sessions(&self) -> Option<LoginSessions> {
+        None
+    }
 
     /// Whether the rules can load the program's users themselves.
     fn know_users(&self) -> bool;

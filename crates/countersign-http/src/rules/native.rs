@@ -481,7 +481,7 @@ impl Rules for Native {
         if engine.users().known(token.subject(), None).await?.is_none() {
             return Err(RefreshError::Refused(Refusal::User).into());
         }
-        let renewal = Renewal::of(engine, token, device).await?;
+        let renewal = Renewal::of(engine, token, device, false).await?;
         let access_token = &renewal.pair().access_token;
         let claims = engine.sessions().verification().verify(access_token, check(requirement)).await?;
         engine.ask_application(&claims, requirement.skip_revocation).await?;
