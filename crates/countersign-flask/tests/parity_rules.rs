@@ -191,6 +191,69 @@ fn header_fields_are_as_recorded() {
 }
 
 #[test]
+fn cookies_of_login_sessions_are_compared_by_what_they_are_for() {
+    let cookie = |role: &str, action: &str, lifetime: Value, attributes: Value| json!({"role": role, "name": "x", "action": action, "lifetime": lifetime, "attributes": attributes});
+    let path = || json!({"path": "/", "httponly": true});
+    let set = cookie("session", "set", json!(null), path());
+    let clear = cookie("session", "clear", json!(null), json!({"path": "/"}));
+    let remember = cookie("remember", "set", json!(60), path());
+    let (kept, gone) = ("session=1; Path=/; HttpOnly; SameSite=Lax", "session=; Path=/; Max-Age=0");
+    let rotated = "remember_token=2; Path=/; HttpOnly; Max-Age=60";
+    let (none, session, both) = ([None, None], [Some(None), None], [Some(None), Some(Some(1_700_000_060.0))]);
+    for (case, recorded, status, carried, lines, differences) in [
+        ("equal", vec![&set], 200, none, vec![kept], 0),
+        ("the last one counts", vec![&set], 200, none, vec![gone, kept], 0),
+        ("not set", vec![&set], 200, none, vec![], 1),
+        ("set", vec![], 200, none, vec![kept], 1),
+        ("another cookie", vec![], 200, none, vec!["theme=dark"], 0),
+        ("cleared in vain", vec![], 200, none, vec![gone], 0),
+        ("not cleared in vain", vec![&clear], 200, none, vec![], 0),
+        ("set again", vec![], 200, session, vec![kept], 0),
+        ("not set again", vec![&set], 200, session, vec![], 0),
+        ("not cleared", vec![&clear], 200, session, vec![], 1),
+        ("cleared", vec![], 200, session, vec![gone], 1),
+        ("cleared for nobody", vec![], 401, session, vec![gone], 0),
+        ("cleared instead of set", vec![&set], 200, session, vec![gone], 1),
+        ("rotated", vec![], 200, both, vec![rotated], 0),
+        ("moved", vec![], 200, both, vec!["remember_token=2; Path=/; Max-Age=61"], 1),
+        (
+            "another end",
+            vec![&remember],
+            200,
+            none,
+            vec!["remember_token=2; Path=/; HttpOnly; Max-Age=61"],
+            1,
+        ),
+        ("no end", vec![&remember], 200, none, vec!["remember_token=2; Path=/; HttpOnly"], 1),
+        ("another path", vec![&set], 200, none, vec!["session=1; Path=/x; HttpOnly"], 1),
+        ("a domain", vec![&set], 200, none, vec!["session=1; Path=/; HttpOnly; Domain=example.com"], 1),
+        ("readable", vec![&set], 200, none, vec!["session=1; Path=/"], 1),
+        ("stricter", vec![&set], 200, none, vec!["session=1; Path=/; HttpOnly; Secure"], 0),
+        (
+            "not as configured",
+            vec![&remember],
+            200,
+            none,
+            vec!["remember_token=2; Path=/; HttpOnly; Max-Age=60; Secure"],
+            1,
+        ),
+        ("cleared elsewhere", vec![&clear], 200, session, vec!["session=; Path=/x; Max-Age=0"], 1),
+    ] {
+        let recorded = json!({"now": 1_700_000_000, "status": status, "page": true, "set_cookies": recorded});
+        let recorded: RequestRecorded = serde_json::from_value(recorded).unwrap();
+        let fields: Vec<_> = lines.iter().map(|line| ("set-cookie", *line)).collect();
+        let answer = Answer { status, headers: headers(&fields), body: Vec::new() };
+        let roles = compare::Roles {
+            names: [vec!["session".to_owned()], vec!["remember_token".to_owned()]],
+            carried,
+            configured: vec!["REMEMBER_COOKIE_SECURE".to_owned()],
+        };
+        let found = compare::request(&recorded, &answer, &BTreeMap::new(), Some(&roles));
+        assert_eq!(found.len(), differences, "{case}: {found:?}");
+    }
+}
+
+#[test]
 fn cookies_are_as_recorded() {
     let kept = json!({"set_cookies": [
         {"name": "a", "value": "1", "attributes": {"Max-Age": "60", "Expires": "Tue, 14 Nov 2023 22:14:20 GMT",

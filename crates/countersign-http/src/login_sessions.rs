@@ -194,14 +194,16 @@ impl Pages {
     }
 
     /// The page in place of the refusal of a request that a browser navigates with; `None` where the refusal stays.
+    /// `by_cookie` is whether cookies decide about the request, and not a token of a program's.
     pub(crate) fn answer(
         &self,
         cookies: &dyn CookieRules,
         parts: &Parts,
         error: &AuthError,
+        by_cookie: bool,
         now: Timestamp,
     ) -> Option<Answer> {
-        if !wants_page(parts) {
+        if !by_cookie || !wants_page(parts) {
             return None;
         }
         let LoginSessions { sign_in_page, confirm_page, refresh_page, .. } = &self.sessions;
@@ -298,18 +300,9 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     Some(bytes.collect())
 }
 
-/// Whether a refusal of this request is to be a page: a browser navigates, and no token of a program's decides.
+/// Whether a refusal of this request may be a page, because a browser navigates.
 fn wants_page(parts: &Parts) -> bool {
-    parts.extensions.get::<ForPrograms>().is_none()
-        && !shows_bearer(&parts.headers)
-        && prefers_html(&parts.headers)
-}
-
-fn shows_bearer(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::AUTHORIZATION)
-        .iter()
-        .any(|field| field.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer")))
+    parts.extensions.get::<ForPrograms>().is_none() && prefers_html(&parts.headers)
 }
 
 /// Whether `Accept` names HTML, and does not like JSON better. A bare `*/*`, as `fetch` and curl send it, asks for no

@@ -79,12 +79,14 @@ pub enum UserOrder {
 /// A user of any type of the application's.
 pub type AnyUser = Box<dyn Any + Send>;
 
+type LoadByRequest = Arc<dyn Fn(LoaderRequest) -> Boxed<Result<Option<AnyUser>, BoxError>> + Send + Sync>;
+
 /// A loader of users by requests.
 #[derive(Clone)]
 struct ByRequest {
     of: TypeId,
     wants_json: bool,
-    load: Arc<dyn Fn(LoaderRequest) -> Boxed<Result<Option<AnyUser>, BoxError>> + Send + Sync>,
+    load: LoadByRequest,
 }
 
 /// The login of a type of user that the program keeps itself.

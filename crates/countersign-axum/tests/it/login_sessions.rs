@@ -395,7 +395,7 @@ async fn a_replayed_refresh_cookie_ends_the_session() {
 }
 
 #[tokio::test]
-async fn sec_079_sec_184_signing_in_over_another_users_session_keeps_nothing_of_it() {
+async fn sec_072_sec_079_sec_184_signing_in_over_another_users_session_keeps_nothing_of_it() {
     let app = app().await;
     let (mut client, _) = signed_in(&app, "name=ada&remember=true").await;
     let planted = client.clone();
@@ -747,4 +747,205 @@ async fn pages_must_be_paths_of_the_program() {
                 .await;
         assert!(built.is_err(), "{page}");
     }
+}
+
+#[tokio::test]
+async fn sec_056_sec_057_sec_059_cookies_of_a_login_session_have_their_attributes() {
+    let app = app().await;
+    for (form, refresh_age) in [("name=ada", None), ("name=ada&remember=true", Some("Max-Age=1209600"))] {
+        let (_, answer) = signed_in(&app, form).await;
+        let cookies: Vec<_> = answer
+            .set_cookies()
+            .into_iter()
+            .map(|mut cookie| {
+                cookie.attributes.sort_unstable();
+                (cookie.name, cookie.attributes.join(" "))
+            })
+            .collect();
+        let age = refresh_age.map(|age| format!("{age} ")).unwrap_or_default();
+        let expected = [
+            (ACCESS, "HttpOnly Path=/ SameSite=Lax Secure".to_owned()),
+            (REFRESH, format!("HttpOnly {age}Path=/ SameSite=Strict Secure")),
+            (CSRF, format!("{age}Path=/ SameSite=Lax Secure")),
+        ];
+        assert_eq!(cookies, expected.map(|(name, attributes)| (name.to_owned(), attributes)), "{form}");
+    }
+}
+
+#[tokio::test]
+async fn sec_060_tokens_that_no_browser_keeps_are_an_error_and_no_cookie() {
+    let large = |_: UserId| async {
+        let claim = ("large".to_owned(), json!("x".repeat(4_000)));
+        Ok::<_, Infallible>(serde_json::Map::from_iter([claim]))
+    };
+    let app = app_with(|builder| builder.access_claims(large)).await;
+    let answer = post_form(&mut browser(&app), "/sign-in", "name=ada").await;
+    assert_eq!((answer.status(), names(&answer)), (500, vec![]));
+}
+
+#[tokio::test]
+async fn sec_062_sec_185_a_cookie_that_came_twice_is_refused_and_renews_nothing() {
+    let app = app().await;
+    let (client, _) = signed_in(&app, "name=ada").await;
+    let (eve, _) = signed_in(&app, "name=eve").await;
+    app.wait(EXPIRED);
+    app.store.reset_calls();
+    // What a sub-domain has tossed in comes along with our own.
+    for name in [ACCESS, REFRESH] {
+        let tossed = format!("{name}={}", eve.cookie(name));
+        for path in ["/page", "/front", "/form"] {
+            let answer = client.clone().with("cookie", &tossed).get(path).await;
+            assert_ne!(answer.status(), 200, "{name} {path}");
+            assert!(answer.set_cookies().iter().all(crate::client::SetCookie::is_removal), "{name} {path}");
+        }
+    }
+    assert_eq!(app.store.calls("advance"), 0);
+    // A name that only looks like ours is none of ours.
+    for junk in ["%5F%5FHost-countersign_refresh=evil", "__host-countersign_access=evil"] {
+        assert_eq!(text(&client.clone().with("cookie", junk).get("/page").await), (200, "ada"), "{junk}");
+    }
+}
+
+#[tokio::test]
+async fn sec_186_a_cookie_bomb_hides_no_session() {
+    let app = app().await;
+    let (client, _) = signed_in(&app, "name=ada").await;
+    for expired in [false, true] {
+        if expired {
+            app.wait(EXPIRED);
+        }
+        let junk: Vec<_> = (0..100).map(|n| format!("junk{n}={}", "x".repeat(150))).collect();
+        let mut bombed = client.clone().with("cookie", &junk.join("; ")).with("cookie", "x=\u{e9}; =; ;;");
+        assert_eq!(text(&bombed.get("/page").await), (200, "ada"));
+    }
+}
+
+#[tokio::test]
+async fn sec_064_cookies_that_are_not_secure_go_to_loopback_names_alone() {
+    let url = url::Url::parse("http://localhost:3000").unwrap();
+    let app = app_with(|builder| builder.public_url(url)).await;
+    let home = browser(&app).with("host", "localhost:3000");
+    let mut client = home.clone();
+    assert_eq!(post_form(&mut client, "/sign-in", "name=ada").await.status(), 303);
+    app.wait(EXPIRED);
+    let mut elsewhere = client.clone().without("host").with("host", "app.example.com");
+    let answer = elsewhere.get("/page").await;
+    assert_eq!((answer.outcome(), names(&answer)), ((403, "insecure_cookies".to_owned()), vec![]));
+    assert_eq!(text(&client.get("/page").await), (200, "ada"));
+    let mut elsewhere = home.without("host").with("host", "app.example.com");
+    let answer = post_form(&mut elsewhere, "/sign-in", "name=ada").await;
+    assert_eq!((answer.outcome(), names(&answer)), ((403, "insecure_cookies".to_owned()), vec![]));
+}
+
+#[tokio::test]
+async fn sec_050_sec_189_junk_in_the_header_does_not_switch_off_the_csrf_check_of_a_renewal() {
+    let app = app().await;
+    let (client, _) = signed_in(&app, "name=ada").await;
+    app.wait(EXPIRED);
+    app.store.reset_calls();
+    for (authorization, status) in
+        [("Bearer x", 401), ("Bearer", 401), ("bearer \"", 401), ("Basic x", 403), ("x", 401), ("", 403)]
+    {
+        let mut client = client.clone().with("authorization", authorization);
+        let answer = post_form(&mut client, "/note", "note=x").await;
+        assert_eq!((answer.status(), names(&answer)), (status, vec![]), "{authorization:?}");
+    }
+    assert_eq!(app.store.calls("advance"), 0);
+}
+
+#[tokio::test]
+async fn sec_220_a_handshake_goes_on_for_a_page_of_ours_alone() {
+    let app = app().await;
+    let (client, _) = signed_in(&app, "name=ada").await;
+    app.wait(EXPIRED);
+    let socket = client.clone().without("sec-fetch-site").with("upgrade", "websocket");
+    let mut foreign = socket.clone().with("origin", "https://evil.example");
+    assert_eq!(foreign.get("/page").await.outcome(), (403, "cross_site".to_owned()));
+    assert_eq!(socket.clone().get("/page").await.outcome(), (403, "csrf_failed".to_owned()), "no browser");
+    let mut own = socket.with("origin", crate::app::OWN);
+    assert_eq!(text(&own.get("/page").await), (200, "ada"));
+}
+
+#[tokio::test]
+async fn sec_083_an_account_that_is_disabled_is_signed_out_of_its_pages() {
+    let app = TestApp::with(|builder| builder.login_sessions(sessions())).await;
+    let account = app.register("ada").await;
+    let id = account.user_id.as_str().to_owned();
+    let app = app.with_routes(routes());
+    let (mut client, _) = signed_in(&app, &format!("name={id}&remember=true")).await;
+    assert_eq!(text(&client.get("/front").await), (200, &*id));
+    app.auth.accounts().disable(&account.user_id).await.unwrap();
+    assert_eq!(text(&client.clone().get("/front").await), (200, "nobody"));
+    app.wait(EXPIRED);
+    assert_eq!(text(&client.get("/front").await), (200, "nobody"));
+    assert!(client.is_signed_out());
+}
+
+#[tokio::test]
+async fn sec_085_a_session_that_ends_on_one_server_ends_on_another_within_the_bound() {
+    let one = app().await;
+    let two = one.beside(|builder| builder.user_loader(by_id).login_sessions(sessions())).await.unwrap();
+    let (mut client, _) = signed_in(&one, "name=ada").await;
+    let mut elsewhere =
+        Client::new(two_router(&two)).with("accept", PAGE).with("user-agent", "Firefox/143.0");
+    for cookie in OURS {
+        elsewhere = elsewhere.set_cookie(cookie, client.cookie(cookie));
+    }
+    assert_eq!(text(&elsewhere.get("/page").await), (200, "ada"));
+    client = client.csrf();
+    assert_eq!(client.post_nothing("/sign-out").await.status(), 303);
+    one.wait(6);
+    assert_eq!(elsewhere.get("/page").await.status(), 303);
+}
+
+fn two_router(app: &TestApp) -> Router {
+    routes().layer(countersign_axum::AuthLayer::new(app.auth.clone()))
+}
+
+#[tokio::test]
+async fn an_api_with_cookies_goes_on_in_place_too_and_keeps_its_kind_of_cookies() {
+    let app = app().await;
+    let mut client = app.signed_in_browser("ada").await;
+    app.wait(EXPIRED);
+    let answer = client.get("/v1/auth/me").await;
+    assert_eq!((answer.status(), names(&answer).len()), (200, 3));
+    let ages = answer.set_cookies();
+    assert!(ages.iter().all(|cookie| cookie.attributes.iter().any(|a| a.starts_with("Max-Age="))));
+    // A route that refuses changes nothing.
+    app.wait(EXPIRED);
+    let answer = client.delete("/v1/auth/sessions").await;
+    assert_eq!((answer.outcome(), names(&answer)), ((403, "csrf_failed".to_owned()), vec![]));
+}
+
+#[tokio::test]
+async fn without_login_sessions_nothing_is_renewed_or_redirected() {
+    let app = TestApp::with(|builder| builder.user_loader(by_id)).await.with_routes(routes());
+    let mut client = browser(&app);
+    assert_eq!(post_form(&mut client, "/sign-in", "name=ada").await.status(), 303);
+    assert_eq!(text(&client.get("/page").await), (200, "ada"));
+    app.wait(EXPIRED);
+    let answer = client.get("/page").await;
+    assert_eq!((answer.outcome(), names(&answer)), ((401, "invalid_token".to_owned()), vec![]));
+}
+
+#[tokio::test]
+async fn a_nested_application_is_come_back_to_at_its_whole_path() {
+    let app = app().await;
+    let inner =
+        Router::new().route("/page", get(page)).layer(countersign_axum::AuthLayer::new(app.auth.clone()));
+    let mut client = Client::new(Router::new().nest("/app", inner)).with("accept", PAGE);
+    let answer = client.get("/app/page?x=1").await;
+    assert_eq!(answer.header("location"), Some("/login?next=%2Fapp%2Fpage%3Fx%3D1"));
+}
+
+#[tokio::test]
+async fn a_token_in_the_query_does_not_stay_in_the_way_back() {
+    let locations = [countersign_http::Location::Query, countersign_http::Location::Cookie];
+    let app = app_with(|builder| builder.locations(locations)).await;
+    let answer = browser(&app).get("/page?access_token=canary-secret&x=1").await;
+    assert!(
+        !answer.header("location").unwrap_or_default().contains("canary"),
+        "{:?}",
+        answer.header("location")
+    );
 }

@@ -56,6 +56,12 @@ impl AuthBuilder {
                          have options of their own for cookies and locations, so leave these out",
                     ));
                 }
+                if self.login_sessions.is_some() {
+                    return Err(BuildError::Settings(
+                        "`.login_sessions(…)` belong to Countersign's own rules; the rules given to `.rules(…)` decide \
+                         about sessions of browsers themselves, so leave them out",
+                    ));
+                }
                 // Other rules have cookies of their own; a URL at which no cookies are safe is refused all the same.
                 CookieConfig::for_public_url(reached_at)?;
                 rules

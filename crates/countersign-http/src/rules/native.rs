@@ -591,7 +591,10 @@ impl Rules for Native {
             AuthError::Locate(error) => Answer::refused_credential(*error, &self.cookies),
             _ => Answer::from(error),
         };
-        let page = engine.pages.as_ref().and_then(|pages| pages.answer(self, parts, error, engine.now()));
+        let page = engine.pages.as_ref().and_then(|pages| {
+            let by_cookie = self.decides_by_cookie(parts, requirement.unwrap_or(&Requirement::ACCESS));
+            pages.answer(self, parts, error, by_cookie, engine.now())
+        });
         let answer = page.unwrap_or(answer);
         engine.answer(parts, requirement, error, answer).await
     }
