@@ -20,6 +20,7 @@ pub(crate) struct Recording {
 
 /// What the application under test is made of.
 #[derive(Debug)]
+#[expect(clippy::enum_variant_names, reason = "the libraries are called so")]
 pub(crate) enum Application {
     FlaskJwtExtended {
         config: Map<String, Value>,
