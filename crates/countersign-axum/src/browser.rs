@@ -7,8 +7,8 @@ use axum::response::{IntoResponseParts, ResponseParts};
 use countersign_core::flow::{Arrival, Beginning, LoginError, Presentation};
 use countersign_core::model::{Device, EndReason, Password, UserSession};
 use countersign_http::{
-    Answer, Auth, AuthError, BodyTokens, CookieKind, CookieLookup, CrossSite, ErrorCode, Location,
-    Requirement, ReturnTo, SetCookies, ShownTokens, find_cookie, no_store, vary_personal,
+    Answer, Auth, AuthError, BodyTokens, CookieKind, CookieLookup, CrossSite, DeviceCookie, ErrorCode,
+    Location, Requirement, ReturnTo, SetCookies, ShownTokens, find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::{Claims, Epoch, UserId};
 use http::request::Parts;
@@ -44,7 +44,7 @@ use crate::routes::device;
 pub struct SignIn {
     /// The [`Auth`] that the layer installed.
     pub auth: Auth,
-    /// The argument for `Auth::login`, `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and
+    /// The argument for `Engine::login`, `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and
     /// names the device, and the sessions whose cookies the browser still carries and which the new session replaces.
     pub arrival: Arrival,
     /// What else lets the request through.
@@ -52,7 +52,7 @@ pub struct SignIn {
 }
 
 impl SignIn {
-    /// Logs in with a name and a password as [`Auth::login`] does. The cookies are a part of the response:
+    /// Logs in with a name and a password as [`Engine::login`](countersign_http::Engine::login) does. The cookies are a part of the response:
     /// `(sign_in.login(name, password).await?, Redirect::to("/"))`.
     ///
     /// # Errors
@@ -62,8 +62,8 @@ impl SignIn {
         let Self { auth, arrival, .. } = self;
         // A password that none can be is a wrong one, for which no form has a better message.
         let password = Password::new_for_login(password).map_err(|_| LoginError::InvalidCredentials)?;
-        let signed_in = auth.login(name, password, arrival).await?;
-        Ok(WithCookies(auth.login_cookies(&signed_in)))
+        let signed_in = auth.engine().login(name, password, arrival).await?;
+        Ok(WithCookies(SetCookies::of_login(&auth, &signed_in)))
     }
 }
 
@@ -207,7 +207,7 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
         }
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {
             browser.may_ask_for_cookies(&auth, parts, true)?;
-            let known_device = auth.device_token(&parts.headers);
+            let known_device = DeviceCookie::of(auth.rules()).and_then(|cookie| cookie.token(&parts.headers));
             Ok(Arrival { known_device, ..browser.arrival(parts, true) })
         });
         match checked {

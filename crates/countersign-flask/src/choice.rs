@@ -1,5 +1,6 @@
 //! The choice between the two libraries' rules, as a setting names them: [`FlaskRules`].
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,9 @@ use countersign_jwt::{Clock, Random};
 
 use crate::flask_jwt::{FlaskJwt, FlaskJwtConfig};
 use crate::flask_jwt_extended::{FlaskJwtExtended, FlaskJwtExtendedConfig};
+use crate::hooks::{Hook, hook};
 use crate::options::{OptionError, Options};
+use crate::tokens::FlaskClaims;
 
 /// One of the two libraries, with its options, as a program's setting chooses it. `AuthBuilder::rules` takes it
 /// directly.
@@ -55,6 +58,17 @@ impl FlaskRules {
         }))
     }
 
+    /// These rules, with one more way to tell that a token was revoked, such as a table of the Flask application's.
+    #[must_use]
+    pub fn is_revoked<E, F, Fut>(self, is_revoked: F) -> AskingRules
+    where
+        E: Into<BoxError>,
+        F: Fn(FlaskClaims) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool, E>> + Send + 'static,
+    {
+        AskingRules { rules: self, is_revoked: hook(is_revoked) }
+    }
+
     /// The names of both libraries' options.
     pub fn option_names() -> impl Iterator<Item = &'static str> {
         FlaskJwtExtendedConfig::NAMES.into_iter().chain(FlaskJwtConfig::NAMES)
@@ -68,6 +82,40 @@ impl FlaskRules {
             (Self::FlaskJwtExtended(_), "idle" | "absolute") => Some("JWT_REFRESH_TOKEN_EXPIRES"),
             (Self::FlaskJwt(_), "access_lifetime") => Some("JWT_EXPIRATION_DELTA"),
             _ => None,
+        }
+    }
+}
+
+/// [`FlaskRules`] that also ask the application whether a token was revoked.
+#[derive(Clone)]
+pub struct AskingRules {
+    rules: FlaskRules,
+    is_revoked: Hook<FlaskClaims, bool>,
+}
+
+impl fmt::Debug for AskingRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AskingRules").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl RulesBuilder for AskingRules {
+    async fn check(
+        self: Box<Self>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Box<dyn CheckedRules>, BoxError> {
+        let is_revoked = self.is_revoked;
+        match self.rules {
+            FlaskRules::FlaskJwtExtended(config) => {
+                let jwt = FlaskJwtExtended::builder(*config).is_revoked(move |token| is_revoked(token));
+                Box::new(jwt).check(clock, random).await
+            }
+            FlaskRules::FlaskJwt(config) => {
+                let jwt = FlaskJwt::builder(*config).is_revoked(move |token| is_revoked(token));
+                Box::new(jwt).check(clock, random).await
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ pub mod import;
 mod testing;
 
 pub use build::FlaskBuildError;
-pub use choice::FlaskRules;
+pub use choice::{AskingRules, FlaskRules};
 pub use flask_jwt::{FlaskJwt, FlaskJwtConfig};
 pub use flask_jwt_extended::{FlaskJwtExtended, FlaskJwtExtendedConfig};
 pub use flask_login::{FlaskLogin, FlaskLoginConfig};

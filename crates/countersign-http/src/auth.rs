@@ -4,10 +4,10 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use countersign_core::flow::Accounts;
 use countersign_core::flow::Background;
-use countersign_core::flow::{Accounts, Arrival, LoginError, SignedIn};
 use countersign_core::flow::{CheckError, EndError, Pair, Sessions};
-use countersign_core::model::{Device, EndReason, Password};
+use countersign_core::model::{Device, EndReason};
 use countersign_jwt::{Claims, Timestamp};
 use http::HeaderMap;
 use http::request::Parts;
@@ -383,23 +383,6 @@ impl Auth {
         self.rules().recheck(self.engine(), authenticated).await
     }
 
-    /// Logs in with a name and a password: one of the program's [own users](crate::AuthBuilder::own_users), or an account
-    /// of Countersign's if the program has set none. The name may be an e-mail address or a username.
-    ///
-    /// Attempts are counted by name, user, address and device before the password is checked. The sessions that
-    /// `arrival` names are ended before the new one begins. [`Accounts::login`] tells the rules.
-    ///
-    /// # Errors
-    /// [`LoginError`]. A user who is unknown or disabled and a wrong password give the same error.
-    pub async fn login(
-        &self,
-        name: &str,
-        password: Password,
-        arrival: Arrival,
-    ) -> Result<SignedIn<SignedInUser>, LoginError> {
-        self.engine().users().login(self.accounts(), name, password, arrival).await
-    }
-
     /// Loads the user of verified claims with the loader that the program has set for the type `U`.
     ///
     /// ```
@@ -600,13 +583,6 @@ impl Auth {
     /// ```
     pub fn set_cookies(&self, pair: &Pair) -> SetCookies {
         SetCookies::new(self.rules().cookies().set(pair, self.engine().now()))
-    }
-
-    /// The cookies of a login that was presented by cookies: those of its pair, and the one by which the browser is
-    /// recognised at its next login.
-    pub fn login_cookies<U>(&self, signed_in: &SignedIn<U>) -> SetCookies {
-        let device = signed_in.device_token.as_ref().and_then(|token| self.device_cookie(token));
-        self.set_cookies(&signed_in.pair).and(device)
     }
 
     /// Makes a browser forget the access, refresh and CSRF cookies, as a logout does.

@@ -732,7 +732,7 @@ impl AuthBuilder {
     }
 
     /// Sets the users that the program keeps itself: how they are found by id and by login name, and how their password
-    /// is checked. [`Auth::login`] and the ready-made login then log them in, with the throttles, the bound on hashes and
+    /// is checked. [`Engine::login`](crate::Engine::login) and the ready-made login then log them in, with the throttles, the bound on hashes and
     /// the ending of earlier sessions that Countersign's accounts have. `CurrentUser<U>`, `/refresh` and `/me` load them,
     /// as with [`user_loader`](Self::user_loader).
     ///
@@ -773,7 +773,7 @@ impl AuthBuilder {
     ///
     /// let guess = Password::new_for_login("a guess".to_owned())?;
     /// let arrival = Arrival::new(Presentation::Explicit, Device::default());
-    /// let refused = auth.login("ada", guess, arrival).await;
+    /// let refused = auth.engine().login("ada", guess, arrival).await;
     /// assert!(matches!(refused, Err(LoginError::InvalidCredentials)));
     /// # Ok(())
     /// # }

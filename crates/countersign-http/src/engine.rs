@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use countersign_core::flow::Accounts;
-use countersign_core::flow::Sessions;
+use countersign_core::flow::{Accounts, Arrival, LoginError, Sessions, SignedIn};
+use countersign_core::model::Password;
 use countersign_jwt::{Claims, Timestamp};
 use http::request::Parts;
 
@@ -18,7 +18,7 @@ use crate::origin::{CrossSite, CrossSiteCheck};
 use crate::renewal::Renewals;
 use crate::requirement::Requirement;
 use crate::rules::CookieRules;
-use crate::users::Users;
+use crate::users::{SignedInUser, Users};
 
 /// The services that all [`Rules`](crate::Rules) work with: accounts and their sessions, the application's users and
 /// checks, and the origins that browsers' requests may come from. Made by
@@ -67,6 +67,23 @@ impl Engine {
     #[must_use]
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// Logs in with a name and a password: one of the program's [own users](crate::AuthBuilder::own_users), or an account
+    /// of Countersign's if the program has set none. The name may be an e-mail address or a username.
+    ///
+    /// Attempts are counted by name, user, address and device before the password is checked. The sessions that
+    /// `arrival` names are ended before the new one begins. [`Accounts::login`] tells the rules.
+    ///
+    /// # Errors
+    /// [`LoginError`]. A user who is unknown or disabled and a wrong password give the same error.
+    pub async fn login(
+        &self,
+        name: &str,
+        password: Password,
+        arrival: Arrival,
+    ) -> Result<SignedIn<SignedInUser>, LoginError> {
+        self.users.login(&self.accounts, name, password, arrival).await
     }
 
     /// The origins that requests with cookies may come from.

@@ -61,6 +61,7 @@ pub use cookie::{CookieLookup, find_cookie};
 pub use cookie_config::{CookieConfig, CookieConfigError, CookieError, CookieKind};
 pub use cookie_options::{CookieOptions, DangerousCookieOptions};
 pub use csrf::{CSRF_FIELD, CSRF_HEADER, CsrfError, CsrfMode, check_csrf, csrf_matches, is_unsafe};
+pub use device_cookie::DeviceCookie;
 pub use encoding::ContentEncoding;
 pub use engine::Engine;
 pub use error::AuthError;

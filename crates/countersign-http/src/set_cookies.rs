@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use countersign_core::flow::Renewed;
+use countersign_core::flow::{Renewed, SignedIn};
 use countersign_jwt::Timestamp;
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::answer::{no_store, vary_personal};
+use crate::auth::Auth;
 use crate::cookie_config::CookieError;
+use crate::device_cookie::DeviceCookie;
 use crate::rules::CookieRules;
 
 /// `Set-Cookie` fields for an answer, with the header fields that keep the answer out of caches (SEC-054).
@@ -28,10 +30,13 @@ impl SetCookies {
         Self(Ok(Vec::new()))
     }
 
-    /// These fields, and one more where there is one.
-    pub(crate) fn and(self, more: Option<HeaderValue>) -> Self {
-        Self(self.0.map(|mut fields| {
-            fields.extend(more);
+    /// The cookies of a login that was presented by cookies: those of its pair, and the one by which the browser is
+    /// recognised at its next login.
+    pub fn of_login<U>(auth: &Auth, signed_in: &SignedIn<U>) -> Self {
+        let device =
+            signed_in.device_token.as_ref().and_then(|token| DeviceCookie::of(auth.rules())?.set(token));
+        Self(auth.set_cookies(&signed_in.pair).0.map(|mut fields| {
+            fields.extend(device);
             fields
         }))
     }

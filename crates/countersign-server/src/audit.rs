@@ -12,10 +12,9 @@ use countersign_core::model::{AuditRecord, Event, Events, LogEvents};
 use countersign_core::store::{AuditStore, StoreError};
 use countersign_http::{OsRandom, SystemClock};
 use countersign_jwt::random::uuid;
-use countersign_jwt::{Clock as _, Timestamp};
+use countersign_jwt::{Clock, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// The most records that wait.
@@ -90,9 +89,14 @@ impl Trail {
     }
 
     /// Writes records from now on, and deletes those that are older than `retention`, in the background.
-    pub(crate) fn start(self: Arc<Self>, store: Arc<dyn AuditStore>, retention: Duration) -> JoinHandle<()> {
+    pub(crate) fn start(
+        self: Arc<Self>,
+        store: Arc<dyn AuditStore>,
+        clock: Arc<dyn Clock>,
+        retention: Duration,
+    ) -> JoinHandle<()> {
         tokio::spawn(async move {
-            let mut purge_at = Instant::now();
+            let mut purge_at = clock.monotonic();
             loop {
                 tokio::select! {
                     () = self.added.notified() => tokio::time::sleep(GATHER).await,
@@ -105,9 +109,9 @@ impl Trail {
                     );
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
-                if Instant::now() >= purge_at {
-                    purge_at = Instant::now() + PURGE_EVERY;
-                    purge(&*store, SystemClock::new().now() - retention).await;
+                if clock.monotonic() >= purge_at {
+                    purge_at = clock.monotonic() + PURGE_EVERY;
+                    purge(&*store, clock.now() - retention).await;
                 }
             }
         })

@@ -99,9 +99,12 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     let auth = build(settings.passwords.apply(builder)?, &settings.profile).await?;
     say_what_is_odd(settings, &auth);
 
-    let carrying = mail.map(|mail| mail.start(auth.sessions().clock()));
     let stores = database.stores();
-    let auditing = trail.clone().start(stores.audit().clone(), settings.accounts.audit_retention);
+    let auditing = trail.clone().start(
+        stores.audit().clone(),
+        auth.sessions().clock(),
+        settings.accounts.audit_retention,
+    );
     let way = Way {
         shown_origin: ShownOrigin(origin),
         is_https: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
@@ -133,6 +136,13 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         version = env!("CARGO_PKG_VERSION"),
         "the server is ready"
     );
+    let carrying = mail.map(|mail| mail.start(auth.sessions().clock()));
+    if carrying.is_none() {
+        tracing::warn!(
+            "no mail is sent: nobody can reset a password or verify an address; set COUNTERSIGN_PUBLIC_URL, \
+             COUNTERSIGN_SMTP_URL and COUNTERSIGN_MAIL_FROM"
+        );
+    }
     say(&format!("listening on {scheme}://{address}"));
 
     let grace = settings.shutdown_grace;

@@ -119,7 +119,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 55] = [
+pub(crate) const NAMES: [&str; 57] = [
     "config",
     "listen",
     "plain_http",
@@ -137,6 +137,8 @@ pub(crate) const NAMES: [&str; 55] = [
     "issuer",
     "settings_change",
     "profile",
+    "blocklist_url",
+    "blocklist_table",
     "allowed_origins",
     "secret",
     "secret_file",

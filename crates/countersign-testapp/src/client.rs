@@ -267,7 +267,7 @@ fn redact(value: &mut Value) {
         Value::Object(members) => {
             for (name, member) in members {
                 match name.as_str() {
-                    "id" | "access_token" | "refresh_token" if member.is_string() => {
+                    "id" | "access_token" | "refresh_token" | "device_token" if member.is_string() => {
                         *member = "[redacted]".into();
                     }
                     _ => redact(member),

@@ -5,6 +5,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
     reason = "helpers of tests fail the test, as tests do"
 )]
 
@@ -12,5 +14,6 @@ pub mod app;
 pub mod client;
 pub mod hosts;
 pub mod log;
+pub mod mail_server;
 pub mod members;
 pub mod sockets;

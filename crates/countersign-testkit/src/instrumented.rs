@@ -93,6 +93,7 @@ struct Orders {
     fail_once_after: Option<u64>,
     lost_replies: Vec<&'static str>,
     lost_steps: u64,
+    failures: Vec<&'static str>,
     panics: Vec<&'static str>,
     clock: Option<Arc<dyn Clock>>,
     gates: VecDeque<(Point, oneshot::Sender<()>, oneshot::Receiver<()>)>,
@@ -148,6 +149,11 @@ impl Instrumented {
     /// Makes one call fail without doing anything, after `calls` more calls; those after it do not fail.
     pub fn fail_once_after(&self, calls: u64) {
         self.orders().fail_once_after = Some(calls);
+    }
+
+    /// Makes the next call of this method fail without doing anything.
+    pub fn fail_next(&self, method: &'static str) {
+        self.orders().failures.push(method);
     }
 
     /// Loses the reply of the next call of this method: the call is carried out, but its caller gets an error.
@@ -234,7 +240,7 @@ impl Orders {
         let panics = take(&mut self.panics, method);
         assert!(!panics, "{method} was told to panic");
         let error = || StoreError::new("instrumented", "answer", "it was told to fail");
-        if self.failing {
+        if self.failing || take(&mut self.failures, method) {
             return Err(error());
         }
         match self.fail_once_after.take() {

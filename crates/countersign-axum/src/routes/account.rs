@@ -10,7 +10,7 @@ use countersign_core::flow::{
 use countersign_core::model::{
     EmailAddress, Language, LinkToken, OwnNames, Password, User, UserSession, Username, WeakPassword,
 };
-use countersign_http::{Answer, Auth, Authenticated, ErrorCode, Location, SignedInUser};
+use countersign_http::{Answer, Auth, Authenticated, DeviceCookie, ErrorCode, Location, SignedInUser};
 use http::StatusCode;
 use http::request::Parts;
 
@@ -130,7 +130,7 @@ pub(super) async fn change_password(Installed(auth): Installed, request: Request
     let new = parsed(&mut caller.members, "new_password", new, |text| rules.admit(text, names));
     let current = current_password(&mut caller.members)?;
     let new = new.ok_or_else(|| Reply::error(ErrorCode::InvalidFields))?;
-    let known_device = auth.device_token(&caller.parts.headers);
+    let known_device = DeviceCookie::of(auth.rules()).and_then(|cookie| cookie.token(&caller.parts.headers));
     let arrival = Arrival { known_device, ..Arrival::new(caller.presentation(), device(&caller.parts)) };
     let credentials = Credentials::of(auth.accounts());
     let signed_in = credentials.change_password(&caller.user.id, current, new, arrival).await?;

@@ -18,7 +18,8 @@ use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, Regis
 use countersign_core::model::{Device, DeviceToken};
 use countersign_core::store::StoreError;
 use countersign_http::{
-    Answer, Auth, AuthError, ClientAddress, ErrorCode, ForPrograms, SetCookies, no_store, vary_personal,
+    Answer, Auth, AuthError, ClientAddress, DeviceCookie, ErrorCode, ForPrograms, SetCookies, no_store,
+    vary_personal,
 };
 use countersign_jwt::jws::SignError;
 use http::request::Parts;
@@ -258,7 +259,7 @@ fn pair_reply(
     body.device_token = device.filter(|_| !by_cookie).map(DeviceToken::expose);
     let mut reply = personal(status, &body)?;
     if by_cookie {
-        if let Some(field) = device.and_then(|device| auth.device_cookie(device)) {
+        if let Some(field) = device.and_then(|device| DeviceCookie::of(auth.rules())?.set(device)) {
             reply.0.headers_mut().append(header::SET_COOKIE, field);
         }
         auth.set_cookies(pair).apply(reply.0.headers_mut()).map_err(|error| internal(&error))?;

@@ -9,7 +9,7 @@ use countersign_core::flow::{
 use countersign_core::model::{
     DeviceToken, EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
 };
-use countersign_http::{Answer, Auth, ErrorCode, LoginNames, RegistrationMode};
+use countersign_http::{Answer, Auth, DeviceCookie, ErrorCode, LoginNames, RegistrationMode};
 use http::request::Parts;
 use http::{StatusCode, header};
 
@@ -94,7 +94,7 @@ pub(super) async fn login_any(Installed(auth): Installed, request: Request) -> R
         return Err(Reply::error(ErrorCode::InvalidFields));
     };
     let arrival = Arrival { known_device, ..browser.arrival(&parts, by_cookie) };
-    let SignedIn { user, pair, device_token } = auth.login(&name, password, arrival).await?;
+    let SignedIn { user, pair, device_token } = auth.engine().login(&name, password, arrival).await?;
     pair_reply(&auth, StatusCode::OK, &pair, user, by_cookie, device_token.as_ref())
 }
 
@@ -156,7 +156,10 @@ fn wants_cookies(auth: &Auth, members: &mut Members) -> bool {
 /// device token counts as none: it proves nothing, and its absence costs little.
 fn known_device(auth: &Auth, parts: &Parts, members: &mut Members) -> Option<DeviceToken> {
     let given = members.text("device_token");
-    given.as_deref().and_then(DeviceToken::parse).or_else(|| auth.device_token(&parts.headers))
+    given
+        .as_deref()
+        .and_then(DeviceToken::parse)
+        .or_else(|| DeviceCookie::of(auth.rules())?.token(&parts.headers))
 }
 
 /// The parsed member; if it cannot be parsed, the error is recorded.

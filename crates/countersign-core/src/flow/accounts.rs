@@ -4,6 +4,7 @@ mod attempts;
 mod caller;
 mod credentials;
 mod devices;
+mod ids;
 mod letters;
 mod minutes;
 mod own;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use countersign_jwt::claims::Claims;
 use countersign_jwt::id::{Epoch, UserId};
-use countersign_jwt::random::{Random, RandomError, uuid};
+use countersign_jwt::random::{Random, RandomError};
 use countersign_jwt::time::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -47,6 +48,7 @@ use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore
 
 pub(crate) use attempts::hour;
 pub use credentials::{CodeLoginError, Credentials, CredentialsError, LinkError, preferred_language};
+pub use ids::UserIds;
 pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
 pub use own::{CheckPassword, FindUser, PasswordVerdict};
 pub use profile::{EmailChange, EmailProof, NewAccount, Profile, ProfileChange, ProfileError};
@@ -100,9 +102,10 @@ pub struct AccountsConfig {
 /// # let accounts = countersign_testkit::TestBed::over(MemoryStore::new()).await.accounts;
 /// let arrival = Arrival::new(Presentation::Explicit, Device::default());
 /// let registration = Registration {
-///     email: EmailAddress::parse("ada@example.org")?,
+///     email: Some(EmailAddress::parse("ada@example.org")?),
 ///     username: None,
 ///     password: Password::new_for_registration("correct horse".to_owned())?,
+///     language: None,
 /// };
 /// let ada = accounts.register(registration, arrival.clone()).await?.user;
 ///
@@ -126,32 +129,6 @@ pub struct Accounts {
     queues: Arc<Queues>,
     /// One permit for each mail that is being written without its caller's knowing.
     mailing: Arc<Semaphore>,
-}
-
-/// The kind of ids that new accounts get.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum UserIds {
-    /// Random UUIDs.
-    #[default]
-    Uuid,
-    /// Whole numbers as text, counting on from the highest one before, for programs beside Countersign whose ids are
-    /// numbers.
-    Integer,
-}
-
-impl UserIds {
-    /// An id for a new account.
-    async fn next(self, users: &dyn UserStore, random: &dyn Random) -> Result<UserId, RegisterError> {
-        match self {
-            Self::Uuid => Ok(UserId::from(uuid(random)?)),
-            Self::Integer => {
-                let number = users.next_user_number(1).await?;
-                // A number is a well-formed id, so this error is never seen.
-                UserId::new(&number.to_string())
-                    .map_err(|error| StoreError::new("user id", "be made", error).into())
-            }
-        }
-    }
 }
 
 /// The checked input of a registration.
@@ -408,9 +385,10 @@ impl Accounts {
     /// # let accounts = countersign_testkit::TestBed::over(MemoryStore::new()).await.accounts;
     /// # let arrival = Arrival::new(Presentation::Explicit, Device::default());
     /// let registration = Registration {
-    ///     email: EmailAddress::parse("ada@example.org")?,
+    ///     email: Some(EmailAddress::parse("ada@example.org")?),
     ///     username: Some(Username::parse("ada")?),
     ///     password: Password::new_for_registration("correct horse".to_owned())?,
+    ///     language: None,
     /// };
     /// match accounts.register(registration, arrival).await {
     ///     Ok(signed_in) => assert_eq!(signed_in.pair.user_id, signed_in.user.id),
@@ -613,7 +591,7 @@ impl Accounts {
     /// let arrival = Arrival::new(Presentation::Cookie, Device::default());
     /// let guess = Password::new_for_login("a guess".to_owned())?;
     /// match accounts.login(LoginName::parse("ada"), guess, arrival).await {
-    ///     Ok(signed_in) => println!("hello {}", signed_in.user.email.as_str()),
+    ///     Ok(signed_in) => println!("hello {}", signed_in.user.id),
     ///     Err(LoginError::InvalidCredentials) => println!("name or password is wrong"),
     ///     Err(LoginError::TooManyAttempts { retry_after }) => println!("try again in {retry_after:?}"),
     ///     Err(error) => return Err(error.into()),

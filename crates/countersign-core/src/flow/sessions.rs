@@ -3,6 +3,7 @@
 mod foreign;
 mod issue;
 mod presentation;
+mod renewal;
 mod turns;
 
 use std::fmt;
@@ -30,7 +31,7 @@ use crate::model::derive::{csrf_value, token_id};
 use crate::model::event::{Event, Events};
 use crate::model::policy::{AtLimit, PolicyError, SessionPolicy};
 use crate::model::session::{Device, EndReason, Session, SessionSeed, UserSession};
-use crate::model::{Advance, AdvanceCondition, Entry, NewSession, Target};
+use crate::model::{Entry, NewSession, Target};
 use crate::store::{
     End, EpochRaise, FoundSession, KeyStore, RevocationStore, SessionEnded, SessionInserted, SessionPage,
     SessionStore, StoreError, TokenRevocation, TokensRevoked,
@@ -39,6 +40,7 @@ use crate::store::{
 pub use foreign::{ForeignError, ForeignTokens};
 pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
 pub use presentation::{Beginning, BrowserSession, Presentation};
+pub use renewal::RenewFreshError;
 use turns::Turns;
 
 /// The stores, keys, policy and services that [`Sessions`] works with.
@@ -191,27 +193,6 @@ pub enum BeginError {
     #[error(transparent)]
     Sign(#[from] SignError),
     /// The application could not give its own claims.
-    #[error(transparent)]
-    ExtraClaims(#[from] ExtraClaimsError),
-}
-
-/// The reason why a session got no fresh pair.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RenewFreshError {
-    /// The session is unknown, ended or expired.
-    #[error("the session no longer lives")]
-    Gone,
-    /// The session changed during each of four tries to advance it.
-    #[error("the session changed during each of four tries to advance it")]
-    Contended,
-    /// The store could not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The tokens could not be signed.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// The application could not give its own claims. The session is unchanged.
     #[error(transparent)]
     ExtraClaims(#[from] ExtraClaimsError),
 }
@@ -424,52 +405,6 @@ impl Sessions {
         let pair = self.pair_with(&session, fresh, presentation, &session.device, &extra)?;
         self.insert_new(&session).await?;
         Ok(pair)
-    }
-
-    /// Advances a live session to its next generation and issues a fresh pair, for a user who has just proven the
-    /// identity again. The refresh token of the generation before stays good for the grace, as after a refresh.
-    ///
-    /// # Errors
-    /// [`RenewFreshError::Gone`] if the session no longer lives, [`RenewFreshError::Store`] when the store cannot
-    /// answer. Neither returns tokens.
-    pub async fn renew_fresh(
-        &self,
-        key: UserSession,
-        presentation: Presentation,
-        device: Device,
-    ) -> Result<Pair, RenewFreshError> {
-        let this = self.clone();
-        self.detached(async move { this.renew_fresh_now(&key, presentation, device).await }).await
-    }
-
-    async fn renew_fresh_now(
-        &self,
-        key: &UserSession,
-        presentation: Presentation,
-        device: Device,
-    ) -> Result<Pair, RenewFreshError> {
-        const TRIES: u32 = 4;
-        let Shared { policy, clock, store, .. } = &*self.shared;
-        let extra = self.extra_claims(&key.user_id).await?;
-        for _ in 0..TRIES {
-            let now = clock.now();
-            let found = store.session(key).await?.ok_or(RenewFreshError::Gone)?;
-            if !found.log.allows(&found.session, now) {
-                return Err(RenewFreshError::Gone);
-            }
-            let step = Advance {
-                from: found.session.generation,
-                to: found.session.generation.next(),
-                guard: AdvanceCondition::Generation,
-                now,
-                idle_until: (now + policy.idle).min(found.session.absolute_until),
-                device: device.clone(),
-            };
-            if let Some(session) = store.advance(key, &step).await? {
-                return Ok(self.pair_with(&session, true, presentation, &device, &extra)?);
-            }
-        }
-        Err(RenewFreshError::Contended)
     }
 
     /// Inserts a session that is just beginning.

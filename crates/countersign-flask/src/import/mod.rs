@@ -4,6 +4,7 @@
 //! A value that cannot be understood is reported and left out. A value that may be dangerous, such as a switch that is
 //! neither on nor off, is read as the safer of both. The caller writes what was read into a store.
 
+mod blocklist;
 pub mod columns;
 mod roles;
 mod row;
@@ -11,7 +12,9 @@ mod source;
 mod tables;
 mod value;
 
+pub use blocklist::{Blocklist, BlocklistError};
 pub use roles::Memberships;
 pub use row::{NotAnId, Row, Rows, Say};
+pub use source::NotRead;
 pub use tables::{TableNames, Tables, read_tables};
 pub use value::{Cell, HashForm, unhyphenated};

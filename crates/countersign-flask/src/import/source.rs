@@ -44,6 +44,11 @@ pub(super) struct Column {
 }
 
 impl Column {
+    /// The column's name in a query.
+    pub(super) fn quoted(&self, mark: char) -> String {
+        quoted(&self.name, mark)
+    }
+
     /// The type that the column was declared with, in lower case.
     pub(super) fn kind(&self) -> &str {
         &self.kind
@@ -55,24 +60,104 @@ impl Column {
     }
 }
 
+/// How to connect to a database.
+#[derive(Clone)]
+pub(super) enum Database {
+    Sqlite(SqliteConnectOptions),
+    Postgres(PgConnectOptions),
+    Mysql(MySqlConnectOptions),
+}
+
+impl Database {
+    /// The database that the URL names. SQLAlchemy's drivers in the URL (`postgresql+psycopg2`) are ignored.
+    ///
+    /// # Errors
+    /// What the URL must look like, without the URL, which may hold a password.
+    pub(super) fn parse(url: &str) -> Result<Self, Box<dyn Error>> {
+        const FORM: &str = "the URL must be sqlite:// and the path of a file, or postgres:// or mysql:// with user, \
+             password, host and database";
+        let (scheme, rest) = url.split_once(':').ok_or(FORM)?;
+        Ok(match scheme.split('+').next().unwrap_or_default() {
+            "sqlite" => Self::Sqlite(sqlite_options(&format!("sqlite:{rest}"))?),
+            "postgres" | "postgresql" => {
+                let options = PgConnectOptions::from_str(&format!("postgres:{rest}")).map_err(|_| FORM)?;
+                // Connection poolers refuse the parameter that sets how fractions are written.
+                let host = without_brackets(options.get_host()).to_owned();
+                Self::Postgres(options.host(&host).disable_statement_logging().extra_float_digits(None))
+            }
+            "mysql" | "mariadb" => {
+                let options = MySqlConnectOptions::from_str(&format!("mysql:{rest}")).map_err(|_| FORM)?;
+                if options.get_database().is_none() {
+                    return Err(FORM.into());
+                }
+                let host = without_brackets(options.get_host()).to_owned();
+                Self::Mysql(options.host(&host).disable_statement_logging())
+            }
+            _ => return Err(FORM.into()),
+        })
+    }
+
+    /// How this database writes queries.
+    pub(super) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Mysql(_) => Dialect::Mysql,
+        }
+    }
+}
+
+/// How a database writes queries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+    Mysql,
+}
+
+impl Dialect {
+    /// The expression that reads a column as a text, or as bytes where it may hold something else.
+    pub(super) fn expression(self, column: &Column) -> String {
+        let name = quoted(&column.name, self.mark());
+        match (self, column.kind.as_str()) {
+            (Self::Sqlite, _) => format!("CAST({name} AS TEXT)"),
+            (Self::Postgres, "bytea") => format!("encode({name}, 'escape')"),
+            (Self::Postgres, _) => format!("({name})::text"),
+            (Self::Mysql, "bit") => format!("CAST({name} + 0 AS CHAR)"),
+            // Binary columns are read as they are: converted to text, a value that is no text would become null.
+            (Self::Mysql, kind) if kind.ends_with("binary") || kind.ends_with("blob") => name,
+            (Self::Mysql, _) => format!("CAST({name} AS CHAR)"),
+        }
+    }
+
+    /// The character around delimited identifiers.
+    pub(super) fn mark(self) -> char {
+        if matches!(self, Self::Mysql) { '`' } else { '"' }
+    }
+}
+
 impl Source {
-    /// Opens the database that the URL names. SQLAlchemy's drivers in the URL (`postgresql+psycopg2`) are ignored.
+    /// Opens the database that the URL names.
     ///
     /// # Errors
     /// The reason, without the URL, which may hold a password.
     pub(super) async fn open(url: &str) -> Result<Self, Box<dyn Error>> {
-        const FORM: &str = "--from must be sqlite:// and the path of a file, or postgres:// or mysql:// with user, \
-             password, host and database";
-        let (scheme, rest) = url.split_once(':').ok_or(FORM)?;
+        Self::connect(&Database::parse(url)?).await
+    }
+
+    /// Connects to the database.
+    ///
+    /// # Errors
+    /// The reason.
+    pub(super) async fn connect(database: &Database) -> Result<Self, Box<dyn Error>> {
         let opening = async {
-            Ok::<_, Box<dyn Error>>(match scheme.split('+').next().unwrap_or_default() {
-                "sqlite" => Self::Sqlite(open_sqlite(&format!("sqlite:{rest}")).await?),
-                "postgres" | "postgresql" => {
-                    let options =
-                        PgConnectOptions::from_str(&format!("postgres:{rest}")).map_err(|_| FORM)?;
-                    // Connection poolers refuse the parameter that sets how fractions are written.
-                    let host = without_brackets(options.get_host()).to_owned();
-                    let options = options.host(&host).disable_statement_logging().extra_float_digits(None);
+            Ok::<_, sqlx::Error>(match database {
+                Database::Sqlite(options) => {
+                    let mut connection = options.connect().await?;
+                    sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
+                    Self::Sqlite(connection)
+                }
+                Database::Postgres(options) => {
                     let mut connection = options.connect().await?;
                     sqlx::raw_sql(
                         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'; \
@@ -82,28 +167,18 @@ impl Source {
                     .await?;
                     Self::Postgres(connection)
                 }
-                "mysql" | "mariadb" => {
-                    let options =
-                        MySqlConnectOptions::from_str(&format!("mysql:{rest}")).map_err(|_| FORM)?;
-                    if options.get_database().is_none() {
-                        return Err(FORM.into());
-                    }
-                    let host = without_brackets(options.get_host()).to_owned();
-                    let mut connection = options.host(&host).disable_statement_logging().connect().await?;
+                Database::Mysql(options) => {
+                    let mut connection = options.connect().await?;
                     sqlx::raw_sql("SET time_zone = '+00:00'").execute(&mut connection).await?;
                     sqlx::raw_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                         .execute(&mut connection)
                         .await?;
                     Self::Mysql(connection)
                 }
-                _ => return Err(FORM.into()),
             })
         };
         match tokio::time::timeout(PATIENCE, opening).await {
-            Ok(opened) => opened.map_err(|error| match error.downcast::<sqlx::Error>() {
-                Ok(error) => Box::new(NotRead(*error)).into(),
-                Err(error) => error,
-            }),
+            Ok(opened) => Ok(opened.map_err(NotRead)?),
             Err(_) => Err("the Flask application's database does not answer".into()),
         }
     }
@@ -156,37 +231,23 @@ impl Source {
         table: &Table,
         columns: &[&Column],
     ) -> Result<Vec<Vec<Cell>>, NotRead> {
-        let list = |expression: &dyn Fn(&Column) -> String| {
-            let expressions: Vec<_> = columns.iter().map(|column| expression(column)).collect();
-            expressions.join(", ")
+        let dialect = match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Mysql(_) => Dialect::Mysql,
         };
+        let list: Vec<_> = columns.iter().map(|column| dialect.expression(column)).collect();
+        let sql = format!("SELECT {} FROM {}", list.join(", "), table.quoted(dialect.mark()));
+        let query = sqlx::raw_sql(AssertSqlSafe(sql));
         Ok(match self {
             Self::Sqlite(connection) => {
-                let list = list(&|column| format!("CAST({} AS TEXT)", quoted(&column.name, '"')));
-                let sql = format!("SELECT {list} FROM {}", table.quoted('"'));
-                let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
-                rows.iter().map(cells_of_sqlite).collect()
+                query.fetch_all(connection).await?.iter().map(cells_of_sqlite).collect()
             }
             Self::Postgres(connection) => {
-                let list = list(&|column| match (quoted(&column.name, '"'), column.kind.as_str()) {
-                    (name, "bytea") => format!("encode({name}, 'escape')"),
-                    (name, _) => format!("({name})::text"),
-                });
-                let sql = format!("SELECT {list} FROM {}", table.quoted('"'));
-                let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
-                rows.iter().map(cells_of_postgres).collect()
+                query.fetch_all(connection).await?.iter().map(cells_of_postgres).collect()
             }
             Self::Mysql(connection) => {
-                let list = list(&|column| match (quoted(&column.name, '`'), column.kind.as_str()) {
-                    (name, "bit") => format!("CAST({name} + 0 AS CHAR)"),
-                    // Binary columns are read as they are: converted to text, a value that is no text would become
-                    // null.
-                    (name, kind) if kind.ends_with("binary") || kind.ends_with("blob") => name,
-                    (name, _) => format!("CAST({name} AS CHAR)"),
-                });
-                let sql = format!("SELECT {list} FROM {}", table.quoted('`'));
-                let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
-                rows.iter().map(cells_of_mysql).collect()
+                query.fetch_all(connection).await?.iter().map(cells_of_mysql).collect()
             }
         })
     }
@@ -214,7 +275,8 @@ impl Table {
         self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
     }
 
-    fn quoted(&self, mark: char) -> String {
+    /// The table's name in a query.
+    pub(super) fn quoted(&self, mark: char) -> String {
         let name = quoted(&self.name, mark);
         match &self.schema {
             Some(schema) => format!("{}.{name}", quoted(schema, mark)),
@@ -235,7 +297,7 @@ fn without_brackets(host: &str) -> &str {
     inner.filter(|inner| inner.parse::<Ipv6Addr>().is_ok()).unwrap_or(host)
 }
 
-async fn open_sqlite(url: &str) -> Result<SqliteConnection, Box<dyn Error>> {
+fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, Box<dyn Error>> {
     let options = SqliteOptions::from_url(url)?;
     let path = options.path();
     if !path.exists() {
@@ -246,20 +308,18 @@ async fn open_sqlite(url: &str) -> Result<SqliteConnection, Box<dyn Error>> {
         .into());
     }
     let options = SqliteConnectOptions::new().filename(path).read_only(true).create_if_missing(false);
-    let mut connection = options.disable_statement_logging().connect().await?;
-    sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
-    Ok(connection)
+    Ok(options.disable_statement_logging())
 }
 
-fn cells_of_sqlite(row: &SqliteRow) -> Vec<Cell> {
+pub(super) fn cells_of_sqlite(row: &SqliteRow) -> Vec<Cell> {
     (0..row.len()).map(|index| cell(row.try_get_unchecked::<Option<Vec<u8>>, _>(index))).collect()
 }
 
-fn cells_of_mysql(row: &MySqlRow) -> Vec<Cell> {
+pub(super) fn cells_of_mysql(row: &MySqlRow) -> Vec<Cell> {
     (0..row.len()).map(|index| cell(row.try_get_unchecked::<Option<Vec<u8>>, _>(index))).collect()
 }
 
-fn cells_of_postgres(row: &PgRow) -> Vec<Cell> {
+pub(super) fn cells_of_postgres(row: &PgRow) -> Vec<Cell> {
     let text = |index| row.try_get_unchecked::<Option<String>, _>(index);
     (0..row.len()).map(|index| cell(text(index).map(|text| text.map(String::into_bytes)))).collect()
 }
@@ -275,7 +335,7 @@ fn cell(read: Result<Option<Vec<u8>>, sqlx::Error>) -> Cell {
 /// The Flask application's database could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the Flask application's database could not be read")]
-pub(super) struct NotRead(#[from] sqlx::Error);
+pub struct NotRead(#[from] sqlx::Error);
 
 #[cfg(test)]
 mod tests {

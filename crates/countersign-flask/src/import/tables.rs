@@ -220,7 +220,7 @@ impl Wanted {
     }
 
     /// The table that was named, if one was.
-    fn find_named<'t>(
+    pub(super) fn find_named<'t>(
         &self,
         tables: &'t [Table],
         named: Option<&str>,

@@ -55,6 +55,9 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
                                  servers share, where they differ; else the start is refused [no]
   COUNTERSIGN_PROFILE            whose rules hold for tokens: native, or flask-jwt-extended or flask-jwt, which read the
                                  JWT_… options of the Flask application as well [native]
+  COUNTERSIGN_BLOCKLIST_URL      with flask-jwt-extended: the application's database, whose table of revoked tokens is
+                                 asked about every token, for the time of a move [none]
+  COUNTERSIGN_BLOCKLIST_TABLE    that table [one with a usual name, such as token_blocklist]
   COUNTERSIGN_ALLOWED_ORIGINS    other origins that may use cookies, comma separated
   COUNTERSIGN_SECRET             seals the keys in the store: base64 of 32 bytes or more, a list while it changes
   COUNTERSIGN_SECRET_FILE        the file with it [beside the SQLite database]

@@ -1,6 +1,6 @@
 //! `countersign import …`: brings users, sessions and revoked tokens of another application from its own database.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::io::{self, Read as _};
 
@@ -18,6 +18,10 @@ use countersign_flask::import::{
     HashForm, Memberships, Row, Rows, TableNames, Tables, read_tables, unhyphenated,
 };
 use countersign_jwt::{SessionId, Timestamp, TokenId, UserId};
+
+mod counts;
+
+use counts::{SessionCounts, TokenCounts, UserCounts};
 
 use super::user_number::HighestNumber;
 use super::{StoreFlags, auth, with_settings};
@@ -133,7 +137,10 @@ pub(crate) fn run(import: ImportCommand) -> Result<(), Box<dyn Error>> {
         if !dry_run {
             import.highest.count_on(&**stores.users()).await?;
         }
-        let takes_tokens = matches!(settings.profile, ProfileSetting::Flask(FlaskRules::FlaskJwtExtended(_)));
+        let takes_tokens = match &settings.profile {
+            ProfileSetting::Flask(profile) => matches!(profile.rules, FlaskRules::FlaskJwtExtended(_)),
+            ProfileSetting::Native => false,
+        };
         match &user_sessions {
             None => {
                 say("sessions: there is no table with jti_access and jti_refresh, so none are brought over")
@@ -205,44 +212,6 @@ struct Import<'i> {
     highest: HighestNumber,
     users: UserCounts,
     counts: SessionCounts,
-}
-
-#[derive(Debug, Default)]
-struct UserCounts {
-    read: u64,
-    brought: u64,
-    here: u64,
-    skipped: u64,
-    without_password: u64,
-    without_email: u64,
-    with_roles: u64,
-    verified: BTreeMap<HashForm, u64>,
-    unusable: u64,
-}
-
-#[derive(Debug, Default)]
-struct SessionCounts {
-    read: u64,
-    live: u64,
-    here: u64,
-    revoked: u64,
-    revoked_before: u64,
-    ended: u64,
-    expired: u64,
-    skipped: u64,
-    odd_expiry: u64,
-}
-
-/// The counts of one table of revoked tokens.
-#[derive(Debug, Default)]
-struct TokenCounts {
-    read: u64,
-    revoked: u64,
-    before: u64,
-    valid: u64,
-    expired: u64,
-    skipped: u64,
-    without_owner: u64,
 }
 
 impl Import<'_> {
@@ -617,85 +586,5 @@ impl Import<'_> {
             counts.before += 1;
         }
         Ok(Ok(()))
-    }
-}
-
-impl UserCounts {
-    fn tell(&self) {
-        let Self {
-            read,
-            brought,
-            here,
-            skipped,
-            without_password,
-            without_email,
-            with_roles,
-            verified,
-            unusable,
-        } = self;
-        say(&format!("users: {read} read, {brought} brought over, {here} here already, {skipped} skipped"));
-        if *with_roles > 0 {
-            say(&format!("users: {with_roles} with roles"));
-        }
-        if *without_email > 0 {
-            say(&format!("users: {without_email} without an e-mail address, who log in by username"));
-        }
-        let forms: Vec<_> = verified.iter().map(|(form, count)| format!("{} {count}", form.name())).collect();
-        if !forms.is_empty() {
-            let count: u64 = verified.values().sum();
-            say(&format!(
-                "passwords: {count} whose owners log in here with their password ({})",
-                forms.join(", ")
-            ));
-        }
-        if *unusable > 0 {
-            say(&format!(
-                "passwords: {unusable} whose hash is not used: these users stay signed in by their tokens, but cannot log in \
-                 with their password"
-            ));
-        }
-        if *without_password > 0 {
-            say(&format!("passwords: {without_password} users without one"));
-        }
-    }
-}
-
-impl SessionCounts {
-    fn tell(&self) {
-        let Self { read, live, here, revoked, revoked_before, ended, expired, skipped, odd_expiry } = self;
-        say(&format!(
-            "sessions: {read} read, {live} live ones brought over, {here} here already, {skipped} skipped"
-        ));
-        say(&format!(
-            "sessions: {revoked} revoked ones whose tokens are revoked here from now on, {revoked_before} revoked here \
-             already, {expired} expired, {ended} ended here"
-        ));
-        if *odd_expiry > 0 {
-            say(&format!(
-                "sessions: {odd_expiry} expire as soon as an access token, which refresh tokens do not: they last \
-                 JWT_REFRESH_TOKEN_EXPIRES instead"
-            ));
-        }
-    }
-}
-
-impl TokenCounts {
-    fn tell(&self, rows: &Rows) {
-        let Self { read, revoked, before, valid, expired, skipped, without_owner } = self;
-        let table = rows.shown_table();
-        say(&format!(
-            "revoked tokens: {read} read from {table}, {revoked} revoked here from now on, {before} revoked here already, \
-             {expired} expired, {skipped} skipped"
-        ));
-        if *valid > 0 {
-            say(&format!("revoked tokens: {valid} in {table} are not revoked, as the table says"));
-        }
-        if *without_owner > 0 {
-            say(&format!(
-                "revoked tokens: {without_owner} in {table} are left, because nothing says whose they are, and a token is \
-                 revoked together with its user; add a column user_id to {table}, or keep the application's check of \
-                 the list until they have expired"
-            ));
-        }
     }
 }

@@ -90,8 +90,11 @@ pub(crate) fn run(import: UserImport) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Opens the file; returns its length too, if it has one.
-fn open(path: &Path) -> Result<(Box<dyn Read>, Option<u64>), Box<dyn Error>> {
+/// What is read, and its length, if it has one.
+type Input = (Box<dyn Read>, Option<u64>);
+
+/// Opens the file.
+fn open(path: &Path) -> Result<Input, Box<dyn Error>> {
     if path == Path::new("-") {
         return Ok((Box::new(io::stdin().lock()), None));
     }

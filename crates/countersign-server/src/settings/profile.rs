@@ -15,18 +15,24 @@ pub(crate) enum ProfileSetting {
     Native,
     /// The rules of a Flask library.
     #[cfg(feature = "flask")]
-    Flask(countersign_flask::FlaskRules),
+    Flask(Box<flask::FlaskProfile>),
 }
 
 impl ProfileSetting {
     pub(super) fn read(sources: &Sources) -> Result<Self, SettingError> {
-        let Some(setting) = sources.get("profile") else { return Ok(Self::Native) };
-        if setting.text() == "native" {
-            return Ok(Self::Native);
-        }
+        let setting = sources.get("profile").filter(|setting| setting.text() != "native");
+        let Some(setting) = setting else {
+            return match sources.get("blocklist_url") {
+                Some(setting) => Err(setting.wrong(
+                    "is for the tokens of a Flask application: set COUNTERSIGN_PROFILE to flask-jwt-extended, or take it \
+                     out",
+                )),
+                None => Ok(Self::Native),
+            };
+        };
         #[cfg(feature = "flask")]
-        if let Some(rules) = flask::read(setting.text(), sources)? {
-            return Ok(Self::Flask(rules));
+        if let Some(profile) = flask::read(setting.text(), sources)? {
+            return Ok(Self::Flask(Box::new(profile)));
         }
         Err(setting.wrong(KNOWN))
     }
@@ -42,7 +48,7 @@ impl ProfileSetting {
         let settings: &[(&'static str, &'static str)] = match self {
             Self::Native => &[],
             #[cfg(feature = "flask")]
-            Self::Flask(rules) => flask::overruled(rules),
+            Self::Flask(profile) => flask::overruled(&profile.rules),
         };
         let set = settings.iter().filter_map(|(name, instead)| Some((sources.get(name)?.name, *instead)));
         set.collect()
@@ -53,7 +59,7 @@ impl ProfileSetting {
         match (self, agreed) {
             (Self::Native, _) => None,
             #[cfg(feature = "flask")]
-            (Self::Flask(rules), agreed) => flask::named(rules, agreed),
+            (Self::Flask(profile), agreed) => flask::named(&profile.rules, agreed),
         }
     }
 
@@ -76,7 +82,7 @@ impl ProfileSetting {
         match self {
             Self::Native => builder,
             #[cfg(feature = "flask")]
-            Self::Flask(rules) => builder.rules(rules.clone()),
+            Self::Flask(profile) => builder.rules((**profile).clone()),
         }
     }
 }
@@ -144,9 +150,10 @@ mod tests {
 
     #[test]
     fn a_setting_without_effect_in_a_profile_is_named() {
-        for (profile, also_with_effect) in
-            [("flask-jwt-extended", None), ("flask-jwt", Some("session_lifetime"))]
-        {
+        for (profile, also_with_effect) in [
+            ("flask-jwt-extended", &["blocklist_url", "blocklist_table"][..]),
+            ("flask-jwt", &["session_lifetime"]),
+        ] {
             let all = NAMES.map(|name| (format!("COUNTERSIGN_{}", name.to_uppercase()), "x".to_owned()));
             let mut environment = std::collections::BTreeMap::from(all);
             environment.insert("COUNTERSIGN_PROFILE".to_owned(), profile.to_owned());
@@ -154,7 +161,7 @@ mod tests {
             let sources = Sources::collect(Flags::default(), environment, None, None).unwrap();
             let overruled = ProfileSetting::read(&sources).unwrap().overruled(&sources);
             let overruled: BTreeSet<_> = overruled.into_iter().map(|(name, _)| name).collect();
-            let with_effect: BTreeSet<_> = WITH_EFFECT.into_iter().chain(also_with_effect).collect();
+            let with_effect: BTreeSet<_> = WITH_EFFECT.iter().chain(also_with_effect).copied().collect();
             let expected = NAMES.into_iter().filter(|name| !with_effect.contains(name));
             let expected = expected.map(|name| format!("COUNTERSIGN_{}", name.to_uppercase())).collect();
             assert_eq!(overruled, expected, "{profile}");

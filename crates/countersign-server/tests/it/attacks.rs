@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
+use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use crate::client::{Answer, Client, PASSWORD, Pair, claims, send};
@@ -189,12 +190,19 @@ const PAYLOADS: [&str; 14] = [
 ];
 
 async fn sec_207_what_looks_like_a_command_is_a_text_in_every_field(engine: &Engine) {
-    let server = engine.serve_with(&[("COUNTERSIGN_LOG", "debug")]).await;
+    let server = engine
+        .serve_with(&[("COUNTERSIGN_LOG", "debug"), ("COUNTERSIGN_TRUSTED_PROXIES", "127.0.0.1")])
+        .await;
     let client = Client::new(&server);
     let ada = client.register("ada@example.org").await;
     let me = client.me(&ada.access).await.expect(200).body;
     let mut names = BTreeSet::new();
     for (number, payload) in PAYLOADS.into_iter().enumerate() {
+        // One address alone would be held up after twenty names.
+        let address = HeaderValue::from_str(&format!("192.0.2.{number}")).unwrap();
+        let fields = [(HeaderName::from_static("x-forwarded-for"), address)];
+        let builder = reqwest::Client::builder().default_headers(fields.into_iter().collect());
+        let client = Client::with(builder, &server);
         accounts(&client, number, payload, &mut names).await;
         sessions(&client, payload, &ada).await;
         headers(&client, payload).await;
@@ -286,7 +294,7 @@ async fn sessions(client: &Client, payload: &str, ada: &Pair) {
 
 /// As headers, where HTTP allows them there.
 async fn headers(client: &Client, payload: &str) {
-    let Ok(value) = reqwest::header::HeaderValue::from_bytes(payload.as_bytes()) else { return };
+    let Ok(value) = HeaderValue::from_bytes(payload.as_bytes()) else { return };
     let login = client.request(Method::POST, "/v1/auth/login").header("user-agent", value.clone());
     let body = json!({ "email": "ada@example.org", "password": PASSWORD });
     let pair = send(login.json(&body)).await.unwrap().expect(200).pair();

@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, PgConnection};
 
 use crate::client::{Client, PASSWORD, claims, send};
-use crate::engine::{Engine, Kind};
+use crate::engine::{Engine, Kind, on_every_engine};
 use crate::server::{Folder, Ran};
 
 const SECRET: &str = "canary-Vq8Zt7_Wm4Kc9Ru6Jd3Fs0Hv2Lp5Go8Xn1Yb";
@@ -140,8 +140,12 @@ impl Flask {
     }
 
     async fn import(&self, folder: &Folder, more: &[&str]) -> Ran {
+        self.import_with(folder, &SETTINGS, more).await
+    }
+
+    async fn import_with(&self, folder: &Folder, settings: &[(&str, &str)], more: &[&str]) -> Ran {
         let arguments = [&["import", "flask", "--from", &self.from], more].concat();
-        folder.run(&arguments, &SETTINGS).await
+        folder.run(&arguments, settings).await
     }
 
     async fn drop(self) {
@@ -563,16 +567,21 @@ async fn which_tables_are_meant_is_never_guessed() {
 }
 
 /// The accounts of a store, by id, as an export has them.
-async fn exported(folder: &Folder) -> Vec<Value> {
-    let ran = folder.run(&["user", "export"], &[]).await;
+async fn exported(folder: &Folder, settings: &[(&str, &str)]) -> Vec<Value> {
+    let ran = folder.run(&["user", "export"], settings).await;
     assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
     let mut users: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     users.sort_by_key(|user| user["id"].as_str().unwrap().to_owned());
     users
 }
 
-#[tokio::test]
-async fn users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_keep_ids_and_roles() {
+on_every_engine! {
+    users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_keep_ids_and_roles
+}
+
+async fn users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_keep_ids_and_roles(
+    engine: &Engine,
+) {
     let flask = Flask::new(Kind::Sqlite).await.unwrap();
     flask.execute(include_str!("../flask_sqlalchemy.sql")).await;
     let (revoked, valid, used) = (flask.login("1").await, flask.login("1").await, flask.login("2").await);
@@ -586,7 +595,10 @@ async fn users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_kee
             .execute(&format!("INSERT INTO token_blocklist (jti, type, user_id, created_at) VALUES {row}"))
             .await;
     }
-    let folder = migrated().await;
+    let folder = &engine.folder;
+    let settings = [&engine.settings()[..], &SETTINGS].concat();
+    let ran = folder.run(&["migrate"], &settings).await;
+    assert!(ran.status.success(), "{ran:?}");
     let told = [
         "revoked tokens: from the table token_blocklist, columns id, jti, type, user_id, created_at",
         "skipped: token_blocklist 2: its jti is not the id of a token",
@@ -600,10 +612,10 @@ async fn users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_kee
         "users: 1 without an e-mail address, who log in by username",
         "(werkzeug scrypt 1, werkzeug pbkdf2 2, bcrypt 1)",
     ];
-    succeeded(&flask.import(&folder, &["--dry-run"]).await, &told);
-    assert_eq!(contents(&folder).await, Vec::<String>::new());
-    succeeded(&flask.import(&folder, &[]).await, &told);
-    let users = exported(&folder).await;
+    succeeded(&flask.import_with(folder, &settings, &["--dry-run"]).await, &told);
+    assert_eq!(exported(folder, &settings).await, Vec::<Value>::new());
+    succeeded(&flask.import_with(folder, &settings, &[]).await, &told);
+    let users = exported(folder, &settings).await;
     let field = |name: &str| users.iter().map(|user| user[name].clone()).collect::<Vec<_>>();
     assert_eq!(field("id"), ["1", "17", "2", "5"]);
     assert_eq!(field("roles"), [json!(["admin"]), json!([]), json!(["author", "editor"]), json!([])]);
@@ -611,9 +623,9 @@ async fn users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_kee
     assert_eq!(users[0]["email_verified_at"], "2025-02-01T10:00:00Z");
     assert_eq!(users[3].get("email"), None);
 
-    let settings =
-        [&SETTINGS[..], &[("COUNTERSIGN_LOGIN_NAMES", "both"), ("COUNTERSIGN_USER_IDS", "integer")]].concat();
-    let server = folder.serve_with(&settings).await;
+    let more = [("COUNTERSIGN_LOGIN_NAMES", "both"), ("COUNTERSIGN_USER_IDS", "integer")];
+    let serving = [&settings[..], &more].concat();
+    let server = folder.serve_with(&serving).await;
     let client = Client::new(&server);
     for (name, id) in [("ada", "1"), ("bob", "2"), ("cleo", "5"), ("dan", "17")] {
         let wrong = json!({ "username": name, "password": "incorrect horse" });
@@ -640,7 +652,7 @@ async fn users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_kee
     flask
         .execute(&format!("INSERT INTO token_blocklist (jti, type, user_id, created_at) VALUES {row}"))
         .await;
-    let again = flask.import(&folder, &[]).await;
+    let again = flask.import_with(folder, &settings, &[]).await;
     succeeded(
         &again,
         &[
@@ -648,7 +660,7 @@ async fn users_of_flask_sqlalchemy_sign_in_here_with_their_old_passwords_and_kee
             "users: 4 read, 0 brought over, 4 here already, 0 skipped",
         ],
     );
-    let server = folder.serve_with(&settings).await;
+    let server = folder.serve_with(&serving).await;
     let client = Client::new(&server);
     client.refresh(&used.refresh).await.expect(401);
     client.refresh(&valid.refresh).await.expect(200);
@@ -684,7 +696,7 @@ async fn the_roles_of_flask_security_and_of_a_named_column_come_along() {
             "users: 2 with roles",
         ],
     );
-    let users = exported(&folder).await;
+    let users = exported(&folder, &[]).await;
     let field = |name: &str| users.iter().map(|user| user[name].clone()).collect::<Vec<_>>();
     assert_eq!(field("roles"), [json!(["admin", "editor"]), json!(["editor", "staff"]), json!([])]);
     assert_eq!(field("email_verified"), [true, false, false]);
@@ -749,4 +761,109 @@ async fn tables_of_revoked_tokens_are_told_by_name_and_need_to_say_whose_tokens_
         &ran,
         &["revoked tokens: those of TokenBlocklist are left; Flask's tokens are taken only under"],
     );
+}
+
+async fn the_blocklist_of_an_application_is_asked(kind: Kind) {
+    let Some(flask) = Flask::new(kind).await else { return };
+    // UUIDs as SQLAlchemy stores them on this engine, and one more table, of all tokens.
+    let (id, switch) = match kind {
+        Kind::Postgres => ("uuid", "boolean"),
+        _ => ("CHAR(36)", "INTEGER"),
+    };
+    flask
+        .execute(&format!(
+            "CREATE TABLE token_blocklist (jti {id} NOT NULL, created_at TIMESTAMP NULL); \
+             CREATE TABLE revoked_tokens (jti VARCHAR(36), revoked {switch}); \
+             CREATE TABLE odd (jti VARCHAR(36))"
+        ))
+        .await;
+    let (one, other) = (flask.login("1").await, flask.login("1").await);
+    let folder = Folder::new();
+    let settings = [&SETTINGS[..], &[("COUNTERSIGN_BLOCKLIST_URL", flask.from.as_str())]].concat();
+    let server = folder.serve_with(&settings).await;
+    let client = Client::new(&server);
+    // No account here has this user's id; what matters is which tokens get that far.
+    let status = async |token: &str| {
+        let verify = client.request(Method::GET, "/v1/auth/verify").bearer_auth(token);
+        send(verify).await.unwrap().status
+    };
+    for token in [&one.access, &other.access] {
+        assert_eq!(status(token).await, 200);
+    }
+    let unhyphenated = one.access_id.replace('-', "");
+    let stored = if kind == Kind::Postgres { &one.access_id } else { &unhyphenated };
+    flask.execute(&format!("INSERT INTO token_blocklist (jti) VALUES ('{stored}')")).await;
+    let (on, off) = (flask.literal(true), flask.literal(false));
+    flask
+        .execute(&format!(
+            "INSERT INTO revoked_tokens VALUES ('{}', {off}), ('{}', {on}), ('{}', NULL); \
+             INSERT INTO odd VALUES ('{}')",
+            other.access_id, other.refresh_id, other.access_id, other.access_id
+        ))
+        .await;
+    assert_eq!((status(&one.access).await, status(&other.access).await), (401, 200), "{kind:?}");
+    client.refresh(&other.refresh).await.expect(401);
+    server.stop().await;
+
+    let settings = [&settings[..], &[("COUNTERSIGN_BLOCKLIST_TABLE", "odd")]].concat();
+    let server = folder.serve_with(&settings).await;
+    let client = Client::new(&server);
+    let status = async |token: &str| {
+        let verify = client.request(Method::GET, "/v1/auth/verify").bearer_auth(token);
+        send(verify).await.unwrap().status
+    };
+    assert_eq!((status(&one.access).await, status(&other.access).await), (200, 401), "{kind:?}");
+    // Whoever cannot know does not accept.
+    flask.execute("DROP TABLE odd").await;
+    assert_eq!(status(&one.access).await, 503, "{kind:?}");
+    assert!(server.log().contains("could not be read"), "{}", server.log());
+    server.stop().await;
+    flask.drop().await;
+}
+
+#[tokio::test]
+async fn a_blocklist_on_sqlite_is_asked_for_the_time_of_the_move() {
+    the_blocklist_of_an_application_is_asked(Kind::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_blocklist_on_postgres_is_asked_for_the_time_of_the_move() {
+    the_blocklist_of_an_application_is_asked(Kind::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_blocklist_on_mysql_is_asked_for_the_time_of_the_move() {
+    the_blocklist_of_an_application_is_asked(Kind::Mysql).await;
+}
+
+#[tokio::test]
+async fn a_blocklist_that_cannot_be_asked_is_an_error_at_the_start() {
+    let flask = Flask::new(Kind::Sqlite).await.unwrap();
+    flask.execute("CREATE TABLE token_blocklist (id INTEGER); CREATE TABLE gone (jti TEXT)").await;
+    for (settings, saying) in [
+        (vec![("COUNTERSIGN_BLOCKLIST_URL", flask.from.as_str())], ["COUNTERSIGN_BLOCKLIST_TABLE", "gone"]),
+        (
+            vec![
+                ("COUNTERSIGN_BLOCKLIST_URL", &flask.from),
+                ("COUNTERSIGN_BLOCKLIST_TABLE", "token_blocklist"),
+            ],
+            ["COUNTERSIGN_BLOCKLIST_TABLE", "no column jti"],
+        ),
+        (
+            vec![("COUNTERSIGN_BLOCKLIST_URL", "sqlite:///nowhere.db")],
+            ["COUNTERSIGN_BLOCKLIST_URL", "no file"],
+        ),
+        (
+            vec![("COUNTERSIGN_BLOCKLIST_URL", "redis://ada:canary@db")],
+            ["COUNTERSIGN_BLOCKLIST_URL", "must be sqlite://"],
+        ),
+        (
+            vec![("COUNTERSIGN_BLOCKLIST_URL", &flask.from), ("COUNTERSIGN_PROFILE", "native")],
+            ["COUNTERSIGN_BLOCKLIST_URL", "COUNTERSIGN_PROFILE"],
+        ),
+    ] {
+        let ran = Folder::new().run(&[], &[&SETTINGS[..], &settings].concat()).await;
+        ran.assert_refused(&saying);
+        assert!(!ran.stderr.contains("canary"), "{ran:?}");
+    }
 }

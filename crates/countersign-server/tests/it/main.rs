@@ -7,6 +7,7 @@
     reason = "the helpers of tests are tests too"
 )]
 
+mod account_life;
 mod admin;
 mod answers;
 mod attacks;

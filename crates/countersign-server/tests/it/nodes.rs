@@ -221,9 +221,11 @@ async fn sec_128_three_servers_count_attempts_together(engine: &Engine) {
         // After five, one more each time that a pause of 1, 2, 4, … seconds is over.
         let took = clock.monotonic().saturating_sub(began).as_secs();
         let pauses = usize::try_from((took + 1).ilog2() + 1).unwrap();
-        let (checked, refused) = (count(401), count(429));
+        // On a busy machine some may find that the queue takes too long.
+        let (checked, refused, shed) = (count(401), count(429), count(503));
         assert!((5..=5 + pauses).contains(&checked), "{name}: {checked} of 60 were checked in {took} s");
-        assert_eq!(checked + refused, 60, "{name}");
+        assert_eq!(checked + refused + shed, 60, "{name}");
+        assert!(refused > 0, "{name}: {shed} of 60 were shed");
     }
     stop(servers).await;
 }

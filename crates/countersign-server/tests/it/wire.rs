@@ -94,7 +94,7 @@ async fn http_2_works_without_an_upgrade() {
     client.me(&pair.access).await.expect(200);
     let body = json!({ "email": "ada@example.org", "password": PASSWORD, "cookies": true });
     let login = client.post("/v1/auth/login", &body).await.expect(200);
-    assert_eq!(login.headers.get_all("set-cookie").iter().count(), 3);
+    assert_eq!(login.headers.get_all("set-cookie").iter().count(), 4, "tokens, CSRF value, device");
 
     let two = client.request(Method::GET, "/v1/auth/me").bearer_auth(&pair.access).bearer_auth("other");
     assert_eq!(

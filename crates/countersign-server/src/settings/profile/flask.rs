@@ -1,18 +1,87 @@
 //! The profiles with which the server takes the place of a Flask application.
 
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use countersign_core::store::BoxError;
+use countersign_flask::import::Blocklist;
+use countersign_flask::tokens::FlaskClaims;
 use countersign_flask::{FlaskRules, OptionError, Options};
+use countersign_http::{CheckedRules, RulesBuilder};
+use countersign_jwt::{Clock, Random};
 
 use crate::settings::sources::Sources;
 use crate::settings::value::SettingError;
 
-/// The rules with this name and the application's options. `None` if no rules have this name.
-pub(super) fn read(name: &str, sources: &Sources) -> Result<Option<FlaskRules>, SettingError> {
+/// The rules of a Flask library, with the application's options.
+#[derive(Clone, Debug)]
+pub(crate) struct FlaskProfile {
+    pub(crate) rules: FlaskRules,
+    /// `blocklist_url` and `blocklist_table`: the application's table of revoked tokens. Default: none is asked.
+    blocklist: Option<BlocklistAddress>,
+}
+
+#[derive(Clone)]
+struct BlocklistAddress {
+    url: String,
+    table: Option<String>,
+}
+
+impl fmt::Debug for BlocklistAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("BlocklistAddress").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// The profile with this name and the application's options. `None` if no profile has this name.
+pub(super) fn read(name: &str, sources: &Sources) -> Result<Option<FlaskProfile>, SettingError> {
     let options = || Options::from_environment(sources.flask_options());
-    FlaskRules::by_name(name, options).map_err(|error: OptionError| {
+    let rules = FlaskRules::by_name(name, options).map_err(|error: OptionError| {
         let problem = error.to_string();
         let problem = problem.strip_prefix(error.option()).unwrap_or(&problem).trim_start().to_owned();
         SettingError::new(error.option(), "option of the profile", problem)
-    })
+    })?;
+    let Some(rules) = rules else { return Ok(None) };
+    let table = sources.get("blocklist_table").map(|setting| setting.text().to_owned());
+    let blocklist = match &rules {
+        FlaskRules::FlaskJwtExtended(_) => sources
+            .get("blocklist_url")
+            .map(|setting| BlocklistAddress { url: setting.text().to_owned(), table }),
+        FlaskRules::FlaskJwt(_) => None,
+    };
+    Ok(Some(FlaskProfile { rules, blocklist }))
+}
+
+#[async_trait]
+impl RulesBuilder for FlaskProfile {
+    async fn check(
+        self: Box<Self>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Box<dyn CheckedRules>, BoxError> {
+        let Some(BlocklistAddress { url, table }) = self.blocklist else {
+            return Box::new(self.rules).check(clock, random).await;
+        };
+        let blocklist = Blocklist::open(&url, table.as_deref()).await.map_err(|error| {
+            let error = error.to_string();
+            match error.strip_prefix("--blocklist-table") {
+                Some(problem) => format!("COUNTERSIGN_BLOCKLIST_TABLE{problem}"),
+                None => format!("COUNTERSIGN_BLOCKLIST_URL (and COUNTERSIGN_BLOCKLIST_TABLE): {error}"),
+            }
+        })?;
+        let rules = self.rules.is_revoked(move |token: FlaskClaims| {
+            let blocklist = blocklist.clone();
+            async move {
+                match token.claims().get("jti").and_then(|jti| jti.as_str()) {
+                    Some(jti) => blocklist.contains(jti).await,
+                    None => Ok(false),
+                }
+            }
+        });
+        Box::new(rules).check(clock, random).await
+    }
 }
 
 /// The server's settings that are decided by the options: each with what decides it.
@@ -21,6 +90,7 @@ pub(super) fn overruled(rules: &FlaskRules) -> &'static [(&'static str, &'static
     const KEY: &str = "JWT_ALGORITHM decides what tokens are signed with";
     const SCHEDULE: &str =
         "tokens are signed with the application's key, which nobody replaces but the application";
+    const NO_ID: &str = "its tokens have no jti";
     match rules {
         FlaskRules::FlaskJwtExtended(_) => &[
             ("access_lifetime", "JWT_ACCESS_TOKEN_EXPIRES decides"),
@@ -44,6 +114,8 @@ pub(super) fn overruled(rules: &FlaskRules) -> &'static [(&'static str, &'static
             ("key_rotation", SCHEDULE),
             ("key_algorithm", KEY),
             ("issuer", "its tokens name none"),
+            ("blocklist_url", NO_ID),
+            ("blocklist_table", NO_ID),
         ],
     }
 }

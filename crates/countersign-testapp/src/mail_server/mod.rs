@@ -1,21 +1,26 @@
-//! The mail server in Python, and the certificate that it shows.
+//! A real mail server (aiosmtpd) that misbehaves as it is told, and the certificate that it shows.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
 /// The login that the server takes, percent-encoded.
-pub(crate) const LOGIN: &str = "mailer%40example.com:p%40ss%3A%20%C3%A4@";
+pub const LOGIN: &str = "mailer%40example.com:p%40ss%3A%20%C3%A4@";
 
 /// How the server encrypts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Mode {
+pub enum Mode {
+    /// After STARTTLS.
     StartTls,
+    /// From the first byte.
     Implicit,
+    /// Not at all.
     None,
 }
 
@@ -30,14 +35,17 @@ impl Mode {
 }
 
 /// A certificate authority, and a server of a name that it vouches for.
-pub(crate) struct Certificate {
+#[derive(Debug)]
+pub struct Certificate {
     authority: String,
     certificate: String,
     key: String,
 }
 
 impl Certificate {
-    pub(crate) fn new(name: &str) -> Self {
+    /// One for a server of this name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
         let authority_key = KeyPair::generate().unwrap();
         let mut parameters = CertificateParams::new([]).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -50,13 +58,16 @@ impl Certificate {
         Self { authority, certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    pub(crate) fn authority(&self) -> &str {
+    /// The authority's own certificate (PEM).
+    #[must_use]
+    pub fn authority(&self) -> &str {
         &self.authority
     }
 }
 
 /// The running server. It ends with this value.
-pub(crate) struct Server {
+#[derive(Debug)]
+pub struct Server {
     mode: Mode,
     port: u16,
     _process: Child,
@@ -68,13 +79,13 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts the server; `None` if there is no Python that has aiosmtpd.
-    pub(crate) async fn start(mode: Mode, certificate: &Certificate) -> Option<Self> {
+    pub async fn start(mode: Mode, certificate: &Certificate) -> Option<Self> {
         let python = python().await?;
         let folder = TempDir::new().unwrap();
         let (certificate_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         std::fs::write(&certificate_file, &certificate.certificate).unwrap();
         std::fs::write(&key_file, &certificate.key).unwrap();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/smtp/smtp_server.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/mail_server/mail_server.py");
         let mut process = Command::new(python)
             .args([script, mode.name()])
             .args([certificate_file, key_file])
@@ -91,12 +102,15 @@ impl Server {
         Some(server)
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// The server's port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// The server's URL, with this text for user and password.
-    pub(crate) fn url(&self, login: &str) -> String {
+    #[must_use]
+    pub fn url(&self, login: &str) -> String {
         format!("smtp://{login}localhost:{}?tls={}", self.port, self.mode.name())
     }
 
@@ -106,7 +120,7 @@ impl Server {
     }
 
     /// Gives an order and waits until it is carried out.
-    pub(crate) async fn order(&mut self, order: &Value) {
+    pub async fn order(&mut self, order: &Value) {
         self.orders.write_all(format!("{order}\n").as_bytes()).await.unwrap();
         loop {
             let event = self.next().await;
@@ -118,12 +132,12 @@ impl Server {
     }
 
     /// Changes how the server behaves.
-    pub(crate) async fn behave(&mut self, behaviour: &Value) {
+    pub async fn behave(&mut self, behaviour: &Value) {
         self.order(&json!({"behave": behaviour})).await;
     }
 
     /// Waits until the server hangs at this stage.
-    pub(crate) async fn hangs(&mut self, stage: &str) {
+    pub async fn hangs(&mut self, stage: &str) {
         loop {
             let event = self.next().await;
             if event["hangs"] == stage {
@@ -133,8 +147,33 @@ impl Server {
         }
     }
 
+    /// Waits for the next message to this address.
+    ///
+    /// # Panics
+    ///
+    /// If none arrives within a minute.
+    pub async fn message_to(&mut self, address: &str) -> Value {
+        let is_to = |event: &Value| event["message"]["recipients"][0] == address;
+        if let Some(position) = self.seen.iter().position(is_to) {
+            return self.seen.remove(position)["message"].take();
+        }
+        let arrives = async {
+            loop {
+                let mut event = self.next().await;
+                if is_to(&event) {
+                    return event["message"].take();
+                }
+                self.seen.push(event);
+            }
+        };
+        match timeout(Duration::from_secs(60), arrives).await {
+            Ok(message) => message,
+            Err(_) => panic!("no message to {address} arrived; others: {:?}", self.seen),
+        }
+    }
+
     /// What has happened since the last call.
-    pub(crate) async fn events(&mut self) -> Vec<Value> {
+    pub async fn events(&mut self) -> Vec<Value> {
         self.order(&json!({"do": "flush"})).await;
         std::mem::take(&mut self.seen)
     }

@@ -1,6 +1,6 @@
 """A mail server (aiosmtpd) that misbehaves as it is told.
 
-  smtp_server.py starttls|implicit|none CERTIFICATE KEY
+  mail_server.py starttls|implicit|none CERTIFICATE KEY
 
 It listens on a free port of 127.0.0.1. Each line on stdin is an order as a JSON object, and is confirmed on stdout when it
 is carried out; what happens in between is told there too, one JSON object a line:

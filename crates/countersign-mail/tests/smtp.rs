@@ -10,8 +10,6 @@
     reason = "clippy takes only functions with #[test] for tests"
 )]
 
-mod server;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +20,9 @@ use countersign_mail::{
     Content, Language, Letterhead, Links, Mailer, Message, Notice, Postman, Recipient, Roots, SendError,
     Smtp, SmtpUrl, Templates, Transport,
 };
+use countersign_testapp::mail_server::{Certificate, LOGIN, Mode, Server};
 use countersign_testkit::{FixedClock, SeededRandom};
 use serde_json::{Value, json};
-use server::{Certificate, LOGIN, Mode, Server};
 use uuid::Uuid;
 
 fn message(to: &str, subject: &str) -> Message {
