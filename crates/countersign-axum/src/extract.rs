@@ -7,8 +7,9 @@ use countersign_http::{Auth, AuthError, Authenticated, Optional, Requirement};
 use countersign_jwt::Claims;
 use http::request::Parts;
 
-use crate::guard::{Proven, prove};
+use crate::guard::{Proven, prove, try_to_prove};
 use crate::reply::AuthRejection;
+use crate::user::current_user;
 
 /// A verified access token; a request without one is refused with 401.
 ///
@@ -218,6 +219,18 @@ async fn authenticate(
     }
 }
 
+/// The same, with the error as it is, for code that may yet find another proof.
+pub(crate) async fn try_proven(
+    auth: &Auth,
+    parts: &mut Parts,
+    requirement: &Requirement,
+) -> Result<Option<Authenticated>, AuthError> {
+    match Proven::authenticated(parts, requirement) {
+        Some(proven) => Ok(proven.caller()),
+        None => try_to_prove(auth, parts, requirement).await,
+    }
+}
+
 /// What the request proves, where a request without a token is refused.
 pub(crate) async fn proven(
     parts: &mut Parts,
@@ -316,9 +329,12 @@ impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for CurrentUser<U> {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        let claims = claims(parts, &ACCESS).await?;
-        let auth = installed(parts)?;
-        Self::from_claims(&auth, parts, claims).await
+        match current_user(parts, &ACCESS, false).await? {
+            Some(user) => Ok(Self(user)),
+            None => {
+                Err(AuthRejection::new(&installed(parts)?, parts, Some(&ACCESS), AuthError::Missing).await)
+            }
+        }
     }
 }
 
@@ -326,7 +342,7 @@ impl<S: Send + Sync, U: Send + 'static> OptionalFromRequestParts<S> for CurrentU
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
-        optional(parts, Requirement::ACCESS).await
+        Ok(current_user(parts, &ACCESS, true).await?.map(Self))
     }
 }
 

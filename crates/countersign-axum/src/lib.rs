@@ -28,16 +28,18 @@ mod browser;
 mod extract;
 mod failure;
 mod guard;
+mod in_place;
 mod layer;
 mod pending;
 #[cfg(feature = "jwks-client")]
 mod remote;
 mod reply;
 mod routes;
+mod user;
 mod wire;
 
 pub use body::{Members, read_bounded, read_members};
-pub use browser::{CsrfToken, SignIn};
+pub use browser::{Confirm, CsrfToken, Next, SignIn, SignOut};
 pub use countersign_http::{Auth, AuthBuilder, Location, Optional, Requirement};
 pub use extract::{AccessToken, CurrentUser, Fresh, FromClaims, RefreshToken};
 pub use failure::HandlerError;
@@ -47,4 +49,5 @@ pub use layer::{Answering, AuthLayer, Authority, WithAuth};
 pub use remote::{RemoteRejection, RemoteToken};
 pub use reply::{AuthRejection, Reply, WithCookies};
 pub use routes::{account_routes, device, login_routes, method_not_allowed, not_found, routes};
+pub use user::{FreshLoginRequired, LoginRequired};
 pub use wire::{session_body, user_body};

@@ -1,5 +1,7 @@
-//! The rules in axum: an extractor for what was proven about a request, and Flask-JWT's login endpoint.
+//! The rules in axum: an extractor for what was proven about a request, Flask-JWT's login endpoint, and Flask-Login's
+//! guards.
 
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -7,12 +9,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request};
 use axum::routing::{MethodFilter, on};
-use countersign_axum::{AuthRejection, Guard, LetThrough, Proven, Reply, device, read_bounded};
-use countersign_http::{Answer, Auth, ErrorCode, Optional, Passed, Requirement};
+use countersign_axum::{AuthRejection, CurrentUser, Guard, LetThrough, Proven, Reply, device, read_bounded};
+use countersign_http::{Answer, Auth, AuthError, ErrorCode, Optional, Passed, Requirement};
 use http::request::Parts;
 use http::{Method, header};
 
 use crate::flask_jwt::FlaskJwt;
+use crate::flask_login::FlaskLogin;
 use crate::hooks::FlaskToken;
 
 /// The token that a Flask library's rules have accepted in a request: header, claims, identity, and the user that the
@@ -51,6 +54,54 @@ use crate::hooks::FlaskToken;
 /// ```
 #[derive(Clone, Debug)]
 pub struct FlaskAuth(FlaskToken);
+
+/// Lets a request through as Flask-Login's `login_required` does, as an extractor or by
+/// [`axum::middleware::from_extractor`]: there is a user of the type `U`, whom a loader finds. Requests with the method
+/// OPTIONS pass, and all of them with `LOGIN_DISABLED`.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginRequired<U>(PhantomData<fn() -> U>);
+
+/// Lets a request through as Flask-Login's `fresh_login_required` does: the user's session is fresh, too.
+#[derive(Clone, Copy, Debug)]
+pub struct FreshLoginRequired<U>(PhantomData<fn() -> U>);
+
+fn asks_nobody(parts: &Parts) -> bool {
+    let auth = parts.extensions.get::<Auth>();
+    let is_disabled = || auth.and_then(FlaskLogin::of).is_some_and(|login| login.config().login_disabled);
+    parts.method == Method::OPTIONS || is_disabled()
+}
+
+impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for LoginRequired<U> {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AuthRejection> {
+        if !asks_nobody(parts) {
+            let _ = <CurrentUser<U> as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        }
+        Ok(Self(PhantomData))
+    }
+}
+
+impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for FreshLoginRequired<U> {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AuthRejection> {
+        if asks_nobody(parts) {
+            return Ok(Self(PhantomData));
+        }
+        let _ = <CurrentUser<U> as FromRequestParts<S>>::from_request_parts(parts, state).await?;
+        match Guard::new(Requirement::FRESH).check(parts).await {
+            Ok(_) => Ok(Self(PhantomData)),
+            // A user whom the request names has no session that could be fresh.
+            Err(refused) if matches!(refused.error(), Some(AuthError::Missing)) => {
+                let Some(auth) = parts.extensions.get::<Auth>().cloned() else { return Err(refused) };
+                let answer = auth.refuse(parts, Some(&Requirement::FRESH), &AuthError::NotFresh).await;
+                Err(AuthRejection::answered(answer))
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+}
 
 impl FlaskAuth {
     /// The token, by value.

@@ -1,4 +1,4 @@
-//! The rules of Flask-JWT-Extended and Flask-JWT, for programs that stand beside a Flask application or replace it.
+//! The rules of Flask-JWT-Extended, Flask-JWT and Flask-Login, for programs that stand beside a Flask application or replace it.
 //!
 //! A Flask application has signed-in users, clients that know its tokens, cookies and error texts, and password hashes
 //! that cannot be made anew. A program that takes over one of its routes must accept the application's tokens, issue
@@ -36,6 +36,7 @@ mod build;
 mod choice;
 pub mod flask_jwt;
 pub mod flask_jwt_extended;
+pub mod flask_login;
 mod hooks;
 mod json_body;
 mod messages;
@@ -54,5 +55,6 @@ pub use build::FlaskBuildError;
 pub use choice::{AskingRules, FlaskRules};
 pub use flask_jwt::{FlaskJwt, FlaskJwtConfig};
 pub use flask_jwt_extended::{FlaskJwtExtended, FlaskJwtExtendedConfig};
+pub use flask_login::{FlaskLogin, FlaskLoginConfig};
 pub use hooks::{AnswerInstead, FlaskToken};
 pub use options::{OptionError, Options};

@@ -49,6 +49,10 @@ impl KeySource {
         self.0.is_empty()
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The key that signs with this algorithm.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ fn compared(recorded: Value, fields: &[(&str, &str)], body: &str) -> Differences
     recorded["status"] = json!(200);
     let recorded: RequestRecorded = serde_json::from_value(recorded).unwrap();
     let answer = Answer { status: 200, headers: headers(fields), body: body.as_bytes().to_vec() };
-    compare::request(&recorded, &answer, &BTreeMap::from([("t".to_owned(), "token".to_owned())]))
+    compare::request(&recorded, &answer, &BTreeMap::from([("t".to_owned(), "token".to_owned())]), None)
 }
 
 fn headers(fields: &[(&str, &str)]) -> HeaderMap {
@@ -136,7 +136,7 @@ fn headers(fields: &[(&str, &str)]) -> HeaderMap {
 fn status_and_body_are_as_recorded() {
     let empty: RequestRecorded = serde_json::from_value(json!({"now": 1, "status": 200})).unwrap();
     let answer = Answer { status: 204, headers: HeaderMap::new(), body: Vec::new() };
-    assert_eq!(compare::request(&empty, &answer, &BTreeMap::new()), ["status: expected 200, got 204"]);
+    assert_eq!(compare::request(&empty, &answer, &BTreeMap::new(), None), ["status: expected 200, got 204"]);
 
     let json = json!({"content_type": "application/json", "json": {"msg": "no"}});
     let text = json!({"content_type": "text/plain; charset=utf-8", "text": "no"});
@@ -187,6 +187,69 @@ fn header_fields_are_as_recorded() {
     ] {
         let found = compared(recorded.clone(), fields, "");
         assert_eq!(found.len(), differences, "{case}: {recorded} {fields:?}: {found:?}");
+    }
+}
+
+#[test]
+fn cookies_of_login_sessions_are_compared_by_what_they_are_for() {
+    let cookie = |role: &str, action: &str, lifetime: Value, attributes: Value| json!({"role": role, "name": "x", "action": action, "lifetime": lifetime, "attributes": attributes});
+    let path = || json!({"path": "/", "httponly": true});
+    let set = cookie("session", "set", json!(null), path());
+    let clear = cookie("session", "clear", json!(null), json!({"path": "/"}));
+    let remember = cookie("remember", "set", json!(60), path());
+    let (kept, gone) = ("session=1; Path=/; HttpOnly; SameSite=Lax", "session=; Path=/; Max-Age=0");
+    let rotated = "remember_token=2; Path=/; HttpOnly; Max-Age=60";
+    let (none, session, both) = ([None, None], [Some(None), None], [Some(None), Some(Some(1_700_000_060.0))]);
+    for (case, recorded, status, carried, lines, differences) in [
+        ("equal", vec![&set], 200, none, vec![kept], 0),
+        ("the last one counts", vec![&set], 200, none, vec![gone, kept], 0),
+        ("not set", vec![&set], 200, none, vec![], 1),
+        ("set", vec![], 200, none, vec![kept], 1),
+        ("another cookie", vec![], 200, none, vec!["theme=dark"], 0),
+        ("cleared in vain", vec![], 200, none, vec![gone], 0),
+        ("not cleared in vain", vec![&clear], 200, none, vec![], 0),
+        ("set again", vec![], 200, session, vec![kept], 0),
+        ("not set again", vec![&set], 200, session, vec![], 0),
+        ("not cleared", vec![&clear], 200, session, vec![], 1),
+        ("cleared", vec![], 200, session, vec![gone], 1),
+        ("cleared for nobody", vec![], 401, session, vec![gone], 0),
+        ("cleared instead of set", vec![&set], 200, session, vec![gone], 1),
+        ("rotated", vec![], 200, both, vec![rotated], 0),
+        ("moved", vec![], 200, both, vec!["remember_token=2; Path=/; Max-Age=61"], 1),
+        (
+            "another end",
+            vec![&remember],
+            200,
+            none,
+            vec!["remember_token=2; Path=/; HttpOnly; Max-Age=61"],
+            1,
+        ),
+        ("no end", vec![&remember], 200, none, vec!["remember_token=2; Path=/; HttpOnly"], 1),
+        ("another path", vec![&set], 200, none, vec!["session=1; Path=/x; HttpOnly"], 1),
+        ("a domain", vec![&set], 200, none, vec!["session=1; Path=/; HttpOnly; Domain=example.com"], 1),
+        ("readable", vec![&set], 200, none, vec!["session=1; Path=/"], 1),
+        ("stricter", vec![&set], 200, none, vec!["session=1; Path=/; HttpOnly; Secure"], 0),
+        (
+            "not as configured",
+            vec![&remember],
+            200,
+            none,
+            vec!["remember_token=2; Path=/; HttpOnly; Max-Age=60; Secure"],
+            1,
+        ),
+        ("cleared elsewhere", vec![&clear], 200, session, vec!["session=; Path=/x; Max-Age=0"], 1),
+    ] {
+        let recorded = json!({"now": 1_700_000_000, "status": status, "page": true, "set_cookies": recorded});
+        let recorded: RequestRecorded = serde_json::from_value(recorded).unwrap();
+        let fields: Vec<_> = lines.iter().map(|line| ("set-cookie", *line)).collect();
+        let answer = Answer { status, headers: headers(&fields), body: Vec::new() };
+        let roles = compare::Roles {
+            names: [vec!["session".to_owned()], vec!["remember_token".to_owned()]],
+            carried,
+            configured: vec!["REMEMBER_COOKIE_SECURE".to_owned()],
+        };
+        let found = compare::request(&recorded, &answer, &BTreeMap::new(), Some(&roles));
+        assert_eq!(found.len(), differences, "{case}: {found:?}");
     }
 }
 
@@ -378,7 +441,9 @@ fn echo(application: &Application, _: &Arc<World>) -> Result<Box<dyn Subject>, N
     match application {
         Application::FlaskJwtExtended { config, .. } if config.is_empty() => Ok(Box::new(Echo)),
         Application::FlaskJwtExtended { .. } => Err(NotBuilt::Refused("no".to_owned())),
-        Application::FlaskJwt { .. } => Err(NotBuilt::Unknown("what is that?".to_owned())),
+        Application::FlaskJwt { .. } | Application::FlaskLogin { .. } => {
+            Err(NotBuilt::Unknown("what is that?".to_owned()))
+        }
     }
 }
 

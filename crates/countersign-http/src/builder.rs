@@ -37,10 +37,11 @@ use crate::csrf::{CsrfMode, CsrfRules};
 use crate::hooks::{self, Hooks, RefusedRequest};
 use crate::locate::Location;
 use crate::log::write_with_causes;
+use crate::login_sessions::LoginSessions;
 use crate::origin::{AllowedOrigins, OriginError};
 use crate::rules::{NativeOptions, RulesBuilder};
 use crate::system::{OsRandom, SystemClock};
-use crate::users::UserLoaders;
+use crate::users::{LoaderRequest, UserLoaders, UserOrder};
 
 /// The settings of an [`Auth`]. Every setting has a safe default.
 ///
@@ -94,6 +95,7 @@ pub struct AuthBuilder {
     hooks: Hooks,
     native: NativeOptions,
     csrf: CsrfRules,
+    login_sessions: Option<LoginSessions>,
     extra_claims: Option<ExtraClaims>,
     accepted_keys: Vec<VerifyingKey>,
     rules: Option<Box<dyn RulesBuilder>>,
@@ -195,6 +197,7 @@ impl Auth {
             hooks: Hooks::default(),
             native: NativeOptions::default(),
             csrf: CsrfRules::default(),
+            login_sessions: None,
             extra_claims: None,
             accepted_keys: Vec::new(),
             rules: None,
@@ -824,6 +827,70 @@ impl AuthBuilder {
         self
     }
 
+    /// Sets a loader of users by requests: any async function from a request to a user, such as the owner of an API key.
+    /// `CurrentUser` and `LoginRequired` of `countersign-axum` ask it. Such a user has no session and is never fresh,
+    /// and a request that is let through for one neither sets nor clears cookies of sessions.
+    ///
+    /// A loader that reads a cookie has to protect its users from requests that other sites send.
+    ///
+    /// ```
+    /// use countersign_http::{Auth, LoaderRequest};
+    /// # use std::convert::Infallible;
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_testkit::TestBed;
+    /// struct Member {
+    ///     name: &'static str,
+    /// }
+    ///
+    /// async fn by_api_key(request: LoaderRequest) -> Result<Option<Member>, Infallible> {
+    ///     let key = request.headers.get("x-api-key").and_then(|key| key.to_str().ok());
+    ///     Ok((key == Some("7f3a")).then_some(Member { name: "Ada" })) // better: look up the key's hash
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets).request_loader(by_api_key).build().await?;
+    /// # let (parts, ()) = http::Request::get("/").header("x-api-key", "7f3a").body(())?.into_parts();
+    /// let user = auth.engine().users().of_request(&parts, None).await?;
+    /// assert_eq!(user.and_then(|user| user.downcast::<Member>().ok()).map(|member| member.name), Some("Ada"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn request_loader<U, E, F, Loading>(mut self, load: F) -> Self
+    where
+        U: Send + 'static,
+        E: Into<BoxError>,
+        F: Fn(LoaderRequest) -> Loading + Send + Sync + 'static,
+        Loading: Future<Output = Result<Option<U>, E>> + Send + 'static,
+    {
+        self.loaders.insert_by_request(load, false);
+        self
+    }
+
+    /// Sets a loader of users by requests, as [`request_loader`](Self::request_loader) does, that gets JSON bodies too,
+    /// such as one that looks for a token there. The handler still gets the whole body.
+    #[must_use]
+    pub fn request_loader_with_json<U, E, F, Loading>(mut self, load: F) -> Self
+    where
+        U: Send + 'static,
+        E: Into<BoxError>,
+        F: Fn(LoaderRequest) -> Loading + Send + Sync + 'static,
+        Loading: Future<Output = Result<Option<U>, E>> + Send + 'static,
+    {
+        self.loaders.insert_by_request(load, true);
+        self
+    }
+
+    /// Which user counts where a request names one to a [loader](Self::request_loader) and carries a session too.
+    /// Default: the one of the request.
+    #[must_use]
+    pub fn user_order(mut self, order: UserOrder) -> Self {
+        self.loaders.order = order;
+        self
+    }
+
     /// Sets what `/me` and `/refresh` show of a user of the application's own, beside the `id`. Default: nothing,
     /// because the type may hold values that clients must not see.
     ///
@@ -900,6 +967,14 @@ impl AuthBuilder {
     #[must_use]
     pub fn also_accept(mut self, key: VerifyingKey) -> Self {
         self.accepted_keys.push(key);
+        self
+    }
+
+    /// Turns login sessions of browsers on: sessions go on in place, and browsers without one are sent to the sign-in
+    /// page. Default off.
+    #[must_use]
+    pub fn login_sessions(mut self, sessions: LoginSessions) -> Self {
+        self.login_sessions = Some(sessions);
         self
     }
 

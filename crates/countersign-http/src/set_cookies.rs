@@ -25,6 +25,11 @@ impl SetCookies {
         Self(fields)
     }
 
+    /// No cookies: an answer that leaves the browser's cookies as they are.
+    pub fn none() -> Self {
+        Self(Ok(Vec::new()))
+    }
+
     /// The cookies of a login that was presented by cookies: those of its pair, and the one by which the browser is
     /// recognised at its next login.
     pub fn of_login<U>(auth: &Auth, signed_in: &SignedIn<U>) -> Self {

@@ -33,6 +33,7 @@
 //! | [`axum::AuthLayer`] | installs [`Auth`] once for all routes |
 //! | [`axum::AccessToken`] | a verified access token, as a handler's argument |
 //! | [`axum::routes`], [`axum::account_routes`] | ready-made routes: refresh, logout, sessions; registration, login |
+//! | [`axum::SignIn`], [`axum::SignOut`], [`axum::LoginRequired`] | login sessions of browsers; [`guides::login_sessions`] shows how |
 //! | [`FindUser`], [`CheckPassword`], [`axum::login_routes`] | for programs with a `users` table of their own; [`guides::own_users`] shows how |
 //! | [`sqlite::open`] | opens a store that keeps everything in one file; features add other engines |
 //!
@@ -82,9 +83,9 @@ pub use countersign_jwt as jwt;
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, FromClaims, Guard,
-        HandlerError, LetThrough, Proven, RefreshToken, Reply, SignIn, WithCookies, account_routes, device,
-        login_routes, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, Confirm, CsrfToken, CurrentUser, Fresh,
+        FreshLoginRequired, FromClaims, Guard, HandlerError, LetThrough, LoginRequired, Next, Proven,
+        RefreshToken, Reply, SignIn, SignOut, WithCookies, account_routes, device, login_routes, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]
@@ -154,6 +155,8 @@ pub mod guides {
     pub mod http {}
     #[doc = include_str!("../docs/own-users.md")]
     pub mod own_users {}
+    #[doc = include_str!("../docs/login-sessions.md")]
+    pub mod login_sessions {}
     #[doc = include_str!("../docs/stores.md")]
     #[cfg(any(not(doctest), all(feature = "postgres", feature = "redis")))]
     pub mod stores {}

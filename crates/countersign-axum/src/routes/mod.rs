@@ -11,14 +11,15 @@ mod verify;
 use std::error::Error;
 use std::net::SocketAddr;
 
-use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{delete, get, post};
-use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError};
+use axum::{Extension, Router};
+use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError, RenewFreshError};
 use countersign_core::model::{Device, DeviceToken};
 use countersign_core::store::StoreError;
 use countersign_http::{
-    Answer, Auth, AuthError, ClientAddress, DeviceCookie, ErrorCode, SetCookies, no_store, vary_personal,
+    Answer, Auth, AuthError, ClientAddress, DeviceCookie, ErrorCode, ForPrograms, SetCookies, no_store,
+    vary_personal,
 };
 use countersign_jwt::jws::SignError;
 use http::request::Parts;
@@ -44,6 +45,8 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/v1/auth/sessions/{id}", delete(own::end_one))
         .route("/v1/auth/revoke-tokens", delete(own::revoke_tokens))
         .route("/.well-known/jwks.json", get(jwks))
+        .route_layer(Extension(ForPrograms))
+        .route("/v1/auth/refresh/page", get(refresh::page))
         .method_not_allowed_fallback(method_not_allowed)
 }
 
@@ -160,6 +163,7 @@ pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/v1/auth/reauthenticate", post(account::reauthenticate))
         .route("/v1/auth/email/verify", post(account::verify_email))
         .route("/v1/auth/email/resend", post(account::resend))
+        .route_layer(Extension(ForPrograms))
         .method_not_allowed_fallback(method_not_allowed)
 }
 
@@ -316,6 +320,17 @@ impl From<BeginError> for Reply {
             BeginError::TooManySessions => Self::error(ErrorCode::TooManySessions),
             BeginError::Sign(error) => error.into(),
             BeginError::ExtraClaims(ExtraClaimsError::Claim(_)) => internal(&error),
+            error => unavailable(&error),
+        }
+    }
+}
+
+impl From<RenewFreshError> for Reply {
+    fn from(error: RenewFreshError) -> Self {
+        match error {
+            RenewFreshError::Gone => Self::error(ErrorCode::InvalidToken),
+            RenewFreshError::Sign(error) => error.into(),
+            RenewFreshError::ExtraClaims(ExtraClaimsError::Claim(_)) => internal(&error),
             error => unavailable(&error),
         }
     }

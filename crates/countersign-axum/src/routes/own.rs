@@ -8,7 +8,7 @@ use axum::extract::{Path, Request};
 use countersign_core::flow::RevokeTokensError;
 use countersign_core::model::{EndReason, UserSession};
 use countersign_core::store::{SessionEnded, SessionPage};
-use countersign_http::{Answer, Auth, Authenticated, ErrorCode, Location, Requirement};
+use countersign_http::{Answer, Auth, AuthError, Authenticated, ErrorCode, Location, Requirement};
 use countersign_jwt::{SessionId, TokenId};
 use http::StatusCode;
 use http::request::Parts;
@@ -18,7 +18,7 @@ use super::cursor::{self, PageQuery};
 use super::{clear_cookies, personal, personal_empty, refused, unavailable};
 use crate::body::read_members;
 use crate::extract::{Installed, proven};
-use crate::pending::read_ahead_for;
+use crate::guard::try_to_prove;
 use crate::reply::Reply;
 use crate::wire::{RevokedBody, SessionBody, SessionsBody, UserBody};
 
@@ -116,9 +116,9 @@ pub(super) async fn revoke_tokens(Installed(auth): Installed, request: Request) 
 }
 
 pub(super) async fn authenticate(auth: &Auth, parts: &mut Parts) -> Result<Authenticated, Reply> {
-    read_ahead_for(auth, parts, &Requirement::ACCESS).await;
-    match auth.authenticate(parts, &Requirement::ACCESS).await {
-        Ok(caller) => Ok(caller),
+    match try_to_prove(auth, parts, &Requirement::ACCESS).await {
+        Ok(Some(caller)) => Ok(caller),
+        Ok(None) => Err(refused(auth, parts, AuthError::Missing).await),
         Err(error) => Err(refused(auth, parts, error).await),
     }
 }

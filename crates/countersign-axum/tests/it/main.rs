@@ -21,6 +21,7 @@ mod handshakes;
 mod kinds;
 mod legacy_key;
 mod locations;
+mod login_sessions;
 mod loopback;
 mod matrix;
 mod own_login;

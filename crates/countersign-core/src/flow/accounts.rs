@@ -35,7 +35,9 @@ use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
 use crate::flow::password_policy::PasswordPolicy;
 use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
-use crate::flow::{BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions};
+use crate::flow::{
+    BeginError, Beginning, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions,
+};
 use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username, without_blanks};
 use crate::model::password::{OwnNames, Password, WeakPassword};
@@ -197,6 +199,8 @@ impl LoginName {
 pub struct Arrival {
     /// How the session's tokens will be presented.
     pub presentation: Presentation,
+    /// The time after which the session ends, refreshed or not. Default, and at most, the policy's absolute lifetime.
+    pub lifetime: Option<Duration>,
     /// The device that the client shows.
     pub device: Device,
     /// The token of the device, as the client has kept it since a login. A device that the account knows has a limit of
@@ -213,13 +217,21 @@ impl Arrival {
     /// An arrival that replaces no session, on a device without a token.
     #[must_use]
     pub fn new(presentation: Presentation, device: Device) -> Self {
-        Self { presentation, device, known_device: None, replacing: Vec::new(), verified_only: false }
+        Self {
+            presentation,
+            lifetime: None,
+            device,
+            known_device: None,
+            replacing: Vec::new(),
+            verified_only: false,
+        }
     }
 
-    /// How the tokens will be presented, the device, and the tokens whose sessions end.
-    fn split(self) -> (Presentation, SigningIn, Vec<Claims>) {
-        let Self { presentation, device, known_device, replacing, .. } = self;
-        (presentation, SigningIn { device, known_device }, replacing)
+    /// What the login says about its session, the device, and the tokens whose sessions end.
+    fn split(self) -> (Beginning, SigningIn, Vec<Claims>) {
+        let Self { presentation, lifetime, device, known_device, replacing, .. } = self;
+        let beginning = Beginning { lifetime, ..Beginning::of(presentation) };
+        (beginning, SigningIn { device, known_device }, replacing)
     }
 }
 
@@ -539,13 +551,13 @@ impl Accounts {
             return Err(taken);
         }
         sessions.tell(&Event::Registered { user_id: user.id.clone() });
-        let (presentation, on, replacing) = arrival.split();
+        let (beginning, on, replacing) = arrival.split();
         self.end_replaced(replacing).await?;
         if let Err(error) = Profile::of(self).resend_verification(&user).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, user_id = %user.id, "the mail that verifies an address could not be written");
         }
-        let begun = self.begin_on_device(self, user, epoch, presentation, on).await?;
+        let begun = self.begin_on_device(self, user, epoch, beginning, on).await?;
         begun.ok_or(RegisterError::Begin(BeginError::EpochRaised))
     }
 
@@ -673,10 +685,10 @@ impl Accounts {
         if arrival.verified_only && !source.has_proven_address(&user) {
             return Err(LoginError::EmailUnverified);
         }
-        let (presentation, on, replacing) = arrival.split();
+        let (beginning, on, replacing) = arrival.split();
         let device = on.device.clone();
         self.end_replaced(replacing).await?;
-        match self.begin_on_device(source, user, epoch, presentation, on).await {
+        match self.begin_on_device(source, user, epoch, beginning, on).await {
             Ok(Some(signed_in)) => Ok(signed_in),
             Ok(None) => Err(failed(user_id, device)),
             Err(BeginError::Store(error)) => Err(LoginError::Store(error)),
@@ -735,13 +747,13 @@ impl Accounts {
         source: &S,
         mut user: S::User,
         mut epoch: Epoch,
-        presentation: Presentation,
+        beginning: Beginning,
         device: Device,
     ) -> Result<Option<SignedIn<S::User>>, BeginError> {
         let sessions = &self.shared.sessions;
         for _ in 0..Self::BEGIN_TRIES {
             let id = source.id(&user).clone();
-            match sessions.begin(id.clone(), epoch, presentation, device.clone()).await {
+            match sessions.begin_as(id.clone(), epoch, beginning, device.clone()).await {
                 Ok(pair) => return Ok(Some(SignedIn { user, pair, device_token: None })),
                 Err(BeginError::EpochRaised) => {}
                 Err(error) => return Err(error),

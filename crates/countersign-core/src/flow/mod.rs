@@ -34,10 +34,11 @@ pub use hasher::{HashError, HashPlace, HashPool, HashRecipe, HashTurn, Hasher, P
 pub use keychain::{KeySet, Keychain, KeychainError, reseal};
 pub use keys::{KeyLifeError, Keys, TokenFormat};
 pub use password_policy::PasswordPolicy;
-pub use refresh::{Refresh, RefreshError, Refreshed, Renewed};
+pub use refresh::{Prepared, Refresh, RefreshError, Refreshed, Renewed};
 pub use sessions::{
-    AccessGrant, BeginError, EndError, ForeignError, ForeignTokens, IssueAccessError, IssuedAccess, Pair,
-    Presentation, RenewFreshError, RevokeTokensError, Sessions, SessionsConfig,
+    AccessGrant, BeginError, Beginning, BrowserSession, EndError, ForeignError, ForeignTokens,
+    IssueAccessError, IssuedAccess, Pair, Presentation, RenewFreshError, RevokeTokensError, Sessions,
+    SessionsConfig,
 };
 pub use verification::{Check, CheckError, Verification};
 pub use view::{RevocationView, ViewStats, ViewTooOld};

@@ -10,7 +10,10 @@ use uuid::{Uuid, Variant};
 
 use crate::jar::SetCookie;
 use crate::placeholder::Token;
-use crate::recording::{Attribute, CapturedToken, Expect, MintRecorded, RecordedCookie, RequestRecorded};
+use crate::recording::{
+    Attribute, CapturedToken, CookieAction, ExactCookie, Expect, MintRecorded, RecordedCookie,
+    RequestRecorded, Role, RoleCookie,
+};
 
 /// What the library under test answered.
 #[derive(Clone, Debug)]
@@ -53,6 +56,7 @@ pub(crate) fn request(
     recorded: &RequestRecorded,
     got: &Answer,
     captured: &BTreeMap<String, String>,
+    roles: Option<&Roles>,
 ) -> Differences {
     let mut differences = Vec::new();
     if recorded.status != got.status {
@@ -73,8 +77,94 @@ pub(crate) fn request(
             differences.push(unequal(name, want, &have));
         }
     }
-    set_cookies(recorded, got, &mut differences);
+    if roles.is_none() {
+        set_cookies(recorded, got, &mut differences);
+    }
+    if let Some(roles) = roles {
+        cookies_of_roles(recorded, got, roles, &mut differences);
+    }
     differences
+}
+
+/// What must be known to compare cookies by what they are for.
+pub(crate) struct Roles {
+    /// The names of the cookies of each role, in the order of [`Role::ALL`].
+    pub(crate) names: [Vec<String>; 2],
+    /// Whether the request carried a cookie of the role, and when that one ends.
+    pub(crate) carried: [Option<Option<f64>>; 2],
+    /// The names of the options in the configuration.
+    pub(crate) configured: Vec<String>,
+}
+
+/// Values are not compared; the numbers are those of the format's description.
+fn cookies_of_roles(recorded: &RequestRecorded, got: &Answer, roles: &Roles, differences: &mut Differences) {
+    let is_signed_out = recorded.status == 401
+        || recorded.json.as_ref().is_some_and(|json| json.get("anonymous") == Some(&Value::Bool(true)));
+    for (index, role) in Role::ALL.into_iter().enumerate() {
+        let (names, carried) = (&roles.names[index], roles.carried[index]);
+        // 1
+        let mut ours = None;
+        for line in got.headers.get_all(SET_COOKIE) {
+            match SetCookie::parse(line).and_then(|cookie| Cookie::new(&cookie, recorded.now)) {
+                Ok(cookie) if names.contains(&cookie.name) => ours = Some(cookie),
+                Ok(_) => {}
+                Err(error) => return differences.push(format!("set_cookies: {error}")),
+            }
+        }
+        let theirs = recorded.set_cookies.iter().rev().find_map(|cookie| match cookie {
+            RecordedCookie::Role(cookie) if cookie.role == role => Some(cookie.clone()),
+            _ => None,
+        });
+        let ours = ours.filter(|ours| carried.is_some() || !ours.deletes);
+        let theirs = theirs.filter(|theirs| carried.is_some() || theirs.action == CookieAction::Set);
+        let clears = theirs.as_ref().is_some_and(|theirs| theirs.action == CookieAction::Clear);
+        let wrong = match (&theirs, &ours) {
+            (None, None) => None,
+            (Some(theirs), Some(ours)) if (theirs.action == CookieAction::Clear) == ours.deletes => {
+                different_cookie(theirs, ours, roles, recorded.now)
+            }
+            // 4
+            (_, Some(ours)) if ours.deletes && carried.is_some() && !clears && is_signed_out => None,
+            // 2
+            (_, None) if role == Role::Session && carried.is_some() && !clears => None,
+            (None, Some(ours)) if role == Role::Session && carried.is_some() && !ours.deletes => None,
+            // 3
+            (None, Some(ours)) if role == Role::Remember && !ours.deletes && carried.is_some() => {
+                let (before, now) = (carried.flatten(), ours.ends(recorded.now));
+                (before != now).then(|| format!("its end moved from {before:?} to {now:?}"))
+            }
+            (theirs, ours) => Some(format!("expected {theirs:?}, got {ours:?}")),
+        };
+        if let Some(wrong) = wrong {
+            differences.push(format!("set_cookies: {}: {wrong}", role.name()));
+        }
+    }
+}
+
+/// 5
+fn different_cookie(theirs: &RoleCookie, ours: &Cookie, roles: &Roles, now: f64) -> Option<String> {
+    let prefix = match theirs.role {
+        Role::Session => "SESSION_COOKIE_",
+        Role::Remember => "REMEMBER_COOKIE_",
+    };
+    let mut compared = vec!["path", "domain"];
+    if theirs.action == CookieAction::Set {
+        #[expect(clippy::cast_precision_loss, reason = "seconds of this millennium are exact")]
+        let ends = theirs.lifetime.map(|lifetime| now + lifetime as f64);
+        if ends != ours.ends(now) {
+            return Some(format!("it should end at {ends:?}, and ends at {:?}", ours.ends(now)));
+        }
+        compared.push("httponly");
+        for (attribute, option) in [("secure", "SECURE"), ("samesite", "SAMESITE")] {
+            if roles.configured.contains(&format!("{prefix}{option}")) {
+                compared.push(attribute);
+            }
+        }
+    }
+    compared.into_iter().find_map(|name| {
+        let (theirs, ours) = (theirs.attributes.get(name), ours.attributes.get(name));
+        (theirs != ours).then(|| format!("{name}: expected {theirs:?}, got {ours:?}"))
+    })
 }
 
 /// What a step came to against what is asked for where the peer is no model. A step has a token or a status.
@@ -225,10 +315,15 @@ fn set_cookies(recorded: &RequestRecorded, got: &Answer, differences: &mut Diffe
             Err(error) => return differences.push(format!("set_cookies: {error}")),
         }
     }
-    let want: Result<Vec<_>, _> = recorded
-        .set_cookies
-        .iter()
-        .map(|RecordedCookie { name, value, attributes }| SetCookie {
+    let exact = recorded.set_cookies.iter().filter_map(|cookie| match cookie {
+        RecordedCookie::Exact(cookie) => Some(cookie),
+        RecordedCookie::Role(_) => None,
+    });
+    if exact.clone().count() < recorded.set_cookies.len() {
+        return differences.push("set_cookies: in the recording: there are cookies by role".to_owned());
+    }
+    let want: Result<Vec<_>, _> = exact
+        .map(|ExactCookie { name, value, attributes }| SetCookie {
             name: name.clone(),
             value: value.clone(),
             attributes: attributes.clone().into_iter().collect(),
@@ -254,6 +349,16 @@ struct Cookie {
 }
 
 impl Cookie {
+    /// When it ends, in Unix seconds; `None` when the browser is closed.
+    #[expect(clippy::cast_precision_loss, reason = "seconds of this millennium are exact")]
+    fn ends(&self, now: f64) -> Option<f64> {
+        let max_age = match self.attributes.get("max-age") {
+            Some(Attribute::Text(secs)) => secs.parse::<i64>().ok(),
+            _ => None,
+        };
+        max_age.map(|secs| now + secs as f64).or(self.expires.map(|at| at as f64))
+    }
+
     fn new(cookie: &SetCookie, now: f64) -> Result<Self, String> {
         let mut attributes = BTreeMap::new();
         for (name, value) in &cookie.attributes {

@@ -34,6 +34,54 @@ pub(crate) struct FlaskJwtHooks {
     pub(crate) request: Option<TokenSource>,
 }
 
+/// The hooks of a `flask_login` recording.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FlaskLoginHooks {
+    pub(crate) users: BTreeMap<String, Value>,
+    pub(crate) request_loader: Option<RequestLoader>,
+    pub(crate) unauthorized: Option<Response>,
+    pub(crate) needs_refresh: Option<Response>,
+}
+
+/// Finds users by tokens in requests.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestLoader {
+    pub(crate) source: LoaderSource,
+    pub(crate) tokens: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum LoaderSource {
+    Header(String),
+    Scheme(String),
+    Json(String),
+}
+
+impl<'de> Deserialize<'de> for RequestLoader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// `stateless` changes nothing: no answer to a request with a token sets a cookie here.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Raw {
+            header: Option<String>,
+            scheme: Option<String>,
+            json: Option<String>,
+            tokens: BTreeMap<String, String>,
+            #[serde(rename = "stateless")]
+            _stateless: Option<bool>,
+        }
+        let Raw { header, scheme, json, tokens, .. } = Raw::deserialize(deserializer)?;
+        let source = match (header, scheme, json) {
+            (Some(name), None, None) => LoaderSource::Header(name),
+            (None, Some(word), None) => LoaderSource::Scheme(word),
+            (None, None, Some(member)) => LoaderSource::Json(member),
+            _ => return Err(serde::de::Error::custom("a request loader looks in one place")),
+        };
+        Ok(Self { source, tokens })
+    }
+}
+
 /// A row of `users`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -85,6 +85,12 @@ impl Jar {
         sent.into_iter().map(|kept| (kept.name.clone(), kept.value.clone())).collect()
     }
 
+    /// When a cookie with one of these names ends; `None` if there is none.
+    pub(crate) fn end_of(&self, names: &[String], now: f64) -> Option<Option<f64>> {
+        let live = |kept: &&Kept| names.contains(&kept.name) && kept.ends.is_none_or(|ends| now < ends);
+        self.0.iter().find(live).map(|kept| kept.ends)
+    }
+
     pub(crate) fn drop(&mut self, name: &str) {
         self.0.retain(|kept| kept.name != name);
     }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::hooks::{FlaskJwtExtendedHooks, FlaskJwtHooks};
+use crate::hooks::{FlaskJwtExtendedHooks, FlaskJwtHooks, FlaskLoginHooks};
 
 /// One file: a configuration, routes, hooks, and steps with what the peer answered.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(crate) struct Recording {
 
 /// What the application under test is made of.
 #[derive(Debug)]
+#[expect(clippy::enum_variant_names, reason = "the libraries are called so")]
 pub(crate) enum Application {
     FlaskJwtExtended {
         config: Map<String, Value>,
@@ -31,6 +32,42 @@ pub(crate) enum Application {
         routes: Vec<Route<FlaskJwtGuard, FlaskJwtView>>,
         hooks: Box<FlaskJwtHooks>,
     },
+    FlaskLogin {
+        config: Map<String, Value>,
+        manager: Manager,
+        routes: Vec<Route<FlaskLoginGuard, FlaskLoginView>>,
+        hooks: Box<FlaskLoginHooks>,
+    },
+}
+
+/// Attributes of Flask-Login's manager.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Manager {
+    pub(crate) login_view: Option<String>,
+    pub(crate) refresh_view: Option<String>,
+    /// Null means none, absence the default.
+    #[serde(deserialize_with = "present")]
+    pub(crate) session_protection: Option<Value>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FlaskLoginGuard {
+    Login,
+    FreshLogin,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FlaskLoginView {
+    Ok,
+    Whoami,
+    Login,
+    Logout,
+    Confirm,
+    Put,
+    Get,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -253,12 +290,56 @@ pub(crate) struct CapturedToken {
     pub(crate) claims: Map<String, Value>,
 }
 
+/// A cookie of an answer: exact or, of `flask_login`, by what it is for.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum RecordedCookie {
+    Exact(ExactCookie),
+    Role(RoleCookie),
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RecordedCookie {
+pub(crate) struct ExactCookie {
     pub(crate) name: String,
     pub(crate) value: String,
     pub(crate) attributes: BTreeMap<String, Attribute>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RoleCookie {
+    pub(crate) role: Role,
+    #[serde(rename = "name")]
+    pub(crate) _name: String,
+    pub(crate) action: CookieAction,
+    pub(crate) lifetime: Option<i64>,
+    pub(crate) attributes: BTreeMap<String, Attribute>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    Session,
+    Remember,
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 2] = [Self::Session, Self::Remember];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Remember => "remember",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CookieAction {
+    Set,
+    Clear,
 }
 
 /// The value of a cookie's attribute; a bare one is recorded as `true`.
@@ -271,7 +352,7 @@ pub(crate) enum Attribute {
 
 impl Recording {
     pub(crate) fn parse(text: &str, file_name: &str, folder: &str) -> Result<Self, String> {
-        let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if file.format != 1 {
             return Err(format!("format {} is not known", file.format));
         }
@@ -284,7 +365,11 @@ impl Recording {
         let parse = |(index, step)| {
             Step::parse(step, &file.profile).map_err(|error| format!("step {}: {error}", index + 1))
         };
-        let steps = file.steps.into_iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let steps = std::mem::take(&mut file.steps)
+            .into_iter()
+            .enumerate()
+            .map(parse)
+            .collect::<Result<Vec<_>, _>>()?;
         let application = match file.profile.as_str() {
             "fje" => Application::FlaskJwtExtended {
                 config: file.config,
@@ -296,7 +381,12 @@ impl Recording {
                 routes: routes(file.routes)?,
                 hooks: Box::new(member("hooks", Value::Object(file.hooks))?),
             },
-            "flask_login" => return Err("profile flask_login is not built yet".to_owned()),
+            "flask_login" => Application::FlaskLogin {
+                config: file.config,
+                manager: member("manager", Value::Object(std::mem::take(&mut file.manager)))?,
+                routes: routes(file.routes)?,
+                hooks: Box::new(member("hooks", Value::Object(file.hooks))?),
+            },
             other => return Err(format!("profile {other} is not known")),
         };
         if !file.manager.is_empty() {

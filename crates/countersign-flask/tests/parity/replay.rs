@@ -16,13 +16,18 @@ use serde_json::Value;
 use crate::compare::{self, Answer, Differences};
 use crate::jar::{Jar, SetCookie};
 use crate::placeholder::{Token, Tokens};
-use crate::recording::{Action, Application, Build, JarAction, Mint, Recording, Request, Step};
+use crate::recording::{Action, Application, Build, JarAction, Mint, Recording, Request, Role, Step};
 
 /// A library that stands for the peer, built for one recording.
 #[async_trait]
 pub(crate) trait Subject {
     /// Makes a token.
     async fn mint(&self, mint: &Mint) -> Result<String, String>;
+
+    /// The names of the cookies that have this role.
+    fn cookie_names(&self, role: &str) -> Vec<String> {
+        vec![role.to_owned()]
+    }
 
     /// Answers a request.
     async fn send(&self, request: http::Request<Body>) -> Answer;
@@ -77,6 +82,7 @@ impl World {
                 hooks.user_lookup.as_ref().map(|lookup| lookup.table.clone()).unwrap_or_default()
             }
             Application::FlaskJwt { hooks, .. } => hooks.users.clone(),
+            Application::FlaskLogin { hooks, .. } => hooks.users.clone(),
         };
         Self {
             clock: Arc::new(FixedClock::new(timestamp(recording.start))),
@@ -103,7 +109,12 @@ pub(crate) async fn replay(
     progress: &(dyn Fn(Place) + Sync),
 ) -> Vec<Difference> {
     let mut differences = Vec::new();
-    for pass in [Pass::RecordedTokens, Pass::OwnTokens] {
+    let passes: &[Pass] = match &recording.application {
+        // There are no tokens in it.
+        Application::FlaskLogin { .. } => &[Pass::RecordedTokens],
+        _ => &[Pass::RecordedTokens, Pass::OwnTokens],
+    };
+    for &pass in passes {
         let place = Place { pass, step: None };
         progress(place);
         let world = Arc::new(World::new(recording));
@@ -134,6 +145,10 @@ pub(crate) async fn replay(
             own_texts: Vec::new(),
             jar: recording.cookie_jar.then(Jar::default),
             saved_jars: BTreeMap::new(),
+            configured: match &recording.application {
+                Application::FlaskLogin { config, .. } => Some(config.keys().cloned().collect()),
+                _ => None,
+            },
         };
         for (index, step) in recording.steps.iter().enumerate() {
             let place = Place { pass, step: Some(index + 1) };
@@ -157,6 +172,8 @@ struct Run {
     own_texts: Vec<(String, String)>,
     jar: Option<Jar>,
     saved_jars: BTreeMap<String, Jar>,
+    /// The names of options, where cookies are compared by what they are for.
+    configured: Option<Vec<String>>,
 }
 
 impl Run {
@@ -236,6 +253,7 @@ impl Run {
 
     async fn request(&mut self, request: &Request, step: &Step) -> Result<Differences, String> {
         let message = self.message(request)?;
+        let roles = self.roles(request)?;
         let answer = self.subject.send(message).await;
         if let Some(jar) = &mut self.jar {
             for line in answer.headers.get_all(SET_COOKIE) {
@@ -267,7 +285,20 @@ impl Run {
             let pairs = self.own_texts.iter().chain(&made_here);
             pairs.fold(text.to_owned(), |text, (recorded, own)| text.replace(recorded, own))
         })?;
-        Ok(compare::request(&recorded, &answer, &request.capture))
+        Ok(compare::request(&recorded, &answer, &request.capture, roles.as_ref()))
+    }
+
+    /// The cookies that the request carries, by what they are for.
+    fn roles(&self, request: &Request) -> Result<Option<compare::Roles>, String> {
+        let Some(configured) = self.configured.clone() else { return Ok(None) };
+        let names = Role::ALL.map(|role| self.subject.cookie_names(role.name()));
+        let sent = self.cookies(request)?;
+        let carried = names.each_ref().map(|names| {
+            let is_sent = sent.iter().any(|(name, _)| names.contains(name));
+            let end = || self.jar.as_ref().and_then(|jar| jar.end_of(names, self.now)).flatten();
+            is_sent.then(end)
+        });
+        Ok(Some(compare::Roles { names, carried, configured }))
     }
 
     fn message(&self, request: &Request) -> Result<http::Request<Body>, String> {
@@ -340,8 +371,10 @@ impl Run {
     fn jar(&mut self, action: &JarAction) -> Result<(), String> {
         let jar = self.jar.as_mut().ok_or("there is no cookie jar")?;
         match action {
-            JarAction::Drop(name) => jar.drop(name),
-            JarAction::Tamper(name) => jar.tamper(name),
+            JarAction::Drop(role) => self.subject.cookie_names(role).iter().for_each(|name| jar.drop(name)),
+            JarAction::Tamper(role) => {
+                self.subject.cookie_names(role).iter().for_each(|name| jar.tamper(name))
+            }
             JarAction::Save(alias) => {
                 let _ = self.saved_jars.insert(alias.clone(), jar.clone());
             }

@@ -2,6 +2,7 @@
 
 mod flask_jwt;
 mod flask_jwt_extended;
+mod flask_login;
 mod routes;
 
 use std::sync::Arc;
@@ -24,6 +25,9 @@ pub(crate) fn build(application: &Application, world: &Arc<World>) -> Result<Box
         }
         Application::FlaskJwt { config, routes, hooks } => {
             Ok(Box::new(flask_jwt::build(config, routes, hooks, world)?))
+        }
+        Application::FlaskLogin { config, manager, routes, hooks } => {
+            Ok(Box::new(flask_login::build(config, manager, routes, hooks, world)?))
         }
     }
 }

@@ -19,7 +19,9 @@ use super::{AuthBuilder, BuildError};
 use crate::auth::{Auth, Shared};
 use crate::cookie_config::CookieConfig;
 use crate::engine::Engine;
+use crate::login_sessions::Pages;
 use crate::origin::{CrossSiteCheck, Origin};
+use crate::renewal::Renewals;
 use crate::rules::{CheckedRules, NativeOptions};
 use crate::users::Users;
 
@@ -52,6 +54,12 @@ impl AuthBuilder {
                         "`.cookies(…)`, `.locations(…)`, `.refresh_locations(…)`, `.query_parameter(…)` and \
                          `.refuse_several_tokens()` belong to Countersign's own rules; the rules given to `.rules(…)` \
                          have options of their own for cookies and locations, so leave these out",
+                    ));
+                }
+                if self.login_sessions.is_some() {
+                    return Err(BuildError::Settings(
+                        "`.login_sessions(…)` belong to Countersign's own rules; the rules given to `.rules(…)` decide \
+                         about sessions of browsers themselves, so leave them out",
                     ));
                 }
                 // Other rules have cookies of their own; a URL at which no cookies are safe is refused all the same.
@@ -116,6 +124,12 @@ impl AuthBuilder {
             }
             keychain.access.accept(key)?;
         }
+        if let Some(sessions) = &self.login_sessions {
+            sessions.check()?;
+        }
+        let return_key = self.secrets.derive("countersign return to a page v1");
+        let login_sessions = rules.login_sessions().or(self.login_sessions);
+        let pages = login_sessions.map(|sessions| Arc::new(Pages::new(sessions, &*return_key)));
         let code_key = self.secrets.derive("countersign one-time codes v1");
         // A program with users of its own has no accounts whose roles could be looked up.
         let extra_claims = if self.loaders.are_own() {
@@ -183,6 +197,8 @@ impl AuthBuilder {
             is_behind_https,
             account_rules: self.account_rules,
             sends_mail,
+            pages,
+            renewals: Arc::new(Renewals::default()),
             accounts,
         };
         let rules = rules.over(&engine);

@@ -38,6 +38,8 @@ use crate::cookie_config::{CookieError, CookieKind};
 use crate::engine::Engine;
 use crate::error::AuthError;
 use crate::locate::Location;
+use crate::login_sessions::LoginSessions;
+use crate::renewal::Renewal;
 use crate::requirement::Requirement;
 use crate::users::{FoundUser, SignedInUser};
 
@@ -121,6 +123,36 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
         requirement: &Requirement,
     ) -> Result<Option<Vouched>, AuthError>;
 
+    /// Whether cookies decide about this request: no other place holds a token, or none at all. Default: no, and then
+    /// nothing is renewed in place.
+    fn decides_by_cookie(&self, parts: &Parts, requirement: &Requirement) -> bool {
+        let _ = (parts, requirement);
+        false
+    }
+
+    /// Goes on with the login session of a request whose access token is missing or no longer accepted, by the refresh
+    /// token in its cookies. All checks of [`Rules::authenticate`] are made. `None`, which is what the default always
+    /// returns, means that there is no refresh token.
+    ///
+    /// # Errors
+    /// [`AuthError`]. One with the code `invalid_token` says that the session is over.
+    async fn renew_in_place(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        requirement: &Requirement,
+        device: Device,
+    ) -> Result<Option<RenewedInPlace>, AuthError> {
+        let _ = (engine, parts, requirement, device);
+        Ok(None)
+    }
+
+    /// Whether the session of an accepted credential is renewed with every request. Default: no.
+    fn renews_each_request(&self, authenticated: &Authenticated) -> bool {
+        let _ = authenticated;
+        false
+    }
+
     /// Checks again that an accepted credential still holds: not expired, not revoked, still accepted by the
     /// application.
     ///
@@ -196,6 +228,18 @@ pub trait CookieRules: fmt::Debug + Send + Sync {
     /// The name of a cookie; `None` if this cookie is not read.
     fn name(&self, kind: CookieKind) -> Option<&str>;
 
+    /// The path of a cookie.
+    fn path(&self, kind: CookieKind) -> &str {
+        let _ = kind;
+        "/"
+    }
+
+    /// Whether a browser that another site sends here brings another cookie of the session, when it withholds the
+    /// refresh token. Default: no.
+    fn shows_session(&self) -> bool {
+        false
+    }
+
     /// Whether the cookies are `Secure`, so that they travel over https only.
     fn are_secure(&self) -> bool;
 
@@ -236,6 +280,15 @@ pub trait CookieRules: fmt::Debug + Send + Sync {
         parts: &Parts,
         carried: &[(CookieKind, Claims)],
     ) -> Result<(), AuthError>;
+
+    /// Whether a `Set-Cookie` field sets one of these cookies.
+    fn is_set(&self, field: &[u8]) -> bool {
+        let names = [CookieKind::Access, CookieKind::Refresh, CookieKind::Csrf];
+        names
+            .into_iter()
+            .filter_map(|kind| self.name(kind))
+            .any(|name| field.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'=')))
+    }
 
     /// Whether a request carries one of the token cookies.
     fn are_carried(&self, headers: &HeaderMap) -> bool {
@@ -283,6 +336,12 @@ pub trait CheckedRules: fmt::Debug + Send {
 
     /// The session policy with the lifetimes that the rules decide put in place of the given ones.
     fn policy(&self, policy: SessionPolicy) -> SessionPolicy;
+
+    /// The login sessions that the rules decide; `None`, the default, if they leave them to
+    /// [`AuthBuilder::login_sessions`](crate::AuthBuilder::login_sessions).
+    fn login_sessions(&self) -> Option<LoginSessions> {
+        None
+    }
 
     /// Whether the rules can load the program's users themselves.
     fn know_users(&self) -> bool;
@@ -332,6 +391,15 @@ impl<'r, B> From<&'r Request<B>> for Head<'r> {
     fn from(request: &'r Request<B>) -> Self {
         Self { method: request.method(), uri: request.uri(), headers: request.headers() }
     }
+}
+
+/// A login session that goes on in place.
+#[derive(Clone, Debug)]
+pub struct RenewedInPlace {
+    /// The access token that the session goes on with.
+    pub vouched: Vouched,
+    /// The renewal, which the answer commits.
+    pub renewal: Renewal,
 }
 
 /// The result of a refresh.

@@ -8,7 +8,7 @@ use countersign_jwt::time::Timestamp;
 use super::letters::Letter;
 use super::source::UserSource;
 use super::{Accounts, AccountsConfig, SignedIn};
-use crate::flow::{BeginError, Presentation};
+use crate::flow::{BeginError, Beginning};
 use crate::model::throttle::Outcome;
 use crate::model::{Device, DeviceToken, KnownDevice, User};
 use crate::store::StoreError;
@@ -43,11 +43,11 @@ impl Accounts {
         source: &S,
         user: S::User,
         epoch: Epoch,
-        presentation: Presentation,
+        beginning: Beginning,
         on: SigningIn,
     ) -> Result<Option<SignedIn<S::User>>, BeginError> {
         let SigningIn { device, known_device } = on;
-        let Some(mut signed_in) = self.begin(source, user, epoch, presentation, device.clone()).await? else {
+        let Some(mut signed_in) = self.begin(source, user, epoch, beginning, device.clone()).await? else {
             return Ok(None);
         };
         match self.remember(source, &signed_in.user, device, known_device).await {

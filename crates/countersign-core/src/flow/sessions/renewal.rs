@@ -37,7 +37,7 @@ impl Sessions {
     /// # Errors
     /// [`RenewFreshError::Gone`] if the session no longer lives, [`RenewFreshError::Store`] when the store cannot
     /// answer. Neither returns tokens.
-    pub(crate) async fn renew_fresh(
+    pub async fn renew_fresh(
         &self,
         key: UserSession,
         presentation: Presentation,
@@ -71,7 +71,7 @@ impl Sessions {
                 device: device.clone(),
             };
             if let Some(session) = store.advance(key, &step).await? {
-                return Ok(self.pair_with(&session, true, presentation, &extra)?);
+                return Ok(self.pair_with(&session, true, presentation, &device, &extra)?);
             }
         }
         Err(RenewFreshError::Contended)
