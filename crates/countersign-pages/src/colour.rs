@@ -24,11 +24,11 @@ impl Colour {
     /// Countersign's own colour.
     pub const DEFAULT: Self = Self([0x2f, 0x5b, 0xea]);
     pub(crate) const WHITE: Self = Self([255, 255, 255]);
-    pub(crate) const BLACK: Self = Self([16, 18, 24]);
+    pub(crate) const BLACK: Self = Self([0, 0, 0]);
     /// The ratio that WCAG 2.2 asks of text (1.4.3).
     const READABLE: f64 = 4.5;
 
-    /// The colour of text on this colour: white or nearly black, whichever has more contrast.
+    /// The colour of text on this colour: white or black, whichever has more contrast.
     pub(crate) fn ink(self) -> Self {
         if self.contrast(Self::WHITE) >= self.contrast(Self::BLACK) { Self::WHITE } else { Self::BLACK }
     }
@@ -37,7 +37,7 @@ impl Colour {
     /// enough to tell whether they are dark.
     pub(crate) fn readable_on(self, backgrounds: &[Self]) -> Self {
         let is_dark = backgrounds.first().is_some_and(|background| background.luminance() < 0.18);
-        let towards = if is_dark { Self::WHITE } else { Self([0, 0, 0]) };
+        let towards = if is_dark { Self::WHITE } else { Self::BLACK };
         let steps = (0_u8..=100).map(|percent| self.mixed(towards, percent));
         let mut readable = steps.filter(|shade| {
             backgrounds.iter().all(|background| shade.contrast(*background) >= Self::READABLE)

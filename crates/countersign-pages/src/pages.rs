@@ -260,11 +260,12 @@ pub async fn error_pages(State(pages): State<Pages>, request: Request, inner: In
     let visit = Visit::of_nobody(pages, kept);
     let mut page = visit.fail(Failure::of(status, retry_after));
     // What the refusal says by its header fields, its challenge and its cookies among them, stays.
+    let headers = page.headers_mut();
     for (name, value) in answer.headers() {
-        if ![header::CONTENT_TYPE, header::CONTENT_LENGTH, header::RETRY_AFTER, header::CACHE_CONTROL]
-            .contains(name)
-        {
-            page.headers_mut().append(name, value.clone());
+        if name == header::SET_COOKIE {
+            headers.append(name, value.clone());
+        } else if !headers.contains_key(name) && name != header::CONTENT_LENGTH {
+            headers.insert(name, value.clone());
         }
     }
     page

@@ -141,6 +141,7 @@ fn sample(language: Language, is_full: bool) -> Value {
         sends_mail => is_full,
         may_register => is_full,
         next => text("/next"),
+        onward => text("?next=%2Fnext"),
         alert => text("sign_in.wrong"),
     };
     let own = context! {

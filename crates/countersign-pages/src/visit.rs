@@ -284,6 +284,7 @@ impl Visit {
             sends_mail => self.auth().engine().sends_mail(),
             may_register,
             next => self.next.as_ref().map(Next::as_str).unwrap_or_default(),
+            onward => self.next.as_ref().map_or_else(String::new, |next| next_query(next.as_str())),
         };
         let absent = context! { alert => "", errors => context! {}, kind => "" };
         let html =
@@ -354,8 +355,7 @@ impl Visit {
             // What was to be done is not done behind somebody's back after the sign-in.
             _ => "/account".to_owned(),
         };
-        let next: String = url::form_urlencoded::byte_serialize(self.at(&path).as_bytes()).collect();
-        self.go(&format!("{}?next={next}", self.at("/sign-in")))
+        self.go(&format!("{}{}", self.at("/sign-in"), next_query(&self.at(&path))))
     }
 
     /// Signs the browser in, and sends it on.
@@ -509,6 +509,12 @@ pub(crate) fn add_retry_after(response: &mut Response, after: Option<Duration>) 
         let seconds = after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+}
+
+/// The query by which a page is told where to go on to.
+fn next_query(target: &str) -> String {
+    let target: String = url::form_urlencoded::byte_serialize(target.as_bytes()).collect();
+    format!("?next={target}")
 }
 
 /// The name of a language in that language.

@@ -13,6 +13,7 @@ use countersign_core::store::Stores;
 use countersign_flask::FlaskBuildError;
 use countersign_http::{Auth, AuthBuilder, BuildError};
 use countersign_jwt::Secrets;
+use countersign_pages::{Logo, Look, Pages, Templates};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
 use crate::mail::Mail;
 use crate::operator::Operator;
-use crate::settings::{EdgeSettings, Flags, ProfileSetting, Settings, Sources, differ};
+use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ};
 use crate::store::Database;
 use crate::telemetry::{self, say};
 
@@ -103,6 +104,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     let stores = database.stores();
     let auditing = trail.clone().start(stores.audit().clone(), settings.accounts.audit_retention);
     let way = Way {
+        pages: pages(settings, &auth, is_local)?,
         shown_origin: ShownOrigin(origin),
         is_https: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
         allowed_origins: &settings.allowed_origins,
@@ -171,6 +173,29 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
     }
     Ok(())
+}
+
+/// The pages for people, if the settings want them.
+fn pages(settings: &Settings, auth: &Auth, is_local: bool) -> Result<Option<Pages>, Box<dyn Error>> {
+    let PagesSettings { on, logo, colour, templates } = &settings.pages;
+    if !on {
+        return Ok(None);
+    }
+    let url = settings.public_url.as_ref();
+    let name = Some(settings.accounts.mail.site.clone()).filter(|name| !name.is_empty());
+    let host = || url.and_then(Url::domain).filter(|host| host.contains('.')).map(str::to_owned);
+    let logo = logo.as_ref().map(|path| Logo::read(path)).transpose();
+    let logo = logo.map_err(|error| format!("COUNTERSIGN_PAGES_LOGO: {error}"))?;
+    let mut pages = Pages::new(auth.clone())
+        .look(Look { name: name.or_else(host), logo, colour: *colour })
+        .below(url.map_or("", Url::path))
+        .local(is_local && url.is_none());
+    if let Some(folder) = templates {
+        let templates =
+            Templates::load(folder).map_err(|error| format!("COUNTERSIGN_PAGES_TEMPLATES: {error}"))?;
+        pages = pages.templates(templates);
+    }
+    Ok(Some(pages))
 }
 
 /// Listens for the admin API, by the same rules as for users.
