@@ -4,17 +4,20 @@ use std::fmt;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
-use countersign_core::flow::Arrival;
-use countersign_core::flow::Presentation;
+use countersign_core::flow::{Arrival, Beginning, LoginError, Presentation};
+use countersign_core::model::{Device, EndReason, Password, UserSession};
 use countersign_http::{
-    Auth, AuthError, CookieKind, CookieLookup, CrossSite, find_cookie, no_store, vary_personal,
+    Answer, Auth, AuthError, BodyTokens, CookieKind, CookieLookup, CrossSite, ErrorCode, Location,
+    Requirement, ReturnTo, SetCookies, ShownTokens, find_cookie, no_store, vary_personal,
 };
-use countersign_jwt::Claims;
+use countersign_jwt::{Claims, Epoch, UserId};
 use http::request::Parts;
 
-use crate::extract::{AccessToken, Installed};
-use crate::pending::read_ahead;
-use crate::reply::AuthRejection;
+use crate::extract::{AccessToken, Installed, proven};
+use crate::failure::HandlerError;
+use crate::in_place::Noted;
+use crate::pending::{read_ahead, read_ahead_for};
+use crate::reply::{AuthRejection, Reply, WithCookies};
 use crate::routes::device;
 
 /// The extractor for handlers that sign a user in with cookies. A request that another site sent is refused with 403,
@@ -23,9 +26,7 @@ use crate::routes::device;
 /// ```
 /// use axum::Form;
 /// use axum::response::{IntoResponse, Redirect};
-/// use countersign_axum::{Reply, SignIn, WithCookies};
-/// use countersign_core::flow::LoginName;
-/// use countersign_core::model::Password;
+/// use countersign_axum::{HandlerError, SignIn};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Login {
@@ -33,10 +34,8 @@ use crate::routes::device;
 ///     password: String,
 /// }
 ///
-/// async fn login(SignIn { auth, arrival, .. }: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, Reply> {
-///     let password = Password::new_for_login(login.password)?;
-///     let signed_in = auth.accounts().login(LoginName::parse(&login.name), password, arrival).await?;
-///     Ok((WithCookies(auth.set_cookies(&signed_in.pair)), Redirect::to("/")))
+/// async fn login(sign_in: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, HandlerError> {
+///     Ok((sign_in.login(&login.name, login.password).await?, Redirect::to("/")))
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/login", axum::routing::post(login));
 /// ```
@@ -45,9 +44,27 @@ use crate::routes::device;
 pub struct SignIn {
     /// The [`Auth`] that the layer installed.
     pub auth: Auth,
-    /// The argument for `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and names the
-    /// sessions whose cookies the browser still carries and which the new session replaces.
+    /// The argument for `Auth::login`, `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and
+    /// names the device, and the sessions whose cookies the browser still carries and which the new session replaces.
     pub arrival: Arrival,
+    /// What else lets the request through.
+    noted: Option<Noted>,
+}
+
+impl SignIn {
+    /// Logs in with a name and a password as [`Auth::login`] does. The cookies are a part of the response:
+    /// `(sign_in.login(name, password).await?, Redirect::to("/"))`.
+    ///
+    /// # Errors
+    /// [`HandlerError`], as the answer that the client gets. [`HandlerError::cause`] tells a wrong password from others:
+    /// `error.cause::<LoginError>()`.
+    pub async fn login(self, name: &str, password: String) -> Result<WithCookies, HandlerError> {
+        let Self { auth, arrival, .. } = self;
+        // A password that none can be is a wrong one, for which no form has a better message.
+        let password = Password::new_for_login(password).map_err(|_| LoginError::InvalidCredentials)?;
+        let signed_in = auth.login(name, password, arrival).await?;
+        Ok(WithCookies(auth.login_cookies(&signed_in)))
+    }
 }
 
 /// The CSRF value of the user who is signed in by cookies, for forms in a page. As a part of the response,
@@ -190,12 +207,280 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
         }
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {
             browser.may_ask_for_cookies(&auth, parts, true)?;
-            Ok(browser.arrival(parts, true))
+            let known_device = auth.device_token(&parts.headers);
+            Ok(Arrival { known_device, ..browser.arrival(parts, true) })
         });
         match checked {
-            Ok(arrival) => Ok(Self { auth, arrival }),
+            Ok(arrival) => Ok(Self { auth, arrival, noted: parts.extensions.get().cloned() }),
             Err(error) => Err(AuthRejection::new(&auth, parts, None, error).await),
         }
+    }
+}
+
+impl SignIn {
+    /// Begins a login session, kept when the browser is closed or not, as the program's
+    /// [`LoginSessions`](countersign_http::LoginSessions) say. Without it, [`arrival`](Self::arrival) asks for cookies
+    /// that live as long as their tokens.
+    #[must_use]
+    pub fn remember(mut self, remembered: bool) -> Self {
+        let beginning =
+            self.auth.engine().login_sessions().cloned().unwrap_or_default().beginning(remembered);
+        self.arrival.presentation = beginning.presentation;
+        self.arrival.lifetime = beginning.lifetime;
+        self
+    }
+
+    /// Signs in a user of the program's own, whose identity the handler has proven, and returns the cookies for the
+    /// answer. Nothing is kept of a session that the browser had before. The session is not remembered unless
+    /// [`remember`](Self::remember) says so. Where a token has let the request through, nothing happens, because the
+    /// answer to such a request sets no cookies.
+    ///
+    /// A handler that proves the identity slowly, as by a password hash, reads
+    /// [`Sessions::epoch`](countersign_core::flow::Sessions::epoch) before and calls [`user_since`](Self::user_since), so
+    /// that a "log out everywhere" meanwhile ends this login too.
+    ///
+    /// ```
+    /// use axum::Form;
+    /// use axum::response::{IntoResponse, Redirect};
+    /// use countersign_axum::{Next, Reply, SignIn};
+    /// use countersign_http::ErrorCode;
+    /// # use countersign_jwt::UserId;
+    /// # async fn check(_: &str, _: &str) -> Option<UserId> { None }
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Login {
+    ///     name: String,
+    ///     password: String,
+    ///     #[serde(default)]
+    ///     remember: bool,
+    /// }
+    ///
+    /// async fn login(sign_in: SignIn, next: Next, Form(form): Form<Login>) -> Result<impl IntoResponse, Reply> {
+    ///     let id = check(&form.name, &form.password).await;
+    ///     let id = id.ok_or_else(|| Reply::error(ErrorCode::InvalidCredentials))?;
+    ///     Ok((sign_in.remember(form.remember).user(&id).await?, Redirect::to(next.or("/"))))
+    /// }
+    /// # let _: axum::Router = axum::Router::new().route("/login", axum::routing::post(login));
+    /// ```
+    ///
+    /// # Errors
+    /// The finished answer: 503 when the store cannot answer.
+    pub async fn user(self, id: &UserId) -> Result<WithCookies, Reply> {
+        let epoch = self.auth.sessions().epoch(id).await?;
+        self.user_since(id, epoch).await
+    }
+
+    /// Signs in a user as [`user`](Self::user) does, whose identity was proven after `epoch` was read.
+    ///
+    /// # Errors
+    /// The finished answer.
+    pub async fn user_since(self, id: &UserId, epoch: Epoch) -> Result<WithCookies, Reply> {
+        if self.noted.as_ref().is_some_and(Noted::is_by_token) {
+            tracing::warn!(
+                "nobody is signed in: a token authenticates the request, and its answer sets no cookies"
+            );
+            return Ok(WithCookies(SetCookies::none()));
+        }
+        let Self { auth, arrival, .. } = match self.arrival.presentation {
+            Presentation::Browser(_) => self,
+            Presentation::Cookie | Presentation::Explicit => self.remember(false),
+        };
+        let Arrival { presentation, lifetime, device, replacing, .. } = arrival;
+        let mut beginning = Beginning::of(presentation);
+        beginning.lifetime = lifetime;
+        auth.sessions().end_by_tokens(replacing, EndReason::Replaced).await?;
+        let pair = auth.sessions().begin_as(id.clone(), epoch, beginning, device).await?;
+        Ok(WithCookies(auth.set_cookies(&pair)))
+    }
+}
+
+/// The extractor for handlers that sign a user out. It takes the session whose cookies or token the request shows, also
+/// when they have expired, and none where there is none: signing out twice succeeds. A request that a cookie
+/// authenticates must carry its CSRF value, and GET signs nobody out.
+///
+/// ```
+/// use axum::response::{IntoResponse, Redirect};
+/// use axum::{Router, routing::post};
+/// use countersign_axum::{AuthLayer, Reply, SignOut};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::{flow::Presentation, model::Device, store::MemoryStore};
+/// # use countersign_jwt::{Epoch, UserId};
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// async fn sign_out(sign_out: SignOut) -> Result<impl IntoResponse, Reply> {
+///     Ok((sign_out.now().await?, Redirect::to("/")))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let auth = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
+/// # let (user, epoch) = (UserId::new("ada")?, Epoch::FIRST);
+/// # let pair = auth.sessions().begin(user, epoch, Presentation::Cookie, Device::default()).await?;
+/// let app: Router = Router::new().route("/sign-out", post(sign_out)).layer(AuthLayer::new(auth));
+/// let cookie = format!("__Host-countersign_access={}", pair.access_token);
+/// let request = Request::post("/sign-out").header("cookie", cookie);
+/// let request = request.header("x-csrf-token", pair.csrf.unwrap_or_default());
+/// let answer = app.oneshot(request.body(Body::empty())?).await?;
+/// assert_eq!(answer.status(), 303);
+/// assert!(answer.headers()["set-cookie"].to_str()?.contains("Max-Age=0"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SignOut {
+    auth: Auth,
+    tokens: Vec<Claims>,
+    /// The fields that make the browser forget its cookies.
+    forget: Option<SetCookies>,
+}
+
+impl SignOut {
+    /// Ends the session and returns the cookies for the answer. When this call has returned, the session is over here,
+    /// and everywhere else within the revocation bound.
+    ///
+    /// # Errors
+    /// 503 when the store cannot answer. The session may then still live.
+    pub async fn now(self) -> Result<WithCookies, Reply> {
+        self.auth.sessions().end_by_tokens(self.tokens, EndReason::LoggedOut).await?;
+        Ok(WithCookies(self.forget.unwrap_or_else(SetCookies::none)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SignOut {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AuthRejection> {
+        let Installed(auth) = Installed::from_request_parts(parts, state).await?;
+        if parts.method.is_safe() {
+            return Err(AuthRejection::answered(Answer::error(ErrorCode::MethodNotAllowed)));
+        }
+        read_ahead_for(&auth, parts, &Requirement::ANY).await;
+        let cookies = auth.rules().cookies();
+        let shown = match auth.engine().check_cross_site(parts, cookies) {
+            Ok(()) => auth.rules().shown(auth.engine(), parts, BodyTokens::default()).await,
+            Err(error) => Err(error),
+        };
+        let error = match shown {
+            Ok(ShownTokens { cookies_proven: false, tokens, refusal: Some(error) }) if tokens.is_empty() => {
+                error
+            }
+            Ok(ShownTokens { refusal: Some(error), .. }) if error.code() == ErrorCode::Unavailable => error,
+            Ok(ShownTokens { tokens, cookies_proven, .. }) => {
+                let forget = cookies_proven && cookies.are_carried(&parts.headers);
+                let forget = forget.then(|| SetCookies::forgetting_carried(cookies, &parts.headers));
+                return Ok(Self { auth, tokens, forget });
+            }
+            Err(error) => error,
+        };
+        Err(AuthRejection::new(&auth, parts, None, error).await)
+    }
+}
+
+/// The extractor for handlers in which a signed-in user proves the identity again. It proves the session, as
+/// [`AccessToken`] does, whose cookies the request carries; the handler checks the password.
+///
+/// ```
+/// use axum::Form;
+/// use axum::response::{IntoResponse, Redirect};
+/// use countersign_axum::{Confirm, Next, Reply};
+/// use countersign_http::ErrorCode;
+/// # use countersign_jwt::UserId;
+/// # async fn has_password(_: &UserId, _: &str) -> bool { false }
+/// # #[derive(serde::Deserialize)] struct Again { password: String }
+///
+/// async fn confirm(confirm: Confirm, next: Next, Form(form): Form<Again>) -> Result<impl IntoResponse, Reply> {
+///     if !has_password(confirm.subject(), &form.password).await {
+///         return Err(Reply::error(ErrorCode::WrongPassword));
+///     }
+///     Ok((confirm.now().await?, Redirect::to(next.or("/"))))
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/confirm", axum::routing::post(confirm));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Confirm {
+    auth: Auth,
+    token: Claims,
+    device: Device,
+}
+
+impl Confirm {
+    /// Makes the session fresh again and returns the cookies for the answer.
+    ///
+    /// # Errors
+    /// 401 if the session was ended meanwhile, 503 when the store cannot answer.
+    pub async fn now(self) -> Result<WithCookies, Reply> {
+        let Self { auth, token, device } = self;
+        let id = token.session().ok_or_else(|| Reply::error(ErrorCode::InvalidToken))?.id;
+        let key = UserSession { user_id: token.subject().clone(), id };
+        let pair = auth.sessions().renew_fresh(key, Presentation::of(&token), device).await?;
+        Ok(WithCookies(auth.set_cookies(&pair)))
+    }
+}
+
+impl std::ops::Deref for Confirm {
+    type Target = Claims;
+
+    fn deref(&self) -> &Claims {
+        &self.token
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Confirm {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AuthRejection> {
+        let Installed(auth) = Installed::from_request_parts(parts, state).await?;
+        let requirement = Requirement::ACCESS.locations(&[Location::Cookie][..]);
+        let token = proven(parts, &requirement).await?.into_claims();
+        if let Err(error) = auth.check_cookie_host(parts) {
+            return Err(AuthRejection::new(&auth, parts, Some(&requirement), error).await);
+        }
+        Ok(Self { token, device: device(parts), auth })
+    }
+}
+
+/// The page to go to next, as the parameter `next` of the query names it: a page of this program, or none.
+///
+/// ```
+/// use axum::response::Redirect;
+/// use axum::{Router, routing::post};
+/// use countersign_axum::Next;
+/// # use axum::{body::Body, http::Request};
+/// # use tower::ServiceExt as _;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app: Router = Router::new().route("/go", post(async |next: Next| Redirect::to(next.or("/"))));
+/// for (next, location) in [("%2Freports%3Fyear%3D2026", "/reports?year=2026"), ("//evil.example", "/")] {
+///     let request = Request::post(format!("/go?next={next}")).body(Body::empty())?;
+///     assert_eq!(app.clone().oneshot(request).await?.headers()["location"], location);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Next(pub Option<ReturnTo>);
+
+impl Next {
+    /// The page as a path with its query, otherwise this one.
+    #[must_use]
+    pub fn or<'a>(&'a self, other: &'a str) -> &'a str {
+        self.0.as_ref().map_or(other, ReturnTo::as_str)
+    }
+
+    /// The URL of another page that comes back to this one.
+    #[must_use]
+    pub fn after(&self, page: &str) -> String {
+        self.0.as_ref().map_or_else(|| page.to_owned(), |next| next.after(page))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Next {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(ReturnTo::in_query(&parts.uri)))
     }
 }
 

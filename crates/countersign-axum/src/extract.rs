@@ -7,8 +7,9 @@ use countersign_http::{Auth, AuthError, Authenticated, Optional, Requirement};
 use countersign_jwt::Claims;
 use http::request::Parts;
 
-use crate::guard::{Proven, prove};
+use crate::guard::{Proven, prove, try_to_prove};
 use crate::reply::AuthRejection;
+use crate::user::current_user;
 
 /// A verified access token; a request without one is refused with 401.
 ///
@@ -55,8 +56,10 @@ use crate::reply::AuthRejection;
 #[derive(Clone, Debug)]
 pub struct AccessToken(Claims);
 
-/// A verified access token that is fresh: `Fresh<AccessToken>`. A fresh token was issued by a login that is at most
-/// `SessionPolicy::fresh_for` old, by default for the token's whole life.
+/// A verified access token that is fresh, or its user: `Fresh<AccessToken>`, `Fresh<CurrentUser<U>>`. A fresh token was
+/// issued by a login that is at most `SessionPolicy::fresh_for` old, by default for the token's whole life.
+///
+/// `Option<Fresh<…>>` lets requests without any token through, and still refuses a token that is not fresh.
 ///
 /// ```
 /// use axum::{Router, routing::post};
@@ -89,7 +92,7 @@ pub struct AccessToken(Claims);
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Fresh<T>(T);
+pub struct Fresh<T: FromClaims>(T);
 
 /// A refresh token that a refresh would accept now, from the header or a cookie. The extractor does not exchange it.
 ///
@@ -123,8 +126,11 @@ pub struct Fresh<T>(T);
 #[derive(Clone, Debug)]
 pub struct RefreshToken(Claims);
 
-/// The user of a verified access token, loaded by the loader that `AuthBuilder::user_loader` sets. Countersign's own
-/// `User` needs no loader.
+/// The user of a verified access token, loaded by what `AuthBuilder::own_users` or `AuthBuilder::user_loader` sets.
+/// Countersign's own `User` needs neither.
+///
+/// A user who is gone is refused with 401. `Option<CurrentUser<U>>` lets requests without any token through, and still
+/// refuses a token that is not accepted or whose user is gone. [`Fresh<CurrentUser<U>>`](Fresh) demands a fresh token.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -162,7 +168,30 @@ pub struct RefreshToken(Claims);
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct CurrentUser<U>(pub U);
+pub struct CurrentUser<U: Send + 'static>(pub U);
+
+/// A proof that an extractor makes of the verified claims of an access token: [`AccessToken`] or [`CurrentUser<U>`].
+/// No other type can implement it.
+#[diagnostic::on_unimplemented(
+    message = "`Fresh<{Self}>` is no extractor",
+    label = "neither `AccessToken` nor `CurrentUser<…>`",
+    note = "a handler takes `Fresh<AccessToken>` or `Fresh<CurrentUser<U>>`, and `Option` goes around them: \
+            `Option<Fresh<AccessToken>>`"
+)]
+pub trait FromClaims: sealed::Sealed + Sized {
+    #[doc(hidden)]
+    fn from_claims(
+        auth: &Auth,
+        parts: &Parts,
+        claims: Claims,
+    ) -> impl Future<Output = Result<Self, AuthRejection>> + Send;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::AccessToken {}
+    impl<U: Send + 'static> Sealed for super::CurrentUser<U> {}
+}
 
 /// The [`Auth`] that the layer installed.
 #[derive(Clone, Debug)]
@@ -190,6 +219,18 @@ async fn authenticate(
     }
 }
 
+/// The same, with the error as it is, for code that may yet find another proof.
+pub(crate) async fn try_proven(
+    auth: &Auth,
+    parts: &mut Parts,
+    requirement: &Requirement,
+) -> Result<Option<Authenticated>, AuthError> {
+    match Proven::authenticated(parts, requirement) {
+        Some(proven) => Ok(proven.caller()),
+        None => try_to_prove(auth, parts, requirement).await,
+    }
+}
+
 /// What the request proves, where a request without a token is refused.
 pub(crate) async fn proven(
     parts: &mut Parts,
@@ -208,11 +249,37 @@ async fn claims(parts: &mut Parts, requirement: &Requirement) -> Result<Claims, 
     proven(parts, requirement).await.map(Authenticated::into_claims)
 }
 
+/// What the request proves, where a request without a token proves nothing.
+async fn optional<T: FromClaims>(
+    parts: &mut Parts,
+    requirement: Requirement,
+) -> Result<Option<T>, AuthRejection> {
+    let requirement = requirement.optional(Optional::IfAbsent);
+    let Some(authenticated) = authenticate(parts, &requirement).await? else { return Ok(None) };
+    let auth = installed(parts)?;
+    T::from_claims(&auth, parts, authenticated.into_claims()).await.map(Some)
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Installed {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
         installed(parts).map(Self)
+    }
+}
+
+impl FromClaims for AccessToken {
+    async fn from_claims(_: &Auth, _: &Parts, claims: Claims) -> Result<Self, AuthRejection> {
+        Ok(Self(claims))
+    }
+}
+
+impl<U: Send + 'static> FromClaims for CurrentUser<U> {
+    async fn from_claims(auth: &Auth, parts: &Parts, claims: Claims) -> Result<Self, AuthRejection> {
+        match auth.load_user(&claims).await {
+            Ok(user) => Ok(Self(user)),
+            Err(error) => Err(AuthRejection::new(auth, parts, None, error).await),
+        }
     }
 }
 
@@ -228,17 +295,25 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for AccessToken {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
-        let requirement = Requirement::ACCESS.optional(Optional::IfAbsent);
-        let authenticated = authenticate(parts, &requirement).await?;
-        Ok(authenticated.map(|authenticated| Self(authenticated.into_claims())))
+        optional(parts, Requirement::ACCESS).await
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Fresh<AccessToken> {
+impl<S: Send + Sync, T: FromClaims> FromRequestParts<S> for Fresh<T> {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        claims(parts, &FRESH).await.map(|claims| Self(AccessToken(claims)))
+        let claims = claims(parts, &FRESH).await?;
+        let auth = installed(parts)?;
+        T::from_claims(&auth, parts, claims).await.map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: FromClaims> OptionalFromRequestParts<S> for Fresh<T> {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
+        optional(parts, Requirement::FRESH).await.map(|proof| proof.map(Self))
     }
 }
 
@@ -254,12 +329,20 @@ impl<S: Send + Sync, U: Send + 'static> FromRequestParts<S> for CurrentUser<U> {
     type Rejection = AuthRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthRejection> {
-        let auth = installed(parts)?;
-        let claims = claims(parts, &ACCESS).await?;
-        match auth.load_user(&claims).await {
-            Ok(user) => Ok(Self(user)),
-            Err(error) => Err(AuthRejection::new(&auth, parts, None, error).await),
+        match current_user(parts, &ACCESS, false).await? {
+            Some(user) => Ok(Self(user)),
+            None => {
+                Err(AuthRejection::new(&installed(parts)?, parts, Some(&ACCESS), AuthError::Missing).await)
+            }
         }
+    }
+}
+
+impl<S: Send + Sync, U: Send + 'static> OptionalFromRequestParts<S> for CurrentUser<U> {
+    type Rejection = AuthRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, AuthRejection> {
+        Ok(current_user(parts, &ACCESS, true).await?.map(Self))
     }
 }
 
@@ -279,8 +362,8 @@ impl RefreshToken {
     }
 }
 
-impl<T> Fresh<T> {
-    /// The fresh token, by value.
+impl<T: FromClaims> Fresh<T> {
+    /// The fresh token or its user, by value.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.0
@@ -303,7 +386,7 @@ impl Deref for RefreshToken {
     }
 }
 
-impl<T> Deref for Fresh<T> {
+impl<T: FromClaims> Deref for Fresh<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -311,7 +394,7 @@ impl<T> Deref for Fresh<T> {
     }
 }
 
-impl<U> Deref for CurrentUser<U> {
+impl<U: Send + 'static> Deref for CurrentUser<U> {
     type Target = U;
 
     fn deref(&self) -> &U {

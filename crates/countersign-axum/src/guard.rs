@@ -6,14 +6,18 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use countersign_http::{Auth, Authenticated, Gate, Passed, Requirement, private_query};
+use countersign_http::{
+    Auth, AuthError, Authenticated, CookieChange, Gate, InPlace, Passed, Requirement, private_query,
+};
 use http::Request;
 use http::request::Parts;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::in_place::Noted;
 use crate::pending::{self, read_ahead};
 use crate::reply::AuthRejection;
+use crate::routes::device;
 
 /// Lets requests through that prove a [`Requirement`], as a layer before routes or as a value in a handler:
 ///
@@ -196,13 +200,37 @@ pub(crate) async fn prove(
     parts: &mut Parts,
     requirement: &Requirement,
 ) -> Result<Option<Authenticated>, AuthRejection> {
-    if auth.rules().wants_body(auth.engine(), (&*parts).into(), Some(requirement)) {
-        Box::pin(read_ahead(parts)).await;
-    }
-    match auth.authenticate_optional(parts, requirement).await {
+    match try_to_prove(auth, parts, requirement).await {
         Ok(authenticated) => Ok(authenticated),
         Err(error) => Err(AuthRejection::new(auth, parts, Some(requirement), error).await),
     }
+}
+
+/// The same, with the error as it is. A login session goes on where it can, and the layer hears of it.
+pub(crate) async fn try_to_prove(
+    auth: &Auth,
+    parts: &mut Parts,
+    requirement: &Requirement,
+) -> Result<Option<Authenticated>, AuthError> {
+    if auth.rules().wants_body(auth.engine(), (&*parts).into(), Some(requirement)) {
+        Box::pin(read_ahead(parts)).await;
+    }
+    if !Noted::is_kept(parts) {
+        return auth.authenticate_optional(parts, requirement).await;
+    }
+    let found = auth.authenticate_in_place(parts, requirement, || device(parts)).await?;
+    let InPlace { authenticated, change } = found;
+    Noted::proof(parts, authenticated.as_ref());
+    if let Some(change) = change {
+        if let CookieChange::Renew(_) = &change {
+            // What else asks about this request need not renew the session again.
+            let requirement = Arc::new(requirement.clone());
+            let outcome = Outcome::ByAuth(authenticated.clone());
+            parts.extensions.insert(Proven { requirement, outcome });
+        }
+        Noted::change(parts, change);
+    }
+    Ok(authenticated)
 }
 
 impl Proven {

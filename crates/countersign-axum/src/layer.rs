@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use countersign_http::{Auth, Gate, private_query};
+use axum::extract::OriginalUri;
+use countersign_http::{Auth, Gate, RequestedUri, SetCookies, private_query};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::guard::Proven;
+use crate::in_place::Noted;
 use crate::pending;
 
 /// Makes guards and extractors work in all routes below it. A route that uses neither pays nothing for it.
@@ -104,13 +106,16 @@ impl AuthLayer {
 
 impl Authority {
     /// Inserts itself among the request's extensions, and also a handle to the body where credentials may travel in it.
-    /// Returns whether a token was taken out of the URI.
-    fn install(&self, request: &mut Request<Body>) -> bool {
+    /// Returns what the answer depends on.
+    fn install(&self, request: &mut Request<Body>) -> Installed {
         // A proof from another layer's guard counts only for that layer.
         request.extensions_mut().remove::<Proven>();
-        let mut by_query = false;
+        let (mut by_query, mut noted) = (false, None);
         let wants_body = match self {
-            Self::Auth(auth) => auth.rules().wants_body(auth.engine(), (&*request).into(), None),
+            Self::Auth(auth) => {
+                auth.rules().wants_body(auth.engine(), (&*request).into(), None)
+                    || auth.engine().users().wants_body((&*request).into())
+            }
             Self::Gate(gate) => gate.wants_body(request.method(), request.headers(), None),
         };
         if wants_body {
@@ -123,6 +128,15 @@ impl Authority {
                     by_query = auth.rules().take_from_query(&mut uri, request.extensions_mut());
                     *request.uri_mut() = uri;
                 }
+                if auth.engine().login_sessions().is_some() {
+                    let requested = request.extensions().get::<OriginalUri>().map(|OriginalUri(uri)| uri);
+                    // A URI that held a token is the one without it.
+                    let requested = requested.filter(|_| !by_query).unwrap_or(request.uri()).clone();
+                    request.extensions_mut().insert(RequestedUri(requested));
+                    let kept = Noted::default();
+                    request.extensions_mut().insert(kept.clone());
+                    noted = Some((auth.clone(), kept));
+                }
                 request.extensions_mut().insert(auth.clone());
             }
             Self::Gate(gate) => {
@@ -130,8 +144,16 @@ impl Authority {
                 request.extensions_mut().insert(gate.clone());
             }
         }
-        by_query
+        Installed { by_query, noted }
     }
+}
+
+/// What the answer to a request depends on.
+struct Installed {
+    /// Whether a token was taken out of the URI.
+    by_query: bool,
+    /// What is noted of a request that may have a login session.
+    noted: Option<(Auth, Noted)>,
 }
 
 impl From<Auth> for Authority {
@@ -182,29 +204,42 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Answering<S::Future>;
+    type Future = Answering<S::Future, B>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let by_query = self.authority.install(&mut request);
-        Answering { answering: self.inner.call(request), by_query }
+        let Installed { by_query, noted } = self.authority.install(&mut request);
+        Answering { answering: self.inner.call(request), by_query, noted, carrying_out: None }
     }
 }
 
 pin_project! {
     /// The future of an answer below an [`AuthLayer`].
-    #[derive(Debug)]
-    pub struct Answering<F> {
+    pub struct Answering<F, B> {
         #[pin]
         answering: F,
         by_query: bool,
+        noted: Option<(Auth, Noted)>,
+        carrying_out: Option<CarryingOut<B>>,
     }
 }
 
-impl<F, B, E> Future for Answering<F>
+/// An answer, and the cookies that it waits for.
+struct CarryingOut<B> {
+    answer: Response<B>,
+    cookies: Pin<Box<dyn Future<Output = Option<SetCookies>> + Send>>,
+}
+
+impl<F, B> fmt::Debug for Answering<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answering").field("by_query", &self.by_query).finish_non_exhaustive()
+    }
+}
+
+impl<F, B, E> Future for Answering<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
@@ -212,12 +247,24 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let mut answer = ready!(this.answering.poll(context));
-        if let Ok(answer) = &mut answer
-            && *this.by_query
-        {
-            private_query(answer.headers_mut());
+        if this.carrying_out.is_none() {
+            let mut answer = ready!(this.answering.poll(context))?;
+            if *this.by_query {
+                private_query(answer.headers_mut());
+            }
+            let Some((auth, noted)) = this.noted.take() else { return Poll::Ready(Ok(answer)) };
+            let Some((change, headers)) = noted.decide(&auth, &mut answer) else {
+                return Poll::Ready(Ok(answer));
+            };
+            let cookies = Box::pin(async move { change.carry_out(&auth, &headers).await });
+            *this.carrying_out = Some(CarryingOut { answer, cookies });
         }
-        Poll::Ready(answer)
+        let Some(carrying_out) = this.carrying_out else { return Poll::Pending };
+        let cookies = ready!(carrying_out.cookies.as_mut().poll(context));
+        let Some(CarryingOut { mut answer, .. }) = this.carrying_out.take() else { return Poll::Pending };
+        if let Some(Err(error)) = cookies.map(|cookies| cookies.apply(answer.headers_mut())) {
+            tracing::error!(error = &error as &dyn std::error::Error, "cookies could not be set");
+        }
+        Poll::Ready(Ok(answer))
     }
 }

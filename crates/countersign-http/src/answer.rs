@@ -328,6 +328,30 @@ impl Answer {
         answer
     }
 
+    /// The answer 303, which sends a browser to another page by GET, whatever the method was (SEC-076). `location` is
+    /// ASCII, as [`ReturnTo`](crate::ReturnTo) writes it.
+    #[must_use]
+    pub fn see_other(location: &str) -> Self {
+        let mut answer = Self::empty(StatusCode::SEE_OTHER);
+        if let Ok(location) = HeaderValue::try_from(location) {
+            answer.headers.insert(header::LOCATION, location);
+        }
+        no_store(&mut answer.headers);
+        vary_personal(&mut answer.headers);
+        answer
+    }
+
+    /// A page without scripts, styles or anything else that it would load.
+    pub(crate) fn html(html: String) -> Self {
+        const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+        const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        let mut answer = Self::empty(StatusCode::OK);
+        answer.body = html.into();
+        answer.headers.insert(header::CONTENT_TYPE, HTML);
+        answer.headers.insert(header::CONTENT_SECURITY_POLICY, NOTHING);
+        answer
+    }
+
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: StatusCode) -> Self {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::AgreementError;
+use countersign_core::flow::CheckPassword;
 use countersign_core::flow::ExtraClaims;
 use countersign_core::flow::KeychainError;
 use countersign_core::flow::{BreachedPasswords, HashPool, HashRecipe, Letters, PasswordPolicy, UserIds};
@@ -36,10 +37,11 @@ use crate::csrf::{CsrfMode, CsrfRules};
 use crate::hooks::{self, Hooks, RefusedRequest};
 use crate::locate::Location;
 use crate::log::write_with_causes;
+use crate::login_sessions::LoginSessions;
 use crate::origin::{AllowedOrigins, OriginError};
 use crate::rules::{NativeOptions, RulesBuilder};
 use crate::system::{OsRandom, SystemClock};
-use crate::users::UserLoaders;
+use crate::users::{LoaderRequest, UserLoaders, UserOrder};
 
 /// The settings of an [`Auth`]. Every setting has a safe default.
 ///
@@ -93,6 +95,7 @@ pub struct AuthBuilder {
     hooks: Hooks,
     native: NativeOptions,
     csrf: CsrfRules,
+    login_sessions: Option<LoginSessions>,
     extra_claims: Option<ExtraClaims>,
     accepted_keys: Vec<VerifyingKey>,
     rules: Option<Box<dyn RulesBuilder>>,
@@ -194,6 +197,7 @@ impl Auth {
             hooks: Hooks::default(),
             native: NativeOptions::default(),
             csrf: CsrfRules::default(),
+            login_sessions: None,
             extra_claims: None,
             accepted_keys: Vec::new(),
             rules: None,
@@ -727,6 +731,59 @@ impl AuthBuilder {
         self
     }
 
+    /// Sets the users that the program keeps itself: how they are found by id and by login name, and how their password
+    /// is checked. [`Auth::login`] and the ready-made login then log them in, with the throttles, the bound on hashes and
+    /// the ending of earlier sessions that Countersign's accounts have. `CurrentUser<U>`, `/refresh` and `/me` load them,
+    /// as with [`user_loader`](Self::user_loader).
+    ///
+    /// ```
+    /// use countersign_core::flow::{Arrival, CheckPassword, FindUser, LoginError, Presentation};
+    /// use countersign_core::model::{Device, Password};
+    /// use countersign_http::Auth;
+    /// # use std::convert::Infallible;
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_testkit::TestBed;
+    /// # #[derive(Clone)]
+    /// # struct Member { id: i64, name: String, password_hash: String }
+    /// # struct Members(Vec<Member>);
+    /// # impl FindUser for Members {
+    /// #     type User = Member;
+    /// #     type Id = i64;
+    /// #     type Error = Infallible;
+    /// #     fn id(member: &Member) -> i64 { member.id }
+    /// #     async fn find_by_id(&self, id: i64) -> Result<Option<Member>, Infallible> {
+    /// #         Ok(self.0.iter().find(|member| member.id == id).cloned())
+    /// #     }
+    /// #     async fn find_by_login_name(&self, name: &str) -> Result<Option<Member>, Infallible> {
+    /// #         Ok(self.0.iter().find(|member| member.name == name).cloned())
+    /// #     }
+    /// # }
+    /// # impl CheckPassword for Members {
+    /// #     fn password_hash(member: &Member) -> Option<&str> { Some(&member.password_hash) }
+    /// # }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// # let password_hash = "pbkdf2:sha256:1000$salt$\
+    /// #     45bc2f9e4d5ab04ee7e1a9e5dbc5d8f4a0d0b0b42a4eab9d2ad5a3ab7dfd6a4b".to_owned();
+    /// # let members = Members(vec![Member { id: 17, name: "ada".to_owned(), password_hash }]);
+    /// // `Members` implements `FindUser` and `CheckPassword`.
+    /// let auth = Auth::builder(stores, secrets).own_users(members).build().await?;
+    ///
+    /// let guess = Password::new_for_login("a guess".to_owned())?;
+    /// let arrival = Arrival::new(Presentation::Explicit, Device::default());
+    /// let refused = auth.login("ada", guess, arrival).await;
+    /// assert!(matches!(refused, Err(LoginError::InvalidCredentials)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn own_users<D: CheckPassword>(mut self, users: D) -> Self {
+        self.loaders.insert_own(Arc::new(users));
+        self
+    }
+
     /// Sets how the application's own type of user is loaded by its id, for `CurrentUser<U>`. `None` means that there
     /// is no such user any more, or that the user is disabled: 401. An error means that the user could not be loaded:
     /// 503.
@@ -767,6 +824,70 @@ impl AuthBuilder {
         Loading: Future<Output = Result<Option<U>, E>> + Send + 'static,
     {
         self.loaders.insert(load);
+        self
+    }
+
+    /// Sets a loader of users by requests: any async function from a request to a user, such as the owner of an API key.
+    /// `CurrentUser` and `LoginRequired` of `countersign-axum` ask it. Such a user has no session and is never fresh,
+    /// and a request that is let through for one neither sets nor clears cookies of sessions.
+    ///
+    /// A loader that reads a cookie has to protect its users from requests that other sites send.
+    ///
+    /// ```
+    /// use countersign_http::{Auth, LoaderRequest};
+    /// # use std::convert::Infallible;
+    /// # use countersign_core::store::MemoryStore;
+    /// # use countersign_testkit::TestBed;
+    /// struct Member {
+    ///     name: &'static str,
+    /// }
+    ///
+    /// async fn by_api_key(request: LoaderRequest) -> Result<Option<Member>, Infallible> {
+    ///     let key = request.headers.get("x-api-key").and_then(|key| key.to_str().ok());
+    ///     Ok((key == Some("7f3a")).then_some(Member { name: "Ada" })) // better: look up the key's hash
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+    /// let auth = Auth::builder(stores, secrets).request_loader(by_api_key).build().await?;
+    /// # let (parts, ()) = http::Request::get("/").header("x-api-key", "7f3a").body(())?.into_parts();
+    /// let user = auth.engine().users().of_request(&parts, None).await?;
+    /// assert_eq!(user.and_then(|user| user.downcast::<Member>().ok()).map(|member| member.name), Some("Ada"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn request_loader<U, E, F, Loading>(mut self, load: F) -> Self
+    where
+        U: Send + 'static,
+        E: Into<BoxError>,
+        F: Fn(LoaderRequest) -> Loading + Send + Sync + 'static,
+        Loading: Future<Output = Result<Option<U>, E>> + Send + 'static,
+    {
+        self.loaders.insert_by_request(load, false);
+        self
+    }
+
+    /// Sets a loader of users by requests, as [`request_loader`](Self::request_loader) does, that gets JSON bodies too,
+    /// such as one that looks for a token there. The handler still gets the whole body.
+    #[must_use]
+    pub fn request_loader_with_json<U, E, F, Loading>(mut self, load: F) -> Self
+    where
+        U: Send + 'static,
+        E: Into<BoxError>,
+        F: Fn(LoaderRequest) -> Loading + Send + Sync + 'static,
+        Loading: Future<Output = Result<Option<U>, E>> + Send + 'static,
+    {
+        self.loaders.insert_by_request(load, true);
+        self
+    }
+
+    /// Which user counts where a request names one to a [loader](Self::request_loader) and carries a session too.
+    /// Default: the one of the request.
+    #[must_use]
+    pub fn user_order(mut self, order: UserOrder) -> Self {
+        self.loaders.order = order;
         self
     }
 
@@ -846,6 +967,14 @@ impl AuthBuilder {
     #[must_use]
     pub fn also_accept(mut self, key: VerifyingKey) -> Self {
         self.accepted_keys.push(key);
+        self
+    }
+
+    /// Turns login sessions of browsers on: sessions go on in place, and browsers without one are sent to the sign-in
+    /// page. Default off.
+    #[must_use]
+    pub fn login_sessions(mut self, sessions: LoginSessions) -> Self {
+        self.login_sessions = Some(sessions);
         self
     }
 

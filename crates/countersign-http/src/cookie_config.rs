@@ -221,6 +221,15 @@ impl CookieConfig {
     /// [`CookieError::TooLarge`] when name and value exceed 4096 bytes, [`CookieError::Character`] when the value
     /// is not made of cookie characters.
     pub fn set(&self, kind: CookieKind, value: &str, max_age: Duration) -> Result<HeaderValue, CookieError> {
+        self.set_for(kind, value, (!self.until_closed).then(|| max_age.min(MAX_AGE)))
+    }
+
+    fn set_for(
+        &self,
+        kind: CookieKind,
+        value: &str,
+        max_age: Option<Duration>,
+    ) -> Result<HeaderValue, CookieError> {
         let bytes = self.name(kind).len().saturating_add(value.len());
         if bytes > MAX_BYTES {
             return Err(CookieError::TooLarge { bytes });
@@ -228,8 +237,28 @@ impl CookieConfig {
         if !value.bytes().all(is_cookie_octet) {
             return Err(CookieError::Character);
         }
-        let max_age = (!self.until_closed).then(|| max_age.min(MAX_AGE));
         self.field(kind, value, max_age, self.domain()).ok_or(CookieError::Character)
+    }
+
+    /// A `Set-Cookie` field that sets a cookie which the browser forgets when it is closed.
+    ///
+    /// # Errors
+    /// Those of [`CookieConfig::set`].
+    pub fn set_until_closed(&self, kind: CookieKind, value: &str) -> Result<HeaderValue, CookieError> {
+        self.set_for(kind, value, None)
+    }
+
+    /// The path of a cookie.
+    #[must_use]
+    pub fn path(&self, kind: CookieKind) -> &str {
+        &self.one(kind).path
+    }
+
+    /// Whether a browser that another site sends here brings a cookie of the session, when it withholds the refresh
+    /// token.
+    #[must_use]
+    pub fn shows_session(&self) -> bool {
+        self.has_csrf_cookie() && self.csrf.same_site != SameSite::Strict && self.csrf.path == "/"
     }
 
     /// A `Set-Cookie` field that removes a cookie. It has the name, path, domain and `Secure` that the cookie was set

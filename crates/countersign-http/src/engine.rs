@@ -1,5 +1,7 @@
 //! The services that every protocol's rules work with: [`Engine`].
 
+use std::sync::Arc;
+
 use countersign_core::flow::Accounts;
 use countersign_core::flow::Sessions;
 use countersign_jwt::{Claims, Timestamp};
@@ -11,7 +13,9 @@ use crate::csrf::CsrfRules;
 use crate::error::AuthError;
 use crate::handshake::is_handshake;
 use crate::hooks::Hooks;
+use crate::login_sessions::{DeviceBinding, LoginSessions, Pages};
 use crate::origin::{CrossSite, CrossSiteCheck};
+use crate::renewal::Renewals;
 use crate::requirement::Requirement;
 use crate::rules::CookieRules;
 use crate::users::Users;
@@ -28,6 +32,8 @@ pub struct Engine {
     pub(crate) hooks: Hooks,
     pub(crate) origins: CrossSiteCheck,
     pub(crate) csrf: CsrfRules,
+    pub(crate) pages: Option<Arc<Pages>>,
+    pub(crate) renewals: Arc<Renewals>,
     /// Whether the settings say that users reach the program by https.
     pub(crate) is_behind_https: bool,
 }
@@ -67,6 +73,17 @@ impl Engine {
     #[must_use]
     pub fn origins(&self) -> &CrossSiteCheck {
         &self.origins
+    }
+
+    /// The login sessions of browsers; `None` if the program has none.
+    #[must_use]
+    pub fn login_sessions(&self) -> Option<&LoginSessions> {
+        self.pages.as_ref().map(|pages| &pages.sessions)
+    }
+
+    /// What becomes of a login session that comes from another client.
+    pub(crate) fn binding(&self) -> DeviceBinding {
+        self.login_sessions().map(LoginSessions::binding).unwrap_or_default()
     }
 
     /// The time, by the store's clock.

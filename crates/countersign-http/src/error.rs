@@ -70,6 +70,9 @@ pub enum AuthError {
     /// The token is valid, but its user is gone or disabled.
     #[error("the token's user is gone or disabled")]
     UserGone,
+    /// The token of a login session is bound to another client than the one that shows it.
+    #[error("the login session belongs to another client")]
+    OtherClient,
     /// The user could not be loaded, so whether there is such a user is unknown.
     #[error("the user could not be loaded")]
     LoadUser(#[source] BoxError),
@@ -101,6 +104,7 @@ impl AuthError {
             Self::Token(_)
             | Self::Refresh(_)
             | Self::UserGone
+            | Self::OtherClient
             | Self::RevokedByApplication
             | Self::RefusedByApplication => ErrorCode::InvalidToken,
             Self::Rules(_) => ErrorCode::InvalidToken,

@@ -38,11 +38,14 @@ mod handshake;
 mod hooks;
 mod locate;
 mod log;
+mod login_sessions;
 mod origin;
 pub mod reading;
 #[cfg(feature = "jwks-client")]
 pub mod remote;
+mod renewal;
 mod requirement;
+mod return_to;
 mod rules;
 mod set_cookies;
 mod system;
@@ -51,7 +54,7 @@ mod wire;
 
 pub use account_rules::{AccountRules, LoginNames, RegistrationMode};
 pub use answer::{Answer, ErrorCode, no_store, private_query, vary_personal};
-pub use auth::{Auth, Authenticated};
+pub use auth::{Auth, Authenticated, CookieChange, InPlace};
 pub use buffered::{BodyBeginning, BufferedBody};
 pub use builder::{AuthBuilder, BuildError};
 pub use cookie::{CookieLookup, find_cookie};
@@ -68,13 +71,16 @@ pub use forwarded::{
 pub use hooks::RefusedRequest;
 pub use locate::{Elsewhere, LocateError, Located, Location, Locator};
 pub use log::shown_in_log;
+pub use login_sessions::{DeviceBinding, ForPrograms, LoginSessions, RequestedUri, prefers_html};
 pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck, Origin, OriginError};
+pub use renewal::Renewal;
 pub use requirement::{Optional, RequiredToken, Requirement};
+pub use return_to::ReturnTo;
 pub use rules::{
-    BodyTokens, CheckedRules, CookieRules, Exchanged, Gate, Head, LogOutError, NewTokens, Passed, Rules,
-    RulesBuilder, ShownTokens, Vouched,
+    BodyTokens, CheckedRules, CookieRules, Exchanged, Gate, Head, LogOutError, NewTokens, Passed,
+    RenewedInPlace, Rules, RulesBuilder, ShownTokens, Vouched,
 };
 pub use set_cookies::SetCookies;
 pub use system::{OsRandom, SystemClock};
-pub use users::{FoundUser, SignedInUser, Users};
+pub use users::{AnyUser, FoundUser, LoaderRequest, SignedInUser, UserOrder, Users};
 pub use wire::rfc3339;

@@ -23,6 +23,19 @@ impl SetCookies {
         Self(fields)
     }
 
+    /// No cookies: an answer that leaves the browser's cookies as they are.
+    pub fn none() -> Self {
+        Self(Ok(Vec::new()))
+    }
+
+    /// These fields, and one more where there is one.
+    pub(crate) fn and(self, more: Option<HeaderValue>) -> Self {
+        Self(self.0.map(|mut fields| {
+            fields.extend(more);
+            fields
+        }))
+    }
+
     /// The cookies of an access token that a refresh issued alone. The refresh token's cookies stay unchanged.
     pub fn of_access(cookies: &dyn CookieRules, renewed: &Renewed, now: Timestamp) -> Self {
         Self(cookies.set_access(renewed, now))

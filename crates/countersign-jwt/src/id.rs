@@ -16,6 +16,8 @@ use uuid::Uuid;
 ///
 /// let member = UserId::new("17")?;
 /// assert_eq!(member.as_str(), "17");
+/// assert_eq!(member, UserId::from(17));
+/// assert_eq!(member.to_integer(), Some(17));
 /// assert!(UserId::new("").is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -52,6 +54,20 @@ impl UserId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id as a whole number, if it is one as [`From<i64>`](Self#impl-From<i64>-for-UserId) writes it: `17`, not
+    /// `017` or `+17`.
+    #[must_use]
+    pub fn to_integer(&self) -> Option<i64> {
+        let number = self.0.parse::<i64>().ok()?;
+        (number.to_string() == *self.0).then_some(number)
+    }
+}
+
+impl From<i64> for UserId {
+    fn from(id: i64) -> Self {
+        Self(id.to_string().into())
     }
 }
 

@@ -33,6 +33,7 @@
 //! | [`axum::AuthLayer`] | installs [`Auth`] once for all routes |
 //! | [`axum::AccessToken`] | a verified access token, as a handler's argument |
 //! | [`axum::routes`], [`axum::account_routes`] | ready-made routes: refresh, logout, sessions; registration, login |
+//! | [`FindUser`], [`CheckPassword`], [`axum::login_routes`] | for programs with a `users` table of their own; [`guides::own_users`] shows how |
 //! | [`sqlite::open`] | opens a store that keeps everything in one file; features add other engines |
 //!
 //! # Features
@@ -52,6 +53,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[doc(inline)]
+pub use countersign_core::flow::{CheckPassword, FindUser, PasswordVerdict};
 #[doc(inline)]
 pub use countersign_core::model::User;
 #[doc(inline)]
@@ -79,8 +82,9 @@ pub use countersign_jwt as jwt;
 pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{
-        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, Guard, LetThrough,
-        Proven, RefreshToken, Reply, SignIn, WithCookies, account_routes, device, routes,
+        AccessToken, AuthLayer, AuthRejection, Authority, CsrfToken, CurrentUser, Fresh, FromClaims, Guard,
+        HandlerError, LetThrough, Proven, RefreshToken, Reply, SignIn, WithCookies, account_routes, device,
+        login_routes, routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]
@@ -148,6 +152,8 @@ pub use countersign_redis as redis;
 pub mod guides {
     #[doc = include_str!("../docs/http.md")]
     pub mod http {}
+    #[doc = include_str!("../docs/own-users.md")]
+    pub mod own_users {}
     #[doc = include_str!("../docs/stores.md")]
     #[cfg(any(not(doctest), all(feature = "postgres", feature = "redis")))]
     pub mod stores {}

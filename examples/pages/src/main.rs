@@ -4,10 +4,9 @@ use axum::response::{Html, IntoResponse, Redirect};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
 use countersign::axum::{
-    AccessToken, AuthLayer, CsrfToken, Fresh, Guard, Reply, SignIn, WithCookies, account_routes, routes,
+    AccessToken, AuthLayer, CsrfToken, Fresh, Guard, HandlerError, SignIn, WithCookies, account_routes,
+    routes,
 };
-use countersign::engine::flow::LoginName;
-use countersign::engine::model::Password;
 use countersign::{Auth, Requirement, UserId, sqlite};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -72,16 +71,14 @@ struct Login {
     password: String,
 }
 
-async fn login(
-    SignIn { auth, arrival, .. }: SignIn,
-    Form(login): Form<Login>,
-) -> Result<impl IntoResponse, Reply> {
-    let password = Password::new_for_login(login.password)?;
-    let signed_in = auth.accounts().login(LoginName::parse(&login.name), password, arrival).await?;
-    Ok((WithCookies(auth.set_cookies(&signed_in.pair)), Redirect::to("/")))
+async fn login(sign_in: SignIn, Form(login): Form<Login>) -> Result<impl IntoResponse, HandlerError> {
+    Ok((sign_in.login(&login.name, login.password).await?, Redirect::to("/")))
 }
 
-async fn logout(Extension(auth): Extension<Auth>, token: AccessToken) -> Result<impl IntoResponse, Reply> {
+async fn logout(
+    Extension(auth): Extension<Auth>,
+    token: AccessToken,
+) -> Result<impl IntoResponse, HandlerError> {
     Ok((WithCookies(auth.sign_out(&token).await?), Redirect::to("/")))
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::Request;
 use countersign_core::flow::{
     Arrival, CodeLoginError, Credentials, CredentialsError, EmailChange, EmailProof, LinkError, Presentation,
-    Profile, ProfileChange, ProfileError, RenewFreshError, SecretCode,
+    Profile, ProfileChange, ProfileError, SecretCode,
 };
 use countersign_core::model::{
     EmailAddress, Language, LinkToken, OwnNames, Password, User, UserSession, Username, WeakPassword,
@@ -16,7 +16,7 @@ use http::request::Parts;
 
 use super::own::authenticate;
 use super::sign_in::{parsed, reply};
-use super::{clear_cookies, device, internal, no_name, personal, personal_empty, refused, unavailable};
+use super::{clear_cookies, device, no_name, personal, personal_empty, refused, unavailable};
 use crate::body::{Members, read_members};
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -55,7 +55,12 @@ impl Caller {
     }
 
     fn presentation(&self) -> Presentation {
-        if self.by_cookie() { Presentation::Cookie } else { Presentation::Explicit }
+        // The pair goes where the caller's token came from, and is kept as that one is.
+        match Presentation::of(self.proof.claims()) {
+            _ if !self.by_cookie() => Presentation::Explicit,
+            Presentation::Explicit => Presentation::Cookie,
+            kept => kept,
+        }
     }
 }
 
@@ -265,14 +270,12 @@ impl From<CredentialsError> for Reply {
             CredentialsError::TooManyAttempts { retry_after } => {
                 Self(Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after))
             }
-            CredentialsError::Gone | CredentialsError::Renew(RenewFreshError::Gone) => {
-                Self::error(ErrorCode::InvalidToken)
-            }
+            CredentialsError::Gone => Self::error(ErrorCode::InvalidToken),
+            CredentialsError::Renew(error) => error.into(),
             CredentialsError::WeakPassword(error) => weak(&error),
             CredentialsError::Contended => Self::error(ErrorCode::Conflict),
             CredentialsError::Hash(error) => error.into(),
             CredentialsError::Begin(error) => error.into(),
-            CredentialsError::Renew(RenewFreshError::Sign(error)) => internal(&error),
             error => unavailable(&error),
         }
     }

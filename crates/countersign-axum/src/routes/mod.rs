@@ -11,14 +11,14 @@ mod verify;
 use std::error::Error;
 use std::net::SocketAddr;
 
-use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::routing::{delete, get, post};
-use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError};
+use axum::{Extension, Router};
+use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError, RenewFreshError};
 use countersign_core::model::{Device, DeviceToken};
 use countersign_core::store::StoreError;
 use countersign_http::{
-    Answer, Auth, AuthError, ClientAddress, ErrorCode, SetCookies, no_store, vary_personal,
+    Answer, Auth, AuthError, ClientAddress, ErrorCode, ForPrograms, SetCookies, no_store, vary_personal,
 };
 use countersign_jwt::jws::SignError;
 use http::request::Parts;
@@ -33,92 +33,7 @@ use crate::wire::{PairBody, UserBody};
 /// public keys at `/.well-known/jwks.json`. They need the [`AuthLayer`](crate::AuthLayer) around them.
 ///
 /// These routes begin no session. They work with any source of users: Countersign's accounts, which [`account_routes`]
-/// create, or users of the program's own. A login of the program's own checks the password and begins a session. It has
-/// neither the throttle of `Accounts::login` nor the queue that bounds how many passwords are hashed at once, so the
-/// program brings its own.
-///
-/// ```
-/// use axum::http::request::Parts;
-/// use axum::response::{IntoResponse, Redirect};
-/// use axum::{Extension, Form, Json, Router, routing::post};
-/// use countersign_axum::{Auth, AuthLayer, Reply, SignIn, WithCookies, device, routes};
-/// use countersign_core::{flow::Presentation, model::EndReason};
-/// use countersign_http::ErrorCode;
-/// use countersign_jwt::{Epoch, UserId};
-/// use serde_json::{Map, Value, json};
-/// # use axum::{body::Body, http::Request};
-/// # use countersign_core::store::MemoryStore;
-/// # use countersign_testkit::TestBed;
-/// # use tower::ServiceExt as _;
-///
-/// # struct Member { id: UserId, name: String }
-/// # impl Member { fn has_password(&self, password: &str) -> bool { password == "correct horse" } }
-/// # async fn find_member(_: UserId) -> Result<Option<Member>, std::io::Error> { Ok(None) }
-/// # async fn find_by_name(name: &str) -> Option<Member> {
-/// #     (name == "ada").then(|| Member { id: UserId::new("ada").unwrap(), name: name.to_owned() })
-/// # }
-/// # #[derive(serde::Deserialize)] struct Login { name: String, password: String }
-/// /// The member whose password it is, and the epoch that the new session belongs to.
-/// async fn check(auth: &Auth, login: &Login) -> Result<(Member, Epoch), Reply> {
-///     let wrong = || Reply::error(ErrorCode::InvalidCredentials);
-///     let member = find_by_name(&login.name).await.ok_or_else(wrong)?;
-///     // Before the password is checked, so that a "log out everywhere" meanwhile ends this login as well.
-///     let epoch = auth.sessions().epoch(&member.id).await?;
-///     if member.has_password(&login.password) { Ok((member, epoch)) } else { Err(wrong()) }
-/// }
-///
-/// /// For programs, which keep the tokens themselves.
-/// async fn login(
-///     Extension(auth): Extension<Auth>,
-///     parts: Parts,
-///     Json(login): Json<Login>,
-/// ) -> Result<Json<Value>, Reply> {
-///     let (member, epoch) = check(&auth, &login).await?;
-///     let pair = auth.sessions().begin(member.id, epoch, Presentation::Explicit, device(&parts)).await?;
-///     Ok(Json(json!({"access_token": pair.access_token, "refresh_token": pair.refresh_token})))
-/// }
-///
-/// /// For browsers, which get cookies. `SignIn` refuses requests from other sites.
-/// async fn sign_in(
-///     SignIn { auth, arrival, .. }: SignIn,
-///     Form(login): Form<Login>,
-/// ) -> Result<impl IntoResponse, Reply> {
-///     let (member, epoch) = check(&auth, &login).await?;
-///     // The session of the cookies that the browser still carries.
-///     auth.sessions().end_by_tokens(arrival.replacing, EndReason::Replaced).await?;
-///     let pair = auth.sessions().begin(member.id, epoch, arrival.presentation, arrival.device).await?;
-///     Ok((WithCookies(auth.set_cookies(&pair)), Redirect::to("/")))
-/// }
-///
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
-/// let auth = Auth::builder(stores, secrets)
-///     .user_loader(find_member) // by id; `None`: there is no such user any more
-///     .show_user(|member: &Member| Map::from_iter([("name".to_owned(), json!(member.name))]))
-///     .build()
-///     .await?;
-/// let app: Router = Router::new()
-///     .route("/login", post(login))
-///     .route("/sign-in", post(sign_in))
-///     .merge(routes())
-///     .layer(AuthLayer::new(auth));
-/// # for (password, status) in [("correct horse", [200, 303]), ("a guess", [401, 401])] {
-/// #     let json = json!({"name": "ada", "password": password}).to_string();
-/// #     let form = format!("name=ada&password={}", password.replace(' ', "+"));
-/// #     for (path, media_type, body, status) in [
-/// #         ("/login", "application/json", json, status[0]),
-/// #         ("/sign-in", "application/x-www-form-urlencoded", form, status[1]),
-/// #     ] {
-/// #         let request = Request::post(path).header("content-type", media_type).body(Body::from(body))?;
-/// #         let answer = app.clone().oneshot(request).await?;
-/// #         assert_eq!(answer.status(), status, "{path}");
-/// #         assert_eq!(answer.headers().contains_key("set-cookie"), status == 303, "{path}");
-/// #     }
-/// # }
-/// # Ok(())
-/// # }
-/// ```
+/// create, or users of the program's own, who log in by [`login_routes`].
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/v1/auth/refresh", post(refresh::refresh))
@@ -129,6 +44,83 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/v1/auth/sessions/{id}", delete(own::end_one))
         .route("/v1/auth/revoke-tokens", delete(own::revoke_tokens))
         .route("/.well-known/jwks.json", get(jwks))
+        .route_layer(Extension(ForPrograms))
+        .route("/v1/auth/refresh/page", get(refresh::page))
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// The login for users whom the program keeps itself, beside [`routes`]: `POST /v1/auth/login`. They are those of
+/// `AuthBuilder::own_users`.
+///
+/// A program whose users are Countersign's accounts, but who decides itself who gets one, uses it too: without
+/// `own_users` it logs in accounts. Nobody can register by these routes.
+///
+/// ```
+/// use axum::Router;
+/// use countersign_axum::{Auth, AuthLayer, login_routes, routes};
+/// use countersign_core::flow::{CheckPassword, FindUser};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_testkit::TestBed;
+/// # use std::convert::Infallible;
+/// # use tower::ServiceExt as _;
+///
+/// #[derive(Clone)]
+/// struct Member {
+///     id: i64,
+///     password_hash: String,
+/// }
+///
+/// struct Members;
+///
+/// impl FindUser for Members {
+///     type User = Member;
+///     type Id = i64;
+///     type Error = Infallible; // where the users are in a database, its error
+///
+///     fn id(member: &Member) -> i64 {
+///         member.id
+///     }
+///
+///     async fn find_by_id(&self, id: i64) -> Result<Option<Member>, Infallible> {
+///         Ok((id == 17).then(ada)) // SELECT … FROM users WHERE id = ?
+///     }
+///
+///     async fn find_by_login_name(&self, name: &str) -> Result<Option<Member>, Infallible> {
+///         Ok((name == "ada").then(ada)) // SELECT … FROM users WHERE name = ?
+///     }
+/// }
+///
+/// impl CheckPassword for Members {
+///     fn password_hash(member: &Member) -> Option<&str> {
+///         Some(&member.password_hash)
+///     }
+/// }
+///
+/// fn ada() -> Member {
+///     // As werkzeug has made it; hashes of other libraries are read too.
+///     let hash = "scrypt:1024:8:1$V2nPp4ncJzH0Ccz2$e4…";
+///     # let hash = "scrypt:1024:8:1$VTCwQrVS00eSC2X6$713cdffa9fe6929580f525fe452c71bc6fbaf8153a5072d001c75c363e4a2bfbf6a19b0b9ef2c8955bf5714fb084d13a66acc395244e5a1fc7768a00fff8dd62";
+///     Member { id: 17, password_hash: hash.to_owned() }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (stores, secrets) = (MemoryStore::new(), TestBed::secrets());
+/// let auth = Auth::builder(stores, secrets).own_users(Members).build().await?;
+/// let app: Router = Router::new().merge(routes()).merge(login_routes()).layer(AuthLayer::new(auth));
+///
+/// for (password, status) in [("correct horse battery staple", 200), ("a guess", 401)] {
+///     let body = format!(r#"{{"username":"ada","password":"{password}"}}"#);
+///     let request = Request::post("/v1/auth/login").header("content-type", "application/json");
+///     assert_eq!(app.clone().oneshot(request.body(Body::from(body))?).await?.status(), status);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn login_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/v1/auth/login", post(sign_in::login_any))
         .method_not_allowed_fallback(method_not_allowed)
 }
 
@@ -136,9 +128,9 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// /v1/auth/login`.
 ///
 /// With these routes **everybody who can reach the program can register**, and a registered user passes every
-/// [`AccessToken`](crate::AccessToken). A program with users of its own leaves them out and begins sessions by
-/// `Sessions::begin`. A program that decides itself who gets an account calls `Accounts::register` and
-/// `Accounts::login` in handlers of its own, with [`SignIn`](crate::SignIn).
+/// [`AccessToken`](crate::AccessToken). A program with users of its own leaves them out and adds [`login_routes`]. A
+/// program that decides itself who gets an account calls `Accounts::register` in a handler of its own, and adds
+/// [`login_routes`] or logs in by [`SignIn`](crate::SignIn).
 ///
 /// ```
 /// use axum::Router;
@@ -170,6 +162,7 @@ pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/v1/auth/reauthenticate", post(account::reauthenticate))
         .route("/v1/auth/email/verify", post(account::verify_email))
         .route("/v1/auth/email/resend", post(account::resend))
+        .route_layer(Extension(ForPrograms))
         .method_not_allowed_fallback(method_not_allowed)
 }
 
@@ -326,6 +319,17 @@ impl From<BeginError> for Reply {
             BeginError::TooManySessions => Self::error(ErrorCode::TooManySessions),
             BeginError::Sign(error) => error.into(),
             BeginError::ExtraClaims(ExtraClaimsError::Claim(_)) => internal(&error),
+            error => unavailable(&error),
+        }
+    }
+}
+
+impl From<RenewFreshError> for Reply {
+    fn from(error: RenewFreshError) -> Self {
+        match error {
+            RenewFreshError::Gone => Self::error(ErrorCode::InvalidToken),
+            RenewFreshError::Sign(error) => error.into(),
+            RenewFreshError::ExtraClaims(ExtraClaimsError::Claim(_)) => internal(&error),
             error => unavailable(&error),
         }
     }

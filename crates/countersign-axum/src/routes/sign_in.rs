@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::extract::Request;
-use countersign_core::flow::{HashError, LoginError, LoginName, Registration, SignedIn, preferred_language};
+use countersign_core::flow::{
+    Arrival, HashError, LoginError, LoginName, Registration, SignedIn, preferred_language,
+};
 use countersign_core::model::{
     DeviceToken, EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
 };
@@ -66,6 +68,34 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     arrival.known_device = known_device;
     let signed_in = auth.accounts().register(registration, arrival).await?;
     reply(&auth, StatusCode::CREATED, &signed_in, by_cookie)
+}
+
+/// `POST /v1/auth/login` of a program with users of its own.
+pub(super) async fn login_any(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
+    if !auth.engine().users().log_in() {
+        return login(Installed(auth), request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let browser = match Browser::check(&auth, &parts).await {
+        Ok(browser) => browser,
+        Err(error) => return Err(refused(&auth, &parts, error).await),
+    };
+    let mut members = read_members(&parts.headers, body).await?;
+    let by_cookie = wants_cookies(&auth, &mut members);
+    let known_device = known_device(&auth, &parts, &mut members);
+    if let Err(error) = browser.may_ask_for_cookies(&auth, &parts, by_cookie) {
+        return Err(refused(&auth, &parts, error).await);
+    }
+    let (_, name) = login_name_text(&mut members).unzip();
+    let password = members.required_text("password");
+    let password = parsed(&mut members, "password", password, Password::new_for_login);
+    members.check()?;
+    let (Some(name), Some(password)) = (name, password) else {
+        return Err(Reply::error(ErrorCode::InvalidFields));
+    };
+    let arrival = Arrival { known_device, ..browser.arrival(&parts, by_cookie) };
+    let SignedIn { user, pair, device_token } = auth.login(&name, password, arrival).await?;
+    pair_reply(&auth, StatusCode::OK, &pair, user, by_cookie, device_token.as_ref())
 }
 
 /// `POST /v1/auth/login`
@@ -145,10 +175,16 @@ pub(super) fn parsed<T, E: ToString>(
     }
 }
 
+type ParseName = fn(&str) -> LoginName;
+
 /// The one name that a login is tried with.
 fn login_name(members: &mut Members) -> Option<LoginName> {
-    type Parse = fn(&str) -> LoginName;
-    const NAMES: [(&str, Parse); 3] = [
+    login_name_text(members).map(|(parse, text)| parse(&text))
+}
+
+/// The one name that a login is tried with, as text, and what its member says that it is.
+fn login_name_text(members: &mut Members) -> Option<(ParseName, String)> {
+    const NAMES: [(&str, ParseName); 3] = [
         ("email_or_username", LoginName::parse),
         ("email", LoginName::email),
         ("username", LoginName::username),
@@ -173,7 +209,7 @@ fn login_name(members: &mut Members) -> Option<LoginName> {
         members.wrong(name, "must not contain control characters");
         return None;
     }
-    Some(parse(text))
+    Some((parse, text.to_owned()))
 }
 
 impl From<LoginError> for Reply {

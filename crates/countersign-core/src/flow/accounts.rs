@@ -6,8 +6,10 @@ mod credentials;
 mod devices;
 mod letters;
 mod minutes;
+mod own;
 mod profile;
 mod queues;
+mod source;
 mod upgrade;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,11 +29,14 @@ use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::devices::SigningIn;
 use crate::flow::accounts::minutes::{Minute, Minutes};
 use crate::flow::accounts::queues::Queues;
+use crate::flow::accounts::source::{Candidate, UserSource};
 use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
 use crate::flow::password_policy::PasswordPolicy;
 use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
-use crate::flow::{BeginError, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions};
+use crate::flow::{
+    BeginError, Beginning, EndError, Pair, Presentation, RefreshError, Refreshed, Renewed, Sessions,
+};
 use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username, without_blanks};
 use crate::model::password::{OwnNames, Password, WeakPassword};
@@ -43,6 +48,7 @@ use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore
 pub(crate) use attempts::hour;
 pub use credentials::{CodeLoginError, Credentials, CredentialsError, LinkError, preferred_language};
 pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
+pub use own::{CheckPassword, FindUser, PasswordVerdict};
 pub use profile::{EmailChange, EmailProof, NewAccount, Profile, ProfileChange, ProfileError};
 
 /// The stores, policy and services that [`Accounts`] works with.
@@ -216,6 +222,8 @@ impl LoginName {
 pub struct Arrival {
     /// How the session's tokens will be presented.
     pub presentation: Presentation,
+    /// The time after which the session ends, refreshed or not. Default, and at most, the policy's absolute lifetime.
+    pub lifetime: Option<Duration>,
     /// The device that the client shows.
     pub device: Device,
     /// The token of the device, as the client has kept it since a login. A device that the account knows has a limit of
@@ -232,21 +240,30 @@ impl Arrival {
     /// An arrival that replaces no session, on a device without a token.
     #[must_use]
     pub fn new(presentation: Presentation, device: Device) -> Self {
-        Self { presentation, device, known_device: None, replacing: Vec::new(), verified_only: false }
+        Self {
+            presentation,
+            lifetime: None,
+            device,
+            known_device: None,
+            replacing: Vec::new(),
+            verified_only: false,
+        }
     }
 
-    /// How the tokens will be presented, the device, and the tokens whose sessions end.
-    fn split(self) -> (Presentation, SigningIn, Vec<Claims>) {
-        let Self { presentation, device, known_device, replacing, .. } = self;
-        (presentation, SigningIn { device, known_device }, replacing)
+    /// What the login says about its session, the device, and the tokens whose sessions end.
+    fn split(self) -> (Beginning, SigningIn, Vec<Claims>) {
+        let Self { presentation, lifetime, device, known_device, replacing, .. } = self;
+        let beginning = Beginning { lifetime, ..Beginning::of(presentation) };
+        (beginning, SigningIn { device, known_device }, replacing)
     }
 }
 
-/// A user and the first token pair of a session that has just begun.
+/// A user and the first token pair of a session that has just begun. The user is an account of Countersign's, or of the
+/// type that a program with users of its own has for them.
 #[derive(Clone, Debug)]
-pub struct SignedIn {
+pub struct SignedIn<U = User> {
     /// The user who registered or logged in.
-    pub user: User,
+    pub user: U,
     /// The first token pair of the session, which is fresh.
     pub pair: Pair,
     /// The token of the device, which the client keeps and sends with its next login. `None` where nobody logged in, and
@@ -318,10 +335,10 @@ pub enum LoginError {
 
 /// The result of checking a password.
 #[derive(Debug)]
-enum Checked {
+enum Checked<U> {
     /// The password is right and the account is enabled. The epoch was read before the password was checked. If there
     /// is a hash, it should replace the account's.
-    Right(Box<User>, Epoch, Option<PasswordHash>),
+    Right(Box<U>, Epoch, Option<PasswordHash>),
     Wrong,
     /// The caller left before the password was checked.
     Unchecked,
@@ -556,13 +573,13 @@ impl Accounts {
             return Err(taken);
         }
         sessions.tell(&Event::Registered { user_id: user.id.clone() });
-        let (presentation, on, replacing) = arrival.split();
+        let (beginning, on, replacing) = arrival.split();
         self.end_replaced(replacing).await?;
         if let Err(error) = Profile::of(self).resend_verification(&user).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, user_id = %user.id, "the mail that verifies an address could not be written");
         }
-        let begun = self.begin_on_device(user, epoch, presentation, on).await?;
+        let begun = self.begin_on_device(self, user, epoch, beginning, on).await?;
         begun.ok_or(RegisterError::Begin(BeginError::EpochRaised))
     }
 
@@ -613,10 +630,21 @@ impl Accounts {
         password: Password,
         arrival: Arrival,
     ) -> Result<SignedIn, LoginError> {
+        self.login_of(self.clone(), name, password, arrival).await
+    }
+
+    /// Logs a user of this source in.
+    async fn login_of<S: UserSource>(
+        &self,
+        source: S,
+        name: LoginName,
+        password: Password,
+        arrival: Arrival,
+    ) -> Result<SignedIn<S::User>, LoginError> {
         let (caller, waiting) = Caller::with(self.shared.hasher.place()?);
         let floor = self.shared.login_floor.map(tokio::time::sleep);
         let this = self.clone();
-        let login = async move { this.login_now(&name, password, arrival, waiting).await };
+        let login = async move { this.login_now(&source, &name, password, arrival, waiting).await };
         let answer = detached(&self.shared.runtime, login).await;
         drop(caller);
         if let Some(floor) = floor {
@@ -625,17 +653,16 @@ impl Accounts {
         answer
     }
 
-    async fn login_now(
+    async fn login_now<S: UserSource>(
         &self,
+        source: &S,
         name: &LoginName,
         password: Password,
         arrival: Arrival,
         mut waiting: Waiting,
-    ) -> Result<SignedIn, LoginError> {
-        let AccountsConfig { users, sessions, .. } = &*self.shared;
-        // A name that no account can have is looked up like the others, by an empty key, which no account has.
-        let user = users.user_by_name(name.key().unwrap_or(NameKey::Email(""))).await?;
-        let user_id = user.map(|user| user.id);
+    ) -> Result<SignedIn<S::User>, LoginError> {
+        let sessions = &self.shared.sessions;
+        let user_id = source.find(name).await?;
         if waiting.is_alone() {
             return Err(nobody_hears());
         }
@@ -651,7 +678,7 @@ impl Accounts {
             Err(NotBegun::CallerLeft) => return Err(nobody_hears()),
             Err(NotBegun::Store(error)) => return Err(error.into()),
         };
-        let checked = self.check(attempt.user_id(), password, &mut waiting).await;
+        let checked = self.check(source, attempt.user_id(), password, &mut waiting).await;
         let outcome = match &checked {
             Ok(Checked::Right(..)) => Outcome::Succeeded,
             Ok(Checked::Wrong) => Outcome::Failed,
@@ -675,15 +702,15 @@ impl Accounts {
             Checked::Unchecked => return Err(nobody_hears()),
         };
         if let Some(upgrade) = upgrade {
-            self.upgrade_hash(&mut user, upgrade).await;
+            source.upgrade(&mut user, upgrade).await;
         }
-        if arrival.verified_only && !user.has_verified_email() {
+        if arrival.verified_only && !source.has_proven_address(&user) {
             return Err(LoginError::EmailUnverified);
         }
-        let (presentation, on, replacing) = arrival.split();
+        let (beginning, on, replacing) = arrival.split();
         let device = on.device.clone();
         self.end_replaced(replacing).await?;
-        match self.begin_on_device(user, epoch, presentation, on).await {
+        match self.begin_on_device(source, user, epoch, beginning, on).await {
             Ok(Some(signed_in)) => Ok(signed_in),
             Ok(None) => Err(failed(user_id, device)),
             Err(BeginError::Store(error)) => Err(LoginError::Store(error)),
@@ -696,27 +723,35 @@ impl Accounts {
     ///
     /// The user is read again after the epoch. A row that was read before the epoch may be of a user who was disabled,
     /// or of a password that was changed, by a call that raised the epoch to the one that this login then begins in.
-    async fn check(
+    async fn check<S: UserSource>(
         &self,
+        source: &S,
         id: Option<&UserId>,
         password: Password,
         waiting: &mut Waiting,
-    ) -> Result<Checked, LoginError> {
-        let AccountsConfig { users, sessions, .. } = &*self.shared;
-        let id = id.cloned().unwrap_or_else(|| UserId::from(Uuid::nil()));
-        let epoch = sessions.epoch(&id).await?;
-        let user = users.user(&id).await?;
-        let hash = user.as_ref().and_then(|user| user.password_hash.clone());
+    ) -> Result<Checked<S::User>, LoginError> {
+        let sessions = &self.shared.sessions;
+        let epoch = match id {
+            Some(id) => sessions.epoch(id).await?,
+            None => sessions.epoch(&UserId::from(Uuid::nil())).await?,
+        };
+        let candidate = source.read(id).await?;
+        let hash = candidate.as_ref().and_then(|candidate| candidate.password_hash.clone());
         let Some(turn) = waiting.turn().await? else { return Ok(Checked::Unchecked) };
-        let Some(user) = user.filter(User::is_enabled) else {
+        let Some(Candidate { user, .. }) = candidate.filter(|candidate| candidate.is_enabled) else {
             turn.verify(password, hash).await?;
             return Ok(Checked::Wrong);
         };
+        match source.decide(&user, &password).await? {
+            PasswordVerdict::ByHash => {}
+            PasswordVerdict::Right => return Ok(Checked::Right(Box::new(user), epoch, None)),
+            PasswordVerdict::Wrong => return Ok(Checked::Wrong),
+        }
         Ok(match turn.check(password, hash).await? {
             PasswordCheck::Right { upgrade } => Checked::Right(Box::new(user), epoch, upgrade),
             PasswordCheck::Wrong => Checked::Wrong,
             PasswordCheck::Unusable(reason) => {
-                sessions.tell(&Event::PasswordHashUnusable { user_id: user.id, reason });
+                sessions.tell(&Event::PasswordHashUnusable { user_id: source.id(&user).clone(), reason });
                 Checked::Wrong
             }
         })
@@ -729,25 +764,24 @@ impl Accounts {
     /// an account raises the epoch, changes the account, and raises the epoch once more. An account that is read after
     /// the epoch and is still enabled, with the same hash, may therefore have a session in that epoch. Any other
     /// reason, such as the user's own "sign out everywhere", does not concern a login that knows the password.
-    pub(in crate::flow) async fn begin(
+    async fn begin<S: UserSource>(
         &self,
-        mut user: User,
+        source: &S,
+        mut user: S::User,
         mut epoch: Epoch,
-        presentation: Presentation,
+        beginning: Beginning,
         device: Device,
-    ) -> Result<Option<SignedIn>, BeginError> {
-        let AccountsConfig { users, sessions, .. } = &*self.shared;
+    ) -> Result<Option<SignedIn<S::User>>, BeginError> {
+        let sessions = &self.shared.sessions;
         for _ in 0..Self::BEGIN_TRIES {
-            match sessions.begin(user.id.clone(), epoch, presentation, device.clone()).await {
+            let id = source.id(&user).clone();
+            match sessions.begin_as(id.clone(), epoch, beginning, device.clone()).await {
                 Ok(pair) => return Ok(Some(SignedIn { user, pair, device_token: None })),
                 Err(BeginError::EpochRaised) => {}
                 Err(error) => return Err(error),
             }
-            epoch = sessions.epoch(&user.id).await?;
-            let now = users.user(&user.id).await?;
-            let is_same =
-                |now: &User| now.is_enabled() && text(&now.password_hash) == text(&user.password_hash);
-            match now.filter(is_same) {
+            epoch = sessions.epoch(&id).await?;
+            match source.unchanged(user).await? {
                 Some(now) => user = now,
                 None => return Ok(None),
             }
@@ -846,10 +880,6 @@ impl Accounts {
         }
         Ok(known)
     }
-}
-
-fn text(hash: &Option<PasswordHash>) -> Option<&str> {
-    hash.as_ref().map(PasswordHash::expose)
 }
 
 /// The answer to a caller who has left.

@@ -18,10 +18,10 @@ mod verification;
 mod view;
 
 pub use accounts::{
-    Accounts, AccountsConfig, Addressed, Arrival, CodeLoginError, Credentials, CredentialsError, EmailChange,
-    EmailProof, Letter, LetterError, Letters, LinkError, LoginError, LoginName, NewAccount, Profile,
-    ProfileChange, ProfileError, RegisterError, Registration, SecretCode, SignedIn, UserIds,
-    preferred_language,
+    Accounts, AccountsConfig, Addressed, Arrival, CheckPassword, CodeLoginError, Credentials,
+    CredentialsError, EmailChange, EmailProof, FindUser, Letter, LetterError, Letters, LinkError, LoginError,
+    LoginName, NewAccount, PasswordVerdict, Profile, ProfileChange, ProfileError, RegisterError,
+    Registration, SecretCode, SignedIn, UserIds, preferred_language,
 };
 pub use agree::{Agreement, AgreementError, agree};
 pub use background::{
@@ -34,10 +34,11 @@ pub use hasher::{HashError, HashPlace, HashPool, HashRecipe, HashTurn, Hasher, P
 pub use keychain::{KeySet, Keychain, KeychainError, reseal};
 pub use keys::{KeyLifeError, Keys, TokenFormat};
 pub use password_policy::PasswordPolicy;
-pub use refresh::{Refresh, RefreshError, Refreshed, Renewed};
+pub use refresh::{Prepared, Refresh, RefreshError, Refreshed, Renewed};
 pub use sessions::{
-    AccessGrant, BeginError, EndError, ForeignError, ForeignTokens, IssueAccessError, IssuedAccess, Pair,
-    Presentation, RenewFreshError, RevokeTokensError, Sessions, SessionsConfig,
+    AccessGrant, BeginError, Beginning, BrowserSession, EndError, ForeignError, ForeignTokens,
+    IssueAccessError, IssuedAccess, Pair, Presentation, RenewFreshError, RevokeTokensError, Sessions,
+    SessionsConfig,
 };
 pub use verification::{Check, CheckError, Verification};
 pub use view::{RevocationView, ViewStats, ViewTooOld};

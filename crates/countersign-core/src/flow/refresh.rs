@@ -14,8 +14,8 @@ use crate::flow::verification::{CheckError, check_kind};
 use crate::flow::view::ViewTooOld;
 use crate::model::decide::{decide, refusal, unread};
 use crate::model::{
-    Advance, AdvanceCondition, Decision, Device, EndReason, Event, Presented, Refusal, Session, UserSession,
-    csrf_value,
+    Advance, AdvanceCondition, Decision, Device, EndReason, Event, Heal, Presented, Refusal, Session,
+    UserSession, csrf_value,
 };
 use crate::store::{FoundSession, StoreError};
 
@@ -57,6 +57,23 @@ pub struct Refreshed {
     pub pair: Pair,
     /// Whether the session advanced to a new generation; otherwise the current generation was reserved or healed.
     pub advanced: bool,
+}
+
+/// A refresh whose step has not been taken yet; see [`Refresh::prepare`].
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The pair that the step leads to.
+    pub pair: Pair,
+    key: UserSession,
+    step: Step,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The pair is that of the current generation.
+    Taken,
+    Advance(Advance),
+    Heal(Heal),
 }
 
 /// The result of exchanging a refresh token that is not rotated.
@@ -198,7 +215,7 @@ impl Refresh {
         let Shared { policy, clock, store, events, verification, .. } = &*self.sessions.shared;
         check_kind(token, TokenType::Refresh)?;
         let Some(presented) = token.session() else { return Err(Refusal::Unknown.into()) };
-        let presentation = if token.csrf().is_some() { Presentation::Cookie } else { Presentation::Explicit };
+        let presentation = Presentation::of(token);
         let key = UserSession { user_id: token.subject().clone(), id: presented.id };
         let presented = Presented { generation: presented.generation, device };
         // The claims are asked for before any step, so that nothing has happened to the session if they cannot be had.
@@ -214,7 +231,7 @@ impl Refresh {
             let step = unread(&presented, now, policy);
             if let Some(session) = store.advance(&key, &step).await? {
                 return Ok(Refreshed {
-                    pair: self.sessions.pair(&session, presentation, &extra)?,
+                    pair: self.sessions.pair(&session, presentation, &presented.device, &extra)?,
                     advanced: true,
                 });
             }
@@ -228,7 +245,7 @@ impl Refresh {
                 Decision::Advance(step) => {
                     if let Some(session) = store.advance(&key, &step).await? {
                         return Ok(Refreshed {
-                            pair: self.sessions.pair(&session, presentation, &extra)?,
+                            pair: self.sessions.pair(&session, presentation, &presented.device, &extra)?,
                             advanced: true,
                         });
                     }
@@ -237,7 +254,7 @@ impl Refresh {
                     if store.heal(&key, &step).await? {
                         step.apply(&mut session);
                         return Ok(Refreshed {
-                            pair: self.sessions.pair(&session, presentation, &extra)?,
+                            pair: self.sessions.pair(&session, presentation, &presented.device, &extra)?,
                             advanced: false,
                         });
                     }
@@ -252,11 +269,11 @@ impl Refresh {
                             user_id: key.user_id.clone(),
                             session_id: key.id,
                             generation: session.generation,
-                            device: presented.device,
+                            device: presented.device.clone(),
                         });
                     }
                     return Ok(Refreshed {
-                        pair: self.sessions.pair(&session, presentation, &extra)?,
+                        pair: self.sessions.pair(&session, presentation, &presented.device, &extra)?,
                         advanced: false,
                     });
                 }
@@ -274,6 +291,95 @@ impl Refresh {
             }
         }
         Err(RefreshError::Contended)
+    }
+
+    /// Derives the pair that exchanging a refresh token would lead to now, without taking the step. The pair is good for
+    /// the request at hand, and nobody else gets it before [`Refresh::commit`] takes the step: what the request
+    /// comes to then decides whether the session is refreshed. The token was verified as for [`Refresh::exchange`].
+    ///
+    /// ```
+    /// use countersign_core::flow::{Check, Refresh};
+    /// # use countersign_core::{model::Device, store::MemoryStore};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bed = countersign_testkit::TestBed::over(MemoryStore::new()).await;
+    /// # let pair = bed.begin(&countersign_jwt::UserId::new("ada")?, Device::default()).await;
+    /// # let sessions = bed.sessions;
+    /// # let check = Check::REFRESH.even_if_revoked();
+    /// # let token = sessions.verification().verify(&pair.refresh_token, check).await?;
+    /// let refresh = Refresh::of(&sessions);
+    /// let prepared = refresh.prepare(&token, true, Device::default()).await?;
+    /// assert!(refresh.commit(&prepared).await?, "the session has advanced to the pair that was prepared");
+    /// assert!(!refresh.commit(&prepared).await?, "nobody can advance it from there once more");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Refresh::exchange`]. A replay ends the session at once.
+    pub async fn prepare(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: Device,
+    ) -> Result<Prepared, RefreshError> {
+        let (this, token) = (self.clone(), token.clone());
+        self.sessions.detached(async move { this.prepare_now(&token, user_enabled, device).await }).await
+    }
+
+    async fn prepare_now(
+        &self,
+        token: &Claims,
+        user_enabled: bool,
+        device: Device,
+    ) -> Result<Prepared, RefreshError> {
+        let Shared { policy, clock, store, verification, .. } = &*self.sessions.shared;
+        check_kind(token, TokenType::Refresh)?;
+        let Some(reference) = token.session() else { return Err(Refusal::Unknown.into()) };
+        let key = UserSession { user_id: token.subject().clone(), id: reference.id };
+        let extra = self.sessions.extra_claims(&key.user_id).await?;
+        let presented = Presented { generation: reference.generation, device };
+        let Some(found) = store.session(&key).await? else { return Err(Refusal::Unknown.into()) };
+        let mut session = found.session;
+        let circumstances = verification.circumstances(&session, found.log, user_enabled);
+        let step = match decide(&session, &circumstances, &presented, clock.now(), policy) {
+            Decision::Refuse(refusal) => return Err(refusal.into()),
+            Decision::Advance(step) => {
+                step.apply(&mut session);
+                Step::Advance(step)
+            }
+            Decision::Heal(step) => {
+                step.apply(&mut session);
+                Step::Heal(step)
+            }
+            // Neither changes the current generation, so nothing is gained by waiting.
+            Decision::Reserve | Decision::Replay => {
+                let pair = self.exchange_now(token, user_enabled, presented.device).await?.pair;
+                return Ok(Prepared { pair, key, step: Step::Taken });
+            }
+        };
+        let pair = self.sessions.pair(&session, Presentation::of(token), &presented.device, &extra)?;
+        Ok(Prepared { pair, key, step })
+    }
+
+    /// Takes the step that was prepared. Returns whether the session is now at the pair that was prepared; otherwise
+    /// somebody else has refreshed the session meanwhile or ended it, and the pair is worth nothing. The call runs to
+    /// its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`RefreshError::Store`] when the store cannot answer.
+    pub async fn commit(&self, prepared: &Prepared) -> Result<bool, RefreshError> {
+        let (store, key) = (self.sessions.shared.store.clone(), prepared.key.clone());
+        match prepared.step.clone() {
+            Step::Taken => Ok(true),
+            Step::Advance(step) => {
+                self.sessions.detached(async move { Ok(store.advance(&key, &step).await?.is_some()) }).await
+            }
+            Step::Heal(step) => {
+                self.sessions.detached(async move { Ok(store.heal(&key, &step).await?) }).await
+            }
+        }
     }
 
     /// Exchanges a refresh token that another library's rules have verified for an access token, and leaves the refresh

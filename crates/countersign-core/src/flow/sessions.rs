@@ -2,6 +2,7 @@
 
 mod foreign;
 mod issue;
+mod presentation;
 mod turns;
 
 use std::fmt;
@@ -37,6 +38,7 @@ use crate::store::{
 
 pub use foreign::{ForeignError, ForeignTokens};
 pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
+pub use presentation::{Beginning, BrowserSession, Presentation};
 use turns::Turns;
 
 /// The stores, keys, policy and services that [`Sessions`] works with.
@@ -135,6 +137,8 @@ pub struct Pair {
     pub refresh_expires_at: Timestamp,
     /// The CSRF value that both tokens are bound to, if they travel in cookies.
     pub csrf: Option<String>,
+    /// How a browser keeps the tokens, if they are those of a login session.
+    pub browser: Option<BrowserSession>,
     /// The user of the session.
     pub user_id: UserId,
     /// The session that both tokens name.
@@ -164,15 +168,6 @@ impl Pair {
 /// The seconds until the expiry, counted like the times in tokens, in whole seconds.
 fn remaining_secs(expires_at: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(expires_at.as_secs().saturating_sub(now.as_secs())).unwrap_or(0)
-}
-
-/// The way in which a client will present a session's tokens.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Presentation {
-    /// By the client's own code, in a header or a body.
-    Explicit,
-    /// By a browser, in cookies. The tokens carry a CSRF value.
-    Cookie,
 }
 
 /// The reason why no session began.
@@ -384,19 +379,36 @@ impl Sessions {
         presentation: Presentation,
         device: Device,
     ) -> Result<Pair, BeginError> {
+        self.begin_as(user_id, epoch, Beginning::of(presentation), device).await
+    }
+
+    /// Begins a session as [`Sessions::begin`] does, with what the login says about its lifetime and freshness.
+    ///
+    /// # Errors
+    /// Those of [`Sessions::begin`].
+    pub async fn begin_as(
+        &self,
+        user_id: UserId,
+        epoch: Epoch,
+        beginning: Beginning,
+        device: Device,
+    ) -> Result<Pair, BeginError> {
         let this = self.clone();
-        self.detached(async move { this.begin_now(user_id, epoch, presentation, device).await }).await
+        self.detached(async move { this.begin_now(user_id, epoch, beginning, device).await }).await
     }
 
     async fn begin_now(
         &self,
         user_id: UserId,
         epoch: Epoch,
-        presentation: Presentation,
+        beginning: Beginning,
         device: Device,
     ) -> Result<Pair, BeginError> {
         let Shared { policy, clock, random, .. } = &*self.shared;
+        let Beginning { presentation, lifetime, fresh } = beginning;
         let now = clock.now();
+        // Keys are kept for the policy's lifetime, so no session lives longer.
+        let absolute = lifetime.map_or(policy.absolute, |lifetime| lifetime.min(policy.absolute));
         let session = Session::from(NewSession {
             user_id,
             id: SessionId::new(random::uuid(&**random)?),
@@ -406,10 +418,10 @@ impl Sessions {
             created_at: now,
             now,
             idle_until: now + policy.idle,
-            absolute_until: now + policy.absolute,
+            absolute_until: now + absolute,
         });
         let extra = self.extra_claims(&session.user_id).await?;
-        let pair = self.pair(&session, presentation, &extra)?;
+        let pair = self.pair_with(&session, fresh, presentation, &session.device, &extra)?;
         self.insert_new(&session).await?;
         Ok(pair)
     }
@@ -454,7 +466,7 @@ impl Sessions {
                 device: device.clone(),
             };
             if let Some(session) = store.advance(key, &step).await? {
-                return Ok(self.pair_with(&session, true, presentation, &extra)?);
+                return Ok(self.pair_with(&session, true, presentation, &device, &extra)?);
             }
         }
         Err(RenewFreshError::Contended)
@@ -845,16 +857,17 @@ impl Sessions {
         Ok(claims)
     }
 
-    /// The tokens of the session's current generation. Their claims are the same on every call and every node, except
+    /// The tokens of the session's current generation, for a client that calls itself `device`. Their claims are the same on every call and every node, except
     /// the application's own. Those of the first generation are fresh.
     pub(crate) fn pair(
         &self,
         session: &Session,
         presentation: Presentation,
+        device: &Device,
         extra: &Map<String, Value>,
     ) -> Result<Pair, SignError> {
         let is_fresh = session.generation == Generation::FIRST;
-        self.pair_with(session, is_fresh, presentation, extra)
+        self.pair_with(session, is_fresh, presentation, device, extra)
     }
 
     fn pair_with(
@@ -862,13 +875,15 @@ impl Sessions {
         session: &Session,
         is_fresh: bool,
         presentation: Presentation,
+        device: &Device,
         extra: &Map<String, Value>,
     ) -> Result<Pair, SignError> {
         let policy = &self.shared.policy;
         let csrf = match presentation {
             Presentation::Explicit => None,
-            Presentation::Cookie => Some(csrf_value(session)),
+            Presentation::Cookie | Presentation::Browser(_) => Some(csrf_value(session)),
         };
+        let kept = presentation.claims(device);
         let reference = SessionRef { id: session.id, generation: session.generation, epoch: session.epoch };
         let claims = |token_type, expires_at| {
             let id = token_id(session, token_type);
@@ -888,13 +903,15 @@ impl Sessions {
         let access_expires_at = (session.issued_at + policy.access_lifetime).min(session.absolute_until);
         let refresh_expires_at = session.expires_at();
         let access = claims(TokenType::Access, access_expires_at).with_freshness(fresh).with_claims(extra);
-        let refresh = claims(TokenType::Refresh, refresh_expires_at);
+        let access = access.with_claims(&kept);
+        let refresh = claims(TokenType::Refresh, refresh_expires_at).with_claims(&kept);
         Ok(Pair {
             access_token: self.shared.keys.issue(&access)?,
             access_expires_at,
             refresh_token: self.shared.keys.issue(&refresh)?,
             refresh_expires_at,
             csrf,
+            browser: presentation.browser(),
             user_id: session.user_id.clone(),
             session: reference,
         })

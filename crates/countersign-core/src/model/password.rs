@@ -76,6 +76,12 @@ impl Password {
         Ok(Self(SecretString::new(text.as_str().into())))
     }
 
+    /// The password as text, for a program that has it checked elsewhere. It belongs into no log.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
     /// The bytes of the password, which are hashed.
     pub(crate) fn expose_bytes(&self) -> &[u8] {
         self.0.expose_secret().as_bytes()

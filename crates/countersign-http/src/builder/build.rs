@@ -19,7 +19,9 @@ use super::{AuthBuilder, BuildError};
 use crate::auth::{Auth, Shared};
 use crate::cookie_config::CookieConfig;
 use crate::engine::Engine;
+use crate::login_sessions::Pages;
 use crate::origin::{CrossSiteCheck, Origin};
+use crate::renewal::Renewals;
 use crate::rules::{CheckedRules, NativeOptions};
 use crate::users::Users;
 
@@ -67,7 +69,13 @@ impl AuthBuilder {
         if self.loaders.show_in_vain() && !rules.know_users() {
             return Err(BuildError::Settings(
                 "`.show_user(…)` is given for a type that is none of the program's own users; add `.user_loader(…)` \
-                 for it, or leave it out",
+                 or `.own_users(…)` for it, or leave it out",
+            ));
+        }
+        if self.loaders.log_in_twice() {
+            return Err(BuildError::Settings(
+                "`.own_users(…)` is given twice, but a login asks one source of users; combine both in one type, and \
+                 load further types of user by `.user_loader(…)`",
             ));
         }
         let own_origin = reached_at.map(Origin::of).transpose()?;
@@ -110,6 +118,11 @@ impl AuthBuilder {
             }
             keychain.access.accept(key)?;
         }
+        if let Some(sessions) = &self.login_sessions {
+            sessions.check()?;
+        }
+        let return_key = self.secrets.derive("countersign return to a page v1");
+        let pages = self.login_sessions.map(|sessions| Arc::new(Pages::new(sessions, &*return_key)));
         let code_key = self.secrets.derive("countersign one-time codes v1");
         // A program with users of its own has no accounts whose roles could be looked up.
         let extra_claims = if self.loaders.are_own() {
@@ -177,6 +190,8 @@ impl AuthBuilder {
             is_behind_https,
             account_rules: self.account_rules,
             sends_mail,
+            pages,
+            renewals: Arc::new(Renewals::default()),
             accounts,
         };
         let rules = rules.over(&engine);

@@ -38,6 +38,7 @@ use crate::cookie_config::{CookieError, CookieKind};
 use crate::engine::Engine;
 use crate::error::AuthError;
 use crate::locate::Location;
+use crate::renewal::Renewal;
 use crate::requirement::Requirement;
 use crate::users::{FoundUser, SignedInUser};
 
@@ -121,6 +122,30 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
         requirement: &Requirement,
     ) -> Result<Option<Vouched>, AuthError>;
 
+    /// Whether cookies decide about this request: no other place holds a token, or none at all. Default: no, and then
+    /// nothing is renewed in place.
+    fn decides_by_cookie(&self, parts: &Parts, requirement: &Requirement) -> bool {
+        let _ = (parts, requirement);
+        false
+    }
+
+    /// Goes on with the login session of a request whose access token is missing or no longer accepted, by the refresh
+    /// token in its cookies. All checks of [`Rules::authenticate`] are made. `None`, which is what the default always
+    /// returns, means that there is no refresh token.
+    ///
+    /// # Errors
+    /// [`AuthError`]. One with the code `invalid_token` says that the session is over.
+    async fn renew_in_place(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        requirement: &Requirement,
+        device: Device,
+    ) -> Result<Option<RenewedInPlace>, AuthError> {
+        let _ = (engine, parts, requirement, device);
+        Ok(None)
+    }
+
     /// Checks again that an accepted credential still holds: not expired, not revoked, still accepted by the
     /// application.
     ///
@@ -195,6 +220,18 @@ pub trait CookieRules: fmt::Debug + Send + Sync {
 
     /// The name of a cookie; `None` if this cookie is not read.
     fn name(&self, kind: CookieKind) -> Option<&str>;
+
+    /// The path of a cookie.
+    fn path(&self, kind: CookieKind) -> &str {
+        let _ = kind;
+        "/"
+    }
+
+    /// Whether a browser that another site sends here brings another cookie of the session, when it withholds the
+    /// refresh token. Default: no.
+    fn shows_session(&self) -> bool {
+        false
+    }
 
     /// Whether the cookies are `Secure`, so that they travel over https only.
     fn are_secure(&self) -> bool;
@@ -332,6 +369,15 @@ impl<'r, B> From<&'r Request<B>> for Head<'r> {
     fn from(request: &'r Request<B>) -> Self {
         Self { method: request.method(), uri: request.uri(), headers: request.headers() }
     }
+}
+
+/// A login session that goes on in place.
+#[derive(Clone, Debug)]
+pub struct RenewedInPlace {
+    /// The access token that the session goes on with.
+    pub vouched: Vouched,
+    /// The renewal, which the answer commits.
+    pub renewal: Renewal,
 }
 
 /// The result of a refresh.

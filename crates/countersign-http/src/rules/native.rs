@@ -5,20 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use countersign_core::flow::{BrowserSession, CheckError, Pair, RefreshError, Renewed, TokenFormat};
 use countersign_core::flow::{Check, Refresh};
-use countersign_core::flow::{CheckError, Pair, RefreshError, Renewed, TokenFormat};
-use countersign_core::model::{Device, Refusal, SessionPolicy};
+use countersign_core::model::{AgentHash, Device, Refusal, SessionPolicy};
 use countersign_core::store::BoxError;
 use countersign_jwt::{Claims, Timestamp, TokenType, UserId};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header};
 use url::Url;
 
-use super::{BodyTokens, CheckedRules, CookieRules, Exchanged, Head, NewTokens, Rules, ShownTokens, Vouched};
+use super::{
+    BodyTokens, CheckedRules, CookieRules, Exchanged, Head, NewTokens, RenewedInPlace, Rules, ShownTokens,
+    Vouched,
+};
 use crate::answer::Answer;
 use crate::auth::Authenticated;
 use crate::buffered::BufferedBody;
 use crate::builder::BuildError;
+use crate::cookie::{CookieLookup, find_cookie};
 use crate::cookie_config::{CookieConfig, CookieError, CookieKind};
 use crate::cookie_options::CookieOptions;
 use crate::csrf::{CsrfError, CsrfMode};
@@ -29,7 +33,9 @@ use crate::error::AuthError;
 use crate::form;
 use crate::handshake::is_handshake;
 use crate::locate::{Elsewhere, LocateError, Located, Location, Locator};
+use crate::login_sessions::DeviceBinding;
 use crate::origin::CrossSite;
+use crate::renewal::Renewal;
 use crate::requirement::{Optional, RequiredToken, Requirement};
 
 /// Countersign's own rules, built and checked.
@@ -184,6 +190,9 @@ impl Native {
         location: Location,
     ) -> Result<(), AuthError> {
         if location == Location::Cookie {
+            if is_of_other_client(claims, &parts.headers) && engine.binding() != DeviceBinding::Off {
+                return Err(AuthError::OtherClient);
+            }
             Self::check_beside_cookie(engine, parts, claims)?;
         }
         requirement.check_permitted(claims)
@@ -276,6 +285,13 @@ impl Native {
             checked => Ok(checked?),
         }
     }
+}
+
+/// Whether a token is bound to another client than the one that sends it.
+fn is_of_other_client(token: &Claims, headers: &HeaderMap) -> bool {
+    let agent =
+        || headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).filter(|agent| !agent.is_empty());
+    BrowserSession::is_of_other_client(token, || agent().map(AgentHash::of))
 }
 
 /// Whether the CSRF mode goes by the browser's headers, and they say that a page of ours sent the request.
@@ -426,6 +442,54 @@ impl Rules for Native {
         Ok(Some(Vouched { claims, location, user: None, proof: None }))
     }
 
+    fn decides_by_cookie(&self, parts: &Parts, requirement: &Requirement) -> bool {
+        let (_, order) = self.places(requirement);
+        requirement.token == RequiredToken::Access
+            && order.contains(&Location::Cookie)
+            && match self.find_token(parts, requirement) {
+                Ok(found) => found.is_none_or(|(_, location)| location == Location::Cookie),
+                Err(error) => {
+                    matches!(error, AuthError::Locate(LocateError::NotAToken(Location::Cookie)))
+                }
+            }
+    }
+
+    async fn renew_in_place(
+        &self,
+        engine: &Engine,
+        parts: &Parts,
+        requirement: &Requirement,
+        device: Device,
+    ) -> Result<Option<RenewedInPlace>, AuthError> {
+        let token = match find_cookie(&parts.headers, self.cookies.name(CookieKind::Refresh)) {
+            CookieLookup::Absent | CookieLookup::One("") => return Ok(None),
+            CookieLookup::One(token) => token,
+            CookieLookup::Unreadable => return Err(LocateError::NotAToken(Location::Cookie).into()),
+            CookieLookup::Repeated => return Err(LocateError::RepeatedCookie.into()),
+        };
+        let check_refresh = Check::REFRESH.even_if_revoked();
+        let token = engine.sessions().verification().verify(token, check_refresh).await?;
+        engine.ask_application(&token, false).await?;
+        if is_of_other_client(&token, &parts.headers) && engine.binding() == DeviceBinding::Strong {
+            return Err(AuthError::OtherClient);
+        }
+        Self::check_beside_cookie(engine, parts, &token)?;
+        engine.check_cookie_host(parts, self)?;
+        if requirement.fresh {
+            return Err(AuthError::NotFresh);
+        }
+        if engine.users().known(token.subject(), None).await?.is_none() {
+            return Err(RefreshError::Refused(Refusal::User).into());
+        }
+        let renewal = Renewal::of(engine, token, device).await?;
+        let access_token = &renewal.pair().access_token;
+        let claims = engine.sessions().verification().verify(access_token, check(requirement)).await?;
+        engine.ask_application(&claims, requirement.skip_revocation).await?;
+        requirement.check_permitted(&claims)?;
+        let vouched = Vouched { claims, location: Location::Cookie, user: None, proof: None };
+        Ok(Some(RenewedInPlace { vouched, renewal }))
+    }
+
     async fn recheck(&self, engine: &Engine, authenticated: &Authenticated) -> Result<(), AuthError> {
         let claims = authenticated.claims();
         // A refresh token is checked in the store, because the index forgets ended sessions long before their refresh
@@ -527,6 +591,8 @@ impl Rules for Native {
             AuthError::Locate(error) => Answer::refused_credential(*error, &self.cookies),
             _ => Answer::from(error),
         };
+        let page = engine.pages.as_ref().and_then(|pages| pages.answer(self, parts, error, engine.now()));
+        let answer = page.unwrap_or(answer);
         engine.answer(parts, requirement, error, answer).await
     }
 }
@@ -570,6 +636,14 @@ impl CookieRules for Native {
         Some(self.cookies.name(kind))
     }
 
+    fn path(&self, kind: CookieKind) -> &str {
+        self.cookies.path(kind)
+    }
+
+    fn shows_session(&self) -> bool {
+        self.cookies.shows_session()
+    }
+
     fn device(&self) -> Option<&str> {
         Some(if self.cookies.is_secure() { device_cookie::HOST_NAME } else { device_cookie::NAME })
     }
@@ -582,13 +656,23 @@ impl CookieRules for Native {
     fn set(&self, pair: &Pair, now: Timestamp) -> Result<Vec<HeaderValue>, CookieError> {
         let access = Duration::from_secs(pair.expires_in(now));
         let refresh = Duration::from_secs(pair.refresh_expires_in(now));
+        // The access cookie of a login session is forgotten with the browser, so that what comes after is not fresh.
+        let (access, refresh) = match pair.browser {
+            None => (Some(access), Some(refresh)),
+            Some(BrowserSession { remembered: true, .. }) => (None, Some(refresh)),
+            Some(BrowserSession { remembered: false, .. }) => (None, None),
+        };
+        let set = |kind, value: &str, max_age: Option<Duration>| match max_age {
+            Some(max_age) => self.cookies.set(kind, value, max_age),
+            None => self.cookies.set_until_closed(kind, value),
+        };
         let mut cookies = vec![
-            self.cookies.set(CookieKind::Access, &pair.access_token, access)?,
-            self.cookies.set(CookieKind::Refresh, &pair.refresh_token, refresh)?,
+            set(CookieKind::Access, &pair.access_token, access)?,
+            set(CookieKind::Refresh, &pair.refresh_token, refresh)?,
         ];
         match &pair.csrf {
             Some(csrf) if self.cookies.has_csrf_cookie() => {
-                cookies.push(self.cookies.set(CookieKind::Csrf, csrf, refresh)?);
+                cookies.push(set(CookieKind::Csrf, csrf, refresh)?);
             }
             Some(_) => {}
             None => return Err(CookieError::NotForCookies),

@@ -188,8 +188,8 @@ impl Credentials {
             }
             let epoch = this.config().sessions.epoch(&user.id).await?;
             let user = User { password_hash: Some(new), ..user };
-            let (presentation, on, _) = arrival.split();
-            match this.accounts.begin_on_device(user, epoch, presentation, on).await {
+            let (beginning, on, _) = arrival.split();
+            match this.accounts.begin_on_device(&this.accounts, user, epoch, beginning, on).await {
                 Ok(Some(signed_in)) => Ok(signed_in),
                 Ok(None) => Err(CredentialsError::Gone),
                 Err(error) => Err(CredentialsError::Begin(error)),
@@ -556,10 +556,10 @@ impl Credentials {
                     user = User { revision: user.revision + 1, ..proven };
                 }
             }
-            let (presentation, on, replacing) = arrival.split();
+            let (beginning, on, replacing) = arrival.split();
             let device = on.device.clone();
             this.accounts.end_replaced(replacing).await?;
-            match this.accounts.begin_on_device(user, epoch, presentation, on).await {
+            match this.accounts.begin_on_device(&this.accounts, user, epoch, beginning, on).await {
                 Ok(Some(signed_in)) => Ok(signed_in),
                 Ok(None) => Err(this.code_failed(Some(user_id), device)),
                 Err(BeginError::Store(error)) => Err(CodeLoginError::Store(error)),

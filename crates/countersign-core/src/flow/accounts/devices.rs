@@ -3,10 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_jwt::id::{Epoch, UserId};
+use countersign_jwt::time::Timestamp;
 
 use super::letters::Letter;
+use super::source::UserSource;
 use super::{Accounts, AccountsConfig, SignedIn};
-use crate::flow::{BeginError, Presentation};
+use crate::flow::{BeginError, Beginning};
 use crate::model::throttle::Outcome;
 use crate::model::{Device, DeviceToken, KnownDevice, User};
 use crate::store::StoreError;
@@ -36,31 +38,33 @@ impl Accounts {
 
     /// Begins a session as [`begin`](Self::begin) does, and remembers the device. If the account knew others, but not
     /// this one, the user is told by mail (SEC-123).
-    pub(super) async fn begin_on_device(
+    pub(super) async fn begin_on_device<S: UserSource>(
         &self,
-        user: User,
+        source: &S,
+        user: S::User,
         epoch: Epoch,
-        presentation: Presentation,
+        beginning: Beginning,
         on: SigningIn,
-    ) -> Result<Option<SignedIn>, BeginError> {
+    ) -> Result<Option<SignedIn<S::User>>, BeginError> {
         let SigningIn { device, known_device } = on;
-        let Some(mut signed_in) = self.begin(user, epoch, presentation, device.clone()).await? else {
+        let Some(mut signed_in) = self.begin(source, user, epoch, beginning, device.clone()).await? else {
             return Ok(None);
         };
-        match self.remember(&signed_in.user, device, known_device).await {
+        match self.remember(source, &signed_in.user, device, known_device).await {
             Ok(token) => signed_in.device_token = Some(token),
             // Nothing is lost but the device's own counter at the next login.
             Err(error) => {
-                let user_id = &signed_in.user.id;
+                let user_id = &signed_in.pair.user_id;
                 tracing::error!(error = &*error as &dyn std::error::Error, %user_id, "a device was not remembered");
             }
         }
         Ok(Some(signed_in))
     }
 
-    async fn remember(
+    async fn remember<S: UserSource>(
         &self,
-        user: &User,
+        source: &S,
+        user: &S::User,
         device: Device,
         presented: Option<DeviceToken>,
     ) -> Result<DeviceToken, Box<dyn std::error::Error + Send + Sync>> {
@@ -71,14 +75,27 @@ impl Accounts {
         };
         let now = clock.now();
         let known = KnownDevice {
-            user_id: user.id.clone(),
+            user_id: source.id(user).clone(),
             digest: token.digest(),
             until: now + KnownDevice::KNOWN_FOR,
         };
-        if devices.remember_device(&known).await? && self.may_tell_of_device(&user.id).await? {
-            self.tell_by_mail(user, Letter::NewDevice { device, at: now }).await;
+        if devices.remember_device(&known).await? {
+            source.tell_of_device(user, device, now).await?;
         }
         Ok(token)
+    }
+
+    /// Tells a user by mail of a login on a device that the account did not know.
+    pub(super) async fn tell_of_new_device(
+        &self,
+        user: &User,
+        device: Device,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        if self.may_tell_of_device(&user.id).await? {
+            self.tell_by_mail(user, Letter::NewDevice { device, at }).await;
+        }
+        Ok(())
     }
 
     /// Whether the user is told of a new device: three times, and then ever more rarely. A program that logs in without
