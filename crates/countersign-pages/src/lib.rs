@@ -7,7 +7,6 @@ mod device;
 mod failure;
 mod form;
 mod look;
-mod next;
 mod pages;
 mod problem;
 mod routes;

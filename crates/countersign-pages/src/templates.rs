@@ -140,6 +140,8 @@ fn sample(language: Language, is_full: bool) -> Value {
         who => text("ada@example.com"),
         sends_mail => is_full,
         may_register => is_full,
+        may_remember => is_full,
+        remembers => is_full,
         next => text("/next"),
         onward => text("?next=%2Fnext"),
         alert => text("sign_in.wrong"),

@@ -13,7 +13,7 @@ use countersign_axum::{AccessToken, Auth, AuthRejection, Guard, SignIn, read_bou
 use countersign_core::flow::{Arrival, SignedIn};
 use countersign_core::model::{User, UserSession};
 use countersign_http::{
-    AuthError, CookieLookup, ErrorCode, Location, Optional, Requirement, SetCookies, csrf_matches,
+    AuthError, CookieLookup, ErrorCode, Location, Optional, Requirement, ReturnTo, SetCookies, csrf_matches,
     find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::{Claims, random};
@@ -25,7 +25,6 @@ use minijinja::{Value, context};
 use crate::ago::lasting;
 use crate::failure::Failure;
 use crate::form::Form;
-use crate::next::Next;
 use crate::pages::Pages;
 
 /// A request for a page.
@@ -36,7 +35,7 @@ pub(crate) struct Visit {
     pub(crate) language: Language,
     pub(crate) caller: Option<Caller>,
     /// Where the page leads on, if its address or its form says so.
-    pub(crate) next: Option<Next>,
+    pub(crate) next: Option<ReturnTo>,
     /// The secret of the browser's forms before somebody is signed in.
     seed: String,
     is_new_seed: bool,
@@ -112,6 +111,8 @@ impl Visit {
         visit.choose_language();
         let form = visit.read(body).await?;
         let arrival = match arriving {
+            // Whoever does not ask to be remembered is forgotten when the browser is closed.
+            Ok(sign_in) if visit.may_remember() => sign_in.remember(form.given("remember").is_some()).arrival,
             Ok(SignIn { arrival, .. }) => arrival,
             Err(refused) => return Err(visit.fail(failure_of(&refused))),
         };
@@ -142,9 +143,7 @@ impl Visit {
             let bytes = random::bytes::<32>(&*pages.shared.random).ok()?;
             Some(URL_SAFE_NO_PAD.encode(bytes))
         });
-        let query = parts.uri.query().unwrap_or_default();
-        let next = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "next");
-        let next = next.and_then(|(_, target)| Next::parse(&target));
+        let next = ReturnTo::in_query(&parts.uri);
         Self {
             pages,
             parts,
@@ -162,6 +161,11 @@ impl Visit {
     pub(crate) fn forget(&mut self) {
         self.caller = None;
         self.forgets = true;
+    }
+
+    /// Whether a browser may be remembered, because the program has login sessions.
+    fn may_remember(&self) -> bool {
+        self.auth().engine().login_sessions().is_some()
     }
 
     pub(crate) fn auth(&self) -> &Auth {
@@ -195,7 +199,7 @@ impl Visit {
             Err(reply) => return Err(self.fail(Failure::of(reply.0.status(), None))),
         };
         let form = Form::parse(&bytes);
-        self.next = Next::parse(form.get("next"));
+        self.next = ReturnTo::parse(form.get("next"));
         Ok(form)
     }
 
@@ -283,10 +287,11 @@ impl Visit {
             who => caller.map(Caller::name).unwrap_or_default(),
             sends_mail => self.auth().engine().sends_mail(),
             may_register,
-            next => self.next.as_ref().map(Next::as_str).unwrap_or_default(),
+            may_remember => self.may_remember(),
+            next => self.next.as_ref().map(ReturnTo::as_str).unwrap_or_default(),
             onward => self.next.as_ref().map_or_else(String::new, |next| next_query(next.as_str())),
         };
-        let absent = context! { alert => "", errors => context! {}, kind => "" };
+        let absent = context! { alert => "", errors => context! {}, kind => "", remembers => false };
         let html =
             shared.templates.catalog.render(template, context! { ..own, ..context! { ..common, ..absent } });
         let html = match html {

@@ -11,7 +11,7 @@ use countersign_core::store::BoxError;
 use countersign_core::store::Stores;
 #[cfg(feature = "flask")]
 use countersign_flask::FlaskBuildError;
-use countersign_http::{Auth, AuthBuilder, BuildError};
+use countersign_http::{Auth, AuthBuilder, BuildError, LoginSessions};
 use countersign_jwt::Secrets;
 use countersign_pages::{Logo, Look, Pages, Templates};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -94,6 +94,9 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     if let Some(mail) = &mail {
         builder = builder.letters(mail.letters());
     }
+    if settings.pages.on {
+        builder = builder.login_sessions(login_sessions(settings.public_url.as_ref()));
+    }
     let trail = Arc::new(Trail::default());
     let builder = builder.events(trail.clone());
     let builder = builder.hash_permits(hashing.permits()).hash_runtime(hashing.handle().clone());
@@ -173,6 +176,12 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
     }
     Ok(())
+}
+
+/// The sessions of browsers that sign in on the pages.
+fn login_sessions(public_url: Option<&Url>) -> LoginSessions {
+    let base = public_url.map_or("", Url::path).trim_end_matches('/');
+    LoginSessions::new().sign_in_page(format!("{base}/sign-in")).confirm_page(format!("{base}/confirm"))
 }
 
 /// The pages for people, if the settings want them.

@@ -99,5 +99,9 @@ pub(super) fn invalid_link(visit: &Visit, action: Option<(&str, &str)>) -> Respo
 }
 
 fn asked(form: &Form) -> Value {
-    context! { email => form.get("email").trim(), minutes => Credentials::CODE_LIVES.as_secs() / 60 }
+    context! {
+        email => form.get("email").trim(),
+        minutes => Credentials::CODE_LIVES.as_secs() / 60,
+        remembers => form.given("remember").is_some(),
+    }
 }

@@ -3,7 +3,9 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use countersign_axum::device;
-use countersign_core::flow::{Arrival, Credentials, CredentialsError, LinkError, Presentation};
+use countersign_core::flow::{
+    Arrival, BrowserSession, Credentials, CredentialsError, LinkError, Presentation, RenewFreshError,
+};
 use countersign_core::model::{LinkToken, OwnNames};
 use countersign_http::ErrorCode;
 use http::StatusCode;
@@ -41,7 +43,7 @@ pub(crate) async fn confirm(State(pages): State<Pages>, request: Request) -> Res
     let Some(session) = caller.session() else { return visit.fail(Failure::new(ErrorCode::NotFound)) };
     let credentials = Credentials::of(visit.auth().accounts());
     let device = device(&visit.parts);
-    match credentials.reauthenticate(session, password, Presentation::Cookie, device).await {
+    match credentials.reauthenticate(session, password, Presentation::of(&caller.claims), device).await {
         Ok(signed_in) => {
             let note = visit.next.is_none().then_some("confirmed");
             visit.sign_in(&signed_in, &visit.onward("/account"), note)
@@ -90,10 +92,16 @@ pub(crate) async fn password(State(pages): State<Pages>, request: Request) -> Re
     let (true, Some(current), Some(new)) = (wrong.is_empty(), current, new) else {
         return again(&visit, StatusCode::UNPROCESSABLE_ENTITY, "change_password.html", "", &wrong, own);
     };
-    let arrival = Arrival {
-        known_device: visit.auth().device_token(&visit.parts.headers),
-        ..Arrival::new(Presentation::Cookie, device(&visit.parts))
+    let presentation = Presentation::of(&caller.claims);
+    // The new session is kept as the one that it takes the place of.
+    let lifetime = match (presentation, visit.auth().engine().login_sessions()) {
+        (Presentation::Browser(BrowserSession { remembered, .. }), Some(sessions)) => {
+            sessions.beginning(remembered).lifetime
+        }
+        _ => None,
     };
+    let known_device = visit.auth().device_token(&visit.parts.headers);
+    let arrival = Arrival { known_device, lifetime, ..Arrival::new(presentation, device(&visit.parts)) };
     match credentials.change_password(&caller.user.id, current, new, arrival).await {
         Ok(signed_in) => visit.sign_in(&signed_in, &visit.at("/account"), Some("password_changed")),
         Err(error) => refused(&visit, "change_password.html", error, &mut wrong, own),
@@ -147,7 +155,7 @@ pub(super) fn refused(
             let alert = visit.text("problem.conflict", &[]);
             again(visit, StatusCode::CONFLICT, template, &alert, wrong, own)
         }
-        CredentialsError::Gone | CredentialsError::Renew(_) => visit.sign_out("/sign-in"),
+        CredentialsError::Gone | CredentialsError::Renew(RenewFreshError::Gone) => visit.sign_out("/sign-in"),
         CredentialsError::Hash(error) => visit.fail(error.into()),
         CredentialsError::Begin(error) => visit.fail(error.into()),
         error => visit.fail(error.into()),

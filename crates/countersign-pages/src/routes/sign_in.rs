@@ -225,7 +225,11 @@ pub(crate) async fn submit(State(pages): State<Pages>, request: Request) -> Resp
 }
 
 fn named(visit: &Visit, form: &Form) -> Value {
-    context! { names => names(rules(visit)), name => form.get("name") }
+    context! {
+        names => names(rules(visit)),
+        name => form.get("name"),
+        remembers => form.given("remember").is_some(),
+    }
 }
 
 /// The time by the store's clock.
