@@ -99,9 +99,23 @@ impl Asset {
         Self::new("style", ".css", style.into(), "text/css; charset=utf-8")
     }
 
-    pub(crate) fn logo(logo: &Logo) -> Self {
-        Self::new("logo", "", logo.bytes.clone(), logo.media_type)
+    /// The operator's logo, otherwise Countersign's mark in the operator's colour. It is the icon in the tab as well.
+    pub(crate) fn logo(logo: Option<&Logo>, colour: Colour) -> Self {
+        match logo {
+            Some(logo) => Self::new("logo", "", logo.bytes.clone(), logo.media_type),
+            None => Self::new("mark", ".svg", mark(colour).into(), "image/svg+xml"),
+        }
     }
+}
+
+/// Countersign's mark: a signature under which another one is set.
+fn mark(colour: Colour) -> String {
+    let ink = colour.ink();
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='9' fill='{colour}'/>\
+         <g fill='none' stroke='{ink}' stroke-linecap='round' stroke-linejoin='round' stroke-width='3'>\
+         <path d='m9 14.500 4.500 4.500L23 9.500'/><path d='M9 24h14' stroke-opacity='.65'/></g></svg>"
+    )
 }
 
 /// The backgrounds that text stands on, as the style sheet has them: card and page.

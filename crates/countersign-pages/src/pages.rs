@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) site: String,
     pub(crate) base: String,
     pub(crate) style: Asset,
-    pub(crate) logo: Option<Asset>,
+    pub(crate) logo: Asset,
     pub(crate) is_local: bool,
     pub(crate) random: Arc<dyn Random>,
 }
@@ -99,7 +99,7 @@ impl Pages {
             site: DEFAULT_NAME.to_owned(),
             base: String::new(),
             style: Asset::style(look.colour),
-            logo: None,
+            logo: Asset::logo(None, look.colour),
             is_local: false,
             random: Arc::new(OsRandom),
         };
@@ -119,7 +119,7 @@ impl Pages {
             let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
             shared.site = name.unwrap_or_else(|| DEFAULT_NAME.to_owned());
             shared.style = Asset::style(colour);
-            shared.logo = logo.as_ref().map(Asset::logo);
+            shared.logo = Asset::logo(logo.as_ref(), colour);
         })
     }
 
@@ -177,7 +177,7 @@ impl Pages {
             .route("/signed-out", get(sign_out::done))
             .route("/language", post(language::choose))
             .method_not_allowed_fallback(errors::method_not_allowed);
-        for asset in [Some(&shared.style), shared.logo.as_ref()].into_iter().flatten() {
+        for asset in [&shared.style, &shared.logo] {
             let served = asset.clone();
             router = router.route(&asset.path, get(async move || serve(&served)));
         }

@@ -130,7 +130,7 @@ fn sample(language: Language, is_full: bool) -> Value {
         language => language.tag(),
         languages,
         site => "Example",
-        logo => text("/pages/logo"),
+        logo => "/pages/logo",
         style => "/pages/style.css",
         path => "/sign-in",
         form_token => "t0ken",

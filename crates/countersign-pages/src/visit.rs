@@ -13,8 +13,8 @@ use countersign_axum::{AccessToken, Auth, AuthRejection, Guard, SignIn, read_bou
 use countersign_core::flow::{Arrival, SignedIn};
 use countersign_core::model::{User, UserSession};
 use countersign_http::{
-    AuthError, CookieLookup, ErrorCode, Location, Optional, Requirement, ReturnTo, SetCookies, csrf_matches,
-    find_cookie, no_store, vary_personal,
+    AuthError, CookieLookup, CrossSite, ErrorCode, Location, Optional, Requirement, ReturnTo, SetCookies,
+    csrf_matches, find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::{Claims, random};
 use countersign_text::Language;
@@ -77,7 +77,12 @@ impl Visit {
     /// A visit whose visitor may be signed in.
     pub(crate) async fn open(pages: Pages, request: Request) -> Result<(Self, Form), Response> {
         let (mut parts, body) = request.into_parts();
-        let found = caller(&pages.shared.auth, &mut parts).await;
+        // Also where the browser withheld our cookies, because the answer may change or remove them (SEC-188).
+        let is_foreign = pages.shared.auth.engine().cross_site(&parts) == CrossSite::Foreign;
+        let found = match is_foreign {
+            true => Err(Unknown::Failed(Failure::new(ErrorCode::CrossSite))),
+            false => caller(&pages.shared.auth, &mut parts).await,
+        };
         let mut visit = Self::of(pages, parts);
         match found {
             Ok(caller) => visit.caller = Some(caller),
@@ -277,7 +282,7 @@ impl Visit {
             language => self.language.tag(),
             languages,
             site => shared.site.as_str(),
-            logo => shared.logo.as_ref().map_or_else(String::new, |logo| self.at(&logo.path)),
+            logo => self.at(&shared.logo.path),
             style => self.at(&shared.style.path),
             path => self.at(path),
             form_token => self.form_token(),
@@ -386,7 +391,12 @@ impl Visit {
     /// Makes the browser forget who was signed in, and sends it to a page of ours.
     pub(crate) fn sign_out(&self, path: &str) -> Response {
         let mut response = self.go(&self.at(path));
-        let cookies = SetCookies::forgetting_carried(self.auth().rules().cookies(), &self.parts.headers);
+        let rules = self.auth().rules().cookies();
+        // A request without our cookies may come from a page that the browser keeps them from.
+        if !rules.are_carried(&self.parts.headers) {
+            return response;
+        }
+        let cookies = SetCookies::forgetting_carried(rules, &self.parts.headers);
         if let Err(error) = cookies.apply(response.headers_mut()) {
             tracing::error!(error = &error as &dyn std::error::Error, "cookies could not be removed");
         }
