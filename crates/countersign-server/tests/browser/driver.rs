@@ -238,11 +238,6 @@ impl Browser {
         self
     }
 
-    /// Prefers this language from now on.
-    pub(crate) async fn prefer(&self, language: &str) {
-        self.cdp("Network.setExtraHTTPHeaders", json!({ "headers": { "accept-language": language } })).await;
-    }
-
     /// Prefers light or dark colours from now on.
     pub(crate) async fn colours(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
