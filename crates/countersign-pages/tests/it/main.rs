@@ -1,6 +1,6 @@
 //! The pages over HTTP, without a browser.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod account;
 mod anybody;
