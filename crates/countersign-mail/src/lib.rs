@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod language;
 mod links;
 mod log;
 mod mailer;
@@ -13,7 +12,7 @@ mod smtp;
 mod templates;
 mod transport;
 
-pub use language::{Language, UnknownLanguage};
+pub use countersign_text::{Language, TemplateError, UnknownLanguage};
 pub use links::{InvalidPublicUrl, Links};
 pub use log::Log;
 pub use mailer::{Mailer, Recipient, WriteError};
@@ -22,5 +21,5 @@ pub use notice::{Notice, SignInCode};
 pub use postman::{Postman, Round};
 pub use sender::{InvalidSender, Sender};
 pub use smtp::{Credentials, InvalidSmtpUrl, Roots, RootsError, Smtp, SmtpBuilder, SmtpUrl, TlsMode};
-pub use templates::{Letterhead, TemplateError, Templates};
+pub use templates::{Letterhead, Templates};
 pub use transport::{SendError, Transport};

@@ -1,26 +1,19 @@
 //! The templates of mails, and rendering.
 
 mod built_in;
-mod error;
-mod texts;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_jwt::Timestamp;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, State, UndefinedBehavior, Value, context};
-
-pub use error::TemplateError;
+use countersign_text::{Catalog, TemplateError};
+use minijinja::{Value, context};
 
 use crate::message::one_line;
 use crate::sender::split;
 use crate::{Content, Language, Links, Notice};
-use built_in::{FILES, TEXTS};
-use texts::{TextProblem, Texts};
+use built_in::BUILT_IN;
 
 /// The templates and texts of all mails in all languages, checked.
 ///
@@ -44,8 +37,7 @@ use texts::{TextProblem, Texts};
 /// ```
 #[derive(Clone)]
 pub struct Templates {
-    environment: Environment<'static>,
-    texts: BTreeMap<Language, Arc<Texts>>,
+    catalog: Catalog,
 }
 
 /// The site that mails come from, as they name it.
@@ -68,10 +60,7 @@ impl Templates {
     /// The templates and texts of this crate.
     #[must_use]
     pub fn built_in() -> Self {
-        let texts = TEXTS
-            .map(|(language, source)| (language, Texts::parse(source).expect("the built-in texts are TOML")));
-        let files = FILES.map(|(name, source)| (name.to_owned(), source.to_owned()));
-        Self::assemble(files, texts).expect("the built-in templates are Jinja")
+        Self { catalog: Catalog::built_in(&BUILT_IN) }
     }
 
     /// The built-in templates, of which the files in `folder` replace those of the same names.
@@ -87,54 +76,9 @@ impl Templates {
     /// # Errors
     /// [`TemplateError`], which names the file and the line.
     pub fn load(folder: &Path) -> Result<Self, TemplateError> {
-        let mut files: BTreeMap<String, String> =
-            FILES.iter().map(|(name, source)| ((*name).to_owned(), (*source).to_owned())).collect();
-        let mut texts: BTreeMap<Language, Texts> = BTreeMap::new();
-        for (language, source) in TEXTS {
-            let _new = texts.insert(language, Texts::parse(source).expect("the built-in texts are TOML"));
-        }
-        for (name, source) in read(folder)? {
-            if let Some(tag) = name.strip_suffix(".toml") {
-                let language = Language::ALL.into_iter().find(|language| language.tag() == tag);
-                let known = language.and_then(|language| texts.get_mut(&language));
-                let known = known.ok_or_else(|| TemplateError::unknown_file(&name))?;
-                let parsed = Texts::parse(&source);
-                let parsed =
-                    parsed.map_err(|problem| TemplateError::new(&name, problem.line, problem.problem))?;
-                known
-                    .replace(parsed)
-                    .map_err(|problem| TemplateError::new(&name, problem.line, problem.problem))?;
-            } else if name.starts_with('_') || files.contains_key(&name) {
-                let _replaced = files.insert(name, source);
-            } else {
-                return Err(TemplateError::unknown_file(&name));
-            }
-        }
-        let templates = Self::assemble(files, texts)?;
+        let templates = Self { catalog: Catalog::load(&BUILT_IN, folder)? };
         templates.check()?;
         Ok(templates)
-    }
-
-    fn assemble(
-        files: impl IntoIterator<Item = (String, String)>,
-        texts: impl IntoIterator<Item = (Language, Texts)>,
-    ) -> Result<Self, TemplateError> {
-        let texts: BTreeMap<_, _> =
-            texts.into_iter().map(|(language, texts)| (language, Arc::new(texts))).collect();
-        let mut environment = Environment::new();
-        // Debug information holds the values that a template was rendered with, one-time secrets among them.
-        environment.set_debug(false);
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.expect("the usual syntax is valid"));
-        let by_tag = texts.clone();
-        environment.add_function("text", move |state: &State, key: &str| text(state, &by_tag, key));
-        for (name, source) in files {
-            environment
-                .add_template_owned(name.clone(), source)
-                .map_err(|error| TemplateError::of(&name, &error))?;
-        }
-        Ok(Self { environment, texts })
     }
 
     /// Renders a mail.
@@ -156,18 +100,13 @@ impl Templates {
     }
 
     fn part(&self, name: &str, context: &Value) -> Result<String, TemplateError> {
-        self.environment
-            .get_template(name)
-            .and_then(|template| template.render(context.clone()))
-            .map_err(|error| TemplateError::of(name, &error))
+        self.catalog.render(name, context.clone())
     }
 
     /// One text with the values of the mail, as plain text.
     fn sentence(&self, context: &Value, key: &str) -> Result<String, TemplateError> {
         let call = format!("{{{{ text(\"{key}\") }}}}");
-        self.environment
-            .render_named_str("subject.txt", &call, context.clone())
-            .map_err(|error| TemplateError::of("subject", &error))
+        self.catalog.render_str("subject.txt", &call, context.clone())
     }
 
     fn context(
@@ -176,13 +115,7 @@ impl Templates {
         language: Language,
         letterhead: &Letterhead,
     ) -> Result<Value, TemplateError> {
-        let texts = self.texts.get(&language);
-        let fixed = |key: &str| {
-            let text = texts.and_then(|texts| texts.get(key)).map(ToOwned::to_owned);
-            text.ok_or_else(|| {
-                TemplateError::new(&format!("{language}.toml"), None, format!("{key} is missing"))
-            })
-        };
+        let fixed = |key: &str| self.catalog.text(language, key).map(ToOwned::to_owned);
         let common = context! {
             kind => notice.kind(),
             language => language.tag(),
@@ -234,9 +167,7 @@ impl Templates {
                 };
                 for (name, value) in [("link", notice.link()), ("code", code)] {
                     let Some(value) = value else { continue };
-                    let escaped =
-                        self.environment.render_named_str("_.html", "{{ value }}", context! { value });
-                    let escaped = escaped.map_err(|error| TemplateError::of("_.html", &error))?;
+                    let escaped = self.catalog.render_str("_.html", "{{ value }}", context! { value })?;
                     let html = content.html().unwrap_or_default();
                     for (ending, is_there) in [
                         ("txt", content.text().contains(value)),
@@ -246,7 +177,7 @@ impl Templates {
                             let file = format!("{}.{ending}", notice.kind());
                             let problem =
                                 format!("the mail does not have its {name}; write {{{{ {name} }}}}");
-                            return Err(TemplateError::new(&file, None, problem));
+                            return Err(self.catalog.wrong(&file, problem));
                         }
                     }
                 }
@@ -260,45 +191,6 @@ impl fmt::Debug for Templates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Templates(…)")
     }
-}
-
-/// The files of a folder that are templates or texts, by name.
-fn read(folder: &Path) -> Result<BTreeMap<String, String>, TemplateError> {
-    let unreadable = |name: &Path, error: std::io::Error| {
-        TemplateError::new(&name.display().to_string(), None, format!("cannot be read: {error}"))
-    };
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
-        let path = entry.map_err(|error| unreadable(folder, error))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        let is_ours = [".txt", ".html", ".toml"].iter().any(|ending| name.ends_with(ending));
-        if is_ours && !name.starts_with('.') && path.is_file() {
-            let source = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
-            let _new = found.insert(name.to_owned(), source);
-        }
-    }
-    Ok(found)
-}
-
-/// The function `text` of templates: a text by its key, in the mail's language and with the mail's values.
-fn text(
-    state: &State,
-    texts: &BTreeMap<Language, Arc<Texts>>,
-    key: &str,
-) -> Result<String, minijinja::Error> {
-    let tag = state.lookup("language");
-    let language = tag.as_ref().and_then(Value::as_str).and_then(Language::of_tag).unwrap_or_default();
-    let fail = |problem: TextProblem| {
-        minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, problem.to_string())
-            .with_source(problem)
-    };
-    let Some(text) = texts.get(&language) else {
-        return Err(fail(TextProblem::new(language, None, format!("there are no texts for {language}"))));
-    };
-    text.fill(key, |name| {
-        state.lookup(name).filter(|value| !value.is_undefined()).map(|value| value.to_string())
-    })
-    .map_err(|(line, problem)| fail(TextProblem::new(language, line, problem)))
 }
 
 /// A time to the minute, the same in every language.

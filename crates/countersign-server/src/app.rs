@@ -13,6 +13,7 @@ use countersign_http::{
     AllowedOrigins, Answer, CSRF_HEADER, ClientAddress, ErrorCode, OsRandom, TrustedProxies, shown_in_log,
 };
 use countersign_jwt::{UserId, random};
+use countersign_pages::{Pages, error_pages};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -40,12 +41,14 @@ pub(crate) struct Way<'a> {
     pub(crate) is_https: bool,
     pub(crate) allowed_origins: &'a AllowedOrigins,
     pub(crate) proxies: TrustedProxies,
+    /// The pages for people, if there are any.
+    pub(crate) pages: Option<Pages>,
 }
 
 /// The whole server as one router.
 pub(crate) fn app(auth: Auth, way: Way<'_>) -> Router {
     let routes = Router::new()
-        .route("/", get(home).with_state(way.shown_origin.clone()))
+        .route("/", get(home).with_state((way.shown_origin.clone(), way.pages.clone())))
         .route(whoami::PATH, get(whoami).with_state(way.proxies.clone()))
         .route(CONTRACT_PATH, get(contract))
         .route("/healthz", get(healthz))
@@ -54,6 +57,10 @@ pub(crate) fn app(auth: Auth, way: Way<'_>) -> Router {
         .merge(account_routes());
     #[cfg(feature = "flask")]
     let routes = routes.merge(countersign_flask::axum::login_routes(&auth));
+    let routes = match &way.pages {
+        Some(pages) => routes.merge(pages.router()),
+        None => routes,
+    };
     around(routes, auth, &way)
 }
 
@@ -64,11 +71,15 @@ fn around(routes: Router, auth: Auth, way: &Way<'_>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(AuthLayer::new(auth))
         .layer(CatchPanicLayer::custom(panicked));
-    match cors(way.allowed_origins) {
+    let app = match cors(way.allowed_origins) {
         Some(cors) => app.layer(cors),
         None => app,
     }
-    .layer(middleware::from_fn_with_state(way.is_https, observe))
+    .layer(middleware::from_fn_with_state(way.is_https, observe));
+    match &way.pages {
+        Some(pages) => app.layer(middleware::from_fn_with_state(pages.clone(), error_pages)),
+        None => app,
+    }
 }
 
 /// The admin API as a router of its own: without cookies, CORS and the routes of users.
@@ -212,6 +223,7 @@ mod tests {
                 is_https: false,
                 allowed_origins: &none,
                 proxies: TrustedProxies::default(),
+                pages: None,
             };
             let panicking = Router::new().route("/panic", get(panic_now));
             let router = app(auth.clone(), way()).fallback_service(around(panicking, auth, &way()));

@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_axum::Reply;
 use countersign_http::{Answer, ErrorCode};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use countersign_pages::Pages;
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 const STYLE: &str = include_str!("home.css");
 const CONTRACT: &str = include_str!("../docs/api.md");
@@ -36,10 +37,18 @@ struct Home {
 #[derive(Clone, Debug)]
 pub(crate) struct ShownOrigin(pub(crate) String);
 
-/// Answers with a page for browsers and with JSON for all other clients.
-pub(crate) async fn home(State(ShownOrigin(origin)): State<ShownOrigin>, request: Request) -> Response {
-    let mut response = if wants_html(request.headers()) { page(&origin) } else { json() };
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+/// Answers with a page for browsers and with JSON for all other clients. Where there are pages for people, it is the
+/// first of those.
+pub(crate) async fn home(
+    State((ShownOrigin(origin), pages)): State<(ShownOrigin, Option<Pages>)>,
+    request: Request,
+) -> Response {
+    let mut response = match (Pages::are_wanted(request.headers()), pages) {
+        (true, Some(pages)) => Pages::home(State(pages), request).await,
+        (true, None) => page(&origin),
+        (false, _) => json(),
+    };
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
 
@@ -50,16 +59,6 @@ pub(crate) async fn contract() -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
     secure(&mut response);
     response
-}
-
-/// Whether the client names HTML and does not rank JSON before it.
-fn wants_html(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let position = |wanted: &str| accept.split(',').position(|range| range.trim().starts_with(wanted));
-    match (position("text/html"), position("application/json")) {
-        (Some(html), Some(json)) => html < json,
-        (html, _) => html.is_some(),
-    }
 }
 
 fn page(origin: &str) -> Response {
@@ -95,6 +94,8 @@ fn json() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]
@@ -108,7 +109,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-            assert_eq!(wants_html(&headers), html, "{accept}");
+            assert_eq!(Pages::are_wanted(&headers), html, "{accept}");
         }
     }
 }

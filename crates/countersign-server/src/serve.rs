@@ -11,8 +11,9 @@ use countersign_core::store::BoxError;
 use countersign_core::store::Stores;
 #[cfg(feature = "flask")]
 use countersign_flask::FlaskBuildError;
-use countersign_http::{Auth, AuthBuilder, BuildError};
+use countersign_http::{Auth, AuthBuilder, BuildError, LoginSessions};
 use countersign_jwt::Secrets;
+use countersign_pages::{Logo, Look, Pages, Templates};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
 use crate::mail::Mail;
 use crate::operator::Operator;
-use crate::settings::{EdgeSettings, Flags, ProfileSetting, Settings, Sources, differ};
+use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ};
 use crate::store::Database;
 use crate::telemetry::{self, say};
 
@@ -93,6 +94,9 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     if let Some(mail) = &mail {
         builder = builder.letters(mail.letters());
     }
+    if settings.pages.on {
+        builder = builder.login_sessions(login_sessions(settings.public_url.as_ref()));
+    }
     let trail = Arc::new(Trail::default());
     let builder = builder.events(trail.clone());
     let builder = builder.hash_permits(hashing.permits()).hash_runtime(hashing.handle().clone());
@@ -106,6 +110,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         settings.accounts.audit_retention,
     );
     let way = Way {
+        pages: pages(settings, &auth, is_local)?,
         shown_origin: ShownOrigin(origin),
         is_https: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
         allowed_origins: &settings.allowed_origins,
@@ -181,6 +186,35 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
         tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
     }
     Ok(())
+}
+
+/// The sessions of browsers that sign in on the pages.
+fn login_sessions(public_url: Option<&Url>) -> LoginSessions {
+    let base = public_url.map_or("", Url::path).trim_end_matches('/');
+    LoginSessions::new().sign_in_page(format!("{base}/sign-in")).confirm_page(format!("{base}/confirm"))
+}
+
+/// The pages for people, if the settings want them.
+fn pages(settings: &Settings, auth: &Auth, is_local: bool) -> Result<Option<Pages>, Box<dyn Error>> {
+    let PagesSettings { on, logo, colour, templates } = &settings.pages;
+    if !on {
+        return Ok(None);
+    }
+    let url = settings.public_url.as_ref();
+    let name = Some(settings.accounts.mail.site.clone()).filter(|name| !name.is_empty());
+    let host = || url.and_then(Url::domain).filter(|host| host.contains('.')).map(str::to_owned);
+    let logo = logo.as_ref().map(|path| Logo::read(path)).transpose();
+    let logo = logo.map_err(|error| format!("COUNTERSIGN_PAGES_LOGO: {error}"))?;
+    let mut pages = Pages::new(auth.clone())
+        .look(Look { name: name.or_else(host), logo, colour: *colour })
+        .below(url.map_or("", Url::path))
+        .local(is_local && url.is_none());
+    if let Some(folder) = templates {
+        let templates =
+            Templates::load(folder).map_err(|error| format!("COUNTERSIGN_PAGES_TEMPLATES: {error}"))?;
+        pages = pages.templates(templates);
+    }
+    Ok(Some(pages))
 }
 
 /// Listens for the admin API, by the same rules as for users.

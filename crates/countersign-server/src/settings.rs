@@ -7,6 +7,7 @@ mod accounts;
 mod dotenv;
 mod edge;
 mod log;
+mod pages;
 mod passwords;
 mod profile;
 mod sources;
@@ -28,6 +29,7 @@ use crate::store::{self, StoreLocation};
 
 pub(crate) use accounts::{AccountSettings, MailSettings};
 pub(crate) use edge::EdgeSettings;
+pub(crate) use pages::PagesSettings;
 pub(crate) use passwords::PasswordSettings;
 pub(crate) use profile::ProfileSetting;
 pub(crate) use sources::{Flags, Sources};
@@ -74,6 +76,8 @@ pub(crate) struct Settings {
     pub(crate) overruled: Vec<(String, &'static str)>,
     /// Who may have an account, and how users are written to.
     pub(crate) accounts: AccountSettings,
+    /// The pages for people, and their look.
+    pub(crate) pages: PagesSettings,
     /// How passwords are hashed, and what a new one must be.
     pub(crate) passwords: PasswordSettings,
     /// `hash_permits`: the number of parallel password hashes. Default: the number of cores, and
@@ -119,7 +123,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 57] = [
+pub(crate) const NAMES: [&str; 61] = [
     "config",
     "listen",
     "plain_http",
@@ -171,6 +175,10 @@ pub(crate) const NAMES: [&str; 57] = [
     "mail_from",
     "mail_templates",
     "site_name",
+    "pages",
+    "pages_logo",
+    "pages_color",
+    "pages_templates",
     "admin_listen",
     "audit_retention",
     "metrics_listen",
@@ -277,6 +285,7 @@ impl Settings {
                 Some(_) => Vec::new(),
                 None => sources.known_flask_options(),
             },
+            pages: PagesSettings::read(sources, profile.is_native())?,
             profile,
             accounts: AccountSettings::read(sources)?,
             passwords: PasswordSettings::read(sources)?,

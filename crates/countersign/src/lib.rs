@@ -44,6 +44,7 @@
 //! | `axum` (default) | [`axum`](mod@axum): layer, extractors, routes |
 //! | `sqlite` (default) | [`sqlite`]: all stores in one file |
 //! | `postgres`, `mysql`, `mongodb`, `redis` | one engine each, for any number of servers |
+//! | `pages` | [`pages`]: register, sign in, account and sessions in the browser, without scripts |
 //! | `flask` | the rules of Flask-JWT-Extended and Flask-JWT, for programs that take the place of a Flask application |
 //! | `jwks-client` | verifies tokens of other issuers, such as Keycloak or Auth0, by the keys that they publish |
 //!
@@ -91,6 +92,10 @@ pub mod axum {
     #[doc(inline)]
     pub use countersign_axum::{RemoteRejection, RemoteToken};
 }
+
+/// Pages to register, sign in and manage an account, for axum.
+#[cfg(feature = "pages")]
+pub use countersign_pages as pages;
 
 /// Verifies tokens of other issuers, such as Keycloak, Auth0 or Cognito.
 #[cfg(feature = "jwks-client")]
@@ -172,6 +177,9 @@ pub mod guides {
     #[doc = include_str!("../docs/migrating-from-flask.md")]
     #[cfg(any(not(doctest), feature = "flask"))]
     pub mod migrating_from_flask {}
+    #[doc = include_str!("../docs/pages.md")]
+    #[cfg(any(not(doctest), feature = "pages"))]
+    pub mod pages {}
     #[doc = include_str!("../docs/api.md")]
     pub mod api {}
     #[doc = include_str!("../docs/design.md")]

@@ -1,15 +1,20 @@
 //! The templates and texts that this crate comes with.
 
+use countersign_text::BuiltIn;
+
 use crate::Language;
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../templates/", $name)))),*]
+        &[$(($name, include_str!(concat!("../../templates/", $name)))),*]
     };
 }
 
+/// The templates and texts.
+pub(super) const BUILT_IN: BuiltIn = BuiltIn { what: "mail template", files: FILES, texts: TEXTS };
+
 /// The templates, by name.
-pub(super) const FILES: [(&str, &str); 21] = files![
+const FILES: &[(&str, &str)] = files![
     "layout.txt",
     "layout.html",
     "button.html",
@@ -34,7 +39,7 @@ pub(super) const FILES: [(&str, &str); 21] = files![
 ];
 
 /// The texts, by language.
-pub(super) const TEXTS: [(Language, &str); 3] = [
+const TEXTS: &[(Language, &str)] = &[
     (Language::English, include_str!("../../texts/en.toml")),
     (Language::German, include_str!("../../texts/de.toml")),
     (Language::French, include_str!("../../texts/fr.toml")),

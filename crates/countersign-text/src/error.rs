@@ -3,42 +3,35 @@
 use std::error::Error;
 use std::fmt;
 
-use super::built_in::FILES;
-use super::texts::TextProblem;
-use crate::Language;
+use crate::texts::TextProblem;
 
 /// What is wrong with a template or a file of texts, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TemplateError {
+    what: &'static str,
     file: String,
     line: Option<usize>,
     problem: String,
 }
 
 impl TemplateError {
-    pub(super) fn new(file: &str, line: Option<usize>, problem: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line, problem: problem.into() }
-    }
-
-    pub(super) fn unknown_file(file: &str) -> Self {
-        let templates = FILES.iter().map(|(name, _)| (*name).to_owned());
-        let texts = Language::ALL.iter().map(|language| format!("{language}.toml"));
-        let known: Vec<_> = templates.chain(texts).collect();
-        let problem = format!(
-            "replaces nothing; the names are {}, and those of templates to include begin with _",
-            known.join(", ")
-        );
-        Self::new(file, None, problem)
+    pub(crate) fn new(
+        what: &'static str,
+        file: &str,
+        line: Option<usize>,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self { what, file: file.to_owned(), line, problem: problem.into() }
     }
 
     /// The error of a template engine. Nothing of the values that were rendered is taken over.
-    pub(super) fn of(file: &str, error: &minijinja::Error) -> Self {
+    pub(crate) fn of(what: &'static str, file: &str, error: &minijinja::Error) -> Self {
         // The innermost error tells the file that has the mistake, the outer ones those that include it.
         let mut innermost = error;
         let mut source: Option<&(dyn Error + 'static)> = error.source();
         while let Some(error) = source {
             if let Some(problem) = error.downcast_ref::<TextProblem>() {
-                return Self::new(&problem.file(), problem.line, problem.problem.clone());
+                return Self::new(what, &problem.file(), problem.line, problem.problem.clone());
             }
             if let Some(error) = error.downcast_ref::<minijinja::Error>() {
                 innermost = error;
@@ -49,7 +42,7 @@ impl TemplateError {
             Some(detail) => format!("{}: {detail}", innermost.kind()),
             None => innermost.kind().to_string(),
         };
-        Self::new(innermost.name().unwrap_or(file), innermost.line(), problem)
+        Self::new(what, innermost.name().unwrap_or(file), innermost.line(), problem)
     }
 
     /// The name of the file.
@@ -67,7 +60,7 @@ impl TemplateError {
 
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mail template {}", self.file)?;
+        write!(f, "{} {}", self.what, self.file)?;
         if let Some(line) = self.line {
             write!(f, ", line {line}")?;
         }

@@ -1,9 +1,9 @@
-//! The languages that mails are written in, and the choice between them.
+//! The languages that mails and pages are written in, and the choice between them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A language that mails are written in.
+/// A language that mails and pages are written in.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Language {
@@ -18,7 +18,7 @@ pub enum Language {
 
 /// A text that names none of the languages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not a language of the mails; write en, de or fr")]
+#[error("not one of the languages; write en, de or fr")]
 pub struct UnknownLanguage;
 
 impl Language {
@@ -42,11 +42,11 @@ impl Language {
         Self::ALL.into_iter().find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// Chooses the language of a mail: the user's preference if it is one of the languages, else the one that the header
+    /// Chooses a language: the user's preference if it is one of the languages, else the one that the header
     /// `Accept-Language` (RFC 9110 §12.5.4) likes best, else English.
     ///
     /// ```
-    /// use countersign_mail::Language;
+    /// use countersign_text::Language;
     ///
     /// assert_eq!(Language::choose(None, Some("it, fr-CA;q=0.7, de;q=0.3")), Language::French);
     /// assert_eq!(Language::choose(Some("de-AT"), Some("fr")), Language::German);

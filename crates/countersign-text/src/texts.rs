@@ -8,7 +8,7 @@ use crate::Language;
 
 /// The texts of a language by key, such as `reset_password.subject`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Texts(BTreeMap<String, Text>);
+pub struct Texts(BTreeMap<String, Text>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Text {
@@ -18,22 +18,22 @@ struct Text {
 
 /// What is wrong with a text, for the error of the template that asked for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct TextProblem {
+pub(crate) struct TextProblem {
     language: Language,
-    pub(super) line: Option<usize>,
-    pub(super) problem: String,
+    pub(crate) line: Option<usize>,
+    pub(crate) problem: String,
 }
 
 /// What is wrong with a file of texts.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct FileProblem {
-    pub(super) line: Option<usize>,
-    pub(super) problem: String,
+pub(crate) struct FileProblem {
+    pub(crate) line: Option<usize>,
+    pub(crate) problem: String,
 }
 
 impl Texts {
     /// Reads a file of tables with texts.
-    pub(super) fn parse(source: &str) -> Result<Self, FileProblem> {
+    pub(crate) fn parse(source: &str) -> Result<Self, FileProblem> {
         type File = BTreeMap<String, BTreeMap<String, toml::Spanned<String>>>;
         let file: File = toml::from_str(source).map_err(|error| FileProblem {
             line: error.span().map(|span| line(source, &span)),
@@ -49,7 +49,7 @@ impl Texts {
     }
 
     /// Takes over texts of another file. Only texts that there are can be replaced.
-    pub(super) fn replace(&mut self, other: Self) -> Result<(), FileProblem> {
+    pub(crate) fn replace(&mut self, other: Self) -> Result<(), FileProblem> {
         for (key, text) in other.0 {
             match self.0.get_mut(&key) {
                 Some(own) => *own = text,
@@ -63,18 +63,18 @@ impl Texts {
     }
 
     /// The text as it is written, with its placeholders.
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(|text| text.text.as_str())
     }
 
-    /// All keys with their texts.
-    #[cfg(test)]
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// All keys with their texts, in which placeholders stand as `{name}`.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, text)| (key.as_str(), text.text.as_str()))
     }
 
     /// The text with `{name}` replaced by the value of that name. A value is never looked through for placeholders.
-    pub(super) fn fill(
+    pub(crate) fn fill(
         &self,
         key: &str,
         value: impl Fn(&str) -> Option<String>,
@@ -89,7 +89,7 @@ impl Texts {
                     None => {
                         return Err((
                             Some(text.line),
-                            format!("{key} has {{{name}}}, which this mail does not"),
+                            format!("{key} has {{{name}}}, which this does not have"),
                         ));
                     }
                 },
@@ -101,13 +101,16 @@ impl Texts {
 
 /// A part of a text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Part<'a> {
+pub enum Part<'a> {
+    /// Text that stays as it is.
     Fixed(&'a str),
+    /// The name of a value, which was in braces.
     Placeholder(&'a str),
 }
 
 /// The parts of a text. A brace that does not begin a placeholder is a brace.
-pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
+#[must_use]
+pub fn parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
@@ -136,12 +139,12 @@ fn line(source: &str, span: &Range<usize>) -> usize {
 }
 
 impl TextProblem {
-    pub(super) fn new(language: Language, line: Option<usize>, problem: String) -> Self {
+    pub(crate) fn new(language: Language, line: Option<usize>, problem: String) -> Self {
         Self { language, line, problem }
     }
 
     /// The name of the file that has the text, or should have it.
-    pub(super) fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         format!("{}.toml", self.language)
     }
 }
@@ -153,3 +156,30 @@ impl fmt::Display for TextProblem {
 }
 
 impl std::error::Error for TextProblem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_that_are_no_placeholder_stay() {
+        for (text, expected) in [
+            ("{a}", "1"),
+            ("x{a}y{a}", "x1y1"),
+            ("{", "{"),
+            ("{a", "{a"),
+            ("a}", "a}"),
+            ("{}", "{}"),
+            ("{A}", "{A}"),
+            ("{{a}}", "{1}"),
+            ("{ a }{a}", "{ a }1"),
+        ] {
+            let texts = Texts::parse(&format!("[t]\nx = '{text}'")).unwrap();
+            assert_eq!(
+                texts.fill("t.x", |name| (name == "a").then(|| "1".to_owned())),
+                Ok(expected.to_owned()),
+                "{text}"
+            );
+        }
+    }
+}

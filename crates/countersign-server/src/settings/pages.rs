@@ -1,0 +1,79 @@
+//! The settings of the pages.
+
+use std::path::PathBuf;
+
+use countersign_pages::Colour;
+
+use super::Sources;
+use super::value::SettingError;
+
+/// The settings of the pages, checked as far as their texts tell.
+#[derive(Debug)]
+pub(crate) struct PagesSettings {
+    /// `pages`: whether there are pages. Default yes; no in a profile, whose cookies are those of another program.
+    pub(crate) on: bool,
+    /// `pages_logo`: the picture in place of the mark. Default none.
+    pub(crate) logo: Option<PathBuf>,
+    /// `pages_color`: the colour of buttons and links, `#rrggbb`. Default `#2f5bea`.
+    pub(crate) colour: Colour,
+    /// `pages_templates`: the folder with templates and texts in place of the built-in ones. Default none.
+    pub(crate) templates: Option<PathBuf>,
+}
+
+impl PagesSettings {
+    pub(super) fn read(sources: &Sources, is_native: bool) -> Result<Self, SettingError> {
+        let on = match sources.get("pages") {
+            None => is_native,
+            Some(setting) => {
+                let on = setting.switch()?;
+                if on && !is_native {
+                    return Err(setting.wrong(
+                        "must be no in a profile: the pages sign in with this server's own cookies, which \
+                         COUNTERSIGN_PROFILE replaces by those of a Flask application",
+                    ));
+                }
+                on
+            }
+        };
+        Ok(Self {
+            on,
+            logo: sources.get("pages_logo").map(|setting| setting.text().into()),
+            colour: sources.get("pages_color").map_or(Ok(Colour::DEFAULT), |setting| {
+                let wrong = |_| setting.wrong("must be # and six hexadecimal digits, such as #2f5bea");
+                setting.text().parse().map_err(wrong)
+            })?,
+            templates: sources.get("pages_templates").map(|setting| setting.text().into()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Flags, Settings};
+    use super::*;
+
+    fn read(environment: &[(&str, &str)]) -> Result<PagesSettings, SettingError> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Ok(Settings::read(&Sources::collect(Flags::default(), environment, None, None)?)?.pages)
+    }
+
+    #[test]
+    fn there_are_pages_unless_a_setting_or_a_profile_says_otherwise() {
+        assert!(read(&[]).unwrap().on);
+        assert!(!read(&[("COUNTERSIGN_PAGES", "no")]).unwrap().on);
+        let profile = ("COUNTERSIGN_PROFILE", "flask-jwt-extended");
+        let secret = ("JWT_SECRET_KEY", "a secret of thirty-two bytes or so");
+        assert!(!read(&[profile, secret]).unwrap().on);
+        let error = read(&[profile, secret, ("COUNTERSIGN_PAGES", "yes")]).unwrap_err().to_string();
+        assert!(error.contains("COUNTERSIGN_PAGES") && error.contains("in a profile"), "{error}");
+    }
+
+    #[test]
+    fn a_colour_that_would_end_the_rule_of_the_style_sheet_is_refused() {
+        assert_eq!(read(&[("COUNTERSIGN_PAGES_COLOR", "#0A7D4F")]).unwrap().colour.to_string(), "#0a7d4f");
+        for colour in ["green", "#0a7", "#0a7d4f;} body{display:none", "rgb(1,2,3)", "url(x)"] {
+            let error = read(&[("COUNTERSIGN_PAGES_COLOR", colour)]).unwrap_err().to_string();
+            assert!(error.contains("COUNTERSIGN_PAGES_COLOR") && error.contains("#2f5bea"), "{error}");
+        }
+    }
+}
