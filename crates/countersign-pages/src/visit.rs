@@ -13,8 +13,8 @@ use countersign_axum::{AccessToken, Auth, AuthRejection, Guard, SignIn, read_bou
 use countersign_core::flow::{Arrival, SignedIn};
 use countersign_core::model::{User, UserSession};
 use countersign_http::{
-    AuthError, CookieLookup, CrossSite, ErrorCode, Location, Optional, Requirement, ReturnTo, SetCookies,
-    csrf_matches, find_cookie, no_store, vary_personal,
+    AuthError, CookieLookup, CrossSite, DeviceCookie, ErrorCode, Location, Optional, Requirement, ReturnTo,
+    SetCookies, csrf_matches, find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::{Claims, random};
 use countersign_text::Language;
@@ -121,7 +121,8 @@ impl Visit {
             Ok(SignIn { arrival, .. }) => arrival,
             Err(refused) => return Err(visit.fail(failure_of(&refused))),
         };
-        let known_device = visit.auth().device_token(&visit.parts.headers);
+        let known_device =
+            DeviceCookie::of(visit.auth().rules()).and_then(|cookie| cookie.token(&visit.parts.headers));
         Ok((visit, Arrival { known_device, ..arrival }, form))
     }
 
@@ -372,8 +373,10 @@ impl Visit {
     pub(crate) fn sign_in(&self, signed_in: &SignedIn, target: &str, note: Option<&'static str>) -> Response {
         let mut response = self.go(target);
         let headers = response.headers_mut();
-        if let Some(field) =
-            signed_in.device_token.as_ref().and_then(|token| self.auth().device_cookie(token))
+        if let Some(field) = signed_in
+            .device_token
+            .as_ref()
+            .and_then(|token| DeviceCookie::of(self.auth().rules())?.set(token))
         {
             headers.append(header::SET_COOKIE, field);
         }

@@ -325,6 +325,11 @@ impl From<ActError> for Reply {
             ActError::Unreachable => {
                 with(ErrorCode::InvalidFields, "The account is disabled or has no e-mail address.")
             }
+            ActError::NoAddress => with(
+                ErrorCode::InvalidFields,
+                "An invitation is mailed, and the account has no e-mail address.",
+            ),
+            ActError::Disabled => with(ErrorCode::Conflict, "The account is disabled."),
             ActError::Register(error) => error.into(),
             ActError::Profile(error) => error.into(),
             ActError::Credentials(error) => error.into(),

@@ -49,6 +49,10 @@ pub(crate) enum ActError {
     NoMail,
     #[error("the account is disabled or has no e-mail address")]
     Unreachable,
+    #[error("an invitation is mailed, and the account has no e-mail address")]
+    NoAddress,
+    #[error("the account is disabled: no link works for it until it is enabled")]
+    Disabled,
     #[error(transparent)]
     Register(#[from] RegisterError),
     #[error(transparent)]
@@ -57,6 +61,11 @@ pub(crate) enum ActError {
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A link is not made where it could never work.
+fn check_enabled(user: &User) -> Result<(), ActError> {
+    if user.disabled_at.is_some() { Err(ActError::Disabled) } else { Ok(()) }
 }
 
 impl From<ProfileError> for ActError {
@@ -110,7 +119,7 @@ impl Operator {
         if invite {
             self.check_mail()?;
             if account.email.is_none() {
-                return Err(ActError::Unreachable);
+                return Err(ActError::NoAddress);
             }
         }
         let user = Profile::of(self.auth.accounts()).create(account).await?;
@@ -171,6 +180,7 @@ impl Operator {
 
     /// The token of a link to choose the first password, for the operator to hand over.
     pub(crate) async fn invite_link(&self, actor: &Actor, user: &User) -> Result<LinkToken, ActError> {
+        check_enabled(user)?;
         let token = Credentials::of(self.auth.accounts()).invite_link(user).await?;
         self.note(actor, "admin_invite_link_made", &user.id, None, None);
         Ok(token)
@@ -178,6 +188,7 @@ impl Operator {
 
     /// The token of a link to reset the password, for the operator to hand over.
     pub(crate) async fn reset_link(&self, actor: &Actor, user: &User) -> Result<LinkToken, ActError> {
+        check_enabled(user)?;
         let token = Credentials::of(self.auth.accounts()).reset_link(user).await?;
         self.note(actor, "admin_reset_link_made", &user.id, None, None);
         Ok(token)

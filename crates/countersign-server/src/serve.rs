@@ -11,7 +11,7 @@ use countersign_core::store::BoxError;
 use countersign_core::store::Stores;
 #[cfg(feature = "flask")]
 use countersign_flask::FlaskBuildError;
-use countersign_http::{Auth, AuthBuilder, BuildError, LoginSessions};
+use countersign_http::{Auth, AuthBuilder, BuildError, LoginSessions, RegistrationMode};
 use countersign_jwt::Secrets;
 use countersign_pages::{Logo, Look, Pages, Templates};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -93,6 +93,10 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     builder = builder.account_rules(settings.accounts.rules.clone()).user_ids(settings.accounts.ids);
     if let Some(mail) = &mail {
         builder = builder.letters(mail.letters());
+    } else if settings.accounts.rules.registration == RegistrationMode::VerifyFirst {
+        return Err("COUNTERSIGN_REGISTRATION is verify-first, but no mail is sent, so that nobody could sign in: set \
+                    COUNTERSIGN_SMTP_URL, COUNTERSIGN_MAIL_FROM and COUNTERSIGN_PUBLIC_URL"
+            .into());
     }
     if settings.pages.on {
         builder = builder.login_sessions(login_sessions(settings.public_url.as_ref()));

@@ -7,7 +7,7 @@ use countersign_core::flow::{
     Arrival, BrowserSession, Credentials, CredentialsError, LinkError, Presentation, RenewFreshError,
 };
 use countersign_core::model::{LinkToken, OwnNames};
-use countersign_http::ErrorCode;
+use countersign_http::{DeviceCookie, ErrorCode};
 use http::StatusCode;
 use minijinja::{Value, context};
 
@@ -100,7 +100,8 @@ pub(crate) async fn password(State(pages): State<Pages>, request: Request) -> Re
         }
         _ => None,
     };
-    let known_device = visit.auth().device_token(&visit.parts.headers);
+    let known_device =
+        DeviceCookie::of(visit.auth().rules()).and_then(|cookie| cookie.token(&visit.parts.headers));
     let arrival = Arrival { known_device, lifetime, ..Arrival::new(presentation, device(&visit.parts)) };
     match credentials.change_password(&caller.user.id, current, new, arrival).await {
         Ok(signed_in) => visit.sign_in(&signed_in, &visit.at("/account"), Some("password_changed")),
