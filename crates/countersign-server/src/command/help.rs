@@ -90,7 +90,11 @@ TOML file, whose keys are the names without COUNTERSIGN_ in lower case. docs/api
   COUNTERSIGN_SMTP_CA            a PEM file with further authorities for its certificate
   COUNTERSIGN_MAIL_FROM          the sender of mails, such as Example <no-reply@example.com>
   COUNTERSIGN_MAIL_TEMPLATES     a folder with templates and texts in place of the built-in ones
-  COUNTERSIGN_SITE_NAME          what mails call this site [the host of the public URL]
+  COUNTERSIGN_SITE_NAME          what mails and pages call this site [the host of the public URL]
+  COUNTERSIGN_PAGES              whether there are pages to register, sign in and manage an account [yes; no in a profile]
+  COUNTERSIGN_PAGES_LOGO         a picture in place of their mark
+  COUNTERSIGN_PAGES_COLOR        the colour of their buttons and links [#2f5bea]
+  COUNTERSIGN_PAGES_TEMPLATES    a folder with templates and texts in place of the built-in ones
   COUNTERSIGN_ADMIN_LISTEN       address and port of the admin API [nowhere]
   COUNTERSIGN_AUDIT_RETENTION    how long the audit trail is kept [400d]
   COUNTERSIGN_HASH_PERMITS       password hashes at the same time [cores; on other systems than Linux cores - 1]

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     /// The settings that work in both profiles as they do without a profile.
-    const WITH_EFFECT: [&str; 45] = [
+    const WITH_EFFECT: [&str; 46] = [
         "config",
         "listen",
         "plain_http",
@@ -139,6 +139,7 @@ mod tests {
         "mail_from",
         "mail_templates",
         "site_name",
+        "pages",
         "admin_listen",
         "audit_retention",
         "hash_permits",

@@ -90,6 +90,7 @@ pub(super) fn overruled(rules: &FlaskRules) -> &'static [(&'static str, &'static
     const KEY: &str = "JWT_ALGORITHM decides what tokens are signed with";
     const SCHEDULE: &str =
         "tokens are signed with the application's key, which nobody replaces but the application";
+    const NO_PAGES: &str = "a profile has no pages";
     const NO_ID: &str = "its tokens have no jti";
     match rules {
         FlaskRules::FlaskJwtExtended(_) => &[
@@ -103,6 +104,9 @@ pub(super) fn overruled(rules: &FlaskRules) -> &'static [(&'static str, &'static
             ("key_rotation", SCHEDULE),
             ("key_algorithm", KEY),
             ("issuer", "JWT_ENCODE_ISSUER decides"),
+            ("pages_logo", NO_PAGES),
+            ("pages_color", NO_PAGES),
+            ("pages_templates", NO_PAGES),
         ],
         FlaskRules::FlaskJwt(_) => &[
             ("access_lifetime", "JWT_EXPIRATION_DELTA decides"),
@@ -116,6 +120,9 @@ pub(super) fn overruled(rules: &FlaskRules) -> &'static [(&'static str, &'static
             ("issuer", "its tokens name none"),
             ("blocklist_url", NO_ID),
             ("blocklist_table", NO_ID),
+            ("pages_logo", NO_PAGES),
+            ("pages_color", NO_PAGES),
+            ("pages_templates", NO_PAGES),
         ],
     }
 }
