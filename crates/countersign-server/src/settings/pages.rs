@@ -58,9 +58,14 @@ mod tests {
     }
 
     #[test]
-    fn there_are_pages_unless_a_setting_or_a_profile_says_otherwise() {
+    fn there_are_pages_unless_a_setting_says_otherwise() {
         assert!(read(&[]).unwrap().on);
         assert!(!read(&[("COUNTERSIGN_PAGES", "no")]).unwrap().on);
+    }
+
+    #[cfg(feature = "flask")]
+    #[test]
+    fn a_profile_has_no_pages() {
         let profile = ("COUNTERSIGN_PROFILE", "flask-jwt-extended");
         let secret = ("JWT_SECRET_KEY", "a secret of thirty-two bytes or so");
         assert!(!read(&[profile, secret]).unwrap().on);
