@@ -21,5 +21,5 @@ pub use notice::{Notice, SignInCode};
 pub use postman::{Postman, Round};
 pub use sender::{InvalidSender, Sender};
 pub use smtp::{Credentials, InvalidSmtpUrl, Roots, RootsError, Smtp, SmtpBuilder, SmtpUrl, TlsMode};
-pub use templates::{Letterhead, Templates};
+pub use templates::{Letterhead, MailTemplates};
 pub use transport::{SendError, Transport};

@@ -8,7 +8,7 @@ use countersign_jwt::seal::SealError;
 use countersign_jwt::{Secrets, Timestamp, UserId};
 use uuid::Uuid;
 
-use crate::{Content, Language, Letterhead, Notice, TemplateError, Templates};
+use crate::{Content, Language, Letterhead, MailTemplates, Notice, TemplateError};
 
 /// Writes mails for the outbox: rendered and sealed, so that the store never holds a one-time secret in the clear.
 ///
@@ -19,7 +19,7 @@ use crate::{Content, Language, Letterhead, Notice, TemplateError, Templates};
 /// use countersign_core::model::EmailAddress;
 /// use countersign_core::store::{MemoryStore, OutboxStore};
 /// use countersign_jwt::{Secret, Secrets, Timestamp};
-/// use countersign_mail::{Language, Letterhead, Links, Mailer, Notice, Recipient, Templates};
+/// use countersign_mail::{Language, Letterhead, Links, Mailer, Notice, Recipient, MailTemplates};
 /// # use countersign_testkit::SeededRandom;
 ///
 /// # let random = SeededRandom::default();
@@ -28,7 +28,7 @@ use crate::{Content, Language, Letterhead, Notice, TemplateError, Templates};
 /// let links = Links::new("https://auth.example.com")?;
 /// let secrets = Secrets::new(vec![Secret::new(secret)?])?;
 /// let mailer =
-///     Mailer::new(Templates::built_in(), Letterhead::new("Example", &links), secrets, Arc::new(random));
+///     Mailer::new(MailTemplates::built_in(), Letterhead::new("Example", &links), secrets, Arc::new(random));
 ///
 /// let notice =
 ///     Notice::ResetPassword { link: links.reset("s3cret"), expires_in: Duration::from_secs(3600) };
@@ -45,7 +45,7 @@ use crate::{Content, Language, Letterhead, Notice, TemplateError, Templates};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Mailer {
-    templates: Templates,
+    templates: MailTemplates,
     letterhead: Letterhead,
     secrets: Secrets,
     random: Arc<dyn Random>,
@@ -81,7 +81,7 @@ impl Mailer {
     /// A writer with these templates, for this site, that seals with these secrets.
     #[must_use]
     pub fn new(
-        templates: Templates,
+        templates: MailTemplates,
         letterhead: Letterhead,
         secrets: Secrets,
         random: Arc<dyn Random>,
@@ -159,7 +159,7 @@ mod tests {
 
     fn mailer(random: Arc<dyn Random>) -> Mailer {
         let letterhead = Letterhead::new("Example", &Links::new("https://x.example").unwrap());
-        Mailer::new(Templates::built_in(), letterhead, secrets(1), random)
+        Mailer::new(MailTemplates::built_in(), letterhead, secrets(1), random)
     }
 
     fn recipient() -> Recipient {

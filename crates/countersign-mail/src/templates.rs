@@ -24,19 +24,19 @@ use built_in::BUILT_IN;
 /// ```
 /// use std::time::Duration;
 ///
-/// use countersign_mail::{Language, Letterhead, Links, Notice, Templates};
+/// use countersign_mail::{Language, Letterhead, Links, Notice, MailTemplates};
 ///
 /// let links = Links::new("https://auth.example.com")?;
 /// let notice =
 ///     Notice::ResetPassword { link: links.reset("s3cret"), expires_in: Duration::from_secs(3600) };
 /// let letterhead = Letterhead::new("Example", &links);
-/// let content = Templates::built_in().render(&notice, Language::German, &letterhead)?;
+/// let content = MailTemplates::built_in().render(&notice, Language::German, &letterhead)?;
 /// assert_eq!(content.subject(), "Neues Passwort für Example");
 /// assert!(content.text().contains("https://auth.example.com/reset?token=s3cret"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Templates {
+pub struct MailTemplates {
     catalog: Catalog,
 }
 
@@ -56,7 +56,7 @@ impl Letterhead {
     }
 }
 
-impl Templates {
+impl MailTemplates {
     /// The templates and texts of this crate.
     #[must_use]
     pub fn built_in() -> Self {
@@ -84,7 +84,7 @@ impl Templates {
     /// Renders a mail.
     ///
     /// # Errors
-    /// [`TemplateError`] if a template takes a way that the check at [`Templates::load`] did not see and fails on it. The
+    /// [`TemplateError`] if a template takes a way that the check at [`MailTemplates::load`] did not see and fails on it. The
     /// error holds nothing of the mail's data.
     pub fn render(
         &self,
@@ -187,9 +187,9 @@ impl Templates {
     }
 }
 
-impl fmt::Debug for Templates {
+impl fmt::Debug for MailTemplates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Templates(…)")
+        f.write_str("MailTemplates(…)")
     }
 }
 

@@ -18,7 +18,7 @@ use countersign_core::store::{MemoryStore, OutboxStore};
 use countersign_jwt::{Secret, Secrets, Timestamp};
 use countersign_mail::{
     Content, Language, Letterhead, Links, Mailer, Message, Notice, Postman, Recipient, Roots, SendError,
-    Smtp, SmtpUrl, Templates, Transport,
+    Smtp, SmtpUrl, MailTemplates, Transport,
 };
 use countersign_testapp::mail_server::{Certificate, LOGIN, Mode, Server};
 use countersign_testkit::{FixedClock, SeededRandom};
@@ -359,7 +359,7 @@ async fn an_outbox_survives_a_mail_server_that_hangs_refuses_dies_and_comes_back
     let secrets = Secrets::new(vec![Secret::new((1..41).collect()).unwrap()]).unwrap();
     let links = Links::new("https://auth.example.com").unwrap();
     let mailer = Mailer::new(
-        Templates::built_in(),
+        MailTemplates::built_in(),
         Letterhead::new("Example", &links),
         secrets.clone(),
         Arc::new(SeededRandom::default()),

@@ -11,8 +11,8 @@ use countersign_core::store::{KEEP_DEAD_LETTERS_FOR, OutboxStore, Stores};
 use countersign_http::OsRandom;
 use countersign_jwt::{Clock, Secrets, Timestamp};
 use countersign_mail::{
-    Language, Letterhead, Links, Log, Mailer, Notice, Postman, Recipient, Roots, Sender, SignInCode, Smtp,
-    Templates, Transport,
+    Language, Letterhead, Links, Log, MailTemplates, Mailer, Notice, Postman, Recipient, Roots, Sender,
+    SignInCode, Smtp, Transport,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -69,9 +69,9 @@ impl Mail {
         let links = Links::new(base)?;
         let templates = match &settings.templates {
             Some(folder) => {
-                Templates::load(folder).map_err(|error| format!("COUNTERSIGN_MAIL_TEMPLATES: {error}"))?
+                MailTemplates::load(folder).map_err(|error| format!("COUNTERSIGN_MAIL_TEMPLATES: {error}"))?
             }
-            None => Templates::built_in(),
+            None => MailTemplates::built_in(),
         };
         let transport: Option<Arc<dyn Transport>> = match &settings.smtp {
             Some(url) => {

@@ -9,7 +9,7 @@ use countersign_testkit::{FixedClock, SeededRandom};
 use uuid::Uuid;
 
 use super::*;
-use crate::{Language, Letterhead, Links, Mailer, Notice, Recipient, Templates};
+use crate::{Language, Letterhead, Links, MailTemplates, Mailer, Notice, Recipient};
 
 /// What a mail server does with a message.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ impl Office {
         let sender = "Example <no-reply@example.com>".parse().unwrap();
         Self {
             mailer: Mailer::new(
-                Templates::built_in(),
+                MailTemplates::built_in(),
                 Letterhead::new("Example", &Links::new("https://x.example").unwrap()),
                 secrets(1),
                 Arc::new(SeededRandom::default()),

@@ -12,7 +12,7 @@ fn letterhead() -> Letterhead {
 }
 
 fn render(notice: &Notice, language: Language) -> Content {
-    Templates::built_in().render(notice, language, &letterhead()).unwrap()
+    MailTemplates::built_in().render(notice, language, &letterhead()).unwrap()
 }
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -23,13 +23,13 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-fn load(files: &[(&str, &str)]) -> Result<Templates, TemplateError> {
-    Templates::load(folder(files).path())
+fn load(files: &[(&str, &str)]) -> Result<MailTemplates, TemplateError> {
+    MailTemplates::load(folder(files).path())
 }
 
 #[test]
 fn all_languages_have_the_same_texts_with_the_same_placeholders() {
-    let catalog = Templates::built_in().catalog;
+    let catalog = MailTemplates::built_in().catalog;
     let texts = |language| catalog.texts(language).unwrap();
     let placeholders = |language: Language| -> BTreeMap<String, BTreeSet<String>> {
         let names = |text| {
@@ -113,7 +113,7 @@ fn sec_207_values_are_escaped_in_html_and_stay_in_one_line() {
         assert!(!content.text().lines().any(|line| line.starts_with("Subject")));
     }
     let evil = Letterhead::new("<b>\r\nBcc: eve@x.com", &Links::new("https://x.example").unwrap());
-    let content = Templates::built_in().render(&Notice::AccountExists, Language::English, &evil).unwrap();
+    let content = MailTemplates::built_in().render(&Notice::AccountExists, Language::English, &evil).unwrap();
     assert!(!content.html().unwrap().contains("<b>"));
     assert_eq!(
         content.subject(),
@@ -164,7 +164,7 @@ fn a_site_without_a_name_is_called_by_its_host() {
     let links = Links::new("https://auth.example.com/x").unwrap();
     let letterhead = Letterhead::new(" ", &links);
     let content =
-        Templates::built_in().render(&Notice::AccountExists, Language::English, &letterhead).unwrap();
+        MailTemplates::built_in().render(&Notice::AccountExists, Language::English, &letterhead).unwrap();
     assert_eq!(content.subject(), "You already have an account at auth.example.com");
     assert!(content.text().contains("https://auth.example.com/x\n"));
 }
@@ -241,7 +241,7 @@ fn a_wrong_file_is_named_with_its_line() {
         let error = load(&[(name, content)]).err().unwrap_or_else(|| panic!("{name} is wrong: {content:?}"));
         assert!(error.to_string().starts_with(expected), "{error}\nexpected {expected}");
     }
-    let error = Templates::load(Path::new("/nowhere/at/all")).unwrap_err().to_string();
+    let error = MailTemplates::load(Path::new("/nowhere/at/all")).unwrap_err().to_string();
     assert!(error.starts_with("mail template /nowhere/at/all: cannot be read: "), "{error}");
 }
 
