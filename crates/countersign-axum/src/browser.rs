@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
-use countersign_core::flow::{Arrival, Beginning, LoginError, Presentation};
+use countersign_core::flow::{Arrival, Beginning, LoginError, Presentation, Refresh};
 use countersign_core::model::{Device, EndReason, Password, UserSession};
 use countersign_http::{
     Answer, Auth, AuthError, BodyTokens, CookieKind, CookieLookup, CrossSite, DeviceCookie, ErrorCode,
@@ -289,7 +289,7 @@ impl SignIn {
         let mut beginning = Beginning::of(presentation);
         beginning.lifetime = lifetime;
         auth.sessions().end_by_tokens(replacing, EndReason::Replaced).await?;
-        let pair = auth.sessions().begin_as(id.clone(), epoch, beginning, device).await?;
+        let pair = auth.sessions().begin(id.clone(), epoch, beginning, device).await?;
         Ok(WithCookies(auth.set_cookies(&pair)))
     }
 }
@@ -413,7 +413,7 @@ impl Confirm {
         let Self { auth, token, device } = self;
         let id = token.session().ok_or_else(|| Reply::error(ErrorCode::InvalidToken))?.id;
         let key = UserSession { user_id: token.subject().clone(), id };
-        let pair = auth.sessions().renew_fresh(key, Presentation::of(&token), device).await?;
+        let pair = Refresh::of(auth.sessions()).renew_fresh(key, Presentation::of(&token), device).await?;
         Ok(WithCookies(auth.set_cookies(&pair)))
     }
 }

@@ -218,7 +218,7 @@ pub(crate) async fn try_to_prove(
     if !Noted::is_kept(parts) {
         return auth.authenticate_optional(parts, requirement).await;
     }
-    let found = auth.authenticate_in_place(parts, requirement, || device(parts)).await?;
+    let found = InPlace::authenticate(auth, parts, requirement, || device(parts)).await?;
     let InPlace { authenticated, change } = found;
     Noted::proof(parts, authenticated.as_ref());
     if let Some(change) = change {

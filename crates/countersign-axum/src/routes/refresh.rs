@@ -2,7 +2,7 @@
 
 use axum::extract::Request;
 use countersign_core::flow::Renewed;
-use countersign_http::{Auth, ErrorCode, Location, NewTokens, Requirement, SetCookies};
+use countersign_http::{Auth, ErrorCode, InPlace, Location, NewTokens, Requirement, SetCookies};
 use http::StatusCode;
 
 use super::{device, internal, pair_reply, personal, refused};
@@ -37,7 +37,7 @@ pub(super) async fn refresh(Installed(auth): Installed, request: Request) -> Res
 /// `GET /v1/auth/refresh/page`: renews a browser's session on the way to a page that the refresh cookie does not reach.
 pub(super) async fn page(Installed(auth): Installed, request: Request) -> Reply {
     let (parts, _) = request.into_parts();
-    match auth.renew_for_page(&parts, device(&parts)).await {
+    match InPlace::renew_for_page(&auth, &parts, device(&parts)).await {
         Some(answer) => Reply(answer),
         None => Reply::error(ErrorCode::NotFound),
     }

@@ -34,11 +34,10 @@ pub use hasher::{HashError, HashPlace, HashPool, HashRecipe, HashTurn, Hasher, P
 pub use keychain::{KeySet, Keychain, KeychainError, reseal};
 pub use keys::{KeyLifeError, Keys, TokenFormat};
 pub use password_policy::PasswordPolicy;
-pub use refresh::{Prepared, Refresh, RefreshError, Refreshed, Renewed};
+pub use refresh::{Prepared, Refresh, RefreshError, Refreshed, RenewFreshError, Renewed};
 pub use sessions::{
     AccessGrant, BeginError, Beginning, BrowserSession, EndError, ForeignError, ForeignTokens,
-    IssueAccessError, IssuedAccess, Pair, Presentation, RenewFreshError, RevokeTokensError, Sessions,
-    SessionsConfig,
+    IssueAccessError, IssuedAccess, Pair, Presentation, RevokeTokensError, Sessions, SessionsConfig,
 };
 pub use verification::{Check, CheckError, Verification};
 pub use view::{RevocationView, ViewStats, ViewTooOld};

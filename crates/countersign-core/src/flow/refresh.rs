@@ -1,5 +1,7 @@
 //! Exchanging refresh tokens for a new token pair or, where another library's tokens are used, for an access token.
 
+mod fresh;
+
 use std::fmt;
 
 use countersign_jwt::claims::{Claims, NewClaims, SessionRef, TokenType};
@@ -18,6 +20,8 @@ use crate::model::{
     UserSession, csrf_value,
 };
 use crate::store::{FoundSession, StoreError};
+
+pub use fresh::RenewFreshError;
 
 /// Exchanges refresh tokens. Cheap to clone.
 ///

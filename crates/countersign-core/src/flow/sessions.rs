@@ -3,7 +3,6 @@
 mod foreign;
 mod issue;
 mod presentation;
-mod renewal;
 mod turns;
 
 use std::fmt;
@@ -40,7 +39,6 @@ use crate::store::{
 pub use foreign::{ForeignError, ForeignTokens};
 pub use issue::{AccessGrant, IssueAccessError, IssuedAccess};
 pub use presentation::{Beginning, BrowserSession, Presentation};
-pub use renewal::RenewFreshError;
 use turns::Turns;
 
 /// The stores, keys, policy and services that [`Sessions`] works with.
@@ -357,24 +355,10 @@ impl Sessions {
         &self,
         user_id: UserId,
         epoch: Epoch,
-        presentation: Presentation,
+        beginning: impl Into<Beginning>,
         device: Device,
     ) -> Result<Pair, BeginError> {
-        self.begin_as(user_id, epoch, Beginning::of(presentation), device).await
-    }
-
-    /// Begins a session as [`Sessions::begin`] does, with what the login says about its lifetime and freshness.
-    ///
-    /// # Errors
-    /// Those of [`Sessions::begin`].
-    pub async fn begin_as(
-        &self,
-        user_id: UserId,
-        epoch: Epoch,
-        beginning: Beginning,
-        device: Device,
-    ) -> Result<Pair, BeginError> {
-        let this = self.clone();
+        let (this, beginning) = (self.clone(), beginning.into());
         self.detached(async move { this.begin_now(user_id, epoch, beginning, device).await }).await
     }
 

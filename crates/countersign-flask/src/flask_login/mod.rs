@@ -154,7 +154,7 @@ impl FlaskLogin {
             (true, None) if !self.config.refresh_each_request => Some(self.config.remember_duration),
             _ => None,
         };
-        let pair = auth.sessions().begin_as(id.clone(), epoch, beginning, arrival.device).await?;
+        let pair = auth.sessions().begin(id.clone(), epoch, beginning, arrival.device).await?;
         Ok(auth.set_cookies(&pair))
     }
 

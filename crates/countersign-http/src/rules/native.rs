@@ -1,17 +1,18 @@
 //! Countersign's own rules: bearer tokens (RFC 6750), cookies with a CSRF value, rotated refresh tokens.
 
+mod cookies;
+
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use countersign_core::flow::{BrowserSession, CheckError, Pair, RefreshError, Renewed, TokenFormat};
 use countersign_core::flow::{Check, Refresh};
+use countersign_core::flow::{BrowserSession, CheckError, RefreshError, TokenFormat};
 use countersign_core::model::{AgentHash, Device, Refusal, SessionPolicy};
 use countersign_core::store::BoxError;
-use countersign_jwt::{Claims, Timestamp, TokenType, UserId};
+use countersign_jwt::{Claims, TokenType, UserId};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header};
+use http::{Extensions, HeaderMap, HeaderValue, Uri, header};
 use url::Url;
 
 use super::{
@@ -23,10 +24,9 @@ use crate::auth::Authenticated;
 use crate::buffered::BufferedBody;
 use crate::builder::BuildError;
 use crate::cookie::{CookieLookup, find_cookie};
-use crate::cookie_config::{CookieConfig, CookieError, CookieKind};
+use crate::cookie_config::{CookieConfig, CookieKind};
 use crate::cookie_options::CookieOptions;
 use crate::csrf::{CsrfError, CsrfMode};
-use crate::device_cookie;
 use crate::encoding::ContentEncoding;
 use crate::engine::Engine;
 use crate::error::AuthError;
@@ -627,85 +627,5 @@ fn refuse(shown: &mut ShownTokens, refusal: AuthError) {
     };
     if shown.refusal.as_ref().is_none_or(|known| rank(known) <= rank(&refusal)) {
         shown.refusal = Some(refusal);
-    }
-}
-
-impl CookieRules for Native {
-    fn why_not(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn name(&self, kind: CookieKind) -> Option<&str> {
-        Some(self.cookies.name(kind))
-    }
-
-    fn path(&self, kind: CookieKind) -> &str {
-        self.cookies.path(kind)
-    }
-
-    fn shows_session(&self) -> bool {
-        self.cookies.shows_session()
-    }
-
-    fn device(&self) -> Option<&str> {
-        Some(if self.cookies.is_secure() { device_cookie::HOST_NAME } else { device_cookie::NAME })
-    }
-
-    fn are_secure(&self) -> bool {
-        self.cookies.is_secure()
-    }
-
-    /// Sets the access, refresh and CSRF cookies, each with the lifetime of the token it belongs to.
-    fn set(&self, pair: &Pair, now: Timestamp) -> Result<Vec<HeaderValue>, CookieError> {
-        let access = Duration::from_secs(pair.expires_in(now));
-        let refresh = Duration::from_secs(pair.refresh_expires_in(now));
-        // The access cookie of a login session is forgotten with the browser, so that what comes after is not fresh.
-        let (access, refresh) = match pair.browser {
-            None => (Some(access), Some(refresh)),
-            Some(BrowserSession { remembered: true, .. }) => (None, Some(refresh)),
-            Some(BrowserSession { remembered: false, .. }) => (None, None),
-        };
-        let set = |kind, value: &str, max_age: Option<Duration>| match max_age {
-            Some(max_age) => self.cookies.set(kind, value, max_age),
-            None => self.cookies.set_until_closed(kind, value),
-        };
-        let mut cookies = vec![
-            set(CookieKind::Access, &pair.access_token, access)?,
-            set(CookieKind::Refresh, &pair.refresh_token, refresh)?,
-        ];
-        match &pair.csrf {
-            Some(csrf) if self.cookies.has_csrf_cookie() => {
-                cookies.push(set(CookieKind::Csrf, csrf, refresh)?);
-            }
-            Some(_) => {}
-            None => return Err(CookieError::NotForCookies),
-        }
-        Ok(cookies)
-    }
-
-    /// Sets nothing, because under these rules every refresh hands out a pair.
-    fn set_access(&self, _: &Renewed, _: Timestamp) -> Result<Vec<HeaderValue>, CookieError> {
-        Err(CookieError::NotForCookies)
-    }
-
-    fn forget(&self) -> Vec<HeaderValue> {
-        self.cookies.expire_all().into()
-    }
-
-    fn forget_repeated(&self) -> Vec<HeaderValue> {
-        self.cookies.expire_repeated()
-    }
-
-    fn needs_csrf(&self, engine: &Engine, method: &Method) -> bool {
-        engine.csrf.concerns(method)
-    }
-
-    fn check_carried(
-        &self,
-        engine: &Engine,
-        parts: &Parts,
-        carried: &[(CookieKind, Claims)],
-    ) -> Result<(), AuthError> {
-        carried.iter().try_for_each(|(_, claims)| Self::check_csrf(engine, parts, claims))
     }
 }

@@ -32,7 +32,7 @@ pub enum Presentation {
 /// # let sessions = countersign_testkit::TestBed::over(MemoryStore::new()).await.sessions;
 /// let remembered = BrowserSession { remembered: true, bound: false };
 /// let beginning = Beginning::of(Presentation::Browser(remembered));
-/// let pair = sessions.begin_as(UserId::new("ada")?, Epoch::FIRST, beginning, Device::default()).await?;
+/// let pair = sessions.begin(UserId::new("ada")?, Epoch::FIRST, beginning, Device::default()).await?;
 /// let claims = sessions.verification().verify(&pair.access_token, Check::ACCESS).await?;
 /// assert_eq!(BrowserSession::of(&claims), Some(remembered));
 /// # Ok(())

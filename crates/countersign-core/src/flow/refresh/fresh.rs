@@ -3,8 +3,9 @@
 use countersign_jwt::jws::SignError;
 use countersign_jwt::time::Clock as _;
 
-use super::{Pair, Presentation, Sessions, Shared};
+use super::Refresh;
 use crate::flow::extra::ExtraClaimsError;
+use crate::flow::sessions::{Pair, Presentation, Shared};
 use crate::model::session::{Device, UserSession};
 use crate::model::{Advance, AdvanceCondition};
 use crate::store::StoreError;
@@ -30,7 +31,7 @@ pub enum RenewFreshError {
     ExtraClaims(#[from] ExtraClaimsError),
 }
 
-impl Sessions {
+impl Refresh {
     /// Advances a live session to its next generation and issues a fresh pair, for a user who has just proven the
     /// identity again. The refresh token of the generation before stays good for the grace, as after a refresh.
     ///
@@ -44,7 +45,7 @@ impl Sessions {
         device: Device,
     ) -> Result<Pair, RenewFreshError> {
         let this = self.clone();
-        self.detached(async move { this.renew_fresh_now(&key, presentation, device).await }).await
+        self.sessions.detached(async move { this.renew_fresh_now(&key, presentation, device).await }).await
     }
 
     async fn renew_fresh_now(
@@ -54,8 +55,8 @@ impl Sessions {
         device: Device,
     ) -> Result<Pair, RenewFreshError> {
         const TRIES: u32 = 4;
-        let Shared { policy, clock, store, .. } = &*self.shared;
-        let extra = self.extra_claims(&key.user_id).await?;
+        let Shared { policy, clock, store, .. } = &*self.sessions.shared;
+        let extra = self.sessions.extra_claims(&key.user_id).await?;
         for _ in 0..TRIES {
             let now = clock.now();
             let found = store.session(key).await?.ok_or(RenewFreshError::Gone)?;
@@ -71,7 +72,7 @@ impl Sessions {
                 device: device.clone(),
             };
             if let Some(session) = store.advance(key, &step).await? {
-                return Ok(self.pair_with(&session, true, presentation, &device, &extra)?);
+                return Ok(self.sessions.pair_with(&session, true, presentation, &device, &extra)?);
             }
         }
         Err(RenewFreshError::Contended)
