@@ -35,6 +35,7 @@ pub(crate) async fn whoami(State(proxies): State<TrustedProxies>, parts: Parts) 
     let by_protocol = caller.is_some_and(|caller| caller.client.found() == HowFound::ProxyProtocol);
     let told_scheme = caller.and_then(|caller| caller.scheme.as_ref());
     let told_host = caller.and_then(|caller| caller.host.as_ref()).map(ToString::to_string);
+    let ignored_headers = ignored(&parts.headers, &proxies, is_passed_on);
     let body = WhoAmI {
         address: caller.map(|caller| caller.client.address().to_string()),
         found_by: caller.map(|caller| caller.client.found().as_str()),
@@ -42,8 +43,11 @@ pub(crate) async fn whoami(State(proxies): State<TrustedProxies>, parts: Parts) 
         host: told_host.or_else(|| addressed_host(&parts)),
         trusted_proxies: !proxies.is_empty(),
         through_trusted_proxy: is_passed_on || by_protocol,
-        ignored_headers: ignored(&parts.headers, &proxies, is_passed_on),
-        problem: caller.and_then(|caller| caller.problem).map(|problem| problem.to_string()),
+        problem: caller.and_then(|caller| {
+            let problem = caller.problem.map(|problem| problem.to_string());
+            problem.or_else(|| not_trusted(&ignored_headers, caller).filter(|_| !by_protocol))
+        }),
+        ignored_headers,
     };
     match Answer::json(StatusCode::OK, &body) {
         Ok(mut answer) => {
@@ -57,6 +61,15 @@ pub(crate) async fn whoami(State(proxies): State<TrustedProxies>, parts: Parts) 
 fn addressed_host(parts: &Parts) -> Option<String> {
     let authority = parts.uri.authority().map(ToString::to_string);
     authority.or_else(|| Some(parts.headers.get(header::HOST)?.to_str().ok()?.to_owned()))
+}
+
+/// The sentence for a proxy that passes on who its client is, and is not trusted.
+fn not_trusted(ignored: &[String], caller: &Caller) -> Option<String> {
+    let is_from_proxy = ignored.iter().any(|name| name != "x-real-ip") && !caller.is_passed_on;
+    let address = caller.client.address();
+    is_from_proxy.then(|| {
+        format!("headers of a proxy came from {address}, which COUNTERSIGN_TRUSTED_PROXIES does not name")
+    })
 }
 
 /// The headers that name a client, its scheme or its host, and that are not read.

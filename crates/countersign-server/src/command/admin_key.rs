@@ -88,6 +88,15 @@ pub(crate) fn run(command: AdminKeyCommand) -> Result<(), Box<dyn Error>> {
                         Expiry::After(duration) => Some(now + duration),
                     },
                 };
+                // The audit trail names keys by their names.
+                if stores.admin_keys().admin_keys().await?.iter().any(|known| known.name == key.name) {
+                    return Err(format!(
+                        "there is an admin key with the name {}; choose another name, or remove that key: countersign \
+                         admin-key list shows its id",
+                        shown(&key.name)
+                    )
+                    .into());
+                }
                 if !stores.admin_keys().insert_admin_key(&key).await? {
                     return Err("the key's id is taken; try again".into());
                 }

@@ -79,7 +79,10 @@ pub(crate) fn run(command: MailCommand) -> Result<(), Box<dyn Error>> {
                 let record = AuditRecord { detail: Some(format!("{retried} mails")), ..record };
                 stores.audit().insert_audit(&[record]).await?;
             }
-            say(&format!("{retried} mails wait to be sent again"));
+            say(&match retried {
+                1 => "1 mail waits to be sent again".to_owned(),
+                number => format!("{number} mails wait to be sent again"),
+            });
             Ok(())
         }),
     }

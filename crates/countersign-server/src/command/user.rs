@@ -43,8 +43,8 @@ enum UserSubcommand {
         #[arg(long, value_name = "TEXT")]
         query: Option<String>,
         /// The most users to list
-        #[arg(long, value_name = "NUMBER", default_value_t = 50)]
-        limit: usize,
+        #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
         #[command(flatten)]
         output: Output,
     },
@@ -91,9 +91,12 @@ enum UserSubcommand {
     SetRoles {
         #[command(flatten)]
         user: Named,
-        /// The roles; none removes all
-        #[arg(value_name = "ROLE")]
+        /// The roles
+        #[arg(value_name = "ROLE", required_unless_present = "none")]
         roles: Vec<String>,
+        /// Remove all roles
+        #[arg(long, conflicts_with = "roles")]
+        none: bool,
         #[command(flatten)]
         store: StoreFlags,
     },
@@ -184,7 +187,7 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Box<dyn Error>> {
         UserSubcommand::List { query, limit, output: Output { json, store } } => {
             with_settings(store, async |settings| {
                 let stores = Database::open_without_secret(settings).await?.stores();
-                list(&stores, query.as_deref(), limit, json).await
+                list(&stores, query.as_deref(), usize::from(limit), json).await
             })
         }
         UserSubcommand::Show { user, output: Output { json, store } } => {
@@ -228,7 +231,7 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Box<dyn Error>> {
             say(&format!("{} has a new password; all sessions have ended", user.id));
             Ok(())
         }),
-        UserSubcommand::SetRoles { user, roles, store } => {
+        UserSubcommand::SetRoles { user, roles, none: _, store } => {
             let roles = Roles::new(roles.iter().flat_map(|roles| words(roles)))?;
             at_desk(store, async |desk| {
                 let profile = ProfileChange { roles: Some(roles), ..ProfileChange::default() };

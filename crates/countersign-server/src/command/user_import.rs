@@ -6,8 +6,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args};
+use clap::Args;
 use countersign_core::flow::UserIds;
 use countersign_core::model::{
     EmailAddress, Language, PasswordHash, Peppers, Roles, UnusableHash, User, Username,
@@ -47,18 +46,9 @@ pub(crate) struct UserImport {
     /// Say what would be done, and write nothing. Rows are compared with the store, not with each other
     #[arg(long)]
     dry_run: bool,
-    /// Whether to go on after a row that was refused
-    #[arg(
-        long,
-        value_name = "yes|no",
-        default_value = "yes",
-        default_missing_value = "yes",
-        num_args = 0..=1,
-        require_equals = true,
-        action = ArgAction::Set,
-        value_parser = BoolishValueParser::new()
-    )]
-    keep_going: bool,
+    /// Stop at the first row that is refused, rather than go on with the others
+    #[arg(long)]
+    stop_at_refusal: bool,
     #[command(flatten)]
     store: StoreFlags,
 }
@@ -70,7 +60,7 @@ const AT_A_TIME: usize = 64;
 
 /// `countersign user import`
 pub(crate) fn run(import: UserImport) -> Result<(), Box<dyn Error>> {
-    let UserImport { file, dry_run, keep_going, store } = import;
+    let UserImport { file, dry_run, stop_at_refusal, store } = import;
     with_settings(store, async |settings| {
         let (input, bytes) = open(&file)?;
         let mut reader = RowReader::new(input)?;
@@ -86,7 +76,7 @@ pub(crate) fn run(import: UserImport) -> Result<(), Box<dyn Error>> {
             highest: HighestNumber::default(),
             counts: Counts::default(),
         };
-        import.run(&mut reader, keep_going).await
+        import.run(&mut reader, stop_at_refusal).await
     })
 }
 
@@ -159,14 +149,17 @@ enum Outcome {
 }
 
 impl Import<'_> {
-    async fn run(mut self, reader: &mut RowReader, keep_going: bool) -> Result<(), Box<dyn Error>> {
-        let done = self.bring(reader, keep_going).await;
+    async fn run(mut self, reader: &mut RowReader, stop_at_refusal: bool) -> Result<(), Box<dyn Error>> {
+        let done = self.bring(reader, stop_at_refusal).await;
         if !self.dry_run {
             self.highest.count_on(self.users).await?;
         }
         self.bar.finish_and_clear();
         let Counts { read, brought, here, refused, without_password, unusable } = self.counts;
         say(&format!("users: {read} read, {brought} brought over, {here} here already, {refused} refused"));
+        if here > 0 {
+            say("users that are here already are left as they are, with their hashes and roles");
+        }
         if without_password > 0 {
             say(&format!("passwords: {without_password} users without one"));
         }
@@ -186,7 +179,7 @@ impl Import<'_> {
         }
     }
 
-    async fn bring(&mut self, reader: &mut RowReader, keep_going: bool) -> Result<(), Box<dyn Error>> {
+    async fn bring(&mut self, reader: &mut RowReader, stop_at_refusal: bool) -> Result<(), Box<dyn Error>> {
         let mut batch: Vec<Account> = Vec::with_capacity(BATCH);
         let mut keys: HashSet<String> = HashSet::new();
         loop {
@@ -222,7 +215,7 @@ impl Import<'_> {
                     batch.push(account);
                 }
             }
-            if self.counts.refused > 0 && !keep_going {
+            if self.counts.refused > 0 && stop_at_refusal {
                 break;
             }
         }
@@ -291,7 +284,8 @@ impl Import<'_> {
                     unusable != UnusableHash::Form || looks_like_a_hash(text) && text.len() <= MAX_BYTES;
                 if !is_hash || text.contains(char::is_control) {
                     return Err(
-                        "its password_hash is in no known form of a hash, perhaps the password itself"
+                        "its password_hash is in no known form of a hash, perhaps the password itself; left empty, the \
+                         account is brought over without a password, and its owner sets one by a mailed link"
                             .to_owned(),
                     );
                 }

@@ -1,5 +1,7 @@
 //! The admin API: keys and scopes, accounts, sessions and the audit trail.
 
+use std::collections::BTreeSet;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -74,7 +76,8 @@ async fn serve(engine: &Engine) -> Server {
 
 /// A new key with these scopes.
 async fn key(folder: &Folder, settings: &[(&str, &str)], scopes: &[&str]) -> String {
-    let mut arguments = vec!["admin-key", "create", "--name", "tests"];
+    let name = if scopes.len() == 1 { scopes[0] } else { "tests" };
+    let mut arguments = vec!["admin-key", "create", "--name", name];
     arguments.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
     let ran = folder.run(&arguments, settings).await;
     assert!(ran.status.success() && ran.stdout.starts_with("csk_"), "{ran:?}");
@@ -253,6 +256,8 @@ async fn sec_144_the_admin_api_is_nowhere_else_and_takes_nothing_but_its_keys() 
     let listed = folder.run(&["admin-key", "list", "--json"], &[]).await;
     let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
     let id = listed["admin_keys"][0]["id"].as_str().unwrap();
+    let namesake = ["admin-key", "create", "--name", "tests", "--scope", "users:read"];
+    folder.run(&namesake, &[]).await.assert_refused(&["the name tests", "admin-key list"]);
     let removed = folder.run(&["admin-key", "remove", id], &[]).await;
     assert!(removed.status.success(), "{removed:?}");
     admin.get("users").await.expect_error(401, "invalid_token");
@@ -350,4 +355,29 @@ async fn sec_124_an_operator_mails_a_reset_and_learns_no_password() {
     let found = admin.get("users?query=grace").await.expect(200);
     assert_eq!(found.body["users"], json!([]), "nothing is made that cannot be invited");
     server.stop().await;
+}
+
+#[test]
+fn the_contract_names_every_event() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let contract = read("docs/api.md");
+    let listed = contract.split("- The names of events: ").nth(1).unwrap().split(".\n").next().unwrap();
+    let listed: BTreeSet<_> = listed.split('`').skip(1).step_by(2).collect();
+    let (core, operator) = (
+        read("crates/countersign-core/src/model/event.rs"),
+        ["operator.rs", "command/admin_key.rs", "command/mail.rs"]
+            .map(|path| read(&format!("crates/countersign-server/src/{path}")))
+            .concat(),
+    );
+    let name = core.split("const fn name(").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let quoted = |text: &'_ str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let of_operators = quoted(&operator).into_iter().filter(|name| {
+        // A member of what `admin-key list --json` writes has such a name, too.
+        name.starts_with("admin_")
+            && name != "admin_keys"
+            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    });
+    let emitted: BTreeSet<_> = quoted(name).into_iter().chain(of_operators).collect();
+    assert_eq!(listed, emitted.iter().map(String::as_str).collect());
 }

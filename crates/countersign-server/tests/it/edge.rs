@@ -41,6 +41,9 @@ async fn sec_152_a_forwarded_header_counts_from_trusted_proxies_alone() {
         );
         let is_ignored = address == "127.0.0.1";
         assert_eq!(seen["ignored_headers"].as_array().unwrap().is_empty(), !is_ignored, "{seen}");
+        let problem = seen["problem"].as_str().unwrap_or_default();
+        let tells = problem.contains("127.0.0.1, which COUNTERSIGN_TRUSTED_PROXIES does not name");
+        assert_eq!(tells, is_ignored && seen["through_trusted_proxy"] == false, "{settings:?}: {seen}");
         // The same address is in the list of sessions and in the log.
         let mut register = client.request(Method::POST, "/v1/auth/register");
         for (name, value) in spoofed {

@@ -91,7 +91,11 @@ async fn import_of_an_export_gives_the_same_accounts(engine: &Engine) {
 
     // Again changes nothing, and without --with-hashes there are none.
     let again = engine.folder.run(&["user", "import", "out.jsonl"], &settings).await;
-    ended(&again, 0, &["users: 4 read, 0 brought over, 4 here already, 0 refused"], &[]);
+    let told = [
+        "users: 4 read, 0 brought over, 4 here already, 0 refused",
+        "are left as they are, with their hashes",
+    ];
+    ended(&again, 0, &told, &[]);
     let plain = engine.folder.run(&["user", "export"], &settings).await;
     assert!(!plain.stdout.contains("password_hash") && !plain.stdout.contains("pbkdf2"), "{plain:?}");
     let refused = engine.folder.run(&["user", "export", "out.jsonl"], &settings).await;
@@ -174,7 +178,7 @@ async fn refused_rows_are_named_with_their_line_and_the_others_are_brought() {
     server.stop().await;
 
     // At the first refused row, if that is wanted.
-    let stopped = folder.run(&["user", "import", "--keep-going=no", "users.csv"], &[]).await;
+    let stopped = folder.run(&["user", "import", "--stop-at-refusal", "users.csv"], &[]).await;
     ended(
         &stopped,
         1,
