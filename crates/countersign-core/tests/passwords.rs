@@ -217,6 +217,14 @@ async fn sec_114_a_breached_password_is_refused_while_its_file_can_be_read() {
     let bed = TestBed::with(MemoryStore::new(), BedConfig { passwords, ..BedConfig::default() }).await;
     let answer = register(&bed, "ada", "trees are green").await;
     assert!(matches!(answer, Err(RegisterError::WeakPassword(WeakPassword::Breached))), "{answer:?}");
+    let registration = Registration {
+        email: Some(EmailAddress::parse("bob@example.org").unwrap()),
+        username: None,
+        password: Password::new_for_registration("trees are green".to_owned()).unwrap(),
+        language: None,
+    };
+    let answer = bed.accounts.register_unseen(registration, Device::default()).await;
+    assert!(matches!(answer, Err(RegisterError::WeakPassword(WeakPassword::Breached))), "{answer:?}");
     register(&bed, "ada", "trees are blue").await.unwrap();
 
     std::fs::remove_file(&path).unwrap();

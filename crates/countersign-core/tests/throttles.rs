@@ -583,7 +583,7 @@ async fn a_code_signs_in_on_a_device_too() {
     bed.register("ada").await.unwrap();
     let credentials = Credentials::of(&bed.accounts);
     let email = EmailAddress::parse("ada@example.org").unwrap();
-    credentials.mail_code(&email).await.unwrap();
+    credentials.mail_code(&email, None).await.unwrap();
     // The first letter verifies the address.
     let Letter::SignInCode { code, .. } = letters.wait_for(2).await.remove(1).letter else { panic!() };
     let known = credentials.login_with_code(&email, &code, from("192.0.2.1")).await.unwrap().device_token;
@@ -618,7 +618,7 @@ async fn a_new_password_makes_all_devices_unknown_but_the_one_it_was_changed_on(
     let new_devices = new_devices.iter().filter(|letter| matches!(letter.letter, Letter::NewDevice { .. }));
     assert_eq!(new_devices.count(), 1, "nothing is told of the device that changed the password");
 
-    credentials.forgot(&EmailAddress::parse("ada@example.org").unwrap()).await.unwrap();
+    credentials.forgot(&EmailAddress::parse("ada@example.org").unwrap(), None).await.unwrap();
     let all = letters.wait_for(4).await;
     let Letter::ResetPassword { token, .. } = &all[3].letter else { panic!("{all:?}") };
     credentials.reset(token, password(RIGHT)).await.unwrap();

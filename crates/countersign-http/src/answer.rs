@@ -49,6 +49,8 @@ pub enum ErrorCode {
     InsufficientScope,
     /// 403: the current password, which a change needs, is wrong.
     WrongPassword,
+    /// 403: the account has no password, which a change would ask for.
+    NoPassword,
     /// 403: nobody may register here, or nobody with such an e-mail address.
     RegistrationClosed,
     /// 403: the account's e-mail address is to be verified before the first login.
@@ -103,7 +105,7 @@ pub struct Answer {
 
 impl ErrorCode {
     /// Every code, in the order of its status.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidRequest,
         Self::InvalidLink,
         Self::MissingToken,
@@ -115,6 +117,7 @@ impl ErrorCode {
         Self::InsecureCookies,
         Self::InsufficientScope,
         Self::WrongPassword,
+        Self::NoPassword,
         Self::RegistrationClosed,
         Self::EmailUnverified,
         Self::NotFound,
@@ -188,6 +191,11 @@ impl ErrorCode {
                 (S::FORBIDDEN, "insufficient_scope", "The token does not permit this request.")
             }
             Self::WrongPassword => (S::FORBIDDEN, "wrong_password", "The current password is wrong."),
+            Self::NoPassword => (
+                S::FORBIDDEN,
+                "no_password",
+                "The account has no password yet; /password/forgot mails a link that sets one.",
+            ),
             Self::RegistrationClosed => {
                 (S::FORBIDDEN, "registration_closed", "Accounts are not open to everybody here.")
             }
@@ -545,6 +553,7 @@ mod tests {
             (403, "insecure_cookies", None),
             (403, "insufficient_scope", Some(scope)),
             (403, "wrong_password", None),
+            (403, "no_password", None),
             (403, "registration_closed", None),
             (403, "email_unverified", None),
             (404, "not_found", None),

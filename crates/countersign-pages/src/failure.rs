@@ -105,6 +105,9 @@ macro_rules! unavailable {
             fn from(error: $error) -> Self {
                 match error {
                     $error::Store(error) => error.into(),
+                    $error::TooManyAttempts { retry_after } => {
+                        Self::of(StatusCode::TOO_MANY_REQUESTS, Some(retry_after))
+                    }
                     error => Self::unavailable(&error),
                 }
             }
@@ -112,5 +115,14 @@ macro_rules! unavailable {
     };
 }
 
-// What users can mend is told in the form before, so these are failures of the service.
-unavailable!(CodeLoginError, CredentialsError, LinkError, LoginError, ProfileError, RegisterError);
+// What users can mend is told in the form before, so these are failures of the service, or refusals of a throttle.
+unavailable!(CodeLoginError, CredentialsError, LoginError, ProfileError, RegisterError);
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Store(error) => error.into(),
+            error => Self::unavailable(&error),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The routes by which users change their own account: names, password, address, its end; and the mailed links.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use axum::extract::Request;
 use countersign_core::flow::{
@@ -76,6 +77,9 @@ pub(super) async fn change(Installed(auth): Installed, request: Request) -> Resu
         // `null` removes the username.
         false => members.is_null("username").then_some(None),
     };
+    if members.is_null("email") {
+        members.wrong("email", "must not be null: an address can be changed, but not removed");
+    }
     let email = members.text("email");
     let email = parsed(members, "email", email, |text| EmailAddress::parse(&text));
     let language = members.text("language");
@@ -94,7 +98,8 @@ pub(super) async fn change(Installed(auth): Installed, request: Request) -> Resu
         Credentials::of(auth.accounts()).prove(&caller.user.id, password).await?;
     }
     let session = caller.proof.claims().session().map(|session| session.id);
-    let email = email.map(|email| EmailChange { email, proof: EmailProof::Mail { session } });
+    let client = device(&caller.parts).ip;
+    let email = email.map(|email| EmailChange { email, proof: EmailProof::Mail { session, client } });
     let change = ProfileChange { username, language, email, ..ProfileChange::default() };
     let user = Profile::of(auth.accounts()).change(&caller.user.id, change).await?;
     personal(StatusCode::OK, &UserBody::from(&user))
@@ -151,13 +156,14 @@ pub(super) async fn reauthenticate(Installed(auth): Installed, request: Request)
     reply(&auth, StatusCode::OK, &signed_in, caller.by_cookie())
 }
 
-/// The members of a request without a session. Where no mail is sent, there is no such route.
-async fn mailing(auth: &Auth, request: Request) -> Result<Members, Reply> {
+/// The members of a request without a session, and the address that it comes from. Where no mail is sent, there is no
+/// such route.
+async fn mailing(auth: &Auth, request: Request) -> Result<(Members, Option<IpAddr>), Reply> {
     if !auth.engine().sends_mail() {
         return Err(Reply::error(ErrorCode::NotFound));
     }
     let (parts, body) = request.into_parts();
-    read_members(&parts.headers, body).await
+    Ok((read_members(&parts.headers, body).await?, device(&parts).ip))
 }
 
 fn email_member(members: &mut Members) -> Result<EmailAddress, Reply> {
@@ -169,9 +175,9 @@ fn email_member(members: &mut Members) -> Result<EmailAddress, Reply> {
 
 /// `POST /v1/auth/password/forgot`
 pub(super) async fn forgot(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
-    let mut members = mailing(&auth, request).await?;
+    let (mut members, client) = mailing(&auth, request).await?;
     let email = email_member(&mut members)?;
-    Credentials::of(auth.accounts()).forgot(&email).await?;
+    Credentials::of(auth.accounts()).forgot(&email, client).await?;
     Ok(personal_empty(StatusCode::ACCEPTED))
 }
 
@@ -213,11 +219,11 @@ pub(super) async fn resend(Installed(auth): Installed, request: Request) -> Resu
     let profile = Profile::of(auth.accounts());
     if members.has("email") {
         let email = email_member(&mut members)?;
-        profile.resend_verification_to(&email).await?;
+        profile.resend_verification_to(&email, device(&parts).ip).await?;
     } else {
         let caller = authenticate(&auth, &mut parts).await?;
         match auth.signed_in_user(&caller).await {
-            Ok(SignedInUser::Account(user)) => profile.resend_verification(&user).await?,
+            Ok(SignedInUser::Account(user)) => profile.resend_verification(&user, device(&parts).ip).await?,
             Ok(SignedInUser::Own { .. }) => return Err(Reply::error(ErrorCode::NotFound)),
             Err(error) => return Err(refused(&auth, &parts, error).await),
         }
@@ -227,9 +233,9 @@ pub(super) async fn resend(Installed(auth): Installed, request: Request) -> Resu
 
 /// `POST /v1/auth/code`
 pub(super) async fn mail_code(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
-    let mut members = mailing(&auth, request).await?;
+    let (mut members, client) = mailing(&auth, request).await?;
     let email = email_member(&mut members)?;
-    Credentials::of(auth.accounts()).mail_code(&email).await?;
+    Credentials::of(auth.accounts()).mail_code(&email, client).await?;
     Ok(personal_empty(StatusCode::ACCEPTED))
 }
 
@@ -246,16 +252,24 @@ pub(super) async fn login_by_mail(
         let email = email_member(members)?;
         // A text that is no code is answered like a wrong one.
         let code = code.as_deref().and_then(|code| SecretCode::parse(code.trim()));
-        let code = code.ok_or_else(|| Reply::error(ErrorCode::InvalidCredentials))?;
+        let code = code.ok_or_else(wrong_code)?;
         credentials.login_with_code(&email, &code, arrival).await?
     } else {
         let token = members.required_text("token");
         members.check()?;
         let token = token.as_deref().and_then(LinkToken::parse);
-        let token = token.ok_or_else(|| Reply::error(ErrorCode::InvalidCredentials))?;
+        let token = token.ok_or_else(wrong_code)?;
         credentials.login_with_link(&token, arrival).await?
     };
     reply(auth, StatusCode::OK, &signed_in, by_cookie)
+}
+
+/// The refusal of a mailed code, or of the link beside it.
+fn wrong_code() -> Reply {
+    Reply(Answer::error_with(
+        ErrorCode::InvalidCredentials,
+        "The code is wrong or not valid any more; POST /v1/auth/code mails another one.",
+    ))
 }
 
 /// The refusal of a new password that the rules refuse once more is known than its text.
@@ -267,6 +281,7 @@ impl From<CredentialsError> for Reply {
     fn from(error: CredentialsError) -> Self {
         match error {
             CredentialsError::WrongPassword => Self::error(ErrorCode::WrongPassword),
+            CredentialsError::NoPassword => Self::error(ErrorCode::NoPassword),
             CredentialsError::TooManyAttempts { retry_after } => {
                 Self(Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after))
             }
@@ -284,6 +299,9 @@ impl From<CredentialsError> for Reply {
 impl From<ProfileError> for Reply {
     fn from(error: ProfileError) -> Self {
         match error {
+            ProfileError::TooManyAttempts { retry_after } => {
+                Self(Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after))
+            }
             ProfileError::EmailTaken => Self::error(ErrorCode::EmailTaken),
             ProfileError::UsernameTaken => Self::error(ErrorCode::UsernameTaken),
             ProfileError::NoName => no_name(),
@@ -309,7 +327,10 @@ impl From<LinkError> for Reply {
 impl From<CodeLoginError> for Reply {
     fn from(error: CodeLoginError) -> Self {
         match error {
-            CodeLoginError::InvalidCredentials => Self::error(ErrorCode::InvalidCredentials),
+            CodeLoginError::InvalidCredentials => wrong_code(),
+            CodeLoginError::TooManyAttempts { retry_after } => {
+                Self(Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after))
+            }
             CodeLoginError::Begin(error) => error.into(),
             error => unavailable(&error),
         }

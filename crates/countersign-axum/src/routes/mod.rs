@@ -342,6 +342,9 @@ impl From<RegisterError> for Reply {
             RegisterError::EmailTaken => Self::error(ErrorCode::EmailTaken),
             RegisterError::UsernameTaken => Self::error(ErrorCode::UsernameTaken),
             RegisterError::IdTaken => Self::error(ErrorCode::Conflict),
+            RegisterError::TooManyAttempts { retry_after } => {
+                Self(Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after))
+            }
             RegisterError::NoName => no_name(),
             RegisterError::WeakPassword(error) => error.into(),
             RegisterError::Hash(error) => error.into(),

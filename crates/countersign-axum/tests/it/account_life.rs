@@ -1,8 +1,8 @@
 //! What users do with an account after the first login: change the password, prove the identity again, reset the
 //! password and prove the address by mail, sign in by a code, change names, delete the account.
 
-use countersign_core::flow::{Letter, Profile};
-use countersign_core::model::{EndReason, Roles, User};
+use countersign_core::flow::{Letter, NewAccount, Presentation, Profile};
+use countersign_core::model::{EmailAddress, EndReason, Roles, User};
 use countersign_core::store::{NameKey, UserReplaced};
 use countersign_http::{AccountRules, AuthBuilder, LoginNames, RegistrationMode};
 use countersign_testkit::RecordedLetters;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::app::{Account, PASSWORD, TestApp, credentials};
 use crate::client::{Response, payload};
+use crate::members;
 
 const NEW: &str = "canary-secret: another staple";
 
@@ -116,6 +117,35 @@ async fn sec_126_guesses_of_the_current_password_are_throttled_and_lock_no_login
     }
     assert_eq!(statuses, [403, 403, 403, 403, 403, 429, 429]);
     assert_eq!(login(&app, PASSWORD).await.status(), 200, "a login has counters of its own");
+}
+
+#[tokio::test]
+async fn an_account_without_a_password_is_told_so_where_the_password_is_asked_for() {
+    let app = TestApp::new().await;
+    let email = Some(EmailAddress::parse("eve@example.org").unwrap());
+    let account = NewAccount { email, ..NewAccount::default() };
+    let eve = Profile::of(app.auth.accounts()).create(account).await.unwrap();
+    let pair = members::begin(&app, eve.id.as_str(), Presentation::Explicit).await;
+    let mut client = app.client().bearer(&pair.access_token);
+    let guess = json!({ "current_password": PASSWORD, "new_password": NEW, "email": "new@example.org" });
+    for (method, path, members) in [
+        (Method::POST, "/v1/auth/password", ["current_password", "new_password"].as_slice()),
+        (Method::PATCH, "/v1/auth/me", &["current_password", "email"]),
+        (Method::DELETE, "/v1/auth/me", &["current_password"]),
+    ] {
+        let body: serde_json::Map<_, _> =
+            members.iter().map(|name| ((*name).to_owned(), guess[*name].clone())).collect();
+        let answer = client.send_json(method.clone(), path, &body.into()).await;
+        assert_eq!(answer.outcome(), (403, "no_password".to_owned()), "{method} {path}");
+    }
+    for _ in 0..7 {
+        let answer = client.post("/v1/auth/reauthenticate", &json!({ "password": PASSWORD })).await;
+        assert_eq!(
+            answer.outcome(),
+            (403, "no_password".to_owned()),
+            "nothing was guessed, so nothing counts"
+        );
+    }
 }
 
 #[tokio::test]
@@ -263,6 +293,8 @@ async fn sec_142_a_new_address_counts_once_it_is_confirmed_and_the_old_one_is_to
     assert_eq!((unproven.status(), unproven.json()["fields"]["current_password"].is_string()), (422, true));
     let wrong = patch(json!({ "email": "new@example.net", "current_password": "wrong horse" })).await;
     assert_eq!(wrong.status(), 403);
+    let none = patch(json!({ "email": null, "current_password": PASSWORD })).await;
+    assert_eq!((none.status(), none.json()["fields"]["email"].is_string()), (422, true));
     let asked = patch(json!({ "email": "new@example.net", "current_password": PASSWORD })).await;
     assert_eq!((asked.status(), &asked.json()["email"]), (200, &json!("ada@example.org")), "not yet");
     let link = token(&letters.wait_for(3).await);
@@ -377,6 +409,7 @@ async fn a_code_or_its_link_signs_in_once_and_proves_the_address() {
             (401, &json!("invalid_credentials")),
             "{wrong}"
         );
+        assert!(answer.json()["error_description"].as_str().unwrap().starts_with("The code is wrong"));
     }
     let signed_in = by_code(&code).await;
     assert_eq!(signed_in.status(), 200, "{signed_in:?}");

@@ -10,6 +10,7 @@ mod minutes;
 mod own;
 mod profile;
 mod queues;
+mod registration;
 mod source;
 mod upgrade;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use countersign_jwt::claims::Claims;
 use countersign_jwt::id::{Epoch, UserId};
-use countersign_jwt::random::{Random, RandomError};
+use countersign_jwt::random::Random;
 use countersign_jwt::time::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -28,10 +29,10 @@ use zeroize::Zeroizing;
 use crate::flow::accounts::attempts::{Failures, NotBegun};
 use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::devices::SigningIn;
-use crate::flow::accounts::minutes::{Minute, Minutes};
+use crate::flow::accounts::minutes::Minutes;
 use crate::flow::accounts::queues::Queues;
 use crate::flow::accounts::source::{Candidate, UserSource};
-use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
+use crate::flow::hasher::{HashError, HashPool, PasswordCheck};
 use crate::flow::password_policy::PasswordPolicy;
 use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
@@ -40,11 +41,11 @@ use crate::flow::{
 };
 use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username, without_blanks};
-use crate::model::password::{OwnNames, Password, WeakPassword};
+use crate::model::password::Password;
 use crate::model::throttle::{LoginLimits, Outcome, Refused, ThrottlePolicy};
 use crate::model::user::User;
-use crate::model::{Device, DeviceToken, EndReason, Language, PasswordHash};
-use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore, UserInserted, UserStore};
+use crate::model::{Device, DeviceToken, EndReason, PasswordHash};
+use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore, UserStore};
 
 pub(crate) use attempts::hour;
 pub use credentials::{CodeLoginError, Credentials, CredentialsError, LinkError, preferred_language};
@@ -52,6 +53,7 @@ pub use ids::UserIds;
 pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
 pub use own::{CheckPassword, FindUser, PasswordVerdict};
 pub use profile::{EmailChange, EmailProof, NewAccount, Profile, ProfileChange, ProfileError};
+pub use registration::{RegisterError, Registration};
 
 /// The stores, policy and services that [`Accounts`] works with.
 #[derive(Debug)]
@@ -129,19 +131,6 @@ pub struct Accounts {
     queues: Arc<Queues>,
     /// One permit for each mail that is being written without its caller's knowing.
     mailing: Arc<Semaphore>,
-}
-
-/// The checked input of a registration.
-#[derive(Debug)]
-pub struct Registration {
-    /// The e-mail address; `None` registers an account without one, which then has a username.
-    pub email: Option<EmailAddress>,
-    /// The username; `None` registers an account without one, which then has an e-mail address.
-    pub username: Option<Username>,
-    /// The password, exactly as the client sent it.
-    pub password: Password,
-    /// The language in which the user is written to, if the client has told one.
-    pub language: Option<Language>,
 }
 
 /// The name that a user logs in with. White space around it is removed, as it is at registration.
@@ -248,40 +237,6 @@ pub struct SignedIn<U = User> {
     pub device_token: Option<DeviceToken>,
 }
 
-/// The reason why a registration failed, or registered an account without logging it in.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegisterError {
-    /// Another account has this e-mail address.
-    #[error("the e-mail address is taken")]
-    EmailTaken,
-    /// Another account has this username.
-    #[error("the username is taken")]
-    UsernameTaken,
-    /// Another account has the id that was made for the new one. With ids that are numbers this happens where another
-    /// program inserts accounts too; trying again uses the next number.
-    #[error("the new account's id is taken; try again")]
-    IdTaken,
-    /// The account would have neither an e-mail address nor a username.
-    #[error("an account needs an e-mail address or a username")]
-    NoName,
-    /// The password breaks a rule for new passwords.
-    #[error(transparent)]
-    WeakPassword(#[from] WeakPassword),
-    /// The password could not be hashed at the moment.
-    #[error(transparent)]
-    Hash(#[from] HashError),
-    /// The store could not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The source of randomness failed.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// The account was registered, but no session began. The user can log in.
-    #[error(transparent)]
-    Begin(#[from] BeginError),
-}
-
 /// The reason why a login failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -326,18 +281,24 @@ impl Accounts {
     /// login is answered with an error. Each try takes as long as an insert, and somebody who wants the login to fail
     /// must raise the epoch during all of them.
     const BEGIN_TRIES: u32 = 8;
-    /// The number of refused registrations in one minute from which on they are not slips of memory.
-    const FEW_REFUSALS: u64 = 60;
     /// How many mails are written at once for callers who must not see how long that takes.
     const MAILS_AT_ONCE: usize = 64;
-    /// How often one address is mailed for one reason: three times, then after pauses from a minute to a day.
-    const MAIL_THROTTLE: ThrottlePolicy = ThrottlePolicy {
+    /// How often one address is mailed for one reason because of one client: three times, then after pauses from a
+    /// minute to a day.
+    const MAILS_FOR_CLIENT: ThrottlePolicy = ThrottlePolicy {
         limit: 3,
         pause: Duration::from_secs(60),
         cap: Duration::from_secs(86_400),
         forget: Duration::from_secs(7 * 86_400),
         lease: Duration::from_secs(60),
     };
+    /// How often one address is mailed for one reason in all: five times, then after pauses of at most 15 minutes,
+    /// because the one who asks next may be its owner.
+    const MAILS_TO_ADDRESS: ThrottlePolicy =
+        ThrottlePolicy { limit: 5, cap: Duration::from_secs(900), ..Self::MAILS_FOR_CLIENT };
+    /// How often one user asks for another address: five times, then after pauses from a minute to an hour.
+    const CHANGES_OF_ADDRESS: ThrottlePolicy =
+        ThrottlePolicy { limit: 5, cap: Duration::from_secs(3_600), ..Self::MAILS_FOR_CLIENT };
 
     /// Accounts over the stores of this configuration.
     #[must_use]
@@ -370,195 +331,8 @@ impl Accounts {
         &self.shared.passwords
     }
 
-    /// Registers an account and logs it in.
-    ///
-    /// A registration takes a place in the hash pool before anything else. If the caller goes away before the password
-    /// is hashed, nothing is left behind; afterwards the registration runs to its end.
-    ///
-    /// ```
-    /// use countersign_core::flow::{Arrival, Presentation, RegisterError, Registration};
-    /// use countersign_core::model::{Device, EmailAddress, Password, Username};
-    /// # use countersign_core::store::MemoryStore;
-    ///
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let accounts = countersign_testkit::TestBed::over(MemoryStore::new()).await.accounts;
-    /// # let arrival = Arrival::new(Presentation::Explicit, Device::default());
-    /// let registration = Registration {
-    ///     email: Some(EmailAddress::parse("ada@example.org")?),
-    ///     username: Some(Username::parse("ada")?),
-    ///     password: Password::new_for_registration("correct horse".to_owned())?,
-    ///     language: None,
-    /// };
-    /// match accounts.register(registration, arrival).await {
-    ///     Ok(signed_in) => assert_eq!(signed_in.pair.user_id, signed_in.user.id),
-    ///     Err(RegisterError::EmailTaken) => println!("this address has an account; log in instead"),
-    ///     Err(error) => return Err(error.into()),
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`RegisterError`]. The account exists after [`RegisterError::Begin`], and after no other error.
-    pub async fn register(
-        &self,
-        registration: Registration,
-        arrival: Arrival,
-    ) -> Result<SignedIn, RegisterError> {
-        let place = self.shared.hasher.place()?;
-        let Registration { email, username, password, language } = registration;
-        let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
-        self.shared.passwords.check(&password, names, &self.shared.runtime).await?;
-        // This lookup saves a hash where the name is known to be taken; the insert decides.
-        if let Some(taken) = self.taken(email.as_ref(), username.as_ref()).await? {
-            self.refuse(place, password, arrival.device).await?;
-            return Err(taken);
-        }
-        let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
-        self.shared.passwords.check(&password, names, &self.shared.runtime).await?;
-        let id = self.shared.ids.next(&*self.shared.users, &*self.shared.random).await?;
-        let password_hash = Some(place.turn().await?.hash(password).await?);
-        let user =
-            User { email, username, password_hash, language, ..User::new(id, self.shared.clock.now()) };
-        let this = self.clone();
-        detached(&self.shared.runtime, async move { this.register_now(user, arrival).await }).await
-    }
-
-    /// Registers an account without logging it in, and mails a link to its address. Nothing tells the caller whether a
-    /// name is taken (SEC-131): a registration costs one hash either way, the rest goes on in the background, and the
-    /// user of a taken address is told by mail. A taken username is told, because usernames are public.
-    ///
-    /// # Errors
-    /// [`RegisterError::UsernameTaken`], [`RegisterError::Hash`] and [`RegisterError::Store`].
-    pub async fn register_unseen(
-        &self,
-        registration: Registration,
-        device: Device,
-    ) -> Result<(), RegisterError> {
-        let place = self.shared.hasher.place()?;
-        let Registration { email, username, password, language } = registration;
-        if let Some(username) = &username
-            && self.shared.users.user_by_name(NameKey::Username(username.key())).await?.is_some()
-        {
-            return Err(RegisterError::UsernameTaken);
-        }
-        let id = self.shared.ids.next(&*self.shared.users, &*self.shared.random).await?;
-        let password_hash = Some(place.turn().await?.hash(password).await?);
-        let user =
-            User { email, username, password_hash, language, ..User::new(id, self.shared.clock.now()) };
-        let this = self.clone();
-        self.shared.runtime.spawn(async move {
-            if let Err(error) = this.register_unseen_now(user, device).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "an account could not be registered"
-                );
-            }
-        });
-        Ok(())
-    }
-
-    async fn register_unseen_now(&self, user: User, device: Device) -> Result<(), StoreError> {
-        let AccountsConfig { users, sessions, .. } = &*self.shared;
-        let profile = Profile::of(self);
-        match users.insert_user(&user).await? {
-            UserInserted::Yes => {
-                sessions.tell(&Event::Registered { user_id: user.id.clone() });
-                profile.resend_verification(&user).await
-            }
-            UserInserted::EmailTaken => {
-                self.count_refusal(device);
-                match &user.email {
-                    Some(email) => profile.tell_account_exists(email).await,
-                    None => Ok(()),
-                }
-            }
-            UserInserted::UsernameTaken | UserInserted::IdTaken => {
-                self.count_refusal(device);
-                Ok(())
-            }
-        }
-    }
-
-    async fn taken(
-        &self,
-        email: Option<&EmailAddress>,
-        username: Option<&Username>,
-    ) -> Result<Option<RegisterError>, StoreError> {
-        let users = &self.shared.users;
-        if let Some(email) = email
-            && users.user_by_name(NameKey::Email(email.key())).await?.is_some()
-        {
-            return Ok(Some(RegisterError::EmailTaken));
-        }
-        if let Some(username) = username
-            && users.user_by_name(NameKey::Username(username.key())).await?.is_some()
-        {
-            return Ok(Some(RegisterError::UsernameTaken));
-        }
-        Ok(None)
-    }
-
-    /// Refuses a registration because a name is taken. In a minute with many such refusals, each costs a hash, as a
-    /// registration does.
-    async fn refuse(&self, place: HashPlace, password: Password, device: Device) -> Result<(), HashError> {
-        if self.count_refusal(device) {
-            place.turn().await?.hash(password).await?;
-        }
-        Ok(())
-    }
-
-    /// Counts a registration that is refused; returns whether there were many in this minute.
-    fn count_refusal(&self, device: Device) -> bool {
-        let (count, over) = self.refusals().count(self.shared.clock.now(), device);
-        self.tell_minute_of_refusals(over);
-        count > Self::FEW_REFUSALS
-    }
-
-    /// Emits [`Event::RegistrationsRefused`] for a minute that is over and was not reported yet. Background tasks call
-    /// it every few seconds.
-    pub fn tell_refused_registrations(&self) {
-        let over = self.refusals().take_over(self.shared.clock.now());
-        self.tell_minute_of_refusals(over);
-    }
-
-    fn tell_minute_of_refusals(&self, minute: Option<Minute>) {
-        if let Some(Minute { since, count, last }) = minute {
-            self.shared.sessions.tell(&Event::RegistrationsRefused { count, since, last });
-        }
-    }
-
-    fn refusals(&self) -> MutexGuard<'_, Minutes> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn failures(&self) -> MutexGuard<'_, Failures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn register_now(&self, user: User, arrival: Arrival) -> Result<SignedIn, RegisterError> {
-        let AccountsConfig { users, sessions, .. } = &*self.shared;
-        let epoch = sessions.epoch(&user.id).await?;
-        let taken = match users.insert_user(&user).await? {
-            UserInserted::Yes => None,
-            UserInserted::EmailTaken => Some(RegisterError::EmailTaken),
-            UserInserted::UsernameTaken => Some(RegisterError::UsernameTaken),
-            UserInserted::IdTaken => Some(RegisterError::IdTaken),
-        };
-        if let Some(taken) = taken {
-            self.count_refusal(arrival.device);
-            return Err(taken);
-        }
-        sessions.tell(&Event::Registered { user_id: user.id.clone() });
-        let (beginning, on, replacing) = arrival.split();
-        self.end_replaced(replacing).await?;
-        if let Err(error) = Profile::of(self).resend_verification(&user).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, user_id = %user.id, "the mail that verifies an address could not be written");
-        }
-        let begun = self.begin_on_device(self, user, epoch, beginning, on).await?;
-        begun.ok_or(RegisterError::Begin(BeginError::EpochRaised))
     }
 
     /// Logs a user in with a password, and remembers the device.
@@ -753,7 +527,7 @@ impl Accounts {
         let sessions = &self.shared.sessions;
         for _ in 0..Self::BEGIN_TRIES {
             let id = source.id(&user).clone();
-            match sessions.begin_as(id.clone(), epoch, beginning, device.clone()).await {
+            match sessions.begin(id.clone(), epoch, beginning, device.clone()).await {
                 Ok(pair) => return Ok(Some(SignedIn { user, pair, device_token: None })),
                 Err(BeginError::EpochRaised) => {}
                 Err(error) => return Err(error),

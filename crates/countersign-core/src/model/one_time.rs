@@ -19,13 +19,20 @@ pub enum Purpose {
     ResetPassword,
     /// Logs in without a password, by a code that was mailed.
     SignIn,
+    /// Logs in without a password, by the link that was mailed beside a code.
+    SignInLink,
     /// Lets somebody who was invited choose a password.
     Invite,
 }
 
 impl Purpose {
     /// All purposes.
-    pub const ALL: [Self; 4] = [Self::VerifyEmail, Self::ResetPassword, Self::SignIn, Self::Invite];
+    pub const ALL: [Self; 5] =
+        [Self::VerifyEmail, Self::ResetPassword, Self::SignIn, Self::SignInLink, Self::Invite];
+
+    /// The purposes whose secrets are worth nothing any more when the password or the address changes.
+    pub const ENDED_BY_CHANGE: [Self; 4] =
+        [Self::ResetPassword, Self::SignIn, Self::SignInLink, Self::Invite];
 
     /// The purpose's name in stores. It never changes.
     #[must_use]
@@ -34,6 +41,7 @@ impl Purpose {
             Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
             Self::SignIn => "sign_in",
+            Self::SignInLink => "sign_in_link",
             Self::Invite => "invite",
         }
     }
@@ -54,7 +62,7 @@ pub struct OneTimeSecret {
     pub user_id: UserId,
     /// What the secret is for.
     pub purpose: Purpose,
-    /// The digests of the secrets that are accepted: usually one; two where a mail holds both a link and a code.
+    /// The digests of the secrets that are accepted, usually one.
     pub digests: Vec<SecretDigest>,
     /// What the secret is bound to, such as the address that it proves. Its meaning is the purpose's.
     pub bound_to: String,

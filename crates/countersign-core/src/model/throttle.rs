@@ -189,6 +189,8 @@ pub struct LoginLimits {
     /// The number of failures on one node within a second, from which on strangers are turned away until the second is
     /// over. Default 1,000, more than twelve processors can check.
     pub failures_per_second: u32,
+    /// The number of accounts that are registered from one address within an hour before the first pause. Default 100.
+    pub address_registrations: u32,
     /// The longest time that a login waits for others that run. Default 10 seconds.
     pub wait: Duration,
 }
@@ -213,6 +215,13 @@ impl LoginLimits {
     #[must_use]
     pub const fn names_of_address(&self) -> ThrottlePolicy {
         Self::within_window(self.address_names, Self::PAUSE, Self::CAP)
+    }
+
+    /// The policy of the counter of the accounts that are registered from an address. Its pauses are short: the address
+    /// may be that of a school.
+    #[must_use]
+    pub const fn registrations(&self) -> ThrottlePolicy {
+        Self::within_window(self.address_registrations, Self::PAUSE, Duration::from_secs(60))
     }
 
     /// The policy of a counter that admits one failure within the window. It tells whether a name has failed from an
@@ -246,6 +255,7 @@ impl Default for LoginLimits {
             address_names: 20,
             block_failures: 3,
             failures_per_second: 1_000,
+            address_registrations: 100,
             wait: Duration::from_secs(10),
         }
     }

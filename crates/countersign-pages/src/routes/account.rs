@@ -2,6 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use countersign_axum::device;
 use countersign_core::flow::{Credentials, EmailChange, EmailProof, Profile, ProfileChange, ProfileError};
 use countersign_core::model::{EndReason, Language as Tag, Session, UserSession};
 use countersign_core::store::SessionPage;
@@ -148,7 +149,8 @@ pub(crate) async fn email(State(pages): State<Pages>, request: Request) -> Respo
         return refused(&visit, TEMPLATE, error, &mut wrong, own);
     }
     let session = caller.session().map(|session| session.id);
-    let email = EmailChange { email, proof: EmailProof::Mail { session } };
+    let client = device(&visit.parts).ip;
+    let email = EmailChange { email, proof: EmailProof::Mail { session, client } };
     let change = ProfileChange { email: Some(email), ..ProfileChange::default() };
     match Profile::of(visit.auth().accounts()).change(&caller.user.id, change).await {
         Ok(_) if visit.auth().engine().sends_mail() => visit.done("email_sent", "/account"),

@@ -2,6 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use countersign_axum::device;
 use countersign_core::flow::{Arrival, CodeLoginError, Credentials, SecretCode};
 use countersign_core::model::LinkToken;
 use http::StatusCode;
@@ -52,7 +53,7 @@ pub(crate) async fn submit(State(pages): State<Pages>, request: Request) -> Resp
     };
     let credentials = Credentials::of(visit.auth().accounts());
     let Some(code) = form.given("code") else {
-        if let Err(error) = credentials.mail_code(&email).await {
+        if let Err(error) = credentials.mail_code(&email, device(&visit.parts).ip).await {
             return visit.fail(error.into());
         }
         return visit.page(StatusCode::OK, "code_enter.html", asked(&form));

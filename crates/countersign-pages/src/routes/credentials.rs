@@ -79,7 +79,7 @@ pub(crate) async fn password(State(pages): State<Pages>, request: Request) -> Re
         let (true, Some(email)) = (visit.auth().engine().sends_mail(), &caller.user.email) else {
             return no_such_page(&visit);
         };
-        return match credentials.forgot(email).await {
+        return match credentials.forgot(email, device(&visit.parts).ip).await {
             Ok(()) => visit.done("link_sent", "/account"),
             Err(error) => visit.fail(error.into()),
         };
@@ -142,6 +142,10 @@ pub(super) fn refused(
             wrong.note(visit, "current_password", "problem.password_wrong");
             again(visit, StatusCode::FORBIDDEN, template, "", wrong, own)
         }
+        CredentialsError::NoPassword => {
+            let alert = visit.text("problem.no_password", &[]);
+            again(visit, StatusCode::FORBIDDEN, template, &alert, wrong, own)
+        }
         CredentialsError::WeakPassword(error) => {
             wrong.weak(visit, "new_password", &error);
             again(visit, StatusCode::UNPROCESSABLE_ENTITY, template, "", wrong, own)
@@ -199,7 +203,8 @@ pub(crate) async fn forgot(State(pages): State<Pages>, request: Request) -> Resp
     let Some(email) = wrong.email(&visit, &form, true) else {
         return again(&visit, StatusCode::UNPROCESSABLE_ENTITY, "forgot.html", "", &wrong, own);
     };
-    match Credentials::of(visit.auth().accounts()).forgot(&email).await {
+    let client = device(&visit.parts).ip;
+    match Credentials::of(visit.auth().accounts()).forgot(&email, client).await {
         Ok(()) => {
             let back = Some(("/sign-in", "common.sign_in"));
             visit.message("forgot.sent_title", "forgot.sent", back, own)

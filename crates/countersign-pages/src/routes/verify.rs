@@ -2,6 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use countersign_axum::device;
 use countersign_core::flow::{LinkError, Profile};
 use countersign_core::model::LinkToken;
 use http::StatusCode;
@@ -67,7 +68,7 @@ pub(crate) async fn submit(State(pages): State<Pages>, request: Request) -> Resp
     let Some(email) = wrong.email(&visit, &form, true) else {
         return again(&visit, StatusCode::UNPROCESSABLE_ENTITY, "verify_again.html", "", &wrong, own);
     };
-    match profile.resend_verification_to(&email).await {
+    match profile.resend_verification_to(&email, device(&visit.parts).ip).await {
         Ok(()) => visit.message("verify.sent_title", "verify.sent", None, own),
         Err(error) => visit.fail(error.into()),
     }
@@ -82,7 +83,8 @@ pub(crate) async fn send_again(State(pages): State<Pages>, request: Request) -> 
     if !visit.auth().engine().sends_mail() {
         return no_such_page(&visit);
     }
-    match Profile::of(visit.auth().accounts()).resend_verification(&caller.user).await {
+    let client = device(&visit.parts).ip;
+    match Profile::of(visit.auth().accounts()).resend_verification(&caller.user, client).await {
         Ok(()) => visit.done("link_sent", "/account"),
         Err(error) => visit.fail(error.into()),
     }

@@ -136,3 +136,28 @@ async fn where_no_mail_is_sent_no_page_promises_one() {
     // Links that an operator hands over work all the same.
     assert_eq!(visitor.open("/reset?token=x").await.status(), 200);
 }
+
+#[tokio::test]
+async fn who_has_no_password_confirms_by_a_code_and_is_told_why_no_other_change_is_made() {
+    let (app, letters) = mailing(|builder| builder).await;
+    let email = EmailAddress::parse("eve@example.org").unwrap();
+    let account = NewAccount { email: Some(email), ..NewAccount::default() };
+    Profile::of(app.auth.accounts()).create(account).await.unwrap();
+    let mut eve = Visitor::of(&app);
+    eve.open("/code").await;
+    eve.send("/code", &[("email", "eve@example.org")]).await;
+    let code = code(&letters.wait_for(1).await);
+    let answer = eve.send("/code", &[("email", "eve@example.org"), ("code", &code)]).await;
+    assert_eq!(goes_to(&answer), "/account", "{}", eve.page);
+
+    eve.open("/confirm?next=%2Faccount%2Femail").await;
+    assert!(!eve.page.contains("type=\"password\""), "{}", eve.page);
+    assert!(eve.page.contains("/code?next="), "{}", eve.page);
+    for path in ["/account/close", "/account/email"] {
+        eve.open(path).await;
+        assert!(eve.page.contains("Set a password first"), "{path}: {}", eve.page);
+        let csrf = eve.hidden("/sign-out", "csrf_token").unwrap();
+        let fields = [("csrf_token", &*csrf), ("email", "new@example.org"), ("current_password", PASSWORD)];
+        assert_eq!(eve.send_exactly(path, &fields).await.status(), 403, "{path}");
+    }
+}

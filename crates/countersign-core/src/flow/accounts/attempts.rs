@@ -5,6 +5,7 @@
 //! counter is one row of the store, and each change of it one atomic step. A login counts as running before its password
 //! is hashed, and is settled afterwards.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -17,7 +18,7 @@ use tokio::time::sleep;
 use super::caller::Waiting;
 use super::devices::device_counter;
 use super::minutes::{Minute, Minutes};
-use super::{Accounts, AccountsConfig, Arrival, LoginName};
+use super::{Accounts, AccountsConfig, Arrival, CodeLoginError, LoginName};
 use crate::model::event::Event;
 use crate::model::throttle::{LoginLimits, Outcome, Refused, ThrottlePolicy, ThrottleReason};
 use crate::model::{ClientNetwork, Device};
@@ -156,16 +157,29 @@ impl Attempt {
 impl AddressCounters {
     /// The counters of this network within this hour, and of this name there.
     fn of(network: ClientNetwork, name: &LoginName, now: Timestamp, limits: &LoginLimits) -> Self {
-        let start = format!("{}{:010}:", ADDRESS_COUNTERS.start, hour(now));
-        let network = network.key();
-        let counter =
-            |kind, rest: &str, policy| Counter { key: format!("{start}{kind}:{network}{rest}"), policy };
+        let counter = |kind: &str, rest: &str, policy| of_address(kind, network, rest, now, policy);
         Self {
-            failures: counter("failures", "", limits.address()),
+            failures: failures_of(network, now, limits),
             names: counter("names", "", limits.names_of_address()),
             first_of_name: counter("name", &format!(":{}", name.digest()), limits.first_of_name()),
         }
     }
+}
+
+/// The counter of the failures of this network within this hour.
+fn failures_of(network: ClientNetwork, now: Timestamp, limits: &LoginLimits) -> Counter {
+    of_address("failures", network, "", now, limits.address())
+}
+
+fn of_address(
+    kind: &str,
+    network: ClientNetwork,
+    rest: &str,
+    now: Timestamp,
+    policy: ThrottlePolicy,
+) -> Counter {
+    let (start, hour, network) = (ADDRESS_COUNTERS.start, hour(now), network.key());
+    Counter { key: format!("{start}{hour:010}:{kind}:{network}{rest}"), policy }
 }
 
 /// The number of the hour in which the counters of an address count.
@@ -410,6 +424,23 @@ impl Accounts {
         Ok(true)
     }
 
+    /// Counts a login by a mailed code as running at the address that it comes from, if that is known.
+    pub(super) async fn begin_at_address(
+        &self,
+        ip: Option<IpAddr>,
+    ) -> Result<Option<Counter>, CodeLoginError> {
+        let Some(network) = ip.map(ClientNetwork::of) else { return Ok(None) };
+        let AccountsConfig { clock, limits, .. } = &*self.shared;
+        let counter = failures_of(network, clock.now(), limits);
+        match self.begin_counter(&counter).await? {
+            Ok(()) => Ok(Some(counter)),
+            Err(Refused { retry_after, .. }) => {
+                count_refused("address");
+                Err(CodeLoginError::TooManyAttempts { retry_after })
+            }
+        }
+    }
+
     fn counter(&self, key: String) -> Counter {
         Counter { key, policy: self.shared.throttle }
     }
@@ -423,7 +454,7 @@ impl Accounts {
         throttles.begin_attempt(&counter.key, clock.now(), &counter.policy).await
     }
 
-    async fn finish_counter(&self, counter: &Counter, outcome: Outcome) -> Result<(), StoreError> {
+    pub(super) async fn finish_counter(&self, counter: &Counter, outcome: Outcome) -> Result<(), StoreError> {
         let AccountsConfig { throttles, clock, .. } = &*self.shared;
         let finished = throttles.finish_attempt(&counter.key, outcome, clock.now(), &counter.policy).await;
         self.queues.settled(&counter.key);

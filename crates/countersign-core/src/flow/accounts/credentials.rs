@@ -1,11 +1,12 @@
 //! What proves who a user is: the password, its change and its reset, and codes that are mailed.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_jwt::id::UserId;
+use countersign_jwt::id::{Epoch, UserId};
 use countersign_jwt::random::{self, RandomError};
 use countersign_jwt::time::Timestamp;
 
@@ -13,15 +14,15 @@ use super::letters::{Addressed, Letter, LetterError, SecretCode};
 use super::{Accounts, AccountsConfig, Arrival, SignedIn};
 use crate::flow::hasher::HashError;
 use crate::flow::sessions::detached;
-use crate::flow::{BeginError, EndError, Presentation, RenewFreshError};
+use crate::flow::{BeginError, EndError, Presentation, Refresh, RenewFreshError};
 use crate::model::event::Event;
 use crate::model::one_time::{LinkToken, OneTimeSecret, Purpose, SecretDigest, Tried};
 use crate::model::throttle::Outcome;
 use crate::model::{
-    Device, EmailAddress, EndReason, Language, OwnNames, Password, PasswordHash, Refused, User, UserSession,
-    WeakPassword,
+    ClientNetwork, Device, EmailAddress, EndReason, Language, OwnNames, Password, PasswordHash, Refused,
+    ThrottlePolicy, User, UserSession, WeakPassword,
 };
-use crate::store::{NameKey, StoreError, UserReplaced};
+use crate::store::{MAIL_COUNTERS, NameKey, StoreError, UserReplaced};
 
 /// Changes and resets passwords, and signs users in by mailed codes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,6 +43,9 @@ pub enum CredentialsError {
         /// The time until the next attempt may be admitted.
         retry_after: Duration,
     },
+    /// The account has no password that could be asked for. A mailed link sets one, and a mailed code signs in afresh.
+    #[error("the account has no password")]
+    NoPassword,
     /// The account does not exist any more, or is disabled.
     #[error("the account is gone or disabled")]
     Gone,
@@ -103,6 +107,12 @@ impl From<EndError> for LinkError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeLoginError {
+    /// Too many logins from this address failed.
+    #[error("too many attempts")]
+    TooManyAttempts {
+        /// The time until the next attempt may be admitted.
+        retry_after: Duration,
+    },
     /// The code is wrong, has expired, was used before or never sent, or the account is disabled.
     #[error("the code is not valid")]
     InvalidCredentials,
@@ -162,7 +172,7 @@ impl Credentials {
         device: Device,
     ) -> Result<SignedIn, CredentialsError> {
         let user = self.prove(&session.user_id, password).await?;
-        let pair = self.config().sessions.renew_fresh(session, presentation, device).await?;
+        let pair = Refresh::of(&self.config().sessions).renew_fresh(session, presentation, device).await?;
         Ok(SignedIn { user, pair, device_token: None })
     }
 
@@ -239,7 +249,7 @@ impl Credentials {
             return Ok(false);
         }
         end_all().await?;
-        for purpose in [Purpose::ResetPassword, Purpose::SignIn, Purpose::Invite] {
+        for purpose in Purpose::ENDED_BY_CHANGE {
             one_time.remove_secret(&user.id, purpose).await?;
         }
         devices.forget_devices(&user.id).await?;
@@ -257,6 +267,9 @@ impl Credentials {
         let AccountsConfig { users, throttles, throttle, hasher, sessions, .. } = self.config();
         let place = hasher.place()?;
         let user = users.user(user_id).await?.filter(User::is_enabled).ok_or(CredentialsError::Gone)?;
+        if user.password_hash.is_none() {
+            return Err(CredentialsError::NoPassword);
+        }
         let counter = format!("own:{user_id}");
         if let Err(Refused { retry_after, .. }) =
             throttles.begin_attempt(&counter, self.now(), throttle).await?
@@ -282,14 +295,15 @@ impl Credentials {
     }
 
     /// Mails a link to reset the password to this address, if an enabled account has it. Nothing tells the caller
-    /// whether one has (SEC-131): the work goes on after the call has returned. An address gets few such mails.
+    /// whether one has (SEC-131): the work goes on after the call has returned. An address gets few such mails, and
+    /// fewer because of one `client`, by its address.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
-    pub async fn forgot(&self, email: &EmailAddress) -> Result<(), StoreError> {
+    pub async fn forgot(&self, email: &EmailAddress, client: Option<IpAddr>) -> Result<(), StoreError> {
         let (this, email) = (self.clone(), email.clone());
         self.accounts
-            .mail_unseen("reset", &email.clone(), async move {
+            .mail_unseen("reset", &email.clone(), client, async move {
                 let Some(user) = this.enabled_user_of(&email).await? else { return Ok(()) };
                 this.send_reset(&user).await
             })
@@ -330,11 +344,11 @@ impl Credentials {
     }
 
     async fn keep_reset(&self, user: &User, bound_to: String) -> Result<LinkToken, SendError> {
-        self.keep_link(user, Purpose::ResetPassword, bound_to, Self::RESET_LIVES, |_| Vec::new()).await
+        self.keep_link(user, Purpose::ResetPassword, &bound_to, Self::RESET_LIVES).await
     }
 
     async fn keep_invitation(&self, user: &User, bound_to: String) -> Result<LinkToken, SendError> {
-        self.keep_link(user, Purpose::Invite, bound_to, Self::INVITE_LIVES, |_| Vec::new()).await
+        self.keep_link(user, Purpose::Invite, &bound_to, Self::INVITE_LIVES).await
     }
 
     async fn send_reset(&self, user: &User) -> Result<(), SendError> {
@@ -343,30 +357,39 @@ impl Credentials {
         self.accounts.post_to(user, letter).await
     }
 
-    /// Keeps the record of a new link, and of further digests that are accepted in its place.
+    /// Keeps the record of a new link.
     async fn keep_link(
         &self,
         user: &User,
         purpose: Purpose,
-        bound_to: String,
+        bound_to: &str,
         lives: Duration,
-        further: impl FnOnce(&LinkToken) -> Vec<SecretDigest>,
     ) -> Result<LinkToken, SendError> {
         let token = LinkToken::new(user.id.clone(), &*self.config().random)?;
-        let mut digests = vec![token.digest()];
-        digests.extend(further(&token));
+        self.keep(user, purpose, bound_to, lives, token.digest()).await?;
+        Ok(token)
+    }
+
+    /// Keeps the record of a new secret.
+    async fn keep(
+        &self,
+        user: &User,
+        purpose: Purpose,
+        bound_to: &str,
+        lives: Duration,
+        digest: SecretDigest,
+    ) -> Result<(), SendError> {
         let now = self.now();
         let secret = OneTimeSecret {
             user_id: user.id.clone(),
             purpose,
-            digests,
-            bound_to,
+            digests: vec![digest],
+            bound_to: bound_to.to_owned(),
             tries_left: Self::CODE_TRIES,
             created_at: now,
             expires_at: now + lives,
         };
-        self.config().one_time.put_secret(&secret).await?;
-        Ok(token)
+        Ok(self.config().one_time.put_secret(&secret).await?)
     }
 
     /// Sets a new password by a mailed link (SEC-138, SEC-141): all sessions end, and nobody is signed in. It works for
@@ -398,19 +421,10 @@ impl Credentials {
     const BY_LINK: [Purpose; 2] = [Purpose::ResetPassword, Purpose::Invite];
 
     async fn reset_now(&self, user: User, token: &LinkToken, new: &PasswordHash) -> Result<(), LinkError> {
-        let AccountsConfig { users, one_time, .. } = self.config();
+        let users = &self.config().users;
         let mut used = None;
         for purpose in Self::BY_LINK {
-            // A wrong link would use up a try of the other purpose's record, so only the right record is tried.
-            let secret = one_time.secret(token.user_id(), purpose).await?;
-            let is_right =
-                |mut secret: OneTimeSecret| secret.try_digest(&token.digest(), self.now()) == Tried::Right;
-            if !secret.is_some_and(is_right) {
-                continue;
-            }
-            if let Some((Tried::Right, secret)) =
-                one_time.try_secret(token.user_id(), purpose, &token.digest(), self.now()).await?
-            {
+            if let Some(secret) = self.accounts.use_link(token, purpose).await? {
                 used = Some(secret);
                 break;
             }
@@ -453,22 +467,20 @@ impl Credentials {
     }
 
     /// Mails a code and a link, each of which signs in once, to this address, if an enabled account has it. As with
-    /// [`Credentials::forgot`], nothing tells the caller whether one has.
+    /// [`Credentials::forgot`], nothing tells the caller whether one has, and `client` is the address of who asks.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
-    pub async fn mail_code(&self, email: &EmailAddress) -> Result<(), StoreError> {
+    pub async fn mail_code(&self, email: &EmailAddress, client: Option<IpAddr>) -> Result<(), StoreError> {
         let (this, email) = (self.clone(), email.clone());
         self.accounts
-            .mail_unseen("code", &email.clone(), async move {
+            .mail_unseen("code", &email.clone(), client, async move {
                 let Some(user) = this.enabled_user_of(&email).await? else { return Ok(()) };
+                // Each has a record of its own: who guesses codes uses up the tries of the code, and not the link.
                 let code = this.new_code()?;
                 let digest = this.code_digest(&user.id, &code);
-                let token = this
-                    .keep_link(&user, Purpose::SignIn, email.key().to_owned(), Self::CODE_LIVES, |_| {
-                        vec![digest]
-                    })
-                    .await?;
+                this.keep(&user, Purpose::SignIn, email.key(), Self::CODE_LIVES, digest).await?;
+                let token = this.keep_link(&user, Purpose::SignInLink, email.key(), Self::CODE_LIVES).await?;
                 let letter = Letter::SignInCode { code, token, expires_in: Self::CODE_LIVES };
                 this.accounts.post_to(&user, letter).await
             })
@@ -495,7 +507,11 @@ impl Credentials {
         SecretDigest::from_bytes(bytes)
     }
 
-    /// Logs in with a code that was mailed. The address is proven by it.
+    /// Logs in with a code that was mailed. The address is proven by it. If it was not proven before, whatever the
+    /// account held until then may be somebody else's who has registered with the address: the password is removed, the
+    /// other sessions end, and no device is known any more.
+    ///
+    /// Wrong codes count at the address of the client, as wrong passwords do.
     ///
     /// # Errors
     /// [`CodeLoginError`].
@@ -505,19 +521,42 @@ impl Credentials {
         code: &SecretCode,
         arrival: Arrival,
     ) -> Result<SignedIn, CodeLoginError> {
-        let user = self.config().users.user_by_name(NameKey::Email(email.key())).await?;
-        let Some(user) = user else {
-            // An unknown address costs the store what a known one does.
-            let nobody = UserId::from(uuid::Uuid::nil());
-            let digest = self.code_digest(&nobody, code);
-            self.config().one_time.try_secret(&nobody, Purpose::SignIn, &digest, self.now()).await?;
-            return Err(self.code_failed(None, arrival.device));
-        };
-        let digest = self.code_digest(&user.id, code);
-        self.login_by(user.id, digest, arrival).await
+        let (this, email, code) = (self.clone(), email.clone(), code.clone());
+        detached(&self.config().runtime, async move {
+            let counter = this.accounts.begin_at_address(arrival.device.ip).await?;
+            let answered = this.login_with_counted_code(&email, &code, arrival).await;
+            if let Some(counter) = counter {
+                let outcome = match &answered {
+                    Err(CodeLoginError::InvalidCredentials) => Outcome::Failed,
+                    _ => Outcome::Abandoned,
+                };
+                this.accounts.finish_counter(&counter, outcome).await?;
+            }
+            answered
+        })
+        .await
     }
 
-    /// Logs in with the link that was mailed beside a code.
+    async fn login_with_counted_code(
+        &self,
+        email: &EmailAddress,
+        code: &SecretCode,
+        arrival: Arrival,
+    ) -> Result<SignedIn, CodeLoginError> {
+        let AccountsConfig { users, one_time, .. } = self.config();
+        let user = users.user_by_name(NameKey::Email(email.key())).await?;
+        // An unknown address costs the store what a known one does.
+        let user_id = user.map_or_else(|| UserId::from(uuid::Uuid::nil()), |user| user.id);
+        let digest = self.code_digest(&user_id, code);
+        // As at a login with a password, the epoch is read first.
+        let epoch = self.config().sessions.epoch(&user_id).await?;
+        match one_time.try_secret(&user_id, Purpose::SignIn, &digest, self.now()).await? {
+            Some((Tried::Right, secret)) => self.login_by(secret, epoch, arrival).await,
+            _ => Err(self.code_failed(Some(user_id).filter(|id| !is_nobody(id)), arrival.device)),
+        }
+    }
+
+    /// Logs in with the link that was mailed beside a code, as [`Credentials::login_with_code`] does.
     ///
     /// # Errors
     /// [`CodeLoginError`].
@@ -526,47 +565,77 @@ impl Credentials {
         token: &LinkToken,
         arrival: Arrival,
     ) -> Result<SignedIn, CodeLoginError> {
-        self.login_by(token.user_id().clone(), token.digest(), arrival).await
-    }
-
-    async fn login_by(
-        &self,
-        user_id: UserId,
-        digest: SecretDigest,
-        arrival: Arrival,
-    ) -> Result<SignedIn, CodeLoginError> {
-        let this = self.clone();
+        let (this, token) = (self.clone(), token.clone());
         detached(&self.config().runtime, async move {
-            let AccountsConfig { users, sessions, one_time, .. } = this.config();
-            // As at a login with a password, the epoch is read first.
-            let epoch = sessions.epoch(&user_id).await?;
-            let tried = one_time.try_secret(&user_id, Purpose::SignIn, &digest, this.now()).await?;
-            let user = users.user(&user_id).await?.filter(User::is_enabled);
-            let (Some((Tried::Right, secret)), Some(mut user)) = (tried, user) else {
-                return Err(this.code_failed(Some(user_id), arrival.device));
-            };
-            let is_same = user.email.as_ref().is_some_and(|email| email.key() == secret.bound_to);
-            if !is_same {
-                return Err(this.code_failed(Some(user_id), arrival.device));
-            }
-            if !user.has_verified_email() {
-                let proven = User { email_verified_at: Some(this.now()), ..user.clone() };
-                if users.replace_user(&user, &proven).await? == UserReplaced::Yes {
-                    sessions.tell(&Event::EmailVerified { user_id: user.id.clone() });
-                    user = User { revision: user.revision + 1, ..proven };
-                }
-            }
-            let (beginning, on, replacing) = arrival.split();
-            let device = on.device.clone();
-            this.accounts.end_replaced(replacing).await?;
-            match this.accounts.begin_on_device(&this.accounts, user, epoch, beginning, on).await {
-                Ok(Some(signed_in)) => Ok(signed_in),
-                Ok(None) => Err(this.code_failed(Some(user_id), device)),
-                Err(BeginError::Store(error)) => Err(CodeLoginError::Store(error)),
-                Err(error) => Err(CodeLoginError::Begin(error)),
+            let epoch = this.config().sessions.epoch(token.user_id()).await?;
+            match this.accounts.use_link(&token, Purpose::SignInLink).await? {
+                Some(secret) => this.login_by(secret, epoch, arrival).await,
+                None => Err(this.code_failed(Some(token.user_id().clone()), arrival.device)),
             }
         })
         .await
+    }
+
+    /// Logs in with a secret that was used. Before that, this epoch was read.
+    async fn login_by(
+        &self,
+        OneTimeSecret { user_id, bound_to, .. }: OneTimeSecret,
+        epoch: Epoch,
+        arrival: Arrival,
+    ) -> Result<SignedIn, CodeLoginError> {
+        let AccountsConfig { users, one_time, .. } = self.config();
+        let user = users.user(&user_id).await?.filter(|user| {
+            user.is_enabled() && user.email.as_ref().is_some_and(|email| email.key() == bound_to)
+        });
+        let Some(user) = user else {
+            return Err(self.code_failed(Some(user_id), arrival.device));
+        };
+        for purpose in [Purpose::SignIn, Purpose::SignInLink] {
+            one_time.remove_secret(&user_id, purpose).await?;
+        }
+        let (user, epoch) = match user.has_verified_email() {
+            true => (user, epoch),
+            false => match self.take_over(user).await? {
+                Some(taken_over) => taken_over,
+                None => return Err(self.code_failed(Some(user_id), arrival.device)),
+            },
+        };
+        let (beginning, on, replacing) = arrival.split();
+        let device = on.device.clone();
+        self.accounts.end_replaced(replacing).await?;
+        match self.accounts.begin_on_device(&self.accounts, user, epoch, beginning, on).await {
+            Ok(Some(signed_in)) => Ok(signed_in),
+            Ok(None) => Err(self.code_failed(Some(user_id), device)),
+            Err(BeginError::Store(error)) => Err(CodeLoginError::Store(error)),
+            Err(error) => Err(CodeLoginError::Begin(error)),
+        }
+    }
+
+    /// Gives an account whose address was not proven to who has just proven it: without a password, sessions, devices
+    /// and links of whoever had it before. `None` if somebody else changed the account at the same time.
+    async fn take_over(&self, user: User) -> Result<Option<(User, Epoch)>, StoreError> {
+        let AccountsConfig { users, sessions, one_time, devices, .. } = self.config();
+        let end_all = async || {
+            let ended = sessions.end_all(user.id.clone(), None, EndReason::CredentialsChanged).await;
+            ended.map_err(|EndError::Store(error)| error)
+        };
+        // As where a password is replaced, the epoch is raised before and after.
+        end_all().await?;
+        let proven = User { email_verified_at: Some(self.now()), password_hash: None, ..user.clone() };
+        if users.replace_user(&user, &proven).await? != UserReplaced::Yes {
+            return Ok(None);
+        }
+        end_all().await?;
+        for purpose in Purpose::ENDED_BY_CHANGE {
+            one_time.remove_secret(&user.id, purpose).await?;
+        }
+        devices.forget_devices(&user.id).await?;
+        if user.password_hash.is_some() {
+            sessions.tell(&Event::PasswordChanged { user_id: user.id.clone() });
+        }
+        sessions.tell(&Event::EmailVerified { user_id: user.id.clone() });
+        let epoch = sessions.epoch(&user.id).await?;
+        Ok(Some((User { revision: user.revision.saturating_add(1), ..proven }, epoch)))
     }
 
     fn code_failed(&self, user_id: Option<UserId>, device: Device) -> CodeLoginError {
@@ -580,6 +649,11 @@ impl Credentials {
     }
 }
 
+/// Whether this is the id that stands for unknown users.
+fn is_nobody(id: &UserId) -> bool {
+    *id == UserId::from(uuid::Uuid::nil())
+}
+
 fn own_names(user: &User) -> OwnNames<'_> {
     OwnNames { email: user.email.as_ref(), username: user.username.as_ref() }
 }
@@ -591,6 +665,12 @@ fn reset_binding(user: &User) -> String {
     let digest = digest::digest(&digest::SHA256, hash.as_bytes());
     let email = user.email.as_ref().map_or("", EmailAddress::key);
     format!("{} {email}", URL_SAFE_NO_PAD.encode(digest.as_ref()))
+}
+
+/// The digest of what a link to reset the password is bound to.
+pub(super) fn proof_of(user: &User) -> String {
+    let digest = digest::digest(&digest::SHA256, reset_binding(user).as_bytes());
+    URL_SAFE_NO_PAD.encode(digest.as_ref())
 }
 
 /// What a link is bound to that an operator hands over, so that it proves no address.
@@ -629,37 +709,84 @@ impl Accounts {
         }
     }
 
+    /// The same, at this address. Whoever does the same again and again fills no mailbox, which may be somebody else's:
+    /// the address may be unproven.
     pub(super) async fn tell_at(&self, to: &EmailAddress, user: &User, letter: Letter) {
-        if let Err(error) = self.post(to, user, letter).await {
+        let counter = format!("{}told {}:{}", MAIL_COUNTERS.start, letter.name(), user.id);
+        let told = match self.may(&counter, &Self::MAILS_TO_ADDRESS).await {
+            Ok(Ok(())) => self.post(to, user, letter).await,
+            Ok(Err(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = told {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, user_id = %user.id, "a user could not be told by mail");
         }
     }
 
+    /// Uses a link, and returns its record. A wrong one changes nothing, so that nobody uses up the tries of somebody
+    /// else's link: nobody can guess one either.
+    pub(super) async fn use_link(
+        &self,
+        token: &LinkToken,
+        purpose: Purpose,
+    ) -> Result<Option<OneTimeSecret>, StoreError> {
+        let AccountsConfig { one_time, clock, .. } = &*self.shared;
+        let (user_id, digest, now) = (token.user_id(), token.digest(), clock.now());
+        let known = one_time.secret(user_id, purpose).await?;
+        if !known.is_some_and(|mut secret| secret.try_digest(&digest, now) == Tried::Right) {
+            return Ok(None);
+        }
+        Ok(match one_time.try_secret(user_id, purpose, &digest, now).await? {
+            Some((Tried::Right, secret)) => Some(secret),
+            _ => None,
+        })
+    }
+
+    /// Counts a try at a counter that limits how often something is done. Returns the refusal, if it is not to be done
+    /// now.
+    pub(super) async fn may(
+        &self,
+        counter: &str,
+        policy: &ThrottlePolicy,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        let AccountsConfig { throttles, clock, .. } = &*self.shared;
+        let now = clock.now();
+        let begun = throttles.begin_attempt(counter, now, policy).await?;
+        if begun.is_ok() {
+            throttles.finish_attempt(counter, Outcome::Failed, now, policy).await?;
+        }
+        Ok(begun)
+    }
+
     /// Does work that mails somebody, without letting the caller see whether or how long it worked: it goes on in the
-    /// background, a bounded number at a time. An address is mailed for this reason three times, and then ever more
-    /// rarely.
+    /// background, a bounded number at a time. An address is mailed for this reason a few times, and then ever more
+    /// rarely: because of one client at last once a day, and in all every fifteen minutes, so that nobody keeps its
+    /// owner from being mailed.
     pub(super) async fn mail_unseen(
         &self,
         reason: &str,
         email: &EmailAddress,
+        client: Option<IpAddr>,
         work: impl Future<Output = Result<(), SendError>> + Send + 'static,
     ) -> Result<(), StoreError> {
-        let AccountsConfig { throttles, clock, runtime, letters, .. } = &*self.shared;
+        let AccountsConfig { runtime, letters, .. } = &*self.shared;
         if letters.is_none() {
             return Ok(());
         }
-        let digest = digest::digest(&digest::SHA256, email.key().as_bytes());
-        let counter = format!("mail:{reason}:{}", URL_SAFE_NO_PAD.encode(digest.as_ref()));
-        let now = clock.now();
-        let policy = &Self::MAIL_THROTTLE;
-        if throttles.begin_attempt(&counter, now, policy).await?.is_err() {
-            return Ok(());
-        }
-        throttles.finish_attempt(&counter, Outcome::Failed, now, policy).await?;
         let Ok(place) = self.mailing.clone().try_acquire_owned() else {
             return Err(StoreError::new("outbox", "take the mail", "too many mails are being written"));
         };
+        let digest = digest::digest(&digest::SHA256, email.key().as_bytes());
+        let to = format!("{}{reason}:{}", MAIL_COUNTERS.start, URL_SAFE_NO_PAD.encode(digest.as_ref()));
+        let client = client.map_or_else(|| "unknown".to_owned(), |ip| ClientNetwork::of(ip).key());
+        for (counter, policy) in
+            [(format!("{to}@{client}"), Self::MAILS_FOR_CLIENT), (to, Self::MAILS_TO_ADDRESS)]
+        {
+            if self.may(&counter, &policy).await?.is_err() {
+                return Ok(());
+            }
+        }
         runtime.spawn(async move {
             if let Err(error) = work.await {
                 tracing::error!(error = &error as &dyn std::error::Error, "a mail could not be written");

@@ -105,7 +105,7 @@ impl Accounts {
         if letters.is_none() {
             return Ok(false);
         }
-        let (now, policy) = (clock.now(), &Self::MAIL_THROTTLE);
+        let (now, policy) = (clock.now(), &Self::MAILS_FOR_CLIENT);
         let counter = format!("devices:{user_id}");
         if throttles.begin_attempt(&counter, now, policy).await?.is_err() {
             return Ok(false);

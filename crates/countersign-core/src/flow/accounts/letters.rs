@@ -72,6 +72,23 @@ pub enum Letter {
     },
 }
 
+impl Letter {
+    /// What the letter is about, in counters of letters.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::VerifyEmail { .. } => "verify",
+            Self::ResetPassword { .. } => "reset",
+            Self::SignInCode { .. } => "code",
+            Self::AccountExists => "exists",
+            Self::PasswordChanged { .. } => "password",
+            Self::EmailChanged { .. } => "email",
+            Self::NewDevice { .. } => "device",
+            Self::AccountDeleted { .. } => "deleted",
+            Self::Invite { .. } => "invite",
+        }
+    }
+}
+
 /// A code of six digits that a mail carries. `Debug` does not show it.
 #[derive(Clone, Eq, PartialEq)]
 pub struct SecretCode(String);

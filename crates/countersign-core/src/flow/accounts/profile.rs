@@ -1,19 +1,20 @@
 //! What an account says about its user: names, the proven address, roles; and the account's end.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use countersign_jwt::id::{SessionId, UserId};
 use countersign_jwt::time::Timestamp;
 
-use super::credentials::{LinkError, SendError};
+use super::credentials::{LinkError, SendError, proof_of};
 use super::letters::Letter;
 use super::{Accounts, AccountsConfig, RegisterError};
 use crate::flow::EndError;
 use crate::flow::sessions::detached;
 use crate::model::event::Event;
-use crate::model::one_time::{LinkToken, OneTimeSecret, Purpose, Tried};
-use crate::model::{EmailAddress, EndReason, Language, Roles, User, Username};
-use crate::store::{NameKey, StoreError, UserInserted, UserReplaced};
+use crate::model::one_time::{LinkToken, OneTimeSecret, Purpose};
+use crate::model::{EmailAddress, EndReason, Language, Refused, Roles, User, Username};
+use crate::store::{MAIL_COUNTERS, NameKey, StoreError, UserInserted, UserReplaced};
 
 /// Changes what accounts say about their users, verifies addresses, and deletes accounts. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub enum EmailProof {
     Mail {
         /// The session in which the user changes the address.
         session: Option<SessionId>,
+        /// The address of the client that asks for the change.
+        client: Option<IpAddr>,
     },
     /// An operator answers for the address: it counts at once, and is proven.
     Operator,
@@ -89,6 +92,12 @@ pub enum ProfileError {
     /// The account does not exist any more.
     #[error("the account is gone")]
     Gone,
+    /// The user has asked for other addresses too often.
+    #[error("too many changes of the e-mail address")]
+    TooManyAttempts {
+        /// The time until the next one may be asked for.
+        retry_after: Duration,
+    },
     /// Somebody else changed the account during each of eight tries.
     #[error("the account was changed at the same time; try again")]
     Contended,
@@ -166,6 +175,15 @@ impl Profile {
     async fn change_now(&self, user_id: &UserId, change: ProfileChange) -> Result<User, ProfileError> {
         let ProfileChange { username, language, email, roles, email_verified } = change;
         let by_mail = self.config().letters.is_some();
+        if let (true, Some(EmailChange { proof: EmailProof::Mail { .. }, .. })) = (by_mail, &email) {
+            // Every change is a mail to an address that the user has made up.
+            let counter = format!("{}changes of:{user_id}", MAIL_COUNTERS.start);
+            if let Err(Refused { retry_after, .. }) =
+                self.accounts.may(&counter, &Accounts::CHANGES_OF_ADDRESS).await?
+            {
+                return Err(ProfileError::TooManyAttempts { retry_after });
+            }
+        }
         let user = self
             .replace(user_id, |user| {
                 let mut new = user.clone();
@@ -206,8 +224,10 @@ impl Profile {
         if let Some(EmailChange { email, proof }) = email {
             let is_there = user.email.as_ref().is_some_and(|now| now.key() == email.key());
             match proof {
-                EmailProof::Mail { session } if !is_there => self.send_change(&user, &email, session).await?,
-                EmailProof::Mail { session } => self.email_has_changed(&before, &user, session).await?,
+                EmailProof::Mail { session, client } if !is_there => {
+                    self.send_change(&user, &email, session, client).await?;
+                }
+                EmailProof::Mail { session, .. } => self.email_has_changed(&before, &user, session).await?,
                 EmailProof::Operator => self.email_has_changed(&before, &user, None).await?,
             }
         }
@@ -251,10 +271,11 @@ impl Profile {
         user: &User,
         email: &EmailAddress,
         session: Option<SessionId>,
+        client: Option<IpAddr>,
     ) -> Result<(), StoreError> {
         let (this, user, to) = (self.clone(), user.clone(), email.clone());
         self.accounts
-            .mail_unseen("change", email, async move {
+            .mail_unseen("change", email, client, async move {
                 if let Some(owner) = this.config().users.user_by_name(NameKey::Email(to.key())).await? {
                     return this.accounts.post_to(&owner, Letter::AccountExists).await;
                 }
@@ -277,7 +298,7 @@ impl Profile {
             user_id: user.id.clone(),
             purpose: Purpose::VerifyEmail,
             digests: vec![token.digest()],
-            bound_to: format!("{session} {}", email.as_str()),
+            bound_to: format!("{session} {} {}", proof_of(user), email.as_str()),
             tries_left: 5,
             created_at: now,
             expires_at: now + Self::VERIFY_LIVES,
@@ -287,15 +308,16 @@ impl Profile {
         self.accounts.post(email, user, letter).await
     }
 
-    /// Mails a link to verify a user's address anew, if it is not proven yet. An address gets few such mails.
+    /// Mails a link to verify a user's address anew, if it is not proven yet. An address gets few such mails, and fewer
+    /// because of one `client`, by its address.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
-    pub async fn resend_verification(&self, user: &User) -> Result<(), StoreError> {
+    pub async fn resend_verification(&self, user: &User, client: Option<IpAddr>) -> Result<(), StoreError> {
         let Some(email) = user.email.clone().filter(|_| !user.has_verified_email()) else { return Ok(()) };
         let (this, user) = (self.clone(), user.clone());
         self.accounts
-            .mail_unseen("verify", &email.clone(), async move {
+            .mail_unseen("verify", &email.clone(), client, async move {
                 this.send_verification(&user, &email, None).await
             })
             .await
@@ -306,7 +328,11 @@ impl Profile {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
-    pub async fn resend_verification_to(&self, email: &EmailAddress) -> Result<(), StoreError> {
+    pub async fn resend_verification_to(
+        &self,
+        email: &EmailAddress,
+        client: Option<IpAddr>,
+    ) -> Result<(), StoreError> {
         let (this, key) = (self.clone(), email.key().to_owned());
         let work = async move {
             let user = this.config().users.user_by_name(NameKey::Email(&key)).await?;
@@ -319,17 +345,21 @@ impl Profile {
                 None => Ok(()),
             }
         };
-        self.accounts.mail_unseen("verify", email, work).await
+        self.accounts.mail_unseen("verify", email, client, work).await
     }
 
     /// Tells the user of an address that somebody tried to register with it.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
-    pub async fn tell_account_exists(&self, email: &EmailAddress) -> Result<(), StoreError> {
+    pub async fn tell_account_exists(
+        &self,
+        email: &EmailAddress,
+        client: Option<IpAddr>,
+    ) -> Result<(), StoreError> {
         let (this, email) = (self.clone(), email.clone());
         self.accounts
-            .mail_unseen("exists", &email.clone(), async move {
+            .mail_unseen("exists", &email.clone(), client, async move {
                 match this.config().users.user_by_name(NameKey::Email(email.key())).await? {
                     Some(user) => this.accounts.post_to(&user, Letter::AccountExists).await,
                     None => Ok(()),
@@ -349,18 +379,24 @@ impl Profile {
     }
 
     async fn verify_email_now(&self, token: &LinkToken) -> Result<(), LinkError> {
-        let one_time = &self.config().one_time;
-        let purpose = Purpose::VerifyEmail;
-        let tried = one_time.try_secret(token.user_id(), purpose, &token.digest(), self.now()).await?;
-        let Some((Tried::Right, secret)) = tried else { return Err(LinkError::Invalid) };
-        let (session, email) = secret.bound_to.split_once(' ').ok_or(LinkError::Invalid)?;
+        let used = self.accounts.use_link(token, Purpose::VerifyEmail).await?;
+        let bound_to = used.ok_or(LinkError::Invalid)?.bound_to;
+        let mut parts = bound_to.splitn(3, ' ');
+        let (Some(session), Some(proof), Some(email)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(LinkError::Invalid);
+        };
         let email = EmailAddress::parse(email).map_err(|_| LinkError::Invalid)?;
         let session: Option<SessionId> = session.parse().ok();
+        let is_there = |user: &User| user.email.as_ref().is_some_and(|known| known.key() == email.key());
+        // A change of address was asked for under the password and the address of that moment. Whoever has changed
+        // either since then has called it off, knowing of it or not.
+        let may = |user: &User| user.is_enabled() && (is_there(user) || proof_of(user) == proof);
         let replaced = self
-            .replace(token.user_id(), |user| User {
-                email: Some(email.clone()),
-                email_verified_at: Some(self.now()),
-                ..user.clone()
+            .replace(token.user_id(), |user| match may(user) {
+                true => {
+                    User { email: Some(email.clone()), email_verified_at: Some(self.now()), ..user.clone() }
+                }
+                false => user.clone(),
             })
             .await;
         let Replaced { before, user } = match replaced {
@@ -369,6 +405,9 @@ impl Profile {
             Err(ProfileError::Store(error)) => return Err(error.into()),
             Err(_) => return Err(LinkError::Invalid),
         };
+        if !may(&before) {
+            return Err(LinkError::Invalid);
+        }
         self.config().sessions.tell(&Event::EmailVerified { user_id: user.id.clone() });
         Ok(self.email_has_changed(&before, &user, session).await?)
     }
@@ -386,7 +425,7 @@ impl Profile {
             return Ok(());
         }
         let AccountsConfig { sessions, one_time, .. } = self.config();
-        for purpose in [Purpose::ResetPassword, Purpose::SignIn, Purpose::Invite] {
+        for purpose in Purpose::ENDED_BY_CHANGE {
             one_time.remove_secret(&user.id, purpose).await?;
         }
         // An account that had no address is not in other hands because it gets one.
