@@ -8,13 +8,16 @@
 )]
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_core::flow::{
-    Arrival, Credentials, HashError, Letter, LoginError, Presentation, SignedIn, purge,
+    Arrival, Credentials, HashError, Letter, LoginError, Presentation, Profile, SignedIn, purge,
 };
 use countersign_core::model::{
     Attempts, Device, DeviceToken, EmailAddress, Event, LoginLimits, Outcome, Password, ThrottlePolicy,
@@ -99,7 +102,39 @@ fn checked(bed: &TestBed, user_id: &UserId) -> usize {
     bed.events.take().iter().filter(of_user).count()
 }
 
+/// Polls once.
+async fn polled<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
+}
+
 // The owner under attack.
+
+#[tokio::test]
+async fn sec_121_one_address_fills_half_of_the_hash_pool_at_most() {
+    let config = BedConfig { hash_permits: NonZeroUsize::MIN, hash_queue: 7, ..BedConfig::default() };
+    let bed = TestBed::with(MemoryStore::new(), config).await;
+    bed.register("ada").await.unwrap();
+    // Guesses at as many names, so that nothing but the pool is in their way.
+    let mut flood: Vec<_> = (0..50)
+        .map(|number| {
+            let bed = &bed;
+            Box::pin(async move { bed.login_as(&format!("user{number}"), WRONG, from("192.0.2.1")).await })
+        })
+        .collect();
+    let mut refused = 0;
+    for guess in &mut flood {
+        if let Poll::Ready(answer) = polled(guess).await {
+            assert!(matches!(answer, Err(LoginError::TooManyAttempts { .. })), "{answer:?}");
+            refused += 1;
+        }
+    }
+    assert_eq!((refused, free_places(&bed)), (46, 4));
+    bed.login_as("ada", RIGHT, from("192.0.2.2")).await.expect("others find a place");
+    for guess in flood.into_iter().take(4) {
+        assert!(matches!(guess.await, Err(LoginError::InvalidCredentials)));
+    }
+    bed.login_as("ada", RIGHT, from("192.0.2.1")).await.expect("a place is free again");
+}
 
 #[tokio::test]
 async fn sec_125_the_owner_signs_in_while_20_guesses_a_second_come_from_everywhere() {
@@ -583,8 +618,9 @@ async fn a_code_signs_in_on_a_device_too() {
     bed.register("ada").await.unwrap();
     let credentials = Credentials::of(&bed.accounts);
     let email = EmailAddress::parse("ada@example.org").unwrap();
+    let Letter::VerifyEmail { token, .. } = letters.wait_for(1).await.remove(0).letter else { panic!() };
+    Profile::of(&bed.accounts).verify_email(&token).await.unwrap();
     credentials.mail_code(&email, None).await.unwrap();
-    // The first letter verifies the address.
     let Letter::SignInCode { code, .. } = letters.wait_for(2).await.remove(1).letter else { panic!() };
     let known = credentials.login_with_code(&email, &code, from("192.0.2.1")).await.unwrap().device_token;
     assert!(matches!(letters.all().last().unwrap().letter, Letter::NewDevice { .. }));

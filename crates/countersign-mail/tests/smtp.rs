@@ -17,8 +17,8 @@ use countersign_core::model::EmailAddress;
 use countersign_core::store::{MemoryStore, OutboxStore};
 use countersign_jwt::{Secret, Secrets, Timestamp};
 use countersign_mail::{
-    Content, Language, Letterhead, Links, Mailer, Message, Notice, Postman, Recipient, Roots, SendError,
-    Smtp, SmtpUrl, MailTemplates, Transport,
+    Content, Language, Letterhead, Links, MailTemplates, Mailer, Message, Notice, Postman, Recipient, Roots,
+    SendError, Smtp, SmtpUrl, Transport,
 };
 use countersign_testapp::mail_server::{Certificate, LOGIN, Mode, Server};
 use countersign_testkit::{FixedClock, SeededRandom};

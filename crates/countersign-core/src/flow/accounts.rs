@@ -2,6 +2,7 @@
 
 mod attempts;
 mod caller;
+mod codes;
 mod credentials;
 mod devices;
 mod ids;
@@ -11,9 +12,11 @@ mod own;
 mod profile;
 mod queues;
 mod registration;
+mod shares;
 mod source;
 mod upgrade;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,11 +29,12 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::flow::accounts::attempts::{Failures, NotBegun};
+use crate::flow::accounts::attempts::{Failures, NotBegun, count_refused};
 use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::devices::SigningIn;
 use crate::flow::accounts::minutes::Minutes;
 use crate::flow::accounts::queues::Queues;
+use crate::flow::accounts::shares::{Share, Shares};
 use crate::flow::accounts::source::{Candidate, UserSource};
 use crate::flow::hasher::{HashError, HashPool, PasswordCheck};
 use crate::flow::password_policy::PasswordPolicy;
@@ -42,13 +46,14 @@ use crate::flow::{
 use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username, without_blanks};
 use crate::model::password::Password;
-use crate::model::throttle::{LoginLimits, Outcome, Refused, ThrottlePolicy};
+use crate::model::throttle::{LoginLimits, Outcome, Refused, ThrottlePolicy, ThrottleReason};
 use crate::model::user::User;
-use crate::model::{Device, DeviceToken, EndReason, PasswordHash};
+use crate::model::{ClientNetwork, Device, DeviceToken, EndReason, PasswordHash};
 use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore, UserStore};
 
 pub(crate) use attempts::hour;
-pub use credentials::{CodeLoginError, Credentials, CredentialsError, LinkError, preferred_language};
+pub use codes::CodeLoginError;
+pub use credentials::{Credentials, CredentialsError, LinkError, preferred_language};
 pub use ids::UserIds;
 pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
 pub use own::{CheckPassword, FindUser, PasswordVerdict};
@@ -129,6 +134,8 @@ pub struct Accounts {
     failures: Arc<Mutex<Failures>>,
     /// The logins that wait for others.
     queues: Arc<Queues>,
+    /// How much of the hash pool each address fills.
+    shares: Arc<Shares>,
     /// One permit for each mail that is being written without its caller's knowing.
     mailing: Arc<Semaphore>,
 }
@@ -309,6 +316,7 @@ impl Accounts {
             refusals: Arc::default(),
             failures: Arc::default(),
             queues: Arc::default(),
+            shares: Arc::default(),
             mailing,
         }
     }
@@ -393,10 +401,16 @@ impl Accounts {
         password: Password,
         arrival: Arrival,
     ) -> Result<SignedIn<S::User>, LoginError> {
+        let share = self
+            .share(arrival.device.ip)
+            .map_err(|Refused { retry_after, .. }| LoginError::TooManyAttempts { retry_after })?;
         let (caller, waiting) = Caller::with(self.shared.hasher.place()?);
         let floor = self.shared.login_floor.map(tokio::time::sleep);
         let this = self.clone();
-        let login = async move { this.login_now(&source, &name, password, arrival, waiting).await };
+        let login = async move {
+            let _share = share;
+            this.login_now(&source, &name, password, arrival, waiting).await
+        };
         let answer = detached(&self.shared.runtime, login).await;
         drop(caller);
         if let Some(floor) = floor {
@@ -539,6 +553,18 @@ impl Accounts {
             }
         }
         Err(BeginError::EpochRaised)
+    }
+
+    /// Counts a registration or login from this address. One address fills at most half of the hash pool, so that others,
+    /// and devices that accounts know, find places whatever comes from there.
+    fn share(&self, client: Option<IpAddr>) -> Result<Option<Share>, Refused> {
+        let Some(network) = client.map(ClientNetwork::of) else { return Ok(None) };
+        let most = self.shared.hasher.size().div_ceil(2);
+        let share = self.shares.take(network, most).ok_or_else(|| {
+            count_refused("address");
+            Refused { retry_after: Duration::from_secs(1), reason: ThrottleReason::OthersRunning }
+        })?;
+        Ok(Some(share))
     }
 
     async fn end_replaced(&self, replaced: Vec<Claims>) -> Result<(), StoreError> {

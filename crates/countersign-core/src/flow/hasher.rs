@@ -121,6 +121,8 @@ pub struct HashPool {
     runtime: Handle,
     /// One permit for each hash that runs or waits.
     places: Arc<Semaphore>,
+    /// The number of places.
+    size: usize,
     /// One permit for each hash that runs.
     permits: Arc<Semaphore>,
 }
@@ -166,6 +168,7 @@ impl HashPool {
             hasher: Arc::new(Hasher::new(recipe, random)?),
             runtime,
             places: Arc::new(Semaphore::new(places)),
+            size: places,
             permits: Arc::new(Semaphore::new(permits)),
         })
     }
@@ -183,6 +186,12 @@ impl HashPool {
     #[must_use]
     pub fn free_places(&self) -> usize {
         self.places.available_permits()
+    }
+
+    /// The number of places in the pool, free or taken: one for each hash that runs or waits.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// Hashes a new password with a fresh salt.

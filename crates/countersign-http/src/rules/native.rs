@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use countersign_core::flow::{Check, Refresh};
 use countersign_core::flow::{BrowserSession, CheckError, RefreshError, TokenFormat};
+use countersign_core::flow::{Check, Refresh};
 use countersign_core::model::{AgentHash, Device, Refusal, SessionPolicy};
 use countersign_core::store::BoxError;
 use countersign_jwt::{Claims, TokenType, UserId};

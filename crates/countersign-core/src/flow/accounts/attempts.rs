@@ -504,6 +504,6 @@ impl Admitted {
 }
 
 /// Counts a login that a limit has refused.
-fn count_refused(limit: &'static str) {
+pub(super) fn count_refused(limit: &'static str) {
     metrics::counter!("countersign_logins_refused_total", "limit" => limit).increment(1);
 }

@@ -112,6 +112,7 @@ impl Accounts {
         registration: Registration,
         arrival: Arrival,
     ) -> Result<SignedIn, RegisterError> {
+        let _share = self.share(arrival.device.ip).map_err(too_many)?;
         let place = self.shared.hasher.place()?;
         self.count_registration(arrival.device.ip).await?;
         let Registration { email, username, password, language } = registration;
@@ -142,6 +143,7 @@ impl Accounts {
         registration: Registration,
         device: Device,
     ) -> Result<(), RegisterError> {
+        let _share = self.share(device.ip).map_err(too_many)?;
         let place = self.shared.hasher.place()?;
         self.count_registration(device.ip).await?;
         let Registration { email, username, password, language } = registration;
@@ -247,10 +249,7 @@ impl Accounts {
         let hour = hour(clock.now());
         let network = ClientNetwork::of(ip).key();
         let counter = format!("{}{hour:010}:registered:{network}", ADDRESS_COUNTERS.start);
-        match self.may(&counter, &limits.registrations()).await? {
-            Ok(()) => Ok(()),
-            Err(Refused { retry_after, .. }) => Err(RegisterError::TooManyAttempts { retry_after }),
-        }
+        self.may(&counter, &limits.registrations()).await?.map_err(too_many)
     }
 
     fn refusals(&self) -> MutexGuard<'_, Minutes> {
@@ -281,4 +280,8 @@ impl Accounts {
         let begun = self.begin_on_device(self, user, epoch, beginning, on).await?;
         begun.ok_or(RegisterError::Begin(BeginError::EpochRaised))
     }
+}
+
+fn too_many(Refused { retry_after, .. }: Refused) -> RegisterError {
+    RegisterError::TooManyAttempts { retry_after }
 }
