@@ -316,10 +316,13 @@ async fn a_secret_file_of_root_is_read_through_the_servers_group_as_kubernetes_m
     }
     chown(folder.path("."), Some(SERVER), Some(GROUP)).unwrap();
     chown(folder.path("secret"), Some(0), Some(GROUP)).unwrap();
+    let binary = folder.path("countersign");
+    // By another process: while this one had the copy open, processes that other tests start would have it open too, and
+    // a file that is open to be written cannot be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_countersign")).arg(&binary).status().await;
+    assert!(copied.unwrap().success());
     let command = || {
-        let binary = folder.path("countersign");
-        std::fs::copy(env!("CARGO_BIN_EXE_countersign"), &binary).unwrap();
-        let mut command = std::process::Command::new(binary);
+        let mut command = std::process::Command::new(&binary);
         command.env_clear().envs([LISTEN, ("COUNTERSIGN_SECRET_FILE", "secret")]);
         command.current_dir(folder.path(".")).uid(SERVER).gid(GROUP);
         let mut command = Command::from(command);
