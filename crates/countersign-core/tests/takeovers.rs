@@ -18,7 +18,7 @@ use countersign_core::flow::{
 use countersign_core::model::{Device, EmailAddress, LinkToken, LoginLimits, Password, ThrottlePolicy, User};
 use countersign_core::store::MemoryStore;
 use countersign_jwt::UserId;
-use countersign_testkit::{BedConfig, RecordedLetters, SeededRandom, TestBed};
+use countersign_testkit::{BedConfig, Instrumented, RecordedLetters, SeededRandom, TestBed};
 
 const RIGHT: &str = TestBed::PASSWORD;
 const NEW: &str = "battery horse correct staple";
@@ -255,6 +255,49 @@ async fn sec_129_codes_guessed_for_many_accounts_from_one_address_are_throttled(
     assert!(matches!(guess, Err(CodeLoginError::TooManyAttempts { .. })), "{guess:?}");
     let (code, _) = site.code("ada@example.org").await;
     site.by_code("ada@example.org", code.expose(), "192.0.2.1").await.expect("from elsewhere it goes on");
+}
+
+#[tokio::test]
+async fn sec_131_a_guess_at_a_code_costs_the_store_the_same_whoever_has_an_account() {
+    let watched = Instrumented::new(MemoryStore::new());
+    let letters = RecordedLetters::default();
+    let config = BedConfig { letters: Some(Arc::new(letters.clone())), ..BedConfig::default() };
+    let bed = TestBed::with(watched.stores(), config).await;
+    bed.register("ada").await.unwrap();
+    let disabled = bed.register("eve").await.unwrap().user.id;
+    bed.accounts.disable(&disabled).await.unwrap();
+    letters.wait_for(2).await;
+    let credentials = Credentials::of(&bed.accounts);
+    let guess = async |name: &str| {
+        let email = address(&format!("{name}@example.org"));
+        let wrong = SecretCode::parse("123456").unwrap();
+        watched.reset_calls();
+        let answer = credentials.login_with_code(&email, &wrong, arrival("192.0.2.1")).await;
+        assert!(matches!(answer, Err(CodeLoginError::InvalidCredentials)), "{name}: {answer:?}");
+        ["user_by_name", "epoch", "try_secret", "begin_attempt", "finish_attempt"]
+            .map(|call| watched.calls(call))
+            .into_iter()
+            .chain([watched.total_calls()])
+            .collect::<Vec<_>>()
+    };
+    let mut costs = Vec::new();
+    for has_code in [false, true] {
+        for name in ["ada", "eve", "nobody"] {
+            if has_code {
+                let email = address(&format!("{name}@example.org"));
+                credentials.mail_code(&email, None).await.unwrap();
+                for _ in 0..50 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            // Five guesses use the code up, whoever has it.
+            for _ in 0..6 {
+                costs.push(guess(name).await);
+            }
+        }
+    }
+    assert!(costs.iter().all(|cost| *cost == costs[0]), "{costs:?}");
+    assert_eq!(letters.all().len(), 3, "one code was mailed");
 }
 
 #[tokio::test]

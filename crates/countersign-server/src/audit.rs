@@ -3,7 +3,7 @@
 //! Nobody waits for the trail: an event is put into a bounded queue. While the store does not answer, records wait in
 //! the queue and are written later; if it is full, the oldest record is dropped, and the log says how many were.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,7 +41,14 @@ pub(crate) struct Trail {
 struct Waiting {
     records: VecDeque<AuditRecord>,
     dropped: u64,
+    minute: i64,
+    /// How often each event of [`MOST_IN_MINUTE`] has happened in this minute.
+    in_minute: BTreeMap<&'static str, u64>,
 }
+
+/// The most records a minute of each event that anybody can cause, signed in or not. What exceeds them is counted: else
+/// strangers would fill the store, and nobody would find anything among their records.
+const MOST_IN_MINUTE: [(&str, u64); 2] = [("login_failed", 200), ("login_throttled", 30)];
 
 impl Trail {
     /// A record of something that happens now, about nobody yet. `None` if the system gives no randomness.
@@ -102,6 +109,7 @@ impl Trail {
                     () = self.added.notified() => tokio::time::sleep(GATHER).await,
                     () = tokio::time::sleep(RETRY_EVERY) => {}
                 }
+                self.count_minute(clock.now());
                 if let Err(error) = self.flush(&*store).await {
                     tracing::warn!(
                         error = &error as &dyn Error,
@@ -117,6 +125,37 @@ impl Trail {
         })
     }
 
+    /// Whether this event gets a record of its own. Adds the records of what was counted in a minute that is over.
+    fn admits(&self, event: &Event, now: Timestamp) -> bool {
+        self.count_minute(now);
+        let name = event.name();
+        let Some((_, most)) = MOST_IN_MINUTE.iter().find(|(known, _)| *known == name) else { return true };
+        let mut waiting = self.waiting();
+        let count = waiting.in_minute.entry(name).or_default();
+        *count += 1;
+        *count <= *most
+    }
+
+    /// Adds a record of each event that has happened too often in a minute that is over, with how often.
+    fn count_minute(&self, now: Timestamp) {
+        let over = {
+            let mut waiting = self.waiting();
+            let minute = now.as_secs().div_euclid(60);
+            if waiting.minute == minute {
+                return;
+            }
+            waiting.minute = minute;
+            std::mem::take(&mut waiting.in_minute)
+        };
+        for (name, count) in over {
+            let most = MOST_IN_MINUTE.iter().find(|(known, _)| *known == name).map_or(0, |(_, most)| *most);
+            if let (true, Some(record)) = (count > most, Self::record(name)) {
+                let detail = Some(format!("{} more within a minute", count - most));
+                self.add(AuditRecord { detail, ..record });
+            }
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +164,9 @@ impl Trail {
 impl Events for Trail {
     fn emit(&self, event: &Event) {
         LogEvents.emit(event);
-        if let Some((id, now)) = id_and_time() {
+        if let Some((id, now)) = id_and_time()
+            && self.admits(event, now)
+        {
             self.add(AuditRecord::of(event, id, now));
         }
     }
@@ -156,7 +197,9 @@ async fn purge(store: &dyn AuditStore, before: Timestamp) {
 
 #[cfg(test)]
 mod tests {
+    use countersign_core::model::Device;
     use countersign_core::store::{AuditPage, MemoryStore};
+    use countersign_jwt::UserId;
     use countersign_testkit::Instrumented;
 
     use super::*;
@@ -167,6 +210,24 @@ mod tests {
             store.audit(&page).await.unwrap().into_iter().map(|record| record.name).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_flood_of_failures_is_counted_and_not_written_one_by_one() {
+        let trail = Trail::default();
+        let throttled = Event::LoginThrottled { user_id: None, device: Device::default() };
+        let minute = Timestamp::from_secs(1_700_000_040);
+        let admitted = (0..1_000).filter(|_| trail.admits(&throttled, minute)).count();
+        assert_eq!(admitted, 30);
+        let registered = Event::Registered { user_id: UserId::new("ada").unwrap() };
+        assert!(trail.admits(&registered, minute), "nothing else is held up");
+        trail.count_minute(minute + Duration::from_secs(59));
+        assert!(trail.waiting().records.is_empty(), "the minute is not over");
+        assert!(trail.admits(&throttled, minute + Duration::from_secs(60)));
+        let told: Vec<_> = trail.waiting().records.iter().map(|record| record.detail.clone()).collect();
+        assert_eq!(told, [Some("970 more within a minute".to_owned())]);
+        trail.count_minute(minute + Duration::from_secs(120));
+        assert_eq!(trail.waiting().records.len(), 1, "one throttled login was written as such");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use countersign_jwt::id::{Epoch, UserId};
 use countersign_jwt::random::{self, RandomError};
+use uuid::Uuid;
 
 use super::credentials::Credentials;
 use super::letters::{Letter, SecretCode};
@@ -49,14 +50,23 @@ impl Credentials {
         let (this, email) = (self.clone(), email.clone());
         self.accounts
             .mail_unseen("code", &email.clone(), client, async move {
-                let Some(user) = this.enabled_user_of(&email).await? else { return Ok(()) };
+                // An address that nobody has gets a code that nobody learns, so that a guess at it costs the store what
+                // other guesses do.
+                let user = this.enabled_user_of(&email).await?;
+                let user_id = user.as_ref().map_or_else(|| this.nobody(&email), |user| user.id.clone());
                 // Each has a record of its own: who guesses codes uses up the tries of the code, and not the link.
                 let code = this.new_code()?;
-                let digest = this.code_digest(&user.id, &code);
-                this.keep(&user, Purpose::SignIn, email.key(), Self::CODE_LIVES, digest).await?;
-                let token = this.keep_link(&user, Purpose::SignInLink, email.key(), Self::CODE_LIVES).await?;
-                let letter = Letter::SignInCode { code, token, expires_in: Self::CODE_LIVES };
-                this.accounts.post_to(&user, letter).await
+                let digest = this.code_digest(&user_id, &code);
+                this.keep(&user_id, Purpose::SignIn, email.key(), Self::CODE_LIVES, digest).await?;
+                let lives = Self::CODE_LIVES;
+                let token = this.keep_link(&user_id, Purpose::SignInLink, email.key(), lives).await?;
+                match &user {
+                    Some(user) => {
+                        let letter = Letter::SignInCode { code, token, expires_in: lives };
+                        this.accounts.post_to(user, letter).await
+                    }
+                    None => Ok(()),
+                }
             })
             .await
     }
@@ -119,15 +129,25 @@ impl Credentials {
     ) -> Result<SignedIn, CodeLoginError> {
         let AccountsConfig { users, one_time, .. } = self.config();
         let user = users.user_by_name(NameKey::Email(email.key())).await?;
-        // An unknown address costs the store what a known one does.
-        let user_id = user.map_or_else(|| UserId::from(uuid::Uuid::nil()), |user| user.id);
+        let known = user.as_ref().map(|user| user.id.clone());
+        let user_id = user.filter(User::is_enabled).map_or_else(|| self.nobody(email), |user| user.id);
         let digest = self.code_digest(&user_id, code);
         // As at a login with a password, the epoch is read first.
         let epoch = self.config().sessions.epoch(&user_id).await?;
         match one_time.try_secret(&user_id, Purpose::SignIn, &digest, self.now()).await? {
             Some((Tried::Right, secret)) => self.login_by(secret, epoch, arrival).await,
-            _ => Err(self.code_failed(Some(user_id).filter(|id| !is_nobody(id)), arrival.device)),
+            _ => Err(self.code_failed(known, arrival.device)),
         }
+    }
+
+    /// The id that stands for whoever has this address while no account has it: the store holds the counters and codes
+    /// of this id as it holds those of an account, so how long an answer takes tells nobody who has one (SEC-131).
+    fn nobody(&self, email: &EmailAddress) -> UserId {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &*self.config().code_key);
+        let tag = hmac::sign(&key, format!("nobody {}", email.key()).as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(tag.as_ref().get(..16).unwrap_or(&[0; 16]));
+        UserId::from(Uuid::from_bytes(bytes))
     }
 
     /// Logs in with the link that was mailed beside a code, as [`Credentials::login_with_code`] does.
@@ -216,9 +236,4 @@ impl Credentials {
         self.config().sessions.tell(&Event::LoginFailed { user_id, device });
         CodeLoginError::InvalidCredentials
     }
-}
-
-/// Whether this is the id that stands for unknown users.
-fn is_nobody(id: &UserId) -> bool {
-    *id == UserId::from(uuid::Uuid::nil())
 }

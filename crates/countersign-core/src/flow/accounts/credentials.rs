@@ -323,11 +323,11 @@ impl Credentials {
     }
 
     async fn keep_reset(&self, user: &User, bound_to: String) -> Result<LinkToken, SendError> {
-        self.keep_link(user, Purpose::ResetPassword, &bound_to, Self::RESET_LIVES).await
+        self.keep_link(&user.id, Purpose::ResetPassword, &bound_to, Self::RESET_LIVES).await
     }
 
     async fn keep_invitation(&self, user: &User, bound_to: String) -> Result<LinkToken, SendError> {
-        self.keep_link(user, Purpose::Invite, &bound_to, Self::INVITE_LIVES).await
+        self.keep_link(&user.id, Purpose::Invite, &bound_to, Self::INVITE_LIVES).await
     }
 
     async fn send_reset(&self, user: &User) -> Result<(), SendError> {
@@ -339,20 +339,20 @@ impl Credentials {
     /// Keeps the record of a new link.
     pub(super) async fn keep_link(
         &self,
-        user: &User,
+        user_id: &UserId,
         purpose: Purpose,
         bound_to: &str,
         lives: Duration,
     ) -> Result<LinkToken, SendError> {
-        let token = LinkToken::new(user.id.clone(), &*self.config().random)?;
-        self.keep(user, purpose, bound_to, lives, token.digest()).await?;
+        let token = LinkToken::new(user_id.clone(), &*self.config().random)?;
+        self.keep(user_id, purpose, bound_to, lives, token.digest()).await?;
         Ok(token)
     }
 
     /// Keeps the record of a new secret.
     pub(super) async fn keep(
         &self,
-        user: &User,
+        user_id: &UserId,
         purpose: Purpose,
         bound_to: &str,
         lives: Duration,
@@ -360,7 +360,7 @@ impl Credentials {
     ) -> Result<(), SendError> {
         let now = self.now();
         let secret = OneTimeSecret {
-            user_id: user.id.clone(),
+            user_id: user_id.clone(),
             purpose,
             digests: vec![digest],
             bound_to: bound_to.to_owned(),
