@@ -49,10 +49,36 @@ pub(crate) fn day(at: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
 
+/// The day of a time in words, in UTC: "31 January 2026".
+pub(crate) fn day_in_words(catalog: &Catalog, language: Language, at: Timestamp) -> String {
+    let time = jiff::Timestamp::from_millisecond(at.as_millis()).unwrap_or(jiff::Timestamp::MAX);
+    let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let key = if date.day() == 1 { "date.first" } else { "date.day" };
+    let month = catalog.text(language, &format!("date.month_{}", date.month())).unwrap_or_default();
+    let (day, year) = (date.day().to_string(), date.year().to_string());
+    catalog.fill(language, key, &[("day", &day), ("month", month), ("year", &year)]).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Templates;
+
+    #[test]
+    fn days_are_told_as_each_language_writes_them() {
+        let catalog = Templates::built_in().catalog;
+        for (seconds, expected) in [
+            (1_769_860_800, ["31 January 2026", "31. Januar 2026", "31 janvier 2026"]),
+            (1_796_083_200, ["1 December 2026", "1. Dezember 2026", "1er décembre 2026"]),
+            (1_796_083_199, ["30 November 2026", "30. November 2026", "30 novembre 2026"]),
+            (1_709_164_800, ["29 February 2024", "29. Februar 2024", "29 février 2024"]),
+        ] {
+            let at = Timestamp::from_secs(seconds);
+            let told = [Language::English, Language::German, Language::French]
+                .map(|language| day_in_words(&catalog, language, at));
+            assert_eq!(told, expected);
+        }
+    }
 
     #[test]
     fn times_and_durations_are_told_in_words() {

@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod ago;
+mod blank;
 mod colour;
 mod device;
 mod failure;

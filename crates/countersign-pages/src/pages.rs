@@ -14,6 +14,7 @@ use countersign_http::OsRandom;
 use countersign_jwt::Random;
 use http::{HeaderMap, HeaderValue, Method, header};
 
+use crate::blank::Blanks;
 use crate::failure::Failure;
 use crate::look::{Asset, Look};
 use crate::routes::{account, code, credentials, errors, home, language, sign_in, sign_out, verify};
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) logo: Asset,
     pub(crate) is_local: bool,
     pub(crate) random: Arc<dyn Random>,
+    pub(crate) blanks: Arc<Blanks>,
 }
 
 /// The pages with the default look. [`Pages`] decides more.
@@ -102,12 +104,16 @@ impl Pages {
             logo: Asset::logo(None, look.colour),
             is_local: false,
             random: Arc::new(OsRandom),
+            blanks: Arc::default(),
         };
         Self { shared: Arc::new(shared) }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
-        change(Arc::make_mut(&mut self.shared));
+        let shared = Arc::make_mut(&mut self.shared);
+        change(shared);
+        // What was rendered so far may look otherwise now.
+        shared.blanks = Arc::default();
         self
     }
 

@@ -174,6 +174,10 @@ fn sample(language: Language, is_full: bool) -> Value {
         sessions,
         more => is_full,
         since => "2026-01-31",
+        since_in_words => "31 January 2026",
+        day => "31",
+        month => "January",
+        year => "2026",
         status => "404",
         title => "x",
         kind => "not_found",
@@ -226,6 +230,19 @@ mod tests {
             assert!(missing.is_empty(), "{language}: {missing:?}");
             for (key, names) in these {
                 assert_eq!(english.get(&key), Some(&names), "{language} {key}");
+            }
+        }
+    }
+
+    /// French puts a space before some signs, where a line must not break.
+    #[test]
+    fn no_line_begins_with_a_sign_that_belongs_to_the_word_before() {
+        let catalog = Templates::built_in().catalog;
+        for language in Language::ALL {
+            for (key, text) in catalog.texts(language).unwrap().iter() {
+                for sign in [" ?", " !", " :", " ;", " »", "« "] {
+                    assert!(!text.contains(sign), "{language} {key}: {text:?} needs a no-break space");
+                }
             }
         }
     }

@@ -17,12 +17,13 @@ use countersign_http::{
     SetCookies, csrf_matches, find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::{Claims, random};
-use countersign_text::Language;
+use countersign_text::{Language, TemplateError};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use minijinja::{Value, context};
 
 use crate::ago::lasting;
+use crate::blank::MARK;
 use crate::failure::Failure;
 use crate::form::Form;
 use crate::pages::Pages;
@@ -259,6 +260,43 @@ impl Visit {
 
     /// Renders a page of these values.
     pub(crate) fn page(&self, status: StatusCode, template: &str, own: Value) -> Response {
+        self.show(status, self.html(template, own, &self.form_token()))
+    }
+
+    /// The page at `path` with an empty form, which is rendered anew only for visitors for whom it differs.
+    pub(crate) fn blank(
+        &self,
+        path: &'static str,
+        template: &'static str,
+        own: impl FnOnce() -> Value,
+    ) -> Response {
+        let is_at_path = self.parts.uri.path_and_query().is_some_and(|asked| asked == path);
+        if !is_at_path || self.caller.is_some() || self.next.is_some() || self.note.is_some() {
+            return self.page(StatusCode::OK, template, own());
+        }
+        let render = || self.html(template, own(), MARK);
+        let blank = self.pages.shared.blanks.page(template, self.language, render);
+        self.show(StatusCode::OK, blank.map(|blank| blank.with(&self.form_token())))
+    }
+
+    /// The answer that shows a page.
+    fn show(&self, status: StatusCode, html: Result<String, TemplateError>) -> Response {
+        let html = match html {
+            Ok(html) => html,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a page could not be rendered");
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            }
+        };
+        let mut response = (status, html).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        self.finish(headers);
+        response
+    }
+
+    /// Renders a template with these values and those that all pages have.
+    fn html(&self, template: &str, own: Value, form_token: &str) -> Result<String, TemplateError> {
         let shared = &self.pages.shared;
         let rules = self.auth().engine().account_rules();
         let may_register = matches!(
@@ -286,7 +324,7 @@ impl Visit {
             logo => self.at(&shared.logo.path),
             style => self.at(&shared.style.path),
             path => self.at(path),
-            form_token => self.form_token(),
+            form_token,
             csrf => caller.and_then(|caller| caller.claims.csrf()).unwrap_or_default(),
             note => self.note.unwrap_or_default(),
             signed_in => caller.is_some(),
@@ -298,20 +336,7 @@ impl Visit {
             onward => self.next.as_ref().map_or_else(String::new, |next| next_query(next.as_str())),
         };
         let absent = context! { alert => "", errors => context! {}, kind => "", remembers => false };
-        let html =
-            shared.templates.catalog.render(template, context! { ..own, ..context! { ..common, ..absent } });
-        let html = match html {
-            Ok(html) => html,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a page could not be rendered");
-                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-            }
-        };
-        let mut response = (status, html).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        self.finish(headers);
-        response
+        shared.templates.catalog.render(template, context! { ..own, ..context! { ..common, ..absent } })
     }
 
     /// The page that says that something was done.

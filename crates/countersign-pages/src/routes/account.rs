@@ -15,7 +15,7 @@ use minijinja::{Value, context};
 use super::credentials::{refused, shown};
 use super::fields::{Wrong, again};
 use super::sign_in::now;
-use crate::ago::{ago, day, machine};
+use crate::ago::{ago, day, day_in_words, machine};
 use crate::device::Described;
 use crate::failure::Failure;
 use crate::form::Form;
@@ -46,12 +46,14 @@ pub(crate) async fn overview(State(pages): State<Pages>, request: Request) -> Re
     let sessions: Vec<_> =
         sessions.iter().map(|session| row(&visit, session, Some(session.id) == current, now)).collect();
     let user = &caller.user;
+    let since = day_in_words(&visit.pages.shared.templates.catalog, visit.language, user.created_at);
     let own = context! {
         email => user.email.as_ref().map(|email| email.as_str()).unwrap_or_default(),
         verified => user.has_verified_email(),
         username => user.username.as_ref().map(|username| username.as_str()).unwrap_or_default(),
         has_password => user.password_hash.is_some(),
         since => day(user.created_at),
+        since_in_words => since,
         sessions,
         more,
     };

@@ -29,7 +29,7 @@ pub(crate) async fn form(State(pages): State<Pages>, request: Request) -> Respon
     }
     let user = visit.caller.as_ref().and_then(|caller| caller.user.email.as_ref());
     let email = user.map(|email| email.as_str()).unwrap_or_default().to_owned();
-    visit.page(StatusCode::OK, "code.html", context! { email })
+    visit.blank("/code", "code.html", || context! { email })
 }
 
 /// `POST /code`

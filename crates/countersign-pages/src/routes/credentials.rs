@@ -181,7 +181,7 @@ pub(super) fn shown(caller: &Caller, form: &Form) -> Value {
 pub(crate) async fn forgot_form(State(pages): State<Pages>, request: Request) -> Response {
     match Visit::open(pages, request).await {
         Ok((visit, _)) if !visit.auth().engine().sends_mail() => no_such_page(&visit),
-        Ok((visit, _)) => visit.page(StatusCode::OK, "forgot.html", context! { email => "" }),
+        Ok((visit, _)) => visit.blank("/forgot", "forgot.html", || context! { email => "" }),
         Err(response) => response,
     }
 }

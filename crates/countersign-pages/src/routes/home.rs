@@ -2,7 +2,6 @@
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::StatusCode;
 use minijinja::context;
 
 use crate::pages::Pages;
@@ -13,7 +12,7 @@ pub(crate) async fn page(pages: Pages, request: Request) -> Response {
         Ok((visit, _)) if visit.caller.is_some() => visit.go(&visit.at("/account")),
         Ok((visit, _)) => {
             let developer = visit.pages.shared.is_local;
-            visit.page(StatusCode::OK, "home.html", context! { developer })
+            visit.blank("/", "home.html", || context! { developer })
         }
         Err(response) => response,
     }

@@ -19,7 +19,7 @@ pub(crate) async fn register_form(State(pages): State<Pages>, request: Request) 
     match Visit::open(pages, request).await {
         Ok((visit, _)) if visit.caller.is_some() => visit.go(&visit.onward("/account")),
         Ok((visit, _)) if is_closed(rules(&visit)) => closed(&visit),
-        Ok((visit, _)) => visit.page(StatusCode::OK, "register.html", asked(&visit, &Form::default())),
+        Ok((visit, _)) => visit.blank("/register", "register.html", || asked(&visit, &Form::default())),
         Err(response) => response,
     }
 }
@@ -163,7 +163,7 @@ fn closed(visit: &Visit) -> Response {
 pub(crate) async fn form(State(pages): State<Pages>, request: Request) -> Response {
     match Visit::open(pages, request).await {
         Ok((visit, _)) if visit.caller.is_some() => visit.go(&visit.onward("/account")),
-        Ok((visit, _)) => visit.page(StatusCode::OK, "sign_in.html", named(&visit, &Form::default())),
+        Ok((visit, _)) => visit.blank("/sign-in", "sign_in.html", || named(&visit, &Form::default())),
         Err(response) => response,
     }
 }

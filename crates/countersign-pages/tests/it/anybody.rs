@@ -215,3 +215,36 @@ async fn errors_are_pages() {
     app.store.fail(false);
     assert_eq!(ada.open("/account").await.status(), 200);
 }
+
+/// Forms that are still empty are rendered once; nobody gets anything of anybody else's with them.
+#[tokio::test]
+async fn an_empty_form_is_each_browsers_own() {
+    let (app, _) = mailing(|builder| builder).await;
+    for path in ["/register", "/sign-in", "/forgot", "/code"] {
+        let mut seen = Vec::new();
+        for language in ["en", "de", "en", "de"] {
+            let mut visitor = Visitor::of(&app);
+            visitor.client = visitor.client.with("accept-language", language);
+            assert_eq!(visitor.open(path).await.status(), 200, "{path}");
+            let value = visitor.hidden("/language", "form_token").unwrap();
+            let page = visitor.page.clone();
+            assert_eq!(page.matches(&value).count(), page.matches("\"form_token\"").count(), "{path}");
+            visitor.open(path).await;
+            assert_eq!(visitor.page, page, "{path}: the same browser sees the same page");
+            // With a query the page is rendered by itself, and differs in the address that it returns to.
+            visitor.open(&format!("{path}?x=1")).await;
+            assert_eq!(visitor.page.replace("?x=1", ""), page, "{path}");
+            visitor.open(&format!("{path}?next=%2Fnext")).await;
+            assert_eq!(visitor.hidden("/language", "next").unwrap(), format!("{path}?next=%2Fnext"));
+            // The page after that is again one that leads nowhere.
+            visitor.open(path).await;
+            assert_eq!(visitor.page, page, "{path}");
+            seen.push((page.replace(&value, ""), value));
+        }
+        assert_eq!(seen[0].0, seen[2].0, "{path}");
+        assert_eq!(seen[1].0, seen[3].0, "{path}");
+        assert_ne!(seen[0].0, seen[1].0, "{path}: each language has its own");
+        let values: std::collections::BTreeSet<_> = seen.iter().map(|(_, value)| value).collect();
+        assert_eq!(values.len(), 4, "{path}: each browser has its own value");
+    }
+}

@@ -4,7 +4,7 @@
 //! that this project does not take.
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -63,8 +63,25 @@ impl Driver {
         Some(Self { _process: process, url: format!("http://127.0.0.1:{port}") })
     }
 
-    /// A browser with a profile of its own.
+    /// A browser with a profile of its own, which is gone with it.
     pub(crate) async fn browser(&self) -> Browser {
+        self.start_browser(&[]).await
+    }
+
+    /// A browser with this profile, which stays when the browser is closed.
+    pub(crate) async fn browser_of(&self, profile: &Path) -> Browser {
+        self.start_browser(&[format!("--user-data-dir={}", profile.display())]).await
+    }
+
+    /// A browser for which these hosts, named with their ports, are at these ports of this machine. It takes any
+    /// certificate.
+    pub(crate) async fn browser_where(&self, hosts: &[(&str, u16)]) -> Browser {
+        let rules: Vec<_> = hosts.iter().map(|(host, port)| format!("MAP {host} 127.0.0.1:{port}")).collect();
+        let rules = format!("--host-resolver-rules={}", rules.join(","));
+        self.start_browser(&[rules, "--ignore-certificate-errors".to_owned()]).await
+    }
+
+    async fn start_browser(&self, more: &[String]) -> Browser {
         let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
         let arguments = [
             "--headless=new",
@@ -75,10 +92,15 @@ impl Driver {
             "--hide-scrollbars",
             "--window-size=1280,900",
             "--lang=en-US",
+            "--password-store=basic",
+            // An address with http stays one.
+            "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable",
         ];
+        let arguments: Vec<_> = arguments.into_iter().chain(more.iter().map(String::as_str)).collect();
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
-            "goog:chromeOptions": { "args": arguments },
+            // Debian's blocks cookies of third parties, unlike others; an attack would look harmless for that alone.
+            "goog:chromeOptions": { "args": arguments, "prefs": { "profile.cookie_controls_mode": 0 } },
             "goog:loggingPrefs": { "browser": "ALL" },
         } } });
         let reply = http.post(format!("{}/session", self.url)).json(&wanted).send().await.unwrap();
@@ -122,6 +144,27 @@ impl Browser {
 
     pub(crate) async fn open(&self, url: &str) {
         self.must("url", json!({ "url": url })).await;
+    }
+
+    /// The window or tab that commands are for.
+    pub(crate) async fn tab(&self) -> String {
+        self.ask("window").await.as_str().unwrap().to_owned()
+    }
+
+    /// All windows and tabs, in no order.
+    pub(crate) async fn tabs(&self) -> Vec<String> {
+        let tabs = self.ask("window/handles").await;
+        tabs.as_array().unwrap().iter().map(|tab| tab.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Closes the window or tab that commands are for. Another one is to be chosen before the next command.
+    pub(crate) async fn close_tab(&self) {
+        let closed = self.http.delete(format!("{}/window", self.session)).send().await.unwrap();
+        assert!(closed.status().is_success(), "{closed:?}");
+    }
+
+    pub(crate) async fn go_to_tab(&self, tab: &str) {
+        self.must("window", json!({ "handle": tab })).await;
     }
 
     pub(crate) async fn back(&self) {
@@ -184,12 +227,17 @@ impl Browser {
     pub(crate) async fn click(&self, selector: &str) {
         self.run("window.wasHere = true", json!([])).await;
         self.tick(selector).await;
+        self.arrived().await;
+    }
+
+    /// Waits until a page is there on which `window.wasHere` is not set.
+    pub(crate) async fn arrived(&self) {
         // While pages change, a script may meet neither.
         let is_there = json!({
             "script": "return !window.wasHere && document.readyState === 'complete'",
             "args": [],
         });
-        eventually(selector, async || {
+        eventually("the next page", async || {
             self.command("execute/sync", is_there.clone()).await.is_ok_and(|there| there == true)
         })
         .await;
@@ -221,8 +269,21 @@ impl Browser {
         self.must("actions", actions).await;
     }
 
+    /// The cookies that the page that is open would be sent with.
     pub(crate) async fn cookies(&self) -> Vec<Value> {
         self.ask("cookie").await.as_array().unwrap().clone()
+    }
+
+    /// All cookies, whatever they belong to.
+    pub(crate) async fn all_cookies(&self) -> Vec<Value> {
+        self.cdp("Storage.getCookies", json!({})).await["cookies"].as_array().unwrap().clone()
+    }
+
+    /// The value of a cookie of the page that is open; empty if there is none.
+    pub(crate) async fn cookie(&self, name: &str) -> String {
+        let cookies = self.cookies().await;
+        let found = cookies.iter().find(|cookie| cookie["name"] == name);
+        found.and_then(|cookie| cookie["value"].as_str()).unwrap_or_default().to_owned()
     }
 
     /// What the browser has written to its console since the last call.
@@ -254,6 +315,17 @@ impl Browser {
     pub(crate) async fn picture(&self) -> Vec<u8> {
         let picture = self.cdp("Page.captureScreenshot", json!({ "captureBeyondViewport": true })).await;
         STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()
+    }
+}
+
+impl Browser {
+    /// Closes the browser as its user does, and waits until it has written its profile.
+    pub(crate) async fn close(self, profile: &Path) {
+        let closed = self.http.delete(&self.session).send().await.unwrap();
+        assert!(closed.status().is_success(), "{closed:?}");
+        // A link that stands for as long as a browser uses the profile.
+        let lock = profile.join("SingletonLock");
+        eventually("the browser to end", async || lock.symlink_metadata().is_err()).await;
     }
 }
 

@@ -67,6 +67,43 @@ async fn every_page_is_accessible_in_every_language_in_light_and_dark() {
     assert!(refused.is_empty(), "{refused:#?}");
 }
 
+/// What is long stays inside: the name of the site, an address, a username, the names of fields; and any colour can be
+/// read.
+#[tokio::test]
+async fn pages_hold_what_is_long_in_any_colour() {
+    let Some(driver) = Driver::start().await else { return };
+    let folder = Folder::new();
+    let settings = [
+        ("COUNTERSIGN_SITE_NAME", "Arbeitsgemeinschaft der Einwohnermeldeämter Mecklenburgs"),
+        ("COUNTERSIGN_PAGES_COLOR", "#ffd500"),
+        ("COUNTERSIGN_LOGIN_NAMES", "both"),
+        ("COUNTERSIGN_TRUSTED_PROXIES", "127.0.0.1"),
+    ];
+    let server = folder.serve_with(&settings).await;
+    let browser = driver.browser().await;
+    let eye = Eye { axe: axe(), pictures: pictures() };
+    for (name, path) in [("long-home", "/"), ("long-register", "/register"), ("long-sign-in", "/sign-in")] {
+        open(&browser, &server, path).await;
+        eye.look(&browser, name, Some(path)).await;
+    }
+    let email = "rosalind-elsie.franklin-of-kings-college-london@crystallography.example.org";
+    register(&browser, &server, email).await;
+    open(&browser, &server, "/account/username").await;
+    browser.fill("#username", "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbea").await;
+    browser.click("main .button").await;
+    for agent in [PHONE, TABLET, FIREFOX, "curl/8.5.0"] {
+        let other = driver.browser().await;
+        other.cdp("Network.setUserAgentOverride", json!({ "userAgent": agent })).await;
+        let address = json!({ "x-forwarded-for": "2001:db8:1111:2222:3333:4444:5555:6666" });
+        other.cdp("Network.setExtraHTTPHeaders", json!({ "headers": address })).await;
+        sign_in(&other, &server, email, crate::PASSWORD).await;
+    }
+    for (name, path) in [("long-account", "/account"), ("long-close", "/account/close")] {
+        open(&browser, &server, path).await;
+        eye.look(&browser, name, Some(path)).await;
+    }
+}
+
 /// Pages that come of a form.
 async fn refusals(eye: &Eye, browser: &Browser, server: &Server) {
     for (name, path, fields) in [
@@ -87,6 +124,10 @@ async fn refusals(eye: &Eye, browser: &Browser, server: &Server) {
 
 const PHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
                      Version/18.5 Mobile/15E148 Safari/604.1";
+
+const TABLET: &str = "Mozilla/5.0 (Linux; Android 15; Pixel Tablet) AppleWebKit/537.36 (KHTML, like Gecko) \
+                      Chrome/142.0.0.0 Safari/537.36";
+const FIREFOX: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0";
 
 /// What looks at pages.
 struct Eye {
@@ -166,6 +207,6 @@ fn pictures() -> PathBuf {
     folder
 }
 
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target")
 }

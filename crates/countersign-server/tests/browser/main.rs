@@ -10,11 +10,17 @@
 
 mod attacks;
 mod driver;
+#[cfg(feature = "flask")]
+mod jars;
+mod lasting;
 mod looks;
 #[path = "../it/server.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod server;
+mod sockets;
 mod stories;
+mod tossing;
+mod web;
 
 use driver::Browser;
 use server::Server;

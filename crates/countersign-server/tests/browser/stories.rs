@@ -155,67 +155,6 @@ async fn a_forgotten_password_is_reset_and_a_code_signs_in() {
     assert_eq!(other.path().await, "/account", "{}", other.text().await);
 }
 
-/// The browser is closed and opened again: a session that was not to be kept is gone, because its cookies have no
-/// `Max-Age`; one that was to be kept has one.
-#[tokio::test]
-async fn a_browser_is_remembered_only_if_that_was_asked_for() {
-    let Some(driver) = Driver::start().await else { return };
-    let folder = Folder::new();
-    let server = folder.serve().await;
-    let browser = driver.browser().await;
-    register(&browser, &server, "ada@example.org").await;
-    browser.click(".top .quiet").await;
-    for remember in [false, true] {
-        open(&browser, &server, "/sign-in").await;
-        browser.fill("#name", "ada@example.org").await;
-        browser.fill("#password", PASSWORD).await;
-        if remember {
-            browser.tick("input[name=remember]").await;
-        }
-        browser.click("main form .button").await;
-        let cookies = browser.cookies().await;
-        let refresh = cookies.iter().find(|cookie| cookie["name"] == "countersign_refresh").unwrap();
-        assert_eq!(refresh.get("expiry").is_some(), remember, "{refresh}");
-        browser.click(".top .quiet").await;
-    }
-}
-
-/// A page that was open for longer than an access token lives goes on, and its form is not lost.
-#[tokio::test]
-async fn a_session_goes_on_when_its_access_token_has_expired() {
-    let Some(driver) = Driver::start().await else { return };
-    let folder = Folder::new();
-    let short = [
-        ("COUNTERSIGN_ACCESS_LIFETIME", "2s"),
-        ("COUNTERSIGN_REFRESH_GRACE", "1s"),
-        ("COUNTERSIGN_LEEWAY", "0"),
-    ];
-    let server = folder.serve_with(&short).await;
-    let browser = driver.browser().await.without_scripts().await;
-    register(&browser, &server, "ada@example.org").await;
-    open(&browser, &server, "/account/username").await;
-    browser.fill("#username", "ada").await;
-    access_is_gone(&browser).await;
-    browser.click("main .button").await;
-    assert!(browser.text().await.contains("Your username is saved."), "{}", browser.text().await);
-    access_is_gone(&browser).await;
-    open(&browser, &server, "/account").await;
-    assert_eq!(browser.path().await, "/account");
-}
-
-/// Waits until the browser has dropped the cookie of the access token, which lives as long as the token.
-async fn access_is_gone(browser: &Browser) {
-    crate::server::eventually("the access token to expire", async || {
-        let cookies = browser.cookies().await;
-        let access = cookies.iter().find(|cookie| cookie["name"] == "countersign_access");
-        access.is_none_or(|cookie| cookie["expiry"].is_null()) && {
-            tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
-            true
-        }
-    })
-    .await;
-}
-
 /// What password managers go by.
 #[tokio::test]
 async fn sec_077_fields_are_what_password_managers_expect() {
