@@ -9,12 +9,12 @@ use axum::extract::{FromRequestParts as _, Request};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_axum::{AccessToken, Auth, AuthRejection, Guard, SignIn, read_bounded};
+use countersign_axum::{AccessToken, Auth, AuthRejection, Guard, Reply, SignIn, read_bounded};
 use countersign_core::flow::{Arrival, SignedIn};
 use countersign_core::model::{User, UserSession};
 use countersign_http::{
-    AuthError, CookieLookup, CrossSite, DeviceCookie, ErrorCode, Location, Optional, Requirement, ReturnTo,
-    SetCookies, csrf_matches, find_cookie, no_store, vary_personal,
+    Answer, AuthError, CookieLookup, CrossSite, DeviceCookie, ErrorCode, Location, Optional, Requirement,
+    ReturnTo, SetCookies, csrf_matches, find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::{Claims, random};
 use countersign_text::{Language, TemplateError};
@@ -40,6 +40,8 @@ pub(crate) struct Visit {
     /// The secret of the browser's forms before somebody is signed in.
     seed: String,
     is_new_seed: bool,
+    /// Whether the browser is to keep the secret. Other sites' requests leave the one that it has, which they withhold.
+    keeps_seed: bool,
     /// The key of the text about what was just done, from the page before.
     note: Option<&'static str>,
     /// Whether the request carries token cookies that are worth nothing, so that the browser is to forget them.
@@ -70,7 +72,11 @@ impl Caller {
 
 /// Why nobody is signed in, where that matters.
 enum Unknown {
-    Nobody { forgets: bool },
+    Nobody {
+        forgets: bool,
+    },
+    /// The browser may have a session that it does not show yet, and is answered so that it does.
+    Elsewhere(Answer),
     Failed(Failure),
 }
 
@@ -88,6 +94,7 @@ impl Visit {
         match found {
             Ok(caller) => visit.caller = Some(caller),
             Err(Unknown::Nobody { forgets }) => visit.forgets = forgets,
+            Err(Unknown::Elsewhere(answer)) => return Err(Reply(answer).into_response()),
             Err(Unknown::Failed(failure)) => return Err(visit.fail(failure)),
         }
         visit.choose_language();
@@ -146,6 +153,7 @@ impl Visit {
         });
         let note = cookie(NOTE).and_then(|kept| NOTES.into_iter().find(|note| *note == kept));
         let is_new_seed = kept.is_none();
+        let keeps_seed = is_new_seed && pages.shared.auth.engine().cross_site(&parts) != CrossSite::Foreign;
         let seed = kept.or_else(|| {
             let bytes = random::bytes::<32>(&*pages.shared.random).ok()?;
             Some(URL_SAFE_NO_PAD.encode(bytes))
@@ -159,6 +167,7 @@ impl Visit {
             next,
             seed: seed.unwrap_or_default(),
             is_new_seed,
+            keeps_seed,
             note,
             forgets: false,
         }
@@ -438,7 +447,7 @@ impl Visit {
         no_store(headers);
         vary_personal(headers);
         headers.append(header::VARY, HeaderValue::from_static("Accept-Language"));
-        if self.is_new_seed && !self.seed.is_empty() {
+        if self.keeps_seed && !self.seed.is_empty() {
             self.pages.add_cookie_to(headers, SEED, &self.seed, "");
         }
         if self.note.is_some() {
@@ -493,15 +502,16 @@ impl Pages {
 async fn caller(auth: &Auth, parts: &mut Parts) -> Result<Caller, Unknown> {
     let requirement =
         Requirement::ACCESS.locations(&[Location::Cookie][..]).optional(Optional::IfAbsentOrExpired);
+    let is_from_elsewhere = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if let Err(refused) = Guard::new(requirement).check(parts).await {
-        return Err(unknown(&refused));
+        return Err(unknown(&refused, is_from_elsewhere));
     }
     let token =
         <Option<AccessToken> as axum::extract::FromRequestParts<()>>::from_request_parts(parts, &()).await;
     let claims = match token {
         Ok(Some(token)) => token.into_claims(),
         Ok(None) => return Err(Unknown::Nobody { forgets: false }),
-        Err(refused) => return Err(unknown(&refused)),
+        Err(refused) => return Err(unknown(&refused, is_from_elsewhere)),
     };
     match auth.accounts().enabled_user(claims.subject()).await {
         Ok(Some(user)) => Ok(Caller { claims, user }),
@@ -511,9 +521,13 @@ async fn caller(auth: &Auth, parts: &mut Parts) -> Result<Caller, Unknown> {
     }
 }
 
-fn unknown(refused: &AuthRejection) -> Unknown {
+fn unknown(refused: &AuthRejection, is_from_elsewhere: bool) -> Unknown {
     match refused.error() {
-        Some(error) if error.code().status() == StatusCode::UNAUTHORIZED => Unknown::Nobody { forgets: true },
+        // A browser that comes from another site withholds the refresh token, and shows it when our page asks.
+        Some(_) if refused.answer().status().is_success() => Unknown::Elsewhere(refused.answer().clone()),
+        Some(error) if error.code().status() == StatusCode::UNAUTHORIZED => {
+            Unknown::Nobody { forgets: !is_from_elsewhere }
+        }
         // Two cookies of one name: one of them may be an attacker's.
         Some(AuthError::Locate(_)) => Unknown::Nobody { forgets: true },
         _ => Unknown::Failed(failure_of(refused)),

@@ -1,6 +1,7 @@
 //! What pages withstand.
 
 use countersign_testapp::app::{OWN, PASSWORD};
+use countersign_testapp::client::{ACCESS, REFRESH};
 
 use crate::visitor::{NEW, Visitor, goes_to, mailing, site, text};
 
@@ -181,6 +182,11 @@ async fn sec_188_forms_of_other_sites_are_refused_also_where_the_browser_sends_n
                     !answer.set_cookies().iter().any(|cookie| is_token(&cookie.name)),
                     "{action} {headers:?}: {answer:?}"
                 );
+                let is_seed = |name: &str| name.ends_with("countersign_form");
+                assert!(
+                    !answer.set_cookies().iter().any(|cookie| is_seed(&cookie.name)),
+                    "the forms that the browser has open stay good: {action} {headers:?}: {answer:?}"
+                );
             }
         }
     }
@@ -292,4 +298,33 @@ async fn a_forged_cookie_of_a_note_says_only_what_pages_say() {
     visitor.client = visitor.client.set_cookie("__Host-countersign_note", "you_have_won");
     visitor.open("/sign-in").await;
     assert!(!visitor.page.contains("won") && !visitor.page.contains("class=\"note good\""));
+}
+
+#[tokio::test]
+async fn sec_188_a_link_of_another_site_ends_on_the_page_signed_in() {
+    let (app, letters) = mailing(|builder| builder).await;
+    let mut ada = Visitor::registered(&app, "ada").await;
+    letters.wait_for(1).await;
+    let refresh = ada.client.cookie(REFRESH).to_owned();
+    for access in [None, Some("not a token")] {
+        for path in ["/account", "/sign-in", "/account/email", "/confirm", "/verify?token=x", "/code"] {
+            // The browser was closed since, and withholds the Strict cookie from the other site's link.
+            let mut client = ada.client.clone().drop_cookie(ACCESS).drop_cookie(REFRESH);
+            if let Some(access) = access {
+                client = client.set_cookie(ACCESS, access);
+            }
+            let client = client.without("sec-fetch-site").with("sec-fetch-site", "cross-site");
+            let mut linked = Visitor { client, page: String::new() };
+            let answer = linked.open(path).await;
+            let forgets = answer.set_cookies().iter().any(|cookie| cookie.is_removal());
+            assert!(!forgets, "{path} {access:?}: {answer:?}");
+            assert_eq!(answer.status(), 200, "{path} {access:?}");
+            assert!(answer.header("refresh").is_some(), "{path} {access:?}: {}", linked.page);
+        }
+    }
+    // Our own page asks again, and the browser shows all.
+    let client = ada.client.clone().drop_cookie(ACCESS).set_cookie(REFRESH, &refresh);
+    ada.client = client.without("sec-fetch-site").with("sec-fetch-site", "same-origin");
+    assert_eq!(ada.open("/account").await.status(), 200);
+    assert!(ada.page.contains("ada@example.org"), "{}", ada.page);
 }
