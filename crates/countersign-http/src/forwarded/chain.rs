@@ -146,11 +146,11 @@ impl TrustedProxies {
     }
 
     fn by_x_forwarded(&self, peer: ClientAddress, headers: &HeaderMap) -> Option<Told> {
-        let Some(entries) = list(headers, X_FORWARDED_FOR) else { return Some(Told::malformed(peer)) };
+        let entries = list(headers, X_FORWARDED_FOR);
         let walked = self.walk(peer, entries.iter().rev().map(|entry| address::read(entry)));
         // Each proxy appends its word, or all but the outermost leave it as it is.
         let nth = |name| {
-            let entries = list(headers, name)?;
+            let entries = list(headers, name);
             let passed = walked.passed.min(entries.len().checked_sub(1)?);
             entries.into_iter().rev().nth(passed)
         };
@@ -220,14 +220,16 @@ fn agreed<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// The entries of a comma-separated header, from all of its fields in order; `None` if a field is not text.
-fn list(headers: &HeaderMap, name: HeaderName) -> Option<Vec<&str>> {
-    let mut entries = Vec::new();
-    for field in headers.get_all(name) {
-        let list = field.to_str().ok()?.split(',').map(str::trim);
-        entries.extend(list.filter(|entry| !entry.is_empty()));
-    }
-    Some(entries)
+/// The entries of a comma-separated header, from all of its fields in order. An entry that is not text is one that says
+/// nothing: what a client has put before the entries of proxies makes none of those worthless.
+fn list(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
+    let fields = headers.get_all(name).iter();
+    let entries = fields.flat_map(|field| field.as_bytes().split(|&byte| byte == b','));
+    let entries = entries.map(|entry| match std::str::from_utf8(entry) {
+        Ok(text) if text.is_ascii() => text.trim(),
+        _ => "\u{fffd}",
+    });
+    entries.filter(|entry| !entry.is_empty()).collect()
 }
 
 /// Reads a scheme. Some proxies name the protocol of a WebSocket instead.
@@ -366,11 +368,12 @@ mod tests {
                 ("10.0.0.2", "x_forwarded_for", Some(NoAddress)),
             ),
             (
-                "no text",
+                "no text, of the client's",
                 PROXY,
                 &[(XFF, "192.0.2.\u{e9}"), (XFF, "192.0.2.1")],
-                (PROXY, "connection", Some(Malformed)),
+                ("192.0.2.1", "x_forwarded_for", None),
             ),
+            ("no text", PROXY, &[(XFF, "192.0.2.\u{e9}")], (PROXY, "connection", Some(NoAddress))),
             ("RFC 7239", PROXY, &[(FWD, "for=1.1.1.1, for=192.0.2.1")], ("192.0.2.1", "forwarded", None)),
             (
                 "RFC 7239, IPv6",
