@@ -133,8 +133,15 @@ impl Mail {
 
 async fn purge(outbox: &dyn OutboxStore, now: Timestamp) {
     const STEP: usize = 500;
-    if let Err(error) = outbox.purge_dead_letters(now - KEEP_DEAD_LETTERS_FOR, STEP).await {
-        tracing::warn!(error = &error as &dyn Error, "old dead letters could not be deleted");
+    loop {
+        match outbox.purge_dead_letters(now - KEEP_DEAD_LETTERS_FOR, STEP).await {
+            Ok(deleted) if deleted >= STEP as u64 => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "old dead letters could not be deleted");
+                return;
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use countersign_pages::{Logo, Look, Pages, Templates};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use url::Url;
+use url::{Host, Url};
 
 use crate::app::{Way, admin_app, app};
 use crate::audit::Trail;
@@ -89,7 +89,9 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     let is_local = is_loopback(address);
     // A link must lead where the operator says, and never where a request says (SEC-139).
     let base = (settings.public_url.is_some() || is_local).then_some(origin.as_str());
-    let mail = Mail::open(&settings.accounts.mail, base, is_local, &database.stores(), mail_secrets)?;
+    // Links in a log are for who tries the server out, and not for one that users reach by a public URL.
+    let is_tried_out = is_local && settings.public_url.as_ref().is_none_or(leads_here);
+    let mail = Mail::open(&settings.accounts.mail, base, is_tried_out, &database.stores(), mail_secrets)?;
     builder = builder.account_rules(settings.accounts.rules.clone()).user_ids(settings.accounts.ids);
     if let Some(mail) = &mail {
         builder = builder.letters(mail.letters());
@@ -255,6 +257,16 @@ fn check_listener(address: SocketAddr, plain_http: bool) -> Result<(), String> {
          that proxy is on another machine or this is a container, say --plain-http or COUNTERSIGN_PLAIN_HTTP=yes",
         port = address.port()
     ))
+}
+
+/// Whether a URL leads to the machine on which it is opened.
+fn leads_here(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
+        None => false,
+    }
 }
 
 fn is_loopback(address: SocketAddr) -> bool {
