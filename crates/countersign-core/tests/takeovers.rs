@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::{
-    Arrival, CodeLoginError, Credentials, EmailChange, EmailProof, Letter, LinkError, LoginError,
-    Presentation, Profile, ProfileChange, ProfileError, RegisterError, Registration, SecretCode, SignedIn,
+    Arrival, AskError, CodeLoginError, Credentials, CredentialsError, EmailChange, EmailProof, Letter,
+    LinkError, LoginError, Presentation, Profile, ProfileChange, ProfileError, RegisterError, Registration,
+    SecretCode, SignedIn,
 };
 use countersign_core::model::{Device, EmailAddress, LinkToken, LoginLimits, Password, ThrottlePolicy, User};
 use countersign_core::store::MemoryStore;
@@ -347,6 +348,29 @@ async fn sec_131_one_client_has_few_mails_sent_to_an_address() {
 }
 
 #[tokio::test]
+async fn one_client_has_few_mails_sent_to_made_up_addresses() {
+    let limits = LoginLimits { address_mails: 3, ..LoginLimits::default() };
+    let site = Site::with(BedConfig { limits, ..BedConfig::default() }).await;
+    let ask = async |number: u32, from: &str| {
+        let email = address(&format!("user{number}@example.org"));
+        let client = Some(from.parse().unwrap());
+        match number % 3 {
+            0 => site.credentials().forgot(&email, client).await,
+            1 => site.credentials().mail_code(&email, client).await,
+            _ => site.profile().resend_verification_to(&email, client).await,
+        }
+    };
+    for number in 0..3 {
+        ask(number, "2001:db8::1").await.unwrap();
+    }
+    for number in 3..6 {
+        let refused = ask(number, "2001:db8::2").await;
+        assert!(matches!(refused, Err(AskError::TooManyAttempts { .. })), "{refused:?}");
+    }
+    ask(6, "192.0.2.1").await.expect("others go on");
+}
+
+#[tokio::test]
 async fn a_user_has_few_mails_sent_to_made_up_addresses() {
     let site = Site::new().await;
     let ada = site.proven("ada").await.user.id;
@@ -368,7 +392,7 @@ async fn who_changes_a_password_again_and_again_fills_no_mailbox() {
     let site = Site::new().await;
     // The address may be anybody's: nobody has proven it.
     let ada = site.bed.register("ada").await.unwrap().user.id;
-    for number in 0..20 {
+    for number in 0..10 {
         let (current, new) = if number % 2 == 0 { (RIGHT, NEW) } else { (NEW, RIGHT) };
         let (current, new) = (password(current), password(new));
         site.credentials().change_password(&ada, current, new, arrival("192.0.2.1")).await.unwrap();
@@ -376,6 +400,9 @@ async fn who_changes_a_password_again_and_again_fills_no_mailbox() {
     let is_told = |letter: &&_| matches!(letter, Letter::PasswordChanged { .. });
     let told = site.letters.all().iter().map(|addressed| &addressed.letter).filter(is_told).count();
     assert_eq!(told, 5);
+    let (current, new) = (password(RIGHT), password(NEW));
+    let more = site.credentials().change_password(&ada, current, new, arrival("192.0.2.1")).await;
+    assert!(matches!(more, Err(CredentialsError::TooManyAttempts { .. })), "{more:?}");
     site.bed.clock.advance(Duration::from_secs(900));
     let (current, new) = (password(RIGHT), password(NEW));
     site.credentials().change_password(&ada, current, new, arrival("192.0.2.1")).await.unwrap();

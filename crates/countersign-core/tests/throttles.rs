@@ -110,6 +110,35 @@ async fn polled<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 // The owner under attack.
 
 #[tokio::test]
+async fn sec_121_strangers_leave_a_quarter_of_the_hash_pool_to_known_devices() {
+    let config = BedConfig { hash_permits: NonZeroUsize::MIN, hash_queue: 7, ..BedConfig::default() };
+    let bed = TestBed::with(MemoryStore::new(), config).await;
+    let known = bed.register("ada").await.unwrap().device_token;
+    // From as many addresses as guesses; the last ones with tokens of devices that they have made up.
+    let mut flood: Vec<_> = (0..40_u64)
+        .map(|number| {
+            let bed = &bed;
+            let made_up = if number < 20 { None } else { token(number) };
+            let arrival = on(&made_up, &format!("192.0.2.{number}"));
+            Box::pin(async move { bed.login_as(&format!("user{number}"), WRONG, arrival).await })
+        })
+        .collect();
+    let mut waiting = Vec::new();
+    for (number, guess) in flood.iter_mut().enumerate() {
+        match polled(guess).await {
+            Poll::Pending => waiting.push(number),
+            Poll::Ready(answer) => {
+                assert!(matches!(answer, Err(LoginError::Hash(HashError::Overloaded))), "{answer:?}");
+            }
+        }
+    }
+    // A made-up token has a place only until it has been looked up.
+    assert_eq!(waiting, [0, 1, 2, 3, 4, 5, 6, 20]);
+    let _ = flood.remove(20).await;
+    bed.login_as("ada", RIGHT, on(&known, "192.0.2.200")).await.expect("a place is kept for it");
+}
+
+#[tokio::test]
 async fn sec_121_one_address_fills_half_of_the_hash_pool_at_most() {
     let config = BedConfig { hash_permits: NonZeroUsize::MIN, hash_queue: 7, ..BedConfig::default() };
     let bed = TestBed::with(MemoryStore::new(), config).await;

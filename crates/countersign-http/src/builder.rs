@@ -87,6 +87,7 @@ pub struct AuthBuilder {
     hash_queue: usize,
     user_ids: UserIds,
     letters: Option<Arc<dyn Letters>>,
+    mails_within: Duration,
     account_rules: AccountRules,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -189,6 +190,7 @@ impl Auth {
             hash_queue: HashPool::DEFAULT_QUEUE,
             user_ids: UserIds::default(),
             letters: None,
+            mails_within: Duration::from_millis(100),
             account_rules: AccountRules::default(),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
@@ -678,6 +680,15 @@ impl AuthBuilder {
     #[must_use]
     pub fn hash_queue(mut self, queue: usize) -> Self {
         self.hash_queue = queue;
+        self
+    }
+
+    /// The longest random pause before a mail is written that somebody has asked for who is not signed in. Without one,
+    /// the request after it takes longer where an account has the address, because the store is busy then (SEC-131).
+    /// Default: 100 milliseconds.
+    #[must_use]
+    pub fn mails_within(mut self, pause: Duration) -> Self {
+        self.mails_within = pause;
         self
     }
 

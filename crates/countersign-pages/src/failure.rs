@@ -4,8 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use countersign_core::flow::{
-    BeginError, CodeLoginError, CredentialsError, EndError, HashError, LinkError, LoginError, ProfileError,
-    RegisterError,
+    AskError, BeginError, CodeLoginError, CredentialsError, EndError, HashError, LinkError, LoginError,
+    ProfileError, RegisterError,
 };
 use countersign_core::store::StoreError;
 use countersign_http::{AuthError, ErrorCode};
@@ -116,7 +116,7 @@ macro_rules! unavailable {
 }
 
 // What users can mend is told in the form before, so these are failures of the service, or refusals of a throttle.
-unavailable!(CodeLoginError, CredentialsError, LoginError, ProfileError, RegisterError);
+unavailable!(AskError, CodeLoginError, CredentialsError, LoginError, ProfileError, RegisterError);
 
 impl From<LinkError> for Failure {
     fn from(error: LinkError) -> Self {

@@ -81,6 +81,7 @@ impl TestApp {
         log::install();
         let events = Arc::new(RecordedEvents::default());
         let builder = Auth::builder(store.stores(), TestBed::secrets())
+            .mails_within(Duration::ZERO)
             .public_url(Url::parse(OWN).unwrap())
             .allowed_origins(ALLOWED.parse().unwrap())
             .hash_permits(NonZeroUsize::new(2).unwrap())

@@ -200,6 +200,7 @@ impl TestBed {
             limits: config.limits,
             devices: stores.devices().clone(),
             ids: UserIds::default(),
+            mails_within: Duration::ZERO,
             one_time: stores.one_time().clone(),
             letters: config.letters.clone(),
             code_key: Zeroizing::new([7; 32]),

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use axum::extract::Request;
 use countersign_core::flow::{
-    Arrival, CodeLoginError, Credentials, CredentialsError, EmailChange, EmailProof, LinkError, Presentation,
-    Profile, ProfileChange, ProfileError, SecretCode,
+    Arrival, AskError, CodeLoginError, Credentials, CredentialsError, EmailChange, EmailProof, LinkError,
+    Presentation, Profile, ProfileChange, ProfileError, SecretCode,
 };
 use countersign_core::model::{
     EmailAddress, Language, LinkToken, OwnNames, Password, User, UserSession, Username, WeakPassword,
@@ -136,7 +136,11 @@ pub(super) async fn change_password(Installed(auth): Installed, request: Request
     let current = current_password(&mut caller.members)?;
     let new = new.ok_or_else(|| Reply::error(ErrorCode::InvalidFields))?;
     let known_device = DeviceCookie::of(auth.rules()).and_then(|cookie| cookie.token(&caller.parts.headers));
-    let arrival = Arrival { known_device, ..Arrival::new(caller.presentation(), device(&caller.parts)) };
+    let presentation = caller.presentation();
+    // The new session lasts as long as one that is begun as the caller's was.
+    let lifetime = presentation.browser().zip(auth.engine().login_sessions());
+    let lifetime = lifetime.and_then(|(browser, sessions)| sessions.beginning(browser.remembered).lifetime);
+    let arrival = Arrival { known_device, lifetime, ..Arrival::new(presentation, device(&caller.parts)) };
     let credentials = Credentials::of(auth.accounts());
     let signed_in = credentials.change_password(&caller.user.id, current, new, arrival).await?;
     reply(&auth, StatusCode::OK, &signed_in, caller.by_cookie())
@@ -291,6 +295,17 @@ impl From<CredentialsError> for Reply {
             CredentialsError::Contended => Self::error(ErrorCode::Conflict),
             CredentialsError::Hash(error) => error.into(),
             CredentialsError::Begin(error) => error.into(),
+            error => unavailable(&error),
+        }
+    }
+}
+
+impl From<AskError> for Reply {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::TooManyAttempts { retry_after } => {
+                Self(Answer::error(ErrorCode::TooManyAttempts).retry_after(retry_after))
+            }
             error => unavailable(&error),
         }
     }

@@ -36,7 +36,7 @@ use crate::flow::accounts::minutes::Minutes;
 use crate::flow::accounts::queues::Queues;
 use crate::flow::accounts::shares::{Share, Shares};
 use crate::flow::accounts::source::{Candidate, UserSource};
-use crate::flow::hasher::{HashError, HashPool, PasswordCheck};
+use crate::flow::hasher::{HashError, HashPlace, HashPool, PasswordCheck};
 use crate::flow::password_policy::PasswordPolicy;
 use crate::flow::refresh::Refresh;
 use crate::flow::sessions::detached;
@@ -53,7 +53,7 @@ use crate::store::{DeviceStore, NameKey, OneTimeStore, StoreError, ThrottleStore
 
 pub(crate) use attempts::hour;
 pub use codes::CodeLoginError;
-pub use credentials::{Credentials, CredentialsError, LinkError, preferred_language};
+pub use credentials::{AskError, Credentials, CredentialsError, LinkError, preferred_language};
 pub use ids::UserIds;
 pub use letters::{Addressed, Letter, LetterError, Letters, SecretCode};
 pub use own::{CheckPassword, FindUser, PasswordVerdict};
@@ -89,6 +89,9 @@ pub struct AccountsConfig {
     pub limits: LoginLimits,
     /// The kind of ids that new accounts get.
     pub ids: UserIds,
+    /// The longest random pause before a mail is written that somebody who is not signed in has asked for, so that the
+    /// store is not busy where an account has the address, and idle elsewhere.
+    pub mails_within: Duration,
     /// The source of the time.
     pub clock: Arc<dyn Clock>,
     /// The source of randomness.
@@ -303,6 +306,9 @@ impl Accounts {
     /// because the one who asks next may be its owner.
     const MAILS_TO_ADDRESS: ThrottlePolicy =
         ThrottlePolicy { limit: 5, cap: Duration::from_secs(900), ..Self::MAILS_FOR_CLIENT };
+    /// How often one user changes the password: ten times, then after pauses from a minute to a quarter of an hour.
+    const CHANGES_OF_PASSWORD: ThrottlePolicy =
+        ThrottlePolicy { limit: 10, cap: Duration::from_secs(900), ..Self::MAILS_FOR_CLIENT };
     /// How often one user asks for another address: five times, then after pauses from a minute to an hour.
     const CHANGES_OF_ADDRESS: ThrottlePolicy =
         ThrottlePolicy { limit: 5, cap: Duration::from_secs(3_600), ..Self::MAILS_FOR_CLIENT };
@@ -404,7 +410,11 @@ impl Accounts {
         let share = self
             .share(arrival.device.ip)
             .map_err(|Refused { retry_after, .. }| LoginError::TooManyAttempts { retry_after })?;
-        let (caller, waiting) = Caller::with(self.shared.hasher.place()?);
+        let place = match &arrival.known_device {
+            Some(_) => self.shared.hasher.place()?,
+            None => self.stranger_place()?,
+        };
+        let (caller, waiting) = Caller::with(place);
         let floor = self.shared.login_floor.map(tokio::time::sleep);
         let this = self.clone();
         let login = async move {
@@ -553,6 +563,20 @@ impl Accounts {
             }
         }
         Err(BeginError::EpochRaised)
+    }
+
+    /// A place in the hash pool for somebody who is not known yet. A quarter of the pool is kept for logins on devices that
+    /// accounts know.
+    fn stranger_place(&self) -> Result<HashPlace, HashError> {
+        match self.is_full_for_strangers() {
+            true => Err(HashError::Overloaded),
+            false => self.shared.hasher.place(),
+        }
+    }
+
+    fn is_full_for_strangers(&self) -> bool {
+        let hasher = &self.shared.hasher;
+        hasher.free_places() < hasher.size() / 4
     }
 
     /// Counts a registration or login from this address. One address fills at most half of the hash pool, so that others,

@@ -18,7 +18,7 @@ mod verification;
 mod view;
 
 pub use accounts::{
-    Accounts, AccountsConfig, Addressed, Arrival, CheckPassword, CodeLoginError, Credentials,
+    Accounts, AccountsConfig, Addressed, Arrival, AskError, CheckPassword, CodeLoginError, Credentials,
     CredentialsError, EmailChange, EmailProof, FindUser, Letter, LetterError, Letters, LinkError, LoginError,
     LoginName, NewAccount, PasswordVerdict, Profile, ProfileChange, ProfileError, RegisterError,
     Registration, SecretCode, SignedIn, UserIds, preferred_language,

@@ -191,6 +191,8 @@ pub struct LoginLimits {
     pub failures_per_second: u32,
     /// The number of accounts that are registered from one address within an hour before the first pause. Default 100.
     pub address_registrations: u32,
+    /// The number of mails that clients of one address ask for within an hour before the first pause. Default 100.
+    pub address_mails: u32,
     /// The longest time that a login waits for others that run. Default 10 seconds.
     pub wait: Duration,
 }
@@ -222,6 +224,12 @@ impl LoginLimits {
     #[must_use]
     pub const fn registrations(&self) -> ThrottlePolicy {
         Self::within_window(self.address_registrations, Self::PAUSE, Duration::from_secs(60))
+    }
+
+    /// The policy of the counter of the mails that clients of an address ask for.
+    #[must_use]
+    pub const fn mails(&self) -> ThrottlePolicy {
+        Self::within_window(self.address_mails, Self::PAUSE, Duration::from_secs(60))
     }
 
     /// The policy of a counter that admits one failure within the window. It tells whether a name has failed from an
@@ -256,6 +264,7 @@ impl Default for LoginLimits {
             block_failures: 3,
             failures_per_second: 1_000,
             address_registrations: 100,
+            address_mails: 100,
             wait: Duration::from_secs(10),
         }
     }

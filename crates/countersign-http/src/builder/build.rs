@@ -177,6 +177,7 @@ impl AuthBuilder {
             limits: countersign_core::model::LoginLimits::default(),
             devices: self.stores.devices().clone(),
             ids: self.user_ids,
+            mails_within: self.mails_within,
             one_time: self.stores.one_time().clone(),
             letters: self.letters,
             code_key,

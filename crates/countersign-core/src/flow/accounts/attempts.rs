@@ -182,6 +182,14 @@ fn of_address(
     Counter { key: format!("{start}{hour:010}:{kind}:{network}{rest}"), policy }
 }
 
+/// The key of a counter of what clients of this address do within this hour. The machine's own addresses have none: behind
+/// a proxy that is not set up as one, all clients have them.
+pub(super) fn counter_of_client(what: &str, client: Option<IpAddr>, now: Timestamp) -> Option<String> {
+    let ip = client.filter(|ip| !ip.to_canonical().is_loopback())?;
+    let (start, hour, network) = (ADDRESS_COUNTERS.start, hour(now), ClientNetwork::of(ip).key());
+    Some(format!("{start}{hour:010}:{what}:{network}"))
+}
+
 /// The number of the hour in which the counters of an address count.
 pub(crate) fn hour(now: Timestamp) -> i64 {
     let hour = i64::try_from(LoginLimits::WINDOW.as_secs()).unwrap_or(i64::MAX);
@@ -223,6 +231,9 @@ impl Accounts {
             let counter = self.counter(device_counter(token, &user_id));
             self.admit(&counter, "device", Self::MOST_WAITING, waiting).await?;
             return Ok(Attempt::OnKnownDevice { user_id, counter });
+        }
+        if arrival.known_device.is_some() && self.is_full_for_strangers() {
+            return Err(NotBegun::Flood);
         }
         let now = clock.now();
         if self.failures().are_too_many(now, limits) {

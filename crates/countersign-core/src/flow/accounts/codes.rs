@@ -8,7 +8,7 @@ use countersign_jwt::id::{Epoch, UserId};
 use countersign_jwt::random::{self, RandomError};
 use uuid::Uuid;
 
-use super::credentials::Credentials;
+use super::credentials::{AskError, Credentials};
 use super::letters::{Letter, SecretCode};
 use super::{AccountsConfig, Arrival, SignedIn};
 use crate::flow::sessions::detached;
@@ -45,8 +45,8 @@ impl Credentials {
     /// [`Credentials::forgot`], nothing tells the caller whether one has, and `client` is the address of who asks.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot answer.
-    pub async fn mail_code(&self, email: &EmailAddress, client: Option<IpAddr>) -> Result<(), StoreError> {
+    /// [`AskError`].
+    pub async fn mail_code(&self, email: &EmailAddress, client: Option<IpAddr>) -> Result<(), AskError> {
         let (this, email) = (self.clone(), email.clone());
         self.accounts
             .mail_unseen("code", &email.clone(), client, async move {
@@ -164,7 +164,8 @@ impl Credentials {
             let epoch = this.config().sessions.epoch(token.user_id()).await?;
             match this.accounts.use_link(&token, Purpose::SignInLink).await? {
                 Some(secret) => this.login_by(secret, epoch, arrival).await,
-                None => Err(this.code_failed(Some(token.user_id().clone()), arrival.device)),
+                // Anybody can write anything into a link, so its user is not the one of the event.
+                None => Err(this.code_failed(None, arrival.device)),
             }
         })
         .await

@@ -7,9 +7,10 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_jwt::id::UserId;
-use countersign_jwt::random::RandomError;
+use countersign_jwt::random::{self, RandomError};
 use countersign_jwt::time::Timestamp;
 
+use super::attempts::counter_of_client;
 use super::letters::{Addressed, Letter, LetterError};
 use super::{Accounts, AccountsConfig, Arrival, SignedIn};
 use crate::flow::hasher::HashError;
@@ -103,6 +104,21 @@ impl From<EndError> for LinkError {
     }
 }
 
+/// The reason why a mail that was asked for is not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// The client has asked for too many mails within the hour, to whichever addresses.
+    #[error("too many mails were asked for")]
+    TooManyAttempts {
+        /// The time until the next one may be asked for.
+        retry_after: Duration,
+    },
+    /// The store could not answer, or too many mails are being written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// The reason why a letter was not sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -169,6 +185,12 @@ impl Credentials {
         arrival: Arrival,
     ) -> Result<SignedIn, CredentialsError> {
         let user = self.prove(user_id, current).await?;
+        let counter = format!("changes of:{user_id}");
+        if let Err(Refused { retry_after, .. }) =
+            self.accounts.may(&counter, &Accounts::CHANGES_OF_PASSWORD).await?
+        {
+            return Err(CredentialsError::TooManyAttempts { retry_after });
+        }
         let new = self.hash_new(&user, new).await?;
         let this = self.clone();
         detached(&self.config().runtime, async move {
@@ -278,8 +300,8 @@ impl Credentials {
     /// fewer because of one `client`, by its address.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot answer.
-    pub async fn forgot(&self, email: &EmailAddress, client: Option<IpAddr>) -> Result<(), StoreError> {
+    /// [`AskError`].
+    pub async fn forgot(&self, email: &EmailAddress, client: Option<IpAddr>) -> Result<(), AskError> {
         let (this, email) = (self.clone(), email.clone());
         self.accounts
             .mail_unseen("reset", &email.clone(), client, async move {
@@ -378,8 +400,7 @@ impl Credentials {
     /// [`LinkError`]. After [`LinkError::Hash`] the link is still good.
     pub async fn reset(&self, token: &LinkToken, new: Password) -> Result<(), LinkError> {
         let AccountsConfig { users, one_time, hasher, .. } = self.config();
-        let place = hasher.place()?;
-        // This look saves a hash where the link is of no use; the step below decides.
+        // Links that somebody has made up take no place in the pool from others. The step below decides.
         let mut is_known = false;
         for purpose in Self::BY_LINK {
             let secret = one_time.secret(token.user_id(), purpose).await?;
@@ -390,6 +411,7 @@ impl Credentials {
             return Err(LinkError::Invalid);
         }
         let user = users.user(token.user_id()).await?.filter(User::is_enabled).ok_or(LinkError::Invalid)?;
+        let place = hasher.place()?;
         self.config().passwords.check(&new, own_names(&user), &self.config().runtime).await?;
         let new = place.turn().await?.hash(new).await?;
         let (this, token) = (self.clone(), token.clone());
@@ -566,13 +588,19 @@ impl Accounts {
         email: &EmailAddress,
         client: Option<IpAddr>,
         work: impl Future<Output = Result<(), SendError>> + Send + 'static,
-    ) -> Result<(), StoreError> {
-        let AccountsConfig { runtime, letters, .. } = &*self.shared;
+    ) -> Result<(), AskError> {
+        let AccountsConfig { runtime, letters, clock, limits, random, mails_within, .. } = &*self.shared;
         if letters.is_none() {
             return Ok(());
         }
+        // Every address that a client makes up leaves counters behind.
+        if let Some(counter) = counter_of_client("mails", client, clock.now())
+            && let Err(Refused { retry_after, .. }) = self.may(&counter, &limits.mails()).await?
+        {
+            return Err(AskError::TooManyAttempts { retry_after });
+        }
         let Ok(place) = self.mailing.clone().try_acquire_owned() else {
-            return Err(StoreError::new("outbox", "take the mail", "too many mails are being written"));
+            return Err(StoreError::new("outbox", "take the mail", "too many mails are being written").into());
         };
         let digest = digest::digest(&digest::SHA256, email.key().as_bytes());
         let to = format!("{}{reason}:{}", MAIL_COUNTERS.start, URL_SAFE_NO_PAD.encode(digest.as_ref()));
@@ -584,7 +612,14 @@ impl Accounts {
                 return Ok(());
             }
         }
+        // Else the request after this one would take longer where an account has the address, because the store is busy.
+        let fraction =
+            u16::from_be_bytes(random::bytes(&**random).map_err(SendError::from).map_err(into_store_error)?);
+        let pause = mails_within.saturating_mul(u32::from(fraction)) / u32::from(u16::MAX);
         runtime.spawn(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             if let Err(error) = work.await {
                 tracing::error!(error = &error as &dyn std::error::Error, "a mail could not be written");
             }

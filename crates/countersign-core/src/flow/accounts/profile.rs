@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_jwt::id::{SessionId, UserId};
 use countersign_jwt::time::Timestamp;
 
-use super::credentials::{LinkError, SendError, proof_of};
+use super::credentials::{AskError, LinkError, SendError, proof_of};
 use super::letters::Letter;
 use super::{Accounts, AccountsConfig, RegisterError};
 use crate::flow::EndError;
@@ -104,6 +104,15 @@ pub enum ProfileError {
     /// The store could not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<AskError> for ProfileError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::TooManyAttempts { retry_after } => Self::TooManyAttempts { retry_after },
+            AskError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl From<EndError> for ProfileError {
@@ -272,7 +281,7 @@ impl Profile {
         email: &EmailAddress,
         session: Option<SessionId>,
         client: Option<IpAddr>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), AskError> {
         let (this, user, to) = (self.clone(), user.clone(), email.clone());
         self.accounts
             .mail_unseen("change", email, client, async move {
@@ -312,8 +321,8 @@ impl Profile {
     /// because of one `client`, by its address.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot answer.
-    pub async fn resend_verification(&self, user: &User, client: Option<IpAddr>) -> Result<(), StoreError> {
+    /// [`AskError`].
+    pub async fn resend_verification(&self, user: &User, client: Option<IpAddr>) -> Result<(), AskError> {
         let Some(email) = user.email.clone().filter(|_| !user.has_verified_email()) else { return Ok(()) };
         let (this, user) = (self.clone(), user.clone());
         self.accounts
@@ -327,12 +336,12 @@ impl Profile {
     /// caller whether one has.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot answer.
+    /// [`AskError`].
     pub async fn resend_verification_to(
         &self,
         email: &EmailAddress,
         client: Option<IpAddr>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), AskError> {
         let (this, key) = (self.clone(), email.key().to_owned());
         let work = async move {
             let user = this.config().users.user_by_name(NameKey::Email(&key)).await?;
@@ -351,12 +360,12 @@ impl Profile {
     /// Tells the user of an address that somebody tried to register with it.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot answer.
+    /// [`AskError`].
     pub async fn tell_account_exists(
         &self,
         email: &EmailAddress,
         client: Option<IpAddr>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), AskError> {
         let (this, email) = (self.clone(), email.clone());
         self.accounts
             .mail_unseen("exists", &email.clone(), client, async move {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use countersign_jwt::random::RandomError;
 
-use super::attempts::hour;
+use super::attempts::counter_of_client;
+use super::credentials::AskError;
 use super::minutes::{Minute, Minutes};
 use super::{Accounts, AccountsConfig, Arrival, Profile, SignedIn};
 use crate::flow::BeginError;
@@ -16,8 +17,8 @@ use crate::model::event::Event;
 use crate::model::name::{EmailAddress, Username};
 use crate::model::password::{OwnNames, Password, WeakPassword};
 use crate::model::user::User;
-use crate::model::{ClientNetwork, Device, Language, Refused};
-use crate::store::{ADDRESS_COUNTERS, NameKey, StoreError, UserInserted};
+use crate::model::{Device, Language, Refused};
+use crate::store::{NameKey, StoreError, UserInserted};
 
 /// The checked input of a registration.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ impl Accounts {
         arrival: Arrival,
     ) -> Result<SignedIn, RegisterError> {
         let _share = self.share(arrival.device.ip).map_err(too_many)?;
-        let place = self.shared.hasher.place()?;
+        let place = self.stranger_place()?;
         self.count_registration(arrival.device.ip).await?;
         let Registration { email, username, password, language } = registration;
         let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
@@ -144,7 +145,7 @@ impl Accounts {
         device: Device,
     ) -> Result<(), RegisterError> {
         let _share = self.share(device.ip).map_err(too_many)?;
-        let place = self.shared.hasher.place()?;
+        let place = self.stranger_place()?;
         self.count_registration(device.ip).await?;
         let Registration { email, username, password, language } = registration;
         let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
@@ -170,7 +171,7 @@ impl Accounts {
         Ok(())
     }
 
-    async fn register_unseen_now(&self, user: User, device: Device) -> Result<(), StoreError> {
+    async fn register_unseen_now(&self, user: User, device: Device) -> Result<(), AskError> {
         let AccountsConfig { users, sessions, .. } = &*self.shared;
         let profile = Profile::of(self);
         match users.insert_user(&user).await? {
@@ -241,15 +242,13 @@ impl Accounts {
         }
     }
 
-    /// Counts a registration at the address that it comes from. The machine's own addresses have no limit: behind a
-    /// proxy that is not set up as one, all clients have them.
+    /// Counts a registration at the address that it comes from.
     async fn count_registration(&self, client: Option<IpAddr>) -> Result<(), RegisterError> {
-        let Some(ip) = client.filter(|ip| !ip.to_canonical().is_loopback()) else { return Ok(()) };
         let AccountsConfig { clock, limits, .. } = &*self.shared;
-        let hour = hour(clock.now());
-        let network = ClientNetwork::of(ip).key();
-        let counter = format!("{}{hour:010}:registered:{network}", ADDRESS_COUNTERS.start);
-        self.may(&counter, &limits.registrations()).await?.map_err(too_many)
+        match counter_of_client("registered", client, clock.now()) {
+            Some(counter) => self.may(&counter, &limits.registrations()).await?.map_err(too_many),
+            None => Ok(()),
+        }
     }
 
     fn refusals(&self) -> MutexGuard<'_, Minutes> {
