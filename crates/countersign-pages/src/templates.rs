@@ -234,6 +234,19 @@ mod tests {
         }
     }
 
+    /// French puts a space before some signs, where a line must not break.
+    #[test]
+    fn no_line_begins_with_a_sign_that_belongs_to_the_word_before() {
+        let catalog = Templates::built_in().catalog;
+        for language in Language::ALL {
+            for (key, text) in catalog.texts(language).unwrap().iter() {
+                for sign in [" ?", " !", " :", " ;", " »", "« "] {
+                    assert!(!text.contains(sign), "{language} {key}: {text:?} needs a no-break space");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_mistake_is_an_error_that_names_file_and_line() {
         for (name, content, expected) in [

@@ -77,6 +77,7 @@ async fn pages_hold_what_is_long_in_any_colour() {
         ("COUNTERSIGN_SITE_NAME", "Arbeitsgemeinschaft der Einwohnermeldeämter Mecklenburgs"),
         ("COUNTERSIGN_PAGES_COLOR", "#ffd500"),
         ("COUNTERSIGN_LOGIN_NAMES", "both"),
+        ("COUNTERSIGN_TRUSTED_PROXIES", "127.0.0.1"),
     ];
     let server = folder.serve_with(&settings).await;
     let browser = driver.browser().await;
@@ -93,6 +94,8 @@ async fn pages_hold_what_is_long_in_any_colour() {
     for agent in [PHONE, TABLET, FIREFOX, "curl/8.5.0"] {
         let other = driver.browser().await;
         other.cdp("Network.setUserAgentOverride", json!({ "userAgent": agent })).await;
+        let address = json!({ "x-forwarded-for": "2001:db8:1111:2222:3333:4444:5555:6666" });
+        other.cdp("Network.setExtraHTTPHeaders", json!({ "headers": address })).await;
         sign_in(&other, &server, email, crate::PASSWORD).await;
     }
     for (name, path) in [("long-account", "/account"), ("long-close", "/account/close")] {
