@@ -351,6 +351,18 @@ impl Auth {
         }
     }
 
+    /// The answer that makes a browser come again with the refresh token that it withheld from this request, which was
+    /// refused with `error`: another site's link has led here, or the cookie's path keeps it from this page. `None` if the
+    /// browser has withheld none, or the program has no [login sessions](crate::AuthBuilder::login_sessions).
+    ///
+    /// [`Auth::refuse`] gives this answer where a page refuses strangers. A program asks for it where a page is for
+    /// strangers too, or where it answers refusals itself.
+    #[must_use]
+    pub fn come_again(&self, parts: &Parts, error: &AuthError) -> Option<Answer> {
+        let pages = self.engine().pages.as_ref()?;
+        pages.come_again(self.rules().cookies(), parts, error, self.engine().now())
+    }
+
     /// Checks again that an accepted credential still holds: not expired, not revoked, still accepted by the
     /// application. For connections that outlive their request, such as WebSockets.
     ///

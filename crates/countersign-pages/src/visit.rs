@@ -9,12 +9,12 @@ use axum::extract::{FromRequestParts as _, Request};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_axum::{AccessToken, Auth, AuthRejection, Guard, SignIn, read_bounded};
+use countersign_axum::{AccessToken, Auth, AuthRejection, Guard, Reply, SignIn, read_bounded};
 use countersign_core::flow::{Arrival, SignedIn};
 use countersign_core::model::{User, UserSession};
 use countersign_http::{
-    AuthError, CookieLookup, CrossSite, DeviceCookie, ErrorCode, Location, Optional, Requirement, ReturnTo,
-    SetCookies, csrf_matches, find_cookie, no_store, vary_personal,
+    Answer, AuthError, CookieLookup, CrossSite, DeviceCookie, ErrorCode, Location, Optional, Requirement,
+    ReturnTo, SetCookies, csrf_matches, find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::{Claims, random};
 use countersign_text::{Language, TemplateError};
@@ -70,7 +70,11 @@ impl Caller {
 
 /// Why nobody is signed in, where that matters.
 enum Unknown {
-    Nobody { forgets: bool },
+    Nobody {
+        forgets: bool,
+    },
+    /// The browser comes again with the token that it has withheld.
+    ComesAgain(Box<Answer>),
     Failed(Failure),
 }
 
@@ -88,6 +92,7 @@ impl Visit {
         match found {
             Ok(caller) => visit.caller = Some(caller),
             Err(Unknown::Nobody { forgets }) => visit.forgets = forgets,
+            Err(Unknown::ComesAgain(answer)) => return Err(come_again(*answer)),
             Err(Unknown::Failed(failure)) => return Err(visit.fail(failure)),
         }
         visit.choose_language();
@@ -105,7 +110,10 @@ impl Visit {
                 visit.caller = Some(shown);
                 Ok((visit, caller, form))
             }
-            None => Err(visit.to_sign_in()),
+            None => match visit.auth().come_again(&visit.parts, &AuthError::Missing) {
+                Some(answer) => Err(come_again(answer)),
+                None => Err(visit.to_sign_in()),
+            },
         }
     }
 
@@ -494,14 +502,14 @@ async fn caller(auth: &Auth, parts: &mut Parts) -> Result<Caller, Unknown> {
     let requirement =
         Requirement::ACCESS.locations(&[Location::Cookie][..]).optional(Optional::IfAbsentOrExpired);
     if let Err(refused) = Guard::new(requirement).check(parts).await {
-        return Err(unknown(&refused));
+        return Err(unknown(auth, parts, &refused));
     }
     let token =
         <Option<AccessToken> as axum::extract::FromRequestParts<()>>::from_request_parts(parts, &()).await;
     let claims = match token {
         Ok(Some(token)) => token.into_claims(),
         Ok(None) => return Err(Unknown::Nobody { forgets: false }),
-        Err(refused) => return Err(unknown(&refused)),
+        Err(refused) => return Err(unknown(auth, parts, &refused)),
     };
     match auth.accounts().enabled_user(claims.subject()).await {
         Ok(Some(user)) => Ok(Caller { claims, user }),
@@ -511,13 +519,22 @@ async fn caller(auth: &Auth, parts: &mut Parts) -> Result<Caller, Unknown> {
     }
 }
 
-fn unknown(refused: &AuthRejection) -> Unknown {
+fn unknown(auth: &Auth, parts: &Parts, refused: &AuthRejection) -> Unknown {
+    if let Some(answer) = refused.error().and_then(|error| auth.come_again(parts, error)) {
+        return Unknown::ComesAgain(Box::new(answer));
+    }
     match refused.error() {
         Some(error) if error.code().status() == StatusCode::UNAUTHORIZED => Unknown::Nobody { forgets: true },
         // Two cookies of one name: one of them may be an attacker's.
         Some(AuthError::Locate(_)) => Unknown::Nobody { forgets: true },
         _ => Unknown::Failed(failure_of(refused)),
     }
+}
+
+fn come_again(answer: Answer) -> Response {
+    let mut response = Reply(answer).into_response();
+    secure(response.headers_mut());
+    response
 }
 
 fn failure_of(refused: &AuthRejection) -> Failure {
