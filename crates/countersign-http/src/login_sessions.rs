@@ -206,33 +206,47 @@ impl Pages {
         if !by_cookie || !wants_page(parts) {
             return None;
         }
-        let LoginSessions { sign_in_page, confirm_page, refresh_page, .. } = &self.sessions;
+        let LoginSessions { sign_in_page, confirm_page, .. } = &self.sessions;
         if let AuthError::NotFresh = error {
             return confirm_page.as_deref().map(|page| self.send_to(page, parts));
         }
         if !matches!(error.code(), ErrorCode::MissingToken | ErrorCode::InvalidToken) {
             return None;
         }
-        let shows_refresh = is_shown(cookies, &parts.headers, CookieKind::Refresh);
-        let is_visit = matches!(parts.method, Method::GET | Method::HEAD);
-        if is_visit && !shows_refresh && may_go_on(error) {
-            let requested = requested(parts);
-            if is_from_elsewhere(&parts.headers) && may_have_been_here(cookies, &parts.headers) {
-                return ReturnTo::of(requested).map(|page| again(&page));
-            }
-            let is_kept_away = !covers(cookies.path(CookieKind::Refresh), requested.path())
-                && covers(cookies.path(CookieKind::Access), requested.path())
-                && covers(cookies.path(CookieKind::Refresh), refresh_page);
-            if is_kept_away && may_have_been_here(cookies, &parts.headers) {
-                let page = ReturnTo::of(requested)?;
-                return Some(Answer::see_other(&self.signed(refresh_page, &page, now)));
-            }
+        if let Some(answer) = self.come_again(cookies, parts, error, now) {
+            return Some(answer);
         }
         let mut answer = self.send_to(sign_in_page.as_deref()?, parts);
         if is_over(cookies, &parts.headers, error) {
             forget(cookies, &parts.headers, &mut answer);
         }
         Some(answer)
+    }
+
+    /// The answer that makes a browser come again with the refresh token that it withheld from this request; `None` where
+    /// it has withheld none.
+    pub(crate) fn come_again(
+        &self,
+        cookies: &dyn CookieRules,
+        parts: &Parts,
+        error: &AuthError,
+        now: Timestamp,
+    ) -> Option<Answer> {
+        let is_visit = matches!(parts.method, Method::GET | Method::HEAD) && wants_page(parts);
+        let shows_refresh = is_shown(cookies, &parts.headers, CookieKind::Refresh);
+        if !is_visit || shows_refresh || !may_go_on(error) || !may_have_been_here(cookies, &parts.headers) {
+            return None;
+        }
+        let requested = requested(parts);
+        if is_from_elsewhere(&parts.headers) {
+            return ReturnTo::of(requested).map(|page| again(&page));
+        }
+        let refresh_page = &self.sessions.refresh_page;
+        let is_kept_away = !covers(cookies.path(CookieKind::Refresh), requested.path())
+            && covers(cookies.path(CookieKind::Access), requested.path())
+            && covers(cookies.path(CookieKind::Refresh), refresh_page);
+        let page = ReturnTo::of(requested).filter(|_| is_kept_away)?;
+        Some(Answer::see_other(&self.signed(refresh_page, &page, now)))
     }
 
     fn send_to(&self, page: &str, parts: &Parts) -> Answer {

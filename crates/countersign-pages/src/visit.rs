@@ -13,8 +13,8 @@ use countersign_axum::{AccessToken, Auth, AuthRejection, Guard, Reply, SignIn, r
 use countersign_core::flow::{Arrival, SignedIn};
 use countersign_core::model::{User, UserSession};
 use countersign_http::{
-    Answer, AuthError, CookieLookup, CrossSite, DeviceCookie, ErrorCode, Location, Optional, Requirement,
-    ReturnTo, SetCookies, csrf_matches, find_cookie, no_store, vary_personal,
+    Answer, AuthError, CookieLookup, CrossSite, DeviceCookie, ErrorCode, InPlace, Location, Optional,
+    Requirement, ReturnTo, SetCookies, csrf_matches, find_cookie, no_store, vary_personal,
 };
 use countersign_jwt::{Claims, random};
 use countersign_text::{Language, TemplateError};
@@ -75,8 +75,8 @@ enum Unknown {
     Nobody {
         forgets: bool,
     },
-    /// The browser may have a session that it does not show yet, and is answered so that it does.
-    Elsewhere(Answer),
+    /// The browser comes again with the token that it has withheld.
+    ComesAgain(Box<Answer>),
     Failed(Failure),
 }
 
@@ -94,7 +94,7 @@ impl Visit {
         match found {
             Ok(caller) => visit.caller = Some(caller),
             Err(Unknown::Nobody { forgets }) => visit.forgets = forgets,
-            Err(Unknown::Elsewhere(answer)) => return Err(Reply(answer).into_response()),
+            Err(Unknown::ComesAgain(answer)) => return Err(come_again(*answer)),
             Err(Unknown::Failed(failure)) => return Err(visit.fail(failure)),
         }
         visit.choose_language();
@@ -112,7 +112,10 @@ impl Visit {
                 visit.caller = Some(shown);
                 Ok((visit, caller, form))
             }
-            None => Err(visit.to_sign_in()),
+            None => match InPlace::come_again(visit.auth(), &visit.parts, &AuthError::Missing) {
+                Some(answer) => Err(come_again(answer)),
+                None => Err(visit.to_sign_in()),
+            },
         }
     }
 
@@ -502,16 +505,15 @@ impl Pages {
 async fn caller(auth: &Auth, parts: &mut Parts) -> Result<Caller, Unknown> {
     let requirement =
         Requirement::ACCESS.locations(&[Location::Cookie][..]).optional(Optional::IfAbsentOrExpired);
-    let is_from_elsewhere = parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
     if let Err(refused) = Guard::new(requirement).check(parts).await {
-        return Err(unknown(&refused, is_from_elsewhere));
+        return Err(unknown(auth, parts, &refused));
     }
     let token =
         <Option<AccessToken> as axum::extract::FromRequestParts<()>>::from_request_parts(parts, &()).await;
     let claims = match token {
         Ok(Some(token)) => token.into_claims(),
         Ok(None) => return Err(Unknown::Nobody { forgets: false }),
-        Err(refused) => return Err(unknown(&refused, is_from_elsewhere)),
+        Err(refused) => return Err(unknown(auth, parts, &refused)),
     };
     match auth.accounts().enabled_user(claims.subject()).await {
         Ok(Some(user)) => Ok(Caller { claims, user }),
@@ -521,17 +523,27 @@ async fn caller(auth: &Auth, parts: &mut Parts) -> Result<Caller, Unknown> {
     }
 }
 
-fn unknown(refused: &AuthRejection, is_from_elsewhere: bool) -> Unknown {
+fn unknown(auth: &Auth, parts: &Parts, refused: &AuthRejection) -> Unknown {
+    if let Some(answer) = refused.error().and_then(|error| InPlace::come_again(auth, parts, error)) {
+        return Unknown::ComesAgain(Box::new(answer));
+    }
     match refused.error() {
-        // A browser that comes from another site withholds the refresh token, and shows it when our page asks.
-        Some(_) if refused.answer().status().is_success() => Unknown::Elsewhere(refused.answer().clone()),
         Some(error) if error.code().status() == StatusCode::UNAUTHORIZED => {
+            // A browser withholds cookies from another site's links, so nothing is over for certain.
+            let is_from_elsewhere =
+                parts.headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
             Unknown::Nobody { forgets: !is_from_elsewhere }
         }
         // Two cookies of one name: one of them may be an attacker's.
         Some(AuthError::Locate(_)) => Unknown::Nobody { forgets: true },
         _ => Unknown::Failed(failure_of(refused)),
     }
+}
+
+fn come_again(answer: Answer) -> Response {
+    let mut response = Reply(answer).into_response();
+    secure(response.headers_mut());
+    response
 }
 
 fn failure_of(refused: &AuthRejection) -> Failure {

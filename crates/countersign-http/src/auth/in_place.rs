@@ -133,6 +133,18 @@ impl InPlace {
         Self { authenticated: Some(authenticated(vouched)), change: Some(CookieChange::Renew(renewal)) }
     }
 
+    /// The answer that makes a browser come again with the refresh token that it withheld from this request, which was
+    /// refused with `error`: another site's link has led here, or the cookie's path keeps it from this page. `None` if the
+    /// browser has withheld none, or the program has no [login sessions](crate::AuthBuilder::login_sessions).
+    ///
+    /// [`Auth::refuse`] gives this answer where a page refuses strangers. A program asks for it where a page is for
+    /// strangers too, or where it answers refusals itself.
+    #[must_use]
+    pub fn come_again(auth: &Auth, parts: &Parts, error: &AuthError) -> Option<Answer> {
+        let pages = auth.engine().pages.as_ref()?;
+        pages.come_again(auth.rules().cookies(), parts, error, auth.engine().now())
+    }
+
     /// Renews the session of a browser that a page has sent here, because the refresh cookie's path keeps the cookie from
     /// the page, and sends the browser back to the page (see [`LoginSessions`](crate::LoginSessions)). `None` if the
     /// program has no such sessions, or has not sent the browser.

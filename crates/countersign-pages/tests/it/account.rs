@@ -1,5 +1,6 @@
 //! Pages of an account.
 
+use countersign_http::{CookieKind, CookieOptions};
 use countersign_testapp::app::PASSWORD;
 use countersign_testapp::client::ACCESS;
 
@@ -198,4 +199,42 @@ async fn sec_083_a_closed_account_is_signed_out_at_once() {
     visitor.open("/sign-in").await;
     let answer = visitor.send("/sign-in", &[("name", "ada@example.org"), ("password", PASSWORD)]).await;
     assert_eq!(answer.status(), 401);
+}
+
+/// Browsers withhold the refresh cookie, which is `SameSite=Strict`, from a page that another site's link asks for; and
+/// from any page, where its path keeps it away.
+#[tokio::test]
+async fn a_session_outlives_a_link_of_another_site_after_its_access_token_has_expired() {
+    for path in ["/", "/v1/auth/refresh"] {
+        let (app, _) =
+            mailing(|builder| builder.cookies(CookieOptions::new().path(CookieKind::Refresh, path))).await;
+        let mut ada = Visitor::registered(&app, "ada").await;
+        let name = if path == "/" { "__Host-countersign_refresh" } else { "__Secure-countersign_refresh" };
+        assert!(!ada.client.cookie(name).is_empty());
+        app.wait(915);
+        let withheld = ada.client.clone().drop_cookie(name).without("sec-fetch-site");
+        let mut linked = withheld.clone().with("sec-fetch-site", "cross-site");
+        for page in ["/account", "/account/email", "/verify?token=x&y=1", "/sign-in", "/register", "/forgot"]
+        {
+            let answer = linked.get(page).await;
+            assert_eq!(answer.status(), 200, "{path} {page}");
+            assert_eq!(answer.header("refresh"), Some(&*format!("0; url={page}")), "{path} {page}");
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+            assert_eq!(answer.header("referrer-policy"), Some("same-origin"));
+            assert!(answer.set_cookies().is_empty(), "{path} {page}: nothing is forgotten");
+        }
+        if path == "/" {
+            // The page that comes again brings the cookie.
+            assert_eq!(ada.open("/account").await.status(), 200);
+            assert!(ada.page.contains("ada@example.org"));
+        } else {
+            let mut kept_away = withheld.with("sec-fetch-site", "same-origin");
+            let answer = kept_away.get("/account/email").await;
+            let way = answer.header("location").unwrap_or_default().to_owned();
+            assert!(way.starts_with("/v1/auth/refresh/page?next=%2Faccount%2Femail"), "{way:?}");
+            assert!(answer.set_cookies().is_empty(), "{answer:?}");
+            assert_eq!(ada.client.get(&way).await.header("location"), Some("/account/email"));
+            assert_eq!(ada.open("/account/email").await.status(), 200);
+        }
+    }
 }

@@ -34,7 +34,10 @@ const REFERENCE_LIVES: i64 = 100_000;
 /// Where the application is, as the fields are made.
 const APP: &str = "https://app.example.com";
 
-/// `Set-Cookie` fields of one kind of login, and those that end it.
+/// `Set-Cookie` fields that begin a session, and those that end it.
+type Fields = (Vec<String>, Vec<String>);
+
+/// A kind of login, and what is asked about its cookies.
 #[derive(Serialize)]
 struct Case {
     name: &'static str,
@@ -241,7 +244,7 @@ async fn cases(plain: u16, other: u16) -> Vec<Case> {
         format!("link {local}/"),
         format!("request {local}/"),
     ];
-    let case = |name, base: &str, probes: &[&str], (set, removal): (Vec<String>, Vec<String>)| Case {
+    let case = |name, base: &str, probes: &[&str], (set, removal): Fields| Case {
         name,
         url: base.to_owned(),
         set: [set, vec![format!("{REFERENCE}=1; Path=/; Max-Age={REFERENCE_LIVES}")]].concat(),
@@ -294,18 +297,18 @@ fn fields(answer: &client::Response) -> Vec<String> {
 }
 
 /// Registration, refresh and logout of a browser's script.
-async fn by_api(configure: impl FnOnce(AuthBuilder) -> AuthBuilder) -> (Vec<String>, Vec<String>) {
+async fn by_api(configure: impl FnOnce(AuthBuilder) -> AuthBuilder) -> Fields {
     let app = TestApp::with(configure).await;
     of_api(app.browser(), |name| name.ends_with("countersign_csrf") || name.ends_with("-c")).await
 }
 
-async fn by_api_at(url: &str) -> (Vec<String>, Vec<String>) {
+async fn by_api_at(url: &str) -> Fields {
     let app = TestApp::with(|builder| builder.public_url(url.parse().unwrap())).await;
     let host = url.trim_start_matches("http://");
     of_api(app.browser().with("host", host), |name| name.ends_with("csrf")).await
 }
 
-async fn of_api(mut browser: Client, is_csrf: fn(&str) -> bool) -> (Vec<String>, Vec<String>) {
+async fn of_api(mut browser: Client, is_csrf: fn(&str) -> bool) -> Fields {
     let mut body = credentials("ada");
     body["cookies"] = json!(true);
     let registered = browser.post("/v1/auth/register", &body).await;
@@ -320,7 +323,7 @@ async fn of_api(mut browser: Client, is_csrf: fn(&str) -> bool) -> (Vec<String>,
 }
 
 /// Everything that the pages set, from the first form to the last.
-async fn by_pages(remember: bool) -> (Vec<String>, Vec<String>) {
+async fn by_pages(remember: bool) -> Fields {
     let sessions = LoginSessions::new().sign_in_page("/sign-in").confirm_page("/confirm");
     let app = TestApp::with(|builder| builder.login_sessions(sessions)).await;
     let pages = Pages::new(app.auth.clone());
@@ -369,7 +372,7 @@ fn hidden(page: &client::Response, name: &str) -> String {
 }
 
 /// Cookies that are shared with sub-domains, beside copies that were set for the host alone; and what removes both.
-fn repeated() -> (Vec<String>, Vec<String>) {
+fn repeated() -> Fields {
     let options = CookieOptions::new().shared_with_subdomains("example.com");
     let config = options.build(Some(&APP.parse().unwrap())).unwrap();
     let text = |field: &HeaderValue| field.to_str().unwrap().to_owned();
@@ -383,7 +386,7 @@ fn repeated() -> (Vec<String>, Vec<String>) {
     (alone.into_iter().chain(shared).collect(), config.expire_repeated().iter().map(text).collect())
 }
 
-async fn by_flask_jwt_extended() -> (Vec<String>, Vec<String>) {
+async fn by_flask_jwt_extended() -> Fields {
     let options = json!({
         "JWT_SECRET_KEY": "correct horse battery staple, twice over",
         "JWT_TOKEN_LOCATION": ["headers", "cookies"],
@@ -405,7 +408,7 @@ async fn by_flask_jwt_extended() -> (Vec<String>, Vec<String>) {
     (fields(&registered), fields(&out))
 }
 
-async fn by_flask_login() -> (Vec<String>, Vec<String>) {
+async fn by_flask_login() -> Fields {
     let options = json!({
         "SECRET_KEY": "correct horse battery staple, twice over",
         "SESSION_COOKIE_SECURE": true,
@@ -451,8 +454,7 @@ fn misused() -> Vec<String> {
 /// A program that sets the cookies of a case, and notes those that it is sent.
 #[derive(Clone, Default)]
 struct Echo {
-    /// What is set, and what is removed.
-    cases: Arc<Mutex<Vec<(Vec<String>, Vec<String>)>>>,
+    cases: Arc<Mutex<Vec<Fields>>>,
     sent: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>,
 }
 

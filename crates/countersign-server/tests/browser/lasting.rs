@@ -1,11 +1,19 @@
 //! For how long a browser is signed in: over the end of an access token, in two tabs at once, and when it is closed.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
 use countersign_testapp::client::payload;
+use http::header;
 use serde_json::json;
+use tokio::sync::Barrier;
 
 use crate::driver::{Browser, Driver};
 use crate::server::{Folder, Server, eventually};
-use crate::{PASSWORD, open, register};
+use crate::{PASSWORD, open, register, web};
 
 /// Access tokens that do not live long.
 const SHORT: [(&str, &str); 3] =
@@ -35,7 +43,8 @@ async fn a_session_goes_on_when_its_access_token_has_expired() {
 async fn sec_092_two_tabs_that_come_back_at_once_both_stay_signed_in() {
     let Some(driver) = Driver::start().await else { return };
     let folder = Folder::new();
-    let server = folder.serve_with(&SHORT).await;
+    let mut server = folder.serve_with(&SHORT).await;
+    let turnstile = Turnstile::before(&mut server).await;
     let browser = driver.browser().await;
     register(&browser, &server, "ada@example.org").await;
     let first = browser.tab().await;
@@ -53,6 +62,7 @@ async fn sec_092_two_tabs_that_come_back_at_once_both_stay_signed_in() {
         let before = generation(&folder).await;
         browser.go_to_tab(&first).await;
         browser.run("window.wasHere = true; window.other.wasHere = true", json!([])).await;
+        turnstile.held.store(2, Ordering::SeqCst);
         let both = format!("other.document.querySelector('main form').submit(); {one_does}");
         browser.run(&both, json!([])).await;
         for (tab, path) in [(&first, ["/account/language", "/account"][round]), (&second, "/account")] {
@@ -60,6 +70,8 @@ async fn sec_092_two_tabs_that_come_back_at_once_both_stay_signed_in() {
             browser.arrived().await;
             assert_eq!(browser.path().await, path, "{round}: {}", browser.text().await);
         }
+        let shown = std::mem::take(&mut *turnstile.shown.lock().unwrap());
+        assert!(shown.len() == 2 && shown[0] == shown[1], "{round}: both show the same token: {shown:?}");
         open(&browser, &server, "/account").await;
         assert!(browser.text().await.contains(&format!("ada{round}")), "{round}: the form was taken");
         assert_eq!(generation(&folder).await, before + 1, "{round}: the session has advanced once");
@@ -70,6 +82,56 @@ async fn sec_092_two_tabs_that_come_back_at_once_both_stay_signed_in() {
         assert!(!browser.has("button[name=session]").await, "{round}: there is no other session");
     }
     assert!(!server.log().contains("replay"), "{}", server.log());
+}
+
+/// Stands before a server. While it holds requests, those for an account pass by twos: the first waits for the second.
+#[derive(Clone)]
+struct Turnstile {
+    /// How many requests are still to be held.
+    held: Arc<AtomicUsize>,
+    barrier: Arc<Barrier>,
+    /// The refresh tokens of those that were held.
+    shown: Arc<Mutex<Vec<String>>>,
+    server: String,
+    http: reqwest::Client,
+}
+
+impl Turnstile {
+    /// The server is reached through it from now on.
+    async fn before(server: &mut Server) -> Self {
+        let turnstile = Self {
+            held: Arc::default(),
+            barrier: Arc::new(Barrier::new(2)),
+            shown: Arc::default(),
+            server: server.url.clone(),
+            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap(),
+        };
+        let passing = turnstile.clone();
+        let port =
+            web::serve(Router::new().fallback(async move |request: Request| passing.pass(request).await));
+        server.url = format!("http://127.0.0.1:{}", port.await);
+        turnstile
+    }
+
+    async fn pass(&self, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let one_less = |held: usize| held.checked_sub(1);
+        if parts.uri.path().starts_with("/account")
+            && self.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+        {
+            let cookies = parts.headers[header::COOKIE].to_str().unwrap();
+            let refresh = cookies.split("; ").find(|pair| pair.starts_with("countersign_refresh=")).unwrap();
+            self.shown.lock().unwrap().push(refresh.to_owned());
+            self.barrier.wait().await;
+        }
+        let body = axum::body::to_bytes(body, 100_000).await.unwrap();
+        let url = format!("{}{}", self.server, parts.uri);
+        let asked = self.http.request(parts.method, url).headers(parts.headers).body(body);
+        let answer = asked.send().await.unwrap();
+        let (status, mut headers) = (answer.status(), answer.headers().clone());
+        headers.remove(header::TRANSFER_ENCODING);
+        (status, headers, answer.bytes().await.unwrap()).into_response()
+    }
 }
 
 /// The generation of the only session, which has not ended.
