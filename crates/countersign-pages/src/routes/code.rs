@@ -5,6 +5,7 @@ use axum::response::Response;
 use countersign_axum::device;
 use countersign_core::flow::{Arrival, CodeLoginError, Credentials, SecretCode};
 use countersign_core::model::LinkToken;
+use countersign_core::store::StoreError;
 use http::StatusCode;
 use minijinja::{Value, context};
 
@@ -25,7 +26,10 @@ pub(crate) async fn form(State(pages): State<Pages>, request: Request) -> Respon
         return no_such_page(&visit);
     }
     if let Some(token) = visit.query("token") {
-        return visit.page(StatusCode::OK, "code_link.html", context! { token });
+        return match whose(&visit, &token).await {
+            Ok(email) => visit.page(StatusCode::OK, "code_link.html", context! { token, email }),
+            Err(error) => visit.fail(error.into()),
+        };
     }
     let user = visit.caller.as_ref().and_then(|caller| caller.user.email.as_ref());
     let email = user.map(|email| email.as_str()).unwrap_or_default().to_owned();
@@ -75,10 +79,21 @@ pub(crate) async fn submit(State(pages): State<Pages>, request: Request) -> Resp
     }
 }
 
+/// The address whose user a link signs in; empty for a link that is not good any more.
+async fn whose(visit: &Visit, token: &str) -> Result<String, StoreError> {
+    let Some(token) = LinkToken::parse(token) else { return Ok(String::new()) };
+    let user = Credentials::of(visit.auth().accounts()).user_of_link(&token).await?;
+    let email = user.and_then(|user| user.email);
+    Ok(email.map(|email| email.as_str().to_owned()).unwrap_or_default())
+}
+
 async fn by_link(visit: &Visit, arrival: Arrival, form: &Form) -> Response {
     let token = form.given("token").unwrap_or_default();
     if !visit.is_ours(form) {
-        return stale(visit, "code_link.html", context! { token });
+        return match whose(visit, token).await {
+            Ok(email) => stale(visit, "code_link.html", context! { token, email }),
+            Err(error) => visit.fail(error.into()),
+        };
     }
     let answered = match LinkToken::parse(token) {
         Some(token) => Credentials::of(visit.auth().accounts()).login_with_link(&token, arrival).await,

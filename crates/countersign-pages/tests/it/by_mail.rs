@@ -107,6 +107,11 @@ async fn a_code_and_the_link_beside_it_sign_in() {
     let mut elsewhere = Visitor::of(&app);
     elsewhere.open(&format!("/code?token={token}")).await;
     assert!(!elsewhere.is_signed_in());
+    assert!(
+        elsewhere.page.contains("from our mail to ada@example.org"),
+        "whose link it is: {}",
+        elsewhere.page
+    );
     assert_eq!(goes_to(&elsewhere.send("/code", &[]).await), "/account", "{}", elsewhere.page);
 }
 

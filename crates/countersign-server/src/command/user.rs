@@ -91,7 +91,7 @@ enum UserSubcommand {
     SetRoles {
         #[command(flatten)]
         user: Named,
-        /// The roles
+        /// The roles; --none removes all
         #[arg(value_name = "ROLE", required_unless_present = "none")]
         roles: Vec<String>,
         /// Remove all roles

@@ -150,6 +150,20 @@ impl Credentials {
         UserId::from(Uuid::from_bytes(bytes))
     }
 
+    /// The user whom a link that was mailed beside a code signs in, if it is still good. The link is not used by that. A
+    /// page says whom it signs in before it does: a link may come from somebody who wants others in an account of theirs.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    pub async fn user_of_link(&self, token: &LinkToken) -> Result<Option<User>, StoreError> {
+        let AccountsConfig { users, one_time, .. } = self.config();
+        let known = one_time.secret(token.user_id(), Purpose::SignInLink).await?;
+        if !known.is_some_and(|mut secret| secret.try_digest(&token.digest(), self.now()) == Tried::Right) {
+            return Ok(None);
+        }
+        Ok(users.user(token.user_id()).await?.filter(User::is_enabled))
+    }
+
     /// Logs in with the link that was mailed beside a code, as [`Credentials::login_with_code`] does.
     ///
     /// # Errors
