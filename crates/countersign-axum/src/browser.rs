@@ -272,7 +272,8 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {
             browser.may_ask_for_cookies(&auth, parts, true)?;
             let known_device = DeviceCookie::of(auth.rules()).and_then(|cookie| cookie.token(&parts.headers));
-            Ok(Arrival { known_device, ..browser.arrival(parts, true) })
+            let verified_only = auth.engine().account_rules().registration == RegistrationMode::VerifyFirst;
+            Ok(Arrival { known_device, verified_only, ..browser.arrival(parts, true) })
         });
         match checked {
             Ok(arrival) => {

@@ -125,6 +125,19 @@ async fn sec_137_a_form_keeps_the_rules_of_registration() {
 }
 
 #[tokio::test]
+async fn sec_131_a_form_signs_nobody_in_whose_address_is_to_be_verified_first() {
+    let open = TestApp::new().await;
+    open.register("ada").await;
+    let rules = AccountRules { registration: RegistrationMode::VerifyFirst, ..AccountRules::default() };
+    let app = open.beside(|builder| builder.account_rules(rules)).await.unwrap();
+    let early = submit(&mut browser(&app), "/sign-in", "ada@example.org", PASSWORD).await;
+    assert_eq!(early.outcome(), (403, "email_unverified".to_owned()));
+    assert!(early.set_cookies().is_empty());
+    let wrong = submit(&mut browser(&app), "/sign-in", "ada@example.org", "a guess").await;
+    assert_eq!(wrong.status(), 401, "only who has the password learns that");
+}
+
+#[tokio::test]
 async fn sec_069_a_form_of_another_site_registers_nobody() {
     let app = TestApp::new().await;
     let mut elsewhere = browser(&app).without("sec-fetch-site").with("sec-fetch-site", "cross-site");
