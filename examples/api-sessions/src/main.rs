@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (stores, secrets) = open(&env::var("DATABASE_URL").unwrap_or("sqlite://app.db".to_owned())).await?;
+    let (stores, secrets) =
+        open(&env::var("DATABASE_URL").unwrap_or("sqlite://sessions.db".to_owned())).await?;
     let auth = Auth::builder(stores, secrets).build().await?;
     let app = Router::new()
         .route("/", get(home))

@@ -22,7 +22,7 @@ type Notes = Arc<Mutex<HashMap<UserId, Vec<String>>>>;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (store, secrets) = sqlite::open("app.db").await?;
+    let (store, secrets) = sqlite::open("cookies.db").await?;
     let auth = Auth::builder(store, secrets)
         .served_at("http://localhost:3000".parse()?) // `.public_url(…)` with https where users come from outside
         .login_sessions(LoginSessions::new().sign_in_page("/sign-up").confirm_page("/confirm"))

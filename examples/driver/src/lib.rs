@@ -40,7 +40,8 @@ impl Program {
         if !tried.is_ok_and(|output| output.status.success()) {
             assert!(named.is_none(), "{variable} names {python}, which cannot import {module}");
             eprintln!(
-                "LEFT OUT: the Flask program of the page: {python} cannot import {module}. Set {variable}"
+                "LEFT OUT: the Flask program of the page: {python} cannot import {module}. Set {variable} to one \
+                 that can"
             );
             return None;
         }

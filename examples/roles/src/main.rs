@@ -65,7 +65,7 @@ impl CheckPassword for Members {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (store, secrets) = sqlite::open("app.db").await?;
+    let (store, secrets) = sqlite::open("roles.db").await?;
     let auth = Auth::builder(store, secrets).own_users(Members).access_claims(own_claims).build().await?;
     let admins = Router::new()
         .route("/members", get(list))
