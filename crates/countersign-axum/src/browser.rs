@@ -4,11 +4,16 @@ use std::fmt;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponseParts, ResponseParts};
-use countersign_core::flow::{Arrival, Beginning, LoginError, Presentation, Refresh};
-use countersign_core::model::{Device, EndReason, Password, UserSession};
+use countersign_core::flow::{
+    Arrival, Beginning, LoginError, Presentation, Refresh, RegisterError, Registration,
+};
+use countersign_core::model::{
+    Device, EmailAddress, EndReason, Language, OwnNames, Password, UserSession, Username,
+};
 use countersign_http::{
     Answer, Auth, AuthError, BodyTokens, CookieKind, CookieLookup, CrossSite, DeviceCookie, ErrorCode,
-    Location, Requirement, ReturnTo, SetCookies, ShownTokens, find_cookie, no_store, vary_personal,
+    Location, LoginNames, RegistrationMode, Requirement, ReturnTo, SetCookies, ShownTokens, find_cookie,
+    no_store, vary_personal,
 };
 use countersign_jwt::{Claims, Epoch, UserId};
 use http::request::Parts;
@@ -18,7 +23,7 @@ use crate::failure::HandlerError;
 use crate::in_place::Noted;
 use crate::pending::{read_ahead, read_ahead_for};
 use crate::reply::{AuthRejection, Reply, WithCookies};
-use crate::routes::device;
+use crate::routes::{address_not_accepted, device, language};
 
 /// The extractor for handlers that sign a user in with cookies. A request that another site sent is refused with 403,
 /// so that an attacker cannot sign a user in to the attacker's account (login CSRF).
@@ -47,6 +52,8 @@ pub struct SignIn {
     /// The argument for `Engine::login`, `Accounts::login` and `Accounts::register`. It asks for tokens for cookies, and
     /// names the device, and the sessions whose cookies the browser still carries and which the new session replaces.
     pub arrival: Arrival,
+    /// The language that the browser asks for.
+    language: Option<Language>,
     /// What else lets the request through.
     noted: Option<Noted>,
 }
@@ -63,6 +70,65 @@ impl SignIn {
         // A password that none can be is a wrong one, for which no form has a better message.
         let password = Password::new_for_login(password).map_err(|_| LoginError::InvalidCredentials)?;
         let signed_in = auth.engine().login(name, password, arrival).await?;
+        Ok(WithCookies(SetCookies::of_login(&auth, &signed_in)))
+    }
+
+    /// Registers an account of Countersign's and signs its user in, for a sign-up form. The name is an e-mail address or
+    /// a username, as [`AccountRules::login_names`](countersign_http::AccountRules::login_names) say; where both may be,
+    /// text with an `@` is an address. The cookies are a part of the response, as with [`login`](Self::login).
+    ///
+    /// ```
+    /// use axum::Form;
+    /// use axum::response::{Html, IntoResponse, Redirect, Response};
+    /// use countersign_axum::{HandlerError, SignIn};
+    /// use countersign_core::flow::RegisterError;
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct SignUp {
+    ///     email: String,
+    ///     password: String,
+    /// }
+    ///
+    /// async fn sign_up(sign_in: SignIn, Form(form): Form<SignUp>) -> Result<Response, HandlerError> {
+    ///     match sign_in.register(&form.email, form.password).await {
+    ///         Ok(cookies) => Ok((cookies, Redirect::to("/")).into_response()),
+    ///         Err(error) => match error.cause::<RegisterError>() {
+    ///             Some(RegisterError::WeakPassword(reason)) => Ok(Html(reason.to_string()).into_response()),
+    ///             _ => Err(error),
+    ///         },
+    ///     }
+    /// }
+    /// # let _: axum::Router = axum::Router::new().route("/sign-up", axum::routing::post(sign_up));
+    /// ```
+    ///
+    /// # Errors
+    /// [`HandlerError`], as the answer that the client gets. Its [`cause`](HandlerError::cause) is a [`RegisterError`],
+    /// such as a name that is taken or a weak password, or a [`NameError`](countersign_core::model::NameError). Where
+    /// registration is not [open](RegistrationMode::Open), or not for this address, the cause is none of these, and
+    /// nobody is registered.
+    pub async fn register(self, name: &str, password: String) -> Result<WithCookies, HandlerError> {
+        let Self { auth, arrival, language, .. } = self;
+        let rules = auth.engine().account_rules();
+        if rules.registration != RegistrationMode::Open {
+            return Err(Reply::error(ErrorCode::RegistrationClosed).into());
+        }
+        let is_email = match rules.login_names {
+            LoginNames::Email => true,
+            LoginNames::Username => false,
+            LoginNames::Both => name.contains('@'),
+        };
+        let (email, username) = match is_email {
+            true => (Some(EmailAddress::parse(name)?), None),
+            false => (None, Some(Username::parse(name)?)),
+        };
+        if email.as_ref().is_some_and(|email| !rules.allow_email(email)) {
+            return Err(address_not_accepted().into());
+        }
+        let names = OwnNames { email: email.as_ref(), username: username.as_ref() };
+        let password = auth.accounts().passwords().rules.admit(password, names);
+        let password = password.map_err(RegisterError::from)?;
+        let registration = Registration { email, username, password, language };
+        let signed_in = auth.accounts().register(registration, arrival).await?;
         Ok(WithCookies(SetCookies::of_login(&auth, &signed_in)))
     }
 }
@@ -208,10 +274,14 @@ impl<S: Send + Sync> FromRequestParts<S> for SignIn {
         let checked = Browser::check(&auth, parts).await.and_then(|browser| {
             browser.may_ask_for_cookies(&auth, parts, true)?;
             let known_device = DeviceCookie::of(auth.rules()).and_then(|cookie| cookie.token(&parts.headers));
-            Ok(Arrival { known_device, ..browser.arrival(parts, true) })
+            let verified_only = auth.engine().account_rules().registration == RegistrationMode::VerifyFirst;
+            Ok(Arrival { known_device, verified_only, ..browser.arrival(parts, true) })
         });
         match checked {
-            Ok(arrival) => Ok(Self { auth, arrival, noted: parts.extensions.get().cloned() }),
+            Ok(arrival) => {
+                let noted = parts.extensions.get().cloned();
+                Ok(Self { auth, arrival, language: language(&parts.headers), noted })
+            }
             Err(error) => Err(AuthRejection::new(&auth, parts, None, error).await),
         }
     }

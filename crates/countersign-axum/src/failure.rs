@@ -9,7 +9,7 @@ use countersign_core::flow::{
     BeginError, CodeLoginError, CredentialsError, EndError, HashError, LinkError, LoginError, ProfileError,
     RegisterError,
 };
-use countersign_core::model::{PasswordError, WeakPassword};
+use countersign_core::model::{NameError, PasswordError, WeakPassword};
 use countersign_core::store::{BoxError, StoreError};
 use countersign_http::{Answer, AuthError, ErrorCode};
 use countersign_jwt::jws::SignError;
@@ -132,6 +132,7 @@ fn known(error: BoxError) -> Result<Reply, BoxError> {
         .or_else(of::<ProfileError>)
         .or_else(of::<LinkError>)
         .or_else(of::<CodeLoginError>)
+        .or_else(of::<NameError>)
         .or_else(of::<PasswordError>)
         .or_else(of::<WeakPassword>)
         .or_else(of::<SignError>)

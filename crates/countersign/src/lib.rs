@@ -162,6 +162,9 @@ pub mod guides {
     pub mod own_users {}
     #[doc = include_str!("../docs/login-sessions.md")]
     pub mod login_sessions {}
+    #[doc = include_str!("../docs/examples.md")]
+    #[cfg(any(not(doctest), all(feature = "flask", feature = "mongodb", feature = "postgres")))]
+    pub mod examples {}
     #[doc = include_str!("../docs/stores.md")]
     #[cfg(any(not(doctest), all(feature = "postgres", feature = "redis")))]
     pub mod stores {}

@@ -17,7 +17,7 @@ use http::request::Parts;
 
 use super::own::authenticate;
 use super::sign_in::{parsed, reply};
-use super::{clear_cookies, device, no_name, personal, personal_empty, refused, unavailable};
+use super::{OTHER_DOMAIN, clear_cookies, device, no_name, personal, personal_empty, refused, unavailable};
 use crate::body::{Members, read_members};
 use crate::extract::Installed;
 use crate::reply::Reply;
@@ -91,7 +91,7 @@ pub(super) async fn change(Installed(auth): Installed, request: Request) -> Resu
     };
     let password = parsed(members, "current_password", password, Password::new_for_login);
     if email.as_ref().is_some_and(|email| !auth.engine().account_rules().allow_email(email)) {
-        members.wrong("email", "addresses of this domain are not accepted here");
+        members.wrong("email", OTHER_DOMAIN);
     }
     members.check()?;
     if let (true, Some(password)) = (needs_password, password) {

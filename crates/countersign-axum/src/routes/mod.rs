@@ -8,14 +8,17 @@ mod sign_in;
 mod sign_out;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
 
 use axum::extract::ConnectInfo;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
-use countersign_core::flow::{BeginError, EndError, ExtraClaimsError, Pair, RegisterError, RenewFreshError};
-use countersign_core::model::{Device, DeviceToken};
+use countersign_core::flow::{
+    BeginError, EndError, ExtraClaimsError, Pair, RegisterError, RenewFreshError, preferred_language,
+};
+use countersign_core::model::{Device, DeviceToken, Language};
 use countersign_core::store::StoreError;
 use countersign_http::{
     Answer, Auth, AuthError, ClientAddress, DeviceCookie, ErrorCode, ForPrograms, SetCookies, no_store,
@@ -276,6 +279,19 @@ fn add_cookies(cookies: SetCookies, reply: &mut Reply) {
     if let Err(error) = cookies.apply(reply.0.headers_mut()) {
         tracing::error!(error = &error as &dyn Error, "cookies could not be removed");
     }
+}
+
+/// What is wrong with an address whose domain the account rules do not name.
+const OTHER_DOMAIN: &str = "addresses of this domain are not accepted here";
+
+/// 422 because of the domain of an address.
+pub(crate) fn address_not_accepted() -> Reply {
+    Reply(Answer::invalid_fields(&BTreeMap::from([("email", OTHER_DOMAIN.into())])))
+}
+
+/// The language that the client asks for.
+pub(crate) fn language(headers: &HeaderMap) -> Option<Language> {
+    preferred_language(headers.get(header::ACCEPT_LANGUAGE)?.to_str().ok()?)
 }
 
 /// 422 because an account would have no name.

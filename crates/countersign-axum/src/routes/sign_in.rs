@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use axum::extract::Request;
-use countersign_core::flow::{
-    Arrival, HashError, LoginError, LoginName, Registration, SignedIn, preferred_language,
-};
+use countersign_core::flow::{Arrival, HashError, LoginError, LoginName, Registration, SignedIn};
 use countersign_core::model::{
-    DeviceToken, EmailAddress, OwnNames, Password, PasswordError, Username, WeakPassword, without_blanks,
+    DeviceToken, EmailAddress, NameError, OwnNames, Password, PasswordError, Username, WeakPassword,
+    without_blanks,
 };
 use countersign_http::{Answer, Auth, DeviceCookie, ErrorCode, LoginNames, RegistrationMode};
+use http::StatusCode;
 use http::request::Parts;
-use http::{StatusCode, header};
 
 use super::account::login_by_mail;
-use super::{device, pair_reply, personal_empty, refused, unavailable};
+use super::{OTHER_DOMAIN, device, language, pair_reply, personal_empty, refused, unavailable};
 use crate::body::{Members, read_members};
 use crate::browser::Browser;
 use crate::extract::Installed;
@@ -47,7 +46,7 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let email = if needs_email { members.required_text("email") } else { members.text("email") };
     let email = parsed(&mut members, "email", email, |text| EmailAddress::parse(&text));
     if email.as_ref().is_some_and(|email| !rules.allow_email(email)) {
-        members.wrong("email", "addresses of this domain are not accepted here");
+        members.wrong("email", OTHER_DOMAIN);
     }
     let username = if needs_username { members.required_text("username") } else { members.text("username") };
     let username = parsed(&mut members, "username", username, |text| Username::parse(&text));
@@ -57,9 +56,7 @@ pub(super) async fn register(Installed(auth): Installed, request: Request) -> Re
     let password = parsed(&mut members, "password", password, |text| passwords.admit(text, names));
     members.check()?;
     let Some(password) = password else { return Err(Reply::error(ErrorCode::InvalidFields)) };
-    let language = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|field| field.to_str().ok());
-    let language = language.and_then(preferred_language);
-    let registration = Registration { email, username, password, language };
+    let registration = Registration { email, username, password, language: language(&parts.headers) };
     if rules.registration == RegistrationMode::VerifyFirst {
         auth.accounts().register_unseen(registration, device(&parts)).await?;
         return Ok(personal_empty(StatusCode::ACCEPTED));
@@ -242,6 +239,12 @@ impl From<HashError> for Reply {
 impl From<PasswordError> for Reply {
     fn from(error: PasswordError) -> Self {
         WeakPassword::from(error).into()
+    }
+}
+
+impl From<NameError> for Reply {
+    fn from(error: NameError) -> Self {
+        Self(Answer::invalid_fields(&BTreeMap::from([("name", error.to_string().into())])))
     }
 }
 

@@ -32,6 +32,7 @@ mod secrets;
 mod sessions;
 mod settings;
 mod sign_in;
+mod sign_up;
 mod six_lines;
 mod verify;
 mod wire;

@@ -4,12 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_core::flow::{Accounts, Arrival, HashError, LoginError, LoginName};
+use countersign_core::flow::{Arrival, HashError, LoginError, SignedIn};
 use countersign_core::flow::{BeginError, Pair, Presentation};
 use countersign_core::model::Device;
 use countersign_core::model::{Password, without_blanks};
 use countersign_core::store::BoxError;
-use countersign_http::{Answer, ContentEncoding, ErrorCode, no_store};
+use countersign_http::{Answer, ContentEncoding, Engine, ErrorCode, RegistrationMode, no_store};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -66,9 +66,9 @@ pub(crate) struct Login {
 pub(crate) struct OverSessions {
     /// Whether the session of a token has ended.
     pub(crate) is_revoked: Hook<FlaskClaims, bool>,
-    /// A login with Countersign's accounts, where the application has none of its own.
+    /// A login with the program's own users or Countersign's accounts, where no hook checks logins.
     pub(crate) authenticate: Hook<Login, Option<Identity>>,
-    /// The answer to a login with Countersign's accounts.
+    /// The answer to such a login.
     pub(crate) auth_response: Hook<(String, Identity), Answer>,
 }
 
@@ -159,8 +159,9 @@ impl FlaskJwt {
     }
 }
 
-/// Logs in at Flask-JWT's endpoint, with the passwords and the throttle of Countersign's accounts.
-pub(super) async fn log_in(accounts: Accounts, login: Login) -> Result<Option<Identity>, BoxError> {
+/// Logs in at Flask-JWT's endpoint as the ready-made login does: one of the program's own users, or an account of
+/// Countersign's.
+pub(super) async fn log_in(engine: Engine, login: Login) -> Result<Option<Identity>, BoxError> {
     /// The largest number of bytes in a name; no account has a longer one.
     const MAX_NAME_BYTES: usize = 256;
     let (Value::String(name), Value::String(password)) = (login.username, login.password) else {
@@ -171,10 +172,14 @@ pub(super) async fn log_in(accounts: Accounts, login: Login) -> Result<Option<Id
         return Ok(None);
     }
     let Ok(password) = Password::new_for_login(password) else { return Ok(None) };
-    let arrival = Arrival::new(Presentation::Explicit, login.device);
-    match accounts.login(LoginName::parse(name), password, arrival).await {
-        Ok(signed_in) => Ok(Some(Identity::new(signed_in.user.id.as_str(), signed_in.pair))),
+    let verified_only = engine.account_rules().registration == RegistrationMode::VerifyFirst;
+    let arrival = Arrival { verified_only, ..Arrival::new(Presentation::Explicit, login.device) };
+    match engine.login(name, password, arrival).await {
+        Ok(SignedIn { pair, .. }) => Ok(Some(Identity::new(pair.user_id.to_string(), pair))),
         Err(LoginError::InvalidCredentials) => Ok(None),
+        Err(LoginError::EmailUnverified) => {
+            Err(AnswerInstead(Answer::error(ErrorCode::EmailUnverified)).into())
+        }
         Err(LoginError::Hash(HashError::Overloaded)) => {
             Err(AnswerInstead(Answer::error(ErrorCode::Overloaded)).into())
         }

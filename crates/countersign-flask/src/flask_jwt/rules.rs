@@ -62,10 +62,10 @@ impl Library for FlaskJwt {
     }
 
     fn over(&self, engine: &Engine) -> Self {
-        let accounts = engine.accounts().clone();
+        let logins = engine.clone();
         self.over_sessions(OverSessions {
             is_revoked: over_sessions::has_ended(engine.sessions()),
-            authenticate: hook(move |login| login::log_in(accounts.clone(), login)),
+            authenticate: hook(move |login| login::log_in(logins.clone(), login)),
             auth_response: hook(|(_, identity)| async move { login::token_answer(&identity) }),
         })
     }
