@@ -92,7 +92,7 @@ async fn change_email(
     Form(form): Form<Email>,
 ) -> Result<Redirect, HandlerError> {
     // The user's sessions on other devices end.
-    let proof = EmailProof::Mail { session: token.session().map(|session| session.id) };
+    let proof = EmailProof::Mail { session: token.session().map(|session| session.id), client: None };
     let email = EmailChange { email: EmailAddress::parse(&form.email)?, proof };
     let change = ProfileChange { email: Some(email), ..ProfileChange::default() };
     Profile::of(auth.accounts()).change(token.subject(), change).await?;
