@@ -86,6 +86,7 @@ pub(crate) async fn node(stores: &Stores, clock: Arc<dyn Clock>) -> Accounts {
         letters: None,
         code_key: [7; 32].into(),
         ids: UserIds::default(),
+        mails_within: Duration::ZERO,
         clock,
         random,
         runtime,
