@@ -54,7 +54,7 @@ const BUILT_IN: BuiltIn = BuiltIn {
 ///
 /// std::fs::write(folder.path().join("error.html"), "<h1>{{ title }}</h1>\n{{ nmae }}\n")?;
 /// let error = Templates::load(folder.path()).unwrap_err().to_string();
-/// assert_eq!(error, "page template error.html, line 2: undefined value");
+/// assert_eq!(error, "page template error.html, line 2: there is no variable titel");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -83,6 +83,9 @@ impl Templates {
 
     /// Renders every page in every language, once with all values that may be there and once without.
     fn check(&self) -> Result<(), TemplateError> {
+        let all = sample(Language::default(), true);
+        let names: Vec<String> = all.try_iter().into_iter().flatten().map(|name| name.to_string()).collect();
+        self.catalog.check_variables(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         for language in Language::ALL {
             for is_full in [true, false] {
                 let sample = sample(language, is_full);
@@ -250,11 +253,21 @@ mod tests {
     #[test]
     fn a_mistake_is_an_error_that_names_file_and_line() {
         for (name, content, expected) in [
-            ("error.html", "{{ title }}\n{{ titel }}", "page template error.html, line 2: undefined value"),
+            (
+                "error.html",
+                "{{ title }}\n{{ titel }}",
+                "page template error.html, line 2: there is no variable titel",
+            ),
             ("error.html", "\n{% if %}", "page template error.html, line 2: syntax error"),
-            ("layout.html", "\n\n{{ x }}", "page template layout.html, line 3: undefined value"),
+            ("layout.html", "\n\n{{ x }}", "page template layout.html, line 3: there is no variable x"),
             ("sign-in.html", "", "page template sign-in.html: replaces nothing; the names are layout.html,"),
-            ("error.html", "{{ text(\"x.y\") }}", "page template en.toml: there is no text x.y"),
+            ("error.html", "\n{{ text(\"x.y\") }}", "page template error.html, line 2: there is no text x.y"),
+            // Also where nothing that is rendered at start leads.
+            (
+                "error.html",
+                "{% if kind == \"x\" %}\n{{ nmae }}{% endif %}",
+                "page template error.html, line 2: there is no variable nmae",
+            ),
             (
                 "de.toml",
                 "[sign_in]\ntitel = \"x\"",

@@ -116,6 +116,35 @@ impl Catalog {
         self.known.iter().map(String::as_str)
     }
 
+    /// Checks that templates use these variables and no others, also where what they are rendered with does not lead.
+    ///
+    /// # Errors
+    /// [`TemplateError`], which names the first unknown variable, its file and its line.
+    pub fn check_variables(&self, known: &[&str]) -> Result<(), TemplateError> {
+        let functions: Vec<&str> = self.environment.globals().map(|(name, _)| name).collect();
+        // What others include may use what those have set.
+        let templates = self.environment.templates().filter(|(name, _)| !name.starts_with('_'));
+        for (name, template) in templates {
+            let mut used: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+            used.sort();
+            let is_known = |used: &str| known.contains(&used) || functions.contains(&used) || used == "super";
+            if let Some(unknown) = used.into_iter().find(|used| !is_known(used)) {
+                let is_used = |line: &str| {
+                    let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+                    words.any(|word| word == unknown)
+                };
+                let line = template.source().lines().position(is_used).map(|index| index + 1);
+                return Err(TemplateError::new(
+                    self.what,
+                    name,
+                    line,
+                    format!("there is no variable {unknown}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Renders a template.
     ///
     /// # Errors

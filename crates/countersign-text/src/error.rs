@@ -31,7 +31,11 @@ impl TemplateError {
         let mut source: Option<&(dyn Error + 'static)> = error.source();
         while let Some(error) = source {
             if let Some(problem) = error.downcast_ref::<TextProblem>() {
-                return Self::new(what, &problem.file(), problem.line, problem.problem.clone());
+                // Without a line in a file of texts, the mistake is the template's, which asks for the text.
+                return match (problem.line, innermost.name()) {
+                    (None, Some(name)) => Self::new(what, name, innermost.line(), problem.problem.clone()),
+                    (line, _) => Self::new(what, &problem.file(), line, problem.problem.clone()),
+                };
             }
             if let Some(error) = error.downcast_ref::<minijinja::Error>() {
                 innermost = error;
