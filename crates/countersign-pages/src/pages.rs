@@ -117,6 +117,17 @@ impl Pages {
         self
     }
 
+    /// What pages call the site, in place of "Countersign". [`Pages::look`] sets it too.
+    #[must_use]
+    pub fn site_name(self, name: &str) -> Self {
+        let name = name.trim().to_owned();
+        self.with(|shared| {
+            if !name.is_empty() {
+                shared.site = name;
+            }
+        })
+    }
+
     /// Sets name, logo and colour.
     #[must_use]
     pub fn look(self, look: Look) -> Self {

@@ -40,6 +40,26 @@ pub struct User {
 }
 
 impl User {
+    /// What a page calls the user: the username, else the e-mail address, else the id.
+    ///
+    /// ```
+    /// use countersign_core::model::{EmailAddress, User};
+    /// use countersign_jwt::{Timestamp, UserId};
+    ///
+    /// let ada = User {
+    ///     email: Some(EmailAddress::parse("ada@example.org")?),
+    ///     ..User::new(UserId::new("17")?, Timestamp::from_secs(0))
+    /// };
+    /// assert_eq!(ada.display_name(), "ada@example.org");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        let username = self.username.as_ref().map(Username::as_str);
+        let email = || self.email.as_ref().map(EmailAddress::as_str);
+        username.or_else(email).unwrap_or(self.id.as_str())
+    }
+
     /// An account with this id and no names, no password and no roles. Whoever inserts it gives it a name.
     #[must_use]
     pub fn new(id: UserId, created_at: Timestamp) -> Self {
