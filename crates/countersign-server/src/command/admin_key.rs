@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::table::{or_dash, say_table, shown};
-use super::{StoreFlags, with_settings};
+use super::{StoreFlags, help, with_settings};
 use crate::operator::Actor;
 use crate::settings::duration;
 use crate::store::Database;
@@ -31,6 +31,7 @@ enum AdminKeySubcommand {
     /// Make a key and print it, once: the store keeps only its digest.
     ///
     /// The admin API listens on COUNTERSIGN_ADMIN_LISTEN. A request presents the key as Authorization: Bearer csk_….
+    #[command(after_help = help::ADMIN_KEY)]
     Create {
         /// What the key is for. The audit trail names it as the actor
         #[arg(long, value_name = "NAME", value_parser = name)]

@@ -19,6 +19,16 @@ A user is named by id, e-mail address or username.
   countersign user create --email ada@example.com --roles admin --invite-link
                                                 the first admin of an application, without mail";
 
+/// An example of `countersign admin-key create`.
+pub(super) const ADMIN_KEY: &str = "\
+For a server that runs with COUNTERSIGN_ADMIN_LISTEN=127.0.0.1:8081:
+
+  KEY=$(countersign admin-key create --name support --scope users:read --scope events:read)
+  curl -s \"http://127.0.0.1:8081/v1/admin/users?query=ada\" -H \"authorization: Bearer $KEY\"
+  curl -s \"http://127.0.0.1:8081/v1/admin/events?limit=20\" -H \"authorization: Bearer $KEY\"
+
+docs/api.md lists all routes.";
+
 /// The settings that apply to every command that works on the store.
 pub(super) const STORE: &str = "\
 The settings are the server's: flag, then COUNTERSIGN_… variable, then .env in the working folder, then the TOML file.

@@ -176,6 +176,8 @@ struct Output {
 struct Desk {
     operator: Operator,
     links: Option<Links>,
+    /// Where links lead, if no setting says so.
+    guessed: Option<String>,
     actor: Actor,
 }
 
@@ -200,24 +202,20 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Box<dyn Error>> {
             let account = NewAccount { email, username, roles, email_verified: verified, language: None };
             at_desk(output.store, async |desk| {
                 let user = desk.operator.create(&desk.actor, account, invite).await?;
-                let link = match invite_link {
-                    true => {
-                        let token = desk.operator.invite_link(&desk.actor, &user).await?.expose();
-                        Some(
-                            desk.links
-                                .as_ref()
-                                .map_or_else(|| token.to_string(), |links| links.invite(&token)),
-                        )
-                    }
+                let token = match invite_link {
+                    true => Some(desk.operator.invite_link(&desk.actor, &user).await?.expose()),
                     false => None,
                 };
                 if output.json {
+                    let link = token.map(|token| {
+                        desk.links.as_ref().map_or_else(|| token.to_string(), |links| links.invite(&token))
+                    });
                     say(&json!({ "user": ShownUser::from(&user), "invite_link": link }).to_string());
                     return Ok(());
                 }
                 say(&format!("{} is a user now", user.id));
-                if let Some(link) = link {
-                    say(&link);
+                if let Some(token) = token {
+                    desk.say_link(&token, Links::invite);
                 }
                 Ok(())
             })
@@ -266,7 +264,7 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Box<dyn Error>> {
             let user = find(&desk.operator.stores, &user.user).await?;
             if link {
                 let token = desk.operator.reset_link(&desk.actor, &user).await?.expose();
-                say(&desk.links.as_ref().map_or_else(|| token.to_string(), |links| links.reset(&token)));
+                desk.say_link(&token, Links::reset);
             } else {
                 let sent = desk.operator.send_reset(&desk.actor, &user.id).await;
                 sent.map_err(|error| format!("{error}; user reset --link prints a link instead"))?;
@@ -321,6 +319,7 @@ impl Desk {
         // A command has no listener, so links lead to where the server of these settings listens.
         let base = base_url(settings);
         let is_local = settings.public_url.is_none();
+        let guessed = base.clone().filter(|_| is_local);
         let mail = match &base {
             Some(base) => {
                 Mail::open(&settings.accounts.mail, Some(base), is_local, &stores, secrets.clone())?
@@ -342,7 +341,27 @@ impl Desk {
             (None, Some(base)) => Some(Links::new(&base)?),
             (None, None) => None,
         };
-        Ok(Self { operator: Operator { auth, stores, trail }, links, actor: Actor::command_line() })
+        let operator = Operator { auth, stores, trail };
+        Ok(Self { operator, links, guessed, actor: Actor::command_line() })
+    }
+
+    /// Prints a link, or the token of one where nobody knows to where links lead.
+    fn say_link(&self, token: &str, link: impl FnOnce(&Links, &str) -> String) {
+        match &self.links {
+            Some(links) => say(&link(links, token)),
+            None => {
+                say(token);
+                warn(
+                    "this is a token and no link: set COUNTERSIGN_PUBLIC_URL, as the server has it, to get a link",
+                );
+            }
+        }
+        if let Some(base) = &self.guessed {
+            warn(&format!(
+                "the link leads to {base}, where a server with the settings of this command listens; if yours is \
+                 elsewhere, set COUNTERSIGN_PUBLIC_URL as it has it"
+            ));
+        }
     }
 
     async fn change(&self, named: &Named, change: UserChange) -> Result<User, Box<dyn Error>> {

@@ -136,6 +136,11 @@ async fn a_reset_is_mailed_by_the_server_or_printed() {
     run(&folder, &[], &["user", "reset", "ada@example.org"]).await;
     eventually("the server sends it", async || server.log().contains("/reset?token=")).await;
 
+    let elsewhere = folder.run(&["user", "reset", "ada@example.org", "--link"], &[]).await;
+    assert!(elsewhere.stderr.contains("set COUNTERSIGN_PUBLIC_URL as it has it"), "{elsewhere:?}");
+    let public = [("COUNTERSIGN_PUBLIC_URL", "https://auth.example.org")];
+    let there = folder.run(&["user", "reset", "ada@example.org", "--link"], &public).await;
+    assert!(there.stdout.starts_with("https://auth.example.org/") && there.stderr.is_empty(), "{there:?}");
     let link = run(&folder, &[], &["user", "reset", "ada@example.org", "--link"]).await;
     let token = link.trim().rsplit_once("token=").unwrap().1.to_owned();
     let token = url::form_urlencoded::parse(format!("t={token}").as_bytes()).next().unwrap().1.into_owned();
