@@ -580,8 +580,10 @@ impl Accounts {
     }
 
     /// Counts a registration or login from this address. One address fills at most half of the hash pool, so that others,
-    /// and devices that accounts know, find places whatever comes from there.
+    /// and devices that accounts know, find places whatever comes from there. The machine's own addresses may fill all of
+    /// it: behind a proxy that is not set up as one, all clients have them.
     fn share(&self, client: Option<IpAddr>) -> Result<Option<Share>, Refused> {
+        let client = client.filter(|ip| !ip.to_canonical().is_loopback());
         let Some(network) = client.map(ClientNetwork::of) else { return Ok(None) };
         let most = self.shared.hasher.size().div_ceil(2);
         let share = self.shares.take(network, most).ok_or_else(|| {
