@@ -110,7 +110,7 @@ async fn polled<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 // The owner under attack.
 
 #[tokio::test]
-async fn sec_121_strangers_leave_a_quarter_of_the_hash_pool_to_known_devices() {
+async fn sec_121_strangers_leave_an_eighth_of_the_hash_pool_to_known_devices() {
     let config = BedConfig { hash_permits: NonZeroUsize::MIN, hash_queue: 7, ..BedConfig::default() };
     let bed = TestBed::with(MemoryStore::new(), config).await;
     let known = bed.register("ada").await.unwrap().device_token;

@@ -565,7 +565,7 @@ impl Accounts {
         Err(BeginError::EpochRaised)
     }
 
-    /// A place in the hash pool for somebody who is not known yet. A quarter of the pool is kept for logins on devices that
+    /// A place in the hash pool for somebody who is not known yet. An eighth of the pool is kept for logins on devices that
     /// accounts know.
     fn stranger_place(&self) -> Result<HashPlace, HashError> {
         match self.is_full_for_strangers() {
@@ -576,7 +576,7 @@ impl Accounts {
 
     fn is_full_for_strangers(&self) -> bool {
         let hasher = &self.shared.hasher;
-        hasher.free_places() < hasher.size() / 4
+        hasher.free_places() <= hasher.size() / 8
     }
 
     /// Counts a registration or login from this address. One address fills at most half of the hash pool, so that others,
