@@ -17,7 +17,8 @@ async fn the_main_path_by_header() {
     let body = json!({ "email": "Ada@Example.org", "username": "ada", "password": PASSWORD });
     let registered = client.post("/v1/auth/register", &body).await.expect(201);
     assert_eq!(registered.body["token_type"], "Bearer");
-    assert_eq!(registered.body["expires_in"], 900);
+    // The tokens are issued a moment before the answer is written.
+    assert!((895..=900).contains(&registered.body["expires_in"].as_u64().unwrap()), "{registered:?}");
     assert_eq!(registered.headers["cache-control"], "no-store");
     client.me(&registered.pair().access).await.expect(200);
 
