@@ -88,7 +88,7 @@ async fn sec_124_the_first_admin_comes_to_be_by_a_link_that_is_good_once() {
     let folder = Folder::new();
     let server = folder.serve().await;
     let arguments = ["user", "create", "--email", "ada@example.org", "--roles", "admin", "--invite-link"];
-    let made = run(&folder, &[], &arguments).await;
+    let made = folder.run(&arguments, &[]).await.stdout;
     let link = url::Url::parse(made.lines().nth(1).unwrap()).unwrap();
     assert_eq!(link.path(), "/invite", "{made}");
     let token = link.query_pairs().find(|(name, _)| name == "token").unwrap().1.into_owned();
@@ -141,7 +141,7 @@ async fn a_reset_is_mailed_by_the_server_or_printed() {
     let public = [("COUNTERSIGN_PUBLIC_URL", "https://auth.example.org")];
     let there = folder.run(&["user", "reset", "ada@example.org", "--link"], &public).await;
     assert!(there.stdout.starts_with("https://auth.example.org/") && there.stderr.is_empty(), "{there:?}");
-    let link = run(&folder, &[], &["user", "reset", "ada@example.org", "--link"]).await;
+    let link = folder.run(&["user", "reset", "ada@example.org", "--link"], &[]).await.stdout;
     let token = link.trim().rsplit_once("token=").unwrap().1.to_owned();
     let token = url::form_urlencoded::parse(format!("t={token}").as_bytes()).next().unwrap().1.into_owned();
     let body = json!({ "token": token, "new_password": "a wholly other passphrase" });
