@@ -35,7 +35,7 @@ pub struct Credentials {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialsError {
-    /// The current password is wrong, or the account has none.
+    /// The current password is wrong.
     #[error("the current password is wrong")]
     WrongPassword,
     /// Too many wrong passwords were given for this account.

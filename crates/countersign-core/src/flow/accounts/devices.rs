@@ -9,7 +9,6 @@ use super::letters::Letter;
 use super::source::UserSource;
 use super::{Accounts, AccountsConfig, SignedIn};
 use crate::flow::{BeginError, Beginning};
-use crate::model::throttle::Outcome;
 use crate::model::{Device, DeviceToken, KnownDevice, User};
 use crate::store::StoreError;
 
@@ -101,17 +100,10 @@ impl Accounts {
     /// Whether the user is told of a new device: three times, and then ever more rarely. A program that logs in without
     /// keeping its token has a new device each time.
     async fn may_tell_of_device(&self, user_id: &UserId) -> Result<bool, StoreError> {
-        let AccountsConfig { throttles, clock, letters, .. } = &*self.shared;
-        if letters.is_none() {
+        if self.shared.letters.is_none() {
             return Ok(false);
         }
-        let (now, policy) = (clock.now(), &Self::MAILS_FOR_CLIENT);
-        let counter = format!("devices:{user_id}");
-        if throttles.begin_attempt(&counter, now, policy).await?.is_err() {
-            return Ok(false);
-        }
-        throttles.finish_attempt(&counter, Outcome::Failed, now, policy).await?;
-        Ok(true)
+        Ok(self.may(&format!("devices:{user_id}"), &Self::MAILS_FOR_CLIENT).await?.is_ok())
     }
 }
 
