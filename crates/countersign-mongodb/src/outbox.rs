@@ -48,6 +48,10 @@ impl OutboxStore for MongodbStore {
                 let due = record::all(&self.outbox.find(query).await?, mail)?;
                 let is_last = due.len() < wanted;
                 for mut mail in due {
+                    // Relatives of MongoDB may answer with the document as it has become since it was found.
+                    if !matches!(mail.state, OutboxState::Waiting { next_at } if next_at <= now) {
+                        continue;
+                    }
                     let mut as_read =
                         doc! { "_id": mail.id.to_string(), "attempts": i64::from(mail.attempts) };
                     as_read.extend(of_state(mail.state));
