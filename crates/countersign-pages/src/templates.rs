@@ -54,7 +54,7 @@ const BUILT_IN: BuiltIn = BuiltIn {
 ///
 /// std::fs::write(folder.path().join("error.html"), "<h1>{{ title }}</h1>\n{{ nmae }}\n")?;
 /// let error = Templates::load(folder.path()).unwrap_err().to_string();
-/// assert_eq!(error, "page template error.html, line 2: there is no variable titel");
+/// assert_eq!(error, "page template error.html, line 2: there is no variable nmae");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -199,7 +199,11 @@ fn a_wrong_file_is_named_with_its_line() {
             "mail template layout.txt, line 2: undefined value",
         ),
         ("button.html", "\n{{ link }}{{ x }}", "mail template button.html, line 2: undefined value"),
-        ("invite.txt", "{{ text(\"invite.x\") }}", "mail template en.toml: there is no text invite.x"),
+        (
+            "invite.txt",
+            "{{ text(\"invite.x\") }}",
+            "mail template invite.txt, line 1: there is no text invite.x",
+        ),
         (
             "invite.txt",
             "no link",
