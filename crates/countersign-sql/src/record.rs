@@ -377,15 +377,38 @@ impl From<&Attempts> for AttemptsRecord {
     }
 }
 
-impl FromColumns for Attempts {
-    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
-        let row = AttemptsRecord::take(&mut Reader::of(row))?;
+impl TryFrom<AttemptsRecord> for Attempts {
+    type Error = sqlx::Error;
+
+    fn try_from(row: AttemptsRecord) -> Result<Self, sqlx::Error> {
         Ok(Self {
             failures: number("failures", row.failures)?,
             last_failure: optional_time("last_failure", row.last_failure)?,
             running: number("running", row.running)?,
             running_until: time("running_until", row.running_until)?,
         })
+    }
+}
+
+impl FromColumns for Attempts {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        AttemptsRecord::take(&mut Reader::of(row))?.try_into()
+    }
+}
+
+/// A counter, and before it its key.
+#[cfg(feature = "sqlite")]
+pub(crate) struct KeyedAttempts {
+    pub(crate) key: String,
+    pub(crate) attempts: Attempts,
+}
+
+#[cfg(feature = "sqlite")]
+impl FromColumns for KeyedAttempts {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        let mut row = Reader::of(row);
+        let key = row.text("key")?.into_owned();
+        Ok(Self { key, attempts: AttemptsRecord::take(&mut row)?.try_into()? })
     }
 }
 

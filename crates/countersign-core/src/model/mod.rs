@@ -53,6 +53,7 @@ pub use session::{
     AgentHash, Device, EndReason, Ended, InvalidAgentHash, NewSession, Session, SessionSeed, UserSession,
 };
 pub use throttle::{
-    Attempts, KEEP_ATTEMPTS_FOR, LoginLimits, Outcome, Refused, ThrottlePolicy, ThrottleReason,
+    AttemptChange, AttemptStep, Attempts, KEEP_ATTEMPTS_FOR, LoginLimits, Outcome, Refused, ThrottlePolicy,
+    ThrottleReason,
 };
 pub use user::{InvalidLanguage, Language, RoleError, Roles, User};

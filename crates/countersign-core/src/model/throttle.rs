@@ -51,6 +51,45 @@ pub enum Outcome {
     Abandoned,
 }
 
+/// A change of the counter with this key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AttemptChange<'a> {
+    /// The key of the counter.
+    pub key: &'a str,
+    /// The limits by which it counts.
+    pub policy: ThrottlePolicy,
+    /// What is counted.
+    pub step: AttemptStep,
+}
+
+/// What a counter counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AttemptStep {
+    /// An attempt whose password is about to be checked: [`Attempts::begin`].
+    Begin,
+    /// The end of an attempt: [`Attempts::finish`].
+    Finish(Outcome),
+    /// The failure of an attempt that another counter has admitted: [`Attempts::fail`].
+    Fail,
+}
+
+impl AttemptChange<'_> {
+    /// Applies the change.
+    ///
+    /// # Errors
+    /// [`Refused`], which only [`AttemptStep::Begin`] and [`AttemptStep::Fail`] have.
+    pub fn apply(&self, attempts: &mut Attempts, now: Timestamp) -> Result<(), Refused> {
+        match self.step {
+            AttemptStep::Begin => attempts.begin(now, &self.policy),
+            AttemptStep::Finish(outcome) => {
+                attempts.finish(outcome, now, &self.policy);
+                Ok(())
+            }
+            AttemptStep::Fail => attempts.fail(now, &self.policy),
+        }
+    }
+}
+
 /// The refusal of an attempt that must not be checked now. A refused attempt is not counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("too many attempts; try again in {} s", retry_after.as_secs())]
@@ -116,6 +155,16 @@ impl Attempts {
             }
             Outcome::Abandoned => {}
         }
+    }
+
+    /// Counts the failure of an attempt that another counter has admitted, if this counter would have admitted it too.
+    ///
+    /// # Errors
+    /// [`Refused`] if not; the failure is not counted then, so that a counter at its limit stays there.
+    pub fn fail(&mut self, now: Timestamp, policy: &ThrottlePolicy) -> Result<(), Refused> {
+        self.begin(now, policy)?;
+        self.finish(Outcome::Failed, now, policy);
+        Ok(())
     }
 
     /// Forgets what is over, and moves times from a clock that has since been set back down to `now`.

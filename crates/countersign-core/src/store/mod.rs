@@ -21,8 +21,8 @@ use countersign_jwt::time::Timestamp;
 use uuid::Uuid;
 
 use crate::model::{
-    Acknowledgement, Advance, Attempts, EndReason, Entry, Heal, LogVerdict, OVERLAP, OutboxMail, OutboxState,
-    Outcome, Refused, Session, StoredKey, ThrottlePolicy, UserSession,
+    Acknowledgement, Advance, AttemptChange, AttemptStep, Attempts, EndReason, Entry, Heal, LogVerdict,
+    OVERLAP, OutboxMail, OutboxState, Outcome, Refused, Session, StoredKey, ThrottlePolicy, UserSession,
 };
 
 pub use accounts::{
@@ -329,6 +329,62 @@ pub trait ThrottleStore: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
         policy: &ThrottlePolicy,
     ) -> Result<(), StoreError>;
+
+    /// Applies these changes in their order, until one that begins an attempt is refused. Returns what came of each that
+    /// was applied; the refused beginning is the last one.
+    ///
+    /// Each change is one atomic step, all of them together need not be. After an error some may have been applied: what
+    /// was begun is then given up, or forgotten when its lease ends.
+    ///
+    /// A login changes several counters. This method does it one by one; an engine that can, does it at the cost of few
+    /// statements.
+    async fn change_attempts(
+        &self,
+        changes: &[AttemptChange<'_>],
+        now: Timestamp,
+    ) -> Result<Vec<Result<(), Refused>>, StoreError> {
+        let mut answers = Vec::with_capacity(changes.len());
+        let mut begun: Vec<&AttemptChange<'_>> = Vec::new();
+        let mut failed = None;
+        for change in changes {
+            let AttemptChange { key, policy, step } = change;
+            let answer = match step {
+                AttemptStep::Finish(outcome) => {
+                    self.finish_attempt(key, *outcome, now, policy).await.map(|()| Ok(()))
+                }
+                AttemptStep::Begin => self.begin_attempt(key, now, policy).await,
+                AttemptStep::Fail => match self.begin_attempt(key, now, policy).await {
+                    Ok(Ok(())) => {
+                        self.finish_attempt(key, Outcome::Failed, now, policy).await.map(|()| Ok(()))
+                    }
+                    refused => refused,
+                },
+            };
+            match answer {
+                Ok(answer) => {
+                    answers.push(answer);
+                    if *step == AttemptStep::Begin {
+                        if answer.is_err() {
+                            break;
+                        }
+                        begun.push(change);
+                    }
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    if *step == AttemptStep::Begin {
+                        break;
+                    }
+                }
+            }
+        }
+        let Some(error) = failed else { return Ok(answers) };
+        for AttemptChange { key, policy, .. } in begun {
+            // If this fails too, the attempt is given up when its lease ends.
+            let _ = self.finish_attempt(key, Outcome::Abandoned, now, policy).await;
+        }
+        Err(error)
+    }
 
     /// Returns the counter of this key as it is, for tests and operators.
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError>;

@@ -1,16 +1,18 @@
 //! Counters of login attempts, kept in SQLite.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use async_trait::async_trait;
-use countersign_core::model::{Attempts, Outcome, Refused, ThrottlePolicy};
+use countersign_core::model::{AttemptChange, AttemptStep, Attempts, Outcome, Refused, ThrottlePolicy};
 use countersign_core::store::{StoreError, ThrottleStore};
 use countersign_jwt::Timestamp;
+use serde::Serialize;
 
 use super::{SqliteStore, Statement, Undo};
 use crate::column::{limit, surplus};
 use crate::purge::in_steps;
-use crate::record::AttemptsRecord;
+use crate::record::{AttemptsRecord, KeyedAttempts};
 
 fn find(key: &str) -> Statement<Attempts> {
     Statement::new(concat!("SELECT ", attempts_columns!(names), " FROM throttle WHERE key = ?1")).bind(key)
@@ -33,6 +35,36 @@ fn put(key: &str, counter: &Attempts, now: Timestamp) -> Statement {
 
 fn delete(key: &str) -> Statement {
     Statement::new("DELETE FROM throttle WHERE key = ?1").bind(key)
+}
+
+/// The counters of these keys, which are a JSON list of texts.
+fn find_all(keys: &str) -> Statement<KeyedAttempts> {
+    Statement::new(concat!(
+        "SELECT key, ",
+        attempts_columns!(names),
+        " FROM throttle WHERE key IN (SELECT value FROM json_each(?1))"
+    ))
+    .bind(keys)
+}
+
+/// Puts counters, which are a JSON list of lists: the key, then the columns.
+fn put_all(counters: &str, now: Timestamp) -> Statement {
+    Statement::new(concat!(
+        "
+    INSERT INTO throttle (key, ",
+        attempts_columns!(names),
+        ", touched_at)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2 FROM json_each(?1) WHERE true
+    ON CONFLICT (key) DO UPDATE SET failures = excluded.failures, last_failure = excluded.last_failure,
+        running = excluded.running, running_until = excluded.running_until, touched_at = excluded.touched_at"
+    ))
+    .bind(counters)
+    .bind(now)
+}
+
+/// Deletes the counters of these keys, which are a JSON list of texts.
+fn delete_all(keys: &str) -> Statement {
+    Statement::new("DELETE FROM throttle WHERE key IN (SELECT value FROM json_each(?1))").bind(keys)
 }
 
 fn count(keys: &Range<&str>) -> Statement<(i64,)> {
@@ -87,6 +119,56 @@ impl ThrottleStore for SqliteStore {
         self.step("settle the attempt", key, now, finish).await
     }
 
+    /// All counters are read by one statement, and written by one or two.
+    async fn change_attempts(
+        &self,
+        changes: &[AttemptChange<'_>],
+        now: Timestamp,
+    ) -> Result<Vec<Result<(), Refused>>, StoreError> {
+        let changes: Vec<OwnedChange> = changes.iter().map(OwnedChange::from).collect();
+        self.writes("count attempts", Undo::Savepoint, move |connection| {
+            Box::pin(async move {
+                let keys: BTreeSet<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+                let found = find_all(&json(&keys)?).all(connection).await?;
+                let before: BTreeMap<String, Attempts> =
+                    found.into_iter().map(|KeyedAttempts { key, attempts }| (key, attempts)).collect();
+                let mut after = before.clone();
+                let mut answers = Vec::with_capacity(changes.len());
+                for change in &changes {
+                    let change = change.borrowed();
+                    let answer = change.apply(after.entry(change.key.to_owned()).or_default(), now);
+                    answers.push(answer);
+                    if answer.is_err() && change.step == AttemptStep::Begin {
+                        break;
+                    }
+                }
+                let changed = after
+                    .iter()
+                    .filter(|(key, counter)| before.get(*key).copied().unwrap_or_default() != **counter);
+                // A counter of which nothing is left is deleted.
+                let (empty, kept): (Vec<_>, Vec<_>) =
+                    changed.partition(|(_, counter)| **counter == Attempts::default());
+                if !empty.is_empty() {
+                    let keys: Vec<_> = empty.iter().map(|(key, _)| key).collect();
+                    delete_all(&json(&keys)?).changes(connection).await?;
+                }
+                if !kept.is_empty() {
+                    let rows: Vec<_> = kept
+                        .iter()
+                        .map(|(key, counter)| {
+                            let AttemptsRecord { failures, last_failure, running, running_until } =
+                                AttemptsRecord::from(*counter);
+                            (key, failures, last_failure, running, running_until)
+                        })
+                        .collect();
+                    put_all(&json(&rows)?, now).changes(connection).await?;
+                }
+                Ok(answers)
+            })
+        })
+        .await
+    }
+
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
         self.first("read the attempts", &self.readers, find(key)).await
     }
@@ -100,6 +182,29 @@ impl ThrottleStore for SqliteStore {
         let (count,) = self.only(ACTION, &self.readers, count(&keys)).await?;
         in_steps(surplus(count, keep, at_most), |step| self.write(ACTION, thin(&keys, step))).await
     }
+}
+
+/// A change that the writer's task can keep.
+struct OwnedChange {
+    key: String,
+    policy: ThrottlePolicy,
+    step: AttemptStep,
+}
+
+impl From<&AttemptChange<'_>> for OwnedChange {
+    fn from(change: &AttemptChange<'_>) -> Self {
+        Self { key: change.key.to_owned(), policy: change.policy, step: change.step }
+    }
+}
+
+impl OwnedChange {
+    fn borrowed(&self) -> AttemptChange<'_> {
+        AttemptChange { key: &self.key, policy: self.policy, step: self.step }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, sqlx::Error> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 impl SqliteStore {

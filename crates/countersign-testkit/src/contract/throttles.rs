@@ -1,6 +1,8 @@
 //! The promises of [`ThrottleStore`](countersign_core::store::ThrottleStore).
 
-use countersign_core::model::{Attempts, Outcome, ThrottlePolicy};
+use std::collections::BTreeMap;
+
+use countersign_core::model::{AttemptChange, AttemptStep, Attempts, Outcome, ThrottlePolicy};
 use countersign_core::store::Stores;
 
 use super::fixture::{Fixture, NOW, at_once, secs};
@@ -9,6 +11,8 @@ use super::fixture::{Fixture, NOW, at_once, secs};
 pub async fn run(stores: &Stores, rounds: usize) {
     sec_126_of_parallel_attempts_the_limit_begins(stores, rounds).await;
     counters_do_what_attempts_does(stores, rounds).await;
+    changes_together_are_those_one_by_one(stores, rounds).await;
+    of_parallel_changes_the_limit_begins(stores).await;
     parallel_outcomes_are_all_counted(stores).await;
     sec_219_attempts_that_were_given_up_leave_no_row(stores, rounds).await;
 }
@@ -68,6 +72,84 @@ pub async fn counters_do_what_attempts_does(stores: &Stores, rounds: usize) {
         // Time goes mostly forward, and at times back, because clocks are set.
         let pause = secs(random.pick(&[0, 0, 1, 2, 30, 70, 1_000, 31 * 86_400]));
         now = if random.chance(10) { now - pause } else { now + pause };
+    }
+}
+
+/// Several changes in one call do what each does by itself, up to a refused beginning.
+pub async fn changes_together_are_those_one_by_one(stores: &Stores, rounds: usize) {
+    let fixture = Fixture::new("changes_together_are_those_one_by_one");
+    let random = &fixture.random;
+    let policies = [
+        ThrottlePolicy::default(),
+        ThrottlePolicy { limit: 2, ..ThrottlePolicy::default() },
+        ThrottlePolicy { limit: 1, pause: secs(60), ..ThrottlePolicy::default() },
+    ];
+    // A key may hold what is special in JSON and SQL.
+    let keys: Vec<(String, ThrottlePolicy)> = ["", "\"x", "'\\", "ü\u{1f600}", "%_"]
+        .into_iter()
+        .zip(policies.iter().cycle())
+        .map(|(end, policy)| (format!("user:{}{end}", fixture.user()), *policy))
+        .collect();
+    let keys: Vec<(&str, ThrottlePolicy)> =
+        keys.iter().map(|(key, policy)| (key.as_str(), *policy)).collect();
+    let mut expected: BTreeMap<&str, Attempts> = BTreeMap::new();
+    let mut now = NOW;
+    for round in 0..rounds {
+        let count = random.pick(&[0, 1, 2, 4, 7]);
+        let changes: Vec<AttemptChange<'_>> = (0..count)
+            .map(|_| {
+                let (key, policy) = random.pick(&keys);
+                let step = random.pick(&[
+                    AttemptStep::Begin,
+                    AttemptStep::Begin,
+                    AttemptStep::Fail,
+                    AttemptStep::Finish(Outcome::Failed),
+                    AttemptStep::Finish(Outcome::Abandoned),
+                    AttemptStep::Finish(Outcome::Succeeded),
+                ]);
+                AttemptChange { key, policy, step }
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for change in &changes {
+            let answer = change.apply(expected.entry(change.key).or_default(), now);
+            answers.push(answer);
+            if answer.is_err() && change.step == AttemptStep::Begin {
+                break;
+            }
+        }
+        let answered = stores.throttles().change_attempts(&changes, now).await;
+        assert_eq!(answered.expect("the store answers"), answers, "round {round}");
+        for (key, _) in &keys {
+            let row = expected.get(key).filter(|expected| **expected != Attempts::default());
+            assert_eq!(attempts(stores, key).await.as_ref(), row, "round {round}: {key:?}");
+        }
+        let pause = secs(random.pick(&[0, 0, 1, 30, 70, 31 * 86_400]));
+        now = if random.chance(10) { now - pause } else { now + pause };
+    }
+}
+
+/// Of changes of several counters that arrive at once, as many begin as the strictest limit allows, and those that a
+/// later counter refuses still count at the earlier ones until they are given up.
+pub async fn of_parallel_changes_the_limit_begins(stores: &Stores) {
+    let fixture = Fixture::new("of_parallel_changes_the_limit_begins");
+    let keys = [fixture.user(), fixture.user()].map(|user| format!("user:{user}"));
+    let wide = ThrottlePolicy { limit: 1_000, ..ThrottlePolicy::default() };
+    let answers = at_once((0..40).map(|_| {
+        let (throttles, keys) = (stores.throttles().clone(), keys.clone());
+        async move {
+            let [first, second] = &keys;
+            let begin = |key, policy| AttemptChange { key, policy, step: AttemptStep::Begin };
+            let changes = [begin(first, wide), begin(second, ThrottlePolicy::default())];
+            throttles.change_attempts(&changes, NOW).await.expect("the store answers")
+        }
+    }))
+    .await;
+    let begun = answers.iter().filter(|answers| answers.iter().all(Result::is_ok)).count();
+    assert_eq!(begun, 5, "as many as the second counter admits");
+    assert!(answers.iter().all(|answers| answers.len() == 2), "the first counter admits all");
+    for (key, running) in keys.iter().zip([40, 5]) {
+        assert_eq!(attempts(stores, key).await.map(|attempts| attempts.running), Some(running), "{key}");
     }
 }
 

@@ -20,7 +20,9 @@ use super::devices::device_counter;
 use super::minutes::{Minute, Minutes};
 use super::{Accounts, AccountsConfig, Arrival, CodeLoginError, LoginName};
 use crate::model::event::Event;
-use crate::model::throttle::{LoginLimits, Outcome, Refused, ThrottlePolicy, ThrottleReason};
+use crate::model::throttle::{
+    AttemptChange, AttemptStep, LoginLimits, Outcome, Refused, ThrottlePolicy, ThrottleReason,
+};
 use crate::model::{ClientNetwork, Device};
 use crate::store::{ADDRESS_COUNTERS, BLOCK_COUNTERS, NAME_COUNTERS, StoreError};
 
@@ -79,6 +81,14 @@ pub(super) struct Admitted {
 enum By {
     Own,
     Block,
+}
+
+/// The counters of an account, or of a name that nobody has.
+#[derive(Debug)]
+struct CountersOfAccount {
+    own: Counter,
+    /// The counter of the attempt's block of addresses.
+    block: Counter,
 }
 
 /// The counters of the address that an attempt comes from.
@@ -263,58 +273,94 @@ impl Accounts {
         waiting: &mut Waiting,
         running: &mut Vec<Counter>,
     ) -> Result<Attempt, NotBegun> {
-        if let Some(address) = &address {
-            // The pool's places bound how many wait for the address.
-            for (counter, limit) in [(&address.failures, "address"), (&address.names, "names_of_address")] {
-                self.admit(counter, limit, usize::MAX, waiting).await?;
-                running.push(counter.clone());
-            }
-        }
         let block = ClientNetwork::block_of(arrival.device.ip);
         let name = format!("{}{}", NAME_COUNTERS.start, name.digest());
         let own = self.counter(name.clone());
         let of_block = self.block_counter(format!("{name}@{block}"));
-        let by = match self.admit(&own, "name", Self::MOST_WAITING, waiting).await {
-            Ok(()) => By::Own,
-            // A stranger on a network from which few have failed is let in nevertheless: it may be the owner.
-            Err(NotBegun::Refused(refused)) if refused.reason == ThrottleReason::Pause => {
-                if self.begin_counter(&of_block).await?.is_err() {
-                    return Err(NotBegun::Refused(refused));
-                }
-                By::Block
-            }
-            Err(error) => return Err(error),
+        let account = self.counters_of_account(&name, &block, user_id.as_ref());
+
+        // Usually all counters admit the attempt, and one call of the store does it all.
+        let of_address = address.iter().flat_map(|address| [&address.failures, &address.names]);
+        let all: Vec<&Counter> = of_address.chain([&own, &account.own]).collect();
+        let mut begun = self.begin_counters(&all).await?;
+        running.extend(all.iter().take(begun).map(|counter| (*counter).clone()));
+        let mut is_begun = || {
+            let is_begun = begun > 0;
+            begun = begun.saturating_sub(1);
+            is_begun
         };
-        let admitted = Admitted { own, block: of_block, by };
-        running.push(admitted.running().clone());
-        let account = self.begin_at_account(&name, &block, user_id).await?;
-        Ok(Attempt::OfStranger(Box::new(OfStranger { address, name: admitted, account })))
+
+        if let Some(address) = &address {
+            // The pool's places bound how many wait for the address.
+            for (counter, limit) in [(&address.failures, "address"), (&address.names, "names_of_address")] {
+                if !is_begun() {
+                    self.admit(counter, limit, usize::MAX, waiting).await?;
+                    running.push(counter.clone());
+                }
+            }
+        }
+        let by = if is_begun() {
+            By::Own
+        } else {
+            let by = self.admit_by_name(&own, &of_block, waiting).await?;
+            running.push(match by {
+                By::Own => own.clone(),
+                By::Block => of_block.clone(),
+            });
+            by
+        };
+        let account = self.begin_at_account(&name, account, user_id, is_begun()).await?;
+        let name = Admitted { own, block: of_block, by };
+        Ok(Attempt::OfStranger(Box::new(OfStranger { address, name, account })))
     }
 
-    /// Counts an attempt as running at its account.
-    ///
-    /// It never waits for attempts by the account's other name: how long an answer takes would tell that there is one.
-    async fn begin_at_account(
+    /// Counts an attempt as running at its name.
+    async fn admit_by_name(
         &self,
-        name: &str,
-        block: &str,
-        user_id: Option<UserId>,
-    ) -> Result<Account, StoreError> {
-        let (own, of_block) = match &user_id {
+        own: &Counter,
+        of_block: &Counter,
+        waiting: &mut Waiting,
+    ) -> Result<By, NotBegun> {
+        match self.admit(own, "name", Self::MOST_WAITING, waiting).await {
+            Ok(()) => Ok(By::Own),
+            // A stranger on a network from which few have failed is let in nevertheless: it may be the owner.
+            Err(NotBegun::Refused(refused)) if refused.reason == ThrottleReason::Pause => {
+                let begun = self.begin_counter(of_block).await?;
+                begun.map(|()| By::Block).map_err(|_| NotBegun::Refused(refused))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn counters_of_account(&self, name: &str, block: &str, user_id: Option<&UserId>) -> CountersOfAccount {
+        let (own, block) = match user_id {
             Some(user_id) => {
                 (format!("user:{user_id}"), format!("{}{block}:{user_id}", BLOCK_COUNTERS.start))
             }
             None => (format!("{name}/nobody"), format!("{name}/nobody@{block}")),
         };
-        let (own, of_block) = (self.counter(own), self.block_counter(of_block));
-        let by = match self.begin_counter(&own).await? {
+        CountersOfAccount { own: self.counter(own), block: self.block_counter(block) }
+    }
+
+    /// Counts an attempt as running at its account, unless its own counter counts it already (`is_begun`).
+    ///
+    /// It never waits for attempts by the account's other name: how long an answer takes would tell that there is one.
+    async fn begin_at_account(
+        &self,
+        name: &str,
+        CountersOfAccount { own, block }: CountersOfAccount,
+        user_id: Option<UserId>,
+        is_begun: bool,
+    ) -> Result<Account, StoreError> {
+        let begun = if is_begun { Ok(()) } else { self.begin_counter(&own).await? };
+        let by = match begun {
             Ok(()) => Some(By::Own),
             // Attempts at once from one block must not be checked beyond the account's own limit, so the block is asked
             // only after the account's own failures are counted there too.
             Err(Refused { reason: ThrottleReason::OthersRunning, .. }) => None,
-            Err(_) => self.begin_counter(&of_block).await?.is_ok().then_some(By::Block),
+            Err(_) => self.begin_counter(&block).await?.is_ok().then_some(By::Block),
         };
-        Ok(match (by.map(|by| Admitted { own, block: of_block, by }), user_id) {
+        Ok(match (by.map(|by| Admitted { own, block, by }), user_id) {
             (Some(admitted), Some(user_id)) => Account::Known { user_id, admitted },
             (Some(admitted), None) => Account::Unknown { admitted },
             (None, _) => {
@@ -385,54 +431,58 @@ impl Accounts {
             Attempt::OnKnownDevice { counter, .. } => return self.finish_counter(counter, outcome).await,
             Attempt::OfStranger(stranger) => &**stranger,
         };
-        let of_account = match account {
+        let mut changes = Vec::new();
+        match account {
             Account::Known { admitted, .. } | Account::Unknown { admitted } => {
-                self.finish_admitted(admitted, outcome).await
+                changes.extend(admitted.finish(outcome));
             }
-            Account::Refused { counter } => self.finish_counter(counter, Outcome::Abandoned).await,
+            Account::Refused { counter } => {
+                changes.push((counter, AttemptStep::Finish(Outcome::Abandoned)));
+            }
+        }
+        changes.extend(name.finish(outcome));
+        let Some(AddressCounters { failures, names, first_of_name }) = address else {
+            return self.change_counters(&changes).await.map(|_| ());
         };
-        let of_name = self.finish_admitted(name, outcome).await;
-        let of_address = match address {
-            Some(address) => self.finish_at_address(address, outcome).await,
-            None => Ok(()),
-        };
-        of_account.and(of_name).and(of_address)
-    }
-
-    async fn finish_admitted(&self, admitted: &Admitted, outcome: Outcome) -> Result<(), StoreError> {
-        let Admitted { own, block, by } = admitted;
-        let of_block = match (by, outcome) {
-            // The success of an attempt that the block has admitted ends no pause: others may be guessing.
-            (By::Block, _) => return self.finish_counter(block, outcome).await,
-            (By::Own, Outcome::Failed) => self.count_failed(block).await.map(|_| ()),
-            (By::Own, Outcome::Succeeded) => self.finish_counter(block, outcome).await,
-            (By::Own, Outcome::Abandoned) => Ok(()),
-        };
-        of_block.and(self.finish_counter(own, outcome).await)
-    }
-
-    /// Settles an attempt at its address. A success does not reset its failures: whoever guesses may have an account.
-    async fn finish_at_address(&self, address: &AddressCounters, outcome: Outcome) -> Result<(), StoreError> {
-        let AddressCounters { failures, names, first_of_name } = address;
-        let (outcome, first) = match outcome {
-            Outcome::Failed => (Outcome::Failed, self.count_failed(first_of_name).await),
+        // A success does not reset the failures of the address: whoever guesses may have an account.
+        let (of_address, first) = match outcome {
+            Outcome::Failed => {
+                changes.push((first_of_name, AttemptStep::Fail));
+                let answers = self.change_counters(&changes).await;
+                changes.clear();
+                // Without an answer the name counts as a new one.
+                let first = answers.as_ref().map_or(true, |answers| answers.last().is_none_or(Result::is_ok));
+                (Outcome::Failed, answers.map(|_| first))
+            }
             Outcome::Succeeded | Outcome::Abandoned => (Outcome::Abandoned, Ok(false)),
         };
-        // Without an answer the name counts as a new one.
-        let of_names = if *first.as_ref().unwrap_or(&true) { outcome } else { Outcome::Abandoned };
-        let names = self.finish_counter(names, of_names).await;
-        let failures = self.finish_counter(failures, outcome).await;
-        first.map(|_| ()).and(names).and(failures)
+        let of_names = if *first.as_ref().unwrap_or(&true) { of_address } else { Outcome::Abandoned };
+        changes.push((names, AttemptStep::Finish(of_names)));
+        changes.push((failures, AttemptStep::Finish(of_address)));
+        let rest = self.change_counters(&changes).await;
+        first.and(rest.map(|_| ()))
     }
 
-    /// Counts a failure at a counter that has not admitted the attempt. Returns whether the counter had room for it;
-    /// a counter at its limit stays as it is.
-    async fn count_failed(&self, counter: &Counter) -> Result<bool, StoreError> {
-        if self.begin_counter(counter).await?.is_err() {
-            return Ok(false);
+    /// Counts attempts as running at these counters, until one does not admit it. Returns how many did.
+    async fn begin_counters(&self, counters: &[&Counter]) -> Result<usize, StoreError> {
+        let AccountsConfig { throttles, clock, .. } = &*self.shared;
+        let changes: Vec<_> = counters.iter().map(|counter| counter.change(AttemptStep::Begin)).collect();
+        let answers = throttles.change_attempts(&changes, clock.now()).await?;
+        Ok(answers.iter().filter(|answer| answer.is_ok()).count())
+    }
+
+    /// Applies changes none of which begins an attempt, and wakes whoever waits at one of the counters.
+    async fn change_counters(
+        &self,
+        changes: &[(&Counter, AttemptStep)],
+    ) -> Result<Vec<Result<(), Refused>>, StoreError> {
+        let AccountsConfig { throttles, clock, .. } = &*self.shared;
+        let all: Vec<_> = changes.iter().map(|(counter, step)| counter.change(*step)).collect();
+        let answers = throttles.change_attempts(&all, clock.now()).await;
+        for (counter, _) in changes {
+            self.queues.settled(&counter.key);
         }
-        self.finish_counter(counter, Outcome::Failed).await?;
-        Ok(true)
+        answers
     }
 
     /// Counts a login by a mailed code as running at the address that it comes from, if that is known.
@@ -504,13 +554,24 @@ impl Accounts {
     }
 }
 
+impl Counter {
+    fn change(&self, step: AttemptStep) -> AttemptChange<'_> {
+        AttemptChange { key: &self.key, policy: self.policy, step }
+    }
+}
+
 impl Admitted {
-    /// The counter at which the attempt runs.
-    fn running(&self) -> &Counter {
-        match self.by {
-            By::Own => &self.own,
-            By::Block => &self.block,
-        }
+    /// The changes that settle the attempt, in their order.
+    fn finish(&self, outcome: Outcome) -> impl Iterator<Item = (&Counter, AttemptStep)> {
+        let Self { own, block, by } = self;
+        let of_block = match (by, outcome) {
+            // The success of an attempt that the block has admitted ends no pause: others may be guessing.
+            (By::Block, _) | (By::Own, Outcome::Succeeded) => Some((block, AttemptStep::Finish(outcome))),
+            (By::Own, Outcome::Failed) => Some((block, AttemptStep::Fail)),
+            (By::Own, Outcome::Abandoned) => None,
+        };
+        let of_own = (*by == By::Own).then_some((own, AttemptStep::Finish(outcome)));
+        of_block.into_iter().chain(of_own)
     }
 }
 
