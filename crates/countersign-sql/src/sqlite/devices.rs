@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use countersign_core::model::{KnownDevice, SecretDigest};
 use countersign_core::store::{DeviceStore, StoreError};
 use countersign_jwt::{Timestamp, UserId};
+use sqlx::Connection as _;
 
 use super::{SqliteStore, Statement, Undo};
 use crate::column::limit;
@@ -24,8 +25,15 @@ fn insert(device: &KnownDevice) -> Statement {
         .bind(device.until)
 }
 
-fn count(user_id: &UserId) -> Statement<(i64,)> {
-    Statement::new("SELECT count(*) FROM known_device WHERE user_id = ?1").bind(user_id)
+/// Whether the device is known, and how many devices the user has.
+fn known(device: &KnownDevice) -> Statement<(bool, i64)> {
+    Statement::new(
+        "
+    SELECT EXISTS (SELECT 1 FROM known_device WHERE user_id = ?1 AND digest = ?2),
+        (SELECT count(*) FROM known_device WHERE user_id = ?1)",
+    )
+    .bind(&device.user_id)
+    .bind(&device.digest)
 }
 
 /// Deletes the devices beyond those that are known longest. Of devices that are known equally long, this one stays.
@@ -69,19 +77,21 @@ fn purge(before: Timestamp, at_most: usize) -> Statement {
 #[async_trait]
 impl DeviceStore for SqliteStore {
     async fn remember_device(&self, device: &KnownDevice) -> Result<bool, StoreError> {
-        let (renew, insert, trim) = (renew(device), insert(device), trim(device));
-        let count = count(&device.user_id);
-        self.writes("remember the device", Undo::Savepoint, move |connection| {
+        let (known, renew, insert, trim) = (known(device), renew(device), insert(device), trim(device));
+        self.writes("remember the device", Undo::Statement, move |connection| {
             Box::pin(async move {
-                if renew.changes(connection).await? > 0 {
-                    return Ok(false);
+                let (is_known, count) = known.all(connection).await?.pop().unwrap_or_default();
+                if is_known {
+                    renew.changes(connection).await?;
+                } else if count < limit(KnownDevice::MAX) {
+                    insert.changes(connection).await?;
+                } else {
+                    let mut both = connection.begin().await?;
+                    insert.changes(&mut both).await?;
+                    trim.changes(&mut both).await?;
+                    both.commit().await?;
                 }
-                insert.changes(connection).await?;
-                let count = count.all(connection).await?.pop().map_or(0, |(count,)| count);
-                if count > limit(KnownDevice::MAX) {
-                    trim.changes(connection).await?;
-                }
-                Ok(count > 1)
+                Ok(!is_known && count > 0)
             })
         })
         .await
@@ -120,7 +130,7 @@ mod tests {
         for (sql, plan) in [
             plan(renew(&device)).await,
             plan(insert(&device)).await,
-            plan(count(&ada)).await,
+            plan(known(&device)).await,
             plan(knows(&ada, &device.digest, at)).await,
             plan(forget(&ada)).await,
             plan(purge(at, 5)).await,

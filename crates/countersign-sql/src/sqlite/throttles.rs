@@ -8,6 +8,7 @@ use countersign_core::model::{AttemptChange, AttemptStep, Attempts, Outcome, Ref
 use countersign_core::store::{StoreError, ThrottleStore};
 use countersign_jwt::Timestamp;
 use serde::Serialize;
+use sqlx::Connection as _;
 
 use super::{SqliteStore, Statement, Undo};
 use crate::column::{limit, surplus};
@@ -126,7 +127,7 @@ impl ThrottleStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<Result<(), Refused>>, StoreError> {
         let changes: Vec<OwnedChange> = changes.iter().map(OwnedChange::from).collect();
-        self.writes("count attempts", Undo::Savepoint, move |connection| {
+        self.writes("count attempts", Undo::Statement, move |connection| {
             Box::pin(async move {
                 let keys: BTreeSet<&str> = changes.iter().map(|change| change.key.as_str()).collect();
                 let found = find_all(&json(&keys)?).all(connection).await?;
@@ -148,20 +149,25 @@ impl ThrottleStore for SqliteStore {
                 // A counter of which nothing is left is deleted.
                 let (empty, kept): (Vec<_>, Vec<_>) =
                     changed.partition(|(_, counter)| **counter == Attempts::default());
-                if !empty.is_empty() {
-                    let keys: Vec<_> = empty.iter().map(|(key, _)| key).collect();
-                    delete_all(&json(&keys)?).changes(connection).await?;
-                }
-                if !kept.is_empty() {
-                    let rows: Vec<_> = kept
-                        .iter()
-                        .map(|(key, counter)| {
-                            let AttemptsRecord { failures, last_failure, running, running_until } =
-                                AttemptsRecord::from(*counter);
-                            (key, failures, last_failure, running, running_until)
-                        })
-                        .collect();
-                    put_all(&json(&rows)?, now).changes(connection).await?;
+                let empty: Vec<_> = empty.iter().map(|(key, _)| key).collect();
+                let kept: Vec<_> = kept
+                    .iter()
+                    .map(|(key, counter)| {
+                        let AttemptsRecord { failures, last_failure, running, running_until } =
+                            AttemptsRecord::from(*counter);
+                        (key, failures, last_failure, running, running_until)
+                    })
+                    .collect();
+                match (empty.is_empty(), kept.is_empty()) {
+                    (true, true) => {}
+                    (true, false) => _ = put_all(&json(&kept)?, now).changes(connection).await?,
+                    (false, true) => _ = delete_all(&json(&empty)?).changes(connection).await?,
+                    (false, false) => {
+                        let mut both = connection.begin().await?;
+                        put_all(&json(&kept)?, now).changes(&mut both).await?;
+                        delete_all(&json(&empty)?).changes(&mut both).await?;
+                        both.commit().await?;
+                    }
                 }
                 Ok(answers)
             })
@@ -233,5 +239,26 @@ impl SqliteStore {
             })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan;
+    use super::*;
+
+    #[tokio::test]
+    async fn no_statement_reads_more_than_it_needs() {
+        for (sql, plan) in [
+            plan(find("a")).await,
+            plan(find_all("[]")).await,
+            plan(delete_all("[]")).await,
+            plan(purge(Timestamp::MIN, 5)).await,
+        ] {
+            // The list of keys is read as a table.
+            let plan = plan.replace("SCAN json_each", "");
+            assert!(!plan.contains("SCAN"), "{sql}: {plan}");
+            assert!(!plan.contains("ORDER BY"), "{sql}: {plan}");
+        }
     }
 }

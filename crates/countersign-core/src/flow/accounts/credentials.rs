@@ -18,7 +18,7 @@ use crate::flow::sessions::detached;
 use crate::flow::{BeginError, EndError, Presentation, Refresh, RenewFreshError};
 use crate::model::event::Event;
 use crate::model::one_time::{LinkToken, OneTimeSecret, Purpose, SecretDigest, Tried};
-use crate::model::throttle::Outcome;
+use crate::model::throttle::{AttemptChange, AttemptStep, Outcome};
 use crate::model::{
     ClientNetwork, Device, EmailAddress, EndReason, Language, OwnNames, Password, PasswordHash, Refused,
     ThrottlePolicy, User, UserSession, WeakPassword,
@@ -570,12 +570,9 @@ impl Accounts {
         policy: &ThrottlePolicy,
     ) -> Result<Result<(), Refused>, StoreError> {
         let AccountsConfig { throttles, clock, .. } = &*self.shared;
-        let now = clock.now();
-        let begun = throttles.begin_attempt(counter, now, policy).await?;
-        if begun.is_ok() {
-            throttles.finish_attempt(counter, Outcome::Failed, now, policy).await?;
-        }
-        Ok(begun)
+        let change = AttemptChange { key: counter, policy: *policy, step: AttemptStep::Fail };
+        let answers = throttles.change_attempts(&[change], clock.now()).await?;
+        Ok(answers.into_iter().next().unwrap_or(Ok(())))
     }
 
     /// Does work that mails somebody, without letting the caller see whether or how long it worked: it goes on in the

@@ -91,7 +91,7 @@ impl Accounts {
         device: Device,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        if self.may_tell_of_device(&user.id).await? {
+        if user.email.is_some() && self.may_tell_of_device(&user.id).await? {
             self.tell_by_mail(user, Letter::NewDevice { device, at }).await;
         }
         Ok(())
