@@ -35,13 +35,16 @@ impl Texts {
     /// Reads a file of tables with texts.
     pub(crate) fn parse(source: &str) -> Result<Self, FileProblem> {
         type File = BTreeMap<String, BTreeMap<String, toml::Spanned<String>>>;
+        let line_ends: Vec<usize> = source.match_indices('\n').map(|(at, _)| at).collect();
+        let line = |span: Range<usize>| line_ends.partition_point(|end| *end < span.start) + 1;
         let file: File = toml::from_str(source).map_err(|error| FileProblem {
-            line: error.span().map(|span| line(source, &span)),
+            line: error.span().map(line),
             problem: error.message().to_owned(),
         })?;
+        let line = &line;
         let texts = file.into_iter().flat_map(|(table, texts)| {
             texts.into_iter().map(move |(name, text)| {
-                let line = line(source, &text.span());
+                let line = line(text.span());
                 (format!("{table}.{name}"), Text { text: text.into_inner(), line })
             })
         });
@@ -131,11 +134,6 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
     }
     parts.push(Part::Fixed(rest));
     parts
-}
-
-fn line(source: &str, span: &Range<usize>) -> usize {
-    let before = source.get(..span.start).unwrap_or_default();
-    before.bytes().filter(|byte| *byte == b'\n').count() + 1
 }
 
 impl TextProblem {
