@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod admin_key;
+pub(crate) mod config;
 mod help;
 #[cfg(feature = "flask")]
 pub(crate) mod import;
@@ -23,10 +24,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use countersign_core::store::Stores;
 use countersign_http::Auth;
-use countersign_jwt::Algorithm;
 
 use crate::serve;
-use crate::settings::{Flags, Settings, Sources};
+use crate::settings::{self, Flags, Settings, Sources, algorithm, help_of_flag};
 use crate::store::Database;
 use crate::telemetry::say;
 
@@ -35,7 +35,7 @@ use crate::telemetry::say;
 /// Without a command it serves: `countersign --listen 127.0.0.1:9000` is `countersign serve --listen 127.0.0.1:9000`.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, args_conflicts_with_subcommands = true)]
-#[command(after_long_help = help::SETTINGS, after_help = help::SHORT)]
+#[command(after_long_help = settings::help(), after_help = help::SHORT)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -46,10 +46,12 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the API (the default).
-    #[command(after_long_help = help::SETTINGS, after_help = help::SHORT)]
+    #[command(after_long_help = settings::help(), after_help = help::SHORT)]
     Serve(ServeFlags),
     /// Create the database or bring its tables up to date, and stop.
     Migrate(StoreFlags),
+    /// Check and show the settings, and print their reference.
+    Config(config::ConfigCommand),
     /// Find, make and change users; reset passwords; end sessions.
     #[command(after_help = help::USER)]
     User(user::UserCommand),
@@ -81,17 +83,11 @@ pub(crate) enum Command {
 /// The flags of serving.
 #[derive(Args, Debug)]
 pub(crate) struct ServeFlags {
-    /// The address and port to listen on; port 0 takes a free one [env: COUNTERSIGN_LISTEN] [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", help = help_of_flag("listen"))]
     listen: Option<String>,
-    /// Listen in plain http on an address that other machines can reach. What is in front of the server has to do TLS,
-    /// and passwords and tokens can be read on the way between the two [env: COUNTERSIGN_PLAIN_HTTP]
-    #[arg(long)]
+    #[arg(long, help = help_of_flag("plain_http"))]
     plain_http: bool,
-    /// Keep sessions in an engine without atomic updates under a condition, such as some relatives of MongoDB: two
-    /// servers may then both exchange the same refresh token, and nobody notices that it was stolen [env:
-    /// COUNTERSIGN_ACCEPT_WEAK_STORE]
-    #[arg(long)]
+    #[arg(long, help = help_of_flag("accept_weak_store"))]
     accept_weak_store: bool,
     #[command(flatten)]
     store: StoreFlags,
@@ -102,14 +98,11 @@ pub(crate) struct ServeFlags {
 #[derive(Args, Debug)]
 #[command(after_help = help::STORE)]
 pub(crate) struct StoreFlags {
-    /// A TOML file with settings [env: COUNTERSIGN_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = help_of_flag("config"))]
     config: Option<PathBuf>,
-    /// The database [env: COUNTERSIGN_DATABASE_URL] [default: sqlite://countersign.db]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = help_of_flag("database_url"))]
     database: Option<String>,
-    /// Where sessions, revocations and throttles are kept, if not in the database [env: COUNTERSIGN_SESSIONS_URL]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = help_of_flag("sessions_url"))]
     sessions: Option<String>,
 }
 
@@ -137,12 +130,6 @@ impl From<StoreFlags> for Flags {
     }
 }
 
-/// Reads the name of an algorithm.
-fn algorithm(name: &str) -> Result<Algorithm, String> {
-    let names = || Algorithm::ALL.map(Algorithm::name).join(", ");
-    name.parse().map_err(|_| format!("must be one of {}", names()))
-}
-
 /// Reads the server's settings and runs work with them.
 fn with_settings(
     flags: StoreFlags,
@@ -154,7 +141,7 @@ fn with_settings(
 }
 
 /// The authentication and stores that a server with these settings has, without listening.
-async fn auth(settings: &Settings) -> Result<(Auth, Stores), Box<dyn Error>> {
+pub(crate) async fn auth(settings: &Settings) -> Result<(Auth, Stores), Box<dyn Error>> {
     let (database, secrets) = Database::open_existing(settings).await?;
     let stores = database.stores();
     // The settings that the servers have agreed on hold, whatever the environment of this command says.

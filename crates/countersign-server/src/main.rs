@@ -10,6 +10,7 @@ mod home;
 mod host;
 mod mail;
 mod operator;
+mod reload;
 mod serve;
 mod settings;
 mod shown;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let done = match command.unwrap_or(Command::Serve(serve)) {
         Command::Serve(flags) => serve::run(flags.into()),
         Command::Migrate(flags) => command::migrate(flags),
+        Command::Config(config) => command::config::run(config),
         Command::Key(key) => command::key::run(key),
         Command::Token(token) => command::token::run(token),
         Command::Jws(jws) => command::jws::run(&jws),

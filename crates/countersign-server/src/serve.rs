@@ -21,54 +21,45 @@ use url::{Host, Url};
 
 use crate::app::{Way, admin_app, app};
 use crate::audit::Trail;
+use crate::command;
 use crate::edge::{self, Edge, Limits, Tls};
 use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
 use crate::mail::Mail;
 use crate::operator::Operator;
-use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ};
+use crate::reload::Reload;
+use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ, told};
 use crate::store::Database;
 use crate::telemetry::{self, say};
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
-    let sources = Sources::read(flags)?;
+    let sources = Sources::read(flags.clone())?;
     let settings = Settings::read(&sources)?;
-    telemetry::start(&settings.log, settings.log_format);
+    let level = telemetry::start(&settings.log, settings.log_format);
     edge::raise_limit();
-    warn_of_settings(&settings);
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
     ProfileSetting::warn_of_unknown_options(&sources)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let hashing = HashThreads::new(settings.hash_permits)?;
-    let served = runtime.block_on(serve(&settings, &hashing));
+    let reload = Reload::new(flags, sources, settings.log.clone(), level);
+    let served = runtime.block_on(serve(&settings, &hashing, reload));
     runtime.shutdown_timeout(Duration::from_secs(1));
     hashing.stop();
     served
 }
 
-async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn Error>> {
+async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Result<(), Box<dyn Error>> {
     // This comes before everything else, so that a terminal that closes does not end a half-finished start.
-    ignore_hangup()?;
+    follow_hangups(reload)?;
     // Listening comes first, so that a start that cannot succeed leaves nothing behind.
-    let listener = TcpListener::bind(&settings.listen).await.map_err(|error| {
-        format!("cannot listen on {}: {error}; choose another with --listen ADDRESS:PORT", settings.listen)
-    })?;
-    let address = listener.local_addr()?;
-    let tls = settings.edge.tls.clone().map(Tls::open).transpose()?;
-    check_listener(address, settings.plain_http || tls.is_some())?;
-    let admin_listener = match settings.accounts.admin_listen {
-        Some(address) => Some(listen_for_admin(address, settings.plain_http || tls.is_some()).await?),
-        None => None,
+    let Listeners { users: listener, address, admin: admin_listener, tls } = match listen(settings).await {
+        Ok(listeners) => listeners,
+        Err(problems) => return Err(all_problems(problems, settings).await.into()),
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
-    if let Some(address) = settings.metrics_listen {
-        let exporter = PrometheusBuilder::new().with_http_listener(address).install();
-        exporter.map_err(|error| {
-            format!(
-                "metrics cannot be served on {address}: {error}; choose another COUNTERSIGN_METRICS_LISTEN"
-            )
-        })?;
-    }
     let (database, secrets) = Database::open(settings).await?;
     let mail_secrets = secrets.clone();
     let place = database.place_of_sessions(settings).await?;
@@ -194,6 +185,62 @@ async fn serve(settings: &Settings, hashing: &HashThreads) -> Result<(), Box<dyn
     Ok(())
 }
 
+/// What the server listens on.
+struct Listeners {
+    users: TcpListener,
+    address: SocketAddr,
+    admin: Option<(TcpListener, SocketAddr)>,
+    tls: Option<Tls>,
+}
+
+/// Listens for users, for operators and for whoever reads metrics.
+///
+/// # Errors
+/// Everything that is in the way, and what is wrong with the files that the settings name.
+async fn listen(settings: &Settings) -> Result<Listeners, Vec<String>> {
+    let mut problems = settings.problems_of_files();
+    let tls = settings.edge.tls.clone().map(Tls::open).transpose();
+    // That a certificate cannot be used is among the problems of files.
+    let tls = tls.unwrap_or_default();
+    let plain_http = settings.plain_http || settings.edge.tls.is_some();
+    let mut keep = |listening: Result<(TcpListener, SocketAddr), String>| {
+        listening.map_err(|problem| problems.push(problem)).ok()
+    };
+    let users = keep(listen_for_users(&settings.listen, plain_http).await);
+    let admin = match settings.accounts.admin_listen {
+        Some(address) => keep(listen_for_admin(address, plain_http).await).map(Some),
+        None => Some(None),
+    };
+    if let Some(address) = settings.metrics_listen
+        && let Err(error) = PrometheusBuilder::new().with_http_listener(address).install()
+    {
+        problems.push(format!(
+            "metrics cannot be served on {address}: {error}; choose another COUNTERSIGN_METRICS_LISTEN"
+        ));
+    }
+    match (users, admin) {
+        (Some((users, address)), Some(admin)) if problems.is_empty() => {
+            Ok(Listeners { users, address, admin, tls })
+        }
+        _ => Err(problems),
+    }
+}
+
+/// All that is in the way of a start, also what is wrong with the database, if there is one: a port that is in use hides
+/// no wrong secret.
+async fn all_problems(mut problems: Vec<String>, settings: &Settings) -> String {
+    if !settings.is_database_missing()
+        && let Err(error) = command::auth(settings).await
+    {
+        let problem = told(&*error);
+        // What is wrong with a file with the secret was found before.
+        if !problems.iter().any(|known| problem.contains(known)) {
+            problems.push(problem);
+        }
+    }
+    problems.join("\n  ")
+}
+
 /// The sessions of browsers that sign in on the pages.
 fn login_sessions(public_url: Option<&Url>) -> LoginSessions {
     let base = public_url.map_or("", Url::path).trim_end_matches('/');
@@ -223,15 +270,25 @@ fn pages(settings: &Settings, auth: &Auth, is_local: bool) -> Result<Option<Page
     Ok(Some(pages))
 }
 
+async fn listen_for_users(address: &str, plain_http: bool) -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = listener.map_err(|error| {
+        format!("cannot listen on {address}: {error}; choose another with --listen ADDRESS:PORT")
+    })?;
+    check_listener(address, plain_http)?;
+    Ok((listener, address))
+}
+
 /// Listens for the admin API, by the same rules as for users.
 async fn listen_for_admin(
     address: SocketAddr,
     plain_http: bool,
-) -> Result<(TcpListener, SocketAddr), Box<dyn Error>> {
-    let listener = TcpListener::bind(address)
-        .await
+) -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = listener
         .map_err(|error| format!("cannot listen on {address} (COUNTERSIGN_ADMIN_LISTEN): {error}"))?;
-    let address = listener.local_addr()?;
     check_listener(address, plain_http).map_err(|error| format!("COUNTERSIGN_ADMIN_LISTEN: {error}"))?;
     Ok((listener, address))
 }
@@ -298,42 +355,9 @@ fn of_flask_rules(error: BoxError) -> Box<dyn Error> {
     }
 }
 
-/// Warns of settings that have no effect, or an effect that is probably not intended.
-fn warn_of_settings(settings: &Settings) {
-    for line in &settings.unreadable_lines {
-        tracing::warn!(
-            line,
-            ".env: line {line} cannot be read and is passed over; nothing of this server's is in it"
-        );
-    }
-    if !settings.without_profile.is_empty() {
-        tracing::warn!(
-            settings = settings.without_profile.join(" "),
-            "options of a Flask application are set and have no effect, because no profile is: set COUNTERSIGN_PROFILE to \
-             flask-jwt-extended or flask-jwt to go by them, or to native if they are meant for another program"
-        );
-    }
-    if settings.settings_change {
-        tracing::warn!(
-            "COUNTERSIGN_SETTINGS_CHANGE is on: this server makes its settings the store's at every start; take it out \
-             when all servers have the new ones"
-        );
-    }
-}
-
 /// Warns of settings that are allowed, but probably not intended.
 fn say_what_is_odd(settings: &Settings, auth: &Auth) {
     let policy = &settings.policy;
-    let has_tls = settings.edge.tls.is_some();
-    if has_tls && settings.plain_http {
-        tracing::warn!("COUNTERSIGN_PLAIN_HTTP has no effect, because COUNTERSIGN_TLS_CERT is set");
-    }
-    if has_tls && settings.public_url.as_ref().is_some_and(|url| url.scheme() == "http") {
-        tracing::warn!(
-            "this server speaks https, but COUNTERSIGN_PUBLIC_URL begins with http://: cookies are made for plain http; \
-             write https://"
-        );
-    }
     let wanted = settings.edge.max_connections.unwrap_or_default();
     let possible = edge::possible_connections();
     if possible.is_some_and(|possible| wanted > possible) {
@@ -344,15 +368,7 @@ fn say_what_is_odd(settings: &Settings, auth: &Auth) {
         );
     }
     if !settings.profile.is_native() {
-        for (setting, instead) in &settings.overruled {
-            tracing::warn!(setting, "{setting} has no effect in a profile: {instead}");
-        }
         return;
-    }
-    if policy.idle > policy.absolute {
-        tracing::warn!(
-            "COUNTERSIGN_SESSION_IDLE is longer than COUNTERSIGN_SESSION_LIFETIME and so ends no session; set it lower"
-        );
     }
     let signing = auth.sessions().keys().access_algorithm();
     if let Some(wanted) = policy.key_algorithm.filter(|wanted| *wanted != signing) {
@@ -410,24 +426,22 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// From now on SIGHUP only writes a line to the log, instead of ending the process.
+/// From now on SIGHUP makes the server read its settings again, instead of ending the process.
 #[cfg(unix)]
-fn ignore_hangup() -> std::io::Result<()> {
+fn follow_hangups(mut reload: Reload) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::info!(
-                "SIGHUP has no effect: settings are read at start, so restart the server to change them"
-            );
+            reload.again();
         }
     });
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn ignore_hangup() -> std::io::Result<()> {
+fn follow_hangups(_: Reload) -> std::io::Result<()> {
     Ok(())
 }
 

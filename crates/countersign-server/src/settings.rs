@@ -4,37 +4,45 @@
 //! All settings are read and checked once, at start. An unknown name is an error that names the nearest known one.
 
 mod accounts;
+mod declared;
 mod dotenv;
 mod edge;
 mod log;
 mod pages;
 mod passwords;
 mod profile;
+mod reader;
+mod reference;
 mod sources;
 mod value;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_core::model::{AtLimit, Difference, GraceFor, PolicyError, SessionPolicy};
 use countersign_http::AllowedOrigins;
-use countersign_jwt::Algorithm;
+use countersign_jwt::{Algorithm, Secrets};
 use countersign_sql::sqlite::SqliteOptions;
+use countersign_sql::{SecretFile, SecretFileError};
 use url::Url;
 
+use crate::edge::Tls;
 use crate::store::{self, StoreLocation};
 
 pub(crate) use accounts::{AccountSettings, MailSettings};
+pub(crate) use declared::{Declared, Secrecy};
 pub(crate) use edge::EdgeSettings;
 pub(crate) use pages::PagesSettings;
 pub(crate) use passwords::PasswordSettings;
 pub(crate) use profile::ProfileSetting;
-pub(crate) use sources::{Flags, Sources};
-use value::Setting;
-pub(crate) use value::{SettingError, duration};
+use reader::Reader;
+pub(crate) use reader::SettingErrors;
+pub(crate) use reference::{help, help_of_flag, page, schema};
+pub(crate) use sources::{Flags, Sources, shown};
+pub(crate) use value::{Setting, SettingError, duration};
 
 /// All settings of the server, checked.
 #[derive(Debug)]
@@ -103,6 +111,31 @@ pub(crate) enum SecretSource {
     File(PathBuf),
 }
 
+impl SecretSource {
+    /// The file that is to hold the secret, if it is missing.
+    fn missing_file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) if !path.exists() => Some(path),
+            Self::File(_) | Self::Given(_) | Self::Beside => None,
+        }
+    }
+
+    /// What is wrong with the secret, as far as it shows without the database.
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Beside => None,
+            Self::Given(text) => {
+                Secrets::parse(text).err().map(|error| format!("COUNTERSIGN_SECRET: {error}"))
+            }
+            // What to do where the file is missing depends on the database.
+            Self::File(path) => match SecretFile::at(path).load(true) {
+                Ok(_) | Err(SecretFileError::NotFound { .. }) => None,
+                Err(error) => Some(told(&error)),
+            },
+        }
+    }
+}
+
 impl std::fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -122,161 +155,32 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The name of every setting, as it is in the file. `config` can only come from a flag, the environment or `.env`.
-pub(crate) const NAMES: [&str; 61] = [
-    "config",
-    "listen",
-    "plain_http",
-    "tls_cert",
-    "tls_key",
-    "trusted_proxies",
-    "forwarded_header",
-    "proxy_protocol",
-    "max_connections",
-    "max_connections_per_address",
-    "database_url",
-    "sessions_url",
-    "accept_weak_store",
-    "public_url",
-    "issuer",
-    "settings_change",
-    "profile",
-    "blocklist_url",
-    "blocklist_table",
-    "allowed_origins",
-    "secret",
-    "secret_file",
-    "access_lifetime",
-    "session_idle",
-    "session_lifetime",
-    "max_sessions",
-    "sessions_at_limit",
-    "refresh_grace",
-    "refresh_grace_for",
-    "refresh_heal",
-    "leeway",
-    "revocation_bound",
-    "key_rotation",
-    "key_algorithm",
-    "password_min",
-    "password_words",
-    "breached_passwords",
-    "password_hash",
-    "password_pepper",
-    "password_pepper_file",
-    "login_floor",
-    "hash_permits",
-    "registration",
-    "email_domains",
-    "login_names",
-    "user_ids",
-    "smtp_url",
-    "smtp_ca",
-    "mail_from",
-    "mail_templates",
-    "site_name",
-    "pages",
-    "pages_logo",
-    "pages_color",
-    "pages_templates",
-    "admin_listen",
-    "audit_retention",
-    "metrics_listen",
-    "shutdown_grace",
-    "log",
-    "log_format",
-];
-
 impl Settings {
     /// Reads and checks all settings.
     ///
     /// # Errors
-    /// [`SettingError`] names the first wrong setting, where it was set, and what it must look like.
-    pub(crate) fn read(sources: &Sources) -> Result<Self, SettingError> {
-        let default = SessionPolicy::default();
-        let duration = |name, default: Duration| -> Result<Duration, SettingError> {
-            sources.get(name).map_or(Ok(default), |setting| setting.duration())
-        };
-        let policy = SessionPolicy {
-            access_lifetime: duration("access_lifetime", default.access_lifetime)?,
-            fresh_for: default.fresh_for,
-            max_sessions: sources.get("max_sessions").map_or(Ok(default.max_sessions), |setting| {
-                let wrong = |_| setting.wrong("must be a whole number between 1 and 10000");
-                setting.text().parse::<NonZeroU32>().map_err(wrong)
-            })?,
-            at_limit: sources.get("sessions_at_limit").map_or(
-                Ok(default.at_limit),
-                |setting| match setting.text() {
-                    "end-oldest" => Ok(AtLimit::EndOldest),
-                    "refuse" => Ok(AtLimit::Refuse),
-                    _ => Err(setting.wrong("must be end-oldest or refuse")),
-                },
-            )?,
-            grace_for: sources.get("refresh_grace_for").map_or(
-                Ok(default.grace_for),
-                |setting| match setting.text() {
-                    "anyone" => Ok(GraceFor::Anyone),
-                    "same-client" => Ok(GraceFor::SameClient),
-                    _ => Err(setting.wrong("must be anyone or same-client")),
-                },
-            )?,
-            idle: duration("session_idle", default.idle)?,
-            absolute: duration("session_lifetime", default.absolute)?,
-            grace: duration("refresh_grace", default.grace)?,
-            healing: sources.get("refresh_heal").map_or(Ok(default.healing), |setting| setting.switch())?,
-            leeway: duration("leeway", default.leeway)?,
-            revocation_bound: duration("revocation_bound", default.revocation_bound)?,
-            key_rotation: sources
-                .get("key_rotation")
-                .map_or(Ok(default.key_rotation), |setting| key_rotation(&setting))?,
-            key_algorithm: sources
-                .get("key_algorithm")
-                .map_or(Ok(default.key_algorithm), |setting| key_algorithm(&setting).map(Some))?,
-        };
-        policy.check().map_err(|error| policy_error(sources, &policy, &error))?;
-        let log_format =
-            sources.get("log_format").map_or(Ok(LogFormat::Text), |setting| match setting.text() {
-                "text" => Ok(LogFormat::Text),
-                "json" => Ok(LogFormat::Json),
-                _ => Err(setting.wrong("must be text or json")),
-            })?;
-        let log = match sources.get("log") {
-            None => "info".to_owned(),
-            Some(setting) => {
-                log::check(setting.text()).map_err(|wrong| setting.wrong(wrong))?;
-                setting.text().to_owned()
-            }
-        };
-        let profile = ProfileSetting::read(sources)?;
-        sources.check_exposed(!profile.is_native())?;
-        Ok(Self {
-            listen: sources
-                .get("listen")
-                .map_or(Ok("127.0.0.1:8080".to_owned()), |setting| listen(&setting))?,
-            plain_http: sources.get("plain_http").map_or(Ok(false), |setting| setting.switch())?,
-            edge: EdgeSettings::read(sources)?,
-            database: match sources.get("database_url") {
-                Some(setting) => location(&setting)?,
-                None => StoreLocation::Sqlite(SqliteOptions::new("countersign.db")),
-            },
-            sessions: sources.get("sessions_url").map(|setting| location(&setting)).transpose()?,
-            accept_weak_store: sources
-                .get("accept_weak_store")
-                .map_or(Ok(false), |setting| setting.switch())?,
-            public_url: sources.get("public_url").map(|setting| public_url(&setting)).transpose()?,
-            issuer: sources.get("issuer").map(|setting| issuer(&setting)).transpose()?,
-            settings_change: sources.get("settings_change").map_or(Ok(false), |setting| setting.switch())?,
-            allowed_origins: sources.get("allowed_origins").map_or(
-                Ok(AllowedOrigins::default()),
-                |setting| {
-                    setting.text().parse().map_err(|error: countersign_http::AllowedOriginsError| {
-                        setting.wrong(format!(
-                            "must be origins such as https://app.example.com, comma separated: {error}"
-                        ))
-                    })
-                },
-            )?,
-            secret: secret(sources)?,
+    /// [`SettingErrors`] names each wrong setting, where it was set, and what it must look like.
+    pub(crate) fn read(sources: &Sources) -> Result<Self, SettingErrors> {
+        let reader = Reader::new(sources);
+        let policy = session_policy(&reader);
+        let profile = reader.or(ProfileSetting::Native, ProfileSetting::read(sources));
+        reader.or((), sources.check_exposed(!profile.is_native()));
+        let settings = Self {
+            listen: reader.read("listen", "127.0.0.1:8080".to_owned(), listen),
+            plain_http: reader.switch("plain_http", false),
+            edge: EdgeSettings::read(&reader),
+            database: reader.read(
+                "database_url",
+                StoreLocation::Sqlite(SqliteOptions::new("countersign.db")),
+                location,
+            ),
+            sessions: reader.optional("sessions_url", location),
+            accept_weak_store: reader.switch("accept_weak_store", false),
+            public_url: reader.optional("public_url", public_url),
+            issuer: reader.optional("issuer", issuer),
+            settings_change: reader.switch("settings_change", false),
+            allowed_origins: reader.read("allowed_origins", AllowedOrigins::default(), allowed_origins),
+            secret: reader.or(SecretSource::Beside, secret(sources)),
             policy,
             overruled: profile.overruled(sources),
             unreadable_lines: sources.unreadable_lines.clone(),
@@ -285,28 +189,151 @@ impl Settings {
                 Some(_) => Vec::new(),
                 None => sources.known_flask_options(),
             },
-            pages: PagesSettings::read(sources, profile.is_native())?,
+            pages: PagesSettings::read(&reader, profile.is_native()),
             profile,
-            accounts: AccountSettings::read(sources)?,
-            passwords: PasswordSettings::read(sources)?,
-            hash_permits: sources
-                .get("hash_permits")
-                .map(|setting| {
-                    setting.text().parse().map_err(|_| setting.wrong("must be a whole number, at least 1"))
-                })
-                .transpose()?,
-            metrics_listen: sources
-                .get("metrics_listen")
-                .map(|setting| {
-                    let wrong = |_| setting.wrong("must be an IP address and a port, such as 127.0.0.1:9090");
-                    setting.text().parse().map_err(wrong)
-                })
-                .transpose()?,
-            shutdown_grace: duration("shutdown_grace", Duration::from_secs(10))?,
-            log,
-            log_format,
-        })
+            accounts: AccountSettings::read(&reader),
+            passwords: PasswordSettings::read(&reader),
+            hash_permits: reader.optional("hash_permits", |setting| {
+                setting.text().parse().map_err(|_| setting.wrong("must be a whole number, at least 1"))
+            }),
+            metrics_listen: reader.optional("metrics_listen", |setting| {
+                let wrong = |_| setting.wrong("must be an IP address and a port, such as 127.0.0.1:9090");
+                setting.text().parse().map_err(wrong)
+            }),
+            shutdown_grace: reader.duration("shutdown_grace", Duration::from_secs(10)),
+            log: reader.read("log", "info".to_owned(), |setting| {
+                log::check(setting.text()).map_err(|wrong| setting.wrong(wrong))?;
+                Ok(setting.text().to_owned())
+            }),
+            log_format: reader.choice("log_format", LogFormat::Text, |text| match text {
+                "text" => Some(LogFormat::Text),
+                "json" => Some(LogFormat::Json),
+                _ => None,
+            }),
+        };
+        reader.finish()?;
+        Ok(settings)
     }
+
+    /// What is wrong with the files that the settings name, each in a sentence. No database is opened.
+    pub(crate) fn problems_of_files(&self) -> Vec<String> {
+        let problems = [
+            self.edge.tls.clone().and_then(|files| Tls::open(files).err().map(|error| told(&error))),
+            self.secret.problem(),
+            self.passwords.problem(),
+            self.accounts.mail.problem(),
+            self.pages.problem(),
+        ];
+        problems.into_iter().flatten().collect()
+    }
+
+    /// The file that the setting `secret_file` names, if it is missing.
+    pub(crate) fn missing_secret_file(&self) -> Option<&Path> {
+        self.secret.missing_file()
+    }
+
+    /// Whether the database is a SQLite file that does not exist yet.
+    pub(crate) fn is_database_missing(&self) -> bool {
+        matches!(&self.database, StoreLocation::Sqlite(options) if !options.path().exists())
+    }
+
+    /// What is odd about the settings and probably not intended, each in a sentence.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = Vec::new();
+        for line in &self.unreadable_lines {
+            warnings.push(format!(
+                ".env: line {line} cannot be read and is passed over; nothing of this server's is in it"
+            ));
+        }
+        if !self.without_profile.is_empty() {
+            warnings.push(format!(
+                "options of a Flask application are set and have no effect, because no profile is: set \
+                 COUNTERSIGN_PROFILE to flask-jwt-extended or flask-jwt to go by them, or to native if they are meant \
+                 for another program: {}",
+                self.without_profile.join(" ")
+            ));
+        }
+        if self.settings_change {
+            warnings.push(
+                "COUNTERSIGN_SETTINGS_CHANGE is on: this server makes its settings the store's at every start; take it \
+                 out when all servers have the new ones"
+                    .to_owned(),
+            );
+        }
+        if self.edge.tls.is_some() && self.plain_http {
+            warnings
+                .push("COUNTERSIGN_PLAIN_HTTP has no effect, because COUNTERSIGN_TLS_CERT is set".to_owned());
+        }
+        if self.edge.tls.is_some() && self.public_url.as_ref().is_some_and(|url| url.scheme() == "http") {
+            warnings.push(
+                "this server speaks https, but COUNTERSIGN_PUBLIC_URL begins with http://: cookies are made for plain \
+                 http; write https://"
+                    .to_owned(),
+            );
+        }
+        for (setting, instead) in &self.overruled {
+            warnings.push(format!("{setting} has no effect in a profile: {instead}"));
+        }
+        if self.profile.is_native() && self.policy.idle > self.policy.absolute {
+            warnings.push(
+                "COUNTERSIGN_SESSION_IDLE is longer than COUNTERSIGN_SESSION_LIFETIME and so ends no session; set it lower"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            let _infallible = write!(text, ": {message}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The lifetimes and rules of sessions.
+fn session_policy(reader: &Reader<'_>) -> SessionPolicy {
+    let default = SessionPolicy::default();
+    let wrong_before = reader.count();
+    let policy = SessionPolicy {
+        access_lifetime: reader.duration("access_lifetime", default.access_lifetime),
+        fresh_for: default.fresh_for,
+        max_sessions: reader.read("max_sessions", default.max_sessions, |setting| {
+            let wrong = |_| setting.wrong("must be a whole number between 1 and 10000");
+            setting.text().parse::<NonZeroU32>().map_err(wrong)
+        }),
+        at_limit: reader.choice("sessions_at_limit", default.at_limit, |text| match text {
+            "end-oldest" => Some(AtLimit::EndOldest),
+            "refuse" => Some(AtLimit::Refuse),
+            _ => None,
+        }),
+        grace_for: reader.choice("refresh_grace_for", default.grace_for, |text| match text {
+            "anyone" => Some(GraceFor::Anyone),
+            "same-client" => Some(GraceFor::SameClient),
+            _ => None,
+        }),
+        idle: reader.duration("session_idle", default.idle),
+        absolute: reader.duration("session_lifetime", default.absolute),
+        grace: reader.duration("refresh_grace", default.grace),
+        healing: reader.switch("refresh_heal", default.healing),
+        leeway: reader.duration("leeway", default.leeway),
+        revocation_bound: reader.duration("revocation_bound", default.revocation_bound),
+        key_rotation: reader.read("key_rotation", default.key_rotation, key_rotation),
+        key_algorithm: reader.optional("key_algorithm", key_algorithm).or(default.key_algorithm),
+    };
+    // Whether they fit each other shows only where each by itself is right.
+    if reader.count() == wrong_before {
+        let fit = policy.check().map_err(|error| policy_error(reader.sources, &policy, &error));
+        reader.or((), fit);
+    }
+    policy
 }
 
 /// An engine's URL. An error never repeats the URL, because it may hold a password.
@@ -329,9 +356,22 @@ fn key_rotation(setting: &Setting) -> Result<Option<Duration>, SettingError> {
 }
 
 fn key_algorithm(setting: &Setting) -> Result<Algorithm, SettingError> {
-    setting.text().parse().map_err(|_| {
-        let names = Algorithm::ALL.map(Algorithm::name).join(", ");
-        setting.wrong(format!("must be one of {names}"))
+    algorithm(setting.text()).map_err(|problem| setting.wrong(problem))
+}
+
+/// Reads the name of an algorithm, or says what it must be.
+pub(crate) fn algorithm(name: &str) -> Result<Algorithm, String> {
+    name.parse().map_err(|_| {
+        match Algorithm::ALL.map(Algorithm::name).into_iter().find(|known| known.eq_ignore_ascii_case(name)) {
+            Some(known) => format!("must be written {known}"),
+            None => format!("must be one of {}", Algorithm::ALL.map(Algorithm::name).join(", ")),
+        }
+    })
+}
+
+fn allowed_origins(setting: &Setting) -> Result<AllowedOrigins, SettingError> {
+    setting.text().parse().map_err(|error: countersign_http::AllowedOriginsError| {
+        setting.wrong(format!("must be origins such as https://app.example.com, comma separated: {error}"))
     })
 }
 
@@ -434,11 +474,67 @@ fn policy_error(sources: &Sources, policy: &SessionPolicy, error: &PolicyError) 
 
 #[cfg(test)]
 mod tests {
+    use super::declared::ALL;
     use super::*;
 
-    fn read(environment: &[(&str, &str)]) -> Result<Settings, SettingError> {
+    fn read(environment: &[(&str, &str)]) -> Result<Settings, SettingErrors> {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Settings::read(&Sources::collect(Flags::default(), environment, None, None)?)
+        Settings::read(&Sources::collect(Flags::default(), environment, None, None))
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let error = read(&[
+            ("COUNTERSIGN_LISTN", "127.0.0.1:1"),
+            ("COUNTERSIGN_LOG_FORMAT", "xml"),
+            ("COUNTERSIGN_KEY_ALGORITHM", "es256"),
+            ("COUNTERSIGN_ADMIN_LISTEN", "8081"),
+            ("COUNTERSIGN_PAGES_COLOR", "green"),
+            ("COUNTERSIGN_PASSWORD_MIN", "3"),
+            ("COUNTERSIGN_MAX_CONNECTIONS", "0"),
+            ("COUNTERSIGN_ACCESS_LIFETIME", "soon"),
+        ])
+        .unwrap_err()
+        .to_string();
+        assert!(error.starts_with("8 settings are wrong\n"), "{error}");
+        for part in [
+            "COUNTERSIGN_LISTN (environment) is not a setting; did you mean COUNTERSIGN_LISTEN?",
+            "COUNTERSIGN_LOG_FORMAT (environment) must be text or json",
+            "COUNTERSIGN_KEY_ALGORITHM (environment) must be written ES256",
+            "COUNTERSIGN_ADMIN_LISTEN",
+            "COUNTERSIGN_PAGES_COLOR",
+            "COUNTERSIGN_PASSWORD_MIN",
+            "COUNTERSIGN_MAX_CONNECTIONS",
+            "COUNTERSIGN_ACCESS_LIFETIME",
+        ] {
+            assert!(error.contains(&format!("\n  {part}")), "{part}: {error}");
+        }
+        assert!(
+            !error.contains("REFRESH_GRACE"),
+            "a default that does not fit what is wrong is not told: {error}"
+        );
+    }
+
+    #[test]
+    fn a_choice_in_other_letters_is_told_how_to_be_written() {
+        let error = read(&[("COUNTERSIGN_REGISTRATION", "Closed")]).unwrap_err().to_string();
+        assert_eq!(error, "COUNTERSIGN_REGISTRATION (environment) must be written closed");
+    }
+
+    #[test]
+    fn every_declared_setting_is_read_and_no_other() {
+        let read_by_name: std::collections::BTreeSet<&str> = {
+            let sources = Sources::collect(Flags::default(), [], None, None);
+            Settings::read(&sources).unwrap();
+            sources.asked_for()
+        };
+        for declared in ALL {
+            // These are asked for beside their value, by the sources themselves, or in a profile alone.
+            let elsewhere = declared.name == "config"
+                || declared.name == "blocklist_table"
+                || declared::in_files().any(|(_, file)| file.name == declared.name);
+            assert!(elsewhere || read_by_name.contains(declared.name), "nothing reads {}", declared.name);
+        }
     }
 
     #[test]
@@ -514,7 +610,7 @@ mod tests {
             ("COUNTERSIGN_LEEWAY", "301", "at most 300 s"),
             ("COUNTERSIGN_KEY_ROTATION", "monthly", "90d, or off"),
             ("COUNTERSIGN_KEY_ROTATION", "1h", "at least 1 day, or off"),
-            ("COUNTERSIGN_KEY_ALGORITHM", "eddsa", "EdDSA"),
+            ("COUNTERSIGN_KEY_ALGORITHM", "eddsa", "must be written EdDSA"),
             ("COUNTERSIGN_KEY_ALGORITHM", "none", "one of HS256"),
             ("COUNTERSIGN_METRICS_LISTEN", "localhost", "127.0.0.1:9090"),
             ("COUNTERSIGN_MAX_SESSIONS", "0", "between 1 and 10000"),

@@ -338,7 +338,7 @@ mod tests {
             let set = |name: &str, text: Option<&str>| text.map(|text| (name.to_owned(), text.to_owned()));
             let file = set("accept_weak_store", file).into_iter().collect();
             let environment = set("COUNTERSIGN_ACCEPT_WEAK_STORE", environment);
-            let sources = Sources::collect(flags, environment, None, Some(file)).unwrap();
+            let sources = Sources::collect(flags, environment, None, Some(file));
             assert_eq!(Races::of(&Settings::read(&sources).unwrap()), races);
         }
     }

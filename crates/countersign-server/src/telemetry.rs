@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, filter, fmt};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, filter, fmt, reload};
 
 use crate::settings::LogFormat;
 
@@ -13,9 +13,21 @@ use crate::settings::LogFormat;
 /// at this level, whatever the directives ask for.
 const QUIET: [&str; 7] = ["h2", "hyper", "hyper_util", "mongodb", "redis", "sqlx", "tower"];
 
+/// Decides what is logged, and can be told otherwise.
+#[derive(Debug)]
+pub(crate) struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+impl LogLevel {
+    /// Logs by these directives from now on. They were checked.
+    pub(crate) fn set(&self, directives: &str) {
+        // The handle outlives the log only when the program ends.
+        let _ = self.0.reload(EnvFilter::new(directives));
+    }
+}
+
 /// Starts logging to standard error.
-pub(crate) fn start(directives: &str, format: LogFormat) {
-    let wanted = EnvFilter::new(directives);
+pub(crate) fn start(directives: &str, format: LogFormat) -> LogLevel {
+    let (wanted, level) = reload::Layer::new(EnvFilter::new(directives));
     let safe = filter::filter_fn(|metadata| {
         let library = metadata.target().split("::").next().unwrap_or_default();
         *metadata.level() <= tracing::Level::WARN || !QUIET.contains(&library)
@@ -25,7 +37,8 @@ pub(crate) fn start(directives: &str, format: LogFormat) {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(safe)).with(wanted).init();
+    tracing_subscriber::registry().with(wanted).with(lines.with_filter(safe)).init();
+    LogLevel(level)
 }
 
 /// Writes a line to standard output at once, even into a pipe.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use countersign_core::flow::UserIds;
 use countersign_core::model::EmailAddress;
 use countersign_http::{AccountRules, LoginNames, RegistrationMode};
-use countersign_mail::{Sender, SmtpUrl};
+use countersign_mail::{MailTemplates, Roots, Sender, SmtpUrl};
 
-use super::Sources;
+use super::reader::Reader;
+use super::told;
 use super::value::{Setting, SettingError};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -50,80 +51,82 @@ pub(crate) struct MailSettings {
 }
 
 impl AccountSettings {
-    pub(super) fn read(sources: &Sources) -> Result<Self, SettingError> {
-        let registration = sources.get("registration").map_or(Ok(RegistrationMode::Open), |setting| {
-            match setting.text() {
-                "open" => Ok(RegistrationMode::Open),
-                "verify-first" => Ok(RegistrationMode::VerifyFirst),
-                "invite" => Ok(RegistrationMode::Invite),
-                "closed" => Ok(RegistrationMode::Closed),
-                _ => Err(setting.wrong("must be open, verify-first, invite or closed")),
-            }
-        })?;
-        let login_names =
-            sources.get("login_names").map_or(Ok(LoginNames::Email), |setting| match setting.text() {
-                "email" => Ok(LoginNames::Email),
-                "username" => Ok(LoginNames::Username),
-                "both" => Ok(LoginNames::Both),
-                _ => Err(setting.wrong("must be email, username or both")),
-            })?;
-        let email_domains =
-            sources.get("email_domains").map_or(Ok(Vec::new()), |setting| domains(&setting))?;
-        Ok(Self {
+    pub(super) fn read(reader: &Reader<'_>) -> Self {
+        let registration = reader.choice("registration", RegistrationMode::Open, |text| match text {
+            "open" => Some(RegistrationMode::Open),
+            "verify-first" => Some(RegistrationMode::VerifyFirst),
+            "invite" => Some(RegistrationMode::Invite),
+            "closed" => Some(RegistrationMode::Closed),
+            _ => None,
+        });
+        let login_names = reader.choice("login_names", LoginNames::Email, |text| match text {
+            "email" => Some(LoginNames::Email),
+            "username" => Some(LoginNames::Username),
+            "both" => Some(LoginNames::Both),
+            _ => None,
+        });
+        let email_domains = reader.read("email_domains", Vec::new(), domains);
+        Self {
             rules: AccountRules { registration, email_domains, login_names },
-            ids: sources.get("user_ids").map_or(Ok(UserIds::Uuid), |setting| match setting.text() {
-                "uuid" => Ok(UserIds::Uuid),
-                "integer" => Ok(UserIds::Integer),
-                _ => Err(setting.wrong("must be uuid or integer")),
-            })?,
-            admin_listen: sources
-                .get("admin_listen")
-                .map(|setting| {
-                    let wrong = |_| setting.wrong("must be an IP address and a port, such as 127.0.0.1:8081");
-                    setting.text().parse().map_err(wrong)
-                })
-                .transpose()?,
-            audit_retention: sources.get("audit_retention").map_or(Ok(DEFAULT_RETENTION), |setting| {
+            ids: reader.choice("user_ids", UserIds::Uuid, |text| match text {
+                "uuid" => Some(UserIds::Uuid),
+                "integer" => Some(UserIds::Integer),
+                _ => None,
+            }),
+            admin_listen: reader.optional("admin_listen", |setting| {
+                let wrong = |_| setting.wrong("must be an IP address and a port, such as 127.0.0.1:8081");
+                setting.text().parse().map_err(wrong)
+            }),
+            audit_retention: reader.read("audit_retention", DEFAULT_RETENTION, |setting| {
                 match setting.duration() {
                     Ok(retention) if retention >= DAY => Ok(retention),
                     _ => Err(setting.wrong("must be a duration of at least 1 day, such as 400d")),
                 }
-            })?,
-            mail: MailSettings::read(sources)?,
-        })
+            }),
+            mail: MailSettings::read(reader),
+        }
     }
 }
 
 impl MailSettings {
-    fn read(sources: &Sources) -> Result<Self, SettingError> {
-        let smtp = sources.get("smtp_url");
-        let from = sources.get("mail_from");
-        if let (Some(smtp), None) = (&smtp, &from) {
-            return Err(smtp.wrong(
+    fn read(reader: &Reader<'_>) -> Self {
+        let path = |setting: &Setting| Ok(PathBuf::from(setting.text()));
+        if let (Some(smtp), None) = (reader.get("smtp_url"), reader.get("mail_from")) {
+            reader.note(smtp.wrong(
                 "is set without COUNTERSIGN_MAIL_FROM, the sender of mails, such as Example <no-reply@example.com>",
             ));
         }
-        Ok(Self {
-            smtp: smtp
-                .map(|setting| {
-                    setting
-                        .text()
-                        .parse::<SmtpUrl>()
-                        .map_err(|error| setting.wrong(format!("cannot be used: {error}")))
-                })
-                .transpose()?,
-            ca: sources.get("smtp_ca").map(|setting| setting.text().into()),
-            from: from
-                .map(|setting| {
-                    setting
-                        .text()
-                        .parse::<Sender>()
-                        .map_err(|error| setting.wrong(format!("cannot be used: {error}")))
-                })
-                .transpose()?,
-            templates: sources.get("mail_templates").map(|setting| setting.text().into()),
-            site: sources.get("site_name").map_or_else(String::new, |setting| setting.text().to_owned()),
-        })
+        Self {
+            smtp: reader.optional("smtp_url", |setting| {
+                setting
+                    .text()
+                    .parse::<SmtpUrl>()
+                    .map_err(|error| setting.wrong(format!("cannot be used: {error}")))
+            }),
+            ca: reader.optional("smtp_ca", path),
+            from: reader.optional("mail_from", |setting| {
+                setting
+                    .text()
+                    .parse::<Sender>()
+                    .map_err(|error| setting.wrong(format!("cannot be used: {error}")))
+            }),
+            templates: reader.optional("mail_templates", path),
+            site: reader.read("site_name", String::new(), |setting| Ok(setting.text().to_owned())),
+        }
+    }
+
+    /// What is wrong with the files that the settings name.
+    pub(super) fn problem(&self) -> Option<String> {
+        let templates = self.templates.as_ref().and_then(|folder| MailTemplates::load(folder).err());
+        if let Some(error) = templates {
+            return Some(format!("COUNTERSIGN_MAIL_TEMPLATES: {}", told(&error)));
+        }
+        let path = self.ca.as_ref()?;
+        let wrong = |problem: String| Some(format!("COUNTERSIGN_SMTP_CA: {}: {problem}", path.display()));
+        match std::fs::read(path) {
+            Ok(pem) => Roots::from_pem(&pem).err().and_then(|error| wrong(told(&error))),
+            Err(error) => wrong(format!("cannot be read: {error}")),
+        }
     }
 }
 
@@ -140,12 +143,12 @@ fn domains(setting: &Setting) -> Result<Vec<String>, SettingError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Flags, Settings};
+    use super::super::{Flags, SettingErrors, Settings, Sources};
     use super::*;
 
-    fn read(environment: &[(&str, &str)]) -> Result<AccountSettings, SettingError> {
+    fn read(environment: &[(&str, &str)]) -> Result<AccountSettings, SettingErrors> {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Ok(Settings::read(&Sources::collect(Flags::default(), environment, None, None)?)?.accounts)
+        Ok(Settings::read(&Sources::collect(Flags::default(), environment, None, None))?.accounts)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use countersign_http::TrustedProxies;
 
+use super::reader::Reader;
 use super::sources::Sources;
 use super::value::{Setting, SettingError};
 use crate::edge::CertificateFiles;
@@ -25,16 +26,15 @@ pub(crate) struct EdgeSettings {
 }
 
 impl EdgeSettings {
-    pub(super) fn read(sources: &Sources) -> Result<Self, SettingError> {
-        let number = |name| sources.get(name).map(|setting| number(&setting)).transpose();
-        let (proxies, proxy_protocol) = proxies(sources)?;
-        Ok(Self {
-            tls: tls(sources)?,
+    pub(super) fn read(reader: &Reader<'_>) -> Self {
+        let (proxies, proxy_protocol) = reader.or(Default::default(), proxies(reader.sources));
+        Self {
+            tls: reader.or(None, tls(reader.sources)),
             proxies,
             proxy_protocol,
-            max_connections: number("max_connections")?,
-            max_connections_per_address: number("max_connections_per_address")?,
-        })
+            max_connections: reader.optional("max_connections", number),
+            max_connections_per_address: reader.optional("max_connections_per_address", number),
+        }
     }
 }
 
@@ -95,13 +95,14 @@ fn number(setting: &Setting) -> Result<usize, SettingError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Flags;
+    use super::super::{Flags, SettingErrors, Settings};
     use super::*;
 
-    fn read(environment: &[(&str, &str)]) -> Result<EdgeSettings, SettingError> {
+    fn read(environment: &[(&str, &str)]) -> Result<EdgeSettings, SettingErrors> {
         let environment =
             environment.iter().map(|(name, value)| (format!("COUNTERSIGN_{name}"), (*value).to_owned()));
-        EdgeSettings::read(&Sources::collect(Flags::default(), environment, None, None)?)
+        let sources = Sources::collect(Flags::default(), environment, None, None);
+        Settings::read(&sources).map(|settings| settings.edge)
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use countersign_pages::Colour;
+use countersign_pages::{Colour, Logo, Templates};
 
-use super::Sources;
-use super::value::SettingError;
+use super::reader::Reader;
+use super::told;
+use super::value::Setting;
 
 /// The settings of the pages, checked as far as their texts tell.
 #[derive(Debug)]
@@ -21,40 +22,44 @@ pub(crate) struct PagesSettings {
 }
 
 impl PagesSettings {
-    pub(super) fn read(sources: &Sources, is_native: bool) -> Result<Self, SettingError> {
-        let on = match sources.get("pages") {
-            None => is_native,
-            Some(setting) => {
-                let on = setting.switch()?;
-                if on && !is_native {
-                    return Err(setting.wrong(
-                        "must be no in a profile: the pages sign in with this server's own cookies, which \
-                         COUNTERSIGN_PROFILE replaces by those of a Flask application",
-                    ));
-                }
-                on
-            }
-        };
-        Ok(Self {
-            on,
-            logo: sources.get("pages_logo").map(|setting| setting.text().into()),
-            colour: sources.get("pages_color").map_or(Ok(Colour::DEFAULT), |setting| {
+    pub(super) fn read(reader: &Reader<'_>, is_native: bool) -> Self {
+        let path = |setting: &Setting| Ok(PathBuf::from(setting.text()));
+        Self {
+            on: reader.read("pages", is_native, |setting| match setting.switch()? {
+                true if !is_native => Err(setting.wrong(
+                    "must be no in a profile: the pages sign in with this server's own cookies, which \
+                     COUNTERSIGN_PROFILE replaces by those of a Flask application",
+                )),
+                on => Ok(on),
+            }),
+            logo: reader.optional("pages_logo", path),
+            colour: reader.read("pages_color", Colour::DEFAULT, |setting| {
                 let wrong = |_| setting.wrong("must be # and six hexadecimal digits, such as #2f5bea");
                 setting.text().parse().map_err(wrong)
-            })?,
-            templates: sources.get("pages_templates").map(|setting| setting.text().into()),
-        })
+            }),
+            templates: reader.optional("pages_templates", path),
+        }
+    }
+
+    /// What is wrong with the files that the settings name.
+    pub(super) fn problem(&self) -> Option<String> {
+        let logo = self.logo.as_ref().and_then(|path| Logo::read(path).err());
+        if let Some(error) = logo {
+            return Some(format!("COUNTERSIGN_PAGES_LOGO: {}", told(&error)));
+        }
+        let error = Templates::load(self.templates.as_ref()?).err()?;
+        Some(format!("COUNTERSIGN_PAGES_TEMPLATES: {}", told(&error)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Flags, Settings};
+    use super::super::{Flags, SettingErrors, Settings, Sources};
     use super::*;
 
-    fn read(environment: &[(&str, &str)]) -> Result<PagesSettings, SettingError> {
+    fn read(environment: &[(&str, &str)]) -> Result<PagesSettings, SettingErrors> {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Ok(Settings::read(&Sources::collect(Flags::default(), environment, None, None)?)?.pages)
+        Ok(Settings::read(&Sources::collect(Flags::default(), environment, None, None))?.pages)
     }
 
     #[test]

@@ -13,8 +13,9 @@ use countersign_http::AuthBuilder;
 use countersign_sql::open_to_others;
 use zeroize::Zeroizing;
 
+use super::reader::Reader;
 use super::value::{Setting, SettingError};
-use super::{Sources, duration};
+use super::{Sources, duration, told};
 
 /// All settings of passwords, checked as far as their texts tell.
 #[derive(Debug)]
@@ -56,33 +57,24 @@ pub(crate) enum PasswordFileError {
 }
 
 impl PasswordSettings {
-    pub(super) fn read(sources: &Sources) -> Result<Self, SettingError> {
-        let minimum = sources
-            .get("password_min")
-            .map_or(Ok(MinimumLength::default()), |setting| minimum_length(&setting))?;
-        let words = sources.get("password_words");
+    pub(super) fn read(reader: &Reader<'_>) -> Self {
+        let minimum = reader.read("password_min", MinimumLength::default(), minimum_length);
+        let words = reader.get("password_words");
         let words = words.iter().flat_map(|setting| setting.text().split(','));
-        Ok(Self {
-            argon2: sources
-                .get("password_hash")
-                .map_or(Ok(Argon2Params::default()), |setting| argon2(&setting))?,
+        Self {
+            argon2: reader.read("password_hash", Argon2Params::default(), argon2),
             rules: PasswordRules::new(minimum).with_words(words),
-            peppers: match (sources.get("password_pepper"), sources.get("password_pepper_file")) {
-                (None, None) => PepperSource::Given(Peppers::default()),
-                (Some(peppers), None) => PepperSource::Given(
-                    Peppers::parse(peppers.text())
-                        .map_err(|error| peppers.wrong(format!("cannot be used: {error}")))?,
-                ),
-                (None, Some(file)) => PepperSource::File(file.text().into()),
-                (Some(peppers), Some(_)) => {
-                    return Err(
-                        peppers.wrong("is set together with COUNTERSIGN_PASSWORD_PEPPER_FILE; set only one")
-                    );
-                }
-            },
-            breached: sources.get("breached_passwords").map(|setting| setting.text().into()),
-            login_floor: sources.get("login_floor").map_or(Ok(None), |setting| login_floor(&setting))?,
-        })
+            peppers: reader.or(PepperSource::Given(Peppers::default()), peppers(reader.sources)),
+            breached: reader.optional("breached_passwords", |setting| Ok(setting.text().into())),
+            login_floor: reader.read("login_floor", None, login_floor),
+        }
+    }
+
+    /// What is wrong with the files that the settings name.
+    pub(super) fn problem(&self) -> Option<String> {
+        let peppers = self.peppers().err();
+        let breached = || BreachedPasswords::open(self.breached.as_ref()?).err().map(PasswordFileError::from);
+        peppers.or_else(breached).map(|error| told(&error))
     }
 
     /// The peppers, read from their file if they are in one.
@@ -107,6 +99,20 @@ impl PasswordSettings {
         }
         Ok(builder)
     }
+}
+
+fn peppers(sources: &Sources) -> Result<PepperSource, SettingError> {
+    Ok(match (sources.get("password_pepper"), sources.get("password_pepper_file")) {
+        (None, None) => PepperSource::Given(Peppers::default()),
+        (Some(peppers), None) => PepperSource::Given(
+            Peppers::parse(peppers.text())
+                .map_err(|error| peppers.wrong(format!("cannot be used: {error}")))?,
+        ),
+        (None, Some(file)) => PepperSource::File(file.text().into()),
+        (Some(peppers), Some(_)) => {
+            return Err(peppers.wrong("is set together with COUNTERSIGN_PASSWORD_PEPPER_FILE; set only one"));
+        }
+    })
 }
 
 /// Reads a cost: a name, or KiB, passes and lanes.
@@ -174,13 +180,13 @@ fn read_peppers(path: &Path) -> Result<Peppers, PasswordFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Flags, Settings};
+    use crate::settings::{Flags, SettingErrors, Settings};
 
     const PEPPER: &str = "2026:q2Wc9Rt4Yb7Nm1Kp6Lz8Xv3Js5Hd0GfAeUoIiQyTrEw=";
 
-    fn read(environment: &[(&str, &str)]) -> Result<PasswordSettings, SettingError> {
+    fn read(environment: &[(&str, &str)]) -> Result<PasswordSettings, SettingErrors> {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let sources = Sources::collect(Flags::default(), environment, None, None)?;
+        let sources = Sources::collect(Flags::default(), environment, None, None);
         Settings::read(&sources).map(|settings| settings.passwords)
     }
 

@@ -96,11 +96,12 @@ const KNOWN: &str = "must be native; this server was built without the feature f
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::{Flags, NAMES};
+    use super::super::Flags;
+    use super::super::declared::ALL;
     use super::*;
 
     /// The settings that work in both profiles as they do without a profile.
-    const WITH_EFFECT: [&str; 46] = [
+    const WITH_EFFECT: [&str; 49] = [
         "config",
         "listen",
         "plain_http",
@@ -112,7 +113,9 @@ mod tests {
         "max_connections",
         "max_connections_per_address",
         "database_url",
+        "database_url_file",
         "sessions_url",
+        "sessions_url_file",
         "accept_weak_store",
         "public_url",
         "settings_change",
@@ -135,6 +138,7 @@ mod tests {
         "login_names",
         "user_ids",
         "smtp_url",
+        "smtp_url_file",
         "smtp_ca",
         "mail_from",
         "mail_templates",
@@ -152,19 +156,19 @@ mod tests {
     #[test]
     fn a_setting_without_effect_in_a_profile_is_named() {
         for (profile, also_with_effect) in [
-            ("flask-jwt-extended", &["blocklist_url", "blocklist_table"][..]),
+            ("flask-jwt-extended", &["blocklist_url", "blocklist_url_file", "blocklist_table"][..]),
             ("flask-jwt", &["session_lifetime"]),
         ] {
-            let all = NAMES.map(|name| (format!("COUNTERSIGN_{}", name.to_uppercase()), "x".to_owned()));
-            let mut environment = std::collections::BTreeMap::from(all);
+            let all = ALL.iter().map(|declared| (declared.variable(), "x".to_owned()));
+            let mut environment: std::collections::BTreeMap<_, _> = all.collect();
             environment.insert("COUNTERSIGN_PROFILE".to_owned(), profile.to_owned());
             environment.insert("JWT_SECRET_KEY".to_owned(), "0123456789abcdef".repeat(4));
-            let sources = Sources::collect(Flags::default(), environment, None, None).unwrap();
+            let sources = Sources::collect(Flags::default(), environment, None, None);
             let overruled = ProfileSetting::read(&sources).unwrap().overruled(&sources);
             let overruled: BTreeSet<_> = overruled.into_iter().map(|(name, _)| name).collect();
             let with_effect: BTreeSet<_> = WITH_EFFECT.iter().chain(also_with_effect).copied().collect();
-            let expected = NAMES.into_iter().filter(|name| !with_effect.contains(name));
-            let expected = expected.map(|name| format!("COUNTERSIGN_{}", name.to_uppercase())).collect();
+            let expected = ALL.iter().filter(|declared| !with_effect.contains(declared.name));
+            let expected = expected.map(|declared| declared.variable()).collect();
             assert_eq!(overruled, expected, "{profile}");
         }
     }

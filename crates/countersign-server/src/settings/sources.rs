@@ -1,17 +1,25 @@
 //! The sources of settings.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
+use countersign_sql::open_to_others;
+
+use super::ProfileSetting;
+use super::declared::{self, ALL, Declared, PREFIX, Secrecy, variable};
 use super::dotenv::{self, Dotenv};
 use super::value::{Setting, SettingError};
-use super::{NAMES, ProfileSetting};
 
-const PREFIX: &str = "COUNTERSIGN_";
+/// The settings file that is read where it exists and no other is named.
+const FILE: &str = "countersign.toml";
+
+/// The source of settings that are flags.
+const COMMAND_LINE: &str = "command line";
 
 /// The settings that the command line sets.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Flags {
     pub(crate) config: Option<PathBuf>,
     pub(crate) listen: Option<String>,
@@ -30,6 +38,20 @@ pub(crate) struct Sources {
     exposed: Vec<Exposed>,
     /// The numbers of the lines of `.env` that are skipped.
     pub(super) unreadable_lines: Vec<usize>,
+    /// The names that are no settings.
+    pub(super) wrong: Vec<SettingError>,
+    /// The settings file that was read, if one was.
+    pub(crate) file: Option<PathBuf>,
+    /// The names that were asked for.
+    #[cfg(test)]
+    asked_for: std::cell::RefCell<std::collections::BTreeSet<&'static str>>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values may be secret.
+        f.debug_struct("Sources").field("names", &self.settings.keys()).finish_non_exhaustive()
+    }
 }
 
 /// A file that every user of the machine may read or change, and the reason why that is a danger (SEC-046).
@@ -63,21 +85,67 @@ impl Sources {
         let dotenv_path = Path::new(".env");
         let dotenv = read_dotenv(dotenv_path)?;
         exposed.extend(exposed_in_dotenv(dotenv_path, &dotenv.variables));
-        let config = format!("{PREFIX}CONFIG");
-        let file = flags.config.clone().or_else(|| {
+        let config = variable("config");
+        let named = flags.config.clone().or_else(|| {
             let named = from_environment.get(&config).or_else(|| dotenv.variables.get(&config));
             named.filter(|path| !path.is_empty()).map(PathBuf::from)
         });
-        let file = match file {
+        let path = named.or_else(|| Some(PathBuf::from(FILE)).filter(|path| path.is_file()));
+        let mut wrong = Vec::new();
+        let file = match &path {
             Some(path) => {
-                let file = read_file(&path)?;
-                exposed.extend(exposed_in_file(&path, &file));
+                let file = read_file(path, &mut wrong)?;
+                exposed.extend(exposed_in_file(path, &file));
                 Some(file)
             }
             None => None,
         };
-        let sources = Self::collect(flags, from_environment, Some(dotenv.variables), file)?;
-        Ok(Self { exposed, unreadable_lines: dotenv.unreadable, ..sources })
+        let mut sources = Self::collect(flags, from_environment, Some(dotenv.variables), file);
+        sources.wrong.extend(wrong);
+        sources.read_values_in_files();
+        Ok(Self { exposed, unreadable_lines: dotenv.unreadable, file: path, ..sources })
+    }
+
+    /// Reads the URLs that stand in files of their own. The secret and the peppers are read later, where they are used.
+    fn read_values_in_files(&mut self) {
+        for (declared, in_file) in declared::in_files() {
+            let Some(path) = self.settings.get(in_file.name) else { continue };
+            if declared.secrecy != Secrecy::MayHavePassword {
+                continue;
+            }
+            let read = match self.settings.get(declared.name) {
+                // A flag beats what is set elsewhere.
+                Some(setting) if setting.source == COMMAND_LINE && path.source != COMMAND_LINE => continue,
+                Some(setting) => {
+                    Err(setting.wrong(format!("is set together with {}; set only one", in_file.variable())))
+                }
+                None => read_value(path),
+            };
+            match read {
+                Ok(text) => {
+                    let setting = Setting { text, ..path.clone() };
+                    self.settings.insert(declared.name, setting);
+                }
+                Err(error) => self.wrong.push(error),
+            }
+        }
+    }
+
+    /// Every setting with its value, if it was set.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static Declared, Option<&Setting>)> {
+        ALL.iter().map(|declared| (declared, self.settings.get(declared.name)))
+    }
+
+    /// The settings that have other values here than there.
+    pub(crate) fn changed_since(&self, there: &Self) -> impl Iterator<Item = &'static Declared> {
+        let text = |sources: &Self, name| sources.settings.get(name).map(|setting| setting.text.clone());
+        ALL.iter().filter(move |declared| text(self, declared.name) != text(there, declared.name))
+    }
+
+    /// The names that were asked for.
+    #[cfg(test)]
+    pub(super) fn asked_for(&self) -> std::collections::BTreeSet<&'static str> {
+        self.asked_for.borrow().clone()
     }
 
     /// Refuses a secret in a file that other users may read, and settings that other users may change. With a profile,
@@ -117,9 +185,10 @@ impl Sources {
         environment: impl IntoIterator<Item = (String, String)>,
         dotenv: Option<BTreeMap<String, String>>,
         file: Option<BTreeMap<String, String>>,
-    ) -> Result<Self, SettingError> {
+    ) -> Self {
         let mut settings = BTreeMap::new();
         let mut flask_options = BTreeMap::new();
+        let mut wrong = Vec::new();
         let mut add = |name: &'static str, shown: &str, source: &str, text: String| {
             if !text.is_empty() {
                 settings.entry(name).or_insert(Setting {
@@ -137,7 +206,7 @@ impl Sources {
             ("sessions_url", "--sessions", flags.sessions),
         ] {
             if let Some(text) = value {
-                add(name, flag, "command line", text);
+                add(name, flag, COMMAND_LINE, text);
             }
         }
         let dotenv = dotenv.unwrap_or_default();
@@ -150,28 +219,38 @@ impl Sources {
                     continue;
                 }
                 if let Some(rest) = shown.strip_prefix(PREFIX) {
-                    let name = known(&rest.to_lowercase())
-                        .filter(|name| shown == variable(name))
-                        .ok_or_else(|| unknown(&shown, source, variable))?;
-                    add(name, &shown, source, text);
+                    match known(&rest.to_lowercase()).filter(|name| shown == variable(name)) {
+                        Some(name) => add(name, &shown, source, text),
+                        None => wrong.push(unknown(&shown, source, variable)),
+                    }
                 }
             }
         }
         for (shown, text) in file.unwrap_or_default() {
             if is_flask_option(&shown) {
                 // The file is this server's own, so an unknown name in it is a mistake.
-                if !flask_options_known().any(|known| known == shown) {
-                    return Err(nearest(&shown, "file", flask_options_known().map(ToOwned::to_owned)));
+                if flask_options_known().any(|known| known == shown) {
+                    flask_options.entry(shown).or_insert(text);
+                } else {
+                    wrong.push(nearest(&shown, "file", flask_options_known().map(ToOwned::to_owned)));
                 }
-                flask_options.entry(shown).or_insert(text);
                 continue;
             }
-            let name = known(&shown)
-                .filter(|name| *name != "config")
-                .ok_or_else(|| unknown(&shown, "file", ToOwned::to_owned))?;
-            add(name, &shown, "file", text);
+            match known(&shown).filter(|name| *name != "config") {
+                Some(name) => add(name, &shown, "file", text),
+                None => wrong.push(unknown(&shown, "file", ToOwned::to_owned)),
+            }
         }
-        Ok(Self { settings, flask_options, exposed: Vec::new(), unreadable_lines: Vec::new() })
+        Self {
+            settings,
+            flask_options,
+            exposed: Vec::new(),
+            unreadable_lines: Vec::new(),
+            wrong,
+            file: None,
+            #[cfg(test)]
+            asked_for: std::cell::RefCell::default(),
+        }
     }
 
     /// The options of a Flask application, as texts.
@@ -190,7 +269,9 @@ impl Sources {
 
     /// The setting with this name, if it was set.
     pub(crate) fn get(&self, name: &'static str) -> Option<Setting> {
-        debug_assert!(NAMES.contains(&name), "{name} is a setting");
+        debug_assert!(declared::find(name).is_some(), "{name} is a setting");
+        #[cfg(test)]
+        self.asked_for.borrow_mut().insert(name);
         self.settings.get(name).cloned()
     }
 }
@@ -201,12 +282,7 @@ fn is_flask_option(name: &str) -> bool {
 }
 
 fn known(name: &str) -> Option<&'static str> {
-    NAMES.into_iter().find(|known| *known == name)
-}
-
-/// The name of a setting in the environment.
-fn variable(name: &str) -> String {
-    format!("{PREFIX}{}", name.to_uppercase())
+    declared::find(name).map(|declared| declared.name)
 }
 
 /// The names of the options of both profiles.
@@ -222,7 +298,7 @@ fn unknown(shown: &str, source: &str, spelled: impl Fn(&str) -> String) -> Setti
         let remedy = "is not a setting; Kubernetes sets it beside a Service of this name: set enableServiceLinks: false";
         return SettingError::new(shown, source, remedy);
     }
-    nearest(shown, source, NAMES.into_iter().map(spelled))
+    nearest(shown, source, ALL.iter().map(|declared| spelled(declared.name)))
 }
 
 fn nearest(shown: &str, source: &str, names: impl Iterator<Item = String>) -> SettingError {
@@ -308,13 +384,53 @@ fn mode_for_all(_: &Path) -> Option<u32> {
     None
 }
 
-/// Whether a reader of this value learns something with which to sign tokens or to open the store.
+/// Whether a reader of this value learns something with which to sign tokens, to open the store or to send mail.
 fn is_secret(name: &str, value: &str) -> bool {
     let name = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
-    match name.as_str() {
-        "secret" | "password_pepper" | "secret_key" | "jwt_secret_key" | "jwt_private_key" => true,
-        "database_url" | "sessions_url" => has_password(value),
-        _ => false,
+    match declared::find(&name).map(|declared| declared.secrecy) {
+        Some(Secrecy::Secret) => true,
+        Some(Secrecy::MayHavePassword) => has_password(value),
+        Some(Secrecy::Public) => false,
+        None => matches!(name.as_str(), "secret_key" | "jwt_secret_key" | "jwt_private_key"),
+    }
+}
+
+/// A value as it may be shown to whoever looks at the settings.
+pub(crate) fn shown(declared: &Declared, value: &str) -> String {
+    match declared.secrecy {
+        Secrecy::Secret => "(secret)".to_owned(),
+        Secrecy::MayHavePassword if has_password(value) => without_password(value),
+        Secrecy::MayHavePassword | Secrecy::Public => value.to_owned(),
+    }
+}
+
+/// A URL without its password and without its parameters, which may hold one.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
+    let Some((user, place)) = rest.rsplit_once('@') else { return format!("{scheme}://{rest}") };
+    let user = user.split_once(':').map_or(user, |(user, _)| user);
+    format!("{scheme}://{user}:(secret)@{place}")
+}
+
+/// Reads a value that stands in a file of its own, to which this setting is the path.
+fn read_value(path: &Setting) -> Result<String, SettingError> {
+    const MAX_BYTES: u64 = 64 * 1024;
+    let shown = path.text();
+    let unread = |error: std::io::Error| path.wrong(format!("cannot be read: {shown}: {error}"));
+    let file = File::open(shown).map_err(unread)?;
+    // The open file is asked, so that nobody can exchange it between the check and the reading.
+    if let Some(mode) = open_to_others(&file.metadata().map_err(unread)?) {
+        return Err(path.wrong(format!(
+            "names a file that is open to other users (mode {mode:03o}); where it is mounted, let it be root's and \
+             readable by the server's group alone (Kubernetes: defaultMode: 0440); else run: chmod 600 {shown}"
+        )));
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text).map_err(unread)?;
+    match text.trim() {
+        "" => Err(path.wrong(format!("names an empty file: {shown}"))),
+        value => Ok(value.to_owned()),
     }
 }
 
@@ -329,7 +445,8 @@ fn has_password(url: &str) -> bool {
     in_user || parameters.into_iter().any(|(name, value)| name.contains("password") && !value.is_empty())
 }
 
-fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
+/// Reads the settings file. Values that no setting has are noted as wrong.
+fn read_file(path: &Path, wrong: &mut Vec<SettingError>) -> Result<BTreeMap<String, String>, SettingError> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         SettingError::new(&shown, "configuration file", format!("cannot be read: {error}"))
@@ -340,32 +457,46 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, SettingError> {
         let place = line.map(|line| format!(" near line {line}")).unwrap_or_default();
         SettingError::new(&shown, "configuration file", format!("is not TOML{place}: {}", error.message()))
     })?;
-    table
-        .into_iter()
-        .map(|(name, value)| {
-            let text = match value {
-                // The options have the form that they have in the environment: JSON, unless the value is text.
-                value if is_flask_option(&name) => match value {
-                    toml::Value::String(text) => text,
-                    value => serde_json::to_string(&value).unwrap_or_default(),
-                },
+    let mut settings = BTreeMap::new();
+    for (name, value) in table {
+        let text = match value {
+            // The options have the form that they have in the environment: JSON, unless the value is text.
+            value if is_flask_option(&name) => match value {
                 toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Boolean(switch) => (if switch { "on" } else { "off" }).to_owned(),
-                toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => {
-                    list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(",")
-                }
-                _ => {
-                    return Err(SettingError::new(
-                        &name,
-                        "file",
-                        "must be text, a number, true, false or a list of texts",
-                    ));
-                }
-            };
-            Ok((name, text))
-        })
-        .collect()
+                value => serde_json::to_string(&value).unwrap_or_default(),
+            },
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(switch) => (if switch { "on" } else { "off" }).to_owned(),
+            toml::Value::Array(list) if list.iter().all(toml::Value::is_str) => {
+                list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(",")
+            }
+            toml::Value::Table(table) => {
+                wrong.push(no_tables(&name, &table));
+                continue;
+            }
+            _ => {
+                let problem = "must be text, a number, true, false or a list of texts";
+                wrong.push(SettingError::new(&name, "file", problem));
+                continue;
+            }
+        };
+        settings.insert(name, text);
+    }
+    Ok(settings)
+}
+
+/// The error for a `[table]`, with the setting that was probably meant.
+fn no_tables(name: &str, table: &toml::Table) -> SettingError {
+    let mut keys = table.keys().map(|key| (key, known(&format!("{name}_{key}")).or_else(|| known(key))));
+    let problem = match keys.find_map(|(key, known)| Some((key, known?))) {
+        Some((key, known)) => {
+            format!("is a table, and the file has none: write {known} = … in place of {key} in [{name}]")
+        }
+        None => "is a table, and the file has none: every line is the name of a setting, = and its value"
+            .to_owned(),
+    };
+    SettingError::new(name, "file", problem)
 }
 
 #[cfg(test)]
@@ -383,7 +514,7 @@ mod tests {
         let dotenv = map(&[("COUNTERSIGN_LISTEN", "dotenv:1"), ("OTHER_APP", "x")]);
         let file = map(&[("listen", "file:1")]);
         let got = |flags, environment, dotenv, file| {
-            let sources = Sources::collect(flags, environment, Some(dotenv), Some(file)).unwrap();
+            let sources = Sources::collect(flags, environment, Some(dotenv), Some(file));
             sources.get("listen").unwrap().text
         };
         let none = BTreeMap::new;
@@ -403,9 +534,9 @@ mod tests {
             (map(&[("COUNTERSIGN_listen", "x")]), BTreeMap::new(), "COUNTERSIGN_LISTEN?"),
             (BTreeMap::new(), map(&[("JWT_TOKEN_LOCATIONS", "x")]), option),
         ] {
-            let error = Sources::collect(Flags::default(), BTreeMap::new(), Some(dotenv), Some(file));
-            let error = error.map(|_| ()).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
+            let sources = Sources::collect(Flags::default(), BTreeMap::new(), Some(dotenv), Some(file));
+            let [error] = &sources.wrong[..] else { panic!("{:?}", sources.wrong) };
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 
@@ -415,7 +546,9 @@ mod tests {
         let path = folder.path().join("countersign.toml");
         let text = "access_lifetime = 600\nrefresh_heal = false\nallowed_origins = [\"https://a.example\", \"https://b.example\"]\n";
         std::fs::write(&path, text).unwrap();
-        let file = read_file(&path).unwrap();
+        let mut wrong = Vec::new();
+        let file = read_file(&path, &mut wrong).unwrap();
+        assert!(wrong.is_empty(), "{wrong:?}");
         assert_eq!(file["access_lifetime"], "600");
         assert_eq!(file["refresh_heal"], "off");
         assert_eq!(file["allowed_origins"], "https://a.example,https://b.example");
@@ -443,6 +576,8 @@ mod tests {
             ("COUNTERSIGN_SESSIONS_URL", "redis://:pw@cache/0", true),
             ("COUNTERSIGN_SESSIONS_URL", "redis://cache:6379/0", false),
             ("COUNTERSIGN_PUBLIC_URL", "https://ada:pw@auth.example.com", false),
+            ("COUNTERSIGN_SMTP_URL", "smtp://ada:pw@mail.example.com?tls=starttls", true),
+            ("blocklist_url", "mysql://ada:pw@db/app", true),
         ] {
             assert_eq!(is_secret(name, value), secret, "{name}={value}");
         }
@@ -453,7 +588,81 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("countersign.toml");
         std::fs::write(&path, "listen = \"127.0.0.1:1\"\nsecret = canary-secret\n").unwrap();
-        let error = read_file(&path).unwrap_err().to_string();
+        let error = read_file(&path, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.contains("countersign.toml") && !error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn a_table_is_an_error_that_names_the_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("countersign.toml");
+        let text = "access_lifetime = 600\n[database]\nurl = \"sqlite://a.db\"\n[server]\nlisten = \"[::1]:1\"\n[x]\ny = 1\n";
+        std::fs::write(&path, text).unwrap();
+        let mut wrong = Vec::new();
+        assert_eq!(read_file(&path, &mut wrong).unwrap().len(), 1);
+        let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "database (file) is a table, and the file has none: write database_url = … in place of url in [database]",
+                "server (file) is a table, and the file has none: write listen = … in place of listen in [server]",
+                "x (file) is a table, and the file has none: every line is the name of a setting, = and its value",
+            ]
+        );
+    }
+
+    #[test]
+    fn sec_046_what_is_shown_of_a_url_has_no_password() {
+        let declared = declared::find("database_url").unwrap();
+        for (url, expected) in [
+            ("postgres://ada:canary@db/auth", "postgres://ada:(secret)@db/auth"),
+            ("postgres:///auth?user=ada&password=canary", "postgres:///auth"),
+            ("redis://:can@ary@cache:1,cache:2/0", "redis://:(secret)@cache:1,cache:2/0"),
+            ("sqlite://a.db", "sqlite://a.db"),
+            ("postgres://ada@db/auth?sslmode=require", "postgres://ada@db/auth?sslmode=require"),
+        ] {
+            assert_eq!(shown(declared, url), expected);
+        }
+        assert_eq!(shown(declared::find("secret").unwrap(), "canary"), "(secret)");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn sec_046_a_value_in_a_file_is_read_if_the_file_is_closed_to_others() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("url");
+        let read = |content: &str, mode: u32, url: Option<&str>| {
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut environment = map(&[("COUNTERSIGN_DATABASE_URL_FILE", path.to_str().unwrap())]);
+            environment.extend(url.map(|url| ("COUNTERSIGN_DATABASE_URL".to_owned(), url.to_owned())));
+            let mut sources = Sources::collect(Flags::default(), environment, None, None);
+            sources.read_values_in_files();
+            match sources.wrong.pop() {
+                None => Ok(sources.get("database_url").unwrap().text),
+                Some(error) => Err(error.to_string()),
+            }
+        };
+        assert_eq!(
+            read("postgres://ada:canary@db/auth\n", 0o600, None).unwrap(),
+            "postgres://ada:canary@db/auth"
+        );
+        for (content, mode, url, expected) in [
+            ("postgres://ada:canary@db/auth", 0o644, None, "chmod 600"),
+            ("\n", 0o600, None, "empty file"),
+            ("postgres://ada:canary@db/auth", 0o600, Some("sqlite://a.db"), "set only one"),
+        ] {
+            let error = read(content, mode, url).unwrap_err();
+            assert!(error.starts_with("COUNTERSIGN_DATABASE_URL") && error.contains(expected), "{error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
+        let flag = Flags { database: Some("sqlite://flag.db".to_owned()), ..Flags::default() };
+        let environment = map(&[("COUNTERSIGN_DATABASE_URL_FILE", "/nowhere")]);
+        let mut sources = Sources::collect(flag, environment, None, None);
+        sources.read_values_in_files();
+        assert!(sources.wrong.is_empty());
+        assert_eq!(sources.get("database_url").unwrap().text, "sqlite://flag.db");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A setting that is wrong: its name, where it was set, and what it must be. The error never repeats the value, which
 /// may be a secret under the wrong name.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{name} ({source_name}) {message}")]
 pub(crate) struct SettingError {
     name: String,

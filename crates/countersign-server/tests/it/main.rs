@@ -12,6 +12,7 @@ mod admin;
 mod answers;
 mod attacks;
 mod client;
+mod config;
 mod edge;
 mod engine;
 #[cfg(feature = "flask")]

@@ -35,16 +35,32 @@ async fn a_log_level_that_is_none_is_refused_with_the_levels_and_the_one_that_wa
 }
 
 #[tokio::test]
-async fn sighup_ends_nothing() {
+async fn sighup_ends_nothing_and_changes_what_can_change_at_once() {
     let folder = Folder::new();
+    folder.write("countersign.toml", "leeway = 10\nlog = \"warn\"\n");
     let server = folder.serve().await;
     let pair = Client::new(&server).register("ada@example.org").await;
-    for _ in 0..3 {
+    let hangup = async |says: &str| {
         signal(&server, "-HUP").await;
-    }
-    eventually("the log says that it has no effect", async || server.log().contains("SIGHUP has no effect"))
-        .await;
+        eventually(says, async || server.log().contains(says)).await;
+    };
+    folder.write("countersign.toml", "leeway = \"soon\"\nlog = \"info\"\n");
+    hangup("are wrong, so nothing changes: leeway (file) must be a duration").await;
     Client::new(&server).me(&pair.access).await.expect(200);
+    assert!(!server.log().contains("/v1/auth/me"), "{}", server.log());
+
+    folder.write("countersign.toml", "leeway = 20\nmax_sessions = 7\nlog = \"info\"\n");
+    hangup(
+        "these have changed and take effect when the server is restarted: COUNTERSIGN_MAX_SESSIONS \
+         COUNTERSIGN_LEEWAY",
+    )
+    .await;
+    assert!(server.log().contains("COUNTERSIGN_LOG has changed"), "{}", server.log());
+    Client::new(&server).me(&pair.access).await.expect(200);
+    eventually("what is logged has changed", async || server.log().contains("/v1/auth/me")).await;
+
+    folder.write("countersign.toml", "leeway = 10\nlog = \"info\"\n");
+    hangup("the settings were read again\n").await;
     server.stop().await;
 }
 

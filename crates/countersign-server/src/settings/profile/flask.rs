@@ -119,6 +119,7 @@ pub(super) fn overruled(rules: &FlaskRules) -> &'static [(&'static str, &'static
             ("key_algorithm", KEY),
             ("issuer", "its tokens name none"),
             ("blocklist_url", NO_ID),
+            ("blocklist_url_file", NO_ID),
             ("blocklist_table", NO_ID),
             ("pages_logo", NO_PAGES),
             ("pages_color", NO_PAGES),
