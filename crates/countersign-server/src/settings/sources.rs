@@ -407,10 +407,12 @@ pub(crate) fn shown(declared: &Declared, value: &str) -> String {
 /// A URL without its password and without its parameters, which may hold one.
 fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
-    let Some((user, place)) = rest.rsplit_once('@') else { return format!("{scheme}://{rest}") };
-    let user = user.split_once(':').map_or(user, |(user, _)| user);
-    format!("{scheme}://{user}:(secret)@{place}")
+    let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
+    let place = place.split_once('?').map_or(place, |(place, _)| place);
+    match user.map(|user| user.split_once([':', '?']).map_or(user, |(user, _)| user)) {
+        Some(user) => format!("{scheme}://{user}:(secret)@{place}"),
+        None => format!("{scheme}://{place}"),
+    }
 }
 
 /// Reads a value that stands in a file of its own, to which this setting is the path.
@@ -437,12 +439,17 @@ fn read_value(path: &Setting) -> Result<String, SettingError> {
 /// Whether an engine's URL has a password in it, even if the URL is wrong in other ways.
 fn has_password(url: &str) -> bool {
     let (_, rest) = url.split_once("://").unwrap_or(("", url));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // A password may hold every sign, also those that end the host of a right URL.
     let user = rest.rsplit_once('@').map(|(user, _)| user);
     let in_user =
         user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| !password.is_empty());
-    let parameters = query.split(['&', ';']).filter_map(|pair| pair.split_once('='));
-    in_user || parameters.into_iter().any(|(name, value)| name.contains("password") && !value.is_empty())
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let mut parameters = query.split(['&', ';']).filter_map(|pair| pair.split_once('='));
+    in_user
+        || parameters.any(|(name, value)| {
+            let name = name.to_lowercase();
+            !value.is_empty() && (name.contains("password") || name.contains("mechanismproperties"))
+        })
 }
 
 /// Reads the settings file. Values that no setting has are noted as wrong.
@@ -618,6 +625,9 @@ mod tests {
             ("postgres://ada:canary@db/auth", "postgres://ada:(secret)@db/auth"),
             ("postgres:///auth?user=ada&password=canary", "postgres:///auth"),
             ("redis://:can@ary@cache:1,cache:2/0", "redis://:(secret)@cache:1,cache:2/0"),
+            ("postgres://u:pa?canary@db/auth", "postgres://u:(secret)@db/auth"),
+            ("postgres://u:pa/ca?n@ary#@db/auth?x=1", "postgres://u:(secret)@db/auth"),
+            ("mongodb://db/auth?authMechanismProperties=AWS_SESSION_TOKEN:canary", "mongodb://db/auth"),
             ("sqlite://a.db", "sqlite://a.db"),
             ("postgres://ada@db/auth?sslmode=require", "postgres://ada@db/auth?sslmode=require"),
         ] {
