@@ -8,7 +8,7 @@ use countersign_core::model::{AttemptChange, AttemptStep, Attempts, Outcome, Ref
 use countersign_core::store::{StoreError, ThrottleStore};
 use countersign_jwt::Timestamp;
 use serde::Serialize;
-use sqlx::Connection as _;
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::{SqliteStore, Statement, Undo};
 use crate::column::{limit, surplus};
@@ -17,25 +17,6 @@ use crate::record::{AttemptsRecord, KeyedAttempts};
 
 fn find(key: &str) -> Statement<Attempts> {
     Statement::new(concat!("SELECT ", attempts_columns!(names), " FROM throttle WHERE key = ?1")).bind(key)
-}
-
-fn put(key: &str, counter: &Attempts, now: Timestamp) -> Statement {
-    Statement::new(concat!(
-        "
-    INSERT INTO throttle (key, ",
-        attempts_columns!(names),
-        ", touched_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-    ON CONFLICT (key) DO UPDATE SET failures = excluded.failures, last_failure = excluded.last_failure,
-        running = excluded.running, running_until = excluded.running_until, touched_at = excluded.touched_at"
-    ))
-    .bind(key)
-    .bind_record(AttemptsRecord::from(counter))
-    .bind(now)
-}
-
-fn delete(key: &str) -> Statement {
-    Statement::new("DELETE FROM throttle WHERE key = ?1").bind(key)
 }
 
 /// The counters of these keys, which are a JSON list of texts.
@@ -104,8 +85,9 @@ impl ThrottleStore for SqliteStore {
         now: Timestamp,
         policy: &ThrottlePolicy,
     ) -> Result<Result<(), Refused>, StoreError> {
-        let policy = *policy;
-        self.step("count the attempt", key, now, move |attempts| attempts.begin(now, &policy)).await
+        let begin = AttemptChange { key, policy: *policy, step: AttemptStep::Begin };
+        let answer = self.change("count the attempt", &[begin], now).await?.pop();
+        Ok(answer.unwrap_or(Ok(())))
     }
 
     async fn finish_attempt(
@@ -115,64 +97,16 @@ impl ThrottleStore for SqliteStore {
         now: Timestamp,
         policy: &ThrottlePolicy,
     ) -> Result<(), StoreError> {
-        let policy = *policy;
-        let finish = move |attempts: &mut Attempts| attempts.finish(outcome, now, &policy);
-        self.step("settle the attempt", key, now, finish).await
+        let finish = AttemptChange { key, policy: *policy, step: AttemptStep::Finish(outcome) };
+        self.change("settle the attempt", &[finish], now).await.map(|_| ())
     }
 
-    /// All counters are read by one statement, and written by one or two.
     async fn change_attempts(
         &self,
         changes: &[AttemptChange<'_>],
         now: Timestamp,
     ) -> Result<Vec<Result<(), Refused>>, StoreError> {
-        let changes: Vec<OwnedChange> = changes.iter().map(OwnedChange::from).collect();
-        self.writes("count attempts", Undo::Statement, move |connection| {
-            Box::pin(async move {
-                let keys: BTreeSet<&str> = changes.iter().map(|change| change.key.as_str()).collect();
-                let found = find_all(&json(&keys)?).all(connection).await?;
-                let before: BTreeMap<String, Attempts> =
-                    found.into_iter().map(|KeyedAttempts { key, attempts }| (key, attempts)).collect();
-                let mut after = before.clone();
-                let mut answers = Vec::with_capacity(changes.len());
-                for change in &changes {
-                    let change = change.borrowed();
-                    let answer = change.apply(after.entry(change.key.to_owned()).or_default(), now);
-                    answers.push(answer);
-                    if answer.is_err() && change.step == AttemptStep::Begin {
-                        break;
-                    }
-                }
-                let changed = after
-                    .iter()
-                    .filter(|(key, counter)| before.get(*key).copied().unwrap_or_default() != **counter);
-                // A counter of which nothing is left is deleted.
-                let (empty, kept): (Vec<_>, Vec<_>) =
-                    changed.partition(|(_, counter)| **counter == Attempts::default());
-                let empty: Vec<_> = empty.iter().map(|(key, _)| key).collect();
-                let kept: Vec<_> = kept
-                    .iter()
-                    .map(|(key, counter)| {
-                        let AttemptsRecord { failures, last_failure, running, running_until } =
-                            AttemptsRecord::from(*counter);
-                        (key, failures, last_failure, running, running_until)
-                    })
-                    .collect();
-                match (empty.is_empty(), kept.is_empty()) {
-                    (true, true) => {}
-                    (true, false) => _ = put_all(&json(&kept)?, now).changes(connection).await?,
-                    (false, true) => _ = delete_all(&json(&empty)?).changes(connection).await?,
-                    (false, false) => {
-                        let mut both = connection.begin().await?;
-                        put_all(&json(&kept)?, now).changes(&mut both).await?;
-                        delete_all(&json(&empty)?).changes(&mut both).await?;
-                        both.commit().await?;
-                    }
-                }
-                Ok(answers)
-            })
-        })
-        .await
+        self.change("count attempts", changes, now).await
     }
 
     async fn attempts(&self, key: &str) -> Result<Option<Attempts>, StoreError> {
@@ -214,32 +148,68 @@ fn json(value: &impl Serialize) -> Result<String, sqlx::Error> {
 }
 
 impl SqliteStore {
-    /// Reads a counter, moves it on and writes it back, while the transaction holds the write lock.
-    async fn step<T: Send + 'static>(
+    /// Reads all counters by one statement, changes them, and writes them by one or two, while the transaction holds
+    /// the write lock.
+    async fn change(
         &self,
         action: &'static str,
-        key: &str,
+        changes: &[AttemptChange<'_>],
         now: Timestamp,
-        step: impl FnOnce(&mut Attempts) -> T + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let key = key.to_owned();
+    ) -> Result<Vec<Result<(), Refused>>, StoreError> {
+        let changes: Vec<OwnedChange> = changes.iter().map(OwnedChange::from).collect();
         self.writes(action, Undo::Statement, move |connection| {
             Box::pin(async move {
-                let before = find(&key).all(connection).await?.pop().unwrap_or_default();
-                let mut counter = before;
-                let answer = step(&mut counter);
-                // A refused attempt changes nothing, so a flood of them costs no writes either.
-                if counter != before {
-                    // A counter of which nothing is left is deleted.
-                    let is_empty = counter == Attempts::default();
-                    let write = if is_empty { delete(&key) } else { put(&key, &counter, now) };
-                    write.changes(connection).await?;
+                let keys: BTreeSet<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+                let found = find_all(&json(&keys)?).all(connection).await?;
+                let before: BTreeMap<String, Attempts> =
+                    found.into_iter().map(|KeyedAttempts { key, attempts }| (key, attempts)).collect();
+                let mut after = before.clone();
+                let mut answers = Vec::with_capacity(changes.len());
+                for change in &changes {
+                    let change = change.borrowed();
+                    let answer = change.apply(after.entry(change.key.to_owned()).or_default(), now);
+                    answers.push(answer);
+                    if answer.is_err() && change.step == AttemptStep::Begin {
+                        break;
+                    }
                 }
-                Ok(answer)
+                // A refused attempt changes nothing, so a flood of them costs no writes.
+                after.retain(|key, counter| before.get(key).copied().unwrap_or_default() != *counter);
+                write(connection, &after, now).await?;
+                Ok(answers)
             })
         })
         .await
     }
+}
+
+/// Writes counters that have changed. Those of which nothing is left are deleted.
+async fn write(
+    connection: &mut SqliteConnection,
+    changed: &BTreeMap<String, Attempts>,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let (mut empty, mut kept) = (Vec::new(), Vec::new());
+    for (key, counter) in changed {
+        if *counter == Attempts::default() {
+            empty.push(key);
+        } else {
+            let AttemptsRecord { failures, last_failure, running, running_until } = counter.into();
+            kept.push((key, failures, last_failure, running, running_until));
+        }
+    }
+    match (empty.is_empty(), kept.is_empty()) {
+        (true, true) => {}
+        (true, false) => _ = put_all(&json(&kept)?, now).changes(connection).await?,
+        (false, true) => _ = delete_all(&json(&empty)?).changes(connection).await?,
+        (false, false) => {
+            let mut both = connection.begin().await?;
+            put_all(&json(&kept)?, now).changes(&mut both).await?;
+            delete_all(&json(&empty)?).changes(&mut both).await?;
+            both.commit().await?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
