@@ -19,11 +19,16 @@ impl Reload {
         Self { flags, started, log, level }
     }
 
+    fn read(&self) -> Result<(Sources, Settings), SettingErrors> {
+        let sources = Sources::read(self.flags.clone())?;
+        let settings = Settings::read(&sources)?;
+        Ok((sources, settings))
+    }
+
     /// Reads all settings. If one is wrong, nothing changes. What can change at once does; the others are named.
     pub(crate) fn again(&mut self) {
-        let read = Sources::read(self.flags.clone()).map_err(SettingErrors::from);
-        let (sources, settings) = match read.and_then(|sources| Ok((Settings::read(&sources)?, sources))) {
-            Ok((settings, sources)) => (sources, settings),
+        let (sources, settings) = match self.read() {
+            Ok(read) => read,
             Err(error) => {
                 tracing::error!("the settings were read again and are wrong, so nothing changes: {error}");
                 return;

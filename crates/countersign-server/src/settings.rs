@@ -13,6 +13,7 @@ mod passwords;
 mod profile;
 mod reader;
 mod reference;
+mod secret_file;
 mod sources;
 mod value;
 

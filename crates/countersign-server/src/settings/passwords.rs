@@ -1,7 +1,6 @@
 //! The settings of passwords: how they are hashed, what a new one must be, and how long a login takes.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,10 +9,9 @@ use countersign_core::model::{
     Argon2Params, InvalidPeppers, MinimumLength, PasswordRules, Peppers, UnsafeArgon2Params,
 };
 use countersign_http::AuthBuilder;
-use countersign_sql::open_to_others;
-use zeroize::Zeroizing;
 
 use super::reader::Reader;
+use super::secret_file::{self, SecretTextError};
 use super::value::{Setting, SettingError};
 use super::{Sources, duration, told};
 
@@ -165,15 +163,10 @@ fn login_floor(setting: &Setting) -> Result<Option<Duration>, SettingError> {
 }
 
 fn read_peppers(path: &Path) -> Result<Peppers, PasswordFileError> {
-    const MAX_BYTES: u64 = 64 * 1024;
-    let unread = |source| PasswordFileError::ReadPeppers { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unread)?;
-    // The open file is asked, so that nobody can exchange it between the check and the reading.
-    if let Some(mode) = open_to_others(&file.metadata().map_err(unread)?) {
-        return Err(PasswordFileError::Open { path: path.to_owned(), mode });
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(unread)?;
+    let text = secret_file::read(path).map_err(|error| match error {
+        SecretTextError::Unread(source) => PasswordFileError::ReadPeppers { path: path.to_owned(), source },
+        SecretTextError::Open { mode } => PasswordFileError::Open { path: path.to_owned(), mode },
+    })?;
     Peppers::parse(&text).map_err(|source| PasswordFileError::Peppers { path: path.to_owned(), source })
 }
 

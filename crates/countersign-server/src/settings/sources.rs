@@ -1,15 +1,13 @@
 //! The sources of settings.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-use countersign_sql::open_to_others;
 
 use super::ProfileSetting;
 use super::declared::{self, ALL, Declared, PREFIX, Secrecy, variable};
 use super::dotenv::{self, Dotenv};
+use super::secret_file::{self, SecretTextError};
 use super::value::{Setting, SettingError};
 
 /// The settings file that is read where it exists and no other is named.
@@ -69,10 +67,11 @@ enum Danger {
 }
 
 impl Sources {
-    /// Reads flags, the environment, `.env` in the working folder, and the file that one of these names.
+    /// Reads flags, the environment, `.env` in the working folder, and the settings file: the one that these name, or
+    /// `countersign.toml` in the working folder, if it is there.
     ///
     /// # Errors
-    /// [`SettingError`] for an unknown name or a file that cannot be read.
+    /// [`SettingError`] for a file that cannot be read. What else is wrong is told by [`Settings::read`](super::Settings).
     pub(crate) fn read(flags: Flags) -> Result<Self, SettingError> {
         // A name that is not Unicode is none of this server's. A value that is not Unicode is an error of its own.
         let environment = std::env::vars_os().filter_map(|(name, value)| {
@@ -138,8 +137,11 @@ impl Sources {
 
     /// The settings that have other values here than there.
     pub(crate) fn changed_since(&self, there: &Self) -> impl Iterator<Item = &'static Declared> {
-        let text = |sources: &Self, name| sources.settings.get(name).map(|setting| setting.text.clone());
-        ALL.iter().filter(move |declared| text(self, declared.name) != text(there, declared.name))
+        let there = there.all().map(|(_, setting)| setting.map(Setting::text));
+        let pairs = self.all().zip(there);
+        pairs
+            .filter(|((_, here), there)| here.map(Setting::text) != *there)
+            .map(|((declared, _), _)| declared)
     }
 
     /// The names that were asked for.
@@ -417,19 +419,14 @@ fn without_password(url: &str) -> String {
 
 /// Reads a value that stands in a file of its own, to which this setting is the path.
 fn read_value(path: &Setting) -> Result<String, SettingError> {
-    const MAX_BYTES: u64 = 64 * 1024;
     let shown = path.text();
-    let unread = |error: std::io::Error| path.wrong(format!("cannot be read: {shown}: {error}"));
-    let file = File::open(shown).map_err(unread)?;
-    // The open file is asked, so that nobody can exchange it between the check and the reading.
-    if let Some(mode) = open_to_others(&file.metadata().map_err(unread)?) {
-        return Err(path.wrong(format!(
+    let text = secret_file::read(Path::new(shown)).map_err(|error| match error {
+        SecretTextError::Unread(error) => path.wrong(format!("cannot be read: {shown}: {error}")),
+        SecretTextError::Open { mode } => path.wrong(format!(
             "names a file that is open to other users (mode {mode:03o}); where it is mounted, let it be root's and \
              readable by the server's group alone (Kubernetes: defaultMode: 0440); else run: chmod 600 {shown}"
-        )));
-    }
-    let mut text = String::new();
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(unread)?;
+        )),
+    })?;
     match text.trim() {
         "" => Err(path.wrong(format!("names an empty file: {shown}"))),
         value => Ok(value.to_owned()),
