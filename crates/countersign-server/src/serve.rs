@@ -200,8 +200,10 @@ struct Listeners {
 async fn listen(settings: &Settings) -> Result<Listeners, Vec<String>> {
     let mut problems = settings.problems_of_files();
     let tls = settings.edge.tls.clone().map(Tls::open).transpose();
-    // That a certificate cannot be used is among the problems of files.
-    let tls = tls.unwrap_or_default();
+    let tls = tls.unwrap_or_else(|error| {
+        problems.push(told(&error));
+        None
+    });
     let plain_http = settings.plain_http || settings.edge.tls.is_some();
     let mut keep = |listening: Result<(TcpListener, SocketAddr), String>| {
         listening.map_err(|problem| problems.push(problem)).ok()

@@ -30,7 +30,6 @@ use countersign_sql::sqlite::SqliteOptions;
 use countersign_sql::{SecretFile, SecretFileError};
 use url::Url;
 
-use crate::edge::Tls;
 use crate::store::{self, StoreLocation};
 
 pub(crate) use accounts::{AccountSettings, MailSettings};
@@ -216,10 +215,10 @@ impl Settings {
         Ok(settings)
     }
 
-    /// What is wrong with the files that the settings name, each in a sentence. No database is opened.
+    /// What is wrong with the files that the settings name, except those of TLS, each in a sentence. No database is
+    /// opened.
     pub(crate) fn problems_of_files(&self) -> Vec<String> {
         let problems = [
-            self.edge.tls.clone().and_then(|files| Tls::open(files).err().map(|error| told(&error))),
             self.secret.problem(),
             self.passwords.problem(),
             self.accounts.mail.problem(),
@@ -530,10 +529,12 @@ mod tests {
             sources.asked_for()
         };
         for declared in ALL {
-            // These are asked for beside their value, by the sources themselves, or in a profile alone.
-            let elsewhere = declared.name == "config"
-                || declared.name == "blocklist_table"
-                || declared::in_files().any(|(_, file)| file.name == declared.name);
+            // The sources themselves read where the file is and the files with URLs. A profile alone reads the other one.
+            let of_sources = |(value, file): (&Declared, &Declared)| {
+                file.name == declared.name && value.secrecy == Secrecy::MayHavePassword
+            };
+            let elsewhere =
+                matches!(declared.name, "config" | "blocklist_table") || declared::in_files().any(of_sources);
             assert!(elsewhere || read_by_name.contains(declared.name), "nothing reads {}", declared.name);
         }
     }

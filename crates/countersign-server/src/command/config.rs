@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::ServeFlags;
-use super::table::{or_dash, say_table};
+use super::table::{or_dash, say_table, shown};
 use crate::settings::{self, Declared, Secrecy, Setting, Settings, Sources};
 use crate::telemetry::{say, warn};
 
@@ -42,11 +42,6 @@ struct Show {
     json: bool,
 }
 
-/// Files that settings name and that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n  "))]
-struct FileProblems(Vec<String>);
-
 pub(crate) fn run(command: ConfigCommand) -> Result<(), Box<dyn Error>> {
     match command.work {
         Work::Check(flags) => check(flags),
@@ -69,11 +64,12 @@ fn check(flags: ServeFlags) -> Result<(), Box<dyn Error>> {
         warn(&warning);
     }
     let mut problems = settings.problems_of_files();
+    problems.extend(settings.edge.problem());
     if let Some(path) = settings.missing_secret_file() {
         problems.push(format!("COUNTERSIGN_SECRET_FILE: there is no {}", path.display()));
     }
     if !problems.is_empty() {
-        return Err(FileProblems(problems).into());
+        return Err(problems.join("\n  ").into());
     }
     say("the settings are good");
     Ok(())
@@ -82,13 +78,13 @@ fn check(flags: ServeFlags) -> Result<(), Box<dyn Error>> {
 /// Shows the settings, also where some of them are wrong.
 fn show(Show { flags, all, json }: Show) -> Result<(), Box<dyn Error>> {
     let sources = Sources::read(flags.into())?;
-    let shown: Vec<_> = sources.all().filter(|(_, setting)| all || setting.is_some()).collect();
+    let settings: Vec<_> = sources.all().filter(|(_, setting)| all || setting.is_some()).collect();
     if json {
-        let list: Vec<_> = shown.iter().map(|(declared, setting)| as_json(declared, *setting)).collect();
+        let list: Vec<_> = settings.iter().map(|(declared, setting)| as_json(declared, *setting)).collect();
         say(&serde_json::to_string_pretty(&list)?);
         return Ok(());
     }
-    let rows: Vec<_> = shown.iter().map(|(declared, setting)| row(declared, *setting, &sources)).collect();
+    let rows: Vec<_> = settings.iter().map(|(declared, setting)| row(declared, *setting, &sources)).collect();
     if rows.is_empty() {
         say("no setting is set; --all shows the defaults");
     }
@@ -104,10 +100,7 @@ fn row(declared: &Declared, setting: Option<&Setting>, sources: &Sources) -> [St
             "default".to_owned(),
         ];
     };
-    let value = match &setting.text {
-        text if text.is_empty() => String::new(),
-        text => settings::shown(declared, text).escape_debug().to_string(),
-    };
+    let value = shown(&settings::shown(declared, &setting.text));
     [declared.variable(), value, place(setting, sources)]
 }
 

@@ -6,8 +6,9 @@ use countersign_http::TrustedProxies;
 
 use super::reader::Reader;
 use super::sources::Sources;
+use super::told;
 use super::value::{Setting, SettingError};
-use crate::edge::CertificateFiles;
+use crate::edge::{CertificateFiles, Tls};
 
 /// The settings of the edge, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,6 +36,13 @@ impl EdgeSettings {
             max_connections: reader.optional("max_connections", number),
             max_connections_per_address: reader.optional("max_connections_per_address", number),
         }
+    }
+}
+
+impl EdgeSettings {
+    /// What is wrong with the certificate and its key.
+    pub(crate) fn problem(&self) -> Option<String> {
+        Tls::open(self.tls.clone()?).err().map(|error| told(&error))
     }
 }
 
