@@ -26,7 +26,7 @@ use countersign_core::store::Stores;
 use countersign_http::Auth;
 
 use crate::serve;
-use crate::settings::{self, Flags, Settings, Sources, algorithm, help_of_flag};
+use crate::settings::{Flags, Settings, Sources, algorithm, help_of_flag};
 use crate::store::Database;
 use crate::telemetry::say;
 
@@ -35,7 +35,7 @@ use crate::telemetry::say;
 /// Without a command it serves: `countersign --listen 127.0.0.1:9000` is `countersign serve --listen 127.0.0.1:9000`.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, args_conflicts_with_subcommands = true)]
-#[command(after_long_help = settings::help(), after_help = help::SHORT)]
+#[command(after_long_help = help::long(), after_help = help::short())]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -46,7 +46,7 @@ pub(crate) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the API (the default).
-    #[command(after_long_help = settings::help(), after_help = help::SHORT)]
+    #[command(after_long_help = help::long(), after_help = help::short())]
     Serve(ServeFlags),
     /// Create the database or bring its tables up to date, and stop.
     Migrate(StoreFlags),

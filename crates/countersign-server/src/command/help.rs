@@ -1,12 +1,22 @@
-//! What `--help` says beside the settings.
+//! What `--help` says beside the flags.
 
-/// The end of short help.
-pub(super) const SHORT: &str = "\
+use crate::settings;
+
+/// What operators do most often.
+const EXAMPLES: &str = "\
 Find a user:       countersign user list --query ada
 Reset a password:  countersign user reset ada@example.com
-End all sessions:  countersign user end-sessions ada@example.com
+End all sessions:  countersign user end-sessions ada@example.com";
 
---help lists all settings.";
+/// The end of short help.
+pub(super) fn short() -> String {
+    format!("{EXAMPLES}\n\n--help lists all settings.")
+}
+
+/// The end of long help.
+pub(super) fn long() -> String {
+    format!("{EXAMPLES}\n\n{}", settings::help())
+}
 
 /// Examples of `countersign user`.
 pub(super) const USER: &str = "\

@@ -268,6 +268,7 @@ pub(crate) const ALL: [Declared; 65] = [
                the cookies' prefix and `Secure`, and the own origin. Unset: cookies and own origin follow the \
                listen address, and the issuer is `urn:uuid:` and an id that is made once and kept in the store."),
     setting("issuer", Group::Public, Kind::Text)
+        .default("the public URL")
         .help("the issuer of tokens, where it is not to be the public URL")
         .page("`iss`, byte for byte. When the issuer changes, the store remembers the former one, and every \
                server accepts its tokens until they expire."),
@@ -417,9 +418,11 @@ pub(crate) const ALL: [Declared; 65] = [
         .help("a PEM file with further authorities for its certificate")
         .page("A PEM file with further certificate authorities for the mail server."),
     setting("mail_from", Group::Mail, Kind::Text)
+        .default("no-reply@ and the host of the public URL")
         .help("the sender of mails, such as Example <no-reply@example.com>")
         .page("The sender: `Example <no-reply@example.com>`."),
     setting("mail_templates", Group::Mail, Kind::Path)
+        .default("built-in")
         .help("a folder with templates and texts in place of the built-in ones")
         .page("A folder whose templates and texts replace the built-in ones of the same names. They are checked \
                at start."),
@@ -434,6 +437,7 @@ pub(crate) const ALL: [Declared; 65] = [
                profile. Sessions that begin on the pages end after a day and when the browser is closed, unless \
                the user asks to stay signed in."),
     setting("pages_logo", Group::Pages, Kind::Path)
+        .default("a mark")
         .help("a picture in place of their mark")
         .page("A picture (`.svg`, `.png`, `.webp`, `.jpg`, `.gif`) of at most 512 KiB."),
     setting("pages_color", Group::Pages, Kind::Text)
@@ -441,6 +445,7 @@ pub(crate) const ALL: [Declared; 65] = [
         .help("the colour of their buttons and links")
         .page("The colour of buttons and links."),
     setting("pages_templates", Group::Pages, Kind::Path)
+        .default("built-in")
         .help("a folder with templates and texts in place of the built-in ones")
         .page("A folder whose templates and texts replace the built-in ones of the same names. They are checked \
                at start."),

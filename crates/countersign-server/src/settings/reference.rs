@@ -68,10 +68,6 @@ pub(crate) fn help_of_flag(name: &str) -> String {
 }
 
 const HELP: &str = "\
-Find a user:       countersign user list --query ada
-Reset a password:  countersign user reset ada@example.com
-End all sessions:  countersign user end-sessions ada@example.com
-
 Settings, by environment variable. A flag beats the environment, that beats .env in the working folder, that beats the
 settings file: countersign.toml in the working folder, or the one that COUNTERSIGN_CONFIG names. Its keys are the names
 without COUNTERSIGN_ in lower case. countersign config check says what is wrong, countersign config show what holds.";
@@ -108,7 +104,8 @@ pub(crate) fn page() -> String {
 /// A default as the reference shows it: a value as code, words as words.
 fn default(declared: &Declared) -> String {
     match declared.default {
-        "" | "none" => "none".to_owned(),
+        "" => "none".to_owned(),
+        words @ ("none" | "all" | "nowhere" | "built-in") => words.to_owned(),
         words if words.contains(' ') && !words.contains("://") => words.to_owned(),
         value => format!("`{value}`"),
     }
