@@ -72,7 +72,9 @@ pub use forwarded::{
 pub use hooks::RefusedRequest;
 pub use locate::{Elsewhere, LocateError, Located, Location, Locator};
 pub use log::shown_in_log;
-pub use login_sessions::{DeviceBinding, ForPrograms, LoginSessions, RequestedUri, prefers_html};
+pub use login_sessions::{
+    DeviceBinding, ForPrograms, LoginSessions, RequestedUri, ThroughProxy, prefers_html,
+};
 pub use origin::{AllowedOrigins, AllowedOriginsError, CrossSite, CrossSiteCheck, Origin, OriginError};
 pub use renewal::Renewal;
 pub use requirement::{Optional, RequiredToken, Requirement};

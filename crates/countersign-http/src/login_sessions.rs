@@ -182,6 +182,11 @@ pub struct RequestedUri(pub Uri);
 #[derive(Clone, Copy, Debug)]
 pub struct ForPrograms;
 
+/// Marks requests that a proxy asks about on behalf of a browser, and that cannot be renewed in place: their answer is not
+/// the browser's. A browser that may have a session renews it at the refresh page, and comes back.
+#[derive(Clone, Copy, Debug)]
+pub struct ThroughProxy;
+
 /// Login sessions at work: with the key that signs the way back to a page.
 pub(crate) struct Pages {
     pub(crate) sessions: LoginSessions,
@@ -234,6 +239,12 @@ impl Pages {
     ) -> Option<Answer> {
         let is_visit = matches!(parts.method, Method::GET | Method::HEAD) && wants_page(parts);
         let shows_refresh = is_shown(cookies, &parts.headers, CookieKind::Refresh);
+        if parts.extensions.get::<ThroughProxy>().is_some() {
+            let may_have_session = shows_refresh || has_been_here(cookies, &parts.headers);
+            let page = ReturnTo::of(requested(parts))
+                .filter(|_| is_visit && may_have_session && may_go_on(error))?;
+            return Some(Answer::see_other(&self.signed(&self.sessions.refresh_page, &page, now)));
+        }
         if !is_visit || shows_refresh || !may_go_on(error) || !may_have_been_here(cookies, &parts.headers) {
             return None;
         }

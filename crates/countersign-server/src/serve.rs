@@ -246,7 +246,10 @@ async fn all_problems(mut problems: Vec<String>, settings: &Settings) -> String 
 /// The sessions of browsers that sign in on the pages.
 fn login_sessions(public_url: Option<&Url>) -> LoginSessions {
     let base = public_url.map_or("", Url::path).trim_end_matches('/');
-    LoginSessions::new().sign_in_page(format!("{base}/sign-in")).confirm_page(format!("{base}/confirm"))
+    LoginSessions::new()
+        .sign_in_page(format!("{base}/sign-in"))
+        .confirm_page(format!("{base}/confirm"))
+        .refresh_page(format!("{base}/v1/auth/refresh/page"))
 }
 
 /// The pages for people, if the settings want them.
