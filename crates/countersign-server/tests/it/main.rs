@@ -27,6 +27,7 @@ mod operating;
 mod operators;
 #[cfg(feature = "flask")]
 mod profiles;
+mod proxies;
 mod revoke_all;
 mod server;
 mod slow;
