@@ -9,7 +9,7 @@ use std::sync::Arc;
 use countersign_core::flow::Accounts;
 use countersign_core::flow::Background;
 use countersign_core::flow::{EndError, Pair, Sessions};
-use countersign_core::model::{Device, EndReason};
+use countersign_core::model::{Device, Difference, EndReason};
 use countersign_jwt::{Claims, Timestamp};
 use http::request::Parts;
 
@@ -62,6 +62,7 @@ pub struct Auth {
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) rules: Arc<dyn Rules>,
+    pub(crate) overruled: Vec<Difference>,
     pub(crate) _background: Option<Background>,
 }
 
@@ -167,6 +168,13 @@ impl Auth {
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
         self.engine().accounts()
+    }
+
+    /// The settings that the store's programs have agreed on where this program's differ, if it
+    /// [follows the store](crate::AuthBuilder::follow_settings). Those of the store hold.
+    #[must_use]
+    pub fn overruled_settings(&self) -> &[Difference] {
+        &self.shared.overruled
     }
 
     /// Lets a request through if it proves what `requirement` demands. The checks run in this order: cross-site check,

@@ -65,6 +65,21 @@ impl Smtp {
         SmtpBuilder { url, roots: Roots::default(), hello_name: None, deadline: Self::DEADLINE }
     }
 
+    /// Connects, encrypts and logs in as for a message, and sends none: whether this server would take one.
+    ///
+    /// # Errors
+    /// [`SendError`] as of a message that could not be handed over.
+    pub async fn check(&self) -> Result<(), SendError> {
+        let open = connection::open(&self.url, self.tls.as_ref(), self.hello_name.as_deref());
+        let mut connection = timeout(self.deadline, open).await.map_err(|_| self.silent())??;
+        let _left = timeout(Duration::from_secs(1), connection.quit()).await;
+        Ok(())
+    }
+
+    fn silent(&self) -> SendError {
+        SendError::unavailable(format!("{} gave no answer within {} s", self.url, self.deadline.as_secs()))
+    }
+
     async fn attempt(&self, message: &Message) -> Result<(), SendError> {
         let rested = match self.take_rested() {
             Some(connection) => connection::still_usable(connection).await,
@@ -93,10 +108,7 @@ impl Transport for Smtp {
         // The deadline of the library concerns connecting alone.
         match timeout(self.deadline, self.attempt(message)).await {
             Ok(outcome) => outcome,
-            Err(_) => {
-                let seconds = self.deadline.as_secs();
-                Err(SendError::unavailable(format!("{} gave no answer within {seconds} s", self.url)))
-            }
+            Err(_) => Err(self.silent()),
         }
     }
 

@@ -30,6 +30,11 @@ const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 /// The most records that are deleted at once.
 const PURGE_BATCH: usize = 500;
 
+/// The name of the record of a server that has started.
+pub(crate) const SERVER_STARTED: &str = "server_started";
+/// The name of the record of a server that was asked to stop and did.
+pub(crate) const SERVER_STOPPED: &str = "server_stopped";
+
 /// The records that are not in the store yet.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin_key;
 pub(crate) mod config;
+pub(crate) mod doctor;
 mod help;
 #[cfg(feature = "flask")]
 pub(crate) mod import;
@@ -52,6 +53,10 @@ pub(crate) enum Command {
     Migrate(StoreFlags),
     /// Check and show the settings, and print their reference.
     Config(config::ConfigCommand),
+    /// Look at settings, files, database, keys, mail and the public address, and say what is wrong and what to do.
+    ///
+    /// Nothing is changed. The status is 0 if all is good, 1 if something needs attention, and 2 if something is wrong.
+    Doctor(doctor::Doctor),
     /// Find, make and change users; reset passwords; end sessions.
     #[command(after_help = help::USER)]
     User(user::UserCommand),

@@ -26,6 +26,9 @@ const PURGE_EVERY: u32 = 720;
 /// The most mails that one look at the outbox carries.
 const BATCH: usize = 100;
 
+pub(crate) const NO_LINKS: &str = "COUNTERSIGN_SMTP_URL is set, but no COUNTERSIGN_PUBLIC_URL, under which the links in mails \
+     lead to this server; set it, such as https://auth.example.com";
+
 /// What is needed to write to users, and to send what was written.
 #[derive(Debug)]
 pub(crate) struct Mail {
@@ -60,9 +63,7 @@ impl Mail {
     ) -> Result<Option<Self>, Box<dyn Error>> {
         let Some(base) = base else {
             if settings.smtp.is_some() {
-                return Err("COUNTERSIGN_SMTP_URL is set, but no COUNTERSIGN_PUBLIC_URL, under which the links in mails \
-                            lead to this server; set it, such as https://auth.example.com"
-                    .into());
+                return Err(NO_LINKS.into());
             }
             return Ok(None);
         };
@@ -73,17 +74,8 @@ impl Mail {
             }
             None => MailTemplates::built_in(),
         };
-        let transport: Option<Arc<dyn Transport>> = match &settings.smtp {
-            Some(url) => {
-                let mut smtp = Smtp::builder(url.clone()).hello_name(links.host());
-                if let Some(path) = &settings.ca {
-                    let pem = fs::read(path).map_err(|error| {
-                        format!("COUNTERSIGN_SMTP_CA: cannot read {}: {error}", path.display())
-                    })?;
-                    smtp = smtp.extra_roots(Roots::from_pem(&pem)?);
-                }
-                Some(Arc::new(smtp.build()?))
-            }
+        let transport: Option<Arc<dyn Transport>> = match smtp(settings, links.host())? {
+            Some(smtp) => Some(Arc::new(smtp)),
             None if is_local => None,
             None => return Ok(None),
         };
@@ -129,6 +121,21 @@ impl Mail {
             }
         })
     }
+}
+
+/// The mail server that the settings name, if they do. `host` is the name by which this server greets it.
+///
+/// # Errors
+/// What is wrong with the certificate authorities.
+pub(crate) fn smtp(settings: &MailSettings, host: &str) -> Result<Option<Smtp>, Box<dyn Error>> {
+    let Some(url) = &settings.smtp else { return Ok(None) };
+    let mut smtp = Smtp::builder(url.clone()).hello_name(host);
+    if let Some(path) = &settings.ca {
+        let pem = fs::read(path)
+            .map_err(|error| format!("COUNTERSIGN_SMTP_CA: cannot read {}: {error}", path.display()))?;
+        smtp = smtp.extra_roots(Roots::from_pem(&pem)?);
+    }
+    Ok(Some(smtp.build()?))
 }
 
 async fn purge(outbox: &dyn OutboxStore, now: Timestamp) {

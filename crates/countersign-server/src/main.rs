@@ -4,6 +4,7 @@ mod admin;
 mod app;
 mod audit;
 mod command;
+mod doctor;
 mod edge;
 mod hashing;
 mod home;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve::run(flags.into()),
         Command::Migrate(flags) => command::migrate(flags),
         Command::Config(config) => command::config::run(config),
+        Command::Doctor(doctor) => return command::doctor::run(doctor),
         Command::Key(key) => command::key::run(key),
         Command::Token(token) => command::token::run(token),
         Command::Jws(jws) => command::jws::run(&jws),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::flow::AgreementError;
+use countersign_core::model::AuditRecord;
 #[cfg(feature = "flask")]
 use countersign_core::store::BoxError;
 use countersign_core::store::Stores;
@@ -20,12 +21,13 @@ use tokio::sync::watch;
 use url::{Host, Url};
 
 use crate::app::{Way, admin_app, app};
-use crate::audit::Trail;
+use crate::audit::{SERVER_STARTED, SERVER_STOPPED, Trail};
 use crate::command;
+use crate::doctor::Whereabouts;
 use crate::edge::{self, Edge, Limits, Tls};
 use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
-use crate::mail::Mail;
+use crate::mail::{Mail, NO_LINKS};
 use crate::operator::Operator;
 use crate::reload::Reload;
 use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ, told};
@@ -87,9 +89,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
     if let Some(mail) = &mail {
         builder = builder.letters(mail.letters());
     } else if settings.accounts.rules.registration == RegistrationMode::VerifyFirst {
-        return Err("COUNTERSIGN_REGISTRATION is verify-first, but no mail is sent, so that nobody could sign in: set \
-                    COUNTERSIGN_SMTP_URL, COUNTERSIGN_MAIL_FROM and COUNTERSIGN_PUBLIC_URL"
-            .into());
+        return Err(NOBODY_COULD_VERIFY.into());
     }
     if settings.pages.on {
         builder = builder.login_sessions(login_sessions(settings.public_url.as_ref()));
@@ -145,6 +145,8 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
              COUNTERSIGN_SMTP_URL and COUNTERSIGN_MAIL_FROM"
         );
     }
+    let server = Whereabouts::here(address, auth.sessions().view().node());
+    record(&trail, SERVER_STARTED, &server);
     say(&format!("listening on {scheme}://{address}"));
 
     let grace = settings.shutdown_grace;
@@ -168,6 +170,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
         }
     };
     tokio::join!(users, operators);
+    record(&trail, SERVER_STOPPED, &server);
     auditing.abort();
     if let Err(error) = trail.flush(&**stores.audit()).await {
         tracing::warn!(error = &error as &dyn Error, "the last events are not in the audit trail");
@@ -183,6 +186,55 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
         tracing::warn!(error = &error as &dyn Error, "the database file is complete only with its -wal file");
     }
     Ok(())
+}
+
+/// Notes in the audit trail that a server starts or stops, so that others know which versions run on the store.
+fn record(trail: &Trail, name: &str, server: &Whereabouts) {
+    if let Some(record) = Trail::record(name) {
+        trail.add(AuditRecord { detail: Some(server.to_string()), ..record });
+    }
+}
+
+const NOBODY_COULD_VERIFY: &str = "COUNTERSIGN_REGISTRATION is verify-first, but no mail is sent, so that nobody could sign in: set \
+     COUNTERSIGN_SMTP_URL, COUNTERSIGN_MAIL_FROM and COUNTERSIGN_PUBLIC_URL";
+
+/// Whether the address at which the server is to listen is reached from this machine alone.
+pub(crate) fn listens_here_alone(settings: &Settings) -> bool {
+    let host = settings.listen.rsplit_once(':').map_or("", |(host, _)| host);
+    host == "localhost" || settings.listen.parse().is_ok_and(is_loopback)
+}
+
+/// What would refuse a start with these settings, as far as it shows without listening and without the database.
+pub(crate) fn refusals(settings: &Settings) -> Vec<String> {
+    let mut problems = settings.problems_of_files();
+    problems.extend(settings.edge.problem());
+    if let Some(path) = settings.missing_secret_file() {
+        problems.push(format!("COUNTERSIGN_SECRET_FILE: there is no {}", path.display()));
+    }
+    problems.extend(settings.missing_secret());
+    let plain_http = settings.plain_http || settings.edge.tls.is_some();
+    if let Ok(address) = settings.listen.parse()
+        && let Err(problem) = check_listener(address, plain_http)
+    {
+        problems.push(problem);
+    }
+    if let Some(address) = settings.accounts.admin_listen
+        && let Err(problem) = check_listener(address, plain_http)
+    {
+        problems.push(format!("COUNTERSIGN_ADMIN_LISTEN: {problem}"));
+    }
+    let mail = &settings.accounts.mail;
+    let is_tried_out = listens_here_alone(settings) && settings.public_url.as_ref().is_none_or(leads_here);
+    if settings.accounts.rules.registration == RegistrationMode::VerifyFirst
+        && mail.smtp.is_none()
+        && !is_tried_out
+    {
+        problems.push(NOBODY_COULD_VERIFY.to_owned());
+    }
+    if mail.smtp.is_some() && settings.public_url.is_none() && !listens_here_alone(settings) {
+        problems.push(NO_LINKS.to_owned());
+    }
+    problems
 }
 
 /// What the server listens on.
@@ -322,7 +374,7 @@ fn check_listener(address: SocketAddr, plain_http: bool) -> Result<(), String> {
 }
 
 /// Whether a URL leads to the machine on which it is opened.
-fn leads_here(url: &Url) -> bool {
+pub(crate) fn leads_here(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),

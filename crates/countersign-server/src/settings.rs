@@ -232,6 +232,12 @@ impl Settings {
         self.secret.missing_file()
     }
 
+    /// The sentence for a database that machines share, but without a secret that they share.
+    pub(crate) fn missing_secret(&self) -> Option<String> {
+        let is_shared = !matches!(self.database, StoreLocation::Sqlite(_));
+        (is_shared && matches!(self.secret, SecretSource::Beside)).then(|| store::NO_SHARED_SECRET.to_owned())
+    }
+
     /// Whether the database is a SQLite file that does not exist yet.
     pub(crate) fn is_database_missing(&self) -> bool {
         matches!(&self.database, StoreLocation::Sqlite(options) if !options.path().exists())
@@ -421,7 +427,7 @@ pub(crate) fn differ(differences: &[Difference], profile: &ProfileSetting) -> St
 }
 
 /// The name by which an operator sets a setting that all servers share.
-fn named(setting: &str, profile: &ProfileSetting) -> String {
+pub(crate) fn named(setting: &str, profile: &ProfileSetting) -> String {
     let name = match setting {
         "idle" => "session_idle",
         "absolute" => "session_lifetime",

@@ -81,6 +81,17 @@ impl StoreLocation {
         used.map_err(|error| Unusable { place: self.to_string(), source: error.into() })
     }
 
+    /// The same location, except that it is opened only if it is there and up to date, and then as it is.
+    fn unchanged(self) -> Self {
+        match self {
+            Self::Sqlite(options) => Self::Sqlite(options.create(false).run_migrations(false)),
+            Self::Postgres(options) => Self::Postgres(Box::new(options.run_migrations(false))),
+            Self::Mysql(options) => Self::Mysql(Box::new(options.run_migrations(false))),
+            Self::Mongodb(options) => Self::Mongodb(Box::new(options.run_migrations(false))),
+            Self::Redis(options) => Self::Redis(Box::new(options.run_migrations(false))),
+        }
+    }
+
     /// The same location, except that a missing SQLite file is not created.
     fn existing(self) -> Self {
         match self {
@@ -117,9 +128,19 @@ impl fmt::Display for StoreLocation {
 /// An engine that cannot be used in its present state.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use {place}")]
-struct Unusable {
+pub(crate) struct Unusable {
     place: String,
     source: Box<dyn Error>,
+}
+
+impl Unusable {
+    /// Whether the engine answers, but its tables are those of an earlier version, or are not there yet.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let cause = &*self.source;
+        matches!(cause.downcast_ref(), Some(countersign_sql::OpenError::NotMigrated))
+            || matches!(cause.downcast_ref(), Some(countersign_mongodb::OpenError::NotMigrated))
+            || matches!(cause.downcast_ref(), Some(countersign_redis::OpenError::NotMigrated { .. }))
+    }
 }
 
 /// An engine on which two servers may both make a step that only one of them may make.
@@ -153,6 +174,11 @@ impl Races {
     }
 }
 
+/// The error for a shared database without a secret.
+pub(crate) const NO_SHARED_SECRET: &str = "a database that machines share needs a secret that they share, which seals the keys in it: \
+     countersign key secret makes one; set COUNTERSIGN_SECRET to it, or COUNTERSIGN_SECRET_FILE to \
+     the path of a file with it, the same for every server";
+
 impl Database {
     /// Opens the engines that the settings name, for serving, and the secret that seals the keys. Creates what is
     /// missing.
@@ -173,6 +199,25 @@ impl Database {
         Ok(Self { accounts, sessions: None })
     }
 
+    /// Opens the engines without making or changing anything, and without the secret. It is for looking at them.
+    pub(crate) async fn open_as_it_is(settings: &Settings) -> Result<Self, Unusable> {
+        let accounts = settings.database.clone().unchanged().open().await?;
+        let sessions = match &settings.sessions {
+            Some(location) => Some(location.clone().unchanged().open().await?),
+            None => None,
+        };
+        Ok(Self { accounts, sessions })
+    }
+
+    /// The promises that the engines do not keep.
+    pub(crate) fn weaknesses(&self) -> Vec<Weakness> {
+        let sessions = self.sessions.as_ref().unwrap_or(&self.accounts).weaknesses();
+        let races = |weakness: &Weakness| *weakness != Weakness::UnsettledRaces;
+        // Races are settled where the sessions are.
+        let accounts = self.sessions.as_ref().map(|_| self.accounts.weaknesses()).unwrap_or_default();
+        sessions.into_iter().chain(accounts.into_iter().filter(races)).collect()
+    }
+
     async fn open_at(
         settings: &Settings,
         location: StoreLocation,
@@ -191,12 +236,7 @@ impl Database {
                 let (store, secrets) = location.used(open_with_secret(options, &OsRandom).await)?;
                 (Arc::new(store), secrets)
             }
-            (SecretSource::Beside, _) => {
-                return Err("a database that machines share needs a secret that they share, which seals the keys in it: \
-                     countersign key secret makes one; set COUNTERSIGN_SECRET to it, or COUNTERSIGN_SECRET_FILE to \
-                     the path of a file with it, the same for every server"
-                    .into());
-            }
+            (SecretSource::Beside, _) => return Err(NO_SHARED_SECRET.into()),
             (SecretSource::Given(text), _) => {
                 let secrets = Secrets::parse(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?;
                 (open_accounts().await?, secrets)

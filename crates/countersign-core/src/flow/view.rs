@@ -177,6 +177,12 @@ impl RevocationView {
         }
     }
 
+    /// The name of this node's heartbeat in the log ([`Target::Node`]).
+    #[must_use]
+    pub fn node(&self) -> Uuid {
+        self.shared.node
+    }
+
     /// The index of the entries that still matter. Its answers hold for the moment that is [`RevocationView::age`] ago.
     #[must_use]
     pub fn index(&self) -> &Index {

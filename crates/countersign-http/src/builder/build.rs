@@ -115,6 +115,7 @@ impl AuthBuilder {
         };
         let agreement = agree(&**self.stores.keys(), &own, self.stance, store_clock.now()).await?;
         tell(&agreement, self.stance);
+        let overruled = if self.stance == Stance::Follow { agreement.changed.clone() } else { Vec::new() };
         let policy = agreement.policy;
         policy.check()?;
         for key in self.accepted_keys {
@@ -203,7 +204,7 @@ impl AuthBuilder {
             accounts,
         };
         let rules = rules.over(&engine);
-        Ok(Auth { shared: Arc::new(Shared { engine, rules, _background: background }) })
+        Ok(Auth { shared: Arc::new(Shared { engine, rules, overruled, _background: background }) })
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::ServeFlags;
 use super::table::{or_dash, say_table, shown};
+use crate::serve;
 use crate::settings::{self, Declared, Secrecy, Setting, Settings, Sources};
 use crate::telemetry::{say, warn};
 
@@ -63,11 +64,7 @@ fn check(flags: ServeFlags) -> Result<(), Box<dyn Error>> {
     for warning in settings.warnings() {
         warn(&warning);
     }
-    let mut problems = settings.problems_of_files();
-    problems.extend(settings.edge.problem());
-    if let Some(path) = settings.missing_secret_file() {
-        problems.push(format!("COUNTERSIGN_SECRET_FILE: there is no {}", path.display()));
-    }
+    let problems = serve::refusals(&settings);
     if !problems.is_empty() {
         return Err(problems.join("\n  ").into());
     }

@@ -179,6 +179,11 @@ impl Content {
 }
 
 impl Files {
+    /// The certificates in the file: the server's own, and those behind it.
+    pub(crate) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        self.parse(&self.read()?, &default_provider()).map(|certified| certified.cert)
+    }
+
     fn read(&self) -> Result<Content, TlsError> {
         let certificate = read("COUNTERSIGN_TLS_CERT", &self.certificate, |_| Ok(()))?;
         let key = read("COUNTERSIGN_TLS_KEY", &self.key, |metadata| match open_to_others(metadata) {

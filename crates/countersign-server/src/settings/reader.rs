@@ -15,6 +15,13 @@ pub(crate) struct SettingErrors(Vec<SettingError>);
 
 impl std::error::Error for SettingErrors {}
 
+impl SettingErrors {
+    /// Each of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &SettingError> {
+        self.0.iter()
+    }
+}
+
 impl fmt::Display for SettingErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [only] = &self.0[..] {

@@ -13,6 +13,7 @@ mod answers;
 mod attacks;
 mod client;
 mod config;
+mod doctor;
 mod edge;
 mod engine;
 #[cfg(feature = "flask")]
