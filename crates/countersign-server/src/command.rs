@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod admin_key;
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod doctor;
 mod help;
@@ -10,6 +11,7 @@ pub(crate) mod jws;
 pub(crate) mod key;
 mod key_file;
 pub(crate) mod mail;
+pub(crate) mod restore;
 pub(crate) mod revoke_all;
 mod table;
 pub(crate) mod token;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use countersign_core::store::Stores;
 use countersign_http::Auth;
+use countersign_jwt::Secrets;
 
 use crate::serve;
 use crate::settings::{Flags, Settings, Sources, algorithm, help_of_flag};
@@ -73,6 +76,15 @@ pub(crate) enum Command {
     /// Bring users, sessions and revoked tokens from another application's database.
     #[cfg(feature = "flask")]
     Import(import::ImportCommand),
+    /// Copy the SQLite database to a new file, while servers use it. The secret is not copied.
+    ///
+    /// The other engines have tools of their own for that: docs/backup.md shows them.
+    Backup(backup::Backup),
+    /// Put a copy in the place of the SQLite database, and refuse every token that was issued before.
+    ///
+    /// Stop the servers and move the database away first, with its files -wal and -shm. The secret must be there. The
+    /// copy does not know which sessions were ended after it was made, so everybody has to sign in again.
+    Restore(restore::Restore),
     /// Refuse every token that was ever issued: after a backup was restored, or if keys may be in wrong hands.
     ///
     /// A restored store does not know the logouts since the backup. So this removes all keys and makes new ones. Every
@@ -148,6 +160,15 @@ fn with_settings(
 /// The authentication and stores that a server with these settings has, without listening.
 pub(crate) async fn auth(settings: &Settings) -> Result<(Auth, Stores), Box<dyn Error>> {
     let (database, secrets) = Database::open_existing(settings).await?;
+    auth_over(&database, secrets, settings).await
+}
+
+/// The authentication and stores of a database that is open.
+async fn auth_over(
+    database: &Database,
+    secrets: Secrets,
+    settings: &Settings,
+) -> Result<(Auth, Stores), Box<dyn Error>> {
     let stores = database.stores();
     // The settings that the servers have agreed on hold, whatever the environment of this command says.
     let place = database.place_of_sessions(settings).await?;

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Command::User(user) => command::user::run(user),
         Command::AdminKey(admin_key) => command::admin_key::run(admin_key),
         Command::Mail(mail) => command::mail::run(mail),
+        Command::Backup(backup) => command::backup::run(backup),
+        Command::Restore(restore) => command::restore::run(restore),
         Command::RevokeAll(revoke_all) => command::revoke_all::run(revoke_all),
     };
     match done {

@@ -192,6 +192,29 @@ impl Database {
         Self::open_at(settings, settings.database.clone().existing(), Races::MayBeUnsettled).await
     }
 
+    /// Opens a copy of the SQLite database with the secret of the settings, which must be there.
+    pub(crate) async fn open_copy(
+        settings: &Settings,
+        copy: &SqliteOptions,
+    ) -> Result<(Self, Secrets), Box<dyn Error>> {
+        let secrets = match (&settings.secret, &settings.database) {
+            (SecretSource::Beside, StoreLocation::Sqlite(options)) => {
+                SecretFile::beside(options.path()).load(false)?
+            }
+            (SecretSource::Beside, _) => return Err(NO_SHARED_SECRET.into()),
+            (SecretSource::Given(text), _) => {
+                Secrets::parse(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?
+            }
+            (SecretSource::File(path), _) => SecretFile::at(path).load(false)?,
+        };
+        let accounts = StoreLocation::Sqlite(copy.clone()).open().await?;
+        let sessions = match &settings.sessions {
+            Some(location) => Some(location.open().await?),
+            None => None,
+        };
+        Ok((Self { accounts, sessions }, secrets))
+    }
+
     /// Opens the engine of accounts and keys, but neither the secret nor the engine of sessions. It must exist, as for
     /// [`Database::open_existing`]. It is for looking at keys.
     pub(crate) async fn open_without_secret(settings: &Settings) -> Result<Self, Box<dyn Error>> {

@@ -57,7 +57,7 @@ pub(crate) fn run(command: RevokeAll) -> Result<(), Box<dyn Error>> {
 /// Removes every key that is left, whatever its state. Even a retiring key, or one that would sign soon, may have
 /// signed tokens that the store does not know of, if it was restored from a backup. Returns which keys were removed,
 /// and which sign now.
-async fn replace_all_keys(
+pub(super) async fn replace_all_keys(
     sessions: &Sessions,
     stores: &Stores,
 ) -> Result<(Vec<KeyId>, Vec<KeyId>), Box<dyn Error>> {

@@ -11,6 +11,7 @@ mod account_life;
 mod admin;
 mod answers;
 mod attacks;
+mod backup;
 mod client;
 mod config;
 mod doctor;

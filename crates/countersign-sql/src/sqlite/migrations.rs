@@ -19,15 +19,20 @@ fn migrator() -> Migrator {
     ])
 }
 
+/// Whether any change was made, of this version or of another.
+pub(super) async fn has_begun(connection: &mut SqliteConnection) -> Result<bool, OpenError> {
+    let table: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE name = ?1")
+        .bind(migrator().table_name.as_ref())
+        .fetch_optional(connection)
+        .await
+        .map_err(OpenError::engine)?;
+    Ok(table.is_some())
+}
+
 /// Whether every change known here was made, and no other.
 pub(super) async fn is_current(connection: &mut SqliteConnection) -> Result<bool, OpenError> {
     let migrator = migrator();
-    let table: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE name = ?1")
-        .bind(migrator.table_name.as_ref())
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(OpenError::engine)?;
-    if table.is_none() {
+    if !has_begun(connection).await? {
         return Ok(false);
     }
     let applied = connection.list_applied_migrations(&migrator.table_name).await.map_err(failed)?;

@@ -23,6 +23,7 @@
 
 mod admin_keys;
 mod audit;
+mod backup;
 mod connection;
 mod devices;
 mod files;
@@ -63,6 +64,7 @@ use crate::statement::{Driver, FromColumns, Value};
 
 #[doc(no_inline)]
 pub use crate::OpenError;
+pub use backup::{BackupError, Restored, backup, restore};
 pub use options::SqliteOptions;
 pub use with_secret::{OpenWithSecretError, open_with_secret};
 
