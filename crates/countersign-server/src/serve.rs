@@ -424,6 +424,9 @@ fn say_what_is_odd(settings: &Settings, auth: &Auth) {
             "COUNTERSIGN_MAX_CONNECTIONS is more than the limit on open files allows; raise that (ulimit -n, LimitNOFILE=)"
         );
     }
+    for caution in &settings.cautions {
+        tracing::warn!("{caution}");
+    }
     if !settings.profile.is_native() {
         return;
     }

@@ -80,6 +80,8 @@ pub(crate) struct Settings {
     pub(crate) unreadable_lines: Vec<usize>,
     /// The options of a Flask application that were set, although no profile was.
     pub(crate) without_profile: Vec<String>,
+    /// What would not work beside a Flask application, each in a sentence.
+    pub(crate) cautions: Vec<String>,
     /// The settings that were set, but are decided by the profile's options: each with what decides it.
     pub(crate) overruled: Vec<(String, &'static str)>,
     /// Who may have an account, and how users are written to.
@@ -165,6 +167,7 @@ impl Settings {
         let policy = session_policy(&reader);
         let profile = reader.or(ProfileSetting::Native, ProfileSetting::read(sources));
         reader.or((), sources.check_exposed(!profile.is_native()));
+        let accounts = AccountSettings::read(&reader);
         let settings = Self {
             listen: reader.read("listen", "127.0.0.1:8080".to_owned(), listen),
             plain_http: reader.switch("plain_http", false),
@@ -190,8 +193,10 @@ impl Settings {
                 None => sources.known_flask_options(),
             },
             pages: PagesSettings::read(&reader, profile.is_native()),
+            cautions: profile
+                .cautions(accounts.rules.registration, reader.get("user_ids").map(|_| accounts.ids)),
             profile,
-            accounts: AccountSettings::read(&reader),
+            accounts,
             passwords: PasswordSettings::read(&reader),
             hash_permits: reader.optional("hash_permits", |setting| {
                 setting.text().parse().map_err(|_| setting.wrong("must be a whole number, at least 1"))

@@ -80,7 +80,10 @@ pub enum OpenError {
     #[error("the database was locked by others until the deadline")]
     Locked,
     /// An in-memory SQLite database would vanish with its connection.
-    #[error("an in-memory SQLite database is gone with its connection; name a file, or use `MemoryStore`")]
+    #[error(
+        "an in-memory SQLite database is gone with its connection; name a file, such as sqlite:///tmp/try.db, or use `MemoryStore` \
+         in a program of your own"
+    )]
     InMemory,
     /// The path of the SQLite file cannot be used.
     #[error("the path {} cannot be used", path.display())]

@@ -61,8 +61,8 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Box<dyn Error>> {
 fn check(flags: ServeFlags) -> Result<(), Box<dyn Error>> {
     let sources = Sources::read(flags.into())?;
     let settings = Settings::read(&sources)?;
-    for warning in settings.warnings() {
-        warn(&warning);
+    for warning in settings.warnings().iter().chain(&settings.cautions) {
+        warn(warning);
     }
     let problems = serve::refusals(&settings);
     if !problems.is_empty() {

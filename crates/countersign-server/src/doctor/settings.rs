@@ -23,7 +23,7 @@ pub(super) fn examine(flags: Flags, report: &mut Report) -> Option<(Sources, Set
             return None;
         }
     };
-    for warning in settings.warnings() {
+    for warning in settings.warnings().iter().chain(&settings.cautions) {
         report.complaint(About::Settings, Severity::Warning, warning);
     }
     for problem in serve::refusals(&settings) {

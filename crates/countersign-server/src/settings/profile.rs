@@ -1,6 +1,7 @@
 //! The profile: the rules that tokens follow.
 
-use countersign_http::AuthBuilder;
+use countersign_core::flow::UserIds;
+use countersign_http::{AuthBuilder, RegistrationMode};
 
 use super::sources::Sources;
 use super::value::SettingError;
@@ -40,6 +41,16 @@ impl ProfileSetting {
     /// Whether the rules are this server's own.
     pub(crate) fn is_native(&self) -> bool {
         matches!(self, Self::Native)
+    }
+
+    /// What would not work between this server and an application with these rules, each in a sentence. `ids` are those
+    /// that the settings choose, if they do.
+    pub(super) fn cautions(&self, registration: RegistrationMode, ids: Option<UserIds>) -> Vec<String> {
+        match self {
+            Self::Native => Vec::new(),
+            #[cfg(feature = "flask")]
+            Self::Flask(profile) => profile.cautions(registration, ids),
+        }
     }
 
     /// The settings that were set, but are decided by this profile's options: each as it was written, with what decides

@@ -327,3 +327,34 @@ async fn a_refresh_token_that_flask_issued_is_taken_listed_and_ended_also_after_
     assert_eq!(refused.body, json!({ "msg": "Token has been revoked" }));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_start_says_what_does_not_work_beside_the_flask_application() {
+    const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0123456789abcdef0123456789abcdef");
+    let words = [
+        "get UUIDs as their ids",
+        "those of a Flask-JWT application with whole numbers",
+        "set COUNTERSIGN_BLOCKLIST_URL",
+    ];
+    for (profile, ids, registration, told) in [
+        ("flask-jwt", "", "", [true, false, false]),
+        ("flask-jwt", "integer", "", [false, true, false]),
+        ("flask-jwt", "uuid", "", [false, false, false]),
+        ("flask-jwt-extended", "", "", [true, false, true]),
+        ("flask-jwt-extended", "", "closed", [false, false, true]),
+        ("flask-jwt-extended", "integer", "", [false, false, true]),
+        ("native", "", "", [false, false, false]),
+    ] {
+        let folder = Folder::new();
+        let settings = [
+            SECRET,
+            ("COUNTERSIGN_PROFILE", profile),
+            ("COUNTERSIGN_USER_IDS", ids),
+            ("COUNTERSIGN_REGISTRATION", registration),
+        ];
+        let server = folder.serve_with(&settings).await;
+        let log = server.log();
+        assert_eq!(words.map(|words| log.contains(words)), told, "{profile} {ids} {registration}: {log}");
+        server.stop().await;
+    }
+}

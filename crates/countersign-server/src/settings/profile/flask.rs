@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use countersign_core::flow::UserIds;
 use countersign_core::store::BoxError;
 use countersign_flask::import::Blocklist;
 use countersign_flask::tokens::FlaskClaims;
 use countersign_flask::{FlaskRules, OptionError, Options};
-use countersign_http::{CheckedRules, RulesBuilder};
+use countersign_http::{CheckedRules, RegistrationMode, RulesBuilder};
 use countersign_jwt::{Clock, Random};
 
 use crate::settings::sources::Sources;
@@ -81,6 +82,35 @@ impl RulesBuilder for FlaskProfile {
             }
         });
         Box::new(rules).check(clock, random).await
+    }
+}
+
+impl FlaskProfile {
+    /// What would not work between this server and the application, each in a sentence. `ids` are those that the
+    /// settings choose, if they do.
+    pub(super) fn cautions(&self, registration: RegistrationMode, ids: Option<UserIds>) -> Vec<String> {
+        let mut cautions = Vec::new();
+        if ids.is_none() && registration != RegistrationMode::Closed {
+            cautions.push(
+                "accounts that are made here get UUIDs as their ids, and an application whose ids are whole numbers does not \
+                 find them: set COUNTERSIGN_USER_IDS to integer, or to uuid if the application has these, or \
+                 COUNTERSIGN_REGISTRATION=closed if it makes the accounts",
+            );
+        }
+        match self.rules {
+            FlaskRules::FlaskJwt(_) if ids == Some(UserIds::Integer) => cautions.push(
+                "tokens of this server name a user by text (\"7\"), those of a Flask-JWT application with whole numbers by \
+                 a number (7), and neither takes the other's: let its payload handler write str(identity.id), and its \
+                 identity handler read int(payload['identity']) (docs/migrating-from-flask.md)",
+            ),
+            FlaskRules::FlaskJwtExtended(_) if self.blocklist.is_none() => cautions.push(
+                "logouts of the Flask application are not known here, and those made here are not known there: where it \
+                 still logs users out, set COUNTERSIGN_BLOCKLIST_URL; where it still refreshes tokens, send /refresh here \
+                 (docs/migrating-from-flask.md, \"While both are in use\")",
+            ),
+            _ => {}
+        }
+        cautions.into_iter().map(str::to_owned).collect()
     }
 }
 
