@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use countersign_core::model::{EmailAddress, OutboxMail, OutboxState};
 use countersign_jwt::random::{self, Random, RandomError};
 use countersign_jwt::seal::SealError;
@@ -45,7 +46,7 @@ use crate::{Content, Language, Letterhead, MailTemplates, Notice, TemplateError}
 /// ```
 #[derive(Clone, Debug)]
 pub struct Mailer {
-    templates: MailTemplates,
+    templates: Arc<ArcSwap<MailTemplates>>,
     letterhead: Letterhead,
     secrets: Secrets,
     random: Arc<dyn Random>,
@@ -86,7 +87,12 @@ impl Mailer {
         secrets: Secrets,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { templates, letterhead, secrets, random }
+        Self { templates: Arc::new(ArcSwap::from_pointee(templates)), letterhead, secrets, random }
+    }
+
+    /// Writes with these templates from now on, as do the clones of this writer.
+    pub fn renew_templates(&self, templates: MailTemplates) {
+        self.templates.store(Arc::new(templates));
     }
 
     /// Writes a mail that is due at once. [`OutboxStore`](countersign_core::store::OutboxStore) takes it; nothing is sent
@@ -101,7 +107,7 @@ impl Mailer {
         now: Timestamp,
     ) -> Result<OutboxMail, WriteError> {
         let Recipient { address, user_id, language } = recipient;
-        let content = self.templates.render(notice, language, &self.letterhead)?;
+        let content = self.templates.load().render(notice, language, &self.letterhead)?;
         let id = random::uuid(&*self.random)?;
         Ok(OutboxMail {
             id,

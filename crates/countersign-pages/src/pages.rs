@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::Next as Inner;
@@ -53,14 +54,25 @@ pub struct Pages {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) auth: Auth,
-    pub(crate) templates: Templates,
+    pub(crate) words: Arc<ArcSwap<Words>>,
     pub(crate) site: String,
     pub(crate) base: String,
     pub(crate) style: Asset,
     pub(crate) logo: Asset,
     pub(crate) is_local: bool,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) blanks: Arc<Blanks>,
+}
+
+/// The templates and texts, and the pages that were rendered of them so far.
+pub(crate) struct Words {
+    pub(crate) templates: Templates,
+    pub(crate) blanks: Blanks,
+}
+
+impl Words {
+    fn of(templates: Templates) -> Self {
+        Self { templates, blanks: Blanks::default() }
+    }
 }
 
 /// The pages with the default look. [`Pages`] decides more.
@@ -97,14 +109,13 @@ impl Pages {
         let look = Look::default();
         let shared = Shared {
             auth,
-            templates: Templates::built_in(),
+            words: Arc::new(ArcSwap::from_pointee(Words::of(Templates::built_in()))),
             site: DEFAULT_NAME.to_owned(),
             base: String::new(),
             style: Asset::style(look.colour),
             logo: Asset::logo(None, look.colour),
             is_local: false,
             random: Arc::new(OsRandom),
-            blanks: Arc::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -112,8 +123,9 @@ impl Pages {
     fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
         let shared = Arc::make_mut(&mut self.shared);
         change(shared);
-        // What was rendered so far may look otherwise now.
-        shared.blanks = Arc::default();
+        // What was rendered so far may look otherwise now, and what other pages say is not theirs.
+        let templates = shared.words.load().templates.clone();
+        shared.words = Arc::new(ArcSwap::from_pointee(Words::of(templates)));
         self
     }
 
@@ -143,7 +155,13 @@ impl Pages {
     /// Takes these templates and texts in place of the built-in ones.
     #[must_use]
     pub fn templates(self, templates: Templates) -> Self {
-        self.with(|shared| shared.templates = templates)
+        self.with(|shared| shared.words.store(Arc::new(Words::of(templates))))
+    }
+
+    /// Takes these templates and texts from now on, also in routers that were made of these pages before. For a program
+    /// that reads its files again while it runs.
+    pub fn renew_templates(&self, templates: Templates) {
+        self.shared.words.store(Arc::new(Words::of(templates)));
     }
 
     /// Says under which path browsers reach the pages, if a proxy or [`Router::nest`] puts them there: `/accounts` for

@@ -258,7 +258,7 @@ impl Visit {
     pub(crate) fn text(&self, key: &str, values: &[(&str, &str)]) -> String {
         let site = [("site", self.pages.shared.site.as_str())];
         let values: Vec<_> = values.iter().chain(&site).copied().collect();
-        let filled = self.pages.shared.templates.catalog.fill(self.language, key, &values);
+        let filled = self.pages.shared.words.load().templates.catalog.fill(self.language, key, &values);
         filled.unwrap_or_else(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "a text could not be filled in");
             String::new()
@@ -267,7 +267,7 @@ impl Visit {
 
     /// A duration in words.
     pub(crate) fn lasting(&self, duration: Duration) -> String {
-        lasting(&self.pages.shared.templates.catalog, self.language, duration)
+        lasting(&self.pages.shared.words.load().templates.catalog, self.language, duration)
     }
 
     /// Renders a page of these values.
@@ -287,7 +287,7 @@ impl Visit {
             return self.page(StatusCode::OK, template, own());
         }
         let render = || self.html(template, own(), MARK);
-        let blank = self.pages.shared.blanks.page(template, self.language, render);
+        let blank = self.pages.shared.words.load().blanks.page(template, self.language, render);
         self.show(StatusCode::OK, blank.map(|blank| blank.with(&self.form_token())))
     }
 
@@ -348,7 +348,12 @@ impl Visit {
             onward => self.next.as_ref().map_or_else(String::new, |next| next_query(next.as_str())),
         };
         let absent = context! { alert => "", errors => context! {}, kind => "", remembers => false };
-        shared.templates.catalog.render(template, context! { ..own, ..context! { ..common, ..absent } })
+        shared
+            .words
+            .load()
+            .templates
+            .catalog
+            .render(template, context! { ..own, ..context! { ..common, ..absent } })
     }
 
     /// The page that says that something was done.

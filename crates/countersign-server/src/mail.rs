@@ -94,6 +94,11 @@ impl Mail {
         &self.office.links
     }
 
+    /// What writes mails.
+    pub(crate) fn mailer(&self) -> Mailer {
+        self.office.mailer.clone()
+    }
+
     /// The writer of letters.
     pub(crate) fn letters(&self) -> Arc<dyn Letters> {
         self.office.clone()

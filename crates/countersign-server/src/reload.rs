@@ -1,7 +1,37 @@
-//! Reads the settings again when the server gets SIGHUP.
+//! Reads the settings again when the server gets SIGHUP, and the templates and texts that they name.
 
-use crate::settings::{Flags, SettingErrors, Settings, Sources};
+use std::sync::{Arc, OnceLock};
+
+use countersign_mail::{MailTemplates, Mailer};
+use countersign_pages::{Pages, Templates};
+
+use crate::settings::{Flags, SettingErrors, Settings, Sources, told};
 use crate::telemetry::LogLevel;
+
+/// Who shows texts, and takes new ones.
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    pub(crate) pages: Option<Pages>,
+    pub(crate) mailer: Option<Mailer>,
+}
+
+impl Texts {
+    /// Reads all templates and texts again. If something is wrong with one, none changes.
+    fn renew(&self, settings: &Settings) -> Result<(), String> {
+        let wrong = |name: &str, error: &dyn std::error::Error| format!("{name}: {}", told(error));
+        let pages = settings.pages.templates.as_ref().map(|folder| Templates::load(folder)).transpose();
+        let pages = pages.map_err(|error| wrong("COUNTERSIGN_PAGES_TEMPLATES", &error))?;
+        let mails = settings.accounts.mail.templates.as_ref().map(|folder| MailTemplates::load(folder));
+        let mails = mails.transpose().map_err(|error| wrong("COUNTERSIGN_MAIL_TEMPLATES", &error))?;
+        if let (Some(shown), Some(templates)) = (&self.pages, pages) {
+            shown.renew_templates(templates);
+        }
+        if let (Some(mailer), Some(templates)) = (&self.mailer, mails) {
+            mailer.renew_templates(templates);
+        }
+        Ok(())
+    }
+}
 
 /// The settings that the running server has, and where to read them again.
 #[derive(Debug)]
@@ -12,11 +42,18 @@ pub(crate) struct Reload {
     /// The directives by which it logs now.
     log: String,
     level: LogLevel,
+    /// Known when the server has started.
+    texts: Arc<OnceLock<Texts>>,
 }
 
 impl Reload {
     pub(crate) fn new(flags: Flags, started: Sources, log: String, level: LogLevel) -> Self {
-        Self { flags, started, log, level }
+        Self { flags, started, log, level, texts: Arc::default() }
+    }
+
+    /// The place for those who show texts.
+    pub(crate) fn texts(&self) -> Arc<OnceLock<Texts>> {
+        self.texts.clone()
     }
 
     fn read(&self) -> Result<(Sources, Settings), SettingErrors> {
@@ -34,13 +71,18 @@ impl Reload {
                 return;
             }
         };
+        if let Some(Err(error)) = self.texts.get().map(|texts| texts.renew(&settings)) {
+            tracing::error!("the templates were read again and are wrong, so nothing changes: {error}");
+            return;
+        }
         if settings.log != self.log {
             self.level.set(&settings.log);
             tracing::info!(from = self.log, to = settings.log, "COUNTERSIGN_LOG has changed");
             self.log = settings.log;
         }
         let later = sources.changed_since(&self.started).filter(|declared| !declared.changes_at_once);
-        let later: Vec<String> = later.map(|declared| declared.variable()).collect();
+        let mut later: Vec<String> = later.map(|declared| declared.variable()).collect();
+        later.extend(sources.flask_options_changed_since(&self.started));
         if later.is_empty() {
             tracing::info!("the settings were read again");
         } else {

@@ -29,7 +29,7 @@ use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
 use crate::mail::{Mail, NO_LINKS};
 use crate::operator::Operator;
-use crate::reload::Reload;
+use crate::reload::{Reload, Texts};
 use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ, told};
 use crate::store::Database;
 use crate::telemetry::{self, say};
@@ -55,6 +55,7 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
 
 async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Result<(), Box<dyn Error>> {
     // This comes before everything else, so that a terminal that closes does not end a half-finished start.
+    let texts = reload.texts();
     follow_hangups(reload)?;
     // Listening comes first, so that a start that cannot succeed leaves nothing behind.
     let Listeners { users: listener, address, admin: admin_listener, tls } = match listen(settings).await {
@@ -113,6 +114,8 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
         allowed_origins: &settings.allowed_origins,
         proxies: settings.edge.proxies.clone(),
     };
+    // Nobody else knows the place.
+    let _is_set = texts.set(Texts { pages: way.pages.clone(), mailer: mail.as_ref().map(Mail::mailer) });
     let router = app(auth.clone(), way);
     let edge = |tls| Edge {
         limits: limits(&settings.edge),

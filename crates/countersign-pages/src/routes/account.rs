@@ -46,7 +46,8 @@ pub(crate) async fn overview(State(pages): State<Pages>, request: Request) -> Re
     let sessions: Vec<_> =
         sessions.iter().map(|session| row(&visit, session, Some(session.id) == current, now)).collect();
     let user = &caller.user;
-    let since = day_in_words(&visit.pages.shared.templates.catalog, visit.language, user.created_at);
+    let since =
+        day_in_words(&visit.pages.shared.words.load().templates.catalog, visit.language, user.created_at);
     let own = context! {
         email => user.email.as_ref().map(|email| email.as_str()).unwrap_or_default(),
         verified => user.has_verified_email(),
@@ -61,7 +62,8 @@ pub(crate) async fn overview(State(pages): State<Pages>, request: Request) -> Re
 }
 
 fn row(visit: &Visit, session: &Session, current: bool, now: Timestamp) -> Value {
-    let catalog = &visit.pages.shared.templates.catalog;
+    let words = visit.pages.shared.words.load();
+    let catalog = &words.templates.catalog;
     let agent = session.device.user_agent.as_deref().unwrap_or_default();
     let Described { program, system } = Described::of(agent);
     let device = match (program, system) {

@@ -425,7 +425,7 @@ pub(crate) const ALL: [Declared; 65] = [
         .default("built-in")
         .help("a folder with templates and texts in place of the built-in ones")
         .page("A folder whose templates and texts replace the built-in ones of the same names. They are checked \
-               at start."),
+               at start, and read again at SIGHUP."),
     setting("site_name", Group::Pages, Kind::Text)
         .default("the host of the public URL")
         .help("what mails and pages call this site")
@@ -448,7 +448,7 @@ pub(crate) const ALL: [Declared; 65] = [
         .default("built-in")
         .help("a folder with templates and texts in place of the built-in ones")
         .page("A folder whose templates and texts replace the built-in ones of the same names. They are checked \
-               at start."),
+               at start, and read again at SIGHUP."),
     setting("admin_listen", Group::Operators, Kind::Address)
         .default("nowhere")
         .help("address and port of the admin API")

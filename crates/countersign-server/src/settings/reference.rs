@@ -171,9 +171,9 @@ refresh_heal = false
   holds nothing else and belongs to its owner alone (`chmod 600`), or to root with mode 0440, as Kubernetes and systemd
   mount it. A settings file or `.env` with a secret in it may not be read by everybody either; see
   [files](api.md#files).
-- **SIGHUP** makes a running server read its settings again. The log level changes at once. Other settings that have
-  changed are named in the log, and take effect when the server is restarted; so does the environment. If one is wrong,
-  nothing changes. Certificates and keys are read again when they change, without any signal.
+- **SIGHUP** makes a running server read its settings again. The log level changes at once, and so do the templates and
+  texts of pages and mails. Other settings that have changed are named in the log, and take effect when the server is
+  restarted; so does the environment. If one is wrong, nothing changes. Certificates and keys are read again when they change, without any signal.
 - An editor that knows JSON schemas completes and checks the settings file by `docs/settings.schema.json`.
 - Kubernetes gives every pod beside a Service named `countersign` variables that begin like settings: set
   `enableServiceLinks: false`.

@@ -1,6 +1,6 @@
 //! The sources of settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -142,6 +142,13 @@ impl Sources {
         pairs
             .filter(|((_, here), there)| here.map(Setting::text) != *there)
             .map(|((declared, _), _)| declared)
+    }
+
+    /// The options of a Flask application that have other values here than there.
+    pub(crate) fn flask_options_changed_since(&self, there: &Self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.flask_options.keys().chain(there.flask_options.keys()).collect();
+        let changed = |name: &&String| self.flask_options.get(*name) != there.flask_options.get(*name);
+        names.into_iter().filter(changed).cloned().collect()
     }
 
     /// The names that were asked for.

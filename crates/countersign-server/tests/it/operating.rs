@@ -380,3 +380,23 @@ async fn dotenv_is_read_as_flask_reads_it_and_lines_of_others_that_cannot_be_rea
     folder.write(".env", "COUNTERSIGN_DATABASE_URL=postgres://ada:${canary}@db/auth\n");
     folder.run(&[], &[]).await.assert_refused(&["COUNTERSIGN_DATABASE_URL (.env, line 1)", "${canary}"]);
 }
+
+#[tokio::test]
+async fn sighup_takes_new_texts_and_keeps_the_old_ones_where_the_new_are_wrong() {
+    let folder = Folder::new();
+    let texts = folder.path("texts");
+    std::fs::create_dir(&texts).unwrap();
+    let server = folder.serve_with(&[("COUNTERSIGN_PAGES_TEMPLATES", "texts")]).await;
+    let page = async || reqwest::get(format!("{}/sign-in", server.url)).await.unwrap().text().await.unwrap();
+    assert!(page().await.contains("<h1>Sign in</h1>"), "{}", page().await);
+    std::fs::write(texts.join("en.toml"), "[sign_in]\ntitle = \"Come in\"\n").unwrap();
+    signal(&server, "-HUP").await;
+    eventually("the new text is shown", async || page().await.contains("<h1>Come in</h1>")).await;
+    std::fs::write(texts.join("error.html"), "{{ nmae }}").unwrap();
+    std::fs::write(texts.join("en.toml"), "[sign_in]\ntitle = \"Go away\"\n").unwrap();
+    signal(&server, "-HUP").await;
+    let told = "the templates were read again and are wrong, so nothing changes: COUNTERSIGN_PAGES_TEMPLATES";
+    eventually(told, async || server.log().contains(told)).await;
+    assert!(page().await.contains("<h1>Come in</h1>"));
+    server.stop().await;
+}
