@@ -31,6 +31,7 @@ mod operators;
 mod profiles;
 mod proxies;
 mod revoke_all;
+mod rolling;
 mod server;
 mod slow;
 mod starting;

@@ -32,7 +32,7 @@ fn documented(name: &str) -> String {
 }
 
 /// A program on this machine: named by a variable, or where it usually is. Without it the test says so and is left out.
-fn program(variable: &str, usual: &[&str]) -> Option<PathBuf> {
+pub(crate) fn program(variable: &str, usual: &[&str]) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/proxies");
     let found = named.or_else(|| usual.iter().map(|path| built.join(path)).find(|path| path.exists()));
@@ -62,7 +62,7 @@ struct Places {
     folder: String,
 }
 
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
@@ -436,7 +436,7 @@ async fn check_socket(site: &Site, browser: &Visitor<'_>) {
 }
 
 /// Replaces each text in a configuration; every one must be there.
-fn filled(name: &str, places: &[(&str, &str)]) -> String {
+pub(crate) fn filled(name: &str, places: &[(&str, &str)]) -> String {
     places.iter().fold(documented(name), |text, (placeholder, value)| {
         assert!(text.contains(placeholder), "{name} has no {placeholder}");
         text.replace(placeholder, value)
@@ -689,5 +689,5 @@ fn the_page_shows_the_very_files_that_are_tested() {
         assert!(name == "traefik-static.yaml" || file.contains("COUNTERSIGN_PUBLIC_URL="), "{name}");
         shown += 1;
     }
-    assert_eq!(shown, 7);
+    assert_eq!(shown, 8);
 }
