@@ -62,7 +62,7 @@ pub enum InvalidSecret {
     #[error("a public or private key (PEM, DER or JWK) was given as a secret")]
     NotASecret,
     /// The list of secrets is empty.
-    #[error("no secret given")]
+    #[error("no secret given; `countersign key secret` makes one")]
     Absent,
 }
 

@@ -159,15 +159,22 @@ impl Message {
     }
 }
 
-/// A text in one line: runs of white space and control characters become one blank, and what is beyond `most` characters
-/// is cut.
+/// A text in one line: runs of white space, control characters and those that turn the direction of writing become one
+/// blank, and what is beyond `most` characters is cut.
 pub(crate) fn one_line(text: &str, most: usize) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let is_between = |c: char| c.is_whitespace() || c.is_control() || turns_direction(c);
+    let words = text.split(is_between).filter(|word| !word.is_empty());
     let line = words.collect::<Vec<_>>().join(" ");
     if line.chars().count() <= most {
         return line;
     }
     line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Whether a character lets text be read in another order than it is written (Unicode's UAX #9): a client could make a
+/// mail seem to say something else.
+const fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -237,6 +244,12 @@ mod tests {
             );
             assert!(!message.content().subject().contains(char::is_control), "{subject:?}");
         }
+    }
+
+    #[test]
+    fn a_text_of_a_client_cannot_turn_the_direction_of_a_mail() {
+        let text = "Fire\u{202e}xof\u{2066} \u{200f}on\r\nmars\u{9b}31m";
+        assert_eq!(one_line(text, 120), "Fire xof on mars 31m");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::client::{Answer, Client, Pair, send};
+use crate::client::{Answer, Client, PASSWORD, Pair, send};
 use crate::server::Folder;
 use crate::wire::exchange;
 
@@ -232,5 +232,47 @@ async fn no_client_decides_how_long_a_line_of_the_log_is() {
         for line in log.lines() {
             assert!(line.len() < 2_000, "{format}: {} bytes: {}", line.len(), &line[..500]);
         }
+    }
+}
+
+#[tokio::test]
+async fn sec_148_untrusted_text_forges_no_line_of_the_log_and_moves_no_cursor() {
+    const FORGED: &str = "\r\n2026-01-01T00:00:00Z  INFO forged: all is well";
+    const CONTROL: &str = "\u{1b}[2J\u{9b}31m\u{202e}\u{7}\u{8}";
+    for format in ["text", "json"] {
+        let folder = Folder::new();
+        let settings = [("COUNTERSIGN_LOG", "debug"), ("COUNTERSIGN_LOG_FORMAT", format)];
+        let server = folder.serve_with(&settings).await;
+        let client = Client::new(&server);
+        client.register("ada@example.org").await;
+        let bad = format!("ada{FORGED}{CONTROL}@example.org");
+        client.try_login(&bad, PASSWORD).await;
+        let encoded: String =
+            format!("{FORGED}{CONTROL}").bytes().map(|byte| format!("%{byte:02X}")).collect();
+        for path in [
+            format!("/{encoded}"),
+            format!("/sign-in?next={encoded}"),
+            format!("/v1/auth/verify?scope={encoded}"),
+        ] {
+            send(client.request(Method::GET, &path)).await.unwrap();
+        }
+        // A field has neither line ends nor controls, but the rest of Latin-1.
+        for name in
+            ["user-agent", "origin", "x-request-id", "accept-language", "x-forwarded-for", "authorization"]
+        {
+            let value = reqwest::header::HeaderValue::from_bytes(b"x\x9b31m \xe2\x80\xae forged").unwrap();
+            let request = client.request(Method::POST, "/v1/auth/login").header(name, value);
+            send(request.json(&json!({ "email": "ada@example.org", "password": PASSWORD }))).await.unwrap();
+        }
+        server.ask_to_stop().await;
+        let path = server.log_path().to_owned();
+        server.wait().await;
+        let log = std::fs::read_to_string(path).unwrap();
+        let controls = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
+        for line in log.lines() {
+            assert!(!line.contains(controls), "{line:?}");
+            assert!(!line.starts_with("2026-01-01"), "{line:?}");
+        }
+        assert!(log.contains("forged") || log.contains("%66"), "the texts are in the log, as text: {log}");
     }
 }

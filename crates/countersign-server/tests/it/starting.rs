@@ -256,3 +256,31 @@ async fn the_log_says_what_the_server_works_with() {
     assert!(server.log().contains("database=\"the SQLite database countersign.db\""), "{}", server.log());
     server.stop().await;
 }
+
+#[tokio::test]
+async fn sec_159_a_secret_that_others_may_guess_refuses_the_start() {
+    let folder = Folder::new();
+    let of = |bytes: &[u8]| STANDARD.encode(bytes);
+    folder.write("empty", "");
+    folder.write("short", &of(b"thirty-one bytes are not enough"));
+    let zeros = of(&[0; 32]);
+    let pattern = of(b"abababababababababababababababab");
+    let example = of(b"change-me-change-me-change-me-change-me");
+    for (name, value) in [
+        ("COUNTERSIGN_SECRET", "secret"),
+        ("COUNTERSIGN_SECRET", "change-me"),
+        ("COUNTERSIGN_SECRET", &zeros),
+        ("COUNTERSIGN_SECRET", &pattern),
+        ("COUNTERSIGN_SECRET", &example),
+        ("COUNTERSIGN_SECRET_FILE", "empty"),
+        ("COUNTERSIGN_SECRET_FILE", "short"),
+    ] {
+        let settings = [("COUNTERSIGN_LISTEN", "127.0.0.1:0"), (name, value)];
+        folder.run(&[], &settings).await.assert_refused(&["ecret", "countersign key secret"]);
+        folder
+            .run(&["config", "check"], &settings)
+            .await
+            .assert_refused(&["ecret", "countersign key secret"]);
+    }
+    assert_eq!(folder.names(), ["empty", "short"], "nothing was made");
+}

@@ -271,3 +271,61 @@ async fn sec_221_behind_a_proxy_without_a_public_url_nobody_gets_cookies_and_the
     assert!(attributes.contains("Secure"), "{attributes}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn sec_153_forms_of_request_smuggling_never_yield_a_second_request() {
+    let folder = Folder::new();
+    let server = folder.serve().await;
+    let smuggled = "GET /v1/auth/whoami HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let post = |fields: &str, body: &str| {
+        format!(
+            "POST /v1/auth/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{fields}\r\n{body}"
+        )
+    };
+    let chunked = format!("2\r\n{{}}\r\n0\r\n\r\n{smuggled}");
+    let length = |length: usize| format!("content-length: {length}\r\n");
+    for (case, request, statuses) in [
+        // Each is one request to a server that goes by the length, and two to one that goes by the chunks; or the reverse.
+        (
+            "CL, TE",
+            post(&format!("{}transfer-encoding: chunked\r\n", length(chunked.len())), &chunked),
+            &["422"][..],
+        ),
+        (
+            "TE, CL",
+            post(&format!("transfer-encoding: chunked\r\n{}", length(chunked.len())), &chunked),
+            &["422"],
+        ),
+        (
+            "two lengths",
+            post(&format!("{}{}", length(2), length(2 + smuggled.len())), &format!("{{}}{smuggled}")),
+            &["400"],
+        ),
+        ("a list of lengths", post("content-length: 2, 60\r\n", &format!("{{}}{smuggled}")), &["400"]),
+        ("a length with a sign", post("content-length: +2\r\n", &format!("{{}}{smuggled}")), &["400"]),
+        ("another last coding", post("transfer-encoding: chunked, identity\r\n", &chunked), &["400"]),
+        ("a coding in disguise", post("transfer-encoding: \u{b}chunked\r\n", &chunked), &["400"]),
+        ("a field name with a blank", post("transfer-encoding : chunked\r\n", &chunked), &["400"]),
+        ("a folded field", post("x: a\r\n transfer-encoding: chunked\r\n", &chunked), &["400"]),
+        (
+            "HTTP/1.0 with chunks",
+            post("transfer-encoding: chunked\r\n", &chunked).replace("HTTP/1.1\r\nhost", "HTTP/1.0\r\nhost"),
+            &["400"],
+        ),
+    ] {
+        let answer = exchange(&server, &request).await;
+        let found: Vec<_> = answer.split("HTTP/1.").skip(1).map(|answer| &answer[2..5]).collect();
+        assert_eq!(found, statuses, "{case}: {answer}");
+        assert!(!answer.contains("found_by"), "{case}: the second request was answered: {answer}");
+    }
+    for method in ["TRACE", "TRACK", "CONNECT", "BREW"] {
+        let answer = exchange(&server, &format!("{method} /v1/auth/login HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncookie: canary=1\r\n\r\n")).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 405 ") || method == "CONNECT" && answer.starts_with("HTTP/1.1 4"),
+            "{method}: {answer}"
+        );
+        assert!(!answer.contains("canary"), "{method} shows nothing of the request: {answer}");
+    }
+    Client::new(&server).get("/healthz").await.expect(200);
+    server.stop().await;
+}
