@@ -172,6 +172,10 @@ pub mod guides {
     pub mod scaling {}
     #[doc = include_str!("../docs/proxies.md")]
     pub mod proxies {}
+    #[doc = include_str!("../docs/operations.md")]
+    pub mod operations {}
+    #[doc = include_str!("../docs/threat-model.md")]
+    pub mod threat_model {}
     #[doc = include_str!("../docs/keys.md")]
     #[cfg(any(not(doctest), feature = "jwks-client"))]
     pub mod keys {}
