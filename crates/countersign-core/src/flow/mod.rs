@@ -5,6 +5,7 @@ mod accounts;
 mod agree;
 mod background;
 mod breached;
+mod clients;
 mod clock;
 mod extra;
 mod hasher;
@@ -28,6 +29,7 @@ pub use background::{
     Background, FLUSH_EVERY, PURGE_BATCH, PURGE_EVERY, ROTATE_EVERY, SETTINGS_EVERY, TELL_EVERY, purge,
 };
 pub use breached::{BreachedFileError, BreachedPasswords};
+pub use clients::{ClientError, Clients};
 pub use clock::StoreClock;
 pub use extra::{ExtraClaims, ExtraClaimsError};
 pub use hasher::{HashError, HashPlace, HashPool, HashRecipe, HashTurn, Hasher, PasswordCheck};

@@ -10,7 +10,10 @@ use uuid::Uuid;
 
 use crate::model::one_time::SecretDigest;
 
-/// What an admin key allows. Each scope allows one thing; none includes another.
+/// What a key allows. Each scope allows one thing; none includes another.
+///
+/// A key is an operator's, for the admin API, or a [client's](crate::model::Client), for the endpoints of tokens. The
+/// scopes of the two are apart, and no key has both.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum AdminScope {
@@ -24,12 +27,28 @@ pub enum AdminScope {
     SessionsWrite,
     /// Reads the audit events.
     EventsRead,
+    /// Asks about tokens (RFC 7662). A client's.
+    TokensIntrospect,
+    /// Revokes tokens (RFC 7009). A client's.
+    TokensRevoke,
 }
 
 impl AdminScope {
     /// All scopes.
-    pub const ALL: [Self; 5] =
+    pub const ALL: [Self; 7] = [
+        Self::UsersRead,
+        Self::UsersWrite,
+        Self::SessionsRead,
+        Self::SessionsWrite,
+        Self::EventsRead,
+        Self::TokensIntrospect,
+        Self::TokensRevoke,
+    ];
+    /// The scopes of the admin API.
+    pub const OF_OPERATORS: [Self; 5] =
         [Self::UsersRead, Self::UsersWrite, Self::SessionsRead, Self::SessionsWrite, Self::EventsRead];
+    /// The scopes of the endpoints of tokens.
+    pub const OF_CLIENTS: [Self; 2] = [Self::TokensIntrospect, Self::TokensRevoke];
 
     /// The scope's name, such as `users:read`. It never changes, because stores keep it.
     #[must_use]
@@ -40,6 +59,8 @@ impl AdminScope {
             Self::SessionsRead => "sessions:read",
             Self::SessionsWrite => "sessions:write",
             Self::EventsRead => "events:read",
+            Self::TokensIntrospect => "tokens:introspect",
+            Self::TokensRevoke => "tokens:revoke",
         }
     }
 
@@ -50,7 +71,8 @@ impl AdminScope {
     }
 }
 
-/// The record of an admin key. It holds a digest, so that whoever reads the store cannot use the key.
+/// The record of an admin key or of a [client](crate::model::Client). It holds a digest, so that whoever reads the store
+/// cannot use the key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AdminKey {
     /// The key's id, by which it is listed and removed.
@@ -68,10 +90,16 @@ pub struct AdminKey {
 }
 
 impl AdminKey {
+    /// Whether the record is a client's: all its scopes are.
+    #[must_use]
+    pub fn is_of_client(&self) -> bool {
+        !self.scopes.is_empty() && self.scopes.iter().all(|scope| AdminScope::OF_CLIENTS.contains(scope))
+    }
+
     /// Whether this text is the key's, compared in constant time.
     #[must_use]
     pub fn is_proven_by(&self, text: &AdminKeyText) -> bool {
-        self.id == text.id() && self.digest.is(&text.digest())
+        !self.is_of_client() && self.id == text.id() && self.digest.is(&text.digest())
     }
 
     /// Whether the key allows this at `now`.

@@ -95,6 +95,9 @@ impl AuditRecord {
             Event::TokensRevoked { user_id, ids } => {
                 Self { detail: Some(format!("{} tokens", ids.len())), ..about(user_id) }
             }
+            Event::ClientRevoked { user_id, session_id, client } => {
+                Self { session_id: Some(*session_id), actor: Some(cut(client)), ..about(user_id) }
+            }
             Event::RefreshReused { user_id, session_id, presented, current, device } => Self {
                 session_id: Some(*session_id),
                 ip: ip(device),

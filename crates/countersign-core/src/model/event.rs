@@ -95,6 +95,15 @@ pub enum Event {
         /// The `jti`s of the tokens.
         ids: Vec<TokenId>,
     },
+    /// A client revoked a token of a live session, which was ended.
+    ClientRevoked {
+        /// The user of the session.
+        user_id: UserId,
+        /// The session that was ended.
+        session_id: SessionId,
+        /// The name of the client.
+        client: String,
+    },
     /// An old refresh token was presented, so somebody holds a copy of it; its session was ended.
     RefreshReused {
         /// The user of the session.
@@ -202,6 +211,7 @@ impl Event {
             Self::SessionEnded { .. } => "session_ended",
             Self::AllSessionsEnded { .. } => "all_sessions_ended",
             Self::TokensRevoked { .. } => "tokens_revoked",
+            Self::ClientRevoked { .. } => "client_revoked",
             Self::RefreshReused { .. } => "refresh_reused",
             Self::RefreshShared { .. } => "refresh_shared",
             Self::UserDisabled { .. } => "user_disabled",
@@ -307,6 +317,9 @@ impl Events for LogEvents {
             ),
             Event::TokensRevoked { user_id, ids } => {
                 log!(info, "tokens were revoked", %user_id, count = ids.len());
+            }
+            Event::ClientRevoked { user_id, session_id, client } => {
+                log!(info, "a client revoked a session's token", %user_id, %session_id, client);
             }
             Event::RefreshReused { user_id, session_id, presented, current, device } => log!(
                 warn,

@@ -6,6 +6,7 @@ pub(crate) mod acknowledge;
 pub(crate) mod admin_key;
 pub(crate) mod agreed;
 pub(crate) mod audit;
+pub(crate) mod client;
 pub(crate) mod decide;
 pub(crate) mod derive;
 pub(crate) mod entry;
@@ -28,6 +29,7 @@ pub use acknowledge::Acknowledgements;
 pub use admin_key::{AdminKey, AdminKeyText, AdminScope};
 pub use agreed::{AgreedSettings, Difference, Own, Stance};
 pub use audit::{AuditPosition, AuditRecord};
+pub use client::{Client, ClientSecret};
 pub use decide::{
     Acknowledgement, Advance, AdvanceCondition, Circumstances, Decision, Heal, LogVerdict, Presented,
     Refusal, decide,

@@ -204,7 +204,8 @@ pub trait DeviceStore: fmt::Debug + Send + Sync + 'static {
     async fn purge_devices(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 }
 
-/// The store of admin keys. There are few of them.
+/// The store of admin keys, and of the clients of the endpoints of tokens, whose records are alike. There are few of
+/// them.
 #[async_trait]
 pub trait AdminKeyStore: fmt::Debug + Send + Sync + 'static {
     /// Inserts a key unless its id is taken; returns whether it did.

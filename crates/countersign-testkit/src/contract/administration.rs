@@ -28,7 +28,7 @@ pub async fn admin_keys_are_kept_listed_and_removed(stores: &Stores) {
         expires_at: number.is_multiple_of(2).then(|| NOW + secs(1_000 + number)),
     };
     assert!(store.admin_keys().await.expect("the store answers").is_empty());
-    let keys = [key("o'neil \"😀\" 50%", 1), key("", 2), key("all", 5)];
+    let keys = [key("o'neil \"😀\" 50%", 1), key("", 2), key("all", 7)];
     // The list is by time and not by insertion.
     for number in [2, 0, 1] {
         assert!(store.insert_admin_key(&keys[number]).await.expect("the store answers"));
