@@ -369,12 +369,19 @@ impl<L: Library> Rules for OverSessions<L> {
     }
 
     /// The token itself tells its type.
-    async fn judge(&self, engine: &Engine, token: &str, _: TokenType) -> Result<Claims, BoxError> {
-        let verified = self.library.decode(token, false).await?;
-        let claims = verified.to_claims().ok_or(
-            "its identity can be no user's id here, or it does not name its session as this library does",
-        )?;
-        let found = self.library.ask_hooks(&verified).await?;
+    async fn judge(&self, engine: &Engine, token: &str, _: TokenType) -> Result<Claims, AuthError> {
+        const FOREIGN: &str =
+            "its identity can be no user's id here, or it does not name its session as this library does";
+        let judged = |refusal: L::Refusal| {
+            if L::is_outage(&refusal) { AuthError::AskApplication(refusal.into()) } else { refused(refusal) }
+        };
+        let verified = self.library.decode(token, false).await;
+        let verified = verified.map_err(|error| match error.downcast() {
+            Ok(refusal) => judged(*refusal),
+            Err(error) => AuthError::Rules(error),
+        })?;
+        let claims = verified.to_claims().ok_or_else(|| AuthError::Rules(FOREIGN.into()))?;
+        let found = self.library.ask_hooks(&verified).await.map_err(judged)?;
         engine.ask_application(&claims, false).await?;
         match claims.token_type() {
             TokenType::Access => {
@@ -382,7 +389,7 @@ impl<L: Library> Rules for OverSessions<L> {
             }
             TokenType::Refresh => {
                 if engine.users().known(claims.subject(), found.as_ref()).await?.is_none() {
-                    return Err(Refusal::User.into());
+                    return Err(RefreshError::Refused(Refusal::User).into());
                 }
                 Refresh::of(engine.sessions()).check_renewal(&claims).await?;
             }

@@ -356,7 +356,7 @@ impl Rules for FlaskLogin {
         }
     }
 
-    async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, BoxError> {
+    async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, AuthError> {
         let check = match kind {
             TokenType::Access => Check::ACCESS,
             TokenType::Refresh => Check::REFRESH,

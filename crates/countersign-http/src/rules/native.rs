@@ -555,17 +555,17 @@ impl Rules for Native {
         }
     }
 
-    async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, BoxError> {
-        match kind {
-            TokenType::Access => Ok(engine.sessions().verification().verify(token, Check::ACCESS).await?),
-            TokenType::Refresh => {
-                let claims = engine.sessions().verification().verify(token, Check::REFRESH).await?;
-                match engine.users().known(claims.subject(), None).await? {
-                    Some(_) => Ok(claims),
-                    None => Err(Refusal::User.into()),
-                }
-            }
+    async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, AuthError> {
+        let check = match kind {
+            TokenType::Access => Check::ACCESS,
+            TokenType::Refresh => Check::REFRESH,
+        };
+        let claims = engine.sessions().verification().verify(token, check).await?;
+        engine.ask_application(&claims, false).await?;
+        if kind == TokenType::Refresh && engine.users().known(claims.subject(), None).await?.is_none() {
+            return Err(RefreshError::Refused(Refusal::User).into());
         }
+        Ok(claims)
     }
 
     async fn signature(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<String, BoxError> {

@@ -204,7 +204,7 @@ fn alleged_kind(alleged: &UnverifiedClaims) -> TokenType {
 
 /// Judges the token as the server would.
 async fn judge(auth: &Auth, token: &str, kind: TokenType) -> Result<(), Box<dyn Error>> {
-    auth.rules().judge(auth.engine(), token, kind).await.map(drop).map_err(|why| why as Box<dyn Error>)
+    auth.rules().judge(auth.engine(), token, kind).await.map(drop).map_err(Into::into)
 }
 
 /// Whether the signature holds, in words.
