@@ -48,6 +48,8 @@ pub use layer::{Answering, AuthLayer, Authority, WithAuth};
 #[cfg(feature = "jwks-client")]
 pub use remote::{RemoteRejection, RemoteToken};
 pub use reply::{AuthRejection, Reply, WithCookies};
-pub use routes::{account_routes, device, login_routes, method_not_allowed, not_found, routes};
+pub use routes::{
+    account_routes, device, login_routes, method_not_allowed, not_found, routes, standard_routes,
+};
 pub use user::{FreshLoginRequired, LoginRequired};
 pub use wire::{session_body, user_body};

@@ -31,6 +31,10 @@ pub enum ErrorCode {
     InvalidRequest,
     /// 400: a mailed link that was used before, has expired or was never sent.
     InvalidLink,
+    /// 400: the client may not use this endpoint (RFC 6749 §5.2).
+    UnauthorizedClient,
+    /// 401: the client of an endpoint of tokens is not authenticated (RFC 6749 §5.2).
+    InvalidClient,
     /// 401: no credential.
     MissingToken,
     /// 401: a presented token is not accepted, for whatever reason.
@@ -105,9 +109,11 @@ pub struct Answer {
 
 impl ErrorCode {
     /// Every code, in the order of its status.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::InvalidLink,
+        Self::UnauthorizedClient,
+        Self::InvalidClient,
         Self::MissingToken,
         Self::InvalidToken,
         Self::InvalidCredentials,
@@ -159,6 +165,12 @@ impl ErrorCode {
             Self::InvalidRequest => (S::BAD_REQUEST, "invalid_request", "The request is malformed."),
             Self::InvalidLink => {
                 (S::BAD_REQUEST, "invalid_link", "The link is not valid any more; ask for another one.")
+            }
+            Self::UnauthorizedClient => {
+                (S::BAD_REQUEST, "unauthorized_client", "The client may not use this endpoint.")
+            }
+            Self::InvalidClient => {
+                (S::UNAUTHORIZED, "invalid_client", "The client's id or secret is missing or wrong.")
             }
             Self::MissingToken => {
                 (S::UNAUTHORIZED, "missing_token", "The request needs a token and has none.")
@@ -244,6 +256,10 @@ impl ErrorCode {
     /// of a token with insufficient scope has one too (RFC 6750 §3).
     fn challenge(self, description: &'static str) -> Option<HeaderValue> {
         match self {
+            // RFC 6749 §5.2. The realm is required by RFC 7617 §2.
+            Self::InvalidClient => {
+                Some(HeaderValue::from_static("Basic realm=\"clients\", charset=\"UTF-8\""))
+            }
             Self::MissingToken | Self::InvalidCredentials => Some(HeaderValue::from_static("Bearer")),
             // RFC 9470 §3 defines this name for a valid token from too old a login. `invalid_token` would make clients
             // refresh, which never yields a fresh token, and try again.
@@ -329,11 +345,38 @@ impl Answer {
 
     /// The answer with a JWK set, which is public and which caches may keep for five minutes (SEC-042).
     pub(crate) fn jwk_set(text: String) -> Self {
+        Self::public(JWK_SET, text)
+    }
+
+    /// A public document, which caches may keep for five minutes, with an `ETag` by which they ask for changes.
+    pub(crate) fn public(content_type: HeaderValue, text: String) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let tag = digest
+            .as_ref()
+            .iter()
+            .take(16)
+            .fold(String::from("\""), |tag, byte| tag + &format!("{byte:02x}"));
         let mut answer = Self::empty(StatusCode::OK);
         answer.body = text.into();
-        answer.headers.insert(header::CONTENT_TYPE, JWK_SET);
+        answer.headers.insert(header::CONTENT_TYPE, content_type);
         answer.headers.insert(header::CACHE_CONTROL, PUBLIC_FOR_FIVE_MINUTES);
+        answer.headers.insert(header::ETAG, HeaderValue::try_from(tag + "\"").expect("hexadecimal digits"));
         answer
+    }
+
+    /// The answer 304 if the request's `If-None-Match` names this answer's `ETag` (RFC 9110 §13.1.2); otherwise this
+    /// answer.
+    #[must_use]
+    pub fn unless_known(mut self, request: &HeaderMap) -> Self {
+        let Some(tag) = self.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()) else { return self };
+        let fields = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|field| field.to_str().ok());
+        let mut named = fields.flat_map(|field| field.split(',')).map(str::trim);
+        if named.any(|named| named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag) {
+            self.status = StatusCode::NOT_MODIFIED;
+            self.body = Bytes::new();
+            self.headers.remove(header::CONTENT_TYPE);
+        }
+        self
     }
 
     /// The answer 303, which sends a browser to another page by GET, whatever the method was (SEC-076). `location` is
@@ -514,7 +557,7 @@ pub fn quotable(text: &str) -> String {
     text.chars().map(quotable).collect()
 }
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// The media type of a JWK set (RFC 7517 §8.5.2).
 const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
@@ -544,6 +587,8 @@ mod tests {
         let table = [
             (400, "invalid_request", None),
             (400, "invalid_link", None),
+            (400, "unauthorized_client", None),
+            (401, "invalid_client", Some("Basic realm=\"clients\", charset=\"UTF-8\"")),
             (401, "missing_token", Some("Bearer")),
             (401, "invalid_token", Some(invalid)),
             (401, "invalid_credentials", Some("Bearer")),
@@ -670,6 +715,29 @@ mod tests {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
         no_store(&mut headers);
         assert_eq!(headers.get_all(header::CACHE_CONTROL).iter().collect::<Vec<_>>(), ["no-store"]);
+    }
+
+    #[test]
+    fn a_cache_that_knows_the_document_gets_304() {
+        let answer = || Answer::jwk_set("{\"keys\":[]}".to_owned());
+        let tag = header(&answer(), header::ETAG).unwrap().to_owned();
+        assert_ne!(header(&Answer::jwk_set(String::new()), header::ETAG), Some(&*tag));
+        for (named, known) in [
+            (vec![], false),
+            (vec!["\"other\"".to_owned()], false),
+            (vec![tag.trim_matches('"').to_owned()], false),
+            (vec![tag.clone()], true),
+            (vec![format!("W/{tag}")], true),
+            (vec![format!("\"other\" , {tag}")], true),
+            (vec!["\"other\"".to_owned(), tag.clone()], true),
+            (vec!["*".to_owned()], true),
+        ] {
+            let fields = named.iter().map(|tag| (header::IF_NONE_MATCH, HeaderValue::try_from(tag).unwrap()));
+            let answer = answer().unless_known(&fields.collect());
+            assert_eq!((answer.status() == 304, answer.body().is_empty()), (known, known), "{named:?}");
+            assert_eq!(header(&answer, header::ETAG), Some(&*tag));
+            assert_eq!(header(&answer, header::CACHE_CONTROL), Some("public, max-age=300"));
+        }
     }
 
     #[test]

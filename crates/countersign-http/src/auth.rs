@@ -491,7 +491,8 @@ impl Auth {
     }
 
     /// The answer to `GET /.well-known/jwks.json`: the public keys with which others verify our access tokens
-    /// (RFC 7517 §5). Caches may keep it for five minutes.
+    /// (RFC 7517 §5). Caches may keep it for five minutes, and ask for changes by its `ETag`: with
+    /// [`Answer::unless_known`] the answer is then 304.
     #[must_use]
     pub fn jwks(&self) -> Answer {
         Answer::jwk_set(self.rules().public_keys(self.engine()))

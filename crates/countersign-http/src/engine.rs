@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use countersign_core::flow::{Accounts, Arrival, LoginError, Sessions, SignedIn};
+use countersign_core::flow::{Accounts, Arrival, Clients, LoginError, Sessions, SignedIn};
 use countersign_core::model::Password;
 use countersign_jwt::{Claims, Timestamp};
 use http::request::Parts;
+use url::Url;
 
 use crate::account_rules::AccountRules;
 use crate::answer::{Answer, ErrorCode};
@@ -26,6 +27,7 @@ use crate::users::{SignedInUser, Users};
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) accounts: Accounts,
+    pub(crate) clients: Clients,
     pub(crate) account_rules: AccountRules,
     pub(crate) sends_mail: bool,
     pub(crate) users: Users,
@@ -34,6 +36,8 @@ pub struct Engine {
     pub(crate) csrf: CsrfRules,
     pub(crate) pages: Option<Arc<Pages>>,
     pub(crate) renewals: Arc<Renewals>,
+    /// The URL by which programs reach this one, where it is known.
+    pub(crate) reached_at: Option<Url>,
     /// Whether the settings say that users reach the program by https.
     pub(crate) is_behind_https: bool,
 }

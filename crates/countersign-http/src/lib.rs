@@ -49,6 +49,7 @@ mod return_to;
 mod rules;
 mod set_cookies;
 mod system;
+mod token_endpoints;
 mod users;
 mod wire;
 

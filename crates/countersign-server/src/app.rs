@@ -8,7 +8,9 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use countersign_axum::{Auth, AuthLayer, Reply, account_routes, method_not_allowed, not_found, routes};
+use countersign_axum::{
+    Auth, AuthLayer, Reply, account_routes, method_not_allowed, not_found, routes, standard_routes,
+};
 use countersign_http::{
     AllowedOrigins, Answer, CSRF_HEADER, ClientAddress, ErrorCode, OsRandom, TrustedProxies, shown_in_log,
 };
@@ -54,6 +56,7 @@ pub(crate) fn app(auth: Auth, way: Way<'_>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(auth.clone()))
         .merge(routes())
+        .merge(standard_routes())
         .merge(account_routes());
     #[cfg(feature = "flask")]
     let routes = routes.merge(countersign_flask::axum::login_routes(&auth));

@@ -6,6 +6,7 @@ mod own;
 mod refresh;
 mod sign_in;
 mod sign_out;
+mod standard;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -170,9 +171,45 @@ pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .method_not_allowed_fallback(method_not_allowed)
 }
 
+/// The endpoints of tokens by standards, for programs of other makers, beside [`routes`]: `POST /v1/auth/introspect`
+/// (RFC 7662), `POST /v1/auth/revoke` (RFC 7009) and the metadata that names them,
+/// `GET /.well-known/oauth-authorization-server` (RFC 8414).
+///
+/// Introspection and revocation are for clients, whom `countersign client add` makes: a record in the store of admin
+/// keys whose scopes are those of [clients](countersign_core::model::Client). Without one, both refuse everybody.
+///
+/// ```
+/// use axum::Router;
+/// use countersign_axum::{AuthLayer, routes, standard_routes};
+/// # use axum::{body::Body, http::Request};
+/// # use countersign_core::store::MemoryStore;
+/// # use countersign_testkit::TestBed;
+/// # use tower::ServiceExt as _;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let builder = countersign_axum::Auth::builder(MemoryStore::new(), TestBed::secrets());
+/// let auth = builder.public_url("https://auth.example.com".parse()?).build().await?;
+/// let app: Router = Router::new().merge(routes()).merge(standard_routes()).layer(AuthLayer::new(auth));
+///
+/// let request = Request::get("/.well-known/oauth-authorization-server");
+/// assert_eq!(app.oneshot(request.body(Body::empty())?).await?.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
+pub fn standard_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/v1/auth/introspect", post(standard::introspect))
+        .route("/v1/auth/revoke", post(standard::revoke))
+        .route("/.well-known/oauth-authorization-server", get(standard::metadata))
+        .route("/.well-known/oauth-authorization-server/{*issuer}", get(standard::metadata))
+        .route_layer(Extension(ForPrograms))
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
 /// `GET /.well-known/jwks.json`: the public keys, for services that verify our access tokens themselves.
-async fn jwks(Installed(auth): Installed) -> Reply {
-    auth.jwks().into()
+async fn jwks(Installed(auth): Installed, headers: HeaderMap) -> Reply {
+    auth.jwks().unless_known(&headers).into()
 }
 
 /// The answer to an unknown path: 404 `not_found`. For a program's `fallback`.

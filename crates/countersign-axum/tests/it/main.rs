@@ -34,6 +34,7 @@ mod settings;
 mod sign_in;
 mod sign_up;
 mod six_lines;
+mod standard;
 mod verify;
 mod wire;
 

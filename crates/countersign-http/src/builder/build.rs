@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_core::flow::Background;
 use countersign_core::flow::Keychain;
 use countersign_core::flow::StoreClock;
-use countersign_core::flow::{Accounts, AccountsConfig, ExtraClaims, HashPool};
+use countersign_core::flow::{Accounts, AccountsConfig, Clients, ExtraClaims, HashPool};
 use countersign_core::flow::{Agreement, agree};
 use countersign_core::flow::{Sessions, SessionsConfig};
 use countersign_core::model::Difference;
@@ -189,6 +189,8 @@ impl AuthBuilder {
         });
         let background = background.map(|background| background.with_accounts(&tasks, &accounts));
         let engine = Engine {
+            clients: Clients::new(self.stores.admin_keys().clone(), accounts.sessions()),
+            reached_at: self.public_url.or(self.served_at),
             users: Users {
                 store: self.stores.users().clone(),
                 loaders: Arc::new(self.loaders.with_accounts(&accounts)),
