@@ -2,6 +2,7 @@
 
 pub(crate) mod admin_key;
 pub(crate) mod backup;
+pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod doctor;
 mod help;
@@ -65,6 +66,8 @@ pub(crate) enum Command {
     User(user::UserCommand),
     /// Make, list and remove the keys of the admin API.
     AdminKey(admin_key::AdminKeyCommand),
+    /// Make, list and remove the clients that may ask about tokens or revoke them.
+    Client(client::ClientCommand),
     /// Look at mails that could not be sent, and send them again.
     Mail(mail::MailCommand),
     /// Work with keys: the store's, and new ones for use elsewhere.

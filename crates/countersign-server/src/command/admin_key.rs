@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use countersign_core::model::{AdminKey, AdminKeyText, AdminScope, AuditRecord};
 use countersign_core::store::Stores;
 use countersign_http::{OsRandom, SystemClock, rfc3339};
-use countersign_jwt::Clock as _;
 use countersign_jwt::random::uuid;
+use countersign_jwt::{Clock as _, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -65,9 +65,19 @@ enum AdminKeySubcommand {
 
 /// How long a key is good.
 #[derive(Clone, Copy, Debug)]
-enum Expiry {
+pub(super) enum Expiry {
     Never,
     After(Duration),
+}
+
+impl Expiry {
+    /// The time from which on a key that was made at `now` is refused.
+    pub(super) fn after(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Never => None,
+            Self::After(duration) => Some(now + duration),
+        }
+    }
 }
 
 /// `countersign admin-key …`
@@ -84,20 +94,9 @@ pub(crate) fn run(command: AdminKeyCommand) -> Result<(), Box<dyn Error>> {
                     digest: text.digest(),
                     scopes: scope.into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
                     created_at: now,
-                    expires_at: match expires {
-                        Expiry::Never => None,
-                        Expiry::After(duration) => Some(now + duration),
-                    },
+                    expires_at: expires.after(now),
                 };
-                // The audit trail names keys by their names.
-                if stores.admin_keys().admin_keys().await?.iter().any(|known| known.name == key.name) {
-                    return Err(format!(
-                        "there is an admin key with the name {}; choose another name, or remove that key: countersign \
-                         admin-key list shows its id",
-                        shown(&key.name)
-                    )
-                    .into());
-                }
+                check_name_is_free(&stores, &key.name).await?;
                 if !stores.admin_keys().insert_admin_key(&key).await? {
                     return Err("the key's id is taken; try again".into());
                 }
@@ -108,12 +107,13 @@ pub(crate) fn run(command: AdminKeyCommand) -> Result<(), Box<dyn Error>> {
         }
         AdminKeySubcommand::List { json, store } => with_settings(store, async |settings| {
             let stores = Database::open_without_secret(settings).await?.stores();
-            list(&stores.admin_keys().admin_keys().await?, json);
+            let keys = stores.admin_keys().admin_keys().await?;
+            list(&keys.into_iter().filter(|key| !key.is_of_client()).collect::<Vec<_>>(), json);
             Ok(())
         }),
         AdminKeySubcommand::Remove { id, store } => with_settings(store, async |settings| {
             let stores = Database::open_without_secret(settings).await?.stores();
-            if !stores.admin_keys().remove_admin_key(id).await? {
+            if !remove(&stores, id).await? {
                 return Err(
                     format!("there is no admin key {id}; countersign admin-key list shows all").into()
                 );
@@ -125,8 +125,27 @@ pub(crate) fn run(command: AdminKeyCommand) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Writes a record of what was done to a key.
-async fn note(stores: &Stores, name: &str, detail: String) -> Result<(), Box<dyn Error>> {
+/// Refuses a name that a key or a client has, because the audit trail names both by their names.
+pub(super) async fn check_name_is_free(stores: &Stores, name: &str) -> Result<(), Box<dyn Error>> {
+    let known = stores.admin_keys().admin_keys().await?.into_iter().find(|known| known.name == name);
+    let Some(known) = known else { return Ok(()) };
+    let (what, command) =
+        if known.is_of_client() { ("a client", "client") } else { ("an admin key", "admin-key") };
+    Err(format!(
+        "there is {what} with the name {}; choose another name, or remove it: countersign {command} list shows its id",
+        shown(name)
+    )
+    .into())
+}
+
+/// Removes an operator's key, and no client; returns whether there was one.
+async fn remove(stores: &Stores, id: Uuid) -> Result<bool, Box<dyn Error>> {
+    let is_key = stores.admin_keys().admin_key(id).await?.is_some_and(|key| !key.is_of_client());
+    Ok(is_key && stores.admin_keys().remove_admin_key(id).await?)
+}
+
+/// Writes a record of what was done to a key or a client.
+pub(super) async fn note(stores: &Stores, name: &str, detail: String) -> Result<(), Box<dyn Error>> {
     if let Some(record) = Actor::command_line().record(name) {
         stores.audit().insert_audit(&[AuditRecord { detail: Some(detail), ..record }]).await?;
     }
@@ -155,7 +174,7 @@ fn list(keys: &[AdminKey], json: bool) {
     say_table(&rows);
 }
 
-fn name(text: &str) -> Result<String, &'static str> {
+pub(super) fn name(text: &str) -> Result<String, &'static str> {
     const WRONG: &str = "must be 1 to 64 characters without control characters, and not \"command line\"";
     let is_name = (1..=64).contains(&text.chars().count())
         && !text.chars().any(char::is_control)
@@ -165,11 +184,12 @@ fn name(text: &str) -> Result<String, &'static str> {
 }
 
 fn scope(text: &str) -> Result<AdminScope, String> {
-    let names = || AdminScope::ALL.map(AdminScope::name).join(", ");
-    AdminScope::from_name(text).ok_or_else(|| format!("must be one of {}", names()))
+    let operators = AdminScope::OF_OPERATORS;
+    let found = operators.into_iter().find(|scope| scope.name() == text);
+    found.ok_or_else(|| format!("must be one of {}", operators.map(AdminScope::name).join(", ")))
 }
 
-fn expiry(text: &str) -> Result<Expiry, &'static str> {
+pub(super) fn expiry(text: &str) -> Result<Expiry, &'static str> {
     match text {
         "never" => Ok(Expiry::Never),
         _ => match duration(text).filter(|duration| !duration.is_zero()) {

@@ -39,6 +39,16 @@ For a server that runs with COUNTERSIGN_ADMIN_LISTEN=127.0.0.1:8081:
 
 docs/api.md lists all routes.";
 
+/// An example of `countersign client add`.
+pub(super) const CLIENT: &str = "\
+An API that asks whether a token is good, and a program that signs users out:
+
+  countersign client add orders-api
+  countersign client add backoffice --may introspect,revoke --expires 90d
+  curl -s http://127.0.0.1:8080/v1/auth/introspect -u \"$CLIENT_ID:$CLIENT_SECRET\" -d \"token=$TOKEN\"
+
+docs/api.md lists the endpoints.";
+
 /// The settings that apply to every command that works on the store.
 pub(super) const STORE: &str = "\
 The settings are the server's: flag, then COUNTERSIGN_… variable, then .env in the working folder, then the settings

@@ -367,7 +367,7 @@ fn the_contract_names_every_event() {
     let listed: BTreeSet<_> = listed.split('`').skip(1).step_by(2).collect();
     let (core, operator) = (
         read("crates/countersign-core/src/model/event.rs"),
-        ["operator.rs", "command/admin_key.rs", "command/mail.rs", "audit.rs"]
+        ["operator.rs", "command/admin_key.rs", "command/client.rs", "command/mail.rs", "audit.rs"]
             .map(|path| read(&format!("crates/countersign-server/src/{path}")))
             .concat(),
     );
@@ -375,8 +375,9 @@ fn the_contract_names_every_event() {
     let quoted = |text: &'_ str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let of_server = quoted(&operator).into_iter().filter(|name| {
         // A member of what `admin-key list --json` writes has such a name, too.
-        (name.starts_with("admin_") || name.starts_with("server_"))
-            && name != "admin_keys"
+        // So have members of what `client add --json` writes.
+        ["admin_", "client_", "server_"].iter().any(|begin| name.starts_with(begin))
+            && !["admin_keys", "client_id", "client_secret"].contains(&name.as_str())
             && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
     });
     let emitted: BTreeSet<_> = quoted(name).into_iter().chain(of_server).collect();

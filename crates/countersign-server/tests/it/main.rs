@@ -13,6 +13,7 @@ mod answers;
 mod attacks;
 mod backup;
 mod client;
+mod clients;
 mod config;
 mod doctor;
 mod edge;
