@@ -35,6 +35,7 @@
 //! | [`axum::routes`], [`axum::account_routes`] | ready-made routes: refresh, logout, sessions; registration, login |
 //! | [`axum::SignIn`], [`axum::SignOut`], [`axum::LoginRequired`] | login sessions of browsers; [`guides::login_sessions`] shows how |
 //! | [`FindUser`], [`CheckPassword`], [`axum::login_routes`] | for programs with a `users` table of their own; [`guides::own_users`] shows how |
+//! | [`axum::standard_routes`] | introspection, revocation and metadata by RFC 7662, 7009 and 8414 |
 //! | [`sqlite::open`] | opens a store that keeps everything in one file; features add other engines |
 //!
 //! # Features
@@ -87,6 +88,7 @@ pub mod axum {
         AccessToken, AuthLayer, AuthRejection, Authority, Confirm, CsrfToken, CurrentUser, Fresh,
         FreshLoginRequired, FromClaims, Guard, HandlerError, LetThrough, LoginRequired, Next, Proven,
         RefreshToken, Reply, SignIn, SignOut, WithCookies, account_routes, device, login_routes, routes,
+        standard_routes,
     };
     #[cfg(feature = "jwks-client")]
     #[doc(inline)]

@@ -24,7 +24,7 @@ pub struct AuditRecord {
     pub session_id: Option<SessionId>,
     /// The address from which the event was caused.
     pub ip: Option<IpAddr>,
-    /// Who caused it, if that is not the user: the name of an admin key, or `command line`.
+    /// Who caused it, if that is not the user: the name of an admin key or a client, or `command line`.
     pub actor: Option<String>,
     /// Further facts, as a short text without secrets, such as the reason why a session ended.
     pub detail: Option<String>,

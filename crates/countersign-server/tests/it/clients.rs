@@ -171,7 +171,7 @@ fn packages() -> Option<PathBuf> {
     let folder = given.unwrap_or(root);
     let is_there = folder.join("node_modules/openid-client").is_dir();
     if !is_there {
-        eprintln!("left out: openid-client (npm install --prefix target/openid-client openid-client@6.9.0)");
+        println!("left out: openid-client (npm install --prefix target/openid-client openid-client@6.9.0)");
     }
     is_there.then_some(folder)
 }
