@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use countersign_core::model::{EmailAddress, OutboxMail, OutboxState};
-use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxStore, StoreError};
+use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxSize, OutboxStore, StoreError};
 use countersign_jwt::{Timestamp, UserId};
 use mongodb::bson::{Bson, Document, RawDocument, doc};
 use uuid::Uuid;
@@ -125,6 +125,25 @@ impl OutboxStore for MongodbStore {
             }
         }
         Ok(listed)
+    }
+
+    async fn outbox_size(&self) -> Result<OutboxSize, StoreError> {
+        self.answer("count the mails", Turn::Any, async {
+            let since = |field: &str| doc! { field: { "$gte": Timestamp::MIN.as_millis() } };
+            let first = Query {
+                filter: since("next_at"),
+                sort: doc! { "next_at": 1, "_id": 1 },
+                limit: Some(1),
+                fields: doc! { "next_at": 1 },
+            };
+            let first = self.outbox.find(first).await?;
+            Ok(OutboxSize {
+                waiting: self.outbox.count(since("next_at")).await?,
+                dead: self.outbox.count(since("dead_since")).await?,
+                first_due: first.first().map(|mail| time(mail, "next_at")).transpose()?,
+            })
+        })
+        .await
     }
 
     async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {

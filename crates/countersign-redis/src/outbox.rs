@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use countersign_core::model::{EmailAddress, OutboxMail, OutboxState};
-use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxStore, StoreError};
+use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxSize, OutboxStore, StoreError};
 use countersign_jwt::{Timestamp, UserId};
 use redis::Value;
 use uuid::Uuid;
@@ -136,6 +136,35 @@ impl OutboxStore for RedisStore {
                 after = members.into_iter().next_back();
             }
             Ok(listed)
+        })
+        .await
+    }
+
+    async fn outbox_size(&self) -> Result<OutboxSize, StoreError> {
+        let op = self.op("count the mails");
+        op.all(async {
+            let [due, dead] = self.names.outbox();
+            let count = async |set: &str| {
+                let count = op.query(redis::cmd("ZCARD").arg(set)).await?;
+                op.value(answer::count(&count))
+            };
+            let mut first = redis::cmd("ZRANGEBYSCORE");
+            first.arg(&due).arg("-inf").arg("+inf").arg("LIMIT").arg(0).arg(1);
+            let first = op.value(answer::texts(op.query(&first).await?))?;
+            let first_due = match first.first() {
+                // It may have been removed since.
+                Some(id) => {
+                    let mail = self.names.mail(op.value(parsed(WHAT, Uuid::try_parse(id)))?);
+                    let due = op.query(redis::cmd("HGET").arg(mail).arg("next_at")).await?;
+                    op.value(answer::optional_text(due))?
+                }
+                None => None,
+            };
+            Ok(OutboxSize {
+                waiting: count(&due).await?,
+                dead: count(&dead).await?,
+                first_due: op.value(first_due.map(|due| time(WHAT, &due)).transpose())?,
+            })
         })
         .await
     }

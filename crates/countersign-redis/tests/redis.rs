@@ -188,6 +188,7 @@ fn every_operation(store: &Arc<RedisStore>) -> JoinSet<(&'static str, Result<(),
         MailFailure { id: Uuid::max(), attempts: 1, then: mail(1).state, error: "refused".to_owned() };
     call!("fail_mail", |store| store.fail_mail(&failure));
     call!("dead_letters", |store| store.dead_letters(None, 10));
+    call!("outbox_size", |store| store.outbox_size());
     call!("retry_mail", |store| store.retry_mail(Uuid::max(), NOW));
     call!("purge_dead_letters", |store| store.purge_dead_letters(Timestamp::MIN, 10));
     call!("begin_attempt", |store| store.begin_attempt("ada", NOW, &policy));

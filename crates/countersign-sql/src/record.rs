@@ -13,7 +13,7 @@ use countersign_core::model::{
     AgentHash, Attempts, Device, EndReason, Ended, Entry, KeyPurpose, LogVerdict, Session, SessionSeed,
     StoredKey, Target,
 };
-use countersign_core::store::{FoundSession, TokenRevocation, TokensRevoked};
+use countersign_core::store::{FoundSession, OutboxSize, TokenRevocation, TokensRevoked};
 use countersign_jwt::key::{Algorithm, KeyId};
 use countersign_jwt::{Epoch, Generation, SessionId, Timestamp, TokenId, UserId};
 use uuid::Uuid;
@@ -342,6 +342,18 @@ impl FromColumns for LiveToken {
         let mut row = Reader::of(row);
         let id = parsed("ref", &row.text("ref")?, str::parse::<TokenId>)?;
         Ok(Self { id, until: time("until", row.number("until")?)? })
+    }
+}
+
+/// The number of mails that wait, the number of dead letters, and when the first mail is due.
+impl FromColumns for OutboxSize {
+    fn from_columns(row: &impl Columns) -> Result<Self, sqlx::Error> {
+        let mut row = Reader::of(row);
+        Ok(Self {
+            waiting: row.count("waiting")?,
+            dead: row.count("dead")?,
+            first_due: optional_time("next_at", row.optional_number("next_at")?)?,
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use self::accounts::Accounts;
 use super::{
     ChangeSignal, Changes, DeadLetterPosition, End, EpochRaise, FoundSession, KeyStore, MailFailure,
-    OutboxStore, RevocationStore, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore,
+    OutboxSize, OutboxStore, RevocationStore, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore,
     StoreError, ThrottleStore, TokenRevocation, TokensRevoked,
 };
 use crate::model::{
@@ -543,6 +543,20 @@ impl OutboxStore for MemoryStore {
             .collect();
         dead.sort_by_key(|(position, _)| std::cmp::Reverse(*position));
         Ok(dead.into_iter().map(|(_, mail)| mail.clone()).take(limit).collect())
+    }
+
+    async fn outbox_size(&self) -> Result<OutboxSize, StoreError> {
+        let mut size = OutboxSize::default();
+        for mail in self.state().outbox.values() {
+            match mail.state {
+                OutboxState::Waiting { next_at } => {
+                    size.waiting += 1;
+                    size.first_due = Some(size.first_due.map_or(next_at, |first| first.min(next_at)));
+                }
+                OutboxState::Dead { .. } => size.dead += 1,
+            }
+        }
+        Ok(size)
     }
 
     async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {

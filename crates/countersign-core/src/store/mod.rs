@@ -463,6 +463,18 @@ impl DeadLetterPosition {
     }
 }
 
+/// How much is in the outbox.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct OutboxSize {
+    /// The mails that wait, whether they are due, claimed, or to be tried again later.
+    pub waiting: u64,
+    /// The dead letters.
+    pub dead: u64,
+    /// The time at which the first of the waiting mails is due; `None` if none waits. The longer ago that is, the longer
+    /// nobody has carried any mail.
+    pub first_due: Option<Timestamp>,
+}
+
 /// The outbox: mails that wait to be sent, by any node, and the dead letters among them.
 ///
 /// Mails are sent at least once. A mail is in the outbox from [`OutboxStore::enqueue_mail`] until
@@ -498,6 +510,9 @@ pub trait OutboxStore: fmt::Debug + Send + Sync + 'static {
         after: Option<DeadLetterPosition>,
         limit: usize,
     ) -> Result<Vec<OutboxMail>, StoreError>;
+
+    /// Returns how much is in the outbox. It is for telemetry, and may read an index of the whole outbox.
+    async fn outbox_size(&self) -> Result<OutboxSize, StoreError>;
 
     /// Makes a dead letter wait again: it is due at `now` and has no attempts. Returns whether it was a dead letter.
     async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError>;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use countersign_core::model::OutboxMail;
-use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxStore, StoreError};
+use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxSize, OutboxStore, StoreError};
 use countersign_jwt::Timestamp;
 use uuid::Uuid;
 
@@ -78,6 +78,16 @@ fn dead(after: Option<DeadLetterPosition>, at_most: usize) -> Statement<OutboxMa
     .bind(limit(at_most))
 }
 
+/// How much is in the outbox. The counts are read from the indexes alone.
+fn size() -> Statement<OutboxSize> {
+    Statement::new(
+        "
+    SELECT (SELECT count(*) FROM countersign.outbox WHERE next_at IS NOT NULL),
+        (SELECT count(*) FROM countersign.outbox WHERE dead_since IS NOT NULL),
+        (SELECT min(next_at) FROM countersign.outbox WHERE next_at IS NOT NULL)",
+    )
+}
+
 fn retry(id: Uuid, now: Timestamp) -> Statement {
     Statement::new(
         "
@@ -130,6 +140,10 @@ impl OutboxStore for PostgresStore {
         limit: usize,
     ) -> Result<Vec<OutboxMail>, StoreError> {
         self.lanes.lists.read("list the dead letters", dead(after, limit)).await
+    }
+
+    async fn outbox_size(&self) -> Result<OutboxSize, StoreError> {
+        self.lanes.lists.only("count the mails", size()).await
     }
 
     async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {

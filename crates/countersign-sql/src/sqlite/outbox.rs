@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use countersign_core::model::OutboxMail;
-use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxStore, StoreError};
+use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxSize, OutboxStore, StoreError};
 use countersign_jwt::Timestamp;
 use uuid::Uuid;
 
@@ -75,6 +75,16 @@ fn dead(after: Option<DeadLetterPosition>, at_most: usize) -> Statement<OutboxMa
     .bind(limit(at_most))
 }
 
+/// How much is in the outbox. The counts are read from the indexes alone.
+fn size() -> Statement<OutboxSize> {
+    Statement::new(
+        "
+    SELECT (SELECT count(*) FROM outbox WHERE next_at IS NOT NULL),
+        (SELECT count(*) FROM outbox WHERE dead_since IS NOT NULL),
+        (SELECT min(next_at) FROM outbox WHERE next_at IS NOT NULL)",
+    )
+}
+
 fn retry(id: Uuid, now: Timestamp) -> Statement {
     Statement::new(
         "
@@ -134,6 +144,10 @@ impl OutboxStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<OutboxMail>, StoreError> {
         self.read("list the dead letters", &self.lists, dead(after, limit)).await
+    }
+
+    async fn outbox_size(&self) -> Result<OutboxSize, StoreError> {
+        self.only("count the mails", &self.lists, size()).await
     }
 
     async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign_core::model::{EmailAddress, OutboxMail, OutboxState};
-use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxStore};
+use countersign_core::store::{DeadLetterPosition, MailFailure, OutboxSize, OutboxStore};
 use countersign_jwt::Timestamp;
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ pub async fn run(outbox: &Arc<dyn OutboxStore>, rounds: usize) {
     only_the_present_claim_fails(&**outbox).await;
     dead_letters_are_listed_and_retried(outbox).await;
     purging_takes_old_dead_letters(&**outbox).await;
+    the_size_counts_what_waits_and_what_is_dead(&**outbox).await;
 }
 
 /// The mail with this number, due at [`NOW`] and so many seconds.
@@ -256,4 +257,23 @@ pub async fn purging_takes_old_dead_letters(outbox: &dyn OutboxStore) {
     for number in [4, 5] {
         assert!(remove(outbox, number).await);
     }
+}
+
+/// The size counts mails that wait and dead letters apart, and tells since when the first one is due.
+pub async fn the_size_counts_what_waits_and_what_is_dead(outbox: &dyn OutboxStore) {
+    let size = async || outbox.outbox_size().await.expect("the store answers");
+    assert_eq!(size().await, OutboxSize::default(), "an empty outbox");
+    for (number, due_in) in [(1, 10), (2, 500), (3, 300)] {
+        assert!(enqueue(outbox, &mail(number, due_in)).await);
+    }
+    let waiting = |waiting, dead, due_in| OutboxSize { waiting, dead, first_due: Some(NOW + secs(due_in)) };
+    assert_eq!(size().await, waiting(3, 0, 10));
+    bury(outbox, NOW + secs(10)).await;
+    assert_eq!(size().await, waiting(2, 1, 300), "a dead letter is not due");
+    assert_eq!(ids(&claim(outbox, NOW + secs(300), 1).await), [3]);
+    assert_eq!(size().await, waiting(2, 1, 360), "a claimed mail waits for the end of its lease");
+    for number in [1, 2, 3] {
+        assert!(remove(outbox, number).await);
+    }
+    assert_eq!(size().await, OutboxSize::default());
 }

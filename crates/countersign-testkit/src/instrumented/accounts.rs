@@ -7,7 +7,7 @@ use countersign_core::model::{
 };
 use countersign_core::store::{
     AdminKeyStore, AuditPage, AuditStore, DeadLetterPosition, DeviceStore, MailFailure, NameKey,
-    OneTimeStore, OutboxStore, StoreError, UserInserted, UserPage, UserReplaced, UserStore,
+    OneTimeStore, OutboxSize, OutboxStore, StoreError, UserInserted, UserPage, UserReplaced, UserStore,
 };
 use countersign_jwt::{Timestamp, UserId};
 use uuid::Uuid;
@@ -178,6 +178,10 @@ impl OutboxStore for Instrumented {
         limit: usize,
     ) -> Result<Vec<OutboxMail>, StoreError> {
         self.call("dead_letters", self.inner.outbox().dead_letters(after, limit)).await
+    }
+
+    async fn outbox_size(&self) -> Result<OutboxSize, StoreError> {
+        self.call("outbox_size", self.inner.outbox().outbox_size()).await
     }
 
     async fn retry_mail(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {
