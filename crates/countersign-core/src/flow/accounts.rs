@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::flow::accounts::attempts::{Failures, NotBegun, count_refused};
+use crate::flow::accounts::attempts::{Failures, NotBegun, count_login, count_refused};
 use crate::flow::accounts::caller::{Caller, Waiting};
 use crate::flow::accounts::devices::SigningIn;
 use crate::flow::accounts::minutes::Minutes;
@@ -275,6 +275,19 @@ pub enum LoginError {
     Begin(BeginError),
 }
 
+impl LoginError {
+    /// The outcome in the metric of logins.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::InvalidCredentials => "failed",
+            Self::TooManyAttempts { .. } => "throttled",
+            Self::EmailUnverified => "unverified",
+            Self::Hash(HashError::Overloaded) => "overloaded",
+            Self::Hash(_) | Self::Store(_) | Self::Begin(_) => "error",
+        }
+    }
+}
+
 /// The result of checking a password.
 #[derive(Debug)]
 enum Checked<U> {
@@ -399,7 +412,7 @@ impl Accounts {
         self.login_of(self.clone(), name, password, arrival).await
     }
 
-    /// Logs a user of this source in.
+    /// Logs a user of this source in, and counts the login by what came of it.
     async fn login_of<S: UserSource>(
         &self,
         source: S,
@@ -407,19 +420,26 @@ impl Accounts {
         password: Password,
         arrival: Arrival,
     ) -> Result<SignedIn<S::User>, LoginError> {
-        let share = self
-            .share(arrival.device.ip)
-            .map_err(|Refused { retry_after, .. }| LoginError::TooManyAttempts { retry_after })?;
-        let place = match &arrival.known_device {
-            Some(_) => self.shared.hasher.place()?,
-            None => self.stranger_place()?,
+        let refused = |error: LoginError| {
+            count_login("password", error.outcome());
+            error
         };
+        let share = self.share(arrival.device.ip).map_err(|Refused { retry_after, .. }| {
+            refused(LoginError::TooManyAttempts { retry_after })
+        })?;
+        let place = match &arrival.known_device {
+            Some(_) => self.shared.hasher.place(),
+            None => self.stranger_place(),
+        };
+        let place = place.map_err(|error| refused(error.into()))?;
         let (caller, waiting) = Caller::with(place);
         let floor = self.shared.login_floor.map(tokio::time::sleep);
         let this = self.clone();
         let login = async move {
             let _share = share;
-            this.login_now(&source, &name, password, arrival, waiting).await
+            let answer = this.login_now(&source, &name, password, arrival, waiting).await;
+            count_login("password", answer.as_ref().map_or_else(LoginError::outcome, |_| "succeeded"));
+            answer
         };
         let answer = detached(&self.shared.runtime, login).await;
         drop(caller);

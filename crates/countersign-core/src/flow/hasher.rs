@@ -8,9 +8,11 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use argon2::{Argon2, Block};
 use countersign_jwt::random::{self, Random, RandomError};
+use countersign_jwt::time::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
@@ -125,6 +127,19 @@ pub struct HashPool {
     size: usize,
     /// One permit for each hash that runs.
     permits: Arc<Semaphore>,
+    /// The number of permits.
+    at_once: usize,
+    /// What durations are measured by, if they are.
+    clock: Option<Arc<dyn Clock>>,
+}
+
+/// How much the hash pool has to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HashLoad {
+    /// The hashes that run.
+    pub running: usize,
+    /// The hashes that wait for one of those to end.
+    pub waiting: usize,
 }
 
 /// The right to wait for and then run one password hash. When it is dropped, another caller can take it at once.
@@ -170,7 +185,27 @@ impl HashPool {
             places: Arc::new(Semaphore::new(places)),
             size: places,
             permits: Arc::new(Semaphore::new(permits)),
+            at_once: permits,
+            clock: None,
         })
+    }
+
+    /// The same pool, which tells the `metrics` crate by this clock how long hashes wait and take.
+    #[must_use]
+    pub fn measured_by(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    /// How much the pool has to do at this moment.
+    #[must_use]
+    pub fn load(&self) -> HashLoad {
+        let running = self.at_once.saturating_sub(self.permits.available_permits());
+        let places = self.size.saturating_sub(self.places.available_permits());
+        HashLoad { running, waiting: places.saturating_sub(running) }
+    }
+
+    fn moment(&self) -> Option<Duration> {
+        self.clock.as_ref().map(|clock| clock.monotonic())
     }
 
     /// Takes a place in the pool, if one is free.
@@ -178,7 +213,10 @@ impl HashPool {
     /// # Errors
     /// [`HashError::Overloaded`] when the pool is full.
     pub fn place(&self) -> Result<HashPlace, HashError> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| HashError::Overloaded)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            metrics::counter!("countersign_hashes_refused_total").increment(1);
+            HashError::Overloaded
+        })?;
         Ok(HashPlace { pool: self.clone(), place })
     }
 
@@ -235,7 +273,13 @@ impl HashPlace {
 
     /// Waits for the permit that [`with`](Self::with) takes, without giving up the place if the future is dropped.
     pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, HashError> {
-        Arc::clone(&self.pool.permits).acquire_owned().await.map_err(HashError::failed)
+        let began = self.pool.moment();
+        let permit = Arc::clone(&self.pool.permits).acquire_owned().await.map_err(HashError::failed)?;
+        if let (Some(began), Some(now)) = (began, self.pool.moment()) {
+            let waited = now.saturating_sub(began).as_secs_f64();
+            metrics::histogram!("countersign_hash_wait_seconds").record(waited);
+        }
+        Ok(permit)
     }
 
     /// Combines this place with its permit to a turn.
@@ -283,10 +327,16 @@ impl HashTurn {
         work: impl FnOnce(&Hasher) -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
         let Self { place: HashPlace { pool, place }, permit } = self;
-        let hasher = pool.hasher;
-        let hashing = pool.runtime.spawn_blocking(move || {
+        let HashPool { hasher, runtime, clock, .. } = pool;
+        let hashing = runtime.spawn_blocking(move || {
             let _until_the_hash_ends = (place, permit);
-            work(&hasher)
+            let began = clock.as_ref().map(|clock| clock.monotonic());
+            let done = work(&hasher);
+            if let (Some(began), Some(clock)) = (began, &clock) {
+                let took = clock.monotonic().saturating_sub(began).as_secs_f64();
+                metrics::histogram!("countersign_hash_seconds").record(took);
+            }
+            done
         });
         hashing.await.map_err(HashError::failed)?
     }

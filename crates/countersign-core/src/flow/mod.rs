@@ -32,7 +32,7 @@ pub use breached::{BreachedFileError, BreachedPasswords};
 pub use clients::{ClientError, Clients};
 pub use clock::StoreClock;
 pub use extra::{ExtraClaims, ExtraClaimsError};
-pub use hasher::{HashError, HashPlace, HashPool, HashRecipe, HashTurn, Hasher, PasswordCheck};
+pub use hasher::{HashError, HashLoad, HashPlace, HashPool, HashRecipe, HashTurn, Hasher, PasswordCheck};
 pub use keychain::{KeySet, Keychain, KeychainError, reseal};
 pub use keys::{KeyLifeError, Keys, TokenFormat};
 pub use password_policy::PasswordPolicy;

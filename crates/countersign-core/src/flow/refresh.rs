@@ -130,6 +130,23 @@ pub enum RefreshError {
     ExtraClaims(#[from] ExtraClaimsError),
 }
 
+impl RefreshError {
+    /// The outcome in the metric of refreshes.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Replayed => "reused",
+            Self::Refused(_) | Self::Invalid(_) => "refused",
+            Self::Contended => "contended",
+            Self::Store(_) | Self::ViewTooOld(_) | Self::Sign(_) | Self::ExtraClaims(_) => "error",
+        }
+    }
+}
+
+/// Counts a refresh by what came of it.
+fn count(outcome: &'static str) {
+    metrics::counter!("countersign_refreshes_total", "outcome" => outcome).increment(1);
+}
+
 impl From<CheckError> for RefreshError {
     fn from(error: CheckError) -> Self {
         match error {
@@ -207,7 +224,16 @@ impl Refresh {
     ) -> Result<Refreshed, RefreshError> {
         let this = self.clone();
         let token = token.clone();
-        self.sessions.detached(async move { this.exchange_now(&token, user_enabled, device).await }).await
+        let exchange = async move {
+            let exchanged = this.exchange_now(&token, user_enabled, device).await;
+            count(match &exchanged {
+                Ok(Refreshed { advanced: true, .. }) => "advanced",
+                Ok(Refreshed { advanced: false, .. }) => "repeated",
+                Err(error) => error.outcome(),
+            });
+            exchanged
+        };
+        self.sessions.detached(exchange).await
     }
 
     async fn exchange_now(
@@ -333,7 +359,10 @@ impl Refresh {
         fresh: bool,
     ) -> Result<Prepared, RefreshError> {
         let (this, token) = (self.clone(), token.clone());
-        let prepare = async move { this.prepare_now(&token, user_enabled, device, fresh).await };
+        let prepare = async move {
+            let prepared = this.prepare_now(&token, user_enabled, device, fresh).await;
+            prepared.inspect_err(|error| count(error.outcome()))
+        };
         self.sessions.detached(prepare).await
     }
 
@@ -382,14 +411,26 @@ impl Refresh {
     /// [`RefreshError::Store`] when the store cannot answer.
     pub async fn commit(&self, prepared: &Prepared) -> Result<bool, RefreshError> {
         let (store, key) = (self.sessions.shared.store.clone(), prepared.key.clone());
-        match prepared.step.clone() {
-            Step::Taken => Ok(true),
-            Step::Advance(step) => {
-                self.sessions.detached(async move { Ok(store.advance(&key, &step).await?.is_some()) }).await
-            }
-            Step::Heal(step) => {
-                self.sessions.detached(async move { Ok(store.heal(&key, &step).await?) }).await
-            }
+        let step = prepared.step.clone();
+        let commit = async move {
+            let (outcome, committed) = match step {
+                Step::Taken => ("repeated", Ok(true)),
+                Step::Advance(step) => {
+                    ("advanced", store.advance(&key, &step).await.map(|advanced| advanced.is_some()))
+                }
+                Step::Heal(step) => ("repeated", store.heal(&key, &step).await),
+            };
+            let committed = committed.map_err(RefreshError::from);
+            count(match &committed {
+                Ok(true) => outcome,
+                Ok(false) => "contended",
+                Err(error) => error.outcome(),
+            });
+            committed
+        };
+        match &prepared.step {
+            Step::Taken => commit.await,
+            Step::Advance(_) | Step::Heal(_) => self.sessions.detached(commit).await,
         }
     }
 
@@ -405,7 +446,12 @@ impl Refresh {
         device: Device,
     ) -> Result<Renewed, RefreshError> {
         let (this, token) = (self.clone(), token.clone());
-        self.sessions.detached(async move { this.renew_now(&token, user_enabled, device).await }).await
+        let renew = async move {
+            let renewed = this.renew_now(&token, user_enabled, device).await;
+            count(renewed.as_ref().map_or_else(RefreshError::outcome, |_| "renewed"));
+            renewed
+        };
+        self.sessions.detached(renew).await
     }
 
     /// Checks that a refresh token of another library, verified by its rules, would be [renewed](Self::renew). Nothing

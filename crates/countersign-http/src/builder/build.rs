@@ -165,7 +165,8 @@ impl AuthBuilder {
             self.hash_queue,
             self.recipe,
             self.random.clone(),
-        )?;
+        )?
+        .measured_by(sessions.clock());
         let background = self.background.then(|| Background::start(&runtime, &sessions, &self.stores));
         let tasks = runtime.clone();
         let accounts = Accounts::new(AccountsConfig {

@@ -575,6 +575,11 @@ impl Admitted {
     }
 }
 
+/// Counts a login by what proved who the user is, and by what came of it.
+pub(super) fn count_login(by: &'static str, outcome: &'static str) {
+    metrics::counter!("countersign_logins_total", "by" => by, "outcome" => outcome).increment(1);
+}
+
 /// Counts a login that a limit has refused.
 pub(super) fn count_refused(limit: &'static str) {
     metrics::counter!("countersign_logins_refused_total", "limit" => limit).increment(1);

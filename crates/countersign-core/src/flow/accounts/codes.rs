@@ -8,6 +8,7 @@ use countersign_jwt::id::{Epoch, UserId};
 use countersign_jwt::random::{self, RandomError};
 use uuid::Uuid;
 
+use super::attempts::count_login;
 use super::credentials::{AskError, Credentials};
 use super::letters::{Letter, SecretCode};
 use super::{AccountsConfig, Arrival, SignedIn};
@@ -38,6 +39,17 @@ pub enum CodeLoginError {
     /// The code was right, but no session began.
     #[error(transparent)]
     Begin(BeginError),
+}
+
+impl CodeLoginError {
+    /// The outcome in the metric of logins.
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::InvalidCredentials => "failed",
+            Self::TooManyAttempts { .. } => "throttled",
+            Self::Store(_) | Self::Begin(_) => "error",
+        }
+    }
 }
 
 impl Credentials {
@@ -107,8 +119,10 @@ impl Credentials {
     ) -> Result<SignedIn, CodeLoginError> {
         let (this, email, code) = (self.clone(), email.clone(), code.clone());
         detached(&self.config().runtime, async move {
-            let counter = this.accounts.begin_at_address(arrival.device.ip).await?;
+            let counter = this.accounts.begin_at_address(arrival.device.ip).await;
+            let counter = counter.inspect_err(|error| count_login("code", error.outcome()))?;
             let answered = this.login_with_counted_code(&email, &code, arrival).await;
+            count_login("code", answered.as_ref().map_or_else(CodeLoginError::outcome, |_| "succeeded"));
             if let Some(counter) = counter {
                 let outcome = match &answered {
                     Err(CodeLoginError::InvalidCredentials) => Outcome::Failed,
@@ -175,14 +189,24 @@ impl Credentials {
     ) -> Result<SignedIn, CodeLoginError> {
         let (this, token) = (self.clone(), token.clone());
         detached(&self.config().runtime, async move {
-            let epoch = this.config().sessions.epoch(token.user_id()).await?;
-            match this.accounts.use_link(&token, Purpose::SignInLink).await? {
-                Some(secret) => this.login_by(secret, epoch, arrival).await,
-                // Anybody can write anything into a link, so its user is not the one of the event.
-                None => Err(this.code_failed(None, arrival.device)),
-            }
+            let answered = this.login_with_this_link(&token, arrival).await;
+            count_login("link", answered.as_ref().map_or_else(CodeLoginError::outcome, |_| "succeeded"));
+            answered
         })
         .await
+    }
+
+    async fn login_with_this_link(
+        &self,
+        token: &LinkToken,
+        arrival: Arrival,
+    ) -> Result<SignedIn, CodeLoginError> {
+        let epoch = self.config().sessions.epoch(token.user_id()).await?;
+        match self.accounts.use_link(token, Purpose::SignInLink).await? {
+            Some(secret) => self.login_by(secret, epoch, arrival).await,
+            // Anybody can write anything into a link, so its user is not the one of the event.
+            None => Err(self.code_failed(None, arrival.device)),
+        }
     }
 
     /// Logs in with a secret that was used. Before that, this epoch was read.
