@@ -14,16 +14,18 @@ use countersign_axum::{
 use countersign_http::{
     AllowedOrigins, Answer, CSRF_HEADER, ClientAddress, ErrorCode, OsRandom, TrustedProxies, shown_in_log,
 };
-use countersign_jwt::{UserId, random};
+use countersign_jwt::random;
 use countersign_pages::{Pages, error_pages};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::home::{CONTRACT_PATH, ShownOrigin, contract, home};
+use crate::metrics::{Requests, measure};
 use crate::operator::Operator;
+use crate::readiness::{Readiness, healthz, readyz};
 use crate::whoami::{self, whoami};
 use crate::{admin, host};
 
@@ -45,6 +47,8 @@ pub(crate) struct Way<'a> {
     pub(crate) proxies: TrustedProxies,
     /// The pages for people, if there are any.
     pub(crate) pages: Option<Pages>,
+    /// The counters of requests, if there are metrics.
+    pub(crate) requests: Option<Requests>,
 }
 
 /// The whole server as one router.
@@ -54,7 +58,7 @@ pub(crate) fn app(auth: Auth, way: Way<'_>) -> Router {
         .route(whoami::PATH, get(whoami).with_state(way.proxies.clone()))
         .route(CONTRACT_PATH, get(contract))
         .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz).with_state(auth.clone()))
+        .route("/readyz", get(readyz).with_state(Readiness::of(&auth)))
         .merge(routes())
         .merge(standard_routes())
         .merge(account_routes());
@@ -79,6 +83,7 @@ fn around(routes: Router, auth: Auth, way: &Way<'_>) -> Router {
         None => app,
     }
     .layer(middleware::from_fn_with_state(way.is_https, observe));
+    let app = counted(app, way.requests.clone());
     match &way.pages {
         Some(pages) => app.layer(middleware::from_fn_with_state(pages.clone(), error_pages)),
         None => app,
@@ -86,12 +91,21 @@ fn around(routes: Router, auth: Auth, way: &Way<'_>) -> Router {
 }
 
 /// The admin API as a router of its own: without cookies, CORS and the routes of users.
-pub(crate) fn admin_app(operator: Operator) -> Router {
-    admin::routes(operator)
+pub(crate) fn admin_app(operator: Operator, requests: Option<Requests>) -> Router {
+    let app = admin::routes(operator)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(false, observe))
+        .layer(middleware::from_fn_with_state(false, observe));
+    counted(app, requests)
+}
+
+/// Counts the requests of these routes, if there are metrics.
+fn counted(app: Router, requests: Option<Requests>) -> Router {
+    match requests {
+        Some(requests) => app.layer(middleware::from_fn_with_state(requests, measure)),
+        None => app,
+    }
 }
 
 /// Gives every request an id, which its answer and its log lines carry. Refuses requests that are addressed to no host
@@ -158,43 +172,6 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     Reply(Answer::error(ErrorCode::InternalError)).into_response()
 }
 
-#[derive(serde::Serialize)]
-struct Status {
-    status: &'static str,
-}
-
-async fn healthz() -> Response {
-    status_ok()
-}
-
-/// Answers whether the server is ready: the store answers, and this node's view of the revocation log is young enough.
-async fn readyz(State(auth): State<Auth>) -> Response {
-    let nobody = UserId::from(Uuid::nil());
-    // Sessions and accounts may be in two engines, so both are asked.
-    let (sessions, accounts) =
-        tokio::join!(auth.sessions().epoch(&nobody), auth.accounts().enabled_user(&nobody));
-    if let Err(error) = sessions.map(drop).and(accounts.map(drop)) {
-        tracing::error!(error = &error as &dyn std::error::Error, "not ready");
-        return Reply(Answer::error(ErrorCode::Unavailable)).into_response();
-    }
-    if !auth.sessions().clock_is_near() {
-        tracing::error!("not ready: this machine's clock is too far from the store's");
-        return Reply(Answer::error(ErrorCode::Unavailable)).into_response();
-    }
-    if let Err(error) = auth.sessions().view().ensure_fresh().await {
-        tracing::error!(error = &error as &dyn std::error::Error, "not ready");
-        return Reply(Answer::error(ErrorCode::Unavailable)).into_response();
-    }
-    status_ok()
-}
-
-fn status_ok() -> Response {
-    match Answer::json(StatusCode::OK, &Status { status: "ok" }) {
-        Ok(answer) => Reply(answer).into_response(),
-        Err(_) => Reply(Answer::error(ErrorCode::InternalError)).into_response(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -202,6 +179,7 @@ mod tests {
     use axum::body::Body;
     use countersign_core::store::MemoryStore;
     use countersign_testkit::{FixedClock, Instrumented, TestBed};
+    use http::StatusCode;
     use http_body_util::BodyExt as _;
     use serde_json::{Value, json};
     use tower::ServiceExt as _;
@@ -227,6 +205,7 @@ mod tests {
                 allowed_origins: &none,
                 proxies: TrustedProxies::default(),
                 pages: None,
+                requests: None,
             };
             let panicking = Router::new().route("/panic", get(panic_now));
             let router = app(auth.clone(), way()).fallback_service(around(panicking, auth, &way()));
@@ -264,6 +243,7 @@ mod tests {
         node.stores.fail(true);
         let (status, headers, body) = node.get("/readyz").await;
         assert_eq!((status, &body["error"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable")));
+        assert_eq!(body["not_ready"], json!(["store"]), "and not why: {body}");
         assert!(headers.contains_key(header::RETRY_AFTER));
         assert_eq!(node.get("/healthz").await.0, StatusCode::OK);
         node.stores.fail(false);
@@ -276,7 +256,8 @@ mod tests {
         node.clock.advance(Duration::from_secs(6));
         // The first two operations read the epoch and the account of nobody; the next one is the log's.
         node.stores.fail_once_after(2);
-        assert_eq!(node.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        let (status, _, body) = node.get("/readyz").await;
+        assert_eq!((status, &body["not_ready"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(["revocations"])));
         assert_eq!(node.get("/readyz").await.0, StatusCode::OK, "it read the log again");
     }
 }

@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::metrics::declared::{AUDIT_DROPPED, EVENTS};
+
 /// The most records that wait.
 const MOST: usize = 10_000;
 /// The most records that are written at once.
@@ -68,10 +70,16 @@ impl Trail {
         if waiting.records.len() >= MOST {
             waiting.records.pop_front();
             waiting.dropped += 1;
+            AUDIT_DROPPED.counter(&[]).increment(1);
         }
         waiting.records.push_back(record);
         drop(waiting);
         self.added.notify_one();
+    }
+
+    /// The number of records that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting().records.len()
     }
 
     /// Writes what waits. After an error the rest waits on.
@@ -169,6 +177,7 @@ impl Trail {
 impl Events for Trail {
     fn emit(&self, event: &Event) {
         LogEvents.emit(event);
+        EVENTS.counter(&[("event", event.name())]).increment(1);
         if let Some((id, now)) = id_and_time()
             && self.admits(event, now)
         {

@@ -13,6 +13,7 @@
 mod activity;
 mod body;
 mod connection;
+mod counts;
 mod files;
 mod hints;
 mod limits;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use connection::{Connection, Shared};
+use counts::Counts;
 pub(crate) use files::{default_connections, possible_connections, raise_limit};
 pub(crate) use limits::Limits;
 use places::Places;
@@ -46,6 +48,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The way in which connections are served.
 #[derive(Debug)]
 pub(crate) struct Edge {
+    /// Whom it serves, in metrics.
+    pub(crate) name: &'static str,
     pub(crate) limits: Limits,
     pub(crate) proxies: TrustedProxies,
     /// Whether trusted proxies name the client by the PROXY protocol.
@@ -64,8 +68,10 @@ impl Edge {
         grace: Duration,
     ) {
         let (stop, stopping) = watch::channel(false);
-        let mut places = Places::new(&self.limits);
-        let shared = Arc::new(Shared::new(self, router, places.of_addresses()));
+        let counts = Counts::of(self.name);
+        counts.limit.set(f64::from(u32::try_from(self.limits.connections).unwrap_or(u32::MAX)));
+        let mut places = Places::new(&self.limits, counts.clone());
+        let shared = Arc::new(Shared::new(self, router, places.of_addresses(), counts));
         // Ends with the set.
         let mut beside = JoinSet::new();
         beside.spawn({

@@ -15,7 +15,6 @@ use countersign_flask::FlaskBuildError;
 use countersign_http::{Auth, AuthBuilder, BuildError, LoginSessions, RegistrationMode};
 use countersign_jwt::Secrets;
 use countersign_pages::{Logo, Look, Pages, Templates};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::{Host, Url};
@@ -28,6 +27,7 @@ use crate::edge::{self, Edge, Limits, Tls};
 use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
 use crate::mail::{Mail, NO_LINKS};
+use crate::metrics::{self, MeasuredStores, Requests};
 use crate::operator::Operator;
 use crate::reload::{Reload, Texts};
 use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ, told};
@@ -64,9 +64,11 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (database, secrets) = Database::open(settings).await?;
+    let has_metrics = settings.metrics_listen.is_some();
+    let stores = if has_metrics { MeasuredStores::of(database.stores()) } else { database.stores() };
     let mail_secrets = secrets.clone();
     let place = database.place_of_sessions(settings).await?;
-    let mut builder = builder(settings, database.stores(), secrets, &place);
+    let mut builder = builder(settings, stores.clone(), secrets, &place);
     if settings.public_url.is_none() {
         if is_loopback(address) {
             builder = builder.served_at(Url::parse(&format!("{scheme}://{address}"))?);
@@ -85,7 +87,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
     let base = (settings.public_url.is_some() || is_local).then_some(origin.as_str());
     // Links in a log are for who tries the server out, and not for one that users reach by a public URL.
     let is_tried_out = is_local && settings.public_url.as_ref().is_none_or(leads_here);
-    let mail = Mail::open(&settings.accounts.mail, base, is_tried_out, &database.stores(), mail_secrets)?;
+    let mail = Mail::open(&settings.accounts.mail, base, is_tried_out, &stores, mail_secrets)?;
     builder = builder.account_rules(settings.accounts.rules.clone()).user_ids(settings.accounts.ids);
     if let Some(mail) = &mail {
         builder = builder.letters(mail.letters());
@@ -101,23 +103,26 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
     let auth = build(settings.passwords.apply(builder)?, &settings.profile).await?;
     say_what_is_odd(settings, &auth);
 
-    let stores = database.stores();
     let auditing = trail.clone().start(
         stores.audit().clone(),
         auth.sessions().clock(),
         settings.accounts.audit_retention,
     );
+    let requests = has_metrics.then(Requests::new);
+    let _watching = has_metrics.then(|| metrics::watch(&auth, &stores, &trail));
     let way = Way {
         pages: pages(settings, &auth, is_local)?,
         shown_origin: ShownOrigin(origin),
         is_https: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
         allowed_origins: &settings.allowed_origins,
         proxies: settings.edge.proxies.clone(),
+        requests: requests.clone(),
     };
     // Nobody else knows the place.
     let _is_set = texts.set(Texts { pages: way.pages.clone(), mailer: mail.as_ref().map(Mail::mailer) });
     let router = app(auth.clone(), way);
-    let edge = |tls| Edge {
+    let edge = |name, tls| Edge {
+        name,
         limits: limits(&settings.edge),
         proxies: settings.edge.proxies.clone(),
         proxy_protocol: settings.edge.proxy_protocol,
@@ -127,7 +132,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
         Some((listener, address)) => {
             let operator = Operator { auth: auth.clone(), stores: stores.clone(), trail: trail.clone() };
             let tls = settings.edge.tls.clone().map(Tls::open).transpose()?;
-            Some((edge(tls), listener, address, admin_app(operator)))
+            Some((edge("admin", tls), listener, address, admin_app(operator, requests)))
         }
         None => None,
     };
@@ -154,7 +159,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
 
     let grace = settings.shutdown_grace;
     let (stop, mut stopping) = watch::channel(false);
-    let users = edge(tls).serve(
+    let users = edge("users", tls).serve(
         listener,
         router,
         async move {
@@ -269,7 +274,7 @@ async fn listen(settings: &Settings) -> Result<Listeners, Vec<String>> {
         None => Some(None),
     };
     if let Some(address) = settings.metrics_listen
-        && let Err(error) = PrometheusBuilder::new().with_http_listener(address).install()
+        && let Err(error) = metrics::serve(address)
     {
         problems.push(format!(
             "metrics cannot be served on {address}: {error}; choose another COUNTERSIGN_METRICS_LISTEN"

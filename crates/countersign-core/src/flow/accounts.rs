@@ -424,9 +424,9 @@ impl Accounts {
             count_login("password", error.outcome());
             error
         };
-        let share = self.share(arrival.device.ip).map_err(|Refused { retry_after, .. }| {
-            refused(LoginError::TooManyAttempts { retry_after })
-        })?;
+        let share = self
+            .share(arrival.device.ip)
+            .map_err(|Refused { retry_after, .. }| refused(LoginError::TooManyAttempts { retry_after }))?;
         let place = match &arrival.known_device {
             Some(_) => self.shared.hasher.place(),
             None => self.stranger_place(),

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use self::accounts::Accounts;
 use super::{
     ChangeSignal, Changes, DeadLetterPosition, End, EpochRaise, FoundSession, KeyStore, MailFailure,
-    OutboxSize, OutboxStore, RevocationStore, SessionEnded, SessionInserted, SessionPage, SessionPosition, SessionStore,
-    StoreError, ThrottleStore, TokenRevocation, TokensRevoked,
+    OutboxSize, OutboxStore, RevocationStore, SessionEnded, SessionInserted, SessionPage, SessionPosition,
+    SessionStore, StoreError, ThrottleStore, TokenRevocation, TokensRevoked,
 };
 use crate::model::{
     Acknowledgement, Advance, Attempts, EndReason, Ended, Entry, EntryKey, Heal, KeyPurpose, LogVerdict,

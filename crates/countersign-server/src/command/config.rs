@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::ServeFlags;
 use super::table::{or_dash, say_table, shown};
+use crate::metrics;
 use crate::serve;
 use crate::settings::{self, Declared, Secrecy, Setting, Settings, Sources};
 use crate::telemetry::{say, warn};
@@ -28,6 +29,9 @@ enum Work {
         /// Print the JSON schema of the settings file in its place
         #[arg(long)]
         schema: bool,
+        /// Print the list of all metrics in its place
+        #[arg(long, conflicts_with = "schema")]
+        metrics: bool,
     },
 }
 
@@ -47,11 +51,15 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Box<dyn Error>> {
     match command.work {
         Work::Check(flags) => check(flags),
         Work::Show(show) => self::show(show),
-        Work::Reference { schema: false } => {
+        Work::Reference { metrics: true, .. } => {
+            say(metrics::page().trim_end());
+            Ok(())
+        }
+        Work::Reference { schema: false, .. } => {
             say(settings::page().trim_end());
             Ok(())
         }
-        Work::Reference { schema: true } => {
+        Work::Reference { schema: true, .. } => {
             say(&serde_json::to_string_pretty(&settings::schema())?);
             Ok(())
         }

@@ -25,6 +25,7 @@ use tower_service::Service as _;
 use super::Edge;
 use super::activity::{Activity, Late};
 use super::body::{Answered, Arriving};
+use super::counts::Counts;
 use super::hints::Hints;
 use super::places::{PlaceOfAddress, PlacesOfAddresses};
 use super::proxy_protocol;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     builder: Builder<Streams>,
     places: Arc<PlacesOfAddresses>,
     hints: Hints,
+    counts: Counts,
 }
 
 /// A connection that was accepted.
@@ -64,9 +66,9 @@ struct Peer {
 }
 
 impl Shared {
-    pub(super) fn new(edge: Edge, router: Router, places: Arc<PlacesOfAddresses>) -> Self {
+    pub(super) fn new(edge: Edge, router: Router, places: Arc<PlacesOfAddresses>, counts: Counts) -> Self {
         let builder = edge.limits.builder();
-        Self { edge, router, builder, places, hints: Hints::default() }
+        Self { edge, router, builder, places, hints: Hints::default(), counts }
     }
 
     /// Takes the certificate from its files again whenever they change.
@@ -85,6 +87,7 @@ impl Shared {
         let place = self.places.of(address.address());
         if place.is_none() {
             self.hints.too_many_connections(address);
+            self.counts.of_address.increment(1);
         }
         place
     }
@@ -114,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                     Ok(None) => {}
                     Err(error) => {
                         shared.hints.no_proxy_protocol(address, &error);
+                        shared.counts.no_proxy_protocol.increment(1);
                         return None;
                     }
                 }
@@ -127,6 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection<S> {
                     let failed = |error: &std::io::Error| {
                         let error = error as &dyn std::error::Error;
                         tracing::debug!(client = %address.address(), error, "a TLS handshake failed");
+                        shared.counts.no_tls.increment(1);
                     };
                     let stream = accepted.inspect_err(failed).ok()?;
                     Some((peer, place, Either::Tls(Box::new(stream))))
@@ -265,8 +270,16 @@ mod tests {
 
         fn connect_to(router: Router) -> Self {
             let limits = Limits::default();
-            let edge = Edge { limits, proxies: TrustedProxies::default(), proxy_protocol: false, tls: None };
-            let shared = Arc::new(Shared::new(edge, router, Places::new(&limits).of_addresses()));
+            let edge = Edge {
+                name: "users",
+                limits,
+                proxies: TrustedProxies::default(),
+                proxy_protocol: false,
+                tls: None,
+            };
+            let counts = Counts::of("users");
+            let places = Places::new(&limits, counts.clone()).of_addresses();
+            let shared = Arc::new(Shared::new(edge, router, places, counts));
             let (stream, accepted) = duplex(64 * 1024);
             let (stop, stopping) = watch::channel(false);
             let connection = Connection::new(accepted, ([127, 0, 0, 1], 1).into(), &shared).unwrap();

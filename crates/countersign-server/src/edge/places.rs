@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use countersign_http::ThrottleKey;
+use metrics::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::activity::Activity;
+use super::counts::Counts;
 use super::limits::Limits;
 
 /// How long to wait for a place before asking the connections again, if all of them were busy.
@@ -25,11 +27,22 @@ pub(super) struct Places {
     /// The connections that have a place, in the order in which they are asked for it. Those that have ended are skipped.
     taken: VecDeque<Weak<Activity>>,
     of_addresses: Arc<PlacesOfAddresses>,
+    counts: Counts,
 }
 
 /// The place of one connection, which is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "it is held until it is dropped")] OwnedSemaphorePermit);
+pub(super) struct Place {
+    #[expect(dead_code, reason = "it is held until it is dropped")]
+    permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.decrement(1);
+    }
+}
 
 /// The places of each address.
 #[derive(Debug)]
@@ -46,7 +59,7 @@ pub(super) struct PlaceOfAddress {
 }
 
 impl Places {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, counts: Counts) -> Self {
         let number = limits.connections.min(Semaphore::MAX_PERMITS);
         Self {
             free: Arc::new(Semaphore::new(number)),
@@ -56,6 +69,7 @@ impl Places {
                 most: limits.connections_per_address,
                 taken: Mutex::default(),
             }),
+            counts,
         }
     }
 
@@ -70,7 +84,8 @@ impl Places {
             self.taken.retain(|connection| connection.strong_count() > 0);
         }
         self.taken.push_back(Arc::downgrade(connection));
-        Place(permit)
+        self.counts.open.increment(1);
+        Place { permit, open: self.counts.open.clone() }
     }
 
     async fn permit(&mut self) -> OwnedSemaphorePermit {
@@ -92,7 +107,10 @@ impl Places {
         for _ in 0..self.taken.len().saturating_mul(2) {
             let Some(connection) = self.taken.pop_front() else { return };
             match connection.upgrade() {
-                Some(activity) if activity.gives_up_its_place() => return,
+                Some(activity) if activity.gives_up_its_place() => {
+                    self.counts.evicted.increment(1);
+                    return;
+                }
                 Some(_) => self.taken.push_back(connection),
                 None => {}
             }
@@ -137,7 +155,8 @@ mod tests {
     use super::*;
 
     fn places(number: usize, of_address: usize) -> Places {
-        Places::new(&Limits { connections: number, connections_per_address: of_address, ..Limits::default() })
+        let limits = Limits { connections: number, connections_per_address: of_address, ..Limits::default() };
+        Places::new(&limits, Counts::of("users"))
     }
 
     #[test]

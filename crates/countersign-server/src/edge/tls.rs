@@ -353,7 +353,13 @@ mod tests {
 
     fn edge(tls: Tls) -> Edge {
         let limits = Limits { certificate: Duration::from_millis(1), ..Limits::default() };
-        Edge { limits, proxies: TrustedProxies::default(), proxy_protocol: false, tls: Some(tls) }
+        Edge {
+            name: "users",
+            limits,
+            proxies: TrustedProxies::default(),
+            proxy_protocol: false,
+            tls: Some(tls),
+        }
     }
 
     #[tokio::test]
@@ -391,8 +397,9 @@ mod tests {
         folder.renew();
         for sent in [&b""[..], b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01"] {
             let edge = edge(Tls::open(folder.files()).unwrap());
-            let places = Places::new(&edge.limits).of_addresses();
-            let shared = Arc::new(Shared::new(edge, Router::new(), places));
+            let counts = super::super::counts::Counts::of("users");
+            let places = Places::new(&edge.limits, counts.clone()).of_addresses();
+            let shared = Arc::new(Shared::new(edge, Router::new(), places, counts));
             let (mut client, accepted) = duplex(1024);
             let connection = Connection::new(accepted, ([192, 0, 2, 1], 1).into(), &shared).unwrap();
             let (_stop, stopping) = tokio::sync::watch::channel(false);
