@@ -461,7 +461,7 @@ pub(crate) const ALL: [Declared; 65] = [
     setting("metrics_listen", Group::Operators, Kind::Address)
         .default("nowhere")
         .help("where Prometheus reads metrics, such as 127.0.0.1:9090")
-        .page("An IP address and a port where Prometheus reads [metrics](api.md#metrics)."),
+        .page("An IP address and a port where Prometheus reads [metrics](metrics.md)."),
     setting("log", Group::Operators, Kind::Text)
         .changes_at_once()
         .default("info")
