@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::flow::accounts::hour;
 use crate::flow::{Accounts, Profile, RevocationView, Sessions, ViewStats};
-use crate::model::KEEP_ATTEMPTS_FOR;
+use crate::model::{Event, KEEP_ATTEMPTS_FOR, StoredKey};
 use crate::store::{
     ADDRESS_COUNTERS, BLOCK_COUNTERS, Changes, KEEP_ADDRESS_COUNTERS, KEEP_BLOCK_COUNTERS, KEEP_ENTRIES_FOR,
     KEEP_MAIL_COUNTERS, KEEP_NAME_COUNTERS, MAIL_COUNTERS, NAME_COUNTERS, StoreError, Stores,
@@ -199,9 +199,8 @@ pub async fn purge(stores: &Stores, clock: &dyn Clock, leeway: Duration) -> Resu
 async fn rotate(sessions: &Sessions) {
     match sessions.keys().rotate_due().await {
         Ok(made) => {
-            for key in made {
-                let (purpose, algorithm) = (key.purpose.name(), key.algorithm.name());
-                tracing::info!(key = %key.key_id, purpose, algorithm, "a new key was made, as scheduled");
+            for StoredKey { key_id, purpose, .. } in made {
+                sessions.tell(&Event::KeyMade { key_id, purpose });
             }
         }
         Err(error) => {

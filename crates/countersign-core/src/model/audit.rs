@@ -114,6 +114,9 @@ impl AuditRecord {
                 detail: Some(format!("generation {}", generation.as_u32())),
                 ..about(user_id)
             },
+            Event::KeyMade { key_id, purpose } => {
+                Self { detail: Some(cut(&format!("{} {key_id}", purpose.name()))), ..base }
+            }
             Event::KeyRemoved { key_id } => Self { detail: Some(cut(key_id.as_str())), ..base },
         }
     }
@@ -127,7 +130,7 @@ impl AuditRecord {
 
 /// A record's place in the audit trail. The newest record comes first, and of records of one moment the one with the
 /// highest id.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct AuditPosition {
     /// The time of the event.
     pub at: Timestamp,

@@ -6,7 +6,7 @@ use countersign_jwt::id::{Generation, SessionId, TokenId, UserId};
 use countersign_jwt::key::KeyId;
 use countersign_jwt::time::Timestamp;
 
-use crate::model::{Device, EndReason, UnusableHash};
+use crate::model::{Device, EndReason, KeyPurpose, UnusableHash};
 
 /// Something that happened to an account, a session or a key. Each event is emitted once, by the node on which it
 /// happened, after the store has confirmed it.
@@ -169,6 +169,13 @@ pub enum Event {
         /// The user of the account.
         user_id: UserId,
     },
+    /// A key was made by the schedule, in place of one that has signed for long enough.
+    KeyMade {
+        /// The id of the new key.
+        key_id: KeyId,
+        /// The purpose of the new key.
+        purpose: KeyPurpose,
+    },
     /// A key was removed, because others may have it.
     KeyRemoved {
         /// The id of the removed key.
@@ -222,6 +229,7 @@ impl Event {
             Self::RolesChanged { .. } => "roles_changed",
             Self::UserDeleted { .. } => "user_deleted",
             Self::ReauthenticationFailed { .. } => "reauthentication_failed",
+            Self::KeyMade { .. } => "key_made",
             Self::KeyRemoved { .. } => "key_removed",
         }
     }
@@ -347,6 +355,9 @@ impl Events for LogEvents {
             Event::UserDeleted { user_id } => log!(info, "an account was deleted", %user_id),
             Event::ReauthenticationFailed { user_id } => {
                 log!(info, "a signed-in user gave a wrong password", %user_id)
+            }
+            Event::KeyMade { key_id, purpose } => {
+                log!(info, "a key was made, as scheduled", %key_id, purpose = purpose.name());
             }
             Event::KeyRemoved { key_id } => log!(warn, "a key was removed", %key_id),
         }
