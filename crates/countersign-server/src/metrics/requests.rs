@@ -58,7 +58,7 @@ impl Route {
         let class =
             |class: &str| metrics::counter!(REQUESTS.name, &[route.clone(), ("class", class.to_owned())]);
         Self {
-            seconds: metrics::histogram!(REQUEST_SECONDS.name, &[route.clone()]),
+            seconds: metrics::histogram!(REQUEST_SECONDS.name, std::slice::from_ref(&route)),
             classes: CLASSES.map(class),
         }
     }
