@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod admin_key;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod client;
 pub(crate) mod config;
@@ -26,10 +27,12 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use countersign_core::model::AuditRecord;
 use countersign_core::store::Stores;
 use countersign_http::Auth;
 use countersign_jwt::Secrets;
 
+use crate::operator::Actor;
 use crate::serve;
 use crate::settings::{Flags, Settings, Sources, algorithm, help_of_flag};
 use crate::store::Database;
@@ -70,6 +73,9 @@ pub(crate) enum Command {
     Client(client::ClientCommand),
     /// Look at mails that could not be sent, and send them again.
     Mail(mail::MailCommand),
+    /// Read the audit trail: what happened to accounts, sessions and keys, and who did it.
+    #[command(after_help = help::AUDIT)]
+    Audit(audit::AuditCommand),
     /// Work with keys: the store's, and new ones for use elsewhere.
     Key(key::KeyCommand),
     /// Explain, verify or make tokens of this server.
@@ -179,6 +185,14 @@ async fn auth_over(
     let builder = builder.without_background().follow_settings();
     let auth = serve::build(builder, &settings.profile).await?;
     Ok((auth, stores))
+}
+
+/// Writes a record of what was done at the command line.
+async fn note(stores: &Stores, name: &str, detail: String) -> Result<(), Box<dyn Error>> {
+    if let Some(record) = Actor::command_line().record(name) {
+        stores.audit().insert_audit(&[AuditRecord { detail: Some(detail), ..record }]).await?;
+    }
+    Ok(())
 }
 
 /// `countersign migrate`

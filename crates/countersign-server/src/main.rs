@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Import(import) => command::import::run(import),
         Command::User(user) => command::user::run(user),
         Command::AdminKey(admin_key) => command::admin_key::run(admin_key),
+        Command::Audit(audit) => command::audit::run(audit),
         Command::Client(client) => command::client::run(client),
         Command::Mail(mail) => command::mail::run(mail),
         Command::Backup(backup) => command::backup::run(backup),

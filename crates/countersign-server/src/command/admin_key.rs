@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use countersign_core::model::{AdminKey, AdminKeyText, AdminScope, AuditRecord};
+use countersign_core::model::{AdminKey, AdminKeyText, AdminScope};
 use countersign_core::store::Stores;
 use countersign_http::{OsRandom, SystemClock, rfc3339};
 use countersign_jwt::random::uuid;
@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::table::{or_dash, say_table, shown};
-use super::{StoreFlags, help, with_settings};
+use super::{StoreFlags, help, note, with_settings};
 use crate::operator::Actor;
 use crate::settings::duration;
 use crate::store::Database;
@@ -142,14 +142,6 @@ pub(super) async fn check_name_is_free(stores: &Stores, name: &str) -> Result<()
 async fn remove(stores: &Stores, id: Uuid) -> Result<bool, Box<dyn Error>> {
     let is_key = stores.admin_keys().admin_key(id).await?.is_some_and(|key| !key.is_of_client());
     Ok(is_key && stores.admin_keys().remove_admin_key(id).await?)
-}
-
-/// Writes a record of what was done to a key or a client.
-pub(super) async fn note(stores: &Stores, name: &str, detail: String) -> Result<(), Box<dyn Error>> {
-    if let Some(record) = Actor::command_line().record(name) {
-        stores.audit().insert_audit(&[AuditRecord { detail: Some(detail), ..record }]).await?;
-    }
-    Ok(())
 }
 
 fn list(keys: &[AdminKey], json: bool) {

@@ -12,9 +12,9 @@ use countersign_jwt::random::uuid;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::admin_key::{Expiry, check_name_is_free, expiry, name, note};
+use super::admin_key::{Expiry, check_name_is_free, expiry, name};
 use super::table::{or_dash, say_table, shown};
-use super::{StoreFlags, help, with_settings};
+use super::{StoreFlags, help, note, with_settings};
 use crate::store::Database;
 use crate::telemetry::say;
 

@@ -49,6 +49,15 @@ An API that asks whether a token is good, and a program that signs users out:
 
 docs/api.md lists the endpoints.";
 
+/// Examples of `countersign audit`.
+pub(super) const AUDIT: &str = "\
+  countersign audit tail --follow                          what happens now
+  countersign audit search --user ada@example.com          what happened to a user
+  countersign audit search --event login_failed --since 1h --json
+  countersign audit export --since 30d events.jsonl        for another program
+
+docs/audit.md explains the events.";
+
 /// The settings that apply to every command that works on the store.
 pub(super) const STORE: &str = "\
 The settings are the server's: flag, then COUNTERSIGN_… variable, then .env in the working folder, then the settings

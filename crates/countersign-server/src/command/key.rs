@@ -12,7 +12,7 @@ use countersign_jwt::{Algorithm, Clock as _, KeyId, Timestamp, random};
 
 use super::key_file::{self, Format};
 use super::table::say_table;
-use super::{StoreFlags, auth, with_settings};
+use super::{StoreFlags, auth, note, with_settings};
 use crate::store::Database;
 use crate::telemetry::say;
 
@@ -146,19 +146,25 @@ pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
             Ok(())
         }),
         KeySubcommand::Rotate { purpose, algorithm, now, store } => with_settings(store, async |settings| {
-            let key = auth(settings).await?.0.sessions().keys().rotate(purpose, algorithm, now).await?;
+            let (auth, stores) = auth(settings).await?;
+            let key = auth.sessions().keys().rotate(purpose, algorithm, now).await?;
+            note(&stores, "admin_signing_key_made", of_key(&key)).await?;
             say_when_it_signs(&key);
             Ok(())
         }),
         KeySubcommand::Import { file, algorithm, now, store } => with_settings(store, async |settings| {
             let key = key_file::read(&file, algorithm)?;
-            let key = auth(settings).await?.0.sessions().keys().import(&key, now).await?;
+            let (auth, stores) = auth(settings).await?;
+            let key = auth.sessions().keys().import(&key, now).await?;
+            note(&stores, "admin_signing_key_imported", of_key(&key)).await?;
             say_when_it_signs(&key);
             Ok(())
         }),
         KeySubcommand::Retire { kid, store } => with_settings(store, async |settings| {
             let id = KeyId::new(&kid)?;
-            let successor = auth(settings).await?.0.sessions().keys().remove(&id).await?;
+            let (auth, stores) = auth(settings).await?;
+            let successor = auth.sessions().keys().remove(&id).await?;
+            note(&stores, "admin_signing_key_removed", id.to_string()).await?;
             say(&format!("the key {id} is removed; its tokens are refused"));
             if let Some(successor) = successor {
                 say(&format!("the key {successor} signs now"));
@@ -179,6 +185,11 @@ pub(crate) fn run(key: KeyCommand) -> Result<(), Box<dyn Error>> {
             Ok(())
         }),
     }
+}
+
+/// What the audit trail says of a key.
+fn of_key(key: &StoredKey) -> String {
+    format!("{} {}", key.purpose.name(), key.key_id)
 }
 
 fn say_when_it_signs(key: &StoredKey) {

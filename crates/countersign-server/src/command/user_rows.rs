@@ -293,7 +293,7 @@ impl RawRow {
 }
 
 /// A time: ISO 8601, in UTC where it has no zone, or Unix seconds of five digits and more.
-fn time(text: &str) -> Option<Timestamp> {
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     const LAST: i64 = 253_402_300_799;
     let text = text.trim();
     if text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit()) {

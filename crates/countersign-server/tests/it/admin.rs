@@ -367,9 +367,16 @@ fn the_contract_names_every_event() {
     let listed: BTreeSet<_> = listed.split('`').skip(1).step_by(2).collect();
     let (core, operator) = (
         read("crates/countersign-core/src/model/event.rs"),
-        ["operator.rs", "command/admin_key.rs", "command/client.rs", "command/mail.rs", "audit.rs"]
-            .map(|path| read(&format!("crates/countersign-server/src/{path}")))
-            .concat(),
+        [
+            "operator.rs",
+            "command/admin_key.rs",
+            "command/client.rs",
+            "command/key.rs",
+            "command/mail.rs",
+            "audit.rs",
+        ]
+        .map(|path| read(&format!("crates/countersign-server/src/{path}")))
+        .concat(),
     );
     let name = core.split("const fn name(").nth(1).unwrap().split("\n    }\n").next().unwrap();
     let quoted = |text: &'_ str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();

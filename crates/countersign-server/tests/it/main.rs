@@ -11,6 +11,7 @@ mod account_life;
 mod admin;
 mod answers;
 mod attacks;
+mod audit;
 mod backup;
 mod client;
 mod clients;
