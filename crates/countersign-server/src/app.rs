@@ -113,7 +113,8 @@ fn counted(app: Router, requests: Option<Requests>) -> Router {
 /// path, cut if it is long, but never the query string or headers.
 async fn observe(State(is_https): State<bool>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers().get(REQUEST_ID));
-    let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
+    // At the highest level, because a span below the level of the log is none: a warning would be without its id.
+    let span = tracing::error_span!("request", id = %id.to_str().unwrap_or_default());
     let (method, path) = (shown_in_log(request.method().as_str()), shown_in_log(request.uri().path()));
     let client = request.extensions().get::<ClientAddress>().map(|client| client.address());
     async move {

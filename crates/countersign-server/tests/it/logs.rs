@@ -276,3 +276,66 @@ async fn sec_148_untrusted_text_forges_no_line_of_the_log_and_moves_no_cursor() 
         assert!(log.contains("forged") || log.contains("%66"), "the texts are in the log, as text: {log}");
     }
 }
+
+#[tokio::test]
+async fn sec_149_what_is_logged_of_a_request_has_the_id_of_its_answer_at_any_level() {
+    for level in ["error", "warn", "info"] {
+        let folder = Folder::new();
+        let settings = [("COUNTERSIGN_LOG", level), ("COUNTERSIGN_LOG_FORMAT", "json")];
+        let server = folder.serve_with(&settings).await;
+        let client = Client::new(&server);
+        let mut database = folder.database().await;
+        sqlx::query("ALTER TABLE session RENAME TO away").execute(&mut database).await.unwrap();
+        let account = json!({ "email": "ada@example.org", "password": "correct horse battery staple" });
+        let answer = client.post("/v1/auth/register", &account).await.expect_error(503, "unavailable");
+        let id = answer.headers["x-request-id"].to_str().unwrap();
+        let log = server.log();
+        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let causes: Vec<_> =
+            lines.filter(|line| line["level"] == "ERROR" && line.to_string().contains("session")).collect();
+        assert!(!causes.is_empty(), "{log}");
+        for cause in causes {
+            assert_eq!(cause["span"]["id"], id, "{cause}");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn sec_148_no_client_writes_a_line_of_the_log_or_acts_on_a_terminal() {
+    for format in ["text", "json"] {
+        let folder = Folder::new();
+        let settings = [
+            ("COUNTERSIGN_LOG", "debug"),
+            ("COUNTERSIGN_LOG_FORMAT", format),
+            // With it no mail is written to the log, which has lines.
+            ("COUNTERSIGN_PUBLIC_URL", "https://auth.example.org"),
+        ];
+        let server = folder.serve_with(&settings).await;
+        let client = Client::new(&server);
+        let hostile = "x\r\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J\u{9b}31m\u{202e}";
+        for member in ["email", "username", "password", hostile] {
+            let mut body = json!({ "email": "ada@example.org", "password": "correct horse battery staple" });
+            body[member] = hostile.into();
+            client.post("/v1/auth/login", &body).await;
+            client.post("/v1/auth/register", &body).await;
+        }
+        for part in ["%0d%0aforged%1b[2J%9b", "\u{9b}31mforged\u{85}", "\u{202e}forged\u{2028}"] {
+            let head =
+                format!("GET /{part}?{part} HTTP/1.1\r\nhost: x\r\nuser-agent: {part}\r\norigin: {part}\r\n");
+            let rest = format!(
+                "cookie: countersign_access={part}\r\nauthorization: {part}\r\nconnection: close\r\n\r\n"
+            );
+            exchange(&server, &(head + &rest)).await;
+        }
+        let log = server.log();
+        server.stop().await;
+        assert!(log.lines().count() > 5, "{log}");
+        for line in log.lines() {
+            let begins =
+                if format == "json" { line.starts_with("{\"timestamp\"") } else { line.starts_with("20") };
+            assert!(begins && !line.starts_with("2026-01-01T00:00:00Z"), "{line:?}");
+            assert!(!line.chars().any(|c| c.is_control() || "\u{202e}\u{2028}".contains(c)), "{line:?}");
+        }
+    }
+}
