@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use countersign_core::flow::AgreementError;
@@ -47,13 +48,28 @@ pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let hashing = HashThreads::new(settings.hash_permits)?;
     let reload = Reload::new(flags, sources, settings.log.clone(), level);
-    let served = runtime.block_on(serve(&settings, &hashing, reload));
+    let is_ready = AtomicBool::new(false);
+    let served = runtime.block_on(async {
+        // The signals are caught from the beginning. To the first process of a container the kernel does not deliver a
+        // SIGTERM that is not, and a start may wait for its database for a while.
+        let stopping = stopping()?;
+        tokio::select! {
+            served = serve(&settings, &hashing, reload, stopping.clone(), &is_ready) => served,
+            () = stopped_before(&is_ready, stopping) => Ok(()),
+        }
+    });
     runtime.shutdown_timeout(Duration::from_secs(1));
     hashing.stop();
     served
 }
 
-async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Result<(), Box<dyn Error>> {
+async fn serve(
+    settings: &Settings,
+    hashing: &HashThreads,
+    reload: Reload,
+    stopping: watch::Receiver<bool>,
+    is_ready: &AtomicBool,
+) -> Result<(), Box<dyn Error>> {
     // This comes before everything else, so that a terminal that closes does not end a half-finished start.
     let texts = reload.texts();
     follow_hangups(reload)?;
@@ -136,8 +152,7 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
         }
         None => None,
     };
-    // The signals are caught before the server announces itself, because somebody may want to stop it from then on.
-    let asked_to_stop = asked_to_stop()?;
+    is_ready.store(true, Ordering::Relaxed);
     tracing::info!(
         %address,
         database = settings.database.to_string(),
@@ -158,23 +173,10 @@ async fn serve(settings: &Settings, hashing: &HashThreads, reload: Reload) -> Re
     say(&format!("listening on {scheme}://{address}"));
 
     let grace = settings.shutdown_grace;
-    let (stop, mut stopping) = watch::channel(false);
-    let users = edge("users", tls).serve(
-        listener,
-        router,
-        async move {
-            asked_to_stop.await;
-            stop.send_replace(true);
-        },
-        grace,
-    );
+    let users = edge("users", tls).serve(listener, router, asked_in(stopping.clone()), grace);
     let operators = async {
         if let Some((edge, listener, _, router)) = admin {
-            // A sender that is gone has nothing more to say than one that asks to stop.
-            let asked_to_stop = async move {
-                let _ = stopping.wait_for(|stop| *stop).await;
-            };
-            edge.serve(listener, router, asked_to_stop, grace).await;
+            edge.serve(listener, router, asked_in(stopping), grace).await;
         }
     };
     tokio::join!(users, operators);
@@ -477,6 +479,31 @@ pub(crate) fn builder(
     // All servers must agree on this, because a server that looks for revocations in another place than the others
     // write them to accepts what was revoked.
     builder.agree_on("sessions", place_of_sessions)
+}
+
+/// Becomes true when SIGTERM or Ctrl-C arrives, for which it listens from now on.
+fn stopping() -> std::io::Result<watch::Receiver<bool>> {
+    let asked_to_stop = asked_to_stop()?;
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(async move {
+        asked_to_stop.await;
+        stop.send_replace(true);
+    });
+    Ok(stopping)
+}
+
+async fn asked_in(mut stopping: watch::Receiver<bool>) {
+    // A sender that is gone has nothing more to say than one that asks to stop.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Ends when the server is asked to stop while it still starts; else never.
+async fn stopped_before(is_ready: &AtomicBool, stopping: watch::Receiver<bool>) {
+    asked_in(stopping).await;
+    if is_ready.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+    tracing::info!("stopped before the server was ready");
 }
 
 /// Listens for SIGTERM and Ctrl-C from now on. The future ends when one of them arrives.

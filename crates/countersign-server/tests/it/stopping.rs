@@ -1,13 +1,20 @@
 //! SIGTERM: what is waited for, and what is not.
 
+use std::process::Stdio;
+
 use reqwest::Method;
 use serde_json::json;
 use sqlx::Connection as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::client::{Client, PASSWORD, send};
 use crate::server::{Folder, PATIENCE, Server, eventually};
+
+/// Any secret of the right form.
+const SECRET: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 /// So long that a test that waits for it fails before.
 const FOR_EVER: [(&str, &str); 1] = [("COUNTERSIGN_SHUTDOWN_GRACE", "1h")];
@@ -113,4 +120,28 @@ async fn a_grace_of_nothing_waits_for_nothing() {
     Client::new(&server).get("/healthz").await.expect(200);
     server.stop().await;
     assert_eq!(rest(half).await, "");
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_its_database_at_the_start_can_be_stopped() {
+    let folder = Folder::new();
+    let database = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://ada@{}/auth", database.local_addr().unwrap());
+    let settings = [
+        ("COUNTERSIGN_DATABASE_URL", url.as_str()),
+        ("COUNTERSIGN_LISTEN", "127.0.0.1:0"),
+        ("COUNTERSIGN_SECRET", SECRET),
+    ];
+    let process = folder.command(&[], &settings).stderr(Stdio::piped()).spawn().unwrap();
+    // It has connected, and is not answered.
+    let _connection = timeout(PATIENCE, database.accept()).await.unwrap().unwrap();
+    let pid = process.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    let output = timeout(PATIENCE, process.wait_with_output()).await.unwrap().unwrap();
+    // Status 0, and not the signal: it was caught. To the first process of a container it would otherwise not come.
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("stopped before the server was ready"),
+        "{output:?}"
+    );
 }
