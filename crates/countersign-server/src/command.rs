@@ -4,8 +4,10 @@ pub(crate) mod admin_key;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod client;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod health;
 mod help;
 #[cfg(feature = "flask")]
 pub(crate) mod import;
@@ -13,6 +15,7 @@ pub(crate) mod jws;
 pub(crate) mod key;
 mod key_file;
 pub(crate) mod mail;
+pub(crate) mod man;
 pub(crate) mod restore;
 pub(crate) mod revoke_all;
 mod table;
@@ -64,6 +67,11 @@ pub(crate) enum Command {
     ///
     /// Nothing is changed. The status is 0 if all is good, 1 if something needs attention, and 2 if something is wrong.
     Doctor(doctor::Doctor),
+    /// Ask the running server of these settings whether it is ready: 0 if it is, and 1 if not.
+    ///
+    /// It asks for /readyz where COUNTERSIGN_LISTEN says that the server listens. It is for images that have no other
+    /// program to ask with: HEALTHCHECK in a Dockerfile, healthcheck in a compose file.
+    Health(ServeFlags),
     /// Find, make and change users; reset passwords; end sessions.
     #[command(after_help = help::USER)]
     User(user::UserCommand),
@@ -104,6 +112,10 @@ pub(crate) enum Command {
     /// know of the removal yet may still exchange a refresh token for a new pair, which is then valid. The sessions
     /// stay in users' lists until they expire, although none of their tokens is accepted any more.
     RevokeAll(revoke_all::RevokeAll),
+    /// Print what a shell needs to complete commands and flags.
+    Completions(completions::CompletionsCommand),
+    /// Print the manual page, or write those of all commands into a folder.
+    Man(man::ManCommand),
 }
 
 /// The flags of serving.

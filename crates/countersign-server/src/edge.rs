@@ -17,6 +17,7 @@ mod counts;
 mod files;
 mod hints;
 mod limits;
+mod pinned;
 mod places;
 mod proxy_protocol;
 mod tls;
@@ -40,6 +41,7 @@ use counts::Counts;
 pub(crate) use files::{default_connections, possible_connections, raise_limit};
 pub(crate) use limits::Limits;
 use places::Places;
+pub(crate) use proxy_protocol::FOR_ITSELF as PROXY_FOR_ITSELF;
 pub(crate) use tls::{Files as CertificateFiles, Tls};
 
 /// How long the server stops accepting after the system had no more sockets.

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Migrate(flags) => command::migrate(flags),
         Command::Config(config) => command::config::run(config),
         Command::Doctor(doctor) => return command::doctor::run(doctor),
+        Command::Health(flags) => command::health::run(flags),
         Command::Key(key) => command::key::run(key),
         Command::Token(token) => command::token::run(token),
         Command::Jws(jws) => command::jws::run(&jws),
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         Command::Backup(backup) => command::backup::run(backup),
         Command::Restore(restore) => command::restore::run(restore),
         Command::RevokeAll(revoke_all) => command::revoke_all::run(revoke_all),
+        Command::Completions(completions) => command::completions::run(&completions),
+        Command::Man(man) => command::man::run(&man),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

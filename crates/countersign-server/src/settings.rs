@@ -40,7 +40,7 @@ pub(crate) use passwords::PasswordSettings;
 pub(crate) use profile::ProfileSetting;
 use reader::Reader;
 pub(crate) use reader::SettingErrors;
-pub(crate) use reference::{help, help_of_flag, page, schema};
+pub(crate) use reference::{DURATIONS, HELP, groups, help, help_of_flag, page, schema};
 pub(crate) use sources::{Flags, Sources, shown};
 pub(crate) use value::{Setting, SettingError, duration};
 

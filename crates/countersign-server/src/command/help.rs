@@ -3,7 +3,7 @@
 use crate::settings;
 
 /// What operators do most often.
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Find a user:       countersign user list --query ada
 Reset a password:  countersign user reset ada@example.com
 End all sessions:  countersign user end-sessions ada@example.com";

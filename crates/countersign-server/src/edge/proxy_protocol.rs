@@ -13,6 +13,9 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// such as the name in the client's certificate.
 const MOST: u16 = 4096;
 
+/// The header of a connection that a proxy makes for itself, and for no client: LOCAL, without addresses.
+pub(crate) const FOR_ITSELF: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
 /// Why the beginning of a connection is not a header of the PROXY protocol.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyProtocolError {

@@ -10,14 +10,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{self, Digest, SHA256};
 use countersign_sql::open_to_others;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{self, InconsistentKeys, ServerConfig};
+use tokio_rustls::rustls::{self, ClientConfig, InconsistentKeys, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use zeroize::Zeroizing;
+
+use super::pinned::Pinned;
 
 /// No chain of certificates and no key is larger.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -93,6 +95,18 @@ impl Tls {
 
     pub(super) fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor.0
+    }
+
+    /// What connects to a server that shows this certificate, and to no other.
+    pub(crate) fn connector(&self) -> Result<TlsConnector, TlsError> {
+        let unusable = |source| TlsError::Unusable { files: self.files.clone(), source };
+        let shown = self.certificate.0.load();
+        let certificate = shown.end_entity_cert().map_err(unusable)?.clone().into_owned();
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
+        let pinned = Pinned { certificate, provider: default_provider() };
+        let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned));
+        Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
     }
 
     /// Looks at the files again and again, and takes the certificate from them when they have changed.
@@ -257,9 +271,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::oneshot;
-    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::RootCertStore;
     use tokio_rustls::rustls::pki_types::ServerName;
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
     use super::super::{Edge, Limits};
     use super::*;

@@ -23,8 +23,16 @@ pub(crate) fn help() -> String {
             text.push_str(&help_of(declared));
         }
     }
-    text.push_str("\n\nDurations are 90s, 15m, 12h, 14d or plain seconds.");
+    let _infallible = write!(text, "\n\n{DURATIONS}");
     text
+}
+
+/// The settings of each group: its title, and of each setting the variable and what it is for.
+pub(crate) fn groups() -> impl Iterator<Item = (&'static str, Vec<(String, String)>)> {
+    Group::ALL.into_iter().map(|group| {
+        let settings = ALL.iter().filter(|declared| declared.group == group);
+        (group.title(), settings.map(|declared| (declared.variable(), described(declared))).collect())
+    })
 }
 
 /// The lines of the help on one setting: its name, and beside it what it is for.
@@ -67,7 +75,11 @@ pub(crate) fn help_of_flag(name: &str) -> String {
     text
 }
 
-const HELP: &str = "\
+/// What a duration looks like.
+pub(crate) const DURATIONS: &str = "Durations are 90s, 15m, 12h, 14d or plain seconds.";
+
+/// Where settings come from.
+pub(crate) const HELP: &str = "\
 Settings, by environment variable. A flag beats the environment, that beats .env in the working folder, that beats the
 settings file: countersign.toml in the working folder, or the one that COUNTERSIGN_CONFIG names. Its keys are the names
 without COUNTERSIGN_ in lower case. countersign config check says what is wrong, countersign config show what holds.";

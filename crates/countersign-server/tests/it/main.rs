@@ -16,6 +16,7 @@ mod backup;
 mod client;
 mod clients;
 mod config;
+mod deployment;
 mod doctor;
 mod edge;
 mod engine;
