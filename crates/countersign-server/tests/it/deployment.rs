@@ -1,6 +1,7 @@
 //! What whoever installs and runs the server uses: manual pages, completions, the question whether it is ready, and the
 //! files in `deploy`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -127,4 +128,41 @@ async fn health_says_whether_the_server_of_these_settings_is_ready() {
         let (ran, ()) = tokio::join!(folder.run(&arguments, &[]), answering);
         ran.assert_refused(&[said]);
     }
+}
+
+/// A path in `deploy`.
+fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(path)
+}
+
+#[tokio::test]
+async fn the_files_to_deploy_name_settings_that_exist() {
+    let folder = Folder::new();
+    let all = folder.run(&["config", "show", "--all", "--json"], &[]).await;
+    let all: Vec<serde_json::Value> = serde_json::from_str(&all.stdout).unwrap();
+    let names: BTreeSet<&str> = all.iter().map(|setting| setting["name"].as_str().unwrap()).collect();
+
+    let folders = ["", "systemd", "kubernetes"].map(|name| std::fs::read_dir(deploy(name)).unwrap());
+    let paths = folders.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for path in paths.filter(|path| path.is_file()) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let words = text.split(|letter: char| !(letter.is_ascii_uppercase() || letter == '_'));
+        let variables = words.filter_map(|word| word.strip_prefix("COUNTERSIGN_")).map(str::to_lowercase);
+        let mut named: Vec<String> = variables.collect();
+        if path.ends_with("countersign.toml") || path.ends_with("kubernetes/config.yaml") {
+            let lines = text.lines().map(|line| line.trim_start_matches([' ', '#']));
+            let keys = lines.filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.to_owned());
+            named.extend(keys);
+        }
+        for name in &named {
+            assert!(names.contains(name.as_str()), "{}: there is no setting {name}", path.display());
+        }
+        seen += named.len();
+    }
+    assert!(seen > 30, "{seen}");
+
+    let sample = deploy("countersign.toml");
+    let checked = folder.run(&["config", "check", "--config", sample.to_str().unwrap()], &[]).await;
+    assert!(checked.status.success(), "{checked:?}");
 }
