@@ -162,12 +162,12 @@ impl<'s> Reader<'s> {
             after: None,
             is_last: false,
         };
-        reader.from_the_newest();
+        reader.begin_again();
         Ok(reader)
     }
 
     /// Begins again with the newest record.
-    fn from_the_newest(&mut self) {
+    fn begin_again(&mut self) {
         // No record of this very moment has a place after this one.
         self.after = self.wanted.until.map(|at| AuditPosition { at, id: Uuid::nil() });
         self.page.clear();
@@ -176,7 +176,7 @@ impl<'s> Reader<'s> {
 
     /// The records that are wanted from this time on.
     async fn since(&mut self, from: Timestamp) -> Result<Vec<AuditRecord>, StoreError> {
-        self.from_the_newest();
+        self.begin_again();
         let mut records = Vec::new();
         while let Some(record) = self.next().await?.filter(|record| record.at >= from) {
             records.push(record);
@@ -237,7 +237,7 @@ async fn tail(
     let mut known = HashSet::new();
     if follow {
         known.extend(reader.since(newest - LATE).await?.iter().map(AuditRecord::position));
-        reader.from_the_newest();
+        reader.begin_again();
     }
     let mut last = Vec::new();
     while last.len() < number {
@@ -248,7 +248,10 @@ async fn tail(
     }
     known.extend(last.iter().map(AuditRecord::position));
     show_all(last, json)?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
         let from = newest.min(clock.now()) - LATE;
         known.retain(|position| position.at >= from);
@@ -257,7 +260,6 @@ async fn tail(
         newest = new.iter().map(|record| record.at).fold(newest, Timestamp::max);
         show_all(new, json)?;
     }
-    Ok(())
 }
 
 /// Shows records that were read newest first, the oldest first.

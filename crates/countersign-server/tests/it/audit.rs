@@ -54,6 +54,8 @@ async fn sec_146_each_event_is_in_the_trail_once_with_who_and_where() {
         ("password_changed", 1),
         ("refresh_reused", 1),
         ("registered", 1),
+        ("server_started", 1),
+        ("server_stopped", 1),
         ("session_began", 4),
         // One by the reuse, one by the logout.
         ("session_ended", 2),
@@ -77,7 +79,7 @@ async fn the_trail_is_searched_followed_and_exported_at_a_terminal() {
     let ada = client.register("ada@example.org").await;
     client.register("grace@example.org").await;
     client.logout(&ada.refresh).await.expect(204);
-    eventually("all are in the store", async || records(&folder, &["export"]).await.len() == 5).await;
+    eventually("all are in the store", async || records(&folder, &["export"]).await.len() == 6).await;
 
     // Somebody may have written anything into what others read.
     let mut database = folder.database().await;
@@ -113,17 +115,17 @@ async fn the_trail_is_searched_followed_and_exported_at_a_terminal() {
         assert_eq!(names(&records(&folder, arguments).await), expected, "{arguments:?}");
     }
     let shown = folder.run(&["audit", "tail"], &[GRACE]).await.stdout;
-    assert_eq!(shown.lines().count(), 5, "{shown}");
+    assert_eq!(shown.lines().count(), 6, "{shown}");
     assert!(shown.contains("detail=x\\u{1b}[2J\\ny") && !shown.contains('\u{1b}'), "{shown}");
 
     let written = folder.run(&["audit", "export", "events.jsonl"], &[GRACE]).await;
-    assert_eq!(written.stdout, "records: 5 written to events.jsonl\n", "{written:?}");
+    assert_eq!(written.stdout, "records: 6 written to events.jsonl\n", "{written:?}");
     assert_eq!(
         (
             std::fs::read_to_string(folder.path("events.jsonl")).unwrap().lines().count(),
             folder.mode("events.jsonl")
         ),
-        (5, 0o600)
+        (6, 0o600)
     );
     folder.run(&["audit", "export", "events.jsonl"], &[GRACE]).await.assert_refused(&["exists already"]);
     folder
