@@ -11,6 +11,7 @@ mod home;
 mod host;
 mod mail;
 mod metrics;
+mod notify;
 mod operator;
 mod readiness;
 mod reload;

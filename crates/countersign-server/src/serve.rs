@@ -29,6 +29,7 @@ use crate::hashing::HashThreads;
 use crate::home::ShownOrigin;
 use crate::mail::{Mail, NO_LINKS};
 use crate::metrics::{self, MeasuredStores, Requests};
+use crate::notify;
 use crate::operator::Operator;
 use crate::reload::{Reload, Texts};
 use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ, told};
@@ -171,6 +172,7 @@ async fn serve(
     let server = Whereabouts::here(address, auth.sessions().view().node());
     record(&trail, SERVER_STARTED, &server);
     say(&format!("listening on {scheme}://{address}"));
+    notify::tell(notify::State::Ready);
 
     let grace = settings.shutdown_grace;
     let users = edge("users", tls).serve(listener, router, asked_in(stopping.clone()), grace);
@@ -487,6 +489,7 @@ fn stopping() -> std::io::Result<watch::Receiver<bool>> {
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(async move {
         asked_to_stop.await;
+        notify::tell(notify::State::Stopping);
         stop.send_replace(true);
     });
     Ok(stopping)

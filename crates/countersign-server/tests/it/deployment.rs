@@ -130,6 +130,39 @@ async fn health_says_whether_the_server_of_these_settings_is_ready() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn systemd_is_told_when_the_server_is_ready_and_when_it_stops() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    let folder = Folder::new();
+    let abstract_name = format!("@countersign-test-{}", std::process::id());
+    let abstract_address = SocketAddr::from_abstract_name(&abstract_name[1..]).unwrap();
+    let path = folder.path("notify").to_str().unwrap().to_owned();
+    let sockets = [
+        (UnixDatagram::bind(&path).unwrap(), path),
+        (UnixDatagram::bind_addr(&abstract_address).unwrap(), abstract_name),
+    ];
+    for (socket, name) in sockets {
+        socket.set_read_timeout(Some(crate::server::PATIENCE)).unwrap();
+        let told = || {
+            let mut text = [0; 64];
+            let length = socket.recv(&mut text).unwrap();
+            String::from_utf8_lossy(&text[..length]).into_owned()
+        };
+        let server = folder.serve_with(&[("NOTIFY_SOCKET", &name)]).await;
+        assert_eq!(told(), "READY=1");
+        server.stop().await;
+        assert_eq!(told(), "STOPPING=1");
+    }
+    // One that is gone stops nobody from serving.
+    std::fs::remove_file(folder.path("notify")).unwrap();
+    let gone = folder.path("notify");
+    let server = folder.serve_with(&[("NOTIFY_SOCKET", gone.to_str().unwrap())]).await;
+    server.stop().await;
+}
+
 /// A path in `deploy`.
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(path)
