@@ -36,8 +36,8 @@ pub struct Engine {
     pub(crate) csrf: CsrfRules,
     pub(crate) pages: Option<Arc<Pages>>,
     pub(crate) renewals: Arc<Renewals>,
-    /// The URL by which programs reach this one, where it is known.
-    pub(crate) reached_at: Option<Url>,
+    /// The URL by which other programs reach this one, if the program has said it.
+    pub(crate) public_url: Option<Url>,
     /// Whether the settings say that users reach the program by https.
     pub(crate) is_behind_https: bool,
 }

@@ -109,7 +109,7 @@ impl Auth {
         let issuer = self.sessions().keys().issuer();
         let own_path = issuer_path(issuer)?;
         (path.strip_prefix(METADATA_PATH)? == own_path).then_some(())?;
-        let base = self.engine().reached_at.as_ref()?.as_str().trim_end_matches('/');
+        let base = self.engine().public_url.as_ref()?.as_str().trim_end_matches('/');
         let methods = ["client_secret_basic", "client_secret_post"];
         let metadata = json!({
             "issuer": issuer,

@@ -394,6 +394,12 @@ async fn sec_107_sec_109_metadata_names_the_issuer_and_no_grant() {
             assert_eq!(again.header(HeaderName::from_static("cache-control")), Some("public, max-age=300"));
         }
     }
+    // An issuer elsewhere is named exactly, and the endpoints are below the public URL.
+    let app =
+        TestApp::with(|auth| auth.issuer("https://issuer.example/")).await.with_routes(standard_routes());
+    let metadata = app.client().get(METADATA).await.json();
+    let named = ["issuer", "jwks_uri"].map(|name| metadata[name].as_str().unwrap().to_owned());
+    assert_eq!(named, ["https://issuer.example/".to_owned(), format!("{OWN}/.well-known/jwks.json")]);
     // An issuer that is no URL has no place where its metadata could be.
     let app = TestApp::with(|auth| auth.issuer("countersign")).await.with_routes(standard_routes());
     let reply = app.client().get(METADATA).await;

@@ -191,7 +191,7 @@ impl AuthBuilder {
         let background = background.map(|background| background.with_accounts(&tasks, &accounts));
         let engine = Engine {
             clients: Clients::new(self.stores.admin_keys().clone(), accounts.sessions()),
-            reached_at: self.public_url.or(self.served_at),
+            public_url: self.public_url,
             users: Users {
                 store: self.stores.users().clone(),
                 loaders: Arc::new(self.loaders.with_accounts(&accounts)),
