@@ -194,8 +194,8 @@ pub trait Rules: Any + fmt::Debug + Send + Sync {
     /// `kind` gives the type where neither the token nor the rules tell it. A refresh token is not exchanged.
     ///
     /// # Errors
-    /// The reason why the token would be refused. One with the code [`ErrorCode::Unavailable`] says that nobody can tell
-    /// at the moment.
+    /// The reason why the token would be refused. One with the code
+    /// [`ErrorCode::Unavailable`](crate::ErrorCode::Unavailable) says that nobody can tell at the moment.
     async fn judge(&self, engine: &Engine, token: &str, kind: TokenType) -> Result<Claims, AuthError>;
 
     /// The name of the algorithm with which a token was signed by a key of these rules. Expired tokens are covered as
