@@ -973,8 +973,10 @@ mod tests {
         gated.arrivals.recv().await.unwrap();
         let waiting = gated.spawn_hash();
         gated.places_taken(2, 2).await;
+        assert_eq!(gated.pool.load(), HashLoad { running: 1, waiting: 1 });
         waiting.abort();
         gated.places_taken(1, 2).await;
+        assert_eq!(gated.pool.load(), HashLoad { running: 1, waiting: 0 });
         let next = gated.spawn_hash();
         gated.places_taken(2, 2).await;
         gated.open();

@@ -51,6 +51,8 @@ docs/api.md lists the endpoints.";
 
 /// Examples of `countersign audit`.
 pub(super) const AUDIT: &str = "\
+All three commands narrow the records in the same way; --help of each says how.
+
   countersign audit tail --follow                          what happens now
   countersign audit search --user ada@example.com          what happened to a user
   countersign audit search --event login_failed --since 1h --json
