@@ -30,6 +30,9 @@ mod failure;
 mod guard;
 mod in_place;
 mod layer;
+#[cfg(feature = "openapi")]
+#[cfg_attr(docsrs, doc(cfg(feature = "openapi")))]
+pub mod openapi;
 mod pending;
 #[cfg(feature = "jwks-client")]
 mod remote;

@@ -22,25 +22,40 @@ pub fn session_body(session: &Session, current: Option<SessionId>) -> impl Seria
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum UserBody {
-    Account {
-        id: String,
-        email: Option<String>,
-        email_verified: bool,
-        username: Option<String>,
-        roles: Vec<String>,
-        has_password: bool,
-        created_at: String,
-    },
-    Own {
-        id: String,
-        #[serde(flatten)]
-        shown: Map<String, Value>,
-    },
+    Account(AccountBody),
+    Own(OwnUserBody),
+}
+
+/// An account.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = User))]
+pub(crate) struct AccountBody {
+    id: String,
+    #[cfg_attr(feature = "openapi", schema(required))]
+    email: Option<String>,
+    email_verified: bool,
+    #[cfg_attr(feature = "openapi", schema(required))]
+    username: Option<String>,
+    roles: Vec<String>,
+    /// Whether a password is set. An account that was invited, or signs in by mailed codes, may have none.
+    has_password: bool,
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
+    created_at: String,
+}
+
+/// A user, as the program shows it.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = User))]
+pub(crate) struct OwnUserBody {
+    id: String,
+    #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, Value>))]
+    shown: Map<String, Value>,
 }
 
 impl From<&User> for UserBody {
     fn from(user: &User) -> Self {
-        Self::Account {
+        Self::Account(AccountBody {
             id: user.id.to_string(),
             email: user.email.as_ref().map(|email| email.as_str().to_owned()),
             username: user.username.as_ref().map(|username| username.as_str().to_owned()),
@@ -48,7 +63,7 @@ impl From<&User> for UserBody {
             roles: user.roles.iter().map(str::to_owned).collect(),
             has_password: user.password_hash.is_some(),
             created_at: rfc3339(user.created_at),
-        }
+        })
     }
 }
 
@@ -59,21 +74,31 @@ impl From<SignedInUser> for UserBody {
             SignedInUser::Own { id, mut shown } => {
                 // Clients rely on `id` naming the token's user, so a value of that name from the program is left out.
                 shown.remove("id");
-                Self::Own { id: id.to_string(), shown }
+                Self::Own(OwnUserBody { id: id.to_string(), shown })
             }
         }
     }
 }
 
+/// The tokens of a session, and its user.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Pair))]
 pub(crate) struct PairBody<'a> {
+    /// `null` where it is in a cookie.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub(crate) access_token: Option<&'a str>,
+    /// `null` where it is in a cookie.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub(crate) refresh_token: Option<&'a str>,
+    /// Always `Bearer`.
     pub(crate) token_type: &'static str,
+    /// The seconds for which the access token is valid.
     pub(crate) expires_in: u64,
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::openapi::user))]
     pub(crate) user: UserBody,
     /// By which a client without cookies is recognised at its next login. Only logins and registrations give one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub(crate) device_token: Option<&'a str>,
 }
 
@@ -97,14 +122,25 @@ pub(crate) struct RenewalBody<'a> {
     pub(crate) access_token: Option<&'a str>,
 }
 
+/// A session.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Session))]
 pub(crate) struct SessionBody {
+    #[cfg_attr(feature = "openapi", schema(format = "uuid"))]
     id: String,
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     created_at: String,
+    /// When it was last refreshed, or its tokens were acknowledged to be in use.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     last_seen_at: String,
+    /// The earlier of idle and absolute expiry.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     expires_at: String,
+    #[cfg_attr(feature = "openapi", schema(required))]
     user_agent: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(required))]
     ip: Option<String>,
+    /// Whether it is the caller's own.
     current: bool,
 }
 
@@ -122,13 +158,19 @@ impl SessionBody {
     }
 }
 
+/// Sessions, newest first.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Sessions))]
 pub(crate) struct SessionsBody {
     pub(crate) sessions: Vec<SessionBody>,
+    /// Where there are more: the parameter `next` for the page after this one.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub(crate) next: Option<String>,
 }
 
+/// The number of tokens that are revoked now.
 #[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Revoked))]
 pub(crate) struct RevokedBody {
     pub(crate) revoked: usize,
 }
