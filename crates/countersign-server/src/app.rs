@@ -22,8 +22,10 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::api_page::{self, ApiPage};
 use crate::home::{CONTRACT_PATH, ShownOrigin, contract, home};
 use crate::metrics::{Requests, measure};
+use crate::openapi::{self, Served};
 use crate::operator::Operator;
 use crate::readiness::{Readiness, healthz, readyz};
 use crate::whoami::{self, whoami};
@@ -49,6 +51,10 @@ pub(crate) struct Way<'a> {
     pub(crate) pages: Option<Pages>,
     /// The counters of requests, if there are metrics.
     pub(crate) requests: Option<Requests>,
+    /// Whether the rules are this server's own, and not those of a Flask library.
+    pub(crate) is_native: bool,
+    /// Whether there is a page to try the API.
+    pub(crate) api_page: bool,
 }
 
 /// The whole server as one router.
@@ -57,6 +63,7 @@ pub(crate) fn app(auth: Auth, way: Way<'_>) -> Router {
         .route("/", get(home).with_state((way.shown_origin.clone(), way.pages.clone())))
         .route(whoami::PATH, get(whoami).with_state(way.proxies.clone()))
         .route(CONTRACT_PATH, get(contract))
+        .route(openapi::PATH, get(openapi::serve).with_state(described(&auth, &way)))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz).with_state(Readiness::of(&auth)))
         .merge(routes())
@@ -68,7 +75,19 @@ pub(crate) fn app(auth: Auth, way: Way<'_>) -> Router {
         Some(pages) => routes.merge(pages.router()),
         None => routes,
     };
+    let routes = match way.api_page {
+        true => routes.route(api_page::PATH, get(api_page::serve).with_state(ApiPage::new())),
+        false => routes,
+    };
     around(routes, auth, &way)
+}
+
+/// The document of the routes of [`app`].
+fn described(auth: &Auth, way: &Way<'_>) -> Served {
+    if !way.is_native {
+        return Served::OtherRules;
+    }
+    Served::new(&openapi::users(auth, &way.shown_origin))
 }
 
 /// Adds what all routes have in common.
@@ -93,6 +112,7 @@ fn around(routes: Router, auth: Auth, way: &Way<'_>) -> Router {
 /// The admin API as a router of its own: without cookies, CORS and the routes of users.
 pub(crate) fn admin_app(operator: Operator, requests: Option<Requests>) -> Router {
     let app = admin::routes(operator)
+        .route(openapi::PATH, get(openapi::serve).with_state(Served::new(&openapi::admin())))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
@@ -207,6 +227,8 @@ mod tests {
                 proxies: TrustedProxies::default(),
                 pages: None,
                 requests: None,
+                is_native: true,
+                api_page: false,
             };
             let panicking = Router::new().route("/panic", get(panic_now));
             let router = app(auth.clone(), way()).fallback_service(around(panicking, auth, &way()));

@@ -12,6 +12,8 @@ use countersign_http::{Answer, ErrorCode};
 use countersign_pages::Pages;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
+use crate::openapi;
+
 const STYLE: &str = include_str!("home.css");
 const CONTRACT: &str = include_str!("../docs/api.md");
 /// The path at which the HTTP contract is served.
@@ -26,11 +28,16 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     .ok()
 });
 
-#[derive(serde::Serialize)]
-struct Home {
+/// What this server is.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(crate) struct Home {
+    /// Always `countersign`.
     name: &'static str,
     version: &'static str,
+    /// The path of the contract in words.
     documentation: &'static str,
+    /// The path of the contract as an OpenAPI document.
+    openapi: &'static str,
 }
 
 /// The URL of the server, as the page shows it.
@@ -85,7 +92,12 @@ fn secure(response: &mut Response) {
 }
 
 fn json() -> Response {
-    let home = Home { name: "countersign", version: env!("CARGO_PKG_VERSION"), documentation: CONTRACT_PATH };
+    let home = Home {
+        name: "countersign",
+        version: env!("CARGO_PKG_VERSION"),
+        documentation: CONTRACT_PATH,
+        openapi: openapi::PATH,
+    };
     match Answer::json(StatusCode::OK, &home) {
         Ok(answer) => Reply(answer).into_response(),
         Err(_) => Reply(Answer::error(ErrorCode::InternalError)).into_response(),

@@ -1,17 +1,20 @@
 //! The Countersign server: registration, login, tokens and sessions for applications in any language, over HTTP.
 
 mod admin;
+mod api_page;
 mod app;
 mod audit;
 mod command;
 mod doctor;
 mod edge;
+mod fixed;
 mod hashing;
 mod home;
 mod host;
 mod mail;
 mod metrics;
 mod notify;
+mod openapi;
 mod operator;
 mod readiness;
 mod reload;

@@ -134,6 +134,8 @@ async fn serve(
         allowed_origins: &settings.allowed_origins,
         proxies: settings.edge.proxies.clone(),
         requests: requests.clone(),
+        is_native: settings.profile.is_native(),
+        api_page: settings.pages.api.unwrap_or(is_tried_out && settings.profile.is_native()),
     };
     // Nobody else knows the place.
     let _is_set = texts.set(Texts { pages: way.pages.clone(), mailer: mail.as_ref().map(Mail::mailer) });
@@ -318,7 +320,7 @@ fn login_sessions(public_url: Option<&Url>) -> LoginSessions {
 
 /// The pages for people, if the settings want them.
 fn pages(settings: &Settings, auth: &Auth, is_local: bool) -> Result<Option<Pages>, Box<dyn Error>> {
-    let PagesSettings { on, logo, colour, templates } = &settings.pages;
+    let PagesSettings { on, logo, colour, templates, api: _ } = &settings.pages;
     if !on {
         return Ok(None);
     }

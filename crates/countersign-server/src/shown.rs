@@ -37,15 +37,24 @@ pub(crate) fn shown_session(session: &Session) -> Value {
 }
 
 /// A record of the audit trail.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Event)]
 pub(crate) struct ShownEvent {
+    #[schema(format = "uuid")]
     id: String,
+    #[schema(format = DateTime)]
     at: String,
     name: String,
+    #[schema(required)]
     user_id: Option<String>,
+    #[schema(required)]
     session_id: Option<String>,
+    #[schema(required)]
     ip: Option<String>,
+    /// The admin key's name or `command line`, where an operator acted.
+    #[schema(required)]
     actor: Option<String>,
+    #[schema(required)]
     detail: Option<String>,
 }
 

@@ -10,13 +10,18 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 /// The path of the route.
 pub(crate) const PATH: &str = "/v1/auth/whoami";
 
-#[derive(serde::Serialize)]
-struct WhoAmI {
+/// What the server sees of the caller.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Caller)]
+pub(crate) struct WhoAmI {
     /// The client's address.
+    #[schema(required)]
     address: Option<String>,
     /// `connection`, `proxy_protocol`, `forwarded` or `x_forwarded_for`.
+    #[schema(required)]
     found_by: Option<&'static str>,
     scheme: String,
+    #[schema(required)]
     host: Option<String>,
     /// Whether this server trusts any proxy.
     trusted_proxies: bool,
@@ -25,6 +30,7 @@ struct WhoAmI {
     /// The headers of proxies that came with the request and had no effect.
     ignored_headers: Vec<String>,
     /// The reason why the address is a proxy's.
+    #[schema(required)]
     problem: Option<String>,
 }
 

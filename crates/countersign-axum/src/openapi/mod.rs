@@ -99,7 +99,7 @@ pub fn routes(auth: &Auth) -> OpenApi {
                 "A new e-mail address counts once the mailed link was followed. Where no mail is sent it counts at once.",
             )
             .credential(Credential::Access)
-            .body::<bodies::ChangeUser>()
+            .optional_body::<bodies::ChangeUser>()
             .body_example(json!({ "username": "ada" }))
             .body_example(json!({ "email": "ada@example.net", "current_password": PASSWORD }))
             .with_user(auth, "The user as it is now.")

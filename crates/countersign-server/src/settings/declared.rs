@@ -176,7 +176,7 @@ pub(crate) fn in_files() -> impl Iterator<Item = (&'static Declared, &'static De
 
 /// All settings, in the order of the help and the reference. `config` can only come from a flag, the environment or
 /// `.env`.
-pub(crate) const ALL: [Declared; 65] = [
+pub(crate) const ALL: [Declared; 66] = [
     setting("config", Group::Server, Kind::Path)
         .flag("--config")
         .default("countersign.toml, if it is there")
@@ -449,6 +449,12 @@ pub(crate) const ALL: [Declared; 65] = [
         .help("a folder with templates and texts in place of the built-in ones")
         .page("A folder whose templates and texts replace the built-in ones of the same names. They are checked \
                at start, and read again at SIGHUP."),
+    setting("api_page", Group::Pages, Kind::Switch)
+        .default("yes where only this machine reaches the server")
+        .help("whether there is a page to try the API")
+        .page("Whether there is a page at `/docs/api` that shows every route and sends requests to it. Without the \
+               setting it is there if the server listens on a loopback address and has no public URL, or one \
+               that leads to a loopback address. Not possible in a profile."),
     setting("admin_listen", Group::Operators, Kind::Address)
         .default("nowhere")
         .help("address and port of the admin API")

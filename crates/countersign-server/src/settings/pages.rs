@@ -13,6 +13,8 @@ use super::value::Setting;
 pub(crate) struct PagesSettings {
     /// `pages`: whether there are pages. Default yes; no in a profile, whose cookies are those of another program.
     pub(crate) on: bool,
+    /// `api_page`: whether there is a page to try the API. Default: where only this machine reaches the server.
+    pub(crate) api: Option<bool>,
     /// `pages_logo`: the picture in place of the mark. Default none.
     pub(crate) logo: Option<PathBuf>,
     /// `pages_color`: the colour of buttons and links, `#rrggbb`. Default `#2f5bea`.
@@ -30,6 +32,13 @@ impl PagesSettings {
                     "must be no in a profile: the pages sign in with this server's own cookies, which \
                      COUNTERSIGN_PROFILE replaces by those of a Flask application",
                 )),
+                on => Ok(on),
+            }),
+            api: reader.optional("api_page", |setting| match setting.switch()? {
+                true if !is_native => {
+                    Err(setting
+                        .wrong("must be no in a profile, whose refusals the page would not understand"))
+                }
                 on => Ok(on),
             }),
             logo: reader.optional("pages_logo", path),
@@ -76,6 +85,13 @@ mod tests {
         assert!(!read(&[profile, secret]).unwrap().on);
         let error = read(&[profile, secret, ("COUNTERSIGN_PAGES", "yes")]).unwrap_err().to_string();
         assert!(error.contains("COUNTERSIGN_PAGES") && error.contains("in a profile"), "{error}");
+    }
+
+    #[test]
+    fn the_page_to_try_the_api_is_there_or_not_by_a_setting() {
+        assert_eq!(read(&[]).unwrap().api, None);
+        assert_eq!(read(&[("COUNTERSIGN_API_PAGE", "yes")]).unwrap().api, Some(true));
+        assert_eq!(read(&[("COUNTERSIGN_API_PAGE", "no")]).unwrap().api, Some(false));
     }
 
     #[test]

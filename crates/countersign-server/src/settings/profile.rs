@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     /// The settings that work in both profiles as they do without a profile.
-    const WITH_EFFECT: [&str; 49] = [
+    const WITH_EFFECT: [&str; 50] = [
         "config",
         "listen",
         "plain_http",
@@ -155,6 +155,7 @@ mod tests {
         "mail_templates",
         "site_name",
         "pages",
+        "api_page",
         "admin_listen",
         "audit_retention",
         "hash_permits",
