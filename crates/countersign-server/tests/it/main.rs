@@ -28,6 +28,7 @@ mod logs;
 mod main_path;
 mod metrics;
 mod nodes;
+mod openapi;
 mod operating;
 mod operators;
 #[cfg(feature = "flask")]
