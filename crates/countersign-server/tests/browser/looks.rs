@@ -201,7 +201,7 @@ fn axe() -> Option<String> {
     script
 }
 
-fn pictures() -> PathBuf {
+pub(crate) fn pictures() -> PathBuf {
     let folder = target().join("screenshots");
     std::fs::create_dir_all(&folder).unwrap();
     folder

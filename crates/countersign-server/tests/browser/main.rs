@@ -8,6 +8,7 @@
     reason = "tests fail by panicking, and say what they leave out"
 )]
 
+mod api_page;
 mod attacks;
 mod driver;
 #[cfg(feature = "flask")]
