@@ -10,7 +10,7 @@ mod tests;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use countersign_axum::openapi::{Operation, account_routes, document, routes, security};
+use countersign_axum::openapi::{Operation, account_routes, document, routes, security, standard_routes};
 use countersign_axum::{Auth, Reply};
 use countersign_http::{Answer, ErrorCode};
 use http::{HeaderMap, StatusCode};
@@ -40,6 +40,7 @@ pub(crate) fn users(auth: &Auth, origin: &ShownOrigin) -> OpenApi {
         .merge_from(security(auth))
         .merge_from(account_routes(auth))
         .merge_from(routes(auth))
+        .merge_from(standard_routes())
         .merge_from(document(own()));
     with_request_ids(document)
 }

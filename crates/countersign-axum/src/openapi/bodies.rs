@@ -209,3 +209,49 @@ pub(super) struct AccessClaims {
 pub(super) struct JwkSet {
     keys: Vec<BTreeMap<String, Value>>,
 }
+
+/// What a client asks about.
+#[derive(ToSchema)]
+pub(super) struct TokenForm {
+    token: String,
+    /// `access_token` or `refresh_token`. A wrong one changes nothing.
+    token_type_hint: Option<String>,
+    /// In place of `Authorization`.
+    client_id: Option<String>,
+    /// In place of `Authorization`.
+    client_secret: Option<String>,
+}
+
+/// What introspection says (RFC 7662 §2.2). Of a token that is not good, `active` alone.
+#[derive(ToSchema)]
+pub(super) struct Introspection {
+    active: bool,
+    token_type: Option<String>,
+    scope: Option<String>,
+    client_id: Option<String>,
+    exp: Option<i64>,
+    iat: Option<i64>,
+    nbf: Option<i64>,
+    sub: Option<String>,
+    /// A text or a list of texts.
+    aud: Option<Value>,
+    iss: Option<String>,
+    jti: Option<String>,
+    sid: Option<String>,
+    roles: Option<Vec<String>>,
+}
+
+/// The metadata of an authorization server (RFC 8414 §2).
+#[derive(ToSchema)]
+pub(super) struct ServerMetadata {
+    issuer: String,
+    jwks_uri: String,
+    introspection_endpoint: String,
+    introspection_endpoint_auth_methods_supported: Vec<String>,
+    revocation_endpoint: String,
+    revocation_endpoint_auth_methods_supported: Vec<String>,
+    /// None: this is no server for grants of others.
+    response_types_supported: Vec<String>,
+    /// None.
+    grant_types_supported: Vec<String>,
+}

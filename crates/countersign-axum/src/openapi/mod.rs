@@ -37,7 +37,7 @@ use utoipa::openapi::schema::{ComponentsBuilder, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi, OpenApiBuilder, Ref, RefOr};
 
-use self::operation::{ACCESS_COOKIE, BEARER, CSRF, REFRESH_COOKIE};
+use self::operation::{ACCESS_COOKIE, BEARER, CLIENT, CSRF, REFRESH_COOKIE};
 pub use self::operation::{Credential, Operation, document};
 use crate::wire::{AccountBody, OwnUserBody, PairBody, RevokedBody, SessionsBody};
 
@@ -54,7 +54,16 @@ pub fn security(auth: &Auth) -> OpenApi {
     );
     let mut schemes = ComponentsBuilder::new()
         .security_scheme(BEARER, SecurityScheme::Http(bearer.build()))
-        .security_scheme(CSRF, SecurityScheme::ApiKey(ApiKey::Header(header)));
+        .security_scheme(CSRF, SecurityScheme::ApiKey(ApiKey::Header(header)))
+        .security_scheme(
+            CLIENT,
+            SecurityScheme::Http(
+                HttpBuilder::new()
+                    .scheme(HttpAuthScheme::Basic)
+                    .description(Some("The id and the secret of a client of the standard endpoints."))
+                    .build(),
+            ),
+        );
     for (scheme, kind) in [(ACCESS_COOKIE, CookieKind::Access), (REFRESH_COOKIE, CookieKind::Refresh)] {
         if let Some(name) = auth.rules().cookies().name(kind) {
             let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(name)));
@@ -150,7 +159,7 @@ pub fn routes(auth: &Auth) -> OpenApi {
             .answers_in::<bodies::JwkSet>(
                 "application/jwk-set+json",
                 StatusCode::OK, "A JWK set. Empty where tokens are signed with a shared secret.")
-            .header(StatusCode::OK, "Cache-Control", "`public, max-age=300`"),
+            .cached(),
         Operation::get("/v1/auth/refresh/page", "refreshPage", FOR_SERVICES)
             .summary("Renews a browser's session on its way to a page.")
             .description("Browsers are sent here by programs with login sessions. Nobody else calls it.")
@@ -269,6 +278,39 @@ fn login(auth: &Auth) -> Operation {
         ])
 }
 
+/// What [`standard_routes`](crate::standard_routes) mounts.
+#[must_use]
+pub fn standard_routes() -> OpenApi {
+    document([
+        Operation::post("/v1/auth/introspect", "introspect", FOR_SERVICES)
+            .summary("Says whether a token is good, and what it says (RFC 7662).")
+            .description("For clients that may introspect. Every token that is not good has the same answer.")
+            .by_client()
+            .answers::<bodies::Introspection>(
+                StatusCode::OK,
+                "What the token says, or that it is not active.",
+            )
+            .example(StatusCode::OK, json!({ "active": false })),
+        Operation::post("/v1/auth/revoke", "revoke", FOR_SERVICES)
+            .summary("Ends the session of a token (RFC 7009).")
+            .description("For clients that may revoke. The answer is the same for every token.")
+            .by_client()
+            .answers_nothing(StatusCode::OK, "The token is not good any more."),
+        metadata("/.well-known/oauth-authorization-server", "serverMetadata"),
+        metadata("/.well-known/oauth-authorization-server/{issuer}", "serverMetadataOfPath")
+            .path_parameter("issuer", "The path of the issuer (RFC 8414 §3.1), which may have slashes."),
+    ])
+}
+
+fn metadata(path: &'static str, id: &str) -> Operation {
+    Operation::get(path, id, FOR_SERVICES)
+        .summary("Names the standard endpoints (RFC 8414).")
+        .description("Not there without a public URL.")
+        .answers::<bodies::ServerMetadata>(StatusCode::OK, "The metadata.")
+        .cached()
+        .refuses([ErrorCode::NotFound])
+}
+
 fn verify() -> Operation {
     const OK: StatusCode = StatusCode::OK;
     Operation::get("/v1/auth/verify", "verify", FOR_SERVICES)
@@ -326,6 +368,21 @@ impl Operation {
 
     fn sets_cookies(self, status: StatusCode) -> Self {
         self.header(status, "Set-Cookie", "Where the tokens are, or were, in cookies; once for each.")
+    }
+
+    /// A request of a client of the standard endpoints about a token.
+    fn by_client(self) -> Self {
+        self.scheme(CLIENT, &[])
+            .form::<bodies::TokenForm>()
+            .body_example(json!({ "token": TOKEN }))
+            .refuses([ErrorCode::UnauthorizedClient, ErrorCode::InvalidClient, ErrorCode::Unavailable])
+    }
+
+    /// An answer that caches keep for five minutes, and that clients need not read twice.
+    fn cached(self) -> Self {
+        self.header(StatusCode::OK, "Cache-Control", "`public, max-age=300`")
+            .header(StatusCode::OK, "ETag", "By which a client asks whether it has changed.")
+            .answers_nothing(StatusCode::NOT_MODIFIED, "It has not changed.")
     }
 
     /// A request that has something mailed to an address.

@@ -66,7 +66,7 @@ pub struct Operation {
     method: Method,
     path: &'static str,
     operation: OperationBuilder,
-    body: Option<RefOr<Schema>>,
+    body: Option<(&'static str, RefOr<Schema>)>,
     body_examples: Vec<Value>,
     needs_body: bool,
     answers: BTreeMap<u16, Success>,
@@ -169,8 +169,16 @@ impl Operation {
     /// A body of JSON that may be left out, with the refusals of others.
     pub fn optional_body<T: ToSchema>(self) -> Self {
         let mut this = self.schema::<T>();
-        this.body = Some(reference::<T>());
+        this.body = Some(("application/json", reference::<T>()));
         this.refuses([ErrorCode::TooLarge, ErrorCode::UnsupportedMediaType, ErrorCode::InvalidFields])
+    }
+
+    /// A required body that is a form, with the refusals of others.
+    pub fn form<T: ToSchema>(self) -> Self {
+        let mut this = self.schema::<T>();
+        this.body = Some(("application/x-www-form-urlencoded", reference::<T>()));
+        this.needs_body = true;
+        this.refuses([ErrorCode::TooLarge, ErrorCode::UnsupportedMediaType])
     }
 
     /// An example of the body.
@@ -309,7 +317,7 @@ impl Operation {
             self.shared.push((name, refusal(*status, codes)));
         }
         let mut operation = self.operation.responses(responses);
-        if let Some(schema) = self.body {
+        if let Some((media_type, schema)) = self.body {
             let content = ContentBuilder::new().schema(Some(schema));
             let content = match <[Value; 1]>::try_from(self.body_examples) {
                 Ok([only]) => content.example(Some(only)),
@@ -323,7 +331,7 @@ impl Operation {
                 }
             };
             let needed = if self.needs_body { Required::True } else { Required::False };
-            let body = RequestBodyBuilder::new().content("application/json", content.build());
+            let body = RequestBodyBuilder::new().content(media_type, content.build());
             operation = operation.request_body(Some(body.required(Some(needed)).build()));
         }
         let method = match self.method {
@@ -425,6 +433,7 @@ fn requirement(schemes: &[&str]) -> SecurityRequirement {
 
 /// The names of the security schemes.
 pub(super) const BEARER: &str = "bearer";
+pub(super) const CLIENT: &str = "client";
 pub(super) const ACCESS_COOKIE: &str = "accessCookie";
 pub(super) const REFRESH_COOKIE: &str = "refreshCookie";
 pub(super) const CSRF: &str = "csrf";

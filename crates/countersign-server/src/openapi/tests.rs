@@ -41,11 +41,12 @@ impl Node {
             allowed_origins: &AllowedOrigins::default(),
             proxies: TrustedProxies::default(),
             pages: None,
+            requests: None,
             is_native,
             api_page: false,
         };
         let users = app(auth.clone(), way);
-        let admin = admin_app(Operator { auth, stores, trail: Arc::new(Trail::default()) });
+        let admin = admin_app(Operator { auth, stores, trail: Arc::new(Trail::default()) }, None);
         Self { users, admin }
     }
 }
@@ -71,7 +72,9 @@ async fn mounted(router: &Router) -> BTreeSet<String> {
         });
     let mut mounted = BTreeSet::new();
     for path in paths {
-        let concrete = path.replace("{id}", "x").replace("{session}", "x");
+        // A document has no parameter that takes several segments.
+        let path = &path.replace("{*", "{");
+        let concrete = path.replace("{id}", "x").replace("{session}", "x").replace("{issuer}", "x");
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let (status, _, _) = ask(router, method.clone(), &concrete).await;
             if status != StatusCode::METHOD_NOT_ALLOWED {
@@ -279,7 +282,9 @@ async fn the_contract_in_words_has_the_same_routes_bodies_answers_and_scopes() {
                 assert!(codes.contains(code.as_str()), "{route}: {code} is in docs/api.md alone");
             }
 
-            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let content = operation["requestBody"]["content"].as_object();
+            let content = content.and_then(|content| content.values().next());
+            let schema = content.map_or(&Value::Null, |content| &content["schema"]);
             let members = properties(&document, schema);
             // Words between backticks that are no members.
             const OTHERS: [&str; 4] = ["null", "de", "jti", "/v1/auth/code"];
