@@ -29,7 +29,7 @@ use crate::openapi::{self, Served};
 use crate::operator::Operator;
 use crate::readiness::{Readiness, healthz, readyz};
 use crate::whoami::{self, whoami};
-use crate::{admin, host};
+use crate::{admin, host, traces};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -137,6 +137,8 @@ async fn observe(State(is_https): State<bool>, request: Request, next: Next) -> 
     let span = tracing::error_span!("request", id = %id.to_str().unwrap_or_default());
     let (method, path) = (shown_in_log(request.method().as_str()), shown_in_log(request.uri().path()));
     let client = request.extensions().get::<ClientAddress>().map(|client| client.address());
+    traces::begin(&span, &request);
+    let traced = span.clone();
     async move {
         let refusal = host::refusal(request.version(), request.uri(), request.headers());
         let mut response = match refusal {
@@ -145,6 +147,7 @@ async fn observe(State(is_https): State<bool>, request: Request, next: Next) -> 
         };
         let client = client.map(tracing::field::display);
         tracing::info!(client, method, path, status = response.status().as_u16(), "answered");
+        traces::end(&traced, response.status());
         response.headers_mut().insert(REQUEST_ID, id);
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
         if is_https {

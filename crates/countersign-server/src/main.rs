@@ -23,6 +23,7 @@ mod settings;
 mod shown;
 mod store;
 mod telemetry;
+mod traces;
 mod whoami;
 
 use std::process::ExitCode;

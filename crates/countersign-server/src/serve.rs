@@ -35,12 +35,15 @@ use crate::reload::{Reload, Texts};
 use crate::settings::{EdgeSettings, Flags, PagesSettings, ProfileSetting, Settings, Sources, differ, told};
 use crate::store::Database;
 use crate::telemetry::{self, say};
+use crate::traces::Traces;
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub(crate) fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let sources = Sources::read(flags.clone())?;
     let settings = Settings::read(&sources)?;
-    let level = telemetry::start(&settings.log, settings.log_format);
+    // What waits for the collector is sent when this is dropped, after everything else has ended.
+    let traces = Traces::start(settings.otlp_url.as_ref())?;
+    let level = telemetry::start(&settings.log, settings.log_format, traces.as_ref());
     edge::raise_limit();
     for warning in settings.warnings() {
         tracing::warn!("{warning}");

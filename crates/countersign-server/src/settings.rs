@@ -99,6 +99,8 @@ pub(crate) struct Settings {
     pub(crate) shutdown_grace: Duration,
     /// `log`: the directives of what is logged. Default `info`.
     pub(crate) log: String,
+    /// `otlp_url`: the OpenTelemetry collector that gets traces. Default none.
+    pub(crate) otlp_url: Option<Url>,
     /// `log_format`: `text` (default) or `json`.
     pub(crate) log_format: LogFormat,
 }
@@ -205,6 +207,7 @@ impl Settings {
                 let wrong = |_| setting.wrong("must be an IP address and a port, such as 127.0.0.1:9090");
                 setting.text().parse().map_err(wrong)
             }),
+            otlp_url: reader.optional("otlp_url", otlp_url),
             shutdown_grace: reader.duration("shutdown_grace", Duration::from_secs(10)),
             log: reader.read("log", "info".to_owned(), |setting| {
                 log::check(setting.text()).map_err(|wrong| setting.wrong(wrong))?;
@@ -404,6 +407,17 @@ fn public_url(setting: &Setting) -> Result<Url, SettingError> {
         && url.username().is_empty()
         && url.password().is_none();
     if plain && url.has_host() && matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(wrong()) }
+}
+
+fn otlp_url(setting: &Setting) -> Result<Url, SettingError> {
+    if !cfg!(feature = "otel") {
+        return Err(setting.wrong(
+            "cannot be used, because this server was built without traces; build it with --features otel",
+        ));
+    }
+    public_url(setting).map_err(|_| {
+        setting.wrong("must be the URL of an OpenTelemetry collector for HTTP, such as http://127.0.0.1:4318")
+    })
 }
 
 /// The issuer, unchanged, because issuers are compared byte by byte.

@@ -8,10 +8,24 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, filter, fmt, reload};
 
 use crate::settings::LogFormat;
+use crate::traces::{self, Traces};
 
 /// Libraries whose own debugging output shows requests unchanged, secrets included (SEC-147). Each of them logs at most
 /// at this level, whatever the directives ask for.
-const QUIET: [&str; 7] = ["h2", "hyper", "hyper_util", "mongodb", "redis", "sqlx", "tower"];
+const QUIET: [&str; 12] = [
+    "h2",
+    "hyper",
+    "hyper_util",
+    "mongodb",
+    "opentelemetry",
+    "opentelemetry-http",
+    "opentelemetry-otlp",
+    "opentelemetry_sdk",
+    "redis",
+    "reqwest",
+    "sqlx",
+    "tower",
+];
 
 /// Decides what is logged, and can be told otherwise.
 #[derive(Debug)]
@@ -25,8 +39,8 @@ impl LogLevel {
     }
 }
 
-/// Starts logging to standard error.
-pub(crate) fn start(directives: &str, format: LogFormat) -> LogLevel {
+/// Starts logging to standard error, and making traces if there are any.
+pub(crate) fn start(directives: &str, format: LogFormat, traces: Option<&Traces>) -> LogLevel {
     let (wanted, level) = reload::Layer::new(EnvFilter::new(directives));
     let safe = filter::filter_fn(|metadata| {
         let library = metadata.target().split("::").next().unwrap_or_default();
@@ -37,7 +51,11 @@ pub(crate) fn start(directives: &str, format: LogFormat) -> LogLevel {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(wanted).with(lines.with_filter(safe)).init();
+    tracing_subscriber::registry()
+        .with(wanted)
+        .with(lines.with_filter(safe))
+        .with(traces::layer(traces))
+        .init();
     LogLevel(level)
 }
 

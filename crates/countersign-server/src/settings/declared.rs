@@ -468,6 +468,11 @@ pub(crate) const ALL: [Declared; 66] = [
         .default("nowhere")
         .help("where Prometheus reads metrics, such as 127.0.0.1:9090")
         .page("An IP address and a port where Prometheus reads [metrics](metrics.md)."),
+    setting("otlp_url", Group::Operators, Kind::Url)
+        .default("none")
+        .help("the OpenTelemetry collector that gets traces, such as http://127.0.0.1:4318; needs the feature otel")
+        .page("The OpenTelemetry collector that gets [traces](metrics.md#traces), such as `http://127.0.0.1:4318`. Only \
+               for a server that was built with the feature `otel`."),
     setting("log", Group::Operators, Kind::Text)
         .changes_at_once()
         .default("info")

@@ -160,6 +160,7 @@ mod tests {
         "audit_retention",
         "hash_permits",
         "metrics_listen",
+        "otlp_url",
         "shutdown_grace",
         "log",
         "log_format",

@@ -42,6 +42,7 @@ mod starting;
 mod stopping;
 mod store_down;
 mod tls;
+mod traces;
 mod two_servers;
 mod user_files;
 mod wire;
