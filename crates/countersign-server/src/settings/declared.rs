@@ -176,7 +176,7 @@ pub(crate) fn in_files() -> impl Iterator<Item = (&'static Declared, &'static De
 
 /// All settings, in the order of the help and the reference. `config` can only come from a flag, the environment or
 /// `.env`.
-pub(crate) const ALL: [Declared; 66] = [
+pub(crate) const ALL: [Declared; 67] = [
     setting("config", Group::Server, Kind::Path)
         .flag("--config")
         .default("countersign.toml, if it is there")

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     /// The settings that work in both profiles as they do without a profile.
-    const WITH_EFFECT: [&str; 50] = [
+    const WITH_EFFECT: [&str; 51] = [
         "config",
         "listen",
         "plain_http",
