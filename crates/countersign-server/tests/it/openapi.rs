@@ -51,8 +51,9 @@ async fn interrogate(folder: &Folder, url: &str, examples: u32, token: Option<&s
         "--continue-on-failure",
     ]);
     command.args(["--generation-deterministic", "--max-examples", &examples.to_string()]);
-    // Every check but one: that each valid body is taken. Which passwords are good, for instance, no schema says.
-    let mut without = vec!["positive_data_acceptance"];
+    // Every check but two. That each valid body is taken: which passwords are good, for instance, no schema says. And that
+    // what was deleted is gone: operators see an account until its last token has expired.
+    let mut without = vec!["positive_data_acceptance", "use_after_free"];
     if let Some(token) = token {
         // The token goes with every request, also with those that are to be sent without one.
         without.push("ignored_auth");
@@ -102,7 +103,7 @@ async fn every_answer_to_made_up_requests_is_in_the_document() {
 #[tokio::test]
 #[ignore = "minutes; ./test --slow"]
 async fn slow_every_answer_to_thousands_of_made_up_requests_is_in_the_document() {
-    interrogate_all(300).await;
+    interrogate_all(200).await;
 }
 
 #[tokio::test]
