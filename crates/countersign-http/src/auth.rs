@@ -9,7 +9,7 @@ use std::sync::Arc;
 use countersign_core::flow::Accounts;
 use countersign_core::flow::Background;
 use countersign_core::flow::{EndError, Pair, Sessions};
-use countersign_core::model::{Device, Difference, EndReason};
+use countersign_core::model::{Device, EndReason};
 use countersign_jwt::{Claims, Timestamp};
 use http::request::Parts;
 
@@ -62,7 +62,6 @@ pub struct Auth {
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) rules: Arc<dyn Rules>,
-    pub(crate) overruled: Vec<Difference>,
     pub(crate) _background: Option<Background>,
 }
 
@@ -168,13 +167,6 @@ impl Auth {
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
         self.engine().accounts()
-    }
-
-    /// The settings that the store's programs have agreed on where this program's differ, if it
-    /// [follows the store](crate::AuthBuilder::follow_settings). Those of the store hold.
-    #[must_use]
-    pub fn overruled_settings(&self) -> &[Difference] {
-        &self.shared.overruled
     }
 
     /// Lets a request through if it proves what `requirement` demands. The checks run in this order: cross-site check,
@@ -488,14 +480,6 @@ impl Auth {
     /// [`AuthError::InsecureCookies`].
     pub fn check_cookie_host(&self, parts: &Parts) -> Result<(), AuthError> {
         self.engine().check_cookie_host(parts, self.rules().cookies())
-    }
-
-    /// The answer to `GET /.well-known/jwks.json`: the public keys with which others verify our access tokens
-    /// (RFC 7517 §5). Caches may keep it for five minutes, and ask for changes by its `ETag`: with
-    /// [`Answer::unless_known`] the answer is then 304.
-    #[must_use]
-    pub fn jwks(&self) -> Answer {
-        Answer::jwk_set(self.rules().public_keys(self.engine()))
     }
 
     /// The answer to a request that was refused: the answer that the application [chooses](crate::AuthBuilder::answer),

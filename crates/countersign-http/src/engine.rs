@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_core::flow::{Accounts, Arrival, Clients, LoginError, Sessions, SignedIn};
-use countersign_core::model::Password;
+use countersign_core::model::{Difference, Password};
 use countersign_jwt::{Claims, Timestamp};
 use http::request::Parts;
 use url::Url;
@@ -40,9 +40,17 @@ pub struct Engine {
     pub(crate) public_url: Option<Url>,
     /// Whether the settings say that users reach the program by https.
     pub(crate) is_behind_https: bool,
+    pub(crate) overruled: Vec<Difference>,
 }
 
 impl Engine {
+    /// The settings that the store's programs have agreed on where this program's differ, if it
+    /// [follows the store](crate::AuthBuilder::follow_settings). Those of the store hold.
+    #[must_use]
+    pub fn overruled_settings(&self) -> &[Difference] {
+        &self.overruled
+    }
+
     /// The accounts.
     #[must_use]
     pub fn accounts(&self) -> &Accounts {

@@ -86,5 +86,6 @@ pub use rules::{
 };
 pub use set_cookies::SetCookies;
 pub use system::{OsRandom, SystemClock};
+pub use token_endpoints::TokenEndpoints;
 pub use users::{AnyUser, FoundUser, LoaderRequest, SignedInUser, UserOrder, Users};
 pub use wire::rfc3339;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_core::flow::ClientError;
-use countersign_core::model::{AdminScope, Client};
+use countersign_core::model::{AdminScope, ConfidentialClient};
 use countersign_jwt::{Claims, TokenType};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
@@ -21,7 +21,19 @@ use crate::error::AuthError;
 use crate::forwarded::ClientAddress;
 use crate::locate::essence;
 
+/// The endpoints of tokens of one [`Auth`].
+#[derive(Clone, Copy, Debug)]
+pub struct TokenEndpoints<'a>(&'a Auth);
+
 impl Auth {
+    /// Introspection, revocation and metadata by standards, for programs of other makers.
+    #[must_use]
+    pub const fn token_endpoints(&self) -> TokenEndpoints<'_> {
+        TokenEndpoints(self)
+    }
+}
+
+impl TokenEndpoints<'_> {
     /// The answer to `POST /v1/auth/introspect` (RFC 7662): whether a token is good now, and what it says. `body` is the
     /// request's form. The caller is a client with the scope `tokens:introspect`.
     ///
@@ -39,7 +51,7 @@ impl Auth {
     /// # let auth = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets()).build().await?;
     /// let form = "application/x-www-form-urlencoded";
     /// let (parts, ()) = Request::post("/v1/auth/introspect").header("content-type", form).body(())?.into_parts();
-    /// let answer = auth.introspect(&parts, b"token=secret").await;
+    /// let answer = auth.token_endpoints().introspect(&parts, b"token=secret").await;
     /// assert_eq!(answer.status(), 401, "nobody may ask who is no client");
     /// assert!(answer.headers()["www-authenticate"].to_str()?.starts_with("Basic "));
     /// # Ok(())
@@ -75,7 +87,7 @@ impl Auth {
             Err(error) => return unavailable(&error),
         };
         if let Some(token) = token
-            && let Err(error) = self.engine().clients.revoke(&client, token).await
+            && let Err(error) = self.0.engine().clients.revoke(&client, token).await
         {
             return unavailable(&error);
         }
@@ -96,8 +108,8 @@ impl Auth {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let builder = countersign_http::Auth::builder(MemoryStore::new(), TestBed::secrets());
     /// let auth = builder.public_url("https://example.com/auth".parse()?).build().await?;
-    /// assert!(auth.server_metadata("/.well-known/oauth-authorization-server").is_none());
-    /// let answer = auth.server_metadata("/.well-known/oauth-authorization-server/auth").unwrap();
+    /// assert!(auth.token_endpoints().server_metadata("/.well-known/oauth-authorization-server").is_none());
+    /// let answer = auth.token_endpoints().server_metadata("/.well-known/oauth-authorization-server/auth").unwrap();
     /// let metadata: serde_json::Value = serde_json::from_slice(answer.body())?;
     /// assert_eq!(metadata["issuer"], "https://example.com/auth");
     /// assert_eq!(metadata["jwks_uri"], "https://example.com/auth/.well-known/jwks.json");
@@ -106,10 +118,10 @@ impl Auth {
     /// ```
     #[must_use]
     pub fn server_metadata(&self, path: &str) -> Option<Answer> {
-        let issuer = self.sessions().keys().issuer();
+        let issuer = self.0.sessions().keys().issuer();
         let own_path = issuer_path(issuer)?;
         (path.strip_prefix(METADATA_PATH)? == own_path).then_some(())?;
-        let base = self.engine().public_url.as_ref()?.as_str().trim_end_matches('/');
+        let base = self.0.engine().public_url.as_ref()?.as_str().trim_end_matches('/');
         let methods = ["client_secret_basic", "client_secret_post"];
         let metadata = json!({
             "issuer": issuer,
@@ -125,18 +137,26 @@ impl Auth {
         Some(Answer::public(JSON, metadata.to_string()))
     }
 
+    /// The answer to `GET /.well-known/jwks.json`: the public keys with which others verify our access tokens
+    /// (RFC 7517 §5). Caches may keep it for five minutes, and ask for changes by its `ETag`: with
+    /// [`Answer::unless_known`] the answer is then 304.
+    #[must_use]
+    pub fn jwks(&self) -> Answer {
+        Answer::jwk_set(self.0.rules().public_keys(self.0.engine()))
+    }
+
     /// The client that asks, and what it asks about. The client is judged before the token.
     async fn asked_by_client(
         &self,
         parts: &Parts,
         body: &[u8],
         scope: AdminScope,
-    ) -> Result<(Client, Form), Answer> {
+    ) -> Result<(ConfidentialClient, Form), Answer> {
         let mut form = Form::read(&parts.headers, body)?;
         let Some((id, secret)) = credentials(&parts.headers, &mut form)? else {
             return Err(refused(parts, "it shows no credentials"));
         };
-        match self.engine().clients.authenticate(&id, &secret, scope).await {
+        match self.0.engine().clients.authenticate(&id, &secret, scope).await {
             Ok(_) if form.token.is_empty() => {
                 Err(Answer::error_with(ErrorCode::InvalidRequest, "The form has no token."))
             }
@@ -157,9 +177,9 @@ impl Auth {
             _ => [TokenType::Access, TokenType::Refresh],
         };
         let [first, second] = kinds;
-        match self.rules().judge(self.engine(), &form.token, first).await {
+        match self.0.rules().judge(self.0.engine(), &form.token, first).await {
             Err(error) if error.code() != ErrorCode::Unavailable => {
-                self.rules().judge(self.engine(), &form.token, second).await
+                self.0.rules().judge(self.0.engine(), &form.token, second).await
             }
             judged => judged,
         }
@@ -167,11 +187,11 @@ impl Auth {
 
     /// The claims of a token that names something to end; `None` for every other text.
     async fn token_to_end(&self, token: &str) -> Result<Option<Claims>, AuthError> {
-        if let Some(claims) = self.rules().verify_for_end(self.engine(), token).await? {
+        if let Some(claims) = self.0.rules().verify_for_end(self.0.engine(), token).await? {
             return Ok(Some(claims));
         }
         // An access token that names no session is revoked alone, as long as it is good.
-        match self.rules().judge(self.engine(), token, TokenType::Access).await {
+        match self.0.rules().judge(self.0.engine(), token, TokenType::Access).await {
             Ok(claims) => Ok(Some(claims)),
             Err(error) if error.code() == ErrorCode::Unavailable => Err(error),
             Err(_) => Ok(None),

@@ -176,7 +176,7 @@ pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414).
 ///
 /// Introspection and revocation are for clients, whom `countersign client add` makes: a record in the store of admin
-/// keys whose scopes are those of [clients](countersign_core::model::Client). Without one, both refuse everybody.
+/// keys whose scopes are those of [clients](countersign_core::model::ConfidentialClient). Without one, both refuse everybody.
 ///
 /// ```
 /// use axum::Router;
@@ -209,7 +209,7 @@ pub fn standard_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 /// `GET /.well-known/jwks.json`: the public keys, for services that verify our access tokens themselves.
 async fn jwks(Installed(auth): Installed, headers: HeaderMap) -> Reply {
-    auth.jwks().unless_known(&headers).into()
+    auth.token_endpoints().jwks().unless_known(&headers).into()
 }
 
 /// The answer to an unknown path: 404 `not_found`. For a program's `fallback`.

@@ -11,19 +11,19 @@ use crate::reply::Reply;
 pub(super) async fn introspect(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, body) = request.into_parts();
     let body = read_bounded(body).await?;
-    Ok(auth.introspect(&parts, &body).await.into())
+    Ok(auth.token_endpoints().introspect(&parts, &body).await.into())
 }
 
 /// `POST /v1/auth/revoke`
 pub(super) async fn revoke(Installed(auth): Installed, request: Request) -> Result<Reply, Reply> {
     let (parts, body) = request.into_parts();
     let body = read_bounded(body).await?;
-    Ok(auth.revoke(&parts, &body).await.into())
+    Ok(auth.token_endpoints().revoke(&parts, &body).await.into())
 }
 
 /// `GET /.well-known/oauth-authorization-server`, followed by the issuer's path.
 pub(super) async fn metadata(Installed(auth): Installed, request: Request) -> Reply {
-    match auth.server_metadata(request.uri().path()) {
+    match auth.token_endpoints().server_metadata(request.uri().path()) {
         Some(answer) => answer.unless_known(request.headers()).into(),
         None => Reply::error(ErrorCode::NotFound),
     }

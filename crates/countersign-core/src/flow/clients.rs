@@ -6,7 +6,7 @@ use countersign_jwt::claims::Claims;
 use uuid::Uuid;
 
 use crate::flow::sessions::{EndError, Sessions};
-use crate::model::{AdminScope, Client, ClientSecret, EndReason, Event, UserSession};
+use crate::model::{AdminScope, ClientSecret, ConfidentialClient, EndReason, Event, UserSession};
 use crate::store::{AdminKeyStore, StoreError};
 
 /// Authenticates clients and revokes tokens for them. Cheap to clone.
@@ -91,12 +91,12 @@ impl Clients {
         id: &str,
         secret: &str,
         scope: AdminScope,
-    ) -> Result<Client, ClientError> {
+    ) -> Result<ConfidentialClient, ClientError> {
         const MALFORMED: ClientError = ClientError::Refused("the id or the secret is malformed");
         // Only the form in which ids are written is accepted, so that a client has one id.
         let parsed = Uuid::try_parse(id).ok().filter(|parsed| parsed.to_string() == id);
         let (Some(id), Some(secret)) = (parsed, ClientSecret::parse(secret)) else { return Err(MALFORMED) };
-        let known = self.store.admin_key(id).await?.and_then(Client::of);
+        let known = self.store.admin_key(id).await?.and_then(ConfidentialClient::of);
         let client = known.ok_or(ClientError::Refused("there is no such client"))?;
         if !client.is_proven_by(&secret, self.sessions.clock().now()) {
             return Err(ClientError::Refused("the secret is wrong, or the client has expired"));
@@ -113,7 +113,7 @@ impl Clients {
     ///
     /// # Errors
     /// [`EndError`] when the store cannot answer; revoking the token again is safe.
-    pub async fn revoke(&self, client: &Client, token: Claims) -> Result<(), EndError> {
+    pub async fn revoke(&self, client: &ConfidentialClient, token: Claims) -> Result<(), EndError> {
         let live = match token.session() {
             Some(session) => {
                 let key = UserSession { user_id: token.subject().clone(), id: session.id };

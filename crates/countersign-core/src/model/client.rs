@@ -16,9 +16,9 @@ use crate::model::one_time::SecretDigest;
 /// Its record is an [`AdminKey`] whose scopes are all [those of clients](AdminScope::OF_CLIENTS). The texts of the two
 /// are digested differently, so neither serves in the other's place.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Client(AdminKey);
+pub struct ConfidentialClient(AdminKey);
 
-impl Client {
+impl ConfidentialClient {
     /// The client of a record; `None` if the record is an operator's key.
     #[must_use]
     pub fn of(key: AdminKey) -> Option<Self> {
@@ -140,17 +140,17 @@ mod tests {
         assert!(
             !client.is_proven_by(&key) && !record(key.digest(), &AdminScope::OF_CLIENTS).is_proven_by(&key)
         );
-        let client = Client::of(client).unwrap();
+        let client = ConfidentialClient::of(client).unwrap();
         assert!(client.is_proven_by(&secret, Timestamp::from_secs(99)));
         assert!(!client.is_proven_by(&secret, Timestamp::from_secs(100)), "it has expired");
         assert!(
-            !Client::of(record(key.digest(), &AdminScope::OF_CLIENTS))
+            !ConfidentialClient::of(record(key.digest(), &AdminScope::OF_CLIENTS))
                 .unwrap()
                 .is_proven_by(&secret, Timestamp::from_secs(0))
         );
         let mixed = [AdminScope::TokensRevoke, AdminScope::UsersRead];
         for scopes in [&[][..], &AdminScope::OF_OPERATORS, &mixed] {
-            assert_eq!(Client::of(record(secret.digest(), scopes)), None, "{scopes:?}");
+            assert_eq!(ConfidentialClient::of(record(secret.digest(), scopes)), None, "{scopes:?}");
         }
     }
 

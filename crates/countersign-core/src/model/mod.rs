@@ -29,7 +29,7 @@ pub use acknowledge::Acknowledgements;
 pub use admin_key::{AdminKey, AdminKeyText, AdminScope};
 pub use agreed::{AgreedSettings, Difference, Own, Stance};
 pub use audit::{AuditPosition, AuditRecord};
-pub use client::{Client, ClientSecret};
+pub use client::{ClientSecret, ConfidentialClient};
 pub use decide::{
     Acknowledgement, Advance, AdvanceCondition, Circumstances, Decision, Heal, LogVerdict, Presented,
     Refusal, decide,

@@ -200,6 +200,7 @@ impl AuthBuilder {
             origins: cross_site,
             csrf: self.csrf,
             is_behind_https,
+            overruled,
             account_rules: self.account_rules,
             sends_mail,
             pages,
@@ -207,7 +208,7 @@ impl AuthBuilder {
             accounts,
         };
         let rules = rules.over(&engine);
-        Ok(Auth { shared: Arc::new(Shared { engine, rules, overruled, _background: background }) })
+        Ok(Auth { shared: Arc::new(Shared { engine, rules, _background: background }) })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use clap::{Args, Subcommand, ValueEnum};
-use countersign_core::model::{AdminKey, AdminScope, Client, ClientSecret};
+use countersign_core::model::{AdminKey, AdminScope, ClientSecret, ConfidentialClient};
 use countersign_core::store::Stores;
 use countersign_http::{OsRandom, SystemClock, rfc3339};
 use countersign_jwt::Clock as _;
@@ -122,7 +122,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Box<dyn Error>> {
         ClientSubcommand::List { json, store } => with_settings(store, async |settings| {
             let stores = Database::open_without_secret(settings).await?.stores();
             let records = stores.admin_keys().admin_keys().await?;
-            list(&records.into_iter().filter_map(Client::of).collect::<Vec<_>>(), json);
+            list(&records.into_iter().filter_map(ConfidentialClient::of).collect::<Vec<_>>(), json);
             Ok(())
         }),
         ClientSubcommand::Remove { id, store } => with_settings(store, async |settings| {
@@ -143,8 +143,8 @@ async fn remove(stores: &Stores, id: Uuid) -> Result<bool, Box<dyn Error>> {
     Ok(is_client && stores.admin_keys().remove_admin_key(id).await?)
 }
 
-fn list(clients: &[Client], json: bool) {
-    let may = |client: &Client| {
+fn list(clients: &[ConfidentialClient], json: bool) {
+    let may = |client: &ConfidentialClient| {
         May::ALL.into_iter().filter(|what| client.may(what.scope())).map(May::name).collect::<Vec<_>>()
     };
     if json {

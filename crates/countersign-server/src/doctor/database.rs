@@ -62,7 +62,7 @@ pub(super) async fn examine(settings: &Settings, now: Timestamp, report: &mut Re
     // Opened as the server does it, it needs the secret, and that the settings fit the store's.
     match command::auth(settings).await {
         Ok((auth, _)) => {
-            for difference in auth.overruled_settings() {
+            for difference in auth.engine().overruled_settings() {
                 report.error(
                     About::Settings,
                     format!(

@@ -536,7 +536,7 @@ async fn a_key_pair_signs_and_its_public_half_alone_is_published() {
         assert_eq!(header(&account.access_token), json!({ "alg": algorithm, "typ": "JWT" }));
         assert_eq!(beside.me(&account.access_token).await.status(), 200);
         assert_eq!(beside.app.refresh(&account.refresh_token).await.status(), 200);
-        let set = beside.app.auth.jwks();
+        let set = beside.app.auth.token_endpoints().jwks();
         let set: Value = serde_json::from_slice(set.body()).unwrap();
         let keys = set["keys"].as_array().unwrap();
         assert_eq!(keys.len(), 1, "{algorithm}: {set}");
@@ -546,7 +546,7 @@ async fn a_key_pair_signs_and_its_public_half_alone_is_published() {
         assert_eq!(keys[0]["kty"], if algorithm == "RS256" { "RSA" } else { "EC" });
     }
     let shared = TestApp::with(|auth| auth.rules(FlaskJwtExtended::builder(extended(&json!({}))))).await;
-    let set: Value = serde_json::from_slice(shared.auth.jwks().body()).unwrap();
+    let set: Value = serde_json::from_slice(shared.auth.token_endpoints().jwks().body()).unwrap();
     assert_eq!(set, json!({ "keys": [] }), "a shared secret is nobody's business");
 }
 
