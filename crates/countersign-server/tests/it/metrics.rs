@@ -1,6 +1,8 @@
 //! Metrics, on a listener of their own, and the documents about them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::LazyLock;
 
 use reqwest::Method;
 use serde_json::Value;
@@ -15,9 +17,15 @@ struct Listed {
     labels: BTreeMap<String, Option<BTreeSet<String>>>,
 }
 
-const PAGE: &str = include_str!("../../../../docs/metrics.md");
-const ALERTS: &str = include_str!("../../../../docs/metrics/alerts.yaml");
-const DASHBOARD: &str = include_str!("../../../../docs/metrics/grafana.json");
+static PAGE: LazyLock<String> = LazyLock::new(|| documented("metrics.md"));
+static ALERTS: LazyLock<String> = LazyLock::new(|| documented("metrics/alerts.yaml"));
+static DASHBOARD: LazyLock<String> = LazyLock::new(|| documented("metrics/grafana.json"));
+
+/// A file of `docs`, which the package of this crate does not have.
+fn documented(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    std::fs::read_to_string(folder.join(name)).unwrap()
+}
 
 /// The part of the page that the code makes.
 fn list() -> &'static str {
@@ -245,7 +253,7 @@ fn alert_rules_use_metrics_that_exist_and_say_what_to_do() {
 #[test]
 fn the_dashboard_shows_every_metric_and_none_that_does_not_exist() {
     let listed = listed();
-    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let dashboard: Value = serde_json::from_str(&DASHBOARD).unwrap();
     let mut used = BTreeSet::new();
     let mut ids = BTreeSet::new();
     for panel in dashboard["panels"].as_array().unwrap() {
