@@ -121,7 +121,7 @@ pub async fn backup(options: &SqliteOptions, to: impl AsRef<Path>) -> Result<(),
 #[must_use = "the database is not in its place yet"]
 pub struct Restored {
     part: Unfinished,
-    name: Unfinished,
+    place: PathBuf,
     options: SqliteOptions,
 }
 
@@ -136,12 +136,22 @@ impl Restored {
     /// ([`SqliteStore::checkpoint`](super::SqliteStore::checkpoint)).
     ///
     /// # Errors
-    /// [`BackupError::HasLog`] if it is still in use, [`BackupError::File`] if it cannot be moved.
+    /// [`BackupError::HasLog`] if it is still in use, [`BackupError::Exists`] if something has come into its place, and
+    /// [`BackupError::File`] if it cannot be moved.
     pub fn put_in_place(self) -> Result<(), BackupError> {
-        if has_content(&beside(&self.part.path, "-wal")) {
-            return Err(BackupError::HasLog { path: self.part.path.clone() });
+        let Self { part, place, .. } = self;
+        if has_content(&beside(&part.path, "-wal")) {
+            return Err(BackupError::HasLog { path: part.path.clone() });
         }
-        self.part.move_to(self.name)
+        part.sync()?;
+        // A second name, because renaming would write over what is there. The first one goes with `part`.
+        match fs::hard_link(&part.path, &place) {
+            Ok(()) => sync_folder_of(&place),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(BackupError::Exists { path: place })
+            }
+            Err(source) => Err(BackupError::File { action: "write", path: place, source }),
+        }
     }
 }
 
@@ -174,7 +184,7 @@ impl Restored {
 pub async fn restore(from: impl AsRef<Path>, options: &SqliteOptions) -> Result<Restored, BackupError> {
     let from = from.as_ref();
     let place = absolute(&options.path)?;
-    for end in ["-wal", "-shm", "-journal"] {
+    for end in ["", "-wal", "-shm", "-journal"] {
         let path = beside(&place, end);
         if path.exists() {
             return Err(BackupError::Exists { path });
@@ -183,7 +193,6 @@ pub async fn restore(from: impl AsRef<Path>, options: &SqliteOptions) -> Result<
     if has_content(&beside(from, "-wal")) {
         return Err(BackupError::HasLog { path: from.to_owned() });
     }
-    let name = Unfinished::create(&place, &place)?;
     let part = beside(&place, ".restoring");
     // What is there was left by a restoration that was interrupted.
     remove(&part);
@@ -192,7 +201,7 @@ pub async fn restore(from: impl AsRef<Path>, options: &SqliteOptions) -> Result<
     copy(from, &part.path)?;
     check(&part.path).await?;
     let options = SqliteOptions { path: part.path.clone(), create: false, ..options.clone() };
-    Ok(Restored { part, name, options })
+    Ok(Restored { part, place, options })
 }
 
 /// Copies the content alone: the mode is that of the file that is there.
@@ -253,17 +262,14 @@ impl Unfinished {
 
     /// Gives this file the name that the other one has kept free. Both are on disk then.
     fn move_to(mut self, mut name: Self) -> Result<(), BackupError> {
-        File::open(&self.path).and_then(|file| file.sync_all()).map_err(failed("write", &self.path))?;
+        self.sync()?;
         fs::rename(&self.path, &name.path).map_err(failed("write", &name.path))?;
-        // SQLite takes the files beside it away when the last connection closes, unless the program ends first.
-        remove(&self.path);
         (self.is_finished, name.is_finished) = (true, true);
-        #[cfg(unix)]
-        if let Some(folder) = name.path.parent() {
-            let folder = if folder == Path::new("") { Path::new(".") } else { folder };
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))?;
-        }
-        Ok(())
+        sync_folder_of(&name.path)
+    }
+
+    fn sync(&self) -> Result<(), BackupError> {
+        File::open(&self.path).and_then(|file| file.sync_all()).map_err(failed("write", &self.path))
     }
 }
 
@@ -281,6 +287,18 @@ impl Drop for Unfinished {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     move |source| BackupError::File { action, path: path.to_owned(), source }
+}
+
+/// Waits until the name of a file is on disk.
+#[cfg(unix)]
+fn sync_folder_of(path: &Path) -> Result<(), BackupError> {
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))
+}
+
+#[cfg(not(unix))]
+fn sync_folder_of(_: &Path) -> Result<(), BackupError> {
+    Ok(())
 }
 
 /// Removes a database that nobody has a use for, with the files that SQLite puts beside it.
@@ -361,6 +379,11 @@ mod tests {
             assert!(matches!(restore(&good, &place).await, Err(BackupError::Exists { .. })), "{end}");
             fs::remove_file(beside(place.path(), end)).unwrap();
         }
+        let restored = restore(&good, &place).await.unwrap();
+        fs::write(place.path(), "of another").unwrap();
+        assert!(matches!(restored.put_in_place(), Err(BackupError::Exists { .. })), "it came meanwhile");
+        assert_eq!(fs::read_to_string(place.path()).unwrap(), "of another");
+        fs::remove_file(place.path()).unwrap();
         drop(restore(&good, &place).await.unwrap());
         assert_eq!(names(folder.path()), ["a.db", "bad.db", "good.db"], "what is dropped is gone");
 
