@@ -185,7 +185,7 @@ pub(crate) async fn auth(settings: &Settings) -> Result<(Auth, Stores), Box<dyn 
 }
 
 /// The authentication and stores of a database that is open.
-async fn auth_over(
+pub(crate) async fn auth_over(
     database: &Database,
     secrets: Secrets,
     settings: &Settings,

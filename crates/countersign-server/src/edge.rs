@@ -38,7 +38,7 @@ use tokio::task::JoinSet;
 
 use connection::{Connection, Shared};
 use counts::Counts;
-pub(crate) use files::{default_connections, possible_connections, raise_limit};
+pub(crate) use files::{default_connections, raise_limit, too_many_connections};
 pub(crate) use limits::Limits;
 use places::Places;
 pub(crate) use proxy_protocol::FOR_ITSELF as PROXY_FOR_ITSELF;

@@ -432,14 +432,8 @@ fn of_flask_rules(error: BoxError) -> Box<dyn Error> {
 /// Warns of settings that are allowed, but probably not intended.
 fn say_what_is_odd(settings: &Settings, auth: &Auth) {
     let policy = &settings.policy;
-    let wanted = settings.edge.max_connections.unwrap_or_default();
-    let possible = edge::possible_connections();
-    if possible.is_some_and(|possible| wanted > possible) {
-        tracing::warn!(
-            wanted,
-            possible,
-            "COUNTERSIGN_MAX_CONNECTIONS is more than the limit on open files allows; raise that (ulimit -n, LimitNOFILE=)"
-        );
+    if let Some(warning) = settings.edge.max_connections.and_then(edge::too_many_connections) {
+        tracing::warn!("{warning}");
     }
     for caution in &settings.cautions {
         tracing::warn!("{caution}");

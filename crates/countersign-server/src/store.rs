@@ -179,6 +179,26 @@ pub(crate) const NO_SHARED_SECRET: &str = "a database that machines share needs 
      countersign key secret makes one; set COUNTERSIGN_SECRET to it, or COUNTERSIGN_SECRET_FILE to \
      the path of a file with it, the same for every server";
 
+/// The secret that has sealed the keys of an existing database: the one that the settings name, or the one beside the
+/// SQLite file.
+///
+/// # Errors
+/// What is wrong with it, or that it is missing. None is made.
+pub(crate) fn existing_secrets(settings: &Settings) -> Result<Secrets, Box<dyn Error>> {
+    Ok(match (&settings.secret, &settings.database) {
+        (SecretSource::Beside, StoreLocation::Sqlite(options)) => {
+            SecretFile::beside(options.path()).load(false)?
+        }
+        (SecretSource::Beside, _) => return Err(NO_SHARED_SECRET.into()),
+        (SecretSource::Given(text), _) => given_secrets(text)?,
+        (SecretSource::File(path), _) => SecretFile::at(path).load(false)?,
+    })
+}
+
+fn given_secrets(text: &str) -> Result<Secrets, String> {
+    Secrets::parse(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))
+}
+
 impl Database {
     /// Opens the engines that the settings name, for serving, and the secret that seals the keys. Creates what is
     /// missing.
@@ -197,16 +217,7 @@ impl Database {
         settings: &Settings,
         copy: &SqliteOptions,
     ) -> Result<(Self, Secrets), Box<dyn Error>> {
-        let secrets = match (&settings.secret, &settings.database) {
-            (SecretSource::Beside, StoreLocation::Sqlite(options)) => {
-                SecretFile::beside(options.path()).load(false)?
-            }
-            (SecretSource::Beside, _) => return Err(NO_SHARED_SECRET.into()),
-            (SecretSource::Given(text), _) => {
-                Secrets::parse(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?
-            }
-            (SecretSource::File(path), _) => SecretFile::at(path).load(false)?,
-        };
+        let secrets = existing_secrets(settings)?;
         let accounts = StoreLocation::Sqlite(copy.clone()).open().await?;
         let sessions = match &settings.sessions {
             Some(location) => Some(location.open().await?),
@@ -230,6 +241,11 @@ impl Database {
             None => None,
         };
         Ok(Self { accounts, sessions })
+    }
+
+    /// Whether there are keys, which a secret has sealed.
+    pub(crate) async fn has_keys(&self) -> Result<bool, StoreError> {
+        self.accounts.has_keys().await
     }
 
     /// The promises that the engines do not keep.
@@ -261,7 +277,7 @@ impl Database {
             }
             (SecretSource::Beside, _) => return Err(NO_SHARED_SECRET.into()),
             (SecretSource::Given(text), _) => {
-                let secrets = Secrets::parse(text).map_err(|error| format!("COUNTERSIGN_SECRET: {error}"))?;
+                let secrets = given_secrets(text)?;
                 (open_accounts().await?, secrets)
             }
             (SecretSource::File(path), _) => {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use countersign_core::flow::StoreClock;
-use countersign_core::model::{KeyPurpose, KeyState, StoredKey, key_state};
+use countersign_core::model::{Difference, KeyPurpose, KeyState, StoredKey, key_state};
 use countersign_core::store::{AuditPage, StoreError, Stores, Weakness};
 use countersign_jwt::Timestamp;
 
-use super::{About, Report, servers};
-use crate::command;
+use super::{About, Report, Severity, servers};
+use crate::command::auth_over;
 use crate::settings::{Settings, named, told};
-use crate::store::Database;
+use crate::store::{Database, existing_secrets};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// What is dated later than this from now was written by a clock that was ahead.
@@ -59,24 +59,36 @@ pub(super) async fn examine(settings: &Settings, now: Timestamp, report: &mut Re
     if let Err(error) = records(settings, &stores, now, report).await {
         report.error(About::Database, told(&error), "see to the engine");
     }
-    // Opened as the server does it, it needs the secret, and that the settings fit the store's.
-    match command::auth(settings).await {
-        Ok((auth, _)) => {
-            for difference in auth.engine().overruled_settings() {
-                report.error(
-                    About::Settings,
-                    format!(
-                        "{} is {} here and {} in the store, for all of its servers; a server with these settings does not start",
-                        named(&difference.setting, &settings.profile), difference.own, difference.stores
-                    ),
-                    "give it the store's value, or change it for all with COUNTERSIGN_SETTINGS_CHANGE=yes \
-                     (docs/scaling.md)",
-                );
-            }
-        }
-        Err(error) => report.complaint(About::Database, super::Severity::Error, told(&*error)),
+    match database.has_keys().await {
+        // Nothing is sealed yet, and to go on would make the secret and the keys.
+        Ok(false) => {}
+        Ok(true) => agreement(settings, &database, report).await,
+        Err(error) => report.error(About::Database, told(&error), "see to the engine"),
     }
     report.good_if_nothing_else(About::Database, format!("{} answers and is up to date", settings.database));
+}
+
+/// Whether a server could work with this database: the secret opens the keys, and the settings fit the store's.
+async fn agreement(settings: &Settings, database: &Database, report: &mut Report) {
+    let auth = match existing_secrets(settings) {
+        Ok(secrets) => auth_over(database, secrets, settings).await,
+        Err(error) => Err(error),
+    };
+    let auth = match auth {
+        Ok((auth, _)) => auth,
+        Err(error) => return report.complaint(About::Database, Severity::Error, told(&*error)),
+    };
+    for Difference { setting, own, stores } in auth.engine().overruled_settings() {
+        let setting = named(setting, &settings.profile);
+        report.error(
+            About::Settings,
+            format!(
+                "{setting} is {own} here and {stores} in the store, for all of its servers; a server with these settings \
+                 does not start"
+            ),
+            "give it the store's value, or change it for all with COUNTERSIGN_SETTINGS_CHANGE=yes (docs/scaling.md)",
+        );
+    }
 }
 
 async fn clock_of_store(stores: &Stores, now: Timestamp, report: &mut Report) -> Result<(), StoreError> {

@@ -29,13 +29,10 @@ pub(super) fn examine(flags: Flags, report: &mut Report) -> Option<(Sources, Set
     for problem in serve::refusals(&settings) {
         report.complaint(About::Settings, Severity::Error, problem);
     }
-    let wanted = settings.edge.max_connections.unwrap_or_default();
-    if let Some(possible) = edge::possible_connections().filter(|possible| wanted > *possible) {
-        report.warning(
-            About::Settings,
-            format!("COUNTERSIGN_MAX_CONNECTIONS is {wanted}, but open files allow {possible} here"),
-            "raise the limit on open files (ulimit -n, LimitNOFILE= in systemd's unit), or set it lower",
-        );
+    // As the server does it when it starts.
+    edge::raise_limit();
+    if let Some(warning) = settings.edge.max_connections.and_then(edge::too_many_connections) {
+        report.complaint(About::Settings, Severity::Warning, warning);
     }
     if ["trace", "debug"].iter().any(|level| settings.log.split(',').any(|part| part.trim() == *level)) {
         report.note(

@@ -23,12 +23,21 @@ pub(crate) fn raise_limit() {
 pub(crate) fn raise_limit() {}
 
 /// How many connections the limit on open files allows beside everything else; `None` if there is no limit.
-pub(crate) fn possible_connections() -> Option<usize> {
+fn possible_connections() -> Option<usize> {
     #[cfg(unix)]
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]
     let files = None;
     files.map(below)
+}
+
+/// The sentence for a number of connections that the limit on open files does not allow.
+pub(crate) fn too_many_connections(wanted: usize) -> Option<String> {
+    let possible = possible_connections().filter(|possible| wanted > *possible)?;
+    Some(format!(
+        "COUNTERSIGN_MAX_CONNECTIONS is {wanted}, more than the {possible} that the limit on open files allows; raise that \
+         (ulimit -n, LimitNOFILE=), or set it lower"
+    ))
 }
 
 /// The default for the number of connections: as many as the limit on open files allows, at most 10,000.

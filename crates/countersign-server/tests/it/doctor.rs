@@ -59,6 +59,19 @@ async fn where_all_is_well_nothing_is_said_to_be_wrong_and_nothing_changes() {
     );
     assert!(folder.names().is_empty(), "it makes nothing");
 
+    let migrated = Folder::new();
+    migrated.run(&["migrate"], &[]).await;
+    let (status, findings) = examined(&migrated, &[], &[]).await;
+    assert_eq!(status, 0, "{findings:?}");
+    assert!(
+        findings.iter().any(|finding| finding.starts_with("keys note: there are none yet")),
+        "{findings:?}"
+    );
+    assert!(
+        !migrated.names().contains(&"countersign.db.secret".to_owned()),
+        "it makes neither secret nor keys"
+    );
+
     let server = folder.serve().await;
     let running = examined(&folder, &[], &[]).await;
     server.stop().await;
