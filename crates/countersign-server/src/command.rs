@@ -16,6 +16,7 @@ pub(crate) mod key;
 mod key_file;
 pub(crate) mod mail;
 pub(crate) mod man;
+mod new_file;
 pub(crate) mod restore;
 pub(crate) mod revoke_all;
 mod table;

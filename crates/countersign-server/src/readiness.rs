@@ -12,6 +12,8 @@ use http::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::openapi::Status;
+
 /// What answers whether the server is ready.
 #[derive(Clone, Debug)]
 pub(crate) struct Readiness {
@@ -99,7 +101,7 @@ pub(crate) async fn healthz() -> Response {
 }
 
 fn status_ok() -> Response {
-    match Answer::json(StatusCode::OK, &json!({ "status": "ok" })) {
+    match Answer::json(StatusCode::OK, &Status { status: "ok" }) {
         Ok(answer) => Reply(answer).into_response(),
         Err(_) => Reply(Answer::error(ErrorCode::InternalError)).into_response(),
     }

@@ -176,7 +176,8 @@ pub fn account_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414).
 ///
 /// Introspection and revocation are for clients, whom `countersign client add` makes: a record in the store of admin
-/// keys whose scopes are those of [clients](countersign_core::model::ConfidentialClient). Without one, both refuse everybody.
+/// keys whose scopes are those of [clients](countersign_core::model::ConfidentialClient). Without one, both refuse
+/// everybody.
 ///
 /// ```
 /// use axum::Router;

@@ -12,8 +12,8 @@ use crate::model::one_time::SecretDigest;
 
 /// What a key allows. Each scope allows one thing; none includes another.
 ///
-/// A key is an operator's, for the admin API, or a [client's](crate::model::ConfidentialClient), for the endpoints of tokens. The
-/// scopes of the two are apart, and no key has both.
+/// A key is an operator's, for the admin API, or a [client's](crate::model::ConfidentialClient), for the endpoints of
+/// tokens. The scopes of the two are apart, and no key has both.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum AdminScope {
@@ -71,8 +71,8 @@ impl AdminScope {
     }
 }
 
-/// The record of an admin key or of a [client](crate::model::ConfidentialClient). It holds a digest, so that whoever reads the store
-/// cannot use the key.
+/// The record of an admin key or of a [client](crate::model::ConfidentialClient). It holds a digest, so that whoever
+/// reads the store cannot use the key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AdminKey {
     /// The key's id, by which it is listed and removed.

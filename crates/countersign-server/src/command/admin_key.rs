@@ -113,7 +113,7 @@ pub(crate) fn run(command: AdminKeyCommand) -> Result<(), Box<dyn Error>> {
         }),
         AdminKeySubcommand::Remove { id, store } => with_settings(store, async |settings| {
             let stores = Database::open_without_secret(settings).await?.stores();
-            if !remove(&stores, id).await? {
+            if !remove_if(&stores, id, |key| !key.is_of_client()).await? {
                 return Err(
                     format!("there is no admin key {id}; countersign admin-key list shows all").into()
                 );
@@ -138,10 +138,14 @@ pub(super) async fn check_name_is_free(stores: &Stores, name: &str) -> Result<()
     .into())
 }
 
-/// Removes an operator's key, and no client; returns whether there was one.
-async fn remove(stores: &Stores, id: Uuid) -> Result<bool, Box<dyn Error>> {
-    let is_key = stores.admin_keys().admin_key(id).await?.is_some_and(|key| !key.is_of_client());
-    Ok(is_key && stores.admin_keys().remove_admin_key(id).await?)
+/// Removes the record of a key or a client if it is of the right kind; returns whether there was one.
+pub(super) async fn remove_if(
+    stores: &Stores,
+    id: Uuid,
+    is_of_kind: impl FnOnce(&AdminKey) -> bool,
+) -> Result<bool, Box<dyn Error>> {
+    let is_there = stores.admin_keys().admin_key(id).await?.is_some_and(|record| is_of_kind(&record));
+    Ok(is_there && stores.admin_keys().remove_admin_key(id).await?)
 }
 
 fn list(keys: &[AdminKey], json: bool) {

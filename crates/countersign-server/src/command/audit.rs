@@ -2,7 +2,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::error::Error;
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,11 +16,10 @@ use uuid::Uuid;
 
 use super::table::shown;
 use super::user_rows::time;
-use super::{StoreFlags, with_settings};
+use super::{StoreFlags, new_file, with_settings};
 use crate::settings::duration;
 use crate::shown::ShownEvent;
 use crate::store::Database;
-use crate::telemetry::say;
 
 /// The records that are read at once. No more are held, however many are written.
 const PAGE: usize = 500;
@@ -127,10 +125,12 @@ pub(crate) fn run(command: AuditCommand) -> Result<(), Box<dyn Error>> {
             let stores = Database::open_without_secret(settings).await?.stores();
             let mut reader = Reader::new(&stores, wanted).await?;
             match file.filter(|path| path != Path::new("-")) {
-                Some(path) => export_to(&path, &mut reader).await,
+                Some(path) => {
+                    new_file::export(&path, "records", async |file| export(&mut reader, file).await).await
+                }
                 None => match export(&mut reader, io::stdout().lock()).await {
                     // Nobody reads any more, such as head -1.
-                    Err(error) if is_closed(&*error) => Ok(()),
+                    Err(error) if new_file::is_closed(&*error) => Ok(()),
                     done => done.map(drop),
                 },
             }
@@ -280,10 +280,6 @@ fn unless_closed(error: io::Error) -> io::Result<()> {
     Err(error)
 }
 
-fn is_closed(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
 /// Writes all records that are wanted as JSON lines; returns how many.
 async fn export(reader: &mut Reader<'_>, to: impl Write) -> Result<u64, Box<dyn Error>> {
     let mut to = BufWriter::new(to);
@@ -294,36 +290,6 @@ async fn export(reader: &mut Reader<'_>, to: impl Write) -> Result<u64, Box<dyn 
     }
     to.flush()?;
     Ok(written)
-}
-
-/// Writes all records that are wanted into a new file, which is gone again if that fails.
-async fn export_to(path: &Path, reader: &mut Reader<'_>) -> Result<(), Box<dyn Error>> {
-    let cannot = |error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            format!("{} exists already and is not overwritten; name another file", path.display())
-        }
-        _ => format!("cannot write {}: {error}", path.display()),
-    };
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut created = options.open(path).map_err(cannot)?;
-    let written = match export(reader, &mut created).await {
-        Ok(written) => created.sync_all().map(|()| written).map_err(|error| cannot(error).into()),
-        Err(error) => Err(error),
-    };
-    match written {
-        Ok(written) => {
-            say(&format!("records: {written} written to {}", path.display()));
-            Ok(())
-        }
-        Err(error) => {
-            // Half an export is worse than none.
-            let _ = fs::remove_file(path);
-            Err(error)
-        }
-    }
 }
 
 /// Writes a record as a line of JSON or for people. Either shows nothing to a terminal that it would take for a command

@@ -5,14 +5,13 @@ use std::error::Error;
 
 use clap::{Args, Subcommand, ValueEnum};
 use countersign_core::model::{AdminKey, AdminScope, ClientSecret, ConfidentialClient};
-use countersign_core::store::Stores;
 use countersign_http::{OsRandom, SystemClock, rfc3339};
 use countersign_jwt::Clock as _;
 use countersign_jwt::random::uuid;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::admin_key::{Expiry, check_name_is_free, expiry, name};
+use super::admin_key::{Expiry, check_name_is_free, expiry, name, remove_if};
 use super::table::{or_dash, say_table, shown};
 use super::{StoreFlags, help, note, with_settings};
 use crate::store::Database;
@@ -127,7 +126,7 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Box<dyn Error>> {
         }),
         ClientSubcommand::Remove { id, store } => with_settings(store, async |settings| {
             let stores = Database::open_without_secret(settings).await?.stores();
-            if !remove(&stores, id).await? {
+            if !remove_if(&stores, id, AdminKey::is_of_client).await? {
                 return Err(format!("there is no client {id}; countersign client list shows all").into());
             }
             note(&stores, "client_removed", id.to_string()).await?;
@@ -135,12 +134,6 @@ pub(crate) fn run(command: ClientCommand) -> Result<(), Box<dyn Error>> {
             Ok(())
         }),
     }
-}
-
-/// Removes a client, and no operator's key; returns whether there was one.
-async fn remove(stores: &Stores, id: Uuid) -> Result<bool, Box<dyn Error>> {
-    let is_client = stores.admin_keys().admin_key(id).await?.is_some_and(|record| record.is_of_client());
-    Ok(is_client && stores.admin_keys().remove_admin_key(id).await?)
 }
 
 fn list(clients: &[ConfidentialClient], json: bool) {

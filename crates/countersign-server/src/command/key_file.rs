@@ -10,6 +10,8 @@ use countersign_jwt::{Algorithm, SigningKey};
 use countersign_sql::open_to_others;
 use zeroize::Zeroizing;
 
+use super::new_file;
+
 /// The form in which a private key is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Format {
@@ -84,11 +86,7 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), KeyFileError> {
         io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
         _ => KeyFileError::Write { path: path.to_owned(), source },
     };
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(failed)?;
+    let mut file = new_file::create(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
 

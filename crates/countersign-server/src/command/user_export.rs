@@ -1,7 +1,6 @@
 //! `countersign user export`: writes all accounts as JSON lines.
 
 use std::error::Error;
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,9 +10,8 @@ use countersign_core::store::{UserPage, UserPosition, UserStore};
 use countersign_jwt::Timestamp;
 use serde::Serialize;
 
-use super::{StoreFlags, with_settings};
+use super::{StoreFlags, new_file, with_settings};
 use crate::store::Database;
-use crate::telemetry::say;
 
 /// Write all accounts as JSON lines, which countersign user import reads.
 ///
@@ -44,41 +42,12 @@ pub(crate) fn run(export: UserExport) -> Result<(), Box<dyn Error>> {
         let Some(path) = file else {
             return match write_all(users, with_hashes, io::stdout().lock()).await {
                 // Nobody reads any more, such as head -1.
-                Err(error) if is_broken_pipe(&*error) => Ok(()),
+                Err(error) if new_file::is_closed(&*error) => Ok(()),
                 done => done.map(drop),
             };
         };
-        let cannot = |error: io::Error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                format!("{} exists already and is not overwritten; name another file", path.display())
-            }
-            _ => format!("cannot write {}: {error}", path.display()),
-        };
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut created = options.open(&path).map_err(cannot)?;
-        let written = match write_all(users, with_hashes, &mut created).await {
-            Ok(written) => created.sync_all().map(|()| written).map_err(|error| cannot(error).into()),
-            Err(error) => Err(error),
-        };
-        match written {
-            Ok(written) => {
-                say(&format!("users: {written} written to {}", path.display()));
-                Ok(())
-            }
-            Err(error) => {
-                // Half an export is worse than none.
-                let _ = fs::remove_file(&path);
-                Err(error)
-            }
-        }
+        new_file::export(&path, "users", async |file| write_all(users, with_hashes, file).await).await
     })
-}
-
-fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Writes all accounts, newest first; returns how many.
