@@ -46,6 +46,8 @@ impl ProfileSetting {
     /// What would not work between this server and an application with these rules, each in a sentence. `ids` are those
     /// that the settings choose, if they do.
     pub(super) fn cautions(&self, registration: RegistrationMode, ids: Option<UserIds>) -> Vec<String> {
+        #[cfg(not(feature = "flask"))]
+        let _ = (registration, ids);
         match self {
             Self::Native => Vec::new(),
             #[cfg(feature = "flask")]
